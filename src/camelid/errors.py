@@ -1,0 +1,15 @@
+"""The errors that the command line turns into an exit code.
+
+    CamelidError    a job cannot go on: exit code 1
+    └── WrongCall   the call itself is wrong (arguments, recipe): exit code 2
+
+A message says what was wrong, where (file, line, key, tensor), what is allowed and the way out.
+"""
+
+
+class CamelidError(Exception):
+    """A job cannot go on; the message is written for the person who started it."""
+
+
+class WrongCall(CamelidError):
+    """The call itself is wrong: an argument or a recipe value that can never work."""
