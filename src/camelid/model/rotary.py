@@ -1,0 +1,50 @@
+"""Rotary position embedding: angles in float32, applied to halves."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from camelid.model.spec import LinearScaling, Llama3Scaling, Rotary
+
+
+def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device | None = None) -> Tensor:
+    """theta^(-2i/head_dim) for i < head_dim/2 in float32, rescaled as the spec says."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
+    frequencies = 1.0 / rotary.theta**exponents
+    match rotary.scaling:
+        case None:
+            return frequencies
+        case LinearScaling(factor):
+            return frequencies / factor
+        case Llama3Scaling() as scaling:
+            return _llama3(frequencies, scaling)
+
+
+def _llama3(frequencies: Tensor, scaling: Llama3Scaling) -> Tensor:
+    wavelengths = 2 * math.pi / frequencies
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    # 0 for wavelengths beyond context/low, 1 for those below context/high, linear in 1/wavelength between.
+    smooth = ((scaling.original_context_length / wavelengths - low) / (high - low)).clamp(0, 1)
+    return frequencies * ((1 - smooth) / scaling.factor + smooth)
+
+
+def rotation(
+    positions: Int[Tensor, "... time"], frequencies: Float[Tensor, " half"]
+) -> tuple[Float[Tensor, "... time dim"], Float[Tensor, "... time dim"]]:
+    """Cosine and sine of every position's angles, repeated over both halves, in float32."""
+    angles = positions[..., None].float() * frequencies
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(
+    x: Float[Tensor, "batch time heads dim"],
+    cosine: Float[Tensor, "*batch time dim"],
+    sine: Float[Tensor, "*batch time dim"],
+) -> Float[Tensor, "batch time heads dim"]:
+    """(a, b) -> (a cos - b sin, b cos + a sin) on the two halves of the last axis, in x's dtype."""
+    first, second = x.float().chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (x.float() * cosine[..., None, :] + turned * sine[..., None, :]).to(x.dtype)
