@@ -40,9 +40,7 @@ class Conversation:
     def of(cls, *turns: tuple[str, str], system: str | None = None) -> "Conversation":
         """A conversation from (user, assistant) pairs, after an optional system message."""
         head = () if system is None else (Message("system", system),)
-        pairs = (
-            (Message("user", question), Message("assistant", answer)) for question, answer in turns
-        )
+        pairs = ((Message("user", question), Message("assistant", answer)) for question, answer in turns)
         return cls(head + tuple(message for pair in pairs for message in pair))
 
     @classmethod
@@ -63,7 +61,5 @@ def _message(row: Mapping[str, Any], index: int) -> Message:
     if content is None and calls:
         content = ""
     if not isinstance(content, str):
-        raise CamelidError(
-            f"messages[{index}].content is {type(content).__name__}; it must be a string"
-        )
+        raise CamelidError(f"messages[{index}].content is {type(content).__name__}; it must be a string")
     return Message(role, content, tuple(calls) if calls else None, row.get("name"))

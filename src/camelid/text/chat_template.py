@@ -1,0 +1,230 @@
+"""Conversations to token ids, with a mask of what the model learns: one rendering for training and serving.
+
+A chat template is the Jinja of a checkpoint folder, rendered in a sandbox, with the environment that
+transformers documents. Which part is trained comes from the rendering itself: from `{% generation %}`
+blocks where the template has them, else from the difference between the conversation up to an assistant
+turn, opened for generation, and the same with that turn.
+
+The rendered text is tokenised segment by segment, so the border of an assistant turn is never inside a
+token, and a model is trained on exactly the ids that it is served with. What a message contains is text:
+a special token spelt out in it stays letters, and cannot end a turn or open one.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.runtime import Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from camelid.errors import CamelidError
+from camelid.text.conversation import Conversation
+
+if TYPE_CHECKING:
+    from camelid.text.tokenizer import Tokenizer
+
+CHATML = """\
+{%- if tools %}{{ raise_exception('this template has no place for tools') }}{% endif -%}
+{%- for message in messages -%}
+{%- if message.tool_calls %}{{ raise_exception('this template has no place for tool calls') }}{% endif -%}
+{{- '<|im_start|>' + message.role + '\\n' -}}
+{%- if message.role == 'assistant' -%}
+{%- generation -%}{{- message.content + '<|im_end|>' -}}{%- endgeneration -%}
+{%- else -%}
+{{- message.content + '<|im_end|>' -}}
+{%- endif -%}
+{{- '\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+"""
+"""ChatML, with the assistant's turns and their terminator marked as trained."""
+
+# Unicode noncharacters, "intended for process-internal use" (Unicode 16, section 23.7): they mark spans
+# while a template renders, and leave again before the text is used.
+_TRAINED, _UNTRAINED, _LITERAL, _MARKUP = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
+_MARKS = re.compile(f"([{_TRAINED}{_UNTRAINED}{_LITERAL}{_MARKUP}])")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a rendered conversation; `literal` text holds no special tokens, whatever it spells."""
+
+    text: str
+    trained: bool
+    literal: bool = False
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A Jinja chat template, the named tokens it can use, and the special tokens that messages cannot forge."""
+
+    source: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    special_tokens: tuple[str, ...] = ()
+
+    def render(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
+        """The conversation as text in segments, in order.
+
+        Raises `CamelidError` where the template refuses the conversation, or where it has no generation
+        blocks and does not render the conversation so far as the beginning of the longer one.
+        """
+        if self.marks_generation:
+            return _segments(self._text(conversation, len(conversation.messages), add_generation_prompt))
+        return self._segments_by_prefix(conversation, add_generation_prompt)
+
+    @cached_property
+    def marks_generation(self) -> bool:
+        """Whether the template itself says which part is trained."""
+        return re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", self.source) is not None
+
+    @cached_property
+    def terminator(self) -> str | None:
+        """The special token that ends an assistant's turn; None where turns end in plain text."""
+        segments = self.render(Conversation.of(("a", "b")))
+        trained = "".join(segment.text for segment in segments if segment.trained)
+        return next((token for token in self.special_tokens if trained.endswith(token)), None)
+
+    @cached_property
+    def _compiled(self) -> jinja2.Template:
+        try:
+            return _environment().from_string(self.source)
+        except jinja2.TemplateSyntaxError as error:
+            raise CamelidError(f"the chat template, line {error.lineno}: {error.message}") from error
+
+    @cached_property
+    def _forgeries(self) -> re.Pattern[str]:
+        longest_first = sorted(self.special_tokens, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def _text(self, conversation: Conversation, turns: int, add_generation_prompt: bool) -> str:
+        """The first `turns` messages rendered, with marks around trained and literal spans."""
+        try:
+            return self._compiled.render(
+                messages=self._guarded(conversation.as_dicts()[:turns]),
+                tools=self._guarded(conversation.tools),
+                add_generation_prompt=add_generation_prompt,
+                **self.variables,
+            )
+        except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
+            raise CamelidError(f"the chat template refuses the conversation: {error}") from error
+
+    def _guarded(self, value: Any) -> Any:
+        """The same value with every special token that its strings spell out marked as literal."""
+        if isinstance(value, str):
+            if mark := _MARKS.search(value):
+                raise CamelidError(
+                    f"a message holds U+{ord(mark[0]):04X}, a code point that is no character; remove it"
+                )
+            return self._forgeries.sub(lambda forged: f"{_LITERAL}{forged[0]}{_MARKUP}", value)
+        if isinstance(value, Mapping):
+            return {key: self._guarded(entry) for key, entry in value.items()}
+        if isinstance(value, Sequence):
+            return [self._guarded(entry) for entry in value]
+        return value
+
+    def _segments_by_prefix(self, conversation: Conversation, add_generation_prompt: bool) -> list[Segment]:
+        messages = conversation.messages
+        whole = self._text(conversation, len(messages), add_generation_prompt)
+        marked, position = [], 0
+        for index, message in enumerate(messages):
+            if message.role != "assistant":
+                continue
+            opened = self._text(conversation, index, True)
+            closed = self._text(conversation, index + 1, False)
+            if not (closed.startswith(opened) and whole.startswith(closed)):
+                raise CamelidError(
+                    f"messages[{index}]: the chat template renders the conversation before this turn "
+                    "differently once the turn (or a later one) is there, so the trained part cannot be "
+                    "told; mark it in the template with {% generation %} ... {% endgeneration %}"
+                )
+            end = len(opened) + _turn_length(closed[len(opened) :], self._guarded(message.content))
+            marked += [whole[position : len(opened)], _TRAINED, whole[len(opened) : end], _UNTRAINED]
+            position = end
+        return _segments("".join([*marked, whole[position:]]))
+
+
+def encode_conversation(
+    tokenizer: "Tokenizer", conversation: Conversation, add_generation_prompt: bool = False
+) -> tuple[list[int], list[bool]]:
+    """Ids of a conversation, and for each whether the model is trained to say it.
+
+    Raises `CamelidError` where the tokenizer has no chat template or the template refuses the conversation.
+    """
+    if tokenizer.chat_template is None:
+        raise CamelidError(
+            "this tokenizer has no chat template: tune the model on conversations first, or put a "
+            "chat_template.jinja into its folder"
+        )
+    ids: list[int] = []
+    trained: list[bool] = []
+    for segment in tokenizer.chat_template.render(conversation, add_generation_prompt):
+        new = tokenizer.encode(segment.text, markup=not segment.literal, continues=bool(ids))
+        ids += new
+        trained += [segment.trained] * len(new)
+    return ids, trained
+
+
+def _turn_length(turn: str, content: str) -> int:
+    """How much of a rendered turn the assistant says: all but white space after a terminator."""
+    said = turn.rstrip()
+    content = content.rstrip()
+    # Where nothing but white space follows the content, that white space is the terminator.
+    ends_in_space = not said or (content and said.endswith(content))
+    return len(turn) if ends_in_space else len(said)
+
+
+def _segments(marked: str) -> list[Segment]:
+    """Cuts text at the marks; neighbours of one kind are joined again, so that they tokenise together."""
+    segments: list[Segment] = []
+    trained = literal = False
+    for piece in _MARKS.split(marked):
+        if piece in (_TRAINED, _UNTRAINED):
+            trained = piece == _TRAINED
+        elif piece in (_LITERAL, _MARKUP):
+            literal = piece == _LITERAL
+        elif piece and segments and (segments[-1].trained, segments[-1].literal) == (trained, literal):
+            segments[-1] = Segment(segments[-1].text + piece, trained, literal)
+        elif piece:
+            segments.append(Segment(piece, trained, literal))
+    return segments
+
+
+class _Generation(Extension):
+    """`{% generation %} ... {% endgeneration %}`: puts marks around what the assistant says."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
+
+    def _mark(self, caller: Macro) -> str:
+        return f"{_TRAINED}{caller()}{_UNTRAINED}"
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment
+
+
+def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
+    """JSON as it is: Jinja's own filter escapes HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)

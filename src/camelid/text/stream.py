@@ -1,0 +1,76 @@
+"""Ids to bytes and to text one by one, as they come out of a model."""
+
+import re
+
+from camelid.errors import CamelidError
+from camelid.text.tokenizer import Tokenizer
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class StreamDecoder:
+    """Turns ids into text as they come: never half a character, and in sum exactly `decode` of the whole.
+
+    Text is held back while its last character is incomplete, and, for vocabularies with byte fallback,
+    until a run of byte tokens ends, because one invalid byte changes how the whole run decodes.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True):
+        self._tokenizer = tokenizer
+        self._skip = skip_special_tokens
+        self._said: list[int] = []  # the ids of the latest text given out: context for what follows
+        self._held: list[int] = []
+
+    def push(self, index: int) -> str:
+        """The text that `index` completes; empty while a character is incomplete."""
+        self._held.append(index)
+        new = self._unsaid()
+        if not new or new.endswith(REPLACEMENT) or self._inside_byte_run(index):
+            return ""
+        self._said, self._held = self._held, []
+        return new
+
+    def finish(self) -> str:
+        """What was still held back when no more ids come."""
+        new = self._unsaid()
+        self._said, self._held = [], []
+        return new
+
+    def _unsaid(self) -> str:
+        before = self._tokenizer.decode(self._said, self._skip)
+        return self._tokenizer.decode(self._said + self._held, self._skip)[len(before) :]
+
+    def _inside_byte_run(self, index: int) -> bool:
+        if not self._tokenizer.has_byte_fallback:
+            return False
+        return bool(_BYTE_TOKEN.fullmatch(self._tokenizer.backend.id_to_token(index) or ""))
+
+
+def token_bytes(tokenizer: Tokenizer, index: int) -> bytes:
+    """The bytes that one id stands for, also where they are part of a character only."""
+    token = tokenizer.backend.id_to_token(index)
+    if token is None:
+        raise CamelidError(f"id {index} is not in the vocabulary of {tokenizer.vocab_size} tokens")
+    if token in tokenizer.special_ids:
+        return token.encode()
+    if tokenizer.is_byte_level:
+        return bytes(_BYTE_OF_CHARACTER[character] for character in token)
+    if byte := _BYTE_TOKEN.fullmatch(token):
+        return bytes([int(byte[1], 16)])
+    return token.replace("▁", " ").encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable character for each byte: itself where it prints, else the next one from U+0100."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (byte for byte in range(256) if byte not in printable)
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + offset): byte for offset, byte in enumerate(others)
+    }
+
+
+_BYTE_OF_CHARACTER = _byte_alphabet()
+
+
+_BYTE_OF_CHARACTER = _byte_alphabet()

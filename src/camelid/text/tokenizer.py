@@ -1,0 +1,287 @@
+"""Text to token ids and back: one class over a `tokenizer.json`, ours or anybody's.
+
+Plain text never becomes a special token here: a document or a chat message that spells out
+`<|endoftext|>` is encoded as those letters. Special tokens come from three places only: BOS and EOS where
+the checkpoint asks for them (`special_tokens=True`), the markup of a chat template, and a caller who says
+`markup=True`. On text without such strings the ids equal those of transformers.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from camelid.errors import CamelidError, WrongCall
+from camelid.text.chat_template import CHATML, ChatTemplate
+
+END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+class Tokenizer:
+    """A vocabulary with its special tokens, the ids that end a generation, and its chat template."""
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        config: Mapping[str, Any],
+        *,
+        chat_template: str | None = None,
+        stop_ids: Iterable[int] = (),
+    ):
+        """`config` is a `tokenizer_config.json`; `stop_ids` are what `generation_config.json` declares."""
+        self.backend = backend
+        self.backend.encode_special_tokens = True
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.config = dict(config)
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = 1 + max(vocabulary.values())
+        added = backend.get_added_tokens_decoder()
+        self.special_ids = {token.content: index for index, token in added.items() if token.special}
+        self._markup = re.compile(
+            "|".join(
+                (r"\s*" if token.lstrip else "")
+                + f"({re.escape(token.content)})"
+                + (r"\s*" if token.rstrip else "")
+                for token in sorted(added.values(), key=lambda token: -len(token.content))
+                if token.special
+            )
+            or r"(?!)"
+        )
+        named = {name: _content(config.get(name)) for name in NAMED_TOKENS}
+        self.named_tokens = {name: token for name, token in named.items() if token is not None}
+        for name, token in self.named_tokens.items():
+            if token not in vocabulary:
+                raise CamelidError(
+                    f"{name} is {token!r}, which the vocabulary of {self.vocab_size} tokens lacks"
+                )
+        self.bos_id, self.eos_id, self.pad_id, self.unk_id = (
+            vocabulary.get(self.named_tokens.get(name, "")) for name in NAMED_TOKENS
+        )
+        self._declared_stops = frozenset(stop_ids)
+        self.chat_template: ChatTemplate | None = None
+        if chat_template is not None:
+            self.chat_template = ChatTemplate(chat_template, self.named_tokens, tuple(self.special_ids))
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a generation: those declared by the checkpoint, else EOS and the chat terminator."""
+        if self._declared_stops:
+            return self._declared_stops
+        terminator = None if self.chat_template is None else self.chat_template.terminator
+        stops = {self.eos_id, None if terminator is None else self.special_ids[terminator]}
+        return frozenset(index for index in stops if index is not None)
+
+    def encode(
+        self,
+        text: str,
+        special_tokens: bool = False,
+        *,
+        markup: bool = False,
+        continues: bool = False,
+    ) -> list[int]:
+        """Ids of `text`.
+
+        `special_tokens` adds BOS and EOS as the checkpoint does by default; `markup` reads special tokens
+        that are spelt out in the text; `continues` says that the text goes on from an earlier one, so that
+        vocabularies that mark the beginning of a text do not mark this one.
+        Raises `CamelidError` on a lone surrogate, which no UTF-8 text can hold.
+        """
+        ids = self._encode_markup(text, continues) if markup else self._encode_plain(text, continues)
+        if special_tokens:
+            head, tail = self._added_ends
+            return [*head, *ids, *tail]
+        return ids
+
+    def encode_batch(self, texts: Sequence[str], special_tokens: bool = False) -> list[list[int]]:
+        """Ids of many texts, on all cores."""
+        head, tail = self._added_ends if special_tokens else ((), ())
+        return [[*head, *encoding.ids, *tail] for encoding in self._encodings(texts)]
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The text of `ids`; bytes that are no UTF-8 become U+FFFD."""
+        return str(self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    @cached_property
+    def is_byte_level(self) -> bool:
+        """Whether tokens are spelt in GPT-2's byte alphabet (otherwise as SentencePiece spells them)."""
+        return '"ByteLevel"' in json.dumps(self._description["decoder"])
+
+    @cached_property
+    def has_byte_fallback(self) -> bool:
+        """Whether characters outside the vocabulary are spelt as `<0x0A>` tokens."""
+        return bool(self._description["model"].get("byte_fallback"))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes what `transformers.AutoTokenizer` and `load_tokenizer` read back to the same ids."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backend.encode_special_tokens = False
+        self.backend.save(str(folder / "tokenizer.json"))
+        self.backend.encode_special_tokens = True
+        config = {key: value for key, value in self.config.items() if key != "chat_template"}
+        _write_json(folder / "tokenizer_config.json", config)
+        _write_json(folder / "special_tokens_map.json", self.named_tokens)
+        if self.chat_template is not None:
+            (folder / "chat_template.jinja").write_text(self.chat_template.source, encoding="utf-8")
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        description: dict[str, Any] = json.loads(self.backend.to_str())
+        return description
+
+    @cached_property
+    def _added_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What goes before and after a text: the post-processor, unless the configuration overrides it."""
+        bare = self.backend.encode("a", add_special_tokens=False).ids
+        full = self.backend.encode("a", add_special_tokens=True).ids
+        start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+        head, tail = tuple(full[:start]), tuple(full[start + len(bare) :])
+        if (add_bos := self.config.get("add_bos_token")) is not None:
+            head = (self.bos_id,) if add_bos and self.bos_id is not None else ()
+        if (add_eos := self.config.get("add_eos_token")) is not None:
+            tail = (self.eos_id,) if add_eos and self.eos_id is not None else ()
+        return head, tail
+
+    def _encode_markup(self, text: str, continues: bool) -> list[int]:
+        ids: list[int] = []
+        position = 0
+        for match in self._markup.finditer(text):
+            ids += self._encode_plain(text[position : match.start()], continues or bool(ids))
+            ids.append(self.special_ids[match[match.lastindex or 0]])
+            position = match.end()
+        return ids + self._encode_plain(text[position:], continues or bool(ids))
+
+    def _encode_plain(self, text: str, continues: bool) -> list[int]:
+        if not text:
+            return []
+        if not continues or not self._marks_beginnings:
+            return self._backend_ids(text)
+        # Give the text a neighbour to go on from, and take the neighbour's ids away again.
+        for neighbour in ("\n", ".", "0"):
+            before, both = self._backend_ids(neighbour), self._backend_ids(neighbour + text)
+            if both[: len(before)] == before:
+                return both[len(before) :]
+        raise CamelidError(f"the tokenizer merges {text[:20]!r} with whatever stands before it")
+
+    def _backend_ids(self, text: str) -> list[int]:
+        ids: list[int] = self._encodings([text])[0].ids
+        return ids
+
+    def _encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        try:
+            return self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        except TypeError as error:
+            bad = next((text for text in texts if not _is_unicode(text)), None)
+            if bad is None:
+                raise
+            raise CamelidError(f"text with a lone surrogate, which is no Unicode: {bad[:40]!r}") from error
+
+    @cached_property
+    def _marks_beginnings(self) -> bool:
+        newline = self._backend_ids("\n")
+        return self._backend_ids("\na") != newline + self._backend_ids("a")
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a checkpoint folder in the Hugging Face layout.
+
+    Raises `CamelidError` where `tokenizer.json` is missing or a file of the folder is damaged.
+    """
+    folder = Path(folder)
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise CamelidError(f"{folder} has no tokenizer.json; a checkpoint folder needs one")
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise CamelidError(f"{path} is no tokenizer that can be read: {error}") from error
+    config = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+    stops = _read_json(folder / "generation_config.json").get("eos_token_id")
+    template = config.pop("chat_template", None)
+    if (jinja := folder / "chat_template.jinja").is_file():
+        template = jinja.read_text(encoding="utf-8")
+    if isinstance(template, list):  # named templates; the plain one is called "default"
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return Tokenizer(
+        backend,
+        config,
+        chat_template=template,
+        stop_ids=stops if isinstance(stops, list) else [] if stops is None else [stops],
+    )
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, *, chat_template: str = CHATML, min_frequency: int = 2
+) -> Tokenizer:
+    """A byte-level BPE vocabulary learnt from `texts`; every string survives encode and decode.
+
+    Words are cut as GPT-2 cuts them, with every digit on its own (the layout that llama.cpp calls
+    "smollm"). Ids 0 to 2 are `<|endoftext|>`, `<|im_start|>` and `<|im_end|>`, then come the 256 bytes. The
+    vocabulary ends up smaller than `vocab_size` where the texts hold too few pairs to merge.
+    BPE: Sennrich et al. 2016, arXiv 1508.07909, algorithm 1; bytes: Radford et al. 2019 (GPT-2), section 2.2.
+    """
+    special = [END_OF_TEXT, TURN_START, TURN_END]
+    if vocab_size < 256 + len(special):
+        raise WrongCall(
+            f"vocab_size is {vocab_size}; 256 bytes and {len(special)} special tokens need {256 + len(special)}"
+        )
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, 0)]
+    )
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+        "clean_up_tokenization_spaces": False,
+    }
+    return Tokenizer(backend, config, chat_template=chat_template)
+
+
+def _content(token: Any) -> str | None:
+    """A token as `tokenizer_config.json` writes it: a string, or a table with `content`."""
+    content: str | None = token["content"] if isinstance(token, Mapping) else token
+    return content
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CamelidError(f"{path} is no JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise CamelidError(f"{path} holds a {type(table).__name__}; it must be a table")
+    return table
+
+
+def _write_json(path: Path, table: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(table, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
