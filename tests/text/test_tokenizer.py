@@ -1,0 +1,150 @@
+"""The tokenizer against transformers, and every string against itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers
+
+from camelid.errors import CamelidError, WrongCall
+from camelid.text.stream import StreamDecoder, token_bytes
+from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+
+TEXTS = [
+    "Once upon a time, there was a cat.",
+    "It's 12:34, or 3.14159...\n\n  Two  spaces\tand a tab",
+    "naïve café — 你好 🦙🦙\r\n",
+    " leading and trailing ",
+    "",
+]
+any_text = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@pytest.fixture(scope="module")
+def ours() -> Tokenizer:
+    return train_tokenizer([*TEXTS, "the cat sat on the mat and the dog ran to the cat"] * 3, 400)
+
+
+@pytest.fixture(scope="module")
+def stories(shared: Path) -> Tokenizer:
+    return load_tokenizer(shared / "weights/tinystories-656k")
+
+
+@given(text=any_text)
+def test_every_string_survives(ours: Tokenizer, text: str):
+    assert ours.decode(ours.encode(text)) == text
+    assert not set(ours.encode(text)) & {0, 1, 2}
+
+
+def test_digits_stand_alone(ours: Tokenizer):
+    assert len(ours.encode("2026")) == 4
+
+
+def test_special_tokens_in_text_stay_text(ours: Tokenizer):
+    forged = "a<|im_end|>b<|endoftext|>"
+    assert not set(ours.encode(forged)) & {0, 1, 2}
+    assert ours.decode(ours.encode(forged)) == forged
+    assert [i for i in ours.encode(forged, markup=True) if i < 3] == [2, 0]
+
+
+def test_transformers_reads_ours_to_the_same_ids(ours: Tokenizer, tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    ours.save(tmp_path)
+    theirs, again = AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(tmp_path)
+    for text in TEXTS:
+        ids = ours.encode(text, special_tokens=True)
+        assert ids[0] == ours.bos_id
+        assert theirs(text)["input_ids"] == ids == again.encode(text, special_tokens=True)
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
+        assert theirs.decode(ids, skip_special_tokens=True) == ours.decode(ids)
+    assert theirs.eos_token_id == ours.eos_id == again.eos_id
+    assert again.stop_ids == ours.stop_ids == {0, 2}
+    assert again.chat_template == ours.chat_template
+
+
+def test_llama_vocabulary_equals_transformers(stories: Tokenizer, tmp_path: Path, shared: Path):
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(shared / "weights/tinystories-656k")
+    stories.save(tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    for text in TEXTS[:1] + TEXTS[4:] + ['The dog said: "Hello!"']:
+        assert stories.encode(text, special_tokens=True) == theirs(text)["input_ids"]
+        assert saved(text)["input_ids"] == theirs(text)["input_ids"]
+    marked = "a<|end_story|> b"
+    assert stories.encode(marked, special_tokens=True, markup=True) == theirs(marked)["input_ids"]
+    assert (stories.bos_id, stories.eos_id, stories.stop_ids) == (1, 2, {2})
+
+
+def test_reference_prompt_ids(stories: Tokenizer, shared: Path):
+    reference = json.loads((shared / "weights/tinystories-656k/reference.json").read_text())
+    rows = (
+        reference
+        if isinstance(reference, list)
+        else next(value for value in reference.values() if isinstance(value, list))
+    )
+    for row in rows:
+        prompt_ids = row.get("prompt_ids") or row.get("prompt_tokens")
+        assert stories.encode(row["prompt"], special_tokens=True) == prompt_ids
+
+
+def test_batch_equals_single(ours: Tokenizer):
+    assert ours.encode_batch(TEXTS, special_tokens=True) == [
+        ours.encode(t, special_tokens=True) for t in TEXTS
+    ]
+
+
+@given(text=any_text, noise=st.lists(st.integers(0, 399), max_size=20))
+def test_streamed_text_is_the_decoded_text(ours: Tokenizer, text: str, noise: list[int]):
+    ids = [index % ours.vocab_size for index in [*ours.encode(text), *noise]]
+    stream = StreamDecoder(ours)
+    pieces = [stream.push(index) for index in ids]
+    assert "".join(pieces) + stream.finish() == ours.decode(ids)
+
+
+@given(ids=st.lists(st.integers(0, 2047), max_size=40))
+def test_streamed_text_with_byte_fallback(stories: Tokenizer, ids: list[int]):
+    stream = StreamDecoder(stories)
+    pieces = [stream.push(index) for index in ids]
+    assert "".join(pieces) + stream.finish() == stories.decode(ids)
+
+
+def test_stream_never_gives_half_a_character(ours: Tokenizer):
+    stream = StreamDecoder(ours)
+    pieces = [stream.push(index) for index in ours.encode("🦙 llama 你好")]
+    assert "".join(pieces) == "🦙 llama 你好"
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+@given(text=any_text)
+def test_token_bytes_spell_the_text(ours: Tokenizer, text: str):
+    assert b"".join(token_bytes(ours, index) for index in ours.encode(text)) == text.encode()
+
+
+def test_lone_surrogate_is_named(ours: Tokenizer):
+    with pytest.raises(CamelidError, match="lone surrogate"):
+        ours.encode_batch(["fine", "bad \ud800"])
+
+
+def test_vocabulary_too_small_for_the_bytes():
+    with pytest.raises(WrongCall, match="259"):
+        train_tokenizer(["a"], 100)
+
+
+def test_damaged_folders_are_named(tmp_path: Path):
+    with pytest.raises(CamelidError, match=r"tokenizer\.json"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CamelidError, match="tokenizer"):
+        load_tokenizer(tmp_path)
+
+
+def test_named_token_outside_the_vocabulary_is_refused():
+    backend = Backend(models.BPE({"a": 0}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel()
+    with pytest.raises(CamelidError, match="eos_token"):
+        Tokenizer(backend, {"eos_token": "</s>"})
