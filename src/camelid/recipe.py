@@ -1,0 +1,258 @@
+"""Recipes: small frozen values that say everything a stage does, written as YAML and overridden by flags.
+
+    recipe = load_recipe(PretrainRecipe, Path("recipe.yaml"), {"training.learning_rate": 1e-3})
+
+A key that no recipe has, a value out of bounds and a pair that can never work raise `WrongCall`, which names
+the file, the line, the dotted key and the flag that mends it. `load_recipe(save_recipe(r)) == r`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from camelid.errors import CamelidError, WrongCall
+from camelid.model.spec import ModelSpec
+from camelid.recipe_yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
+
+
+class Section(BaseModel):
+    """A frozen group of settings; a key that it does not have is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelShape(Section):
+    """The shape of a LLaMA-style model; the vocabulary comes from the tokenizer."""
+
+    hidden_size: int = Field(default=512, gt=0, description="width of the residual stream")
+    num_layers: int = Field(default=8, gt=0, description="number of blocks")
+    num_heads: int = Field(default=8, gt=0, description="query heads of one attention")
+    num_kv_heads: int | None = Field(
+        default=None, gt=0, description="key and value heads; left out: num_heads"
+    )
+    feed_forward_width: int | None = Field(
+        default=None,
+        gt=0,
+        description="inner width of SwiGLU; left out: 8/3 hidden_size, up to a multiple of 32",
+    )
+    context_length: int = Field(
+        default=512, gt=1, description="longest sequence that the model is made for, in tokens"
+    )
+    rope_theta: float = Field(default=10_000.0, gt=0, description="base of the rotary frequencies")
+    tie_embeddings: bool = Field(default=True, description="share input embedding and output projection")
+
+    def spec(self, vocab_size: int) -> ModelSpec:
+        """The description of the model for a vocabulary of this size; raises `CamelidError` where sizes contradict."""
+        return ModelSpec.llama(vocab_size=vocab_size, **self.model_dump())
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        try:
+            self.spec(vocab_size=1)
+        except CamelidError as error:
+            raise ValueError(
+                f"{error} (--model.hidden-size, --model.num-heads, --model.num-kv-heads)"
+            ) from None
+        return self
+
+
+class TextData(Section):
+    """Where the rows come from, and which of them are held out."""
+
+    train: tuple[Path, ...] = Field(min_length=1, description="files or folders to learn from")
+    validation: tuple[Path, ...] = Field(
+        default=(), description="files or folders to validate on; none: a share of train"
+    )
+    validation_fraction: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="share of the train documents held out when validation names nothing",
+    )
+    skip_bad_rows: bool = Field(
+        default=False, description="count and list malformed rows instead of stopping at the first"
+    )
+
+    @field_validator("train", "validation", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | Path) else value
+
+
+class Training(Section):
+    """One optimiser run: AdamW over batches of a fixed number of tokens."""
+
+    steps: int | None = Field(default=None, gt=0, description="updates to make; give this or tokens")
+    tokens: int | None = Field(default=None, gt=0, description="tokens to see; give this or steps")
+    global_batch_tokens: int = Field(
+        default=16_384, gt=0, description="tokens of one update, over all processes"
+    )
+    micro_batch_size: int = Field(
+        default=8, gt=0, description="rows computed at once; the rest is accumulated"
+    )
+    context_length: int = Field(default=512, gt=1, description="tokens of one row")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    min_learning_rate_ratio: float = Field(
+        default=0.1, ge=0, le=1, description="last learning rate as a share of the peak"
+    )
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+        default="cosine", description="learning rate after the warm-up; wsd: warm-up, stable, decay"
+    )
+    warmup_steps: int | None = Field(
+        default=None, ge=0, description="steps of linear warm-up; left out: warmup_fraction"
+    )
+    warmup_fraction: float = Field(default=0.02, ge=0, lt=1, description="warm-up as a share of all steps")
+    decay_fraction: float = Field(
+        default=0.2, gt=0, le=1, description="last share of the steps in which wsd decays"
+    )
+    weight_decay: float = Field(
+        default=0.1, ge=0, description="AdamW's decay of matrices; norms and biases have none"
+    )
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.95), description="AdamW's averaging of gradient and its square"
+    )
+    eps: float = Field(default=1e-8, gt=0, description="AdamW's epsilon")
+    gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="activations; the weights stay float32"
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="torch.compile; auto: where a compiler is at hand and the run is long enough",
+    )
+    recompute_activations: bool = Field(
+        default=False, description="save memory: compute activations again going backward"
+    )
+    validate_every: int = Field(default=100, gt=0, description="steps between validations")
+    checkpoint_every: int = Field(default=100, gt=0, description="steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, gt=0, description="newest checkpoints to keep")
+
+    @property
+    def total_steps(self) -> int:
+        """Number of updates: `steps`, or as many as see at least `tokens`."""
+        if self.steps is not None:
+            return self.steps
+        assert self.tokens is not None  # the validator below asks for one of the two
+        return -(-self.tokens // self.global_batch_tokens)
+
+    @property
+    def total_warmup_steps(self) -> int:
+        """Number of warm-up updates."""
+        return (
+            self.warmup_steps
+            if self.warmup_steps is not None
+            else round(self.total_steps * self.warmup_fraction)
+        )
+
+    @field_validator("betas")
+    @classmethod
+    def _betas_below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError(f"both betas must lie in [0, 1), got {value[0]:g} and {value[1]:g}")
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if (self.steps is None) == (self.tokens is None):
+            given = "neither" if self.steps is None else "both"
+            raise ValueError(
+                f"{given} of steps and tokens given; give exactly one: --training.steps or --training.tokens"
+            )
+        rows = self.context_length * self.micro_batch_size
+        if self.global_batch_tokens % rows:
+            raise ValueError(
+                f"global_batch_tokens {self.global_batch_tokens} is no multiple of context_length x micro_batch_size = "
+                f"{rows}; give --training.global-batch-tokens {max(1, round(self.global_batch_tokens / rows)) * rows}"
+            )
+        if self.total_warmup_steps > self.total_steps:
+            raise ValueError(
+                f"warmup_steps {self.total_warmup_steps} exceeds the {self.total_steps} steps; give a smaller --training.warmup-steps"
+            )
+        return self
+
+
+class Recipe(Section):
+    """Everything that one stage does. `stage` is the verb, and `leading` the field that may stand first on a command line."""
+
+    leading: ClassVar[str | None] = None
+
+    stage: str = Field(description="the verb that this recipe is for")
+    out: Path = Field(description="folder of the run: fresh, or this very run to resume it")
+
+    def digest(self) -> str:
+        """Sha256 of the settings; where the run is written is not among them."""
+        settings = self.model_dump(mode="json", exclude={"out"})
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+class TokenizerRecipe(Recipe):
+    """Learn a byte-level BPE vocabulary from text."""
+
+    stage: Literal["tokenizer"] = Field(default="tokenizer", description="the verb that this recipe is for")
+    data: TextData = Field(description="text: files, folders, or rows with `text`")
+    vocab_size: int = Field(
+        default=8192, ge=260, description="entries, the 256 bytes and the special tokens included"
+    )
+
+
+class PretrainRecipe(Recipe):
+    """Train a new model on raw text."""
+
+    stage: Literal["pretrain"] = Field(default="pretrain", description="the verb that this recipe is for")
+    data: TextData = Field(description="text: files, folders, or rows with `text`")
+    tokenizer: Path = Field(description="folder with tokenizer.json: a tokenizer run or any checkpoint")
+    model: ModelShape = Field(default=ModelShape(), description="shape of the model")
+    training: Training = Field(description="batches, optimiser, schedule")
+    seed: int = Field(default=0, ge=0, description="first weights and order of the data")
+
+    @model_validator(mode="after")
+    def _rows_fit_the_model(self) -> Self:
+        if self.training.context_length > self.model.context_length:
+            raise ValueError(
+                f"training.context_length {self.training.context_length} exceeds model.context_length {self.model.context_length}; "
+                f"give --model.context-length {self.training.context_length} or a shorter --training.context-length"
+            )
+        return self
+
+
+class TuneRecipe(Recipe):
+    """Tune a model on conversations: the loss counts the assistant's turns alone."""
+
+    leading: ClassVar[str | None] = "model"
+
+    stage: Literal["tune"] = Field(default="tune", description="the verb that this recipe is for")
+    model: str = Field(description="checkpoint folder or hub name to start from")
+    data: TextData = Field(description="conversations: Alpaca, ShareGPT or OpenAI rows")
+    training: Training = Field(description="batches, optimiser, schedule")
+    seed: int = Field(default=0, ge=0, description="order of the data")
+
+
+R = TypeVar("R", bound=Recipe)
+RECIPES: dict[str, type[Recipe]] = {
+    "tokenizer": TokenizerRecipe,
+    "pretrain": PretrainRecipe,
+    "tune": TuneRecipe,
+}
+
+
+def load_recipe(cls: type[R], path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> R:
+    """The recipe in the YAML file at `path` (or an empty one) with `overrides` laid over it.
+
+    `overrides` is nested or has dotted keys; `learning_rate` and `learning-rate` are the same. Raises `WrongCall`
+    with file, line, key and the way out for whatever is no recipe of this class.
+    """
+    source = Source() if path is None else parse_yaml(path)
+    given = nest(overrides or {})
+    try:
+        return cls.model_validate(with_sections(cls, merge(source.values, given)))
+    except ValidationError as error:
+        raise WrongCall(explain(error, cls, source, given)) from None
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every setting as YAML, each with its description as a comment."""
+    path.write_text(to_yaml(recipe), encoding="utf-8")
