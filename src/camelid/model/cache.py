@@ -1,5 +1,7 @@
 """The key-value cache: an argument of the forward pass, never hidden state of the model."""
 
+from copy import copy
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,6 +29,13 @@ class KeyValueCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
         self.capacity = capacity
+
+    def rows(self, first: int, last: int) -> "KeyValueCache":
+        """The sequences first..last-1, in the same memory."""
+        part = copy(self)
+        part.keys, part.values = self.keys[:, first:last], self.values[:, first:last]
+        part.lengths = self.lengths[first:last]
+        return part
 
     def positions(self, new_tokens: int) -> Int[Tensor, "batch time"]:
         """Positions of the next `new_tokens` tokens of every sequence; raises where they do not fit."""

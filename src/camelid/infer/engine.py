@@ -1,0 +1,233 @@
+"""The engine: requests in, text out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from camelid.errors import CamelidError, WrongCall
+from camelid.infer.decoder import Decoder, TorchDecoder
+from camelid.infer.generation import Generation
+from camelid.lm import LM, Completion, Prompt, Sampling, Score, as_list, with_changes
+from camelid.load import check_tokenizer_fits, load_model
+from camelid.model.checkpoint import read_config
+from camelid.model.hub import resolve
+from camelid.model.transformer import Transformer
+from camelid.text.chat_template import encode_conversation
+from camelid.text.tokenizer import Tokenizer, load_tokenizer
+
+PREFILL_TOKENS = 2048
+"""Tokens of waiting prompts that join the batch in one pass, padding included."""
+
+
+class Engine(LM):
+    """A model and its tokenizer as an `LM`.
+
+    dtype: of activations and cache, by default the weights'; max_batch: sequences that run at once, fewer where their
+    cache would not fit into half of the free memory.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        dtype: torch.dtype | None = None,
+        max_batch: int = 64,
+    ) -> None:
+        check_tokenizer_fits(model.spec, tokenizer)
+        self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
+        self.dtype = dtype or model.embed_tokens.weight.dtype
+        self.context_length = model.spec.context_length
+
+    @classmethod
+    def load(cls, path: str | Path, *, dtype: torch.dtype | None = None, **settings: Any) -> "Engine":
+        """The engine of a checkpoint folder or hub name; dtype: by default the one that the folder stores."""
+        folder = resolve(path)
+        model = load_model(folder, dtype or stored_dtype(read_config(folder)))
+        return cls(model, load_tokenizer(folder), **settings)
+
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Completions; raises `WrongCall` where a prompt leaves no room in the context."""
+        generations = [
+            self._generation(self.encode(prompt), sampling, sample)
+            for prompt in prompts
+            for sample in range(sampling.samples)
+        ]
+        for _ in self.run(generations):
+            pass
+        done = iter(generation.completion() for generation in generations)
+        return [[next(done) for _ in range(sampling.samples)] for _ in prompts]
+
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Iterator[str]:
+        """The text of one completion in pieces; what a stop string could still take back waits."""
+        generation = self._generation(self.encode(prompt), with_changes(sampling, changes), 0)
+        for _, piece in self.run([generation]):
+            if piece:
+                yield piece
+
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
+        """Scores of continuations; continuations of one prompt share its computation.
+
+        A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone has.
+        """
+        pairs = zip(as_list(prompts), as_list(continuations), strict=True)
+        encoded = [self._encode_pair(prompt, continuation) for prompt, continuation in pairs]
+        groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, (context, _) in enumerate(encoded):
+            groups[context].append(index)
+        scores: dict[int, Score] = {}
+        for context, members in groups.items():
+            targets = [encoded[index][1] for index in members]
+            scores.update(zip(members, self._score(context, targets), strict=True))
+        return [scores[index] for index in range(len(encoded))]
+
+    def run(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
+        """Advances the generations to their ends; yields each with its new text after every one of its tokens."""
+        # Equal prompts stand side by side, to be computed once; long ones start first, so that padding is small.
+        waiting = deque(sorted(generations, key=lambda g: (-len(g.prompt), g.prompt)))
+        if not waiting:
+            return
+        capacity = max(len(g.prompt) + g.limit for g in waiting)
+        slots = min(len(waiting), self._slots(capacity))
+        decoder = self.decoder(slots, capacity)
+        active: list[Generation] = []
+        while waiting or active:
+            if waiting and len(active) < slots:
+                begin = len(active)
+                logits = _admit(decoder, waiting, active, slots)
+            else:
+                begin = 0
+                logits = decoder.extend(0, [g.tokens[-1:] for g in active])
+            for generation, token, logprob in _choose(active[begin:], logits):
+                yield generation, generation.accept(token, logprob)
+            _retire(decoder, active)
+
+    def decoder(self, slots: int, capacity: int) -> Decoder:
+        """A decoder of `slots` sequences of up to `capacity` tokens."""
+        return TorchDecoder(self.model, self.dtype, slots, capacity)
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
+        if not isinstance(prompt, str):
+            ids, _ = encode_conversation(self.tokenizer, prompt, add_generation_prompt=True)
+            return tuple(ids)
+        ids = self.tokenizer.encode(prompt, special_tokens=True)
+        # A text to go on from does not end in EOS, even where the tokenizer closes documents with it.
+        if len(ids) > 1 and ids[-1] == self.tokenizer.eos_id:
+            ids.pop()
+        if not ids:
+            if self.tokenizer.bos_id is None:
+                raise WrongCall("the prompt is empty, and this model has no token to begin a text with")
+            ids = [self.tokenizer.bos_id]
+        return tuple(ids)
+
+    def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:
+        room = self.context_length - len(prompt)
+        if room < 1:
+            raise WrongCall(
+                f"the prompt has {len(prompt)} tokens; the context holds {self.context_length}, one of them for the "
+                f"answer: {1 - room} tokens too many, shorten the prompt"
+            )
+        return Generation(prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer)
+
+    def _slots(self, capacity: int) -> int:
+        """Sequences of `capacity` tokens whose cache fits into half of the free memory, at most `max_batch`."""
+        each = self.model.spec.kv_bytes_per_token(self.dtype.itemsize) * capacity
+        device = self.model.embed_tokens.weight.device
+        cuda = device.type == "cuda"
+        free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
+        if free < each:
+            raise CamelidError(
+                f"a cache of {capacity} tokens takes {each / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+                "ask for fewer new tokens or give a shorter prompt"
+            )
+        return max(1, min(self.max_batch, free // 2 // each))
+
+    def _encode_pair(self, prompt: Prompt, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        context = self.encode(prompt)
+        if isinstance(prompt, str):
+            whole = self.encode(prompt + continuation)
+        else:
+            whole = (*context, *self.tokenizer.encode(continuation, continues=True))
+        if len(whole) <= len(context):
+            raise WrongCall(f"the continuation {continuation!r} adds no token to its prompt")
+        if (excess := len(whole) - self.context_length) > 0:
+            raise WrongCall(
+                f"prompt and continuation have {len(whole)} tokens and the context holds {self.context_length}: "
+                f"{excess} too many"
+            )
+        return whole[: len(context)], whole[len(context) :]
+
+    def _score(self, context: tuple[int, ...], targets: list[tuple[int, ...]]) -> list[Score]:
+        capacity = len(context) + max(map(len, targets))
+        slots = min(len(targets), self._slots(capacity))
+        decoder = self.decoder(slots, capacity)
+        first = decoder.extend(0, [context])
+        scores = []
+        for target in targets:
+            decoder.truncate(0, len(context))
+            logits = torch.cat([first, decoder.extend(0, [target[:-1]], every=True)]) if target[1:] else first
+            logprobs = logits.log_softmax(-1)
+            own = logprobs.gather(1, torch.tensor(target, device=logits.device)[:, None])
+            greedy = bool((own[:, 0] == logprobs.amax(1)).all())
+            scores.append(Score(float(own.sum()), len(target), greedy))
+        return scores
+
+
+def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
+    """The dtype that a config.json says its weights have; float32 for half precision, which no CPU computes well."""
+    named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
+    return named if named in (torch.bfloat16, torch.float32) else torch.float32
+
+
+def _admit(decoder: Decoder, waiting: deque[Generation], active: list[Generation], slots: int) -> Tensor:
+    """Moves waiting generations into free slots; logits after their prompts, an equal prompt computed once."""
+    begin = len(active)
+    rows: dict[tuple[int, ...], list[Generation]] = {}
+    width = len(waiting[0].prompt)
+    for _ in range(slots - begin):
+        if not waiting:
+            break
+        prompt = waiting[0].prompt
+        if rows and prompt not in rows and (len(rows) + 1) * width > PREFILL_TOKENS:
+            break
+        rows.setdefault(prompt, []).append(waiting.popleft())
+    logits = decoder.extend(begin, list(rows))
+    active += [generations[0] for generations in rows.values()]
+    origins = list(range(len(rows)))
+    for origin, (prompt, generations) in enumerate(rows.items()):
+        for generation in generations[1:]:
+            decoder.fork(begin + origin, len(active), len(prompt))
+            active.append(generation)
+            origins.append(origin)
+    return logits[origins]
+
+
+def _choose(generations: Sequence[Generation], logits: Tensor) -> list[tuple[Generation, int, float]]:
+    """Every generation's next token with its log-probability under the model itself."""
+    greedy = logits.argmax(-1).tolist()
+    tokens = [
+        greedy[row] if generation.sampling.temperature == 0 else generation.choose(logits[row])
+        for row, generation in enumerate(generations)
+    ]
+    chosen = logits.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
+    logprobs = (chosen - logits.logsumexp(-1)).tolist()
+    return list(zip(generations, tokens, logprobs, strict=True))
+
+
+def _retire(decoder: Decoder, active: list[Generation]) -> None:
+    """Takes finished generations out; the last ones move into the gaps."""
+    for slot in reversed(range(len(active))):
+        if active[slot].finish_reason is None:
+            continue
+        last = len(active) - 1
+        if slot != last:
+            decoder.fork(last, slot, decoder.lengths[last])
+            active[slot] = active[last]
+        decoder.truncate(last, 0)
+        active.pop()

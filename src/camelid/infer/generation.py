@@ -1,0 +1,84 @@
+"""One completion in the making: its random numbers, its text, and when it ends."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from camelid.infer.sampling import choose
+from camelid.lm import Completion, FinishReason, Sampling
+from camelid.text.stream import StreamDecoder
+from camelid.text.tokenizer import Tokenizer
+
+
+class Generation:
+    """One sample of one prompt; it knows nothing of the model or of what else is in the batch.
+
+    `limit` is the number of tokens after which it is cut. `finish_reason` is None until it ends.
+    """
+
+    def __init__(
+        self, prompt: Sequence[int], sampling: Sampling, sample: int, limit: int, tokenizer: Tokenizer
+    ) -> None:
+        self.prompt, self.sampling, self.limit = tuple(prompt), sampling, limit
+        self.tokens: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish_reason: FinishReason | None = None
+        identity = repr((sampling.seed, sample, self.prompt)).encode()
+        self._random = random.Random(hashlib.blake2b(identity).digest())
+        self._stop_ids = tokenizer.stop_ids
+        self._decoder = StreamDecoder(tokenizer)
+        self._text = ""
+        self._released = 0
+
+    def choose(self, logits: Float[Tensor, " vocab"]) -> int:
+        """The next token, by this generation's own random numbers."""
+        return choose(logits, self.sampling, self._random.random())
+
+    def accept(self, token: int, logprob: float) -> str:
+        """Appends a token; returns the text that is now certain, which a stop string can no longer take back."""
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        searched = len(self._text)
+        if token in self._stop_ids:
+            self.finish_reason = "stop"
+        else:
+            self._text += self._decoder.push(token)
+            if len(self.tokens) == self.limit:
+                self.finish_reason = "length"
+        if self.finish_reason:
+            self._text += self._decoder.finish()
+        self._cut_at_stop_string(searched)
+        return self._release()
+
+    def completion(self) -> Completion:
+        """The finished completion."""
+        assert self.finish_reason is not None
+        return Completion(self._text, tuple(self.tokens), tuple(self.logprobs), self.finish_reason)
+
+    def _cut_at_stop_string(self, searched: int) -> None:
+        begin = max(0, searched - max(map(len, self.sampling.stop), default=0))
+        ends = [end for stop in self.sampling.stop if (end := self._text.find(stop, begin)) >= 0]
+        if ends:
+            self._text = self._text[: min(ends)]
+            self.finish_reason = "stop"
+
+    def _release(self) -> str:
+        end = len(self._text) if self.finish_reason else len(self._text) - self._pending()
+        piece = self._text[self._released : end]
+        self._released = max(self._released, end)
+        return piece
+
+    def _pending(self) -> int:
+        """Length of the longest end of the text that begins a stop string."""
+        return max(
+            (
+                length
+                for stop in self.sampling.stop
+                for length in range(1, len(stop))
+                if self._text.endswith(stop[:length])
+            ),
+            default=0,
+        )
