@@ -3,6 +3,7 @@
 import re
 
 from camelid.errors import CamelidError
+from camelid.text.byte_alphabet import BYTE_OF_CHARACTER
 from camelid.text.tokenizer import Tokenizer
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -55,22 +56,7 @@ def token_bytes(tokenizer: Tokenizer, index: int) -> bytes:
     if token in tokenizer.special_ids:
         return token.encode()
     if tokenizer.is_byte_level:
-        return bytes(_BYTE_OF_CHARACTER[character] for character in token)
+        return bytes(BYTE_OF_CHARACTER[character] for character in token)
     if byte := _BYTE_TOKEN.fullmatch(token):
         return bytes([int(byte[1], 16)])
     return token.replace("▁", " ").encode()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable character for each byte: itself where it prints, else the next one from U+0100."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = (byte for byte in range(256) if byte not in printable)
-    return {chr(byte): byte for byte in printable} | {
-        chr(0x100 + offset): byte for offset, byte in enumerate(others)
-    }
-
-
-_BYTE_OF_CHARACTER = _byte_alphabet()
-
-
-_BYTE_OF_CHARACTER = _byte_alphabet()

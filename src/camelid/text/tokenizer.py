@@ -6,6 +6,7 @@ the checkpoint asks for them (`special_tokens=True`), the markup of a chat templ
 `markup=True`. On text without such strings the ids equal those of transformers.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -112,20 +113,18 @@ class Tokenizer:
     @cached_property
     def is_byte_level(self) -> bool:
         """Whether tokens are spelt in GPT-2's byte alphabet (otherwise as SentencePiece spells them)."""
-        return '"ByteLevel"' in json.dumps(self._description["decoder"])
+        return '"ByteLevel"' in json.dumps(self.description["decoder"])
 
     @cached_property
     def has_byte_fallback(self) -> bool:
         """Whether characters outside the vocabulary are spelt as `<0x0A>` tokens."""
-        return bool(self._description["model"].get("byte_fallback"))
+        return bool(self.description["model"].get("byte_fallback"))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes what `transformers.AutoTokenizer` and `load_tokenizer` read back to the same ids."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.backend.encode_special_tokens = False
         self.backend.save(str(folder / "tokenizer.json"))
-        self.backend.encode_special_tokens = True
         config = {key: value for key, value in self.config.items() if key != "chat_template"}
         _write_json(folder / "tokenizer_config.json", config)
         _write_json(folder / "special_tokens_map.json", self.named_tokens)
@@ -133,7 +132,13 @@ class Tokenizer:
             (folder / "chat_template.jinja").write_text(self.chat_template.source, encoding="utf-8")
 
     @cached_property
-    def _description(self) -> dict[str, Any]:
+    def digest(self) -> str:
+        """Names the vocabulary and its rules: equal digests give equal ids."""
+        return hashlib.blake2b(self.backend.to_str().encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What `tokenizer.json` says."""
         description: dict[str, Any] = json.loads(self.backend.to_str())
         return description
 
