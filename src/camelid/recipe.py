@@ -116,11 +116,11 @@ class Training(Section):
         default=(0.9, 0.95), description="AdamW's averaging of gradient and its square"
     )
     eps: float = Field(default=1e-8, gt=0, description="AdamW's epsilon")
-    gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    gradient_clip: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0: no limit")
     dtype: Literal["bfloat16", "float32"] = Field(
         default="bfloat16", description="activations; the weights stay float32"
     )
-    compile: Literal["auto", "always", "never"] = Field(
+    compile: Literal["auto"] | bool = Field(
         default="auto",
         description="torch.compile; auto: where a compiler is at hand and the run is long enough",
     )
