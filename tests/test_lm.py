@@ -1,0 +1,167 @@
+"""The LM seam: sampling's rules, the scripted LM, and the remote one against a small local server."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from camelid.errors import CamelidError, WrongCall
+from camelid.lm import Completion, RemoteLM, Sampling, Score, ScriptedLM, connect
+from camelid.text.conversation import Conversation, Message
+
+HELLO = Conversation((Message("user", "Hello"),))
+
+
+class Server(ThreadingHTTPServer):
+    """Answers like OpenAI's server; `asked` holds (path, body, key); `failures` are status codes to give first."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, Any, str | None]] = []
+        self.failures: list[int] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.send(200, json.dumps({"data": [{"id": "llama"}]}))
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, body, self.headers.get("Authorization")))
+        if self.server.failures:
+            self.send(self.server.failures.pop(0), "busy or wrong")
+        elif body.get("stream"):
+            pieces = [json.dumps({"choices": [{"delta": {"content": piece}}]}) for piece in ("Hel", "lo")]
+            self.send(200, "".join(f"data: {piece}\n\n" for piece in (*pieces, "[DONE]")))
+        elif body.get("echo"):
+            self.send(200, json.dumps({"choices": [{"logprobs": echoed(body["prompt"])}]}))
+        else:
+            key = "messages" in body
+            said = {"message": {"content": "Hi"}} if key else {"text": "Hi"}
+            choice = {**said, "finish_reason": "length" if key else "stop"}
+            self.send(200, json.dumps({"choices": [choice] * body["n"]}))
+
+    def send(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+
+def echoed(prompt: str) -> dict[str, Any]:
+    """Letters are tokens: 'a' is the likeliest everywhere; and, as some servers do, one token more than was asked."""
+    letters = prompt + "!"
+    own = [None, *(-1.0 if letter == "a" else -3.0 for letter in letters[1:])]
+    return {
+        "text_offset": list(range(len(letters))),
+        "token_logprobs": own,
+        "top_logprobs": [None, *({"a": -1.0} for _ in letters[1:])],
+    }
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_new_tokens", 0),
+        ("temperature", -1.0),
+        ("top_k", 0),
+        ("top_p", 0.0),
+        ("min_p", 2.0),
+        ("stop", [""]),
+    ],
+)
+def test_sampling_refuses_what_means_nothing(name: str, value: object) -> None:
+    with pytest.raises(WrongCall, match=name):
+        Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+def test_one_stop_string_is_a_list_of_one() -> None:
+    assert Sampling(stop="\n").stop == ("\n",)  # type: ignore[arg-type]
+
+
+def test_scripted_lm() -> None:
+    lm = ScriptedLM(["yes. no", "b"])
+    assert lm.generate(["q"], stop=("no",)) == [[Completion("yes. ", (), (), "stop")]]
+    assert "".join(lm.stream(HELLO)) == "b"
+    assert lm.prompts == ["q", HELLO]
+    assert lm.score(["q"], ["one two"]) == [Score(-2.0, 2, False)]
+    with pytest.raises(WrongCall, match="asked for more"):
+        lm.generate(["q"])
+
+
+def test_wrong_calls_say_what_is_right() -> None:
+    lm = ScriptedLM(lambda _: "x")
+    with pytest.raises(WrongCall, match=r"\[prompt\]"):
+        lm.generate("a prompt")
+    with pytest.raises(WrongCall, match="max_tokens; there are max_new_tokens"):
+        lm.generate(["q"], max_tokens=3)
+
+
+def test_remote_generates(server: Server) -> None:
+    lm = connect(server.url + "/v1/", api_key="secret")
+    assert isinstance(lm, RemoteLM)
+    assert lm.generate(["Hello"], samples=2, seed=3) == [[Completion("Hi", (), (), "stop")] * 2]
+    assert lm.generate([HELLO], top_k=5) == [[Completion("Hi", (), (), "length")]]
+    (path, body, key), (chat_path, chat_body, _) = server.asked
+    assert (path, body["prompt"], body["seed"], key) == ("/v1/completions", "Hello", 3, "Bearer secret")
+    assert (chat_path, chat_body["messages"]) == (
+        "/v1/chat/completions",
+        [{"role": "user", "content": "Hello"}],
+    )
+    assert chat_body["model"] == "llama"
+    assert chat_body["top_k"] == 5
+    assert "stop" not in body
+
+
+def test_remote_streams(server: Server) -> None:
+    assert list(RemoteLM(server.url).stream(HELLO)) == ["Hel", "lo"]
+
+
+def test_remote_scores(server: Server) -> None:
+    lm = RemoteLM(server.url)
+    assert lm.score(["xy", "xy"], ["aaa", "ab"]) == [Score(-3.0, 3, True), Score(-4.0, 2, False)]
+    with pytest.raises(WrongCall, match="text only"):
+        lm.score([HELLO], ["a"])
+
+
+def test_remote_asks_a_busy_server_again(server: Server) -> None:
+    server.failures = [429]
+    assert RemoteLM(server.url).generate(["x"])[0][0].text == "Hi"
+    server.failures = [400]
+    with pytest.raises(CamelidError, match="HTTP 400: busy or wrong"):
+        RemoteLM(server.url).generate(["x"])
+
+
+def test_remote_says_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    with pytest.raises(CamelidError, match="is the server running"):
+        RemoteLM(model="m").generate(["x"])
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    with pytest.raises(WrongCall, match="OPENAI_BASE_URL"):
+        RemoteLM()
+
+
+def test_the_seam_imports_no_torch() -> None:
+    code = "import sys, camelid.lm; sys.exit('torch' in sys.modules or 'httpx' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
