@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camelid.lm import connect as LM
-    from camelid.model.checkpoint import load_model
-    from camelid.text.tokenizer import load_tokenizer
+    from camelid.load import load_model, load_tokenizer
 
 __version__ = "0.1.0"
 __all__ = ["LM", "load_model", "load_tokenizer"]
 
 _HOMES = {
     "LM": ("camelid.lm", "connect"),
-    "load_model": ("camelid.model.checkpoint", "load_model"),
-    "load_tokenizer": ("camelid.text.tokenizer", "load_tokenizer"),
+    "load_model": ("camelid.load", "load_model"),
+    "load_tokenizer": ("camelid.load", "load_tokenizer"),
 }
 
 

@@ -23,41 +23,46 @@ DEFAULT_SHARD_BYTES = 5 * 10**9
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's config.json; raises `CamelidError` where there is none or it is no JSON object."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise CamelidError(
-            f"{folder} holds no config.json, so it is no checkpoint folder in the Hugging Face layout"
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CamelidError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise CamelidError(f"{path}: a JSON object is needed, got {type(config).__name__}")
-    return config
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CamelidError(f"there is no folder {folder}")
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise CamelidError(f"{folder} holds an adapter without its model; merge it into its base model first")
+    return _read_json(folder / "config.json")
 
 
 def read_spec(folder: Path) -> ModelSpec:
     """The `ModelSpec` that the folder's config.json describes."""
-    config = read_config(folder)
-    return family_of(config).read(config)
+    return _described(Path(folder), read_config(folder))[1]
 
 
 def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     """The model in `folder`, its weights in `dtype`, in evaluation mode.
 
-    Raises `CamelidError` that lists tensors missing, foreign or of the wrong shape, or the file that is cut short.
+    Weights already stored in `dtype` stay in the mapped file until they are used. Raises `CamelidError` that lists
+    tensors missing, foreign or of the wrong shape, or the file that is cut short.
     """
+    folder = Path(folder)
     config = read_config(folder)
-    family = family_of(config)
+    if "quantization_config" in config:
+        raise CamelidError(f"{folder} is quantised; training and exporting need the model it was made from")
+    _, spec = _described(folder, config)
     with torch.device("meta"):
-        model = Transformer(family.read(config))
-    expected = {family.name_on_disk(name): name for name in model.state_dict()}
-    tensors = read_tensors(folder)
+        model = Transformer(spec)
+    return fill(model, folder, read_tensors(folder), dtype)
+
+
+def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> Transformer:
+    """Gives a model on the meta device the tensors read from `folder`, by their names there.
+
+    Raises `CamelidError` that lists tensors missing, foreign or of the wrong shape.
+    """
+    family = family_for(model.spec)
+    shapes = {family.name_on_disk(name): tensor.shape for name, tensor in model.state_dict().items()}
     if model.spec.tie_embeddings:
-        _share_embedding(tensors, family)
-    _check_tensors(folder, {on_disk: model.state_dict()[name] for on_disk, name in expected.items()}, tensors)
-    state = {name: tensors[on_disk].to(dtype) for on_disk, name in expected.items()}
+        _share_embedding(folder, tensors, family)
+    _check_tensors(folder, shapes, tensors)
+    state = {name: tensors.pop(family.name_on_disk(name)).to(dtype) for name in model.state_dict()}
     model.load_state_dict(state, assign=True)
     return model.eval()
 
@@ -82,7 +87,12 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (index := folder / INDEX).is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CamelidError(f"{index} has no weight_map from tensors to files; fetch it again")
+        names = sorted({str(name) for name in weight_map.values()})
+        if outside := [name for name in names if Path(name).name != name]:
+            raise CamelidError(f"{index} names {outside[0]!r}, which is no file of this folder")
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise CamelidError(
                 f"{index} names {', '.join(missing)}, which the folder does not hold; fetch the rest"
@@ -102,17 +112,41 @@ def save_checkpoint(
     provenance: Mapping[str, Any] | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
+    """Writes the model into an existing folder, see `write_checkpoint`."""
+    parameters = ((name, tensor.detach()) for name, tensor in model.state_dict().items())
+    write_checkpoint(
+        folder,
+        model.spec,
+        parameters,
+        dtype=dtype,
+        special_ids=special_ids,
+        provenance=provenance,
+        max_shard_bytes=max_shard_bytes,
+    )
+
+
+def write_checkpoint(
+    folder: Path,
+    spec: ModelSpec,
+    parameters: Iterable[tuple[str, Tensor]],
+    *,
+    dtype: torch.dtype = torch.float32,
+    special_ids: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+) -> None:
     """Writes config.json, generation_config.json, the weights in `dtype` and camelid.json into an existing folder.
 
-    special_ids: `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. The caller
-    makes the folder atomic (`camelid.atomic.atomic_folder`) and saves the tokenizer beside the weights.
+    parameters: by our names, taken one at a time, so that no more than one shard is in memory. special_ids:
+    `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. The caller makes the
+    folder atomic (`camelid.atomic.atomic_folder`) and saves the tokenizer beside the weights.
     """
-    family = family_for(model.spec)
+    family = family_for(spec)
     ids = {key: value for key, value in (special_ids or {}).items() if value is not None}
     config = {
         "architectures": [family.architecture],
         "model_type": family.model_type,
-        **family.write(model.spec),
+        **family.write(spec),
         "torch_dtype": str(dtype).removeprefix("torch."),
         **ids,
     }
@@ -120,57 +154,93 @@ def save_checkpoint(
     _write_json(folder / "generation_config.json", ids)
     if provenance is not None:
         _write_json(folder / "camelid.json", provenance)
-    state = (
-        (family.name_on_disk(name), tensor.detach().to(dtype)) for name, tensor in model.state_dict().items()
-    )
-    save_tensors(folder, dict(state), max_shard_bytes)
+    state = ((family.name_on_disk(name), tensor.to(dtype)) for name, tensor in parameters)
+    save_tensors(folder, state, max_shard_bytes)
 
 
 def save_tensors(
-    folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int = DEFAULT_SHARD_BYTES
+    folder: Path,
+    tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
     """Writes the tensors as one safetensors file, or as shards with an index where they exceed `max_shard_bytes`."""
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.nbytes > max_shard_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor.contiguous()
-        size += tensor.nbytes
+    shards: list[list[str]] = []
+    pending: dict[str, Tensor] = {}
+    total = waiting = 0
+    for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
+        if pending and waiting + tensor.nbytes > max_shard_bytes:
+            shards.append(_save_shard(folder, len(shards), pending))
+            pending, waiting = {}, 0
+        pending[name] = tensor.contiguous()
+        waiting += tensor.nbytes
+        total += tensor.nbytes
+    shards.append(_save_shard(folder, len(shards), pending))
     if len(shards) == 1:
-        save_file(shards[0], folder / WEIGHTS, metadata={"format": "pt"})
+        _draft(folder, 0).rename(folder / WEIGHTS)
         return
     weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / name, metadata={"format": "pt"})
-        weight_map.update(dict.fromkeys(shard, name))
-    total = sum(tensor.nbytes for tensor in tensors.values())
+    for number, names in enumerate(shards):
+        file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
+        _draft(folder, number).rename(folder / file)
+        weight_map.update(dict.fromkeys(names, file))
     _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _share_embedding(tensors: dict[str, Tensor], family: Family) -> None:
+def _draft(folder: Path, number: int) -> Path:
+    # The final name says how many shards there are, which is known when the last one is written.
+    return folder / f"shard-{number}.partial"
+
+
+def _save_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> list[str]:
+    path = _draft(folder, number)
+    try:
+        path.touch()
+        mode = path.stat().st_mode
+        save_file(tensors, path, metadata={"format": "pt"})
+        # safetensors lets only the owner read its files; a model is as public as its folder.
+        path.chmod(mode)
+    except (SafetensorError, OSError) as error:
+        raise CamelidError(f"{path}: the weights cannot be written: {error}") from error
+    return list(tensors)
+
+
+def _described(folder: Path, config: Mapping[str, Any]) -> tuple[Family, ModelSpec]:
+    try:
+        family = family_of(config)
+        return family, family.read(config)
+    except CamelidError as error:
+        raise CamelidError(f"{folder}: {error}") from error
+
+
+def _share_embedding(folder: Path, tensors: dict[str, Tensor], family: Family) -> None:
     # Folders with tied embeddings keep either name, some keep both.
     embedding, head = family.name_on_disk("embed_tokens.weight"), family.name_on_disk("lm_head.weight")
     kept = tensors.pop(head, None)
-    if kept is not None:
-        tensors.setdefault(embedding, kept)
+    if kept is not None and not torch.equal(tensors.setdefault(embedding, kept), kept):
+        raise CamelidError(
+            f"{folder}: config.json has tie_word_embeddings, and yet {embedding} and {head} differ; "
+            "set it to false where both were trained"
+        )
 
 
-def _check_tensors(folder: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    missing = sorted(expected.keys() - found.keys())
+def _check_tensors(folder: Path, shapes: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> None:
+    missing = sorted(shapes.keys() - found.keys())
     # Buffers that old versions of transformers wrote and every reader ignores.
     foreign = sorted(
-        name for name in found.keys() - expected.keys() if not name.endswith("rotary_emb.inv_freq")
+        name for name in found.keys() - shapes.keys() if not name.endswith("rotary_emb.inv_freq")
     )
     misshapen = [
-        f"{name} is {list(found[name].shape)}, config.json asks for {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
+        f"{name} is {list(found[name].shape)}, config.json asks for {list(shape)}"
+        for name, shape in shapes.items()
+        if name in found and found[name].shape != shape
+    ]
+    whole = [
+        f"{name} ({found[name].dtype})"
+        for name in shapes
+        if name in found and not found[name].is_floating_point()
     ]
     parts = [*_listed("missing tensors", missing), *_listed("foreign tensors", foreign)]
-    parts += _listed("wrong shapes", misshapen)
+    parts += [*_listed("wrong shapes", misshapen), *_listed("not floating-point", whole)]
     if parts:
         raise CamelidError(f"{folder}: the weights do not fit config.json: {'; '.join(parts)}")
 
@@ -183,3 +253,15 @@ def _listed(what: str, names: list[str], shown: int = 5) -> Iterable[str]:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CamelidError(f"{path.parent} holds no {path.name}, so it is no checkpoint folder")
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CamelidError(f"{path} is no JSON ({error}); fetch or export it again") from error
+    if not isinstance(table, dict):
+        raise CamelidError(f"{path}: a JSON object is needed, got {type(table).__name__}")
+    return table

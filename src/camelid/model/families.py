@@ -3,6 +3,7 @@
 One entry serves import and export: the reader, the writer, and the names of the tensors.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,26 +33,27 @@ class Family:
 
 def _llama_spec(config: Config) -> ModelSpec:
     _refuse(config, "hidden_act", allowed=("silu",), default="silu")
-    heads = _required(config, "num_attention_heads")
-    hidden = _required(config, "hidden_size")
+    heads = _whole(config, "num_attention_heads")
+    hidden = _whole(config, "hidden_size")
     if config.get("head_dim") is None and hidden % heads:
         raise CamelidError(
-            f"hidden_size {hidden} is not a multiple of num_attention_heads {heads} and head_dim is not given"
+            f"config.json: hidden_size {hidden} is not a multiple of num_attention_heads {heads}, "
+            "and head_dim is not given"
         )
     return ModelSpec(
-        vocab_size=_required(config, "vocab_size"),
+        vocab_size=_whole(config, "vocab_size"),
         hidden_size=hidden,
-        num_layers=_required(config, "num_hidden_layers"),
+        num_layers=_whole(config, "num_hidden_layers"),
         num_heads=heads,
-        num_kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or hidden // heads,
-        context_length=config.get("max_position_embeddings", 2048),
-        feed_forward=FeedForward(_required(config, "intermediate_size")),
+        num_kv_heads=_whole(config, "num_key_value_heads", heads),
+        head_dim=_whole(config, "head_dim", hidden // heads),
+        context_length=_whole(config, "max_position_embeddings", 2048),
+        feed_forward=FeedForward(_whole(config, "intermediate_size")),
         positions=_rotary(config),
-        norm=Norm(eps=config.get("rms_norm_eps", 1e-6)),
-        tie_embeddings=config.get("tie_word_embeddings", False),
-        attention_bias=config.get("attention_bias", False),
-        mlp_bias=config.get("mlp_bias", False),
+        norm=Norm(eps=_real(config, "rms_norm_eps", 1e-6)),
+        tie_embeddings=_flag(config, "tie_word_embeddings"),
+        attention_bias=_flag(config, "attention_bias"),
+        mlp_bias=_flag(config, "mlp_bias"),
     )
 
 
@@ -77,23 +79,25 @@ def _llama_config(spec: ModelSpec) -> dict[str, Any]:
 
 def _rotary(config: Config) -> Rotary:
     # transformers 5 keeps one `rope_parameters`; older folders keep `rope_theta` beside `rope_scaling`.
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    match kind:
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise CamelidError(f"config.json: the rope settings are {rope!r}; a table is needed")
+    _refuse({**config, **rope}, "partial_rotary_factor", allowed=(1, None), default=None)
+    theta = _real(rope, "rope_theta", _real(config, "rope_theta", 10000.0))
+    match rope.get("rope_type") or rope.get("type") or "default":
         case "default":
             return Rotary(theta)
         case "linear":
-            return Rotary(theta, LinearScaling(float(rope["factor"])))
+            return Rotary(theta, LinearScaling(_real(rope, "factor")))
         case "llama3":
             scaling = Llama3Scaling(
-                float(rope["factor"]),
-                float(rope["low_freq_factor"]),
-                float(rope["high_freq_factor"]),
-                int(rope["original_max_position_embeddings"]),
+                _real(rope, "factor"),
+                _real(rope, "low_freq_factor"),
+                _real(rope, "high_freq_factor"),
+                _whole(rope, "original_max_position_embeddings"),
             )
             return Rotary(theta, scaling)
-        case _:
+        case kind:
             raise CamelidError(f"config.json: rope_type is {kind!r}; supported: default, linear, llama3")
 
 
@@ -113,11 +117,23 @@ def _rope_scaling(rotary: Rotary) -> dict[str, Any] | None:
             }
 
 
-def _required(config: Config, key: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise CamelidError(f"config.json: {key} is {value!r}; a whole number is needed")
+def _whole(config: Config, key: str, default: int | None = None) -> int:
+    value = default if config.get(key) is None else config[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CamelidError(f"config.json: {key} is {value!r}; a whole number above 0 is needed")
     return value
+
+
+def _real(config: Config, key: str, default: float | None = None) -> float:
+    value = default if config.get(key) is None else config[key]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise CamelidError(f"config.json: {key} is {value!r}; a number above 0 is needed")
+    return float(value)
+
+
+def _flag(config: Config, key: str) -> bool:
+    _refuse(config, key, allowed=(True, False), default=False)
+    return bool(config.get(key, False))
 
 
 def _refuse(config: Config, key: str, *, allowed: tuple[Any, ...], default: Any) -> None:
@@ -131,10 +147,12 @@ FAMILIES = (Family("LlamaForCausalLM", "llama", _llama_spec, _llama_config, pref
 def family_of(config: Config) -> Family:
     """The family that a `config.json` names; raises `CamelidError` with the list of those supported."""
     named = config.get("architectures") or []
+    if not isinstance(named, list):
+        raise CamelidError(f"config.json: architectures is {named!r}; a list of names is needed")
     for family in FAMILIES:
         if family.architecture in named or (not named and config.get("model_type") == family.model_type):
             return family
-    found = ", ".join(named) or config.get("model_type") or "none"
+    found = ", ".join(map(str, named)) or config.get("model_type") or "none"
     supported = ", ".join(family.architecture for family in FAMILIES)
     raise CamelidError(f"config.json: the architecture is {found}; supported: {supported}")
 
