@@ -1,0 +1,193 @@
+"""Packed rows: nothing lost, nothing doubled, nothing remembered."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from camelid.data.batches import batches
+from camelid.data.examples import Example, document_example
+from camelid.data.packing import (
+    MixedRows,
+    PackedDocuments,
+    PackedExamples,
+    Row,
+    Rows,
+    best_fit_decreasing,
+    shuffled,
+)
+from camelid.data.shards import TokenShards, write_shards
+from camelid.errors import CamelidError, WrongCall
+from camelid.text.tokenizer import Tokenizer, train_tokenizer
+
+TEXTS = [f"{'llama ' * (i % 13)}{i}" for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(TEXTS, 300)
+
+
+@pytest.fixture(scope="module")
+def shards(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    write_shards([(text, "t") for text in TEXTS], tokenizer, folder, validation_fraction=0, shard_tokens=50)
+    return TokenShards(folder)
+
+
+def example(length: int, first: int) -> Example:
+    tokens = np.arange(first, first + length)
+    return Example(tokens, tokens + 1, (tokens % 2).astype(np.float32))
+
+
+def triples(row: Row) -> list[tuple[int, int, float]]:
+    """What a row trains, in order, without its padding."""
+    real = row.documents != row.documents[-1] if not row.weights[-1] else np.ones(len(row.tokens), bool)
+    columns = (row.tokens[real], row.targets[real], row.weights[real])
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def equal(left: Row, right: Row) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(vars(left).values(), vars(right).values(), strict=True))
+
+
+@settings(deadline=None)
+@given(context=st.integers(2, 300), seed=st.integers(0, 5), epoch=st.integers(0, 3))
+def test_an_epoch_shows_every_document_once(
+    tokenizer: Tokenizer, shards: TokenShards, context: int, seed: int, epoch: int
+):
+    rows = PackedDocuments(shards, context, seed)
+    first = epoch * rows.per_epoch
+    stream = [triple for i in range(first, first + rows.per_epoch) for triple in triples(rows[i])]
+    expected = []
+    for index in shuffled(len(TEXTS), seed, epoch):
+        alone = document_example(tokenizer.encode(TEXTS[index]), tokenizer.bos_id, shards.eos_id)
+        expected += list(
+            zip(alone.tokens.tolist(), alone.targets.tolist(), alone.weights.tolist(), strict=True)
+        )
+    assert stream == expected
+
+
+@given(context=st.integers(2, 60))
+def test_pieces_are_numbered_and_positions_restart(shards: TokenShards, context: int):
+    rows = PackedDocuments(shards, context)
+    for index in range(rows.per_epoch):
+        row = rows[index]
+        starts = np.flatnonzero(np.diff(row.documents, prepend=-1))
+        assert np.all(row.positions[starts] == 0)
+        assert np.all(np.diff(row.positions)[np.diff(row.documents) == 0] == 1)
+        assert row.documents[starts].tolist() == list(range(len(starts)))
+        inside = np.flatnonzero(row.positions > 0)
+        inside = inside[row.weights[inside] > 0]
+        assert np.array_equal(row.tokens[inside], row.targets[inside - 1])
+
+
+def test_epochs_differ_and_seeds_differ(shards: TokenShards):
+    rows, other = PackedDocuments(shards, 32, 1), PackedDocuments(shards, 32, 2)
+    assert not equal(rows[0], rows[rows.per_epoch])
+    assert not equal(rows[0], other[0])
+    assert rows.digest != other.digest
+    assert equal(rows[5], PackedDocuments(shards, 32, 1)[5])
+
+
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60))
+def test_examples_stay_whole_and_come_once(lengths: list[int]):
+    examples = [example(length, 100 * index) for index, length in enumerate(lengths)]
+    rows = PackedExamples(examples, 50, pad_id=0, digest="")
+    for epoch in range(2):
+        seen: Counter[tuple[tuple[int, int, float], ...]] = Counter()
+        for index in range(epoch * rows.per_epoch, (epoch + 1) * rows.per_epoch):
+            row = rows[index]
+            for number in np.unique(row.documents):
+                here = row.documents == number
+                columns = (row.tokens[here], row.targets[here], row.weights[here])
+                seen[tuple(zip(*(column.tolist() for column in columns), strict=True))] += 1
+        for one in examples:
+            key = tuple(zip(one.tokens.tolist(), one.targets.tolist(), one.weights.tolist(), strict=True))
+            assert seen.pop(key) == 1
+        assert all(weight == 0 for piece in seen for _, _, weight in piece)
+
+
+@given(lengths=st.lists(st.integers(1, 20), max_size=200))
+def test_best_fit_decreasing_keeps_its_bound(lengths: list[int]):
+    bins = best_fit_decreasing(lengths, 20)
+    assert sorted(index for members in bins for index in members) == list(range(len(lengths)))
+    assert all(sum(lengths[index] for index in members) <= 20 for members in bins)
+    assert len(bins) <= 11 / 9 * -(-sum(lengths) // 20) + 4 or sum(lengths) > 20 * len(bins) / 2
+
+
+def test_best_fit_takes_the_fullest_bin():
+    assert best_fit_decreasing([6, 5, 4, 3, 2], 10) == [[0, 2], [1, 3, 4]]
+
+
+@given(st.integers(0, 300), st.integers(0, 3), st.integers(0, 3))
+def test_shuffled_is_a_permutation(count: int, seed: int, epoch: int):
+    assert sorted(shuffled(count, seed, epoch).tolist()) == list(range(count))
+
+
+def test_shuffled_never_changes():
+    assert shuffled(8, 0, 0).tolist() == [0, 1, 2, 5, 3, 7, 4, 6]
+
+
+def test_batches_do_not_depend_on_the_number_of_processes(shards: TokenShards):
+    rows = PackedDocuments(shards, 16)
+    alone = batches(rows, 6)
+    together = [batches(rows, 6, rank=rank, world=3) for rank in range(3)]
+    for _ in range(3 * rows.per_epoch // 6):
+        whole, parts = next(alone), [next(part) for part in together]
+        for name in vars(whole):
+            assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+
+
+def test_a_resumed_run_sees_the_unbroken_order(shards: TokenShards):
+    rows = PackedDocuments(shards, 16)
+    unbroken = batches(rows, 4)
+    for _ in range(7):
+        next(unbroken)
+    resumed = batches(PackedDocuments(shards, 16), 4, start_step=7)
+    for _ in range(10):
+        assert torch.equal(next(unbroken).tokens, next(resumed).tokens)
+
+
+def test_a_batch_has_the_promised_types(shards: TokenShards):
+    batch = next(batches(PackedDocuments(shards, 16), 4))
+    assert {name: value.dtype for name, value in vars(batch).items()} == {
+        "tokens": torch.int64,
+        "targets": torch.int64,
+        "weights": torch.float32,
+        "documents": torch.int64,
+        "positions": torch.int64,
+    }
+    assert [part.tokens.shape for part in batch.split(3)] == [(3, 16), (1, 16)]
+    assert torch.equal(torch.cat([part.weights for part in batch.split(3)]), batch.weights)
+
+
+def test_a_mixture_keeps_its_shares(shards: TokenShards):
+    one: Rows = PackedDocuments(shards, 16)
+    other: Rows = PackedExamples([example(9, 1000 + 10 * i) for i in range(5)], 16, pad_id=0, digest="x")
+    mixed = MixedRows({"text": one, "chat": other}, {"text": 3, "chat": 1})
+    from_other = [bool(np.any(mixed[i].tokens >= 1000)) for i in range(2000)]
+    assert sum(from_other) == 500
+    assert all(sum(from_other[start : start + 8]) == 2 for start in range(0, 2000, 8))
+    texts = [mixed[i] for i in range(2000) if not from_other[i]]
+    assert all(equal(row, one[i]) for i, row in enumerate(texts))
+
+
+def test_impossible_calls_are_refused(shards: TokenShards):
+    rows = PackedDocuments(shards, 16)
+    with pytest.raises(WrongCall, match="multiple of the 4"):
+        next(batches(rows, 6, world=4))
+    with pytest.raises(WrongCall, match="context"):
+        PackedDocuments(shards, 1)
+    with pytest.raises(CamelidError, match="the context holds 16"):
+        PackedExamples([example(17, 0)], 16, pad_id=0, digest="")
+    with pytest.raises(WrongCall, match="shares"):
+        MixedRows({"a": rows}, {"b": 1})
+
+
+def test_shards_larger_than_memory_are_only_mapped(shards: TokenShards, tmp_path: Path):
+    assert all(isinstance(array, np.memmap) for array in shards._shards)
