@@ -1,0 +1,24 @@
+"""The default data: a seeded generator of small-vocabulary English about one consistent little world.
+
+`stories`, `documents` and `conversations` are iterators without end; `items` are graded questions. Everything
+depends on its arguments alone, and nothing of a held-out split occurs in training (docs/world.md).
+"""
+
+from camelid.data.world.conversations import conversations
+from camelid.data.world.documents import documents
+from camelid.data.world.items import SKILLS, Skill, WorldItem, items, task_row
+from camelid.data.world.splits import SPLITS, Split
+from camelid.data.world.stories import stories
+
+__all__ = [
+    "SKILLS",
+    "SPLITS",
+    "Skill",
+    "Split",
+    "WorldItem",
+    "conversations",
+    "documents",
+    "items",
+    "stories",
+    "task_row",
+]

@@ -1,0 +1,157 @@
+"""What the world states, as sentences and as questions: one fact at a time, and along chains of people."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from camelid.data.world import lexicon
+from camelid.data.world.bible import (
+    CHILDREN,
+    GROWN_UPS,
+    PEOPLE,
+    PLACES,
+    PRONOUNS,
+    Person,
+    children_of,
+    parent_word,
+)
+from camelid.data.world.grammar import Dice, capitalised, listed, render
+from camelid.data.world.problem import Problem
+from camelid.data.world.relations import COMMON, PERSONAL, REVERSE, Relation
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that is true in the world: the value of a relation for `x`."""
+
+    relation: Relation
+    x: str
+    value: str
+    person: Mapping[str, str] | None = None
+
+    @property
+    def slots(self) -> dict[str, str]:
+        """What the templates of the relation are filled with."""
+        return {**(self.person or {}), "x": self.x, "value": self.value}
+
+    def state(self, dice: Dice) -> str:
+        """The fact as a sentence."""
+        return capitalised(render(f"[{self.relation.statements}]", dice, self.slots))
+
+    def ask(self, dice: Dice) -> str:
+        """The fact as a question."""
+        return capitalised(render(f"[{self.relation.questions}]", dice, self.slots))
+
+
+def slots_of(person: Person) -> dict[str, str]:
+    """A person's pronouns and, for a child, its pet and the word for its parent."""
+    slots = {**PRONOUNS[person.he], "pet": person.pet}
+    return {**slots, "parent_word": parent_word(person)} if person.is_child else slots
+
+
+@cache
+def facts_about(name: str) -> Mapping[str, Fact]:
+    """The facts about one person, by the name of their relation."""
+    person = PEOPLE[name]
+    values = {"home": person.home, "food": person.food, "colour": person.colour, "friend": person.friend}
+    if person.is_child:
+        values |= {"age": person.age, "parent": person.parent, "pet": f"a {person.pet}"}
+        values |= {"pet name": person.pet_name, "hobby": person.hobby}
+    else:
+        children = [child.name for child in children_of(person)]
+        values |= {"job": person.job, "work": person.work}
+        values["child" if len(children) == 1 else "children"] = listed(children)
+    slots = slots_of(person)
+    return {kind: Fact(PERSONAL[kind], name, value, slots) for kind, value in values.items()}
+
+
+def _table_facts() -> list[Fact]:
+    tables = (
+        (PLACES, "at", ("there", "thing", "do")),
+        (lexicon.ANIMALS, "animal", ("sound", "young", "eats", "legs")),
+        (lexicon.USES, "tool", ("use",)),
+        (lexicon.MADE_FROM, "product", ("source",)),
+        (lexicon.COLOURS_OF, "object", ("colour",)),
+        (lexicon.OPPOSITES, "one", ("other",)),
+        (tuple({"other": row["one"], "one": row["other"]} for row in lexicon.OPPOSITES), "one", ("other",)),
+        (lexicon.CAUSES, "when", ("then",)),
+        (lexicon.CAUSES, "why", ("because",)),
+    )
+    return [
+        Fact(COMMON[kind], row[subject], row[kind])
+        for table, subject, kinds in tables
+        for row in table
+        for kind in kinds
+    ]
+
+
+def _common_facts() -> tuple[Fact, ...]:
+    found = _table_facts()
+    for cycle in (lexicon.DAYS, lexicon.MONTHS, lexicon.SEASONS):
+        found += [Fact(COMMON["next"], name, cycle[(at + 1) % len(cycle)]) for at, name in enumerate(cycle)]
+    found += [Fact(REVERSE["eater"], person.food, person.name) for person in PEOPLE.values()]
+    found += [Fact(REVERSE["worker"], f"the {person.job}", person.name) for person in GROWN_UPS]
+    found += [Fact(REVERSE["owner"], f"the {child.pet}", child.name) for child in CHILDREN]
+    found += [Fact(REVERSE["player"], child.hobby, child.name) for child in CHILDREN]
+    return tuple(found)
+
+
+COMMON_FACTS = _common_facts()
+PERSONAL_FACTS = tuple(fact for name in PEOPLE for fact in facts_about(name).values())
+FACTS = (*PERSONAL_FACTS, *COMMON_FACTS)
+
+# The ways to address a question; a held-out form is a relation, a wording and an address never seen together.
+_ADDRESS = (
+    "{question}|{question}|Please tell me: {question}|I have a question. {question}|Do you know it? {question}"
+    "|One question: {question}|Here is a question: {question}|Let me ask you: {question}|I want to know: {question}"
+    "|Can you help me? {question}|{question} Please tell me.|{question} I do not know it.|{question} Do you know it?"
+    "|{question} I forgot.|Listen: {question}|Now answer this: {question}"
+)
+
+
+def addressed(question: str, dice: Dice) -> str:
+    """The question in one of sixteen ways of asking somebody something."""
+    return render(f"[{_ADDRESS}]", dice, {"question": question})
+
+
+def fact_question(dice: Dice, length: int) -> Problem:
+    """One fact of the world, asked in some wording and address."""
+    fact = dice.pick(PERSONAL_FACTS if dice.chance(0.6) else COMMON_FACTS)
+    return Problem(addressed(fact.ask(dice), dice), fact.value, "", length)
+
+
+def _neighbours(person: Person) -> list[tuple[str, Fact, Person]]:
+    """The people one step away: how they are called from here, the fact that leads to them, who they are."""
+    facts = facts_about(person.name)
+    steps = [("the best friend of {x}", facts["friend"]), ("{x}'s best friend", facts["friend"])]
+    if person.is_child:
+        word = parent_word(person)
+        steps += [(f"the {word} of {{x}}", facts["parent"]), (f"{{x}}'s {word}", facts["parent"])]
+    elif "child" in facts:
+        steps += [("the child of {x}", facts["child"]), ("{x}'s child", facts["child"])]
+    return [(phrase, fact, PEOPLE[fact.value]) for phrase, fact in steps]
+
+
+def chain_question(dice: Dice, length: int) -> Problem:
+    """A fact about somebody who is `length` - 1 steps away; every step names the next person."""
+    person = PEOPLE[dice.pick(tuple(PEOPLE))]
+    called, steps, seen = person.name, [], {person.name}
+    for _ in range(length - 1):
+        onward = [step for step in _neighbours(person) if step[2].name not in seen]
+        if not onward:
+            return chain_question(dice, length)
+        phrase, fact, person = dice.pick(onward)
+        called = phrase.replace("{x}", called)
+        steps.append(render(fact.relation.statements.split("|")[0], dice, fact.slots))
+        seen.add(person.name)
+    last = dice.pick(
+        [
+            fact
+            for fact in facts_about(person.name).values()
+            if fact.value not in seen and fact.relation.name != "work"
+        ]
+    )
+    question = render(f"[{last.relation.questions}]", dice, {**last.slots, "x": called})
+    steps.append(render(last.relation.statements.split("|")[0], dice, last.slots))
+    text = addressed(capitalised(question), dice)
+    return Problem(text, last.value, " ".join(capitalised(step) for step in steps), length)

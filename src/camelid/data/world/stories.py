@@ -1,0 +1,181 @@
+"""Stories of the village: a plot is drawn, cast with people of the bible, and told."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from camelid.data.world.bible import CHILDREN, GROWN_UPS, PEOPLE, PRONOUNS, Person, parent_word
+from camelid.data.world.grammar import Dice, render
+from camelid.data.world.plot import Plot
+from camelid.data.world.plots_at_home import PLOTS_AT_HOME
+from camelid.data.world.plots_of_wishes import PLOTS_OF_WISHES
+from camelid.data.world.plots_on_the_road import PLOTS_ON_THE_ROAD
+from camelid.data.world.problem import Problem
+from camelid.data.world.splits import Split, belongs
+
+PLOTS = (*PLOTS_AT_HOME, *PLOTS_OF_WISHES, *PLOTS_ON_THE_ROAD)
+LONGER_EPISODES = (2, 3)  # a trained story has one episode
+
+_INTRODUCTION = (
+    "[Once there was|In Willowby there lived|Once upon a time there was] a {trait} {girl} called {hero}. {he} lived {home} with {his} {parent_word} {parent}."
+    "|{hero} was {age} years old and lived {home}. {he} loved {hobby}, and {he} had a {pet} called {pet_name}."
+    "|{hero} was a {trait} {girl} of {age} years. {his} best friend was {best_friend}."
+    "|{hero}, the {child_word} of {parent} the {parent_job}, was a {trait} {girl}. {he} loved {hobby}."
+    "|In the village of Willowby lived {hero} and {his} {pet} {pet_name}. {hero} was {trait} and loved {hobby}."
+    "|Do you know {hero}? {he} is a {trait} {girl} who lives {home}."
+)
+_TIME = (
+    "one [morning|day|afternoon]|one [spring|summer|autumn] [morning|day]|one sunny [morning|day|afternoon]"
+    "|last [Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday]|on a [warm|fine|bright] [morning|day]"
+)
+_ON_THE_WAY = (
+    "|||On the way they met {passer} the {passer_job}, who [waved at them|wished them luck|gave each of them a nut]."
+    '|{passer} the {passer_job} saw them and called, "Good luck!"'
+    "|They hummed a little song as they went.|They walked fast and did not talk."
+)
+_NEXT_EPISODE = (
+    "[The next day|A week later|Soon after that|One month later], {hero} had another adventure."
+    "|[But that was not all that happened to {hero}.|And {hero} had more to tell.]"
+)
+
+# A sentence, or a quotation after a space, begins with a capital letter.
+_SENTENCE = re.compile(r'(?:^|[.!?:]"? (?=")|[.!?] |(?<= )(?="))"?[a-z]|^"[a-z]', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A told story: its text, what it is about, its name-blind key, and questions with their answers."""
+
+    text: str
+    about: str
+    summary: str
+    key: str
+    hero: str
+    questions: tuple[tuple[str, str], ...]
+
+
+def _as_role(role: str, person: Person) -> dict[str, str]:
+    pronouns = PRONOUNS[person.he]
+    return {role: person.name, **{f"{role}_{case}": pronouns[case] for case in ("he", "him", "his")}}
+
+
+_BY_JOB = {person.job: person for person in GROWN_UPS}
+_EVERYBODY = {
+    **{slot: value for person in GROWN_UPS for slot, value in _as_role(person.job, person).items()},
+    "doctor_home": _BY_JOB["doctor"].home.removeprefix("in "),
+    "teacher_of_all": _BY_JOB["teacher"].name,
+    "on_the_way": f"[{_ON_THE_WAY}]",
+    "time": f"[{_TIME}]",
+    "any_time": f"[{_TIME}]",
+}
+
+
+def _cast(dice: Dice, hero: Person) -> dict[str, str]:
+    """The slots that a hero brings along: itself, its parent, a friend and two more children."""
+    best = PEOPLE[hero.friend]
+    others = dice.sample([child for child in CHILDREN if child not in (hero, best)], 3)
+    friend = best if dice.chance(0.6) else others[2]
+    parent = PEOPLE[hero.parent]
+    passer = dice.pick([person for person in GROWN_UPS if person is not parent])
+    return {
+        **_EVERYBODY,
+        **PRONOUNS[hero.he],
+        **_as_role("friend", friend),
+        **_as_role("parent", parent),
+        **_as_role("rival", others[0]),
+        "hero": hero.name,
+        "trait": hero.trait,
+        "age": hero.age,
+        "home": hero.home,
+        "food": hero.food,
+        "hobby": hero.hobby,
+        "pet": hero.pet,
+        "pet_name": hero.pet_name,
+        "best_friend": best.name,
+        "friend_colour": friend.colour,
+        "friend_food": friend.food,
+        "parent_word": parent_word(hero),
+        "parent_job": parent.job,
+        "winner": others[1].name,
+        "passer": passer.name,
+        "passer_job": passer.job,
+    }
+
+
+def _draw(dice: Dice, plot: Plot) -> tuple[str, dict[str, str]]:
+    """One row of every table: the name-blind key of the story, and the drawn slots with people for the jobs."""
+    drawn = [dice.pick(table) for table in plot.tables]
+    slots = {slot: cell for row in drawn for slot, cell in row.items()}
+    key = "|".join((plot.name, *(next(iter(row.values())) for row in drawn)))
+    for slot, job in tuple(slots.items()):
+        if slot.endswith("_job"):
+            slots |= _as_role(slot.removesuffix("_job"), _BY_JOB[job])
+    return key, slots
+
+
+def polished(text: str) -> str:
+    """The text with capital letters at the beginning of sentences and without doubled spaces."""
+    text = re.sub(r" +", " ", text).strip()
+    return _SENTENCE.sub(lambda start: start.group()[:-1] + start.group()[-1].upper(), text)
+
+
+def _told(dice: Dice, plot: Plot, slots: dict[str, str], opening: str) -> str:
+    parts = [(opening, *plot.beginning), plot.middle, plot.ending]
+    return "\n".join(polished(" ".join(render(line, dice, slots) for line in part)) for part in parts)
+
+
+def _episode(dice: Dice, hero: Person, plot: Plot, opening: str) -> Story:
+    key, drawn = _draw(dice, plot)
+    slots = {**_cast(dice, hero), **drawn}
+    text = _told(dice, plot, slots, opening)
+    questions = tuple(
+        (polished(render(question, dice, slots)), render(answer, dice, slots))
+        for question, answer in plot.questions
+    )
+    summary = polished(render(plot.summary, dice, slots))
+    return Story(text, render(plot.about, dice, slots), summary, key, hero.name, questions)
+
+
+def tell(dice: Dice, split: Split, hero: Person | None = None, plot: Plot | None = None) -> Story:
+    """A story of the split, of a given hero or plot if wanted; `longer` ones have two or three episodes."""
+    hero = hero or dice.pick(CHILDREN)
+    if split == "longer":
+        return _chain(dice, hero, dice.between(*LONGER_EPISODES))
+    while True:
+        story = _episode(dice, hero, plot or dice.pick(PLOTS), f"[{_INTRODUCTION}]")
+        if belongs(story.key, split):
+            return story
+
+
+def _chain(dice: Dice, hero: Person, episodes: int) -> Story:
+    plots = dice.sample(PLOTS, episodes)
+    told = [
+        _episode(dice, hero, plot, f"[{_INTRODUCTION if at == 0 else _NEXT_EPISODE}]")
+        for at, plot in enumerate(plots)
+    ]
+    return Story(
+        "\n".join(story.text for story in told),
+        " and ".join(story.about for story in told),
+        " ".join(story.summary for story in told),
+        "||".join(story.key for story in told),
+        hero.name,
+        tuple(question for story in told for question in story.questions),
+    )
+
+
+def stories(split: Split, seed: int = 0) -> Iterator[str]:
+    """Stories of the split without end, the same for the same split and seed."""
+    dice = Dice("stories", split, seed)
+    while True:
+        yield tell(dice, split).text
+
+
+def story_question(dice: Dice, length: int) -> Problem:
+    """A story and a question about it; its length is the number of episodes."""
+    hero = dice.pick(CHILDREN)
+    if length > 1:
+        story = _chain(dice, hero, length)
+    else:
+        story = _episode(dice, hero, dice.pick(PLOTS), f"[{_INTRODUCTION}]")
+    question, answer = dice.pick(story.questions)
+    return Problem(f"{story.text}\n{question}", answer, "", length, key=story.key)
