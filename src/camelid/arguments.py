@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from pydantic import BaseModel
@@ -64,8 +65,16 @@ def _flags(cls: type[BaseModel], written: Mapping[str, Any]) -> Any:
             about = tyro.conf.arg(
                 help=info.description, help_behavior_hint=_hint(info, name in written, value)
             )
-            fields[name] = Annotated[kind, about]
+            fields[name] = Annotated[_in_words(kind), about]
     return TypedDict(cls.__name__, fields, total=False)  # type: ignore[operator]
+
+
+def _in_words(kind: Any) -> Any:
+    """`X | bool` as people write it: true and false are words beside the others."""
+    options = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Union else ()
+    if bool not in options:
+        return kind
+    return Union[(*(option for option in options if option is not bool), Literal["true", "false"])]
 
 
 def _hint(info: FieldInfo, written: bool, value: object) -> str:

@@ -65,7 +65,7 @@ class StepLog:
         self.total_steps = total_steps
         self.flops_share = flops_share
         self.show = show
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or Console(stderr=True, highlight=False)
         self._seconds_a_step: float | None = None
         self._bar = _bar(self.console)
         self._task = self._bar.add_task("training", total=total_steps)
@@ -123,7 +123,7 @@ class StepLog:
 
     def _say(self, line: str) -> None:
         if self.show:
-            self.console.print(line, markup=False)
+            self.console.print(line, markup=False, soft_wrap=True)
 
 
 def track(items: Iterable[T], label: str, total: int | None = None, *, show: bool = True) -> Iterator[T]:

@@ -19,13 +19,13 @@ from camelid.model.spec import ModelSpec
 from camelid.recipe_yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
 
 
-class Section(BaseModel):
+class Settings(BaseModel):
     """A frozen group of settings; a key that it does not have is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ModelShape(Section):
+class ModelShape(Settings):
     """The shape of a LLaMA-style model; the vocabulary comes from the tokenizer."""
 
     hidden_size: int = Field(default=512, gt=0, description="width of the residual stream")
@@ -60,7 +60,7 @@ class ModelShape(Section):
         return self
 
 
-class TextData(Section):
+class TextData(Settings):
     """Where the rows come from, and which of them are held out."""
 
     train: tuple[Path, ...] = Field(min_length=1, description="files or folders to learn from")
@@ -83,7 +83,7 @@ class TextData(Section):
         return (value,) if isinstance(value, str | Path) else value
 
 
-class Training(Section):
+class Training(Settings):
     """One optimiser run: AdamW over batches of a fixed number of tokens."""
 
     steps: int | None = Field(default=None, gt=0, description="updates to make; give this or tokens")
@@ -175,7 +175,7 @@ class Training(Section):
         return self
 
 
-class Recipe(Section):
+class Recipe(Settings):
     """Everything that one stage does. `stage` is the verb, and `leading` the field that may stand first on a command line."""
 
     leading: ClassVar[str | None] = None
@@ -196,6 +196,9 @@ class TokenizerRecipe(Recipe):
     data: TextData = Field(description="text: files, folders, or rows with `text`")
     vocab_size: int = Field(
         default=8192, ge=260, description="entries, the 256 bytes and the special tokens included"
+    )
+    sample_bytes: int = Field(
+        default=50_000_000, gt=0, description="text to learn from, taken from the beginning; more adds little"
     )
 
 
@@ -227,6 +230,10 @@ class TuneRecipe(Recipe):
     stage: Literal["tune"] = Field(default="tune", description="the verb that this recipe is for")
     model: str = Field(description="checkpoint folder or hub name to start from")
     data: TextData = Field(description="conversations: Alpaca, ShareGPT or OpenAI rows")
+    too_long: Literal["error", "drop", "cut"] = Field(
+        default="error",
+        description="conversations beyond the context: stop, leave out, or keep the whole turns that fit",
+    )
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="order of the data")
 

@@ -1,0 +1,58 @@
+"""A report as one HTML file that needs nothing else: styles and figures are inside."""
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from camelid.atomic import write_text_atomically
+from camelid.report import BarPlot, Cell, Estimate, LinePlot, Report
+from camelid.report.figures import draw
+
+
+def write_report(report: Report, path: Path) -> Path:
+    """Writes the page to `path` (`report.html` in it where that is a folder), whole or not at all."""
+    target = path / "report.html" if path.is_dir() else path
+    write_text_atomically(target, render(report))
+    return target
+
+
+def render(report: Report) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: dict[str, Callable[..., object]] = {"draw": _drawn, "cell": show_cell, "numeric": _is_numeric}
+    environment.filters.update(filters)
+    template = (resources.files("camelid.report") / "page.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(template).render(report=report)
+
+
+def show_cell(cell: Cell) -> str:
+    """A table's cell as text: an estimate with its interval, numbers to four digits."""
+    match cell:
+        case None:
+            return "–"
+        case Estimate(value, low, high):
+            digits = 1 if max(abs(low), abs(high)) >= 10 else 3
+            return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        case str():
+            return cell
+        case _:
+            return _number(cell)
+
+
+def _number(value: float) -> str:
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    )
+
+
+def _is_numeric(cell: Cell) -> bool:
+    return isinstance(cell, int | float | Estimate)
+
+
+def _drawn(plot: LinePlot | BarPlot) -> Markup:
+    return Markup(draw(plot))

@@ -1,0 +1,123 @@
+"""The report of a training run, from its folder alone."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional
+
+from camelid.errors import CamelidError, WrongCall
+from camelid.progress import in_bytes, in_time
+from camelid.report import Curve, LinePlot, Passage, Report, Section, Table
+from camelid.report.page import write_report
+from camelid.run import IDENTITY, METRICS, RECIPE, read_metrics
+
+Records = list[dict[str, Any]]
+
+
+def rebuild(run: Annotated[Path, Positional]) -> None:
+    """Write a training run's report.html anew from its metrics.
+
+    Args:
+        run: folder of the run
+    """
+    print(write_report(training_report(run), run))
+
+
+def training_report(folder: Path) -> Report:
+    """Curves, sizes, times and the recipe of a run; raises `WrongCall` where the folder holds no run with metrics."""
+    if not (folder / IDENTITY).is_file():
+        raise WrongCall(f"{folder} is no run folder: it has no {IDENTITY}")
+    identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    records = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else []
+    if not records:
+        raise CamelidError(f"{folder / METRICS} holds no step yet; report the run once it has made one")
+    recipe = identity["recipe"]
+    versions = ", ".join(f"{name} {identity[name]}" for name in ("camelid", "torch", "python"))
+    return Report(
+        title=f"{recipe['stage'].capitalize()}: {folder.resolve().name}",
+        summary=_summary(records),
+        facts=_facts(folder, records),
+        sections=(
+            Section("Curves", figures=training_plots(records)),
+            Section(
+                "Recipe",
+                passages=(Passage("", (folder / RECIPE).read_text(encoding="utf-8"), monospace=True),),
+                folded=True,
+            ),
+            Section("Where it comes from", tables=_origins(identity), folded=True),
+        ),
+        footer=f"Written by {versions}.",
+    )
+
+
+def training_plots(records: Records) -> tuple[LinePlot, ...]:
+    """Loss, bits per byte, speed, learning rate and gradient norm over the steps, as far as they were recorded."""
+    loss = (
+        _curve(records, "loss", "training", spread=True),
+        _curve(records, "validation_loss", "validation"),
+    )
+    plots = (
+        LinePlot("Loss", "step", "nats per token", tuple(curve for curve in loss if curve.x)),
+        _plot(records, "Bits per byte", "validation_bits_per_byte", "bits per byte"),
+        _plot(records, "Speed", "tokens_per_second", "tokens per second", from_zero=True),
+        _plot(records, "Learning rate", "learning_rate", "learning rate"),
+        _plot(records, "Gradient norm", "grad_norm", "norm before clipping", from_zero=True),
+    )
+    return tuple(plot for plot in plots if plot.curves and plot.curves[0].x)
+
+
+def training_seconds(records: Records) -> float:
+    """Seconds spent in updates."""
+    return float(sum(record.get("seconds", 0.0) for record in records))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _plot(records: Records, title: str, key: str, y_label: str, from_zero: bool = False) -> LinePlot:
+    return LinePlot(title, "step", y_label, (_curve(records, key, y_label, spread=True),), from_zero)
+
+
+def _curve(records: Records, key: str, name: str, spread: bool = False) -> Curve:
+    rows = [record for record in records if record.get(key) is not None]
+    return Curve(name, [row["step"] for row in rows], [row[key] for row in rows], spread)
+
+
+def _summary(records: Records) -> str:
+    tokens = sum(record.get("tokens", 0) for record in records)
+    last = records[-1]
+    text = f"{last['step']:,} steps over {tokens:,} tokens, in {in_time(training_seconds(records))}; "
+    return (
+        text + f"the training loss went from {records[0]['loss']:.3f} to {last['loss']:.3f} nats per token."
+    )
+
+
+def _facts(folder: Path, records: Records) -> dict[str, str]:
+    validated = [record for record in records if "validation_loss" in record]
+    facts = {"training loss": f"{records[-1]['loss']:.3f}"}
+    if validated:
+        facts["validation loss"] = f"{validated[-1]['validation_loss']:.3f}"
+        facts["bits per byte"] = f"{validated[-1]['validation_bits_per_byte']:.3f}"
+    seconds = training_seconds(records)
+    if seconds:
+        facts["tokens per second"] = f"{sum(record['tokens'] for record in records) / seconds:,.0f}"
+        facts["time in updates"] = in_time(seconds)
+    memory = max((record.get("memory_bytes", 0) for record in records), default=0)
+    if memory:
+        facts["peak memory"] = in_bytes(memory)
+    if (folder / "model").is_dir():
+        facts["model on disk"] = in_bytes(size_of(folder / "model"))
+    return facts
+
+
+def _origins(identity: dict[str, Any]) -> tuple[Table, ...]:
+    parents = tuple((parent["name"], parent["digest"]) for parent in identity["parents"])
+    data = tuple(identity["data"].items())
+    tables = (
+        Table("Parents", ("artefact", "sha256"), parents),
+        Table("Data", ("path", "sha256"), data),
+    )
+    return tuple(table for table in tables if table.rows)
