@@ -1,0 +1,42 @@
+"""Changing a model from outside: one selector over paths, and the exchange of modules."""
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from camelid.errors import CamelidError
+
+
+def select(paths: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """The paths that match any of the shell patterns, in order; a pattern that begins with `!` takes paths out.
+
+    `*` also matches dots: `layers.*_proj` are all linears, `!layers.0.*` leaves out the first layer. Raises
+    `CamelidError` where a pattern matches nothing, and where nothing is left.
+    """
+    paths = list(paths)
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matching = {path for path in paths if fnmatchcase(path, pattern.removeprefix("!"))}
+        if not matching:
+            raise CamelidError(f"the pattern {pattern!r} matches nothing; there are {_some(paths)}")
+        chosen = chosen - matching if pattern.startswith("!") else chosen | matching
+    if not chosen:
+        raise CamelidError(f"the patterns {', '.join(patterns)} leave nothing of {_some(paths)}")
+    return [path for path in paths if path in chosen]
+
+
+def linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """All linear layers by path."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+
+
+def replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Puts `module` where `path` leads."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+
+
+def _some(paths: Sequence[str], shown: int = 8) -> str:
+    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
+    return (", ".join(paths[:shown]) or "no paths") + more

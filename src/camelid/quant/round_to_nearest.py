@@ -1,0 +1,68 @@
+"""Round-to-nearest quantisation: groups of weights along the input share a scale and a zero point."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from camelid.errors import CamelidError
+
+Bits = Literal[4, 8]
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """w = scale * (code - zero), a scale and a zero point for each `group_size` neighbouring inputs of an output."""
+
+    codes: UInt8[Tensor, "outer inner"]
+    scales: Float[Tensor, "outer groups"]
+    zeros: Int[Tensor, "outer groups"]
+    bits: Bits
+
+    @property
+    def group_size(self) -> int:
+        """Inputs that share a scale."""
+        return self.codes.shape[1] // self.scales.shape[1]
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "outer inner"]:
+        """The weight, computed in float32."""
+        codes = self.codes.reshape(*self.scales.shape, self.group_size).float()
+        weight = self.scales.float()[..., None] * (codes - self.zeros[..., None])
+        return weight.reshape(self.codes.shape).to(dtype)
+
+
+def round_to_nearest(
+    weight: Float[Tensor, "outer inner"],
+    bits: Bits,
+    group_size: int,
+    scale_dtype: torch.dtype = torch.float32,
+) -> QuantizedWeight:
+    """4 bits: asymmetric, over the range of each group widened to include 0; 8 bits: symmetric, zero point 128.
+
+    Scales are rounded to `scale_dtype` before the codes are chosen, so what is stored is what was fitted. Zero
+    points are at least 1, which the public GPTQ layout stores as 0. Raises `CamelidError` where `group_size` does
+    not divide the inputs. Formulas: GPTQ's reference code (arXiv:2210.17323), `quant.py`, without its clip search.
+    """
+    outer, inner = weight.shape
+    if group_size < 1 or inner % group_size:
+        raise CamelidError(f"{inner} inputs are no multiple of group size {group_size}")
+    grouped = weight.float().reshape(outer, -1, group_size)
+    top = 2**bits - 1
+    if bits == 8:
+        scales = 2 * grouped.abs().amax(-1) / top
+        zeros = torch.full_like(scales, 2 ** (bits - 1))
+    else:
+        high, low = grouped.amax(-1).clamp(min=0), grouped.amin(-1).clamp(max=0)
+        # Where no weight is negative, one code below zero is given up: see above.
+        scales = torch.where(low < 0, (high - low) / top, high / (top - 1))
+        zeros = torch.round(-low / _not_zero(scales)).clamp(1, top)
+    scales = _not_zero(scales.to(scale_dtype))
+    codes = torch.round(grouped / scales.float()[..., None]) + zeros[..., None]
+    return QuantizedWeight(codes.clamp(0, top).flatten(1).to(torch.uint8), scales, zeros.int(), bits)
+
+
+def _not_zero(scales: Tensor) -> Tensor:
+    # A group of nothing but zeros: every scale gives code = zero point.
+    return torch.where(scales == 0, torch.ones_like(scales), scales)

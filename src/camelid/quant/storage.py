@@ -1,0 +1,180 @@
+"""Quantised models on disk, in the layout of GPTQ checkpoints, which vLLM and transformers read.
+
+For a linear of `outer` x `inner` weights w = scale * (code - zero), with n = 32 / bits codes in an int32, the first
+in the lowest bits:
+
+    qweight  int32 [inner / n, outer]    codes, packed along the inputs
+    qzeros   int32 [groups, outer / n]   zero points MINUS ONE, packed along the outputs
+    scales   float [groups, outer]
+    g_idx    int32 [inner]               the group of each input: index // group_size
+
+The minus one is a quirk of the first GPTQ kernels, which added one again; every reader of `checkpoint_format: gptq`
+keeps to it. `gptq_v2`, which stores zero points as they are, is read too, never written.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from camelid.errors import CamelidError
+from camelid.model.checkpoint import fill, read_config, read_spec, read_tensors, write_checkpoint
+from camelid.model.families import family_for
+from camelid.model.surgery import linears, replace
+from camelid.model.transformer import Transformer
+from camelid.quant.packed import PACKED, PackedLinear, pack
+from camelid.quant.round_to_nearest import Bits, QuantizedWeight
+
+PARTS = ("qweight", "qzeros", "scales", "g_idx")
+
+
+def save_quantized(
+    folder: Path,
+    model: Transformer,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    special_ids: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a model with packed linears into an existing folder; `dtype` is that of all that is not quantised.
+
+    Raises `CamelidError` where the packed linears differ in bits or group size, which the layout cannot say.
+    """
+    packed = {path: module for path, module in model.named_modules() if isinstance(module, PackedLinear)}
+    method = _method(packed, [path for path in linears(model) if path.startswith("layers.")])
+    write_checkpoint(
+        folder,
+        model.spec,
+        _tensors(model, packed, dtype),
+        dtype=dtype,
+        special_ids=special_ids,
+        extra_config={"quantization_config": method},
+        provenance=provenance,
+    )
+
+
+def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
+    """The model of a folder in the GPTQ layout, 4 or 8 bits, with packed linears; `dtype` of all other weights.
+
+    Raises `CamelidError` on other methods and bits, on reordered groups (`desc_act`), and on damaged tensors.
+    """
+    folder = Path(folder)
+    method = read_config(folder)["quantization_config"]
+    bits, offset = _check_method(folder, method)
+    with torch.device("meta"):
+        model = Transformer(read_spec(folder))
+    family, tensors = family_for(model.spec), read_tensors(folder)
+    for path, linear in linears(model).items():
+        name = family.name_on_disk(path + ".")
+        if name + "qweight" in tensors:
+            weight = _read_weight(folder, name, tensors, bits, offset, linear.weight.shape)
+            has_bias = "bias" in dict(linear.named_parameters())
+            replace(model, path, pack(weight, tensors.pop(name + "bias", None) if has_bias else None))
+    return fill(model, folder, tensors, dtype)
+
+
+def pack_integers(values: Tensor, bits: int) -> Tensor:
+    """[n, m] integers below 2^bits -> int32 [n * bits / 32, m], the first of each run in the lowest bits."""
+    runs = values.long().reshape(-1, 32 // bits, values.shape[1])
+    words = (runs << _shifts(bits)).sum(1)
+    return torch.where(words < 2**31, words, words - 2**32).int()
+
+
+def unpack_integers(words: Tensor, bits: int) -> Tensor:
+    """What `pack_integers` packed."""
+    values: Tensor = (words[:, None] >> _shifts(bits)) & (2**bits - 1)
+    return values.reshape(-1, words.shape[1])
+
+
+def _shifts(bits: int) -> Tensor:
+    return torch.arange(0, 32, bits, dtype=torch.int32)[None, :, None]
+
+
+def _tensors(
+    model: Transformer, packed: Mapping[str, PackedLinear], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in model.state_dict().items():
+        yield name, tensor.detach()
+    for path, module in packed.items():
+        weight = module.quantized()
+        if not torch.equal(weight.scales.to(dtype).to(weight.scales.dtype), weight.scales):
+            raise CamelidError(
+                f"{path}: its {weight.scales.dtype} scales would be changed by storing them as {dtype}"
+            )
+        yield f"{path}.qweight", pack_integers(weight.codes.T, weight.bits)
+        yield f"{path}.qzeros", pack_integers(weight.zeros - 1, weight.bits).T
+        yield f"{path}.scales", weight.scales.T
+        yield f"{path}.g_idx", torch.arange(module.in_features, dtype=torch.int32) // module.group_size
+        if module.bias is not None:
+            yield f"{path}.bias", module.bias
+
+
+def _method(packed: Mapping[str, PackedLinear], left: Sequence[str]) -> dict[str, Any]:
+    """The `quantization_config`; `left` are linears inside the layers that stay as they are."""
+    if not packed:
+        raise CamelidError("the model has no packed linears to save; quantise it first")
+    # One group for a whole row is written as -1, whatever the rows' lengths.
+    whole_rows = all(module.group_size == module.in_features for module in packed.values())
+    kinds = {(module.bits, -1 if whole_rows else module.group_size) for module in packed.values()}
+    if len(kinds) > 1:
+        raise CamelidError(f"the layout has one (bits, group size) for a model, this one has {sorted(kinds)}")
+    [(bits, group_size)] = kinds
+    symmetric = all(bool((module.zeros == 2 ** (bits - 1)).all()) for module in packed.values())
+    method: dict[str, Any] = {
+        "quant_method": "gptq",
+        "checkpoint_format": "gptq",
+        "bits": bits,
+        "group_size": group_size,
+        "sym": symmetric,
+        "desc_act": False,
+        "lm_head": False,
+    }
+    if left:
+        # How GPTQModel and vLLM say which modules to leave alone: a pattern with "-:" before it.
+        method["dynamic"] = {f"-:.*{re.escape(path)}$": {} for path in left}
+    return method
+
+
+def _check_method(folder: Path, method: Mapping[str, Any]) -> tuple[Bits, int]:
+    """Bits, and what to add to stored zero points."""
+    kind, bits = method.get("quant_method"), method.get("bits")
+    form = method.get("checkpoint_format", "gptq")
+    if kind != "gptq" or bits not in PACKED or form not in ("gptq", "gptq_v2"):
+        raise CamelidError(
+            f"{folder / 'config.json'}: quantization_config is {kind} with {bits} bits, format {form}; "
+            "supported: gptq with 4 or 8 bits, format gptq or gptq_v2"
+        )
+    return bits, 0 if form == "gptq_v2" else 1
+
+
+def _read_weight(
+    folder: Path, name: str, tensors: dict[str, Tensor], bits: Bits, offset: int, shape: torch.Size
+) -> QuantizedWeight:
+    if missing := [part for part in PARTS if name + part not in tensors]:
+        raise CamelidError(
+            f"{folder}: {name}qweight stands there without {', '.join(missing)}; fetch it again"
+        )
+    words, zeros, scales, groups = (tensors.pop(name + part) for part in PARTS)
+    (outer, inner), count = shape, scales.shape[0]
+    expected = {
+        "qweight": (words, (inner * bits // 32, outer)),
+        "qzeros": (zeros, (count, outer * bits // 32)),
+        "scales": (scales, (count, outer)),
+        "g_idx": (groups, (inner,)),
+    }
+    for part, (tensor, wanted) in expected.items():
+        if tuple(tensor.shape) != wanted or inner % count:
+            raise CamelidError(
+                f"{folder}: {name}{part} is {list(tensor.shape)}; config.json and scales ask for {list(wanted)}"
+            )
+    if not torch.equal(groups.long(), torch.arange(inner) // (inner // count)):
+        raise CamelidError(
+            f"{folder}: {name}g_idx reorders the groups (desc_act); only ordered ones are supported"
+        )
+    codes = unpack_integers(words, bits).T.to(torch.uint8).contiguous()
+    # Stored minus one, 0 becomes the highest code: adding one wraps it back.
+    points = (unpack_integers(zeros.T, bits) + offset) % 2**bits
+    return QuantizedWeight(codes, scales.T.contiguous(), points.int().contiguous(), bits)
