@@ -56,7 +56,7 @@ def _json_line_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
 def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
     """The elements of one list, or values one after the other; decoded singly, to know each one's line."""
     text = "".join(line for _, line in lines_of(path))
-    decoder, position, number, counted = json.JSONDecoder(), 0, 1, 0
+    decoder, position, line, counted, row_number = json.JSONDecoder(), 0, 1, 0, 0
     in_list = text.lstrip()[:1] == "["
     separators = " \t\r\n" + ("[," if in_list else "")
     while True:
@@ -65,7 +65,8 @@ def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
             separators = separators.replace("[", "")
         if position == len(text) or (in_list and text[position] == "]"):
             break
-        number, counted = number + text.count("\n", counted, position), position
+        line, counted = line + text.count("\n", counted, position), position
+        row_number += 1
         try:
             row, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
@@ -73,7 +74,7 @@ def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
             raise CamelidError(
                 f"{path}:{error.lineno}: no JSON at column {error.colno}: {error.msg}"
             ) from error
-        yield row, f"{path}:{number}"
+        yield row, f"{path}:{line} (row {row_number})"
     if in_list and text[position:].strip() != "]":
         line = 1 + text.count("\n", 0, position)
         raise CamelidError(f"{path}:{line}: the list of rows is cut off or followed by something else")
