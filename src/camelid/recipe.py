@@ -6,8 +6,6 @@ A key that no recipe has, a value out of bounds and a pair that can never work r
 the file, the line, the dotted key and the flag that mends it. `load_recipe(save_recipe(r)) == r`.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -182,11 +180,6 @@ class Recipe(Settings):
 
     stage: str = Field(description="the verb that this recipe is for")
     out: Path = Field(description="folder of the run: fresh, or this very run to resume it")
-
-    def digest(self) -> str:
-        """Sha256 of the settings; where the run is written is not among them."""
-        settings = self.model_dump(mode="json", exclude={"out"})
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 class TokenizerRecipe(Recipe):

@@ -107,6 +107,12 @@ class Run:
             self._metrics = None
         self._lock.close()
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Versions, recipe, parents and data digests of this run."""
+        whole: dict[str, Any] = json.loads((self.folder / IDENTITY).read_text(encoding="utf-8"))
+        return whole
+
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl; `record` has at least `step`."""
         if self._metrics is None:

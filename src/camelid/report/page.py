@@ -36,7 +36,7 @@ def show_cell(cell: Cell) -> str:
         case None:
             return "–"
         case Estimate(value, low, high):
-            digits = 1 if max(abs(low), abs(high)) >= 10 else 3
+            digits = 1 if abs(high) > 1 else 3
             return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
         case str():
             return cell
