@@ -1,0 +1,196 @@
+"""`evaluate(task, program, lm)`: ask every question, grade every reply, keep a line for each.
+
+The lines are written as the replies come, so that an evaluation that was stopped goes on where it was.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from camelid.atomic import write_text_atomically
+from camelid.errors import CamelidError, WrongCall
+from camelid.evals.graders import likelihood
+from camelid.evals.intervals import Comparison, Interval, compare_grades, wilson
+from camelid.evals.item import Item
+from camelid.evals.record import Record, append_records, read_records
+from camelid.evals.task import Task
+from camelid.lm import LM
+from camelid.prompting.programs import Attempt, Program
+
+CHUNK = 64
+"""Questions that are asked together; a stopped evaluation loses at most these."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the table: a metric's value, its 95 % interval and the number of questions."""
+
+    task: str
+    version: str
+    program: str
+    shots: int
+    metric: str
+    value: float
+    interval: Interval
+    questions: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A task asked by a program of a model: the results, and the record of every question."""
+
+    task: str
+    version: str
+    program: str
+    shots: int
+    model: str
+    digest: str
+    """Of everything the replies depend on: task, program with its words, and model."""
+    records: tuple[Record, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> list[Result]:
+        """A result for each metric."""
+        return [self._result(metric) for metric in self.records[0].grades]
+
+    def grades(self, metric: str) -> list[bool]:
+        """Whether each question is right; raises `WrongCall` for a metric that was not taken."""
+        known = self.records[0].grades
+        if metric not in known:
+            raise WrongCall(f"{self.task} has no metric {metric!r}; there are {', '.join(known)}")
+        return [record.grades[metric].correct for record in self.records]
+
+    def _result(self, metric: str) -> Result:
+        grades = self.grades(metric)
+        right, total = sum(grades), len(grades)
+        return Result(
+            self.task,
+            self.version,
+            self.program,
+            self.shots,
+            metric,
+            right / total,
+            wilson(right, total),
+            total,
+        )
+
+
+def evaluate(
+    task: Task,
+    program: Program,
+    lm: LM,
+    out: Path | None = None,
+    limit: int | None = None,
+    *,
+    model: str = "",
+    allow_cut: bool = False,
+) -> Evaluation:
+    """Asks the program's questions of the LM and grades the replies.
+
+    out: a folder for `<task>.<program>.jsonl`, a line for each question; lines of the same evaluation that are
+    there already are not asked again. limit: only the first questions. model: what tells this model from others,
+    such as the digest of its folder. allow_cut: only warn where every reply ends at the length limit.
+    Raises `CamelidError` where every reply is empty or cut, and where `out` holds lines of another evaluation.
+    """
+    items = task.items[:limit]
+    if not items:
+        raise WrongCall(f"task {task.name} has no question to ask")
+    digest = _digest(task, program, model)
+    path = None if out is None else lines_path(out, task, program)
+    known = {} if path is None else read_records(path, digest)
+    todo = [item for item in items if item.id not in known]
+    for start in range(0, len(todo), CHUNK):
+        chunk = todo[start : start + CHUNK]
+        attempts = program(lm, chunk)
+        new = [_record(task, item, attempt) for item, attempt in zip(chunk, attempts, strict=True)]
+        known.update((record.id, record) for record in new)
+        if path is not None:
+            append_records(path, new, digest)
+        _gate(task, known.values(), allow_cut)
+    records = tuple(known[item.id] for item in items)
+    warnings = _gate(task, records, allow_cut)
+    name = f"{program.name}@{program.version}"
+    return Evaluation(task.name, task.version, name, program.shots, model, digest, records, warnings)
+
+
+def compare(before: Evaluation, after: Evaluation, metric: str, *, seed: int = 0) -> Comparison:
+    """The difference that `after` makes to a metric, question by question.
+
+    Raises `CamelidError` where the two did not answer the same questions of the same version.
+    """
+    for field in ("task", "version"):
+        old, new = getattr(before, field), getattr(after, field)
+        if old != new:
+            raise CamelidError(
+                f"the evaluations differ in their {field}: {old} and {new}; compare like with like"
+            )
+    if [record.id for record in before.records] != [record.id for record in after.records]:
+        raise CamelidError(
+            f"the evaluations of {before.task} answered different questions; give both the same limit"
+        )
+    return compare_grades(before.grades(metric), after.grades(metric), seed=seed)
+
+
+def write_results(
+    path: Path, evaluations: Iterable[Evaluation], extra: Mapping[str, Any] | None = None
+) -> None:
+    """Writes the results of evaluations as one JSON file, in one step; `extra` is added at the top level."""
+    rows = [_result_row(evaluation, result) for evaluation in evaluations for result in evaluation.results]
+    write_text_atomically(
+        path, json.dumps({"results": rows, **(extra or {})}, indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+def lines_path(out: Path, task: Task, program: Program) -> Path:
+    """Where the lines of an evaluation are kept."""
+    return out / f"{task.name.replace('/', '.')}.{program.name}.{program.shots}-shot.jsonl"
+
+
+def _result_row(evaluation: Evaluation, result: Result) -> dict[str, Any]:
+    row = asdict(result)
+    interval = row.pop("interval")
+    return {
+        **row,
+        "plus_minus": result.interval.half_width,
+        **interval,
+        "model": evaluation.model,
+        "evaluation": evaluation.digest,
+        "warnings": list(evaluation.warnings),
+    }
+
+
+def _record(task: Task, item: Item, attempt: Attempt) -> Record:
+    grades = likelihood(item, attempt.scores) if attempt.scores else task.grader(item, attempt.text)
+    return Record(item.id, item.answer, attempt, grades)
+
+
+def _digest(task: Task, program: Program, model: str) -> str:
+    said = {
+        "task": [task.name, task.version],
+        "program": [program.name, program.version, program.settings],
+        "model": model,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _gate(task: Task, records: Collection[Record], allow_cut: bool) -> tuple[str, ...]:
+    """Stops where no reply says anything or none was finished; gives the warnings otherwise."""
+    asked = [record.attempt for record in records if record.attempt.completions]
+    if asked and not any(text.strip() for attempt in asked for text in attempt.completions):
+        raise CamelidError(
+            f"{task.name}: every one of {len(asked)} completions is empty; the model ends at once. Ask a chat model "
+            "with --chat, and a plain one without it"
+        )
+    if asked and all(attempt.cut for attempt in asked):
+        message = (
+            f"{task.name}: every one of {len(asked)} completions was cut at the length limit, so the model never "
+            "finished an answer; raise --max-new-tokens"
+        )
+        if not allow_cut:
+            raise CamelidError(f"{message}, or grade what there is with --allow-cut")
+        return (message,)
+    return ()

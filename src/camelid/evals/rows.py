@@ -1,0 +1,267 @@
+"""Rows of a task file: read from JSON or JSONL, plain or compressed, and recognised by their keys."""
+
+import gzip
+import hashlib
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from camelid.errors import CamelidError, WrongCall
+from camelid.evals.item import Item
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A kind of row: the keys by which it is known, and how it is read."""
+
+    name: str
+    keys: tuple[tuple[str, ...], ...]
+    """For each thing that is needed, the names that it can have."""
+    read: Callable[[Row], dict[str, Any]]
+    holds: Callable[[Row], bool] = lambda row: True
+    """What must be true of the values, besides."""
+    continuation: bool = False
+    """Whether the question is a text to continue as it stands."""
+
+    def fits(self, row: Row) -> bool:
+        """Whether a row is of this shape."""
+        return all(any(name in row for name in names) for names in self.keys) and self.holds(row)
+
+
+def read_items(path: Path) -> tuple[list[Item], Shape, str]:
+    """The items of a file, the shape of its rows (that of the first) and the file's sha256.
+
+    Raises `WrongCall` where there is no such file, `CamelidError` with file and line for a row that does not fit.
+    """
+    content = _content(path)
+    items: list[Item] = []
+    shape: Shape | None = None
+    for where, row in _rows(path, content):
+        shape = shape or _shape_of(row, where)
+        if not shape.fits(row):
+            wanted = ", ".join("|".join(names) for names in shape.keys)
+            raise CamelidError(
+                f"{where}: not a row of {shape.name} ({wanted}) as the first one is: {_seen(row)}"
+            )
+        try:
+            fields = shape.read(row)
+            identity = str(next((row[key] for key in ID_KEYS if key in row), len(items)))
+            items.append(Item(identity, metadata=_rest(row), **fields))
+        except CamelidError as error:
+            raise CamelidError(f"{where}: {error}") from error
+    if shape is None:
+        raise CamelidError(f"{path}: there is no row in it")
+    return items, shape, hashlib.sha256(content).hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise WrongCall(f"{path}: no such file")
+    raw = path.read_bytes()
+    unpack: Callable[[bytes], bytes] | None = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(
+        path.suffix
+    )
+    try:
+        return raw if unpack is None else unpack(raw)
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise CamelidError(f"{path}: damaged {path.suffix} file: {error}") from error
+
+
+def _rows(path: Path, content: bytes) -> Iterator[tuple[str, Row]]:
+    """Each row with its place, `file:line`, or `file[index]` in a JSON document."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        bad = content.count(b"\n", 0, error.start) + 1
+        raise CamelidError(f"{path}:{bad}: this is not UTF-8 text") from error
+    if ".json" in path.suffixes:
+        yield from _document(path, text)
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise CamelidError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
+            yield where, _object(row, where)
+
+
+def _document(path: Path, text: str) -> Iterator[tuple[str, Row]]:
+    """The rows of a JSON document: a list, or the only list of objects in an object."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CamelidError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    lists = [value] if isinstance(value, list) else []
+    if isinstance(value, dict):
+        lists = [entry for entry in value.values() if isinstance(entry, list)]
+    if len(lists) != 1:
+        raise CamelidError(f"{path}: a JSON document must hold one list of rows; this one has {len(lists)}")
+    for index, row in enumerate(lists[0]):
+        where = f"{path}[{index}]"
+        yield where, _object(row, where)
+
+
+def _object(row: object, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise CamelidError(f"{where}: a row must be a JSON object, not {type(row).__name__}")
+    return row
+
+
+def _shape_of(row: Row, where: str) -> Shape:
+    for shape in SHAPES:
+        if shape.fits(row):
+            return shape
+    known = "; ".join(
+        f"{shape.name} ({', '.join('|'.join(names) for names in shape.keys)})" for shape in SHAPES
+    )
+    raise CamelidError(f"{where}: unknown kind of row: {_seen(row)}. Known: {known}")
+
+
+def _seen(row: Row) -> str:
+    return f"its keys are {', '.join(map(str, row)) or 'none'}"
+
+
+def _rest(row: Row) -> dict[str, Any]:
+    used = {*ID_KEYS, *QUESTION_KEYS, *ANSWER_KEYS, "choices", "endings", "answerKey", "label", "gold"}
+    return {key: value for key, value in row.items() if key not in used}
+
+
+def _text(row: Row, keys: Sequence[str]) -> str:
+    key = next(key for key in keys if key in row)
+    if not isinstance(row[key], str) or not row[key].strip():
+        raise CamelidError(f"{key!r} must be a text that is not empty, not {row[key]!r}")
+    return str(row[key])
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """A question and its answer: text, a number, a list of right answers, or TriviaQA's value with aliases."""
+    key = next(key for key in ANSWER_KEYS if key in row)
+    value, aliases = row[key], row.get("aliases", [])
+    if isinstance(value, dict):
+        aliases, value = value.get("aliases", []), value.get("value")
+    if isinstance(value, list) and value:
+        value, aliases = value[0], value[1:]
+    answers = [value, *aliases]
+    if not all(isinstance(answer, str | int | float) and not isinstance(answer, bool) for answer in answers):
+        raise CamelidError(f"{key!r} must be a text, a number or a list of these, not {row[key]!r}")
+    first, *others = dict.fromkeys(str(answer).strip() for answer in answers)
+    rationale = next((str(row[key]) for key in RATIONALE_KEYS if row.get(key)), "")
+    return {
+        "question": _text(row, QUESTION_KEYS), "answer": first, "aliases": tuple(others), "rationale": rationale
+    }  # fmt: skip
+
+
+def _gsm8k(row: Row) -> dict[str, Any]:
+    """GSM8K: the worked steps, "#### " and the number; calculator annotations <<...>> are left out of the steps."""
+    worked, _, number = str(row["answer"]).rpartition("####")
+    steps = re.sub(r"<<[^>]*>>", "", worked)
+    return {
+        "question": _text(row, QUESTION_KEYS),
+        "answer": number.strip(),
+        "rationale": " ".join(steps.split("\n")).strip(),
+    }
+
+
+def _labelled(row: Row) -> dict[str, Any]:
+    """ARC, OpenBookQA, CommonsenseQA: texts and labels of the choices side by side, and the right label."""
+    texts, labels = row["choices"]["text"], [str(label) for label in row["choices"]["label"]]
+    return _choice(_text(row, QUESTION_KEYS), texts, _position(labels, row["answerKey"], "answerKey"))
+
+
+def _endings(row: Row) -> dict[str, Any]:
+    """HellaSwag: a context and its endings; the label is the number of the right one, as text."""
+    endings = row["endings"]
+    positions = [str(index) for index in range(len(endings))]
+    return _choice(_text(row, ("ctx",)), endings, _position(positions, row["label"], "label"), lettered=False)
+
+
+def _gold(row: Row) -> dict[str, Any]:
+    """A query, its choices and the number of the right one."""
+    choices = row["choices"]
+    position = _position([str(index) for index in range(len(choices))], row["gold"], "gold")
+    return _choice(_text(row, QUESTION_KEYS), choices, position, lettered=False)
+
+
+def _choices(row: Row) -> dict[str, Any]:
+    """Choices, and the right one by its number, its text or its letter."""
+    choices, answer = row["choices"], row[next(key for key in ANSWER_KEYS if key in row)]
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        position = _position([str(index) for index in range(len(choices))], answer, "answer")
+    else:
+        texts = list(choices) if answer in choices else list(ascii_uppercase[: len(choices)])
+        position = _position(texts, answer, "answer")
+    # A row that names its grader was written for a program to ask as it stands.
+    return _choice(_text(row, QUESTION_KEYS), choices, position, lettered="grader" not in row)
+
+
+def _choice(question: str, choices: object, position: int, lettered: bool = True) -> dict[str, Any]:
+    if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
+        raise CamelidError(f"the choices must be a list of texts, not {choices!r}")
+    return {
+        "question": question, "choices": tuple(choices), "answer": choices[position], "lettered": lettered
+    }  # fmt: skip
+
+
+def _position(labels: Sequence[str], answer: object, key: str) -> int:
+    if str(answer) not in labels:
+        raise CamelidError(f"{key!r} is {answer!r}; allowed: {', '.join(labels)}")
+    return labels.index(str(answer))
+
+
+ID_KEYS = ("id", "question_id")
+QUESTION_KEYS = ("question", "prompt", "query", "context", "question_stem")
+ANSWER_KEYS = ("answer", "target", "completion", "continuation")
+RATIONALE_KEYS = ("rationale", "steps", "chain_of_thought")
+
+SHAPES = (
+    Shape(
+        "labelled choices, as ARC's",
+        (QUESTION_KEYS, ("choices",), ("answerKey",)),
+        _labelled,
+        lambda row: isinstance(row["choices"], dict) and {"text", "label"} <= row["choices"].keys(),
+    ),
+    Shape("endings, as HellaSwag's", (("ctx",), ("endings",), ("label",)), _endings, continuation=True),
+    Shape(
+        "query, choices and gold",
+        (QUESTION_KEYS, ("choices",), ("gold",)),
+        _gold,
+        lambda row: isinstance(row["choices"], list),
+        continuation=True,
+    ),
+    Shape(
+        "question, choices and answer",
+        (QUESTION_KEYS, ("choices",), ANSWER_KEYS),
+        _choices,
+        lambda row: isinstance(row["choices"], list),
+    ),
+    Shape(
+        "GSM8K's question and answer",
+        (("question",), ("answer",)),
+        _gsm8k,
+        lambda row: isinstance(row["answer"], str) and "####" in row["answer"],
+    ),
+    Shape(
+        "question and answer",
+        (("question", "prompt"), ANSWER_KEYS),
+        _plain,
+        lambda row: "choices" not in row,
+    ),
+    Shape(
+        "context and continuation",
+        (("context", "query"), ANSWER_KEYS),
+        _plain,
+        lambda row: "choices" not in row,
+        continuation=True,
+    ),
+)
+"""In the order in which they are tried."""

@@ -1,0 +1,228 @@
+"""Ways of asking: a program is a function over an `LM`; its words are the data at the foot of this page.
+
+    attempts = direct()(lm, questions)
+    attempts = chain_of_thought(exemplars)(lm, questions)
+
+A program knows neither the task nor how an answer is graded. With `chat=True` the question is a user's turn in
+a `Conversation`, which the model's own template renders; otherwise it is text that the model continues.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+from camelid.errors import WrongCall
+from camelid.lm import LM, Completion, Prompt, Sampling
+from camelid.prompting.asking import QUESTION_ANSWER, Asking, Exemplar, Question, Wording
+
+
+@dataclass(frozen=True)
+class ChoiceScore:
+    """How probable one choice is as the answer; lengths are those of the choice without the space before it."""
+
+    logprob: float
+    tokens: int
+    bytes: int
+    characters: int
+    unconditional: float | None = None
+    """Its log-probability after the answer context alone, where that was asked for."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a model said to one question: everything that was sent and came back, and the text to grade."""
+
+    prompts: tuple[Prompt, ...]
+    completions: tuple[str, ...]
+    text: str
+    cut: bool = False
+    """Whether the last completion ended at the length limit."""
+    scores: tuple[ChoiceScore, ...] = ()
+    """One score a choice, where the program scores choices instead of generating."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A way of asking and everything its answers depend on; called, it asks every question."""
+
+    name: str
+    version: int
+    ask: Callable[[LM, Sequence[Question]], list[Attempt]]
+    settings: Mapping[str, Any]
+    shots: int = 0
+
+    def __call__(self, lm: LM, questions: Sequence[Question]) -> list[Attempt]:
+        """One attempt for each question, in order."""
+        return self.ask(lm, questions)
+
+
+def direct(
+    *, chat: bool = False, sampling: Sampling | None = None, wording: Wording = QUESTION_ANSWER
+) -> Program:
+    """Asks each question and takes what the model says."""
+    return few_shot((), chat=chat, sampling=sampling, wording=wording)
+
+
+def few_shot(
+    exemplars: Sequence[Exemplar],
+    *,
+    chat: bool = False,
+    sampling: Sampling | None = None,
+    wording: Wording = QUESTION_ANSWER,
+) -> Program:
+    """Shows questions with their answers before each question (GPT-3, arXiv:2005.14165, section 2)."""
+    asking = Asking(tuple(exemplars), chat, DIRECT_CUE if chat else "", False, wording)
+    how = _until(sampling or ANSWER, () if chat else wording.stop)
+
+    def ask(lm: LM, questions: Sequence[Question]) -> list[Attempt]:
+        return _generate(lm, [asking.prompt(question) for question in questions], how)
+
+    settings = asking.settings(sampling=dataclasses.asdict(how))
+    return Program("few_shot" if exemplars else "direct", 1, ask, settings, len(exemplars))
+
+
+def chain_of_thought(
+    exemplars: Sequence[Exemplar] = (),
+    *,
+    chat: bool = False,
+    sampling: Sampling | None = None,
+    wording: Wording = QUESTION_ANSWER,
+    trigger: str | None = None,
+) -> Program:
+    """Lets the model work in steps before it answers.
+
+    With exemplars, their worked steps are shown, "The answer is X." at their end (Wei et al., arXiv:2201.11903).
+    With `chat`, the question asks for steps. Else there are two stages (Kojima et al., arXiv:2205.11916, section 3):
+    the steps, then `trigger`, by default the one in `TRIGGERS` that the choices suggest, and the answer.
+    """
+    asking = Asking(tuple(exemplars), chat, STEPS_CUE if chat else "", True, wording)
+    how = _until(sampling or STEPS, () if chat else wording.stop_reasoned)
+    staged = not (chat or exemplars)
+
+    def ask(lm: LM, questions: Sequence[Question]) -> list[Attempt]:
+        prompts = [asking.prompt(question) for question in questions]
+        if not staged:
+            return _generate(lm, prompts, how)
+        triggers = [trigger or trigger_of(question) for question in questions]
+        return _two_stages(lm, [f"{prompt}{STEPS_CUE}" for prompt in prompts], triggers, how)
+
+    settings = asking.settings(sampling=dataclasses.asdict(how), staged=staged, trigger=trigger)
+    return Program("chain_of_thought", 1, ask, settings, len(exemplars))
+
+
+def likelihood(
+    exemplars: Sequence[Exemplar] = (),
+    *,
+    chat: bool = False,
+    wording: Wording = QUESTION_ANSWER,
+    answer_context: bool = False,
+) -> Program:
+    """Scores every choice as the continuation of the question; nothing is generated, and no letters are shown.
+
+    answer_context: also score each choice after "A:" alone, to divide by (GPT-3, arXiv:2005.14165, section 2.4).
+    Raises `WrongCall` for a question without choices, and where `answer_context` is asked of a conversation.
+    """
+    if chat and answer_context:
+        raise WrongCall("the answer context is a piece of text: it cannot be used with a conversation")
+    asking = Asking(tuple(exemplars), chat, "", False, wording, show_choices=False)
+    continuation = "{answer}" if chat else wording.answer
+    context = wording.answer_context if answer_context else None
+
+    def ask(lm: LM, questions: Sequence[Question]) -> list[Attempt]:
+        prompts = [asking.prompt(question) for question in questions]
+        options = [_choices(question) for question in questions]
+        repeated = [prompt for prompt, choices in zip(prompts, options, strict=True) for _ in choices]
+        flat = [choice for choices in options for choice in choices]
+        scores = iter(_score(lm, repeated, flat, continuation, context))
+        return [
+            Attempt((prompt,), (), "", scores=tuple(next(scores) for _ in choices))
+            for prompt, choices in zip(prompts, options, strict=True)
+        ]
+
+    return Program("likelihood", 1, ask, asking.settings(answer_context=context), len(exemplars))
+
+
+def trigger_of(question: Question) -> str:
+    """The words that ask for the final answer, as the choices suggest (Kojima et al., section 3)."""
+    if question.choices and question.lettered:
+        return TRIGGERS["letter"].format(last=ascii_uppercase[len(question.choices) - 1])
+    if question.choices and {choice.lower() for choice in question.choices} == {"yes", "no"}:
+        return TRIGGERS["yes_no"]
+    return TRIGGERS["text"]
+
+
+def _generate(lm: LM, prompts: Sequence[Prompt], sampling: Sampling) -> list[Attempt]:
+    return [
+        Attempt((prompt,), (said.text,), said.text, said.finish_reason == "length")
+        for prompt, said in zip(prompts, _first(lm, prompts, sampling), strict=True)
+    ]
+
+
+def _two_stages(
+    lm: LM, openings: Sequence[str], triggers: Sequence[str], sampling: Sampling
+) -> list[Attempt]:
+    steps = _first(lm, openings, sampling)
+    # The space before the line break is the authors' own (their repository joins with it).
+    endings = [f"{o}{step.text} \n{t}" for o, step, t in zip(openings, steps, triggers, strict=True)]
+    answers = _first(lm, endings, dataclasses.replace(sampling, max_new_tokens=ANSWER.max_new_tokens))
+    return [
+        Attempt((opening, ending), (step.text, said.text), trigger + said.text, said.finish_reason == "length")
+        for opening, ending, step, said, trigger in zip(
+            openings, endings, steps, answers, triggers, strict=True
+        )
+    ]  # fmt: skip
+
+
+def _score(
+    lm: LM, prompts: Sequence[Prompt], choices: Sequence[str], continuation: str, context: str | None
+) -> list[ChoiceScore]:
+    texts = [continuation.format(answer=choice) for choice in choices]
+    bare = [None] * len(texts) if context is None else lm.score([context] * len(texts), texts)
+    return [
+        ChoiceScore(
+            score.logprob,
+            score.tokens,
+            len(choice.encode()),
+            len(choice),
+            None if alone is None else alone.logprob,
+        )
+        for score, alone, choice in zip(lm.score(prompts, texts), bare, choices, strict=True)
+    ]
+
+
+def _first(lm: LM, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+    return [completions[0] for completions in lm.generate(prompts, sampling)]
+
+
+def _until(sampling: Sampling, stop: tuple[str, ...]) -> Sampling:
+    """The sampling with these stop strings, unless it has its own."""
+    return sampling if sampling.stop else dataclasses.replace(sampling, stop=stop)
+
+
+def _choices(question: Question) -> Sequence[str]:
+    if not question.choices:
+        raise WrongCall(f"the question {question.question[:60]!r} has no choices to score; use direct")
+    return question.choices
+
+
+ANSWER = Sampling(max_new_tokens=64)
+STEPS = Sampling(max_new_tokens=256)
+
+DIRECT_CUE = " Answer directly."
+STEPS_CUE = " Let's think step by step."
+
+TRIGGERS = {
+    "number": "Therefore, the answer (arabic numerals) is",
+    "letter": "Therefore, among A through {last}, the answer is",
+    "yes_no": "Therefore, the answer (Yes or No) is",
+    "text": "Therefore, the answer is",
+}
+
+PROGRAMS: Mapping[str, Callable[..., Program]] = {
+    "direct": direct,
+    "few_shot": few_shot,
+    "chain_of_thought": chain_of_thought,
+    "likelihood": likelihood,
+}
