@@ -36,9 +36,7 @@ VERBS: dict[str, Verb] = {
     "quantize": Verb(
         "Make a model", "camelid.quant.stage:quantize", "make a model small: 4 or 8 bits a weight"
     ),
-    "import": Verb(
-        "Make a model", "camelid.importing:import_model", "turn a GGUF file into a model folder"
-    ),
+    "import": Verb("Make a model", "camelid.importing:import_model", "turn a GGUF file into a model folder"),
     "generate": Verb(
         "Use a model", "camelid.infer.terminal:generate", "continue a prompt, or answer it with --chat"
     ),
@@ -65,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 0 if exit_.code is None else 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"camelid: {interrupt}" if str(interrupt) else "camelid: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone (`camelid ... | head`); Python must not try to flush again on its way out.
