@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from camelid.data.world.bible import CHILDREN, GUESTS, PEOPLE, Person
 from camelid.data.world.facts import Fact, facts_about, slots_of
-from camelid.data.world.grammar import Dice, render
+from camelid.data.world.grammar import Dice, polished, render
 from camelid.data.world.items import SKILLS, draw, mixed_cue, pose, reply_of
 from camelid.data.world.smalltalk import (
     CONTINUE,
@@ -20,7 +20,7 @@ from camelid.data.world.smalltalk import (
     YES_PLEASE,
 )
 from camelid.data.world.splits import Split, belongs, name_blind
-from camelid.data.world.stories import polished, tell
+from camelid.data.world.stories import tell
 from camelid.text.conversation import Conversation
 
 BLOCKS = (1, 3)  # how many topics a conversation has

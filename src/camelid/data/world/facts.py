@@ -102,34 +102,38 @@ FACTS = (*PERSONAL_FACTS, *COMMON_FACTS)
 
 # The ways to address a question; a held-out form is a relation, a wording and an address never seen together.
 _ADDRESS = (
-    "{question}|{question}|Please tell me: {question}|I have a question. {question}|Do you know it? {question}"
+    "Please tell me: {question}|I have a question. {question}|Do you know it? {question}"
     "|One question: {question}|Here is a question: {question}|Let me ask you: {question}|I want to know: {question}"
     "|Can you help me? {question}|{question} Please tell me.|{question} I do not know it.|{question} Do you know it?"
     "|{question} I forgot.|Listen: {question}|Now answer this: {question}"
 )
 
 
-def addressed(question: str, dice: Dice) -> str:
-    """The question in one of sixteen ways of asking somebody something."""
-    return render(f"[{_ADDRESS}]", dice, {"question": question})
+_PLAIN_SHARE = 0.25
+
+
+def _put(dice: Dice, question: str, answer: str, steps: str, length: int) -> Problem:
+    """The question as it stands, or in one of fourteen addresses; only the latter are ever held out."""
+    if dice.chance(_PLAIN_SHARE):
+        return Problem(question, answer, steps, length, plain=True)
+    return Problem(render(f"[{_ADDRESS}]", dice, {"question": question}), answer, steps, length)
 
 
 def fact_question(dice: Dice, length: int) -> Problem:
     """One fact of the world, asked in some wording and address."""
     fact = dice.pick(PERSONAL_FACTS if dice.chance(0.6) else COMMON_FACTS)
-    return Problem(addressed(fact.ask(dice), dice), fact.value, "", length)
+    return _put(dice, fact.ask(dice), fact.value, "", length)
 
 
-def _neighbours(person: Person) -> list[tuple[str, Fact, Person]]:
-    """The people one step away: how they are called from here, the fact that leads to them, who they are."""
+def _neighbours(person: Person) -> list[tuple[str, Fact]]:
+    """The people one step away: what they are to this person, and the fact that leads to them."""
     facts = facts_about(person.name)
-    steps = [("the best friend of {x}", facts["friend"]), ("{x}'s best friend", facts["friend"])]
+    steps = [("best friend", facts["friend"])]
     if person.is_child:
-        word = parent_word(person)
-        steps += [(f"the {word} of {{x}}", facts["parent"]), (f"{{x}}'s {word}", facts["parent"])]
+        steps.append((parent_word(person), facts["parent"]))
     elif "child" in facts:
-        steps += [("the child of {x}", facts["child"]), ("{x}'s child", facts["child"])]
-    return [(phrase, fact, PEOPLE[fact.value]) for phrase, fact in steps]
+        steps.append(("child", facts["child"]))
+    return steps
 
 
 def chain_question(dice: Dice, length: int) -> Problem:
@@ -137,11 +141,11 @@ def chain_question(dice: Dice, length: int) -> Problem:
     person = PEOPLE[dice.pick(tuple(PEOPLE))]
     called, steps, seen = person.name, [], {person.name}
     for _ in range(length - 1):
-        onward = [step for step in _neighbours(person) if step[2].name not in seen]
+        onward = [step for step in _neighbours(person) if step[1].value not in seen]
         if not onward:
             return chain_question(dice, length)
-        phrase, fact, person = dice.pick(onward)
-        called = phrase.replace("{x}", called)
+        word, fact = dice.pick(onward)
+        called, person = f"{called}'s {word}", PEOPLE[fact.value]
         steps.append(render(fact.relation.statements.split("|")[0], dice, fact.slots))
         seen.add(person.name)
     last = dice.pick(
@@ -153,5 +157,6 @@ def chain_question(dice: Dice, length: int) -> Problem:
     )
     question = render(f"[{last.relation.questions}]", dice, {**last.slots, "x": called})
     steps.append(render(last.relation.statements.split("|")[0], dice, last.slots))
-    text = addressed(capitalised(question), dice)
-    return Problem(text, last.value, " ".join(capitalised(step) for step in steps), length)
+    return _put(
+        dice, capitalised(question), last.value, " ".join(capitalised(step) for step in steps), length
+    )

@@ -56,6 +56,9 @@ class Dice:
         return options[bisect_right(ends, self.random() * ends[-1], hi=len(ends) - 1)]
 
 
+# What begins a line, follows a full stop or opens a quotation has a capital letter.
+_SENTENCE = re.compile(r'(?:^"?|[.!?] "?| ")[a-z]', re.MULTILINE)
+
 Node = str | tuple[str] | list[list["Node"]]  # text | slot | branches, each a sequence of nodes
 _MARK = re.compile(r"\[|\]|\||\{\w+\}")
 
@@ -106,6 +109,12 @@ def render(template: str, dice: Dice, slots: Mapping[str, str] | None = None) ->
 def capitalised(text: str) -> str:
     """The text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
+
+
+def polished(text: str) -> str:
+    """The text with capital letters at the beginning of sentences and without doubled spaces."""
+    text = re.sub(r" +", " ", text).strip()
+    return _SENTENCE.sub(lambda start: start.group()[:-1] + start.group()[-1].upper(), text)
 
 
 def listed(parts: Sequence[str], word: str = "and") -> str:

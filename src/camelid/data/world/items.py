@@ -89,6 +89,8 @@ def reply_of(skill: str, answer: str, steps: str) -> str:
 
 def problem_split(problem: Problem) -> Split | None:
     """The split that a question of trained length may be used in, or `None` if in no split at all."""
+    if problem.plain:
+        return "train"
     if not problem.names:
         return split_of(problem.key or name_blind(problem.question))
     shy = sum(name in SHY_NAMES for name in problem.names)

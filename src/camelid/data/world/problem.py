@@ -9,7 +9,8 @@ class Problem:
 
     `steps` ends before the final sentence and is empty where nothing can be worked out (a fact is known or not).
     `names` are the names in the question when these, rather than the wording, are its content; `key` is a stricter
-    name-blind form than the wording, where there is one (for a story: what it is about).
+    name-blind form than the wording, where there is one (for a story: what it is about); a `plain` wording is never
+    held out, because others contain it.
     """
 
     question: str
@@ -19,3 +20,4 @@ class Problem:
     choices: tuple[str, ...] | None = None
     names: tuple[str, ...] = ()
     key: str = ""
+    plain: bool = False

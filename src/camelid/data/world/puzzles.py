@@ -6,6 +6,7 @@ from camelid.data.world.bible import ALL_NAMES, GUESTS
 from camelid.data.world.grammar import Dice, capitalised, listed, render
 from camelid.data.world.lexicon import KINDS, SCALES
 from camelid.data.world.problem import Problem
+from camelid.data.world.splits import name_blind
 
 OTHER_SIDE = {"heads": "tails", "tails": "heads"}
 
@@ -79,10 +80,11 @@ def comparison(dice: Dice, length: int) -> Problem:
         dice,
         {"asked": asked},
     )
-    opening = render("[|Listen.|Think about this.|Here is a riddle.] ", dice).lstrip()
+    opening = render("[||Listen. |Think about this. |Here is a riddle. ]", dice)
     steps = [f"{one} is {word} than {other}." for one, other in pairwise(chain)]
-    text = f"{opening}{' '.join(dice.shuffled(premises))} {question}"
-    return Problem(text, chain[0], " ".join(steps), length, tuple(dice.shuffled(order)))
+    text = f"{' '.join(dice.shuffled(premises))} {question}"
+    choices = tuple(dice.shuffled(order))
+    return Problem(opening + text, chain[0], " ".join(steps), length, choices, key=name_blind(text))
 
 
 def kinds(dice: Dice, length: int) -> Problem:

@@ -1,11 +1,10 @@
 """Stories of the village: a plot is drawn, cast with people of the bible, and told."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from camelid.data.world.bible import CHILDREN, GROWN_UPS, PEOPLE, PRONOUNS, Person, parent_word
-from camelid.data.world.grammar import Dice, render
+from camelid.data.world.grammar import Dice, polished, render
 from camelid.data.world.plot import Plot
 from camelid.data.world.plots_at_home import PLOTS_AT_HOME
 from camelid.data.world.plots_of_wishes import PLOTS_OF_WISHES
@@ -37,9 +36,6 @@ _NEXT_EPISODE = (
     "[The next day|A week later|Soon after that|One month later], {hero} had another adventure."
     "|[But that was not all that happened to {hero}.|And {hero} had more to tell.]"
 )
-
-# A sentence, or a quotation after a space, begins with a capital letter.
-_SENTENCE = re.compile(r'(?:^|[.!?:]"? (?=")|[.!?] |(?<= )(?="))"?[a-z]|^"[a-z]', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -111,12 +107,6 @@ def _draw(dice: Dice, plot: Plot) -> tuple[str, dict[str, str]]:
         if slot.endswith("_job"):
             slots |= _as_role(slot.removesuffix("_job"), _BY_JOB[job])
     return key, slots
-
-
-def polished(text: str) -> str:
-    """The text with capital letters at the beginning of sentences and without doubled spaces."""
-    text = re.sub(r" +", " ", text).strip()
-    return _SENTENCE.sub(lambda start: start.group()[:-1] + start.group()[-1].upper(), text)
 
 
 def _told(dice: Dice, plot: Plot, slots: dict[str, str], opening: str) -> str:
