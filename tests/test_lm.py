@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from camelid.errors import CamelidError, WrongCall
-from camelid.lm import Completion, RemoteLM, Sampling, Score, ScriptedLM, connect
+from camelid.lm import Completion, Sampling, Score, ScriptedLM, connect
+from camelid.remote import RemoteLM
 from camelid.text.conversation import Conversation, Message
 
 HELLO = Conversation((Message("user", "Hello"),))

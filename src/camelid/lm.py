@@ -8,23 +8,14 @@ A prompt is a string, which the model continues, or a `Conversation`, whose next
 """
 
 import dataclasses
-import json
-import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.errors import WrongCall
 from camelid.text.conversation import Conversation
-
-if TYPE_CHECKING:
-    import httpx
 
 Prompt = str | Conversation
 FinishReason = Literal["stop", "length"]
@@ -97,6 +88,13 @@ class Score:
     """Whether greedy decoding would say exactly this."""
 
 
+Stream = Generator[str, None, Completion]
+
+
+class PromptTooLong(WrongCall):
+    """A prompt that leaves no room for an answer in the model's context."""
+
+
 class LM(ABC):
     """Anything that completes prompts and says how probable a continuation is."""
 
@@ -117,9 +115,14 @@ class LM(ABC):
         """
         return self.complete(as_list(prompts), with_changes(sampling, changes))
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Iterator[str]:
-        """The text of one completion in pieces as they come; here, in one piece at the end."""
-        yield self.generate([prompt], sampling, **{**changes, "samples": 1})[0][0].text
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
+        """The text of one completion in pieces as they come; the generator returns the whole completion.
+
+        Where an LM has no pieces to give, it is one piece at the end.
+        """
+        [[completion]] = self.generate([prompt], sampling, **{**changes, "samples": 1})
+        yield completion.text
+        return completion
 
 
 class ScriptedLM(LM):
@@ -154,145 +157,14 @@ class ScriptedLM(LM):
         return Completion(text[: min(ends, default=len(text))], (), (), "stop")
 
 
-class RemoteLM(LM):
-    """An OpenAI-compatible server, asked over HTTP, `parallel` requests at a time.
-
-    url: with or without `/v1`, by default OPENAI_BASE_URL; api_key: by default OPENAI_API_KEY; model: by default the
-    first that the server lists; timeout: seconds for one answer. A busy server (429, 5xx) is asked again, four times
-    at growing distances. Completions hold no tokens and no logprobs. Raises `CamelidError` where the server cannot be
-    reached or refuses.
-    """
-
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        timeout: float = 600.0,
-        parallel: int = 16,
-    ) -> None:
-        url = url or os.environ.get("OPENAI_BASE_URL")
-        if not url:
-            raise WrongCall("no server given: pass its URL or set OPENAI_BASE_URL")
-        self.url = url.rstrip("/").removesuffix("/v1") + "/v1"
-        self._key = api_key or os.environ.get("OPENAI_API_KEY")
-        self._model, self._timeout, self._parallel = model, timeout, parallel
-
-    @cached_property
-    def model(self) -> str:
-        """The model's name on the server."""
-        return self._model or str(self._ask("GET", "models")["data"][0]["id"])
-
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """What the server answers."""
-        with ThreadPoolExecutor(self._parallel) as pool:
-            return list(pool.map(lambda prompt: self._complete(prompt, sampling), prompts))
-
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        """Scores by `/v1/completions` with `echo` and `logprobs`; raises `WrongCall` for conversations."""
-        pairs = list(zip(as_list(prompts), as_list(continuations), strict=True))
-        with ThreadPoolExecutor(self._parallel) as pool:
-            return list(pool.map(lambda pair: self._score(*pair), pairs))
-
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Iterator[str]:
-        """The text of one completion in pieces, as server-sent events bring them."""
-        path, body = self._request(prompt, with_changes(sampling, {**changes, "samples": 1}))
-        with (
-            self._connection() as client,
-            client.stream("POST", path, json={**body, "stream": True}) as answer,
-        ):
-            if answer.is_error:
-                answer.read()
-            self._check(answer)
-            for line in answer.iter_lines():
-                if line.startswith("data:") and (data := line[5:].strip()) != "[DONE]":
-                    for choice in json.loads(data)["choices"]:
-                        yield choice.get("text") or choice.get("delta", {}).get("content") or ""
-
-    def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "max_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "seed": sampling.seed,
-            "stop": list(sampling.stop) or None,
-            "n": sampling.samples,
-        }
-        if isinstance(prompt, str):
-            path, body["prompt"] = "completions", prompt
-        else:
-            path, body["messages"] = "chat/completions", prompt.as_dicts()
-            body["tools"] = prompt.tools and [dict(tool) for tool in prompt.tools]
-        return path, {key: value for key, value in body.items() if value is not None}
-
-    def _complete(self, prompt: Prompt, sampling: Sampling) -> list[Completion]:
-        choices = self._ask("POST", *self._request(prompt, sampling))["choices"]
-        texts = [
-            choice["text"] if "text" in choice else choice["message"]["content"] or "" for choice in choices
-        ]
-        reasons: list[FinishReason] = [
-            "length" if choice["finish_reason"] == "length" else "stop" for choice in choices
-        ]
-        return [Completion(text, (), (), reason) for text, reason in zip(texts, reasons, strict=True)]
-
-    def _score(self, prompt: Prompt, continuation: str) -> Score:
-        if not isinstance(prompt, str):
-            raise WrongCall("a server scores text only: give the conversation as rendered text")
-        body = {
-            "model": self.model,
-            "prompt": prompt + continuation,
-            "max_tokens": 0,
-            "echo": True,
-            "logprobs": 1,
-        }
-        said = self._ask("POST", "completions", body)["choices"][0]["logprobs"]
-        rows = zip(said["text_offset"], said["token_logprobs"], said["top_logprobs"], strict=True)
-        # Servers that cannot generate nothing add a token; the first token of a text has no probability.
-        end = len(prompt) + len(continuation)
-        scored = [(own, top) for offset, own, top in rows if len(prompt) <= offset < end and own is not None]
-        greedy = all(own >= max(top.values()) for own, top in scored)
-        return Score(sum(own for own, _ in scored), len(scored), greedy)
-
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        with self._connection() as client:
-            for pause in (0.5, 1.0, 2.0, 4.0, None):
-                answer = client.request(method, path, json=body)
-                busy = answer.status_code == 429 or answer.status_code >= 500
-                if not busy or pause is None:
-                    break
-                time.sleep(pause)
-            self._check(answer)
-            content: dict[str, Any] = answer.json()
-            return content
-
-    @contextmanager
-    def _connection(self) -> Iterator["httpx.Client"]:
-        import httpx
-
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        try:
-            with httpx.Client(base_url=self.url, headers=headers, timeout=self._timeout) as client:
-                yield client
-        except httpx.HTTPError as error:
-            raise CamelidError(
-                f"{self.url}: {str(error) or type(error).__name__}; is the server running?"
-            ) from error
-
-    def _check(self, answer: "httpx.Response") -> None:
-        if answer.is_error:
-            raise CamelidError(f"{answer.url}: HTTP {answer.status_code}: {answer.text[:500]}")
-
-
 def connect(path_or_url: str | Path, **settings: Any) -> LM:
     """The LM at an http(s) URL (an OpenAI-compatible server), or in a checkpoint folder or under a hub name.
 
     settings: those of `RemoteLM` (`model`, `api_key`, ...) for a URL, else those of `Engine.load` (`dtype`, ...).
     """
     if str(path_or_url).startswith(("http://", "https://")):
+        from camelid.remote import RemoteLM
+
         return RemoteLM(str(path_or_url), **settings)
     from camelid.infer.engine import Engine
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from camelid.errors import CamelidError, WrongCall
 from camelid.infer.decoder import Decoder, TorchDecoder
 from camelid.infer.generation import Generation
-from camelid.lm import LM, Completion, Prompt, Sampling, Score, as_list, with_changes
+from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_list, with_changes
 from camelid.load import check_tokenizer_fits, load_model
 from camelid.model.checkpoint import read_config
 from camelid.model.hub import resolve
@@ -52,7 +52,7 @@ class Engine(LM):
         return cls(model, load_tokenizer(folder), **settings)
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """Completions; raises `WrongCall` where a prompt leaves no room in the context."""
+        """Completions; raises `PromptTooLong` where a prompt leaves no room in the context."""
         generations = [
             self._generation(self.encode(prompt), sampling, sample)
             for prompt in prompts
@@ -63,12 +63,13 @@ class Engine(LM):
         done = iter(generation.completion() for generation in generations)
         return [[next(done) for _ in range(sampling.samples)] for _ in prompts]
 
-    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Iterator[str]:
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """The text of one completion in pieces; what a stop string could still take back waits."""
         generation = self._generation(self.encode(prompt), with_changes(sampling, changes), 0)
         for _, piece in self.run([generation]):
             if piece:
                 yield piece
+        return generation.completion()
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """Scores of continuations; continuations of one prompt share its computation.
@@ -129,7 +130,7 @@ class Engine(LM):
     def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:
         room = self.context_length - len(prompt)
         if room < 1:
-            raise WrongCall(
+            raise PromptTooLong(
                 f"the prompt has {len(prompt)} tokens; the context holds {self.context_length}, one of them for the "
                 f"answer: {1 - room} tokens too many, shorten the prompt"
             )

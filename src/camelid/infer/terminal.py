@@ -1,0 +1,203 @@
+"""`camelid generate` and `camelid chat`: a model in the terminal."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from camelid.errors import WrongCall
+from camelid.home import camelid_home
+from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, connect
+from camelid.text.conversation import Conversation, Message
+
+Precision = Literal["stored", "float32", "bfloat16"]
+HELP = """\
+/reset          forget the conversation
+/system TEXT    set the system message and start anew; without TEXT, none
+/help           this list
+/exit           leave (so does Ctrl-D); Ctrl-C stops an answer"""
+
+
+def generate(
+    model: Annotated[str, tyro.conf.Positional],
+    prompt: str,
+    chat: bool = False,
+    system: str | None = None,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    seed: int = 0,
+    stop: tuple[str, ...] = (),
+    dtype: Precision = "stored",
+) -> None:
+    """Continues a prompt, or answers it with --chat; the text alone goes to standard output.
+
+    Args:
+        model: a checkpoint folder, a name on the hub, or the URL of an OpenAI-compatible server
+        prompt: the text; `-` reads it from standard input
+        chat: put the prompt through the model's chat template as a user's message
+        system: a system message (with --chat)
+        max_new_tokens: tokens after which the text is cut
+        temperature: 0 takes the most probable token, 1 draws from the model's own distribution
+        top_k: keep the k most probable tokens
+        top_p: keep the most probable tokens that together reach this probability
+        min_p: keep tokens with at least this share of the highest probability
+        seed: of the draws
+        stop: strings that end the text
+        dtype: precision to compute in, by default that of the stored weights
+    """
+    if system is not None and not chat:
+        raise WrongCall("--system needs --chat: only a conversation has a system message")
+    sampling = Sampling(max_new_tokens, temperature, top_k, top_p, min_p, seed, stop)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    asked: Prompt = _conversation(system, text) if chat else text
+    _show(_open(model, dtype), asked, sampling)
+
+
+def chat(
+    model: Annotated[str, tyro.conf.Positional],
+    system: str | None = None,
+    max_new_tokens: int = 512,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    seed: int = 0,
+    dtype: Precision = "stored",
+) -> None:
+    """Talks to a model in the terminal; /help lists what can be typed.
+
+    Args:
+        model: a checkpoint folder, a name on the hub, or the URL of an OpenAI-compatible server
+        system: a system message
+        max_new_tokens: tokens after which an answer is cut
+        temperature: 0 takes the most probable token, 1 draws from the model's own distribution
+        top_k: keep the k most probable tokens
+        top_p: keep the most probable tokens that together reach this probability
+        min_p: keep tokens with at least this share of the highest probability
+        seed: of the draws
+        dtype: precision to compute in, by default that of the stored weights
+    """
+    sampling = Sampling(max_new_tokens, temperature, top_k, top_p, min_p, seed)
+    session = ChatSession(_open(model, dtype), sampling, system)
+    with _line_history():
+        while session.turn():
+            pass
+
+
+class ChatSession:
+    """A conversation that grows by what is typed and answered; notes go to standard error, answers to output."""
+
+    def __init__(self, lm: LM, sampling: Sampling, system: str | None = None) -> None:
+        self.lm, self.sampling, self.system = lm, sampling, system
+        self.messages: list[Message] = []
+        self._typed_by_hand = sys.stdin.isatty()
+        if self._typed_by_hand:
+            _note("/help lists commands, /exit leaves")
+
+    def turn(self) -> bool:
+        """Reads a line and answers it or obeys it; False at the end."""
+        try:
+            line = input("> " if self._typed_by_hand else "").strip()
+        except EOFError:
+            return False
+        except KeyboardInterrupt:
+            _note("\n/exit or Ctrl-D leaves")
+            return True
+        if line.startswith("/"):
+            return self._obey(*line.partition(" ")[::2])
+        if line:
+            self._answer(line)
+        return True
+
+    def _obey(self, command: str, text: str) -> bool:
+        match command:
+            case "/exit" | "/quit":
+                return False
+            case "/reset":
+                self.messages = []
+                _note("the conversation starts anew")
+            case "/system":
+                self.system, self.messages = text.strip() or None, []
+                _note(f"system message: {self.system or 'none'}; the conversation starts anew")
+            case "/help":
+                _note(HELP)
+            case _:
+                _note(f"{command} is no command\n{HELP}")
+        return True
+
+    def _answer(self, question: str) -> None:
+        asked = _conversation(self.system, question, self.messages)
+        try:
+            completion = _show(self.lm, asked, self.sampling, stoppable=self._typed_by_hand)
+        except PromptTooLong as error:
+            _note(f"{error}, or forget what was said so far with /reset")
+            return
+        self.messages += [Message("user", question), Message("assistant", completion.text)]
+        if completion.finish_reason == "length":
+            _note(
+                f"(cut after {len(completion.tokens) or self.sampling.max_new_tokens} tokens: the limit of an answer, "
+                "--max-new-tokens, or of the context, which /reset empties)"
+            )
+
+
+def _show(lm: LM, prompt: Prompt, sampling: Sampling, stoppable: bool = False) -> Completion:
+    """Prints a completion as it comes and gives it back; where it is `stoppable`, Ctrl-C cuts it there."""
+    said = ""
+    pieces = lm.stream(prompt, sampling)
+    try:
+        while True:
+            piece = next(pieces)
+            said += piece
+            print(piece, end="", flush=True)
+    except StopIteration as end:
+        completion: Completion = end.value
+    except KeyboardInterrupt:
+        if not stoppable:
+            raise
+        pieces.close()
+        completion = Completion(said, (), (), "stop")
+    print(flush=True)
+    return completion
+
+
+def _conversation(system: str | None, question: str, before: list[Message] | None = None) -> Conversation:
+    head = [] if system is None else [Message("system", system)]
+    return Conversation((*head, *(before or ()), Message("user", question)))
+
+
+def _open(model: str, dtype: Precision) -> LM:
+    if model.startswith(("http://", "https://")):
+        return connect(model)
+    return connect(model, dtype=None if dtype == "stored" else getattr(torch, dtype))
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _line_history() -> Iterator[None]:
+    """Arrow keys bring back what was typed, also in earlier chats; kept in CAMELID_HOME/chat_history."""
+    try:
+        import readline
+    except ModuleNotFoundError:  # Python on Windows has none; typing works all the same
+        yield
+        return
+    path = camelid_home() / "chat_history"
+    if not sys.stdin.isatty():
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        readline.read_history_file(path)
+    readline.set_history_length(1000)
+    try:
+        yield
+    finally:
+        readline.write_history_file(path)

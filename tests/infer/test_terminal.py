@@ -1,0 +1,122 @@
+"""`camelid generate` and `camelid chat`, as functions and as a process in a terminal."""
+
+import io
+import os
+import pty
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from camelid.errors import WrongCall
+from camelid.infer.engine import Engine
+from camelid.infer.terminal import ChatSession, generate
+from camelid.lm import Completion, PromptTooLong, Sampling, ScriptedLM
+from camelid.text.conversation import Conversation
+
+
+def talk(monkeypatch: pytest.MonkeyPatch, lm: ScriptedLM, typed: str, system: str | None = None) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    session = ChatSession(lm, Sampling(), system)
+    while session.turn():
+        pass
+
+
+def roles(prompt: object) -> list[tuple[str, str]]:
+    assert isinstance(prompt, Conversation)
+    return [(message.role, message.content) for message in prompt.messages]
+
+
+def test_generate_prints_the_text_alone(
+    shared: Path, stories: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generate(str(shared / "weights" / "tinystories-656k"), "Once upon a time", max_new_tokens=20)
+    [[expected]] = stories.generate(["Once upon a time"], max_new_tokens=20)
+    assert capsys.readouterr().out == expected.text + "\n"
+    with pytest.raises(WrongCall, match="--system needs --chat"):
+        generate("anything", "x", system="be kind")
+
+
+def test_answers_alone_go_to_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = ScriptedLM(["one", "two", "three", "four"])
+    talk(monkeypatch, lm, "a\nb\n/reset\nc\n/system be brief\n\n/what\nd\n/exit\nnever\n", system="s")
+    assert capsys.readouterr().out == "one\ntwo\nthree\nfour\n"
+    first, second, third, fourth = map(roles, lm.prompts)
+    assert first == [("system", "s"), ("user", "a")]
+    assert second == [*first, ("assistant", "one"), ("user", "b")]
+    assert third == [("system", "s"), ("user", "c")]
+    assert fourth == [("system", "be brief"), ("user", "d")]
+
+
+def test_a_full_context_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(prompt: object) -> str:
+        if len(roles(prompt)) > 1:
+            raise PromptTooLong("3 tokens too many")
+        return "x"
+
+    talk(monkeypatch, ScriptedLM(answer), "a\nb\n/reset\nc\n")
+    output = capsys.readouterr()
+    assert output.out == "x\nx\n"
+    assert "3 tokens too many, or forget what was said so far with /reset" in output.err
+
+
+def test_a_cut_answer_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lm = ScriptedLM(["x"])
+    monkeypatch.setattr(lm, "complete", lambda *_: [[Completion("x", (1, 2), (), "length")]])
+    talk(monkeypatch, lm, "a\n")
+    assert "cut after 2 tokens" in capsys.readouterr().err
+
+
+SCRIPT = """
+import sys, time
+from camelid.infer import terminal
+from camelid.lm import ScriptedLM
+class Slow(ScriptedLM):
+    def stream(self, prompt, sampling=None, **changes):
+        self.prompts.append(prompt)
+        yield "begun"
+        time.sleep(0 if len(self.prompts) > 1 else 60)
+        yield " said: " + " ".join(m.content for m in prompt.messages)
+        return self.generate(["x"])[0][0]
+terminal._open = lambda *_: Slow(lambda _: "x")
+from camelid.cli import main
+sys.exit(main(["chat", "m"]))
+"""
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
+    process, screen = pty.fork()
+    if process == 0:
+        os.environ["CAMELID_HOME"] = str(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-c", SCRIPT])
+
+    unread = ""
+
+    def wait_for(text: str, seconds: float = 60) -> None:
+        nonlocal unread
+        end = time.monotonic() + seconds
+        while text not in unread:
+            assert select.select([screen], [], [], end - time.monotonic())[0], unread
+            unread += os.read(screen, 4096).decode()
+        unread = unread.partition(text)[2]
+
+    wait_for("> ")
+    os.write(screen, b"first\n")
+    wait_for("begun")
+    os.kill(process, signal.SIGINT)
+    wait_for("> ")
+    os.write(screen, b"second\n")
+    wait_for("said: first begun second")
+    wait_for("> ")
+    os.kill(process, signal.SIGINT)
+    wait_for("> ")
+    os.write(screen, b"/exit\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert (tmp_path / "chat_history").read_text().splitlines()[-3:] == ["first", "second", "/exit"]
