@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 4 * 2**20
 """Logits of one chunk: small enough to stay in a last-level cache, large enough for full-speed products."""
 
 
@@ -77,10 +77,12 @@ def _chunk(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "rows vocab"]]:
     """The chunk's loss, and its derivative by the logits: w (softmax (1 + 2 z log Z) - onehot(target))."""
     logits = F.linear(states, matrix).float()
-    normalizer = logits.logsumexp(-1)
-    chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
-    loss = torch.dot(weights, normalizer - chosen + z_loss * normalizer.square())
-    scale = weights * (1 + 2 * z_loss * normalizer)
-    gradient = logits.sub_(normalizer[:, None]).exp_().mul_(scale[:, None])
-    gradient.scatter_add_(-1, targets[:, None], -weights[:, None])
+    target = targets[:, None]
+    target_logits = logits.gather(-1, target).squeeze(-1)
+    log_probabilities = logits.log_softmax(-1)
+    nll = -log_probabilities.gather(-1, target).squeeze(-1)
+    normalizer = target_logits + nll
+    loss = torch.dot(weights, nll + z_loss * normalizer.square())
+    gradient = log_probabilities.exp_().mul_((weights * (1 + 2 * z_loss * normalizer))[:, None])
+    gradient.scatter_add_(-1, target, -weights[:, None])
     return loss, gradient.to(states.dtype)
