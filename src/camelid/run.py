@@ -76,7 +76,7 @@ class Run:
         where `out` is in use by another process, holds anything else, or holds this run with another recipe or data.
         """
         identity = provenance(recipe=recipe, parents=parents, data=data or {}, date=date)
-        _refuse_foreign(out)
+        refuse_foreign(out)
         out.mkdir(parents=True, exist_ok=True)
         lock = _lock(out)
         try:
@@ -216,7 +216,7 @@ def _records(path: Path) -> list[tuple[dict[str, Any], int]]:
     return records
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path) -> None:
     """A folder is ours if it holds a run, or nothing but what a run killed in its first moment leaves."""
     if out.exists() and not out.is_dir():
         raise WrongCall(f"{out} is a file; give another folder with --out")

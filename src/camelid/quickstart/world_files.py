@@ -1,0 +1,54 @@
+"""The embedded world written out as ordinary files, so that the default run takes the same path as a user's data."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from camelid.atomic import atomic_folder
+from camelid.data import world
+
+VALIDATION_BYTES = 400_000
+TASKS = ("coin_flip", "last_letters", "comparison", "kinds", "weekdays", "months", "facts", "sums")
+"""The skills that the report shows; `sums` is there as the hard one."""
+
+
+def write_world(folder: Path, text_bytes: int, conversations: int, items: int, seed: int) -> None:
+    """Writes text.jsonl, chats.jsonl, their validation twins and tasks/SKILL.jsonl (and -longer) of held-out items.
+
+    text_bytes: of pretraining text, about; conversations: to tune on; items: questions of each skill.
+    """
+    with atomic_folder(folder) as draft:
+        _write_rows(draft / "text.jsonl", _documents("train", text_bytes, seed))
+        _write_rows(draft / "text-validation.jsonl", _documents("validation", VALIDATION_BYTES, seed))
+        _write_rows(draft / "chats.jsonl", _chats("train", conversations, seed))
+        _write_rows(
+            draft / "chats-validation.jsonl", _chats("validation", max(50, conversations // 50), seed)
+        )
+        (draft / "tasks").mkdir()
+        for skill in TASKS:
+            for split, suffix in (("test", ""), ("longer", "-longer")):
+                if split == "test" or world.SKILLS[skill].longer is not None:
+                    rows = map(world.task_row, world.items(skill, split, items, seed))
+                    _write_rows(draft / "tasks" / f"{skill}{suffix}.jsonl", rows)
+
+
+def _documents(split: world.Split, text_bytes: int, seed: int) -> Iterator[Mapping[str, Any]]:
+    written = 0
+    for text in world.documents(split, seed):
+        yield {"text": text}
+        written += len(text.encode())
+        if written >= text_bytes:
+            return
+
+
+def _chats(split: world.Split, count: int, seed: int) -> Iterator[Mapping[str, Any]]:
+    for conversation in islice(world.conversations(split, seed), count):
+        yield {"messages": conversation.as_dicts()}
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,75 @@
+"""How to spend a given time: the model size and token count that a compute budget pays for."""
+
+from dataclasses import dataclass
+
+from camelid.recipe import ModelShape
+
+TOKENS_PER_PARAMETER = 20.0
+"""Chinchilla's ratio (Hoffmann et al. 2022, arXiv:2203.15556, Table 3; Besiroglu et al. 2024, arXiv:2404.10102, refit)."""
+
+LADDER = (
+    (64, 2, 2),
+    (96, 3, 3),
+    (128, 4, 4),
+    (192, 4, 3),
+    (256, 4, 4),
+    (320, 5, 5),
+    (384, 6, 6),
+    (512, 8, 8),
+    (640, 10, 10),
+    (768, 12, 12),
+    (1024, 16, 16),
+    (1536, 20, 24),
+    (2048, 24, 32),
+)
+"""Width, layers, heads: steps of about 2x in parameters, at GPT-2's and LLaMA's proportions of width to depth."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A shape, the tokens to train it on, and the time that this is expected to take in seconds."""
+
+    shape: ModelShape
+    parameters: int
+    tokens: int
+    seconds: float
+
+
+def plan_training(
+    seconds: float,
+    flops_per_second: float,
+    *,
+    vocab_size: int,
+    context_length: int,
+    tokens_per_parameter: float = TOKENS_PER_PARAMETER,
+) -> Plan:
+    """The largest rung of the ladder that sees at least `tokens_per_parameter` tokens a parameter in the time.
+
+    With F(N) training FLOPs a token (about 6 N) the budget C = seconds * flops_per_second buys D = C / F(N) tokens;
+    D / N falls as 1 / N^2, so the rung is the largest N with N F(N) <= C / tokens_per_parameter: Chinchilla's
+    N = sqrt(C / (6 * 20)), on steps. The smallest rung is taken where even it sees fewer.
+    """
+    budget = seconds * flops_per_second
+    chosen = _plan(LADDER[0], budget, seconds, vocab_size, context_length)
+    for rung in LADDER[1:]:
+        plan = _plan(rung, budget, seconds, vocab_size, context_length)
+        if plan.tokens < tokens_per_parameter * plan.parameters:
+            break
+        chosen = plan
+    return chosen
+
+
+def _plan(
+    rung: tuple[int, int, int], budget: float, seconds: float, vocab_size: int, context_length: int
+) -> Plan:
+    width, layers, heads = rung
+    shape = ModelShape(
+        hidden_size=width,
+        num_layers=layers,
+        num_heads=heads,
+        context_length=context_length,
+        tie_embeddings=True,
+    )
+    spec = shape.spec(vocab_size)
+    tokens = int(budget / spec.training_flops_per_token(context_length))
+    return Plan(shape, spec.parameter_count(), tokens, seconds)

@@ -1,0 +1,170 @@
+"""A training stage's middle: the loop with its log, validation, checkpoints, resume and stop."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from camelid.data.batches import Batch, batches, collate
+from camelid.data.packing import Rows
+from camelid.errors import CamelidError
+from camelid.model.transformer import Transformer
+from camelid.progress import StepLog
+from camelid.recipe import Training
+from camelid.run import Run
+from camelid.train.compilation import compile_blocks
+from camelid.train.interrupt import stop_between_steps
+from camelid.train.loop import Step, training_steps
+from camelid.train.objectives import cross_entropy
+from camelid.train.optim import adamw
+from camelid.train.parallel import World, from_main, join_world, wait_for_all
+from camelid.train.schedule import learning_rate
+from camelid.train.speed import peak_flops
+from camelid.train.state import load_state, save_state
+
+JUMP_NATS = 2.0
+"""A loss this far above its running mean has diverged: noise between batches is a tenth of it."""
+JUMP_MEMORY = 0.95
+JUMP_PATIENCE = 5
+"""Steps in a row above the line; PaLM (arXiv:2204.02311, section 5.1) saw single spikes come back by themselves."""
+
+
+@dataclass(frozen=True)
+class ValidationLoss:
+    """Mean loss over the validation rows: nats per trained token, and bits per byte of the text they stand for."""
+
+    nats_per_token: float
+    bits_per_byte: float
+
+
+def fit(
+    run: Run | None,
+    model: Transformer,
+    rows: Rows,
+    validation: Rows | None,
+    training: Training,
+    token_bytes: NDArray[np.int64],
+) -> Transformer:
+    """Trains `model` on `rows` as `training` says, from the run's newest sound checkpoint on, and returns it.
+
+    run: the main process's run folder, None in the others. token_bytes: bytes of text that each vocabulary entry
+    stands for, for bits per byte. Every step is logged to the run's metrics; a stop signal saves the state and raises
+    `KeyboardInterrupt`. Raises `CamelidError` where the loss is no number or diverges.
+    """
+    world = join_world()
+    dtype = getattr(torch, training.dtype)
+    model = model.to(world.device).train()
+    model.recompute_activations = training.recompute_activations
+    compile_blocks(model, training.compile)
+    objective = cross_entropy(model, dtype)
+    optimizer = adamw(
+        model.named_parameters(), weight_decay=training.weight_decay, betas=training.betas, eps=training.eps
+    )
+    done = _resume(run, model, optimizer, world)
+    batch_rows = training.global_batch_tokens // training.context_length
+    steps = training_steps(
+        model,
+        islice(batches(rows, batch_rows, done, world.rank, world.size), training.total_steps - done),
+        objective,
+        optimizer,
+        lambda step: _rate(step, training),
+        micro_batch_size=training.micro_batch_size,
+        gradient_clip=training.gradient_clip,
+        start=done,
+        world=world,
+    )
+    flops = model.spec.training_flops_per_token(training.context_length)
+    log = StepLog(training.total_steps, flops / (peak_flops(world.device, dtype) * world.size), world.is_main)
+    with stop_between_steps() as stop, log:
+        for step in _watched(steps):
+            last = step.number + 1 == training.total_steps
+            record = log.step(step)
+            if validation is not None and (last or (step.number + 1) % training.validate_every == 0):
+                record |= log.validation(
+                    step.number, validation_loss(model, validation, training, token_bytes, world)
+                )
+            if run is not None:
+                run.log(record)
+            if stop or last or (step.number + 1) % training.checkpoint_every == 0:
+                _checkpoint(run, model, optimizer, step.number + 1, training, world)
+            if stop and not last:
+                raise KeyboardInterrupt(
+                    f"stopped after step {step.number + 1}; its state is saved in {run.folder}"
+                )
+    return model.eval()
+
+
+@torch.no_grad()
+def validation_loss(
+    model: Transformer, rows: Rows, training: Training, token_bytes: NDArray[np.int64], world: World
+) -> ValidationLoss:
+    """The model's loss on the validation rows, weighted as in training."""
+    model.eval()
+    objective = cross_entropy(model, getattr(torch, training.dtype))
+    nats, tokens, size = 0.0, 0.0, 0.0
+    for batch in _in_order(rows, training.micro_batch_size):
+        nats += float(objective(batch.to(world.device)))
+        tokens += float(batch.weights.sum())
+        size += float((torch.from_numpy(token_bytes)[batch.targets] * batch.weights).sum())
+    model.train()
+    if tokens == 0:
+        raise CamelidError("the validation rows hold no trained token; check them with `camelid check`")
+    return ValidationLoss(nats / tokens, nats / math.log(2) / max(size, 1.0))
+
+
+def _in_order(rows: Rows, micro_batch_size: int) -> Iterator[Batch]:
+    """One epoch of rows, the last batch as small as it comes."""
+    for first in range(0, rows.per_epoch, micro_batch_size):
+        last = min(first + micro_batch_size, rows.per_epoch)
+        yield collate([rows[index] for index in range(first, last)])
+
+
+def _rate(step: int, training: Training) -> float:
+    return learning_rate(
+        step,
+        steps=training.total_steps,
+        warmup=training.total_warmup_steps,
+        peak=training.learning_rate,
+        floor_ratio=training.min_learning_rate_ratio,
+        schedule=training.schedule,
+        decay_fraction=training.decay_fraction,
+    )
+
+
+def _watched(steps: Iterator[Step]) -> Iterator[Step]:
+    mean, above = math.nan, 0
+    for step in steps:
+        mean = step.loss if math.isnan(mean) else mean
+        above = above + 1 if step.loss > mean + JUMP_NATS else 0
+        if above >= JUMP_PATIENCE:
+            raise CamelidError(
+                f"step {step.number}: the loss jumped from about {mean:.3f} to {step.loss:.3f} and stayed there; "
+                "resume from the last checkpoint with a lower --training.learning-rate or look at the data of these steps"
+            )
+        mean = JUMP_MEMORY * mean + (1 - JUMP_MEMORY) * min(step.loss, mean + JUMP_NATS)
+        yield step
+
+
+def _resume(run: Run | None, model: Transformer, optimizer: torch.optim.Optimizer, world: World) -> int:
+    checkpoint = None if run is None else run.resume()
+    folder = from_main(world, None if checkpoint is None else checkpoint.folder)
+    return 0 if folder is None else load_state(folder, model, optimizer)
+
+
+def _checkpoint(
+    run: Run | None,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    training: Training,
+    world: World,
+) -> None:
+    if run is not None:
+        run.save_checkpoint(
+            step, lambda folder: save_state(folder, model, optimizer, step), keep=training.keep_checkpoints
+        )
+    wait_for_all(world)

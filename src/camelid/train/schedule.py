@@ -1,0 +1,38 @@
+"""Learning-rate schedules: pure functions of the step."""
+
+import math
+from typing import Literal, get_args
+
+Schedule = Literal["cosine", "linear", "wsd", "constant"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
+
+
+def learning_rate(
+    step: int,
+    *,
+    steps: int,
+    warmup: int,
+    peak: float,
+    floor_ratio: float = 0.1,
+    schedule: Schedule = "cosine",
+    decay_fraction: float = 0.2,
+) -> float:
+    """The rate of update number `step` (from 0) of `steps`.
+
+    Linear warm-up reaches `peak` at update `warmup`; then cosine (GPT-3, arXiv:2005.14165, App. B), linear, or
+    stable-then-linear-decay (wsd, over the last `decay_fraction` of the updates; Hu et al. 2024, arXiv:2404.06395)
+    come down to `floor_ratio * peak` at the last update; constant stays.
+    """
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    match schedule:
+        case "cosine":
+            height = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        case "linear":
+            height = 1 - min(1.0, progress)
+        case "wsd":
+            height = min(1.0, max(0.0, (1 - progress) / decay_fraction))
+        case "constant":
+            height = 1.0
+    return peak * (floor_ratio + (1 - floor_ratio) * height)

@@ -1,0 +1,53 @@
+"""What a killed run needs to go on as if nothing had happened: weights, optimiser moments and the step."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from camelid.errors import CamelidError
+
+
+def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Writes weights.safetensors, optimizer.safetensors and state.json; `step` counts the updates made."""
+    trained = _trained(model)
+    save_file({name: tensor.contiguous() for name, tensor in trained.items()}, folder / "weights.safetensors")
+    moments = {
+        f"{name}.{key}": torch.as_tensor(value).contiguous()
+        for name, parameter in trained.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+    save_file(moments, folder / "optimizer.safetensors")
+    (folder / "state.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
+
+
+def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Puts a saved state into model and optimiser; the number of updates made so far."""
+    trained = _trained(model)
+    weights = load_file(folder / "weights.safetensors")
+    if weights.keys() != trained.keys():
+        odd = sorted(weights.keys() ^ trained.keys())
+        raise CamelidError(
+            f"{folder}: the saved state is of another model; differing tensors: {', '.join(odd[:5])}"
+        )
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(weights[name])
+    moments: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in load_file(folder / "optimizer.safetensors").items():
+        name, _, kind = key.rpartition(".")
+        moments.setdefault(name, {})[kind] = tensor
+    for name, parameter in trained.items():
+        optimizer.state[parameter].update(
+            {
+                kind: value.to(parameter.device) if value.ndim else value
+                for kind, value in moments[name].items()
+            }
+        )
+    return int(json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"])
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
