@@ -7,7 +7,7 @@ import torch
 import tyro
 
 from camelid.atomic import atomic_folder
-from camelid.errors import CamelidError
+from camelid.errors import naming
 from camelid.load import check_tokenizer_fits
 from camelid.model.checkpoint import write_checkpoint
 from camelid.model.gguf import GGUFFile
@@ -19,31 +19,29 @@ SHARD_BYTES = 2 * 10**9
 
 
 def import_model(
-    file: Annotated[Path, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.Positional],
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> None:
     """Turns a GGUF file into a model folder: weights, tokenizer, chat template.
 
     Args:
-        file: the .gguf file (llama architecture, F32 to Q2_K)
+        file: the .gguf file (llama architecture; F32, F16, BF16, Q8_0 to Q2_K)
         out: the folder to write; it must not exist, or be empty
         dtype: of the weights written; float32 keeps quantised values exactly, the others halve the folder
     """
     source = GGUFFile(file)
-    spec = read_spec(source)
-    try:
+    with naming(file):
+        spec = read_spec(source)
         tokenizer = tokenizer_from_gguf(source.metadata)
-    except CamelidError as error:
-        raise CamelidError(f"{file}: {error}") from error
-    check_tokenizer_fits(spec, tokenizer)
+        check_tokenizer_fits(spec, tokenizer)
     stops = sorted(tokenizer.stop_ids)
     special_ids = {
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": stops if len(stops) > 1 else tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id,
     }
-    with atomic_folder(out) as folder:
+    with atomic_folder(out) as folder, naming(file):
         write_checkpoint(
             folder,
             spec,

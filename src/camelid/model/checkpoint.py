@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, naming
 from camelid.model.families import Family, family_for, family_of
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
@@ -33,7 +33,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_spec(folder: Path) -> ModelSpec:
     """The `ModelSpec` that the folder's config.json describes."""
-    return _described(Path(folder), read_config(folder))[1]
+    config = read_config(folder)
+    with naming(folder):
+        return family_of(config).read(config)
 
 
 def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
@@ -43,13 +45,13 @@ def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Transfo
     tensors missing, foreign or of the wrong shape, or the file that is cut short.
     """
     folder = Path(folder)
-    config = read_config(folder)
-    if "quantization_config" in config:
+    if "quantization_config" in read_config(folder):
         raise CamelidError(f"{folder} is quantised; training and exporting need the model it was made from")
-    _, spec = _described(folder, config)
-    with torch.device("meta"):
-        model = Transformer(spec)
-    return fill(model, folder, read_tensors(folder), dtype)
+    spec = read_spec(folder)
+    tensors = read_tensors(folder)
+    with naming(folder):
+        model = blank_model(spec, sum(tensor.numel() for tensor in tensors.values()))
+    return fill(model, folder, tensors, dtype)
 
 
 def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> Transformer:
@@ -65,6 +67,21 @@ def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: to
     state = {name: tensors.pop(family.name_on_disk(name)).to(dtype) for name in model.state_dict()}
     model.load_state_dict(state, assign=True)
     return model.eval()
+
+
+def blank_model(spec: ModelSpec, stored: int) -> Transformer:
+    """A model without memory, to be filled with the `stored` values of a file.
+
+    Raises `CamelidError` where the spec describes more than twice as many: a damaged size would otherwise build
+    layers without end.
+    """
+    if spec.parameter_count() > 2 * stored:
+        raise CamelidError(
+            f"its sizes describe a model of {spec.parameter_count():,} parameters, and {stored:,} are stored; "
+            "they do not belong together: fetch or convert the model again"
+        )
+    with torch.device("meta"):
+        return Transformer(spec)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -132,14 +149,16 @@ def write_checkpoint(
     *,
     dtype: torch.dtype = torch.float32,
     special_ids: Mapping[str, Any] | None = None,
+    extra_config: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
     """Writes config.json, generation_config.json, the weights in `dtype` and camelid.json into an existing folder.
 
     parameters: by our names, taken one at a time, so that no more than one shard is in memory. special_ids:
-    `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. The caller makes the
-    folder atomic (`camelid.atomic.atomic_folder`) and saves the tokenizer beside the weights.
+    `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. extra_config: further keys
+    of config.json. Integer tensors stay as they are. The caller makes the folder atomic
+    (`camelid.atomic.atomic_folder`) and saves the tokenizer beside the weights.
     """
     family = family_for(spec)
     ids = {key: value for key, value in (special_ids or {}).items() if value is not None}
@@ -149,12 +168,16 @@ def write_checkpoint(
         **family.write(spec),
         "torch_dtype": str(dtype).removeprefix("torch."),
         **ids,
+        **(extra_config or {}),
     }
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", ids)
     if provenance is not None:
         _write_json(folder / "camelid.json", provenance)
-    state = ((family.name_on_disk(name), tensor.to(dtype)) for name, tensor in parameters)
+    state = (
+        (family.name_on_disk(name), tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        for name, tensor in parameters
+    )
     save_tensors(folder, state, max_shard_bytes)
 
 
@@ -202,14 +225,6 @@ def _save_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> list[s
     except (SafetensorError, OSError) as error:
         raise CamelidError(f"{path}: the weights cannot be written: {error}") from error
     return list(tensors)
-
-
-def _described(folder: Path, config: Mapping[str, Any]) -> tuple[Family, ModelSpec]:
-    try:
-        family = family_of(config)
-        return family, family.read(config)
-    except CamelidError as error:
-        raise CamelidError(f"{folder}: {error}") from error
 
 
 def _share_embedding(folder: Path, tensors: dict[str, Tensor], family: Family) -> None:

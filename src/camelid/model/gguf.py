@@ -46,7 +46,7 @@ class StoredTensor:
 
 
 class GGUFFile:
-    """A GGUF file: `metadata` by key (arrays of numbers are numpy's), `tensors` by name.
+    """A GGUF file: `metadata` by key (arrays as lists), `tensors` by name.
 
     Raises `CamelidError` that names the key or tensor where the file is cut short, damaged or of an unknown type.
     """
@@ -149,7 +149,7 @@ class _Cursor:
 
     def number(self, form: str, what: str) -> Any:
         """One number, as Python's int or float."""
-        return self._numbers(form, 1, what)[0].item()
+        return self._numbers(form, 1, what).item()
 
     def take(self, size: int, what: str) -> bytes:
         """The next `size` bytes."""
@@ -175,10 +175,10 @@ class _Cursor:
     def _bool(self, what: str) -> bool:
         return bool(self.number("<u1", what))
 
-    def _array(self, what: str) -> NDArray[Any] | list[Any]:
+    def _array(self, what: str) -> list[Any]:
         kind, count = self.number("<u4", what), self.number("<u8", what)
         if kind in NUMBERS:
-            return self._numbers(NUMBERS[kind], count, what)
+            return list(self._numbers(NUMBERS[kind], count, what).tolist())
         if kind == ARRAY:
             raise self.error(f"{what} is an array of arrays, which no known key is")
         return [self._typed(kind, what) for _ in range(count)]

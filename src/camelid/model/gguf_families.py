@@ -1,5 +1,9 @@
-"""What a GGUF file of one architecture says, as a `ModelSpec` and our parameters: its keys, its names, its layout."""
+"""What a GGUF file of one architecture says, as a `ModelSpec` and our parameters: its keys, its names, its layout.
 
+Errors name the key or tensor; the caller adds the file.
+"""
+
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,11 +12,11 @@ import torch
 from torch import Tensor
 
 from camelid.errors import CamelidError
+from camelid.model.checkpoint import blank_model
 from camelid.model.gguf import GGUFFile, StoredTensor
 from camelid.model.gguf_types import Floats
 from camelid.model.rotary import inverse_frequencies
 from camelid.model.spec import FeedForward, LinearScaling, Llama3Scaling, ModelSpec, Norm, Rotary
-from camelid.model.transformer import Transformer
 
 ARCHITECTURES = ("llama",)
 OUTER_NAMES = {
@@ -42,7 +46,7 @@ def read_spec(file: GGUFFile) -> ModelSpec:
     hidden, heads = _whole(file, "embedding_length"), _whole(file, "attention.head_count")
     if "attention.key_length" not in _keys(file) and hidden % heads:
         raise CamelidError(
-            f"{file.path}: llama.embedding_length {hidden} is not a multiple of llama.attention.head_count {heads}"
+            f"llama.embedding_length {hidden} is not a multiple of llama.attention.head_count {heads}"
         )
     head_dim = _whole(file, "attention.key_length", hidden // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
@@ -66,8 +70,8 @@ def read_spec(file: GGUFFile) -> ModelSpec:
 
 def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
     """Our parameters by name in float32, one at a time; raises where the file's tensors are not exactly those."""
-    with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in Transformer(spec).state_dict().items()}
+    model = blank_model(spec, sum(math.prod(tensor.shape) for tensor in file.tensors.values()))
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     expected = {name: _name_in_file(name) for name in shapes}
     _check_tensors(file, {expected[name]: shape for name, shape in shapes.items()})
     heads = {"q_proj": spec.num_heads, "k_proj": spec.num_kv_heads}
@@ -94,26 +98,22 @@ def _name_in_file(parameter: str) -> str:
 def _check_tensors(file: GGUFFile, expected: dict[str, tuple[int, ...]]) -> None:
     for name, shape in expected.items():
         if (found := _stored(file, name).shape) != shape:
-            raise CamelidError(
-                f"{file.path}: tensor {name!r} is {list(found)}; the file's own keys ask for {list(shape)}"
-            )
+            raise CamelidError(f"tensor {name!r} is {list(found)}; the file's own keys ask for {list(shape)}")
     known = {*expected, ROPE_FACTORS, "output.weight"}
     if foreign := sorted(file.tensors.keys() - known):
         raise CamelidError(
-            f"{file.path}: {len(foreign)} tensors that no supported llama model has, the first {foreign[0]!r}"
+            f"{len(foreign)} tensors that no supported llama model has, the first {foreign[0]!r}"
         )
 
 
 def _refuse_unsupported(file: GGUFFile) -> None:
     if (architecture := file.metadata.get("general.architecture")) not in ARCHITECTURES:
-        raise CamelidError(
-            f"{file.path}: general.architecture is {architecture!r}; supported: {', '.join(ARCHITECTURES)}"
-        )
+        raise CamelidError(f"general.architecture is {architecture!r}; supported: {', '.join(ARCHITECTURES)}")
     if not file.tensors:
-        raise CamelidError(f"{file.path} holds a vocabulary and no tensors; there is no model to import")
-    if (parts := file.metadata.get("split.count", 0)) > 1:
+        raise CamelidError("a vocabulary without tensors; there is no model to import")
+    if (parts := file.metadata.get("split.count", 1)) not in (0, 1):
         raise CamelidError(
-            f"{file.path} is one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT.gguf"
+            f"one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT.gguf"
         )
     _expect(file, "expert_count", 0, "mixtures of experts are unsupported")
 
@@ -132,7 +132,7 @@ def _rotary(file: GGUFFile, head_dim: int) -> Rotary:
     kind = _keys(file).get("rope.scaling.type", "none")
     factor = _real(file, "rope.scaling.factor", _real(file, "rope.scale_linear", 1.0))
     if kind not in ("none", "linear"):
-        raise CamelidError(f"{file.path}: llama.rope.scaling.type is {kind!r}; supported: none, linear")
+        raise CamelidError(f"llama.rope.scaling.type is {kind!r}; supported: none, linear")
     if ROPE_FACTORS in file.tensors:
         return Rotary(theta, _llama3_scaling(file, theta, head_dim))
     return Rotary(theta, LinearScaling(factor) if factor not in (0.0, 1.0) else None)
@@ -146,7 +146,7 @@ def _llama3_scaling(file: GGUFFile, theta: float, head_dim: int) -> Llama3Scalin
         if factors.shape == plain.shape and torch.allclose(plain / factors, scaled, rtol=1e-5, atol=0):
             return scaling
     raise CamelidError(
-        f"{file.path}: {ROPE_FACTORS} holds frequency factors of neither Llama 3.1 nor 3.2; "
+        f"{ROPE_FACTORS} holds frequency factors of neither Llama 3.1 nor 3.2; "
         "import the model from its Hugging Face folder, which says how they are made"
     )
 
@@ -159,14 +159,14 @@ def _keys(file: GGUFFile) -> dict[str, Any]:
 def _whole(file: GGUFFile, key: str, default: int | None = None) -> int:
     value = _keys(file).get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CamelidError(f"{file.path}: llama.{key} is {value!r}; a whole number above 0 is needed")
+        raise CamelidError(f"llama.{key} is {value!r}; a whole number above 0 is needed")
     return value
 
 
 def _real(file: GGUFFile, key: str, default: float | None = None) -> float:
     value = _keys(file).get(key, default)
     if not isinstance(value, float | int) or isinstance(value, bool):
-        raise CamelidError(f"{file.path}: llama.{key} is {value!r}; a number is needed")
+        raise CamelidError(f"llama.{key} is {value!r}; a number is needed")
     # A float32 key is the nearest one to the decimal that the author wrote, which is the shortest that gives it.
     single = np.float32(value)
     return float(str(single)) if single == value else float(value)
@@ -174,10 +174,10 @@ def _real(file: GGUFFile, key: str, default: float | None = None) -> float:
 
 def _expect(file: GGUFFile, key: str, wanted: int, why: str) -> None:
     if (value := _keys(file).get(key, wanted)) != wanted:
-        raise CamelidError(f"{file.path}: llama.{key} is {value!r}, not {wanted}: {why}")
+        raise CamelidError(f"llama.{key} is {value!r}, not {wanted}: {why}")
 
 
 def _stored(file: GGUFFile, name: str) -> StoredTensor:
     if name not in file.tensors:
-        raise CamelidError(f"{file.path}: tensor {name!r} is missing; convert or fetch the file again")
+        raise CamelidError(f"tensor {name!r} is missing; convert or fetch the file again")
     return file.tensors[name]

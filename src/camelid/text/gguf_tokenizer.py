@@ -77,7 +77,8 @@ def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
     Raises `CamelidError` that names the key which is missing, damaged or of an unsupported kind.
     """
     tokens = _tokens(metadata)
-    kinds = _kinds(metadata, len(tokens))
+    given = "tokenizer.ggml.token_type" in metadata
+    kinds = _numbers(metadata, "token_type", len(tokens)) if given else [TokenType.NORMAL] * len(tokens)
     match _key(metadata, "model"):
         case "gpt2":
             backend, add_bos = _byte_level(metadata, tokens)
@@ -101,18 +102,21 @@ def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
         if (index := ids[name]) is not None:
             config[f"{key}_token"] = tokens[index]
     _add_ends(backend, config, ids)
+    template = metadata.get("tokenizer.chat_template")
+    if not isinstance(template, str | None):
+        raise CamelidError("tokenizer.chat_template is no text")
     stops = [_special(metadata, name, tokens) for name in ("eos", "eot", "eom")]
     return Tokenizer(
         backend,
         config,
-        chat_template=metadata.get("tokenizer.chat_template"),
+        chat_template=template,
         stop_ids=dict.fromkeys(stop for stop in stops if stop is not None),
     )
 
 
 def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Tokenizer, bool]:
     name = _key(metadata, "pre")
-    if name not in SPLITTERS:
+    if not isinstance(name, str) or name not in SPLITTERS:
         raise CamelidError(f"tokenizer.ggml.pre is {name!r}; supported: {', '.join(SPLITTERS)}")
     splitter = SPLITTERS[name]
     merges = [tuple(merge.split(" ")) for merge in _strings(metadata, "merges")]
@@ -132,11 +136,9 @@ def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Token
     return backend, splitter.add_bos
 
 
-def _sentencepiece(metadata: Metadata, tokens: list[str], kinds: Sequence[int]) -> tokenizers.Tokenizer:
+def _sentencepiece(metadata: Metadata, tokens: list[str], kinds: Sequence[float]) -> tokenizers.Tokenizer:
     """SentencePiece's BPE joins the pair that makes the best-scored piece: merges ranked by that score."""
-    scores = _key(metadata, "scores")
-    if len(scores) != len(tokens):
-        raise CamelidError(f"tokenizer.ggml.scores has {len(scores)} values for {len(tokens)} tokens")
+    scores = _numbers(metadata, "scores", len(tokens))
     pieces = {token: index for index, token in enumerate(tokens) if kinds[index] == TokenType.NORMAL}
     merges: list[tuple[str, str]] = []
     for piece in sorted(pieces, key=lambda piece: -scores[pieces[piece]]):
@@ -189,13 +191,6 @@ def _tokens(metadata: Metadata) -> list[str]:
     return tokens
 
 
-def _kinds(metadata: Metadata, count: int) -> Sequence[int]:
-    kinds = metadata.get("tokenizer.ggml.token_type", [TokenType.NORMAL] * count)
-    if len(kinds) != count:
-        raise CamelidError(f"tokenizer.ggml.token_type has {len(kinds)} values for {count} tokens")
-    return [int(kind) for kind in kinds]
-
-
 def _special(metadata: Metadata, name: str, tokens: list[str]) -> int | None:
     index = metadata.get(f"tokenizer.ggml.{name}_token_id")
     if index is None or index == NO_ID:
@@ -213,6 +208,17 @@ def _strings(metadata: Metadata, name: str) -> list[str]:
     value = _key(metadata, name)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise CamelidError(f"tokenizer.ggml.{name} is no list of strings")
+    return value
+
+
+def _numbers(metadata: Metadata, name: str, count: int) -> list[float]:
+    value = _key(metadata, name)
+    if (
+        not isinstance(value, list)
+        or len(value) != count
+        or not all(isinstance(item, int | float) for item in value)
+    ):
+        raise CamelidError(f"tokenizer.ggml.{name} is no list of {count} numbers, one for each token")
     return value
 
 
