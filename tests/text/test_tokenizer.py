@@ -82,14 +82,8 @@ def test_llama_vocabulary_equals_transformers(stories: Tokenizer, tmp_path: Path
 
 def test_reference_prompt_ids(stories: Tokenizer, shared: Path):
     reference = json.loads((shared / "weights/tinystories-656k/reference.json").read_text())
-    rows = (
-        reference
-        if isinstance(reference, list)
-        else next(value for value in reference.values() if isinstance(value, list))
-    )
-    for row in rows:
-        prompt_ids = row.get("prompt_ids") or row.get("prompt_tokens")
-        assert stories.encode(row["prompt"], special_tokens=True) == prompt_ids
+    for result in reference["results"]:
+        assert stories.encode(result["prompt"], special_tokens=True) == result["prompt_tokens"]
 
 
 def test_batch_equals_single(ours: Tokenizer):
