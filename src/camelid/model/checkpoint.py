@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from camelid.errors import CamelidError, naming
 from camelid.model.families import Family, family_for, family_of
@@ -80,8 +81,17 @@ def blank_model(spec: ModelSpec, stored: int) -> Transformer:
             f"its sizes describe a model of {spec.parameter_count():,} parameters, and {stored:,} are stored; "
             "they do not belong together: fetch or convert the model again"
         )
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialization():
         return Transformer(spec)
+
+
+class _NoInitialization(TorchFunctionMode):
+    """Leaves new parameters as they are; drawing numbers on the meta device would first import torch's compiler."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if kwargs else args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
