@@ -198,3 +198,11 @@ def test_a_reader_that_goes_away_is_no_traceback():
     _, errors = process.communicate(b"go on\n")
     assert process.returncode == 1
     assert errors == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_output_onto_a_full_disk_fails_in_words():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*CAMELID, "--version"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "camelid: the disk is full; free some space, and the same command goes on\n"
