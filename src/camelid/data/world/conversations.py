@@ -67,6 +67,7 @@ class Talk:
         )  # longer talks have more turns, not longer questions
         self.turns: Turns = []
         self.bound = False
+        self.stories, self.most_stories = 0, 3 if split == "longer" else 1
 
     def say(self, user: str, assistant: str, **slots: str) -> None:
         """Add one exchange, both sides written as templates."""
@@ -75,7 +76,11 @@ class Talk:
         )
 
     def story(self) -> None:
-        """Ask for a story, then perhaps for what happened in it."""
+        """Ask for a story, then perhaps for what happened in it; a talk of trained length holds one story."""
+        if self.stories == self.most_stories:
+            self.problem()
+            return
+        self.stories += 1
         hero = self.dice.pick(CHILDREN)
         told = tell(self.dice, self.split, hero)
         self.bound = True
@@ -88,7 +93,7 @@ class Talk:
             self.say(_SUMMARY, "{summary}", summary=told.summary)
         if self.dice.chance(0.15):
             self.say(_WHO, "[The story was about|It was about] {hero}.", hero=told.hero)
-        if self.dice.chance(0.1):
+        if self.dice.chance(0.05):
             self.say(_MORE, "{text}", text=tell(self.dice, self.split).text)
 
     def problem(self) -> None:
@@ -145,9 +150,10 @@ class Talk:
         question = self.dice.pick(OUTSIDE)
         refusal = REFUSAL_STRANGER if "{stranger}" in question else self.dice.pick(REFUSALS)
         self.say(question, refusal, **words, **numbers)
-        if self.turns[-1][1].endswith("instead?") and self.dice.chance(0.7):
+        offered = self.turns[-1][1].endswith("instead?") and self.stories < self.most_stories
+        if offered and self.dice.chance(0.7):
             told = tell(self.dice, self.split)
-            self.bound = True
+            self.bound, self.stories = True, self.stories + 1
             self.say(self.dice.pick(YES_PLEASE), "{text}", text=told.text)
 
     def memory(self) -> None:

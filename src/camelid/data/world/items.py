@@ -18,9 +18,7 @@ from camelid.errors import WrongCall
 
 THINK = "Let's think step by step."
 DIRECT = "Answer directly."
-_PATIENCE = (
-    200_000  # draws in a row without a new question of the split, before the skill counts as exhausted
-)
+_PATIENCE = 500  # repeated questions in a row, after which a skill counts as exhausted
 
 # Every third name. A training question on letters holds at least two names outside this set, a held-out one none:
 # a change of one name can never turn the one into the other.
