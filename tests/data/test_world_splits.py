@@ -14,13 +14,14 @@ from camelid.data.world.items import DIRECT, THINK
 from camelid.data.world.smalltalk import CONTINUE
 
 HELD_OUT = ("validation", "test", "longer")
-_NAME = re.compile(rf"\b({'|'.join((*CAST, *GUESTS, *PET_NAMES))})\b")
+_NAMES = {*CAST, *GUESTS, *PET_NAMES}
+_WORD = re.compile(r"\b[A-Z]\w*")
 _LEAD = re.compile("|".join(re.escape(lead) for lead in sorted(CONTINUE, key=len, reverse=True) if lead))
 
 
 def blot(text: str) -> str:
     """The text with every name as `_`: texts that differ in any number of names only become equal."""
-    return _NAME.sub("_", text)
+    return _WORD.sub(lambda word: "_" if word.group() in _NAMES else word.group(), text)
 
 
 def bare(question: str) -> str:
@@ -30,7 +31,8 @@ def bare(question: str) -> str:
 
 def wildcards(question: str) -> set[str]:
     """The question with each of its names in turn as `_`: two questions share one if they differ in one name."""
-    return {question[: name.start()] + "_" + question[name.end() :] for name in _NAME.finditer(question)}
+    names = (word for word in _WORD.finditer(question) if word.group() in _NAMES)
+    return {question[: name.start()] + "_" + question[name.end() :] for name in names}
 
 
 def training_questions(documents_read: int, conversations_read: int) -> set[str]:
@@ -68,7 +70,7 @@ def test_no_held_out_question_is_near_any_of_many_training_questions(skill):
     check_skill(skill, trained=50_000, held_out=300)
 
 
-@pytest.mark.parametrize("read", [4_000, pytest.param(50_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("read", [4_000, pytest.param(25_000, marks=pytest.mark.slow)])
 def test_questions_are_held_out_of_documents_and_conversations_too(read):
     asked = training_questions(read, read)
     forms = set(map(blot, asked))
@@ -80,7 +82,7 @@ def test_questions_are_held_out_of_documents_and_conversations_too(read):
                 assert skill == "last_letters" or blot(item.question) not in forms, item
 
 
-@pytest.mark.parametrize("read", [4_000, pytest.param(50_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("read", [4_000, pytest.param(25_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("source", [stories, documents, conversations])
 def test_no_held_out_text_is_a_training_text_with_other_names(source, read):
     def texts(split, count):

@@ -99,7 +99,7 @@ class Talk:
     def problem(self) -> None:
         """Put one or two questions of a skill, perhaps with a doubt afterwards."""
         skill = SKILLS[self.dice.weighted(SKILL_WEIGHTS)]
-        self.bound = True
+        self.bound = self.bound or not skill.about_names
         for _ in range(self.dice.pick((1, 1, 2))):
             problem = draw(skill, self.split, self.dice)
             question, steps = pose(skill, problem, mixed_cue(self.dice))
@@ -181,7 +181,7 @@ BLOCK_WEIGHTS: dict[Callable[[Talk], None], float] = {
 def _talk(dice: Dice, split: Split) -> Talk:
     talk = Talk(dice, split)
     if dice.chance(0.3):
-        talk.say(dice.pick(GREETINGS)[0], dice.pick(GREETINGS)[1], camelid="[|, Camelid]")
+        talk.say(*dice.pick(GREETINGS), camelid="[|, Camelid]")
     for _ in range(dice.between(*(LONGER_BLOCKS if split == "longer" else BLOCKS))):
         start = len(talk.turns)
         dice.weighted(BLOCK_WEIGHTS)(talk)

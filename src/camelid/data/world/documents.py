@@ -58,9 +58,11 @@ def _problems(dice: Dice, split: Split) -> str:
         name: weight for name, weight in SKILL_WEIGHTS.items() if split != "longer" or SKILLS[name].longer
     }
     only = dice.weighted(weights) if dice.chance(0.5) else None
-    return "\n\n".join(
-        _exchange(dice, split, only or dice.weighted(weights)) for _ in range(dice.between(3, 6))
-    )
+    while True:
+        names = [only or dice.weighted(weights) for _ in range(dice.between(3, 6))]
+        text = "\n\n".join(_exchange(dice, split, name) for name in names)
+        if not all(SKILLS[name].about_names for name in names) or belongs(name_blind(text), split):
+            return text
 
 
 def _reading(dice: Dice, split: Split) -> str:

@@ -27,7 +27,11 @@ SHY_NAMES = frozenset(ALL_NAMES[::3])
 
 @dataclass(frozen=True)
 class Skill:
-    """What can be asked; lengths are inclusive ranges of the number of steps, `longer` is beyond training."""
+    """What can be asked; lengths are inclusive ranges of the number of steps, `longer` is beyond training.
+
+    Where a question is `about_names`, it is not held out by its name-blind form: whoever builds a text of nothing
+    else has to hold out the text.
+    """
 
     name: str
     make: Callable[[Dice, int], Problem]
@@ -36,13 +40,14 @@ class Skill:
     lengths: tuple[int, int]
     longer: tuple[int, int] | None
     has_steps: bool = True
+    about_names: bool = False
 
 
 SKILLS: Mapping[str, Skill] = {
     skill.name: skill
     for skill in (
         Skill("coin_flip", coin_flip, True, "choice", (2, 4), (5, 7)),
-        Skill("last_letters", last_letters, True, "exact", (2, 4), (5, 7)),
+        Skill("last_letters", last_letters, True, "exact", (2, 4), (5, 7), about_names=True),
         Skill("comparison", comparison, True, "choice", (2, 4), (5, 6)),
         Skill("kinds", kinds, True, "choice", (3, 4), (5, 6), has_steps=False),
         Skill("weekdays", weekdays, True, "exact", (1, 4), (5, 7)),

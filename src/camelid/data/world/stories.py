@@ -98,15 +98,30 @@ def _cast(dice: Dice, hero: Person) -> dict[str, str]:
     }
 
 
-def _draw(dice: Dice, plot: Plot) -> tuple[str, dict[str, str]]:
-    """One row of every table: the name-blind key of the story, and the drawn slots with people for the jobs."""
+@dataclass(frozen=True)
+class _Draft:
+    """A plot with one row of each of its tables, not told yet; the key names the rows and nobody's name."""
+
+    plot: Plot
+    key: str
+    slots: dict[str, str]
+
+
+def _draft(dice: Dice, plot: Plot) -> _Draft:
     drawn = [dice.pick(table) for table in plot.tables]
     slots = {slot: cell for row in drawn for slot, cell in row.items()}
     key = "|".join((plot.name, *(next(iter(row.values())) for row in drawn)))
     for slot, job in tuple(slots.items()):
         if slot.endswith("_job"):
             slots |= _as_role(slot.removesuffix("_job"), _BY_JOB[job])
-    return key, slots
+    return _Draft(plot, key, slots)
+
+
+def _draft_of(dice: Dice, split: Split) -> _Draft:
+    while True:
+        draft = _draft(dice, dice.pick(PLOTS))
+        if belongs(draft.key, split):
+            return draft
 
 
 def _told(dice: Dice, plot: Plot, slots: dict[str, str], opening: str) -> str:
@@ -114,34 +129,29 @@ def _told(dice: Dice, plot: Plot, slots: dict[str, str], opening: str) -> str:
     return "\n".join(polished(" ".join(render(line, dice, slots) for line in part)) for part in parts)
 
 
-def _episode(dice: Dice, hero: Person, plot: Plot, opening: str) -> Story:
-    key, drawn = _draw(dice, plot)
-    slots = {**_cast(dice, hero), **drawn}
-    text = _told(dice, plot, slots, opening)
+def _episode(dice: Dice, hero: Person, draft: _Draft, opening: str = _INTRODUCTION) -> Story:
+    plot, slots = draft.plot, {**_cast(dice, hero), **draft.slots}
+    text = _told(dice, plot, slots, f"[{opening}]")
     questions = tuple(
         (polished(render(question, dice, slots)), render(answer, dice, slots))
         for question, answer in plot.questions
     )
     summary = polished(render(plot.summary, dice, slots))
-    return Story(text, render(plot.about, dice, slots), summary, key, hero.name, questions)
+    return Story(text, render(plot.about, dice, slots), summary, draft.key, hero.name, questions)
 
 
-def tell(dice: Dice, split: Split, hero: Person | None = None, plot: Plot | None = None) -> Story:
-    """A story of the split, of a given hero or plot if wanted; `longer` ones have two or three episodes."""
+def tell(dice: Dice, split: Split, hero: Person | None = None) -> Story:
+    """A story of the split, of a given hero if wanted; `longer` ones have two or three episodes."""
     hero = hero or dice.pick(CHILDREN)
     if split == "longer":
         return _chain(dice, hero, dice.between(*LONGER_EPISODES))
-    while True:
-        story = _episode(dice, hero, plot or dice.pick(PLOTS), f"[{_INTRODUCTION}]")
-        if belongs(story.key, split):
-            return story
+    return _episode(dice, hero, _draft_of(dice, split))
 
 
 def _chain(dice: Dice, hero: Person, episodes: int) -> Story:
-    plots = dice.sample(PLOTS, episodes)
+    drafts = [_draft(dice, plot) for plot in dice.sample(PLOTS, episodes)]
     told = [
-        _episode(dice, hero, plot, f"[{_INTRODUCTION if at == 0 else _NEXT_EPISODE}]")
-        for at, plot in enumerate(plots)
+        _episode(dice, hero, draft, _NEXT_EPISODE if at else _INTRODUCTION) for at, draft in enumerate(drafts)
     ]
     return Story(
         "\n".join(story.text for story in told),
@@ -163,9 +173,8 @@ def stories(split: Split, seed: int = 0) -> Iterator[str]:
 def story_question(dice: Dice, length: int) -> Problem:
     """A story and a question about it; its length is the number of episodes."""
     hero = dice.pick(CHILDREN)
-    if length > 1:
-        story = _chain(dice, hero, length)
-    else:
-        story = _episode(dice, hero, dice.pick(PLOTS), f"[{_INTRODUCTION}]")
+    story = (
+        _episode(dice, hero, _draft(dice, dice.pick(PLOTS))) if length == 1 else _chain(dice, hero, length)
+    )
     question, answer = dice.pick(story.questions)
     return Problem(f"{story.text}\n{question}", answer, "", length, key=story.key)
