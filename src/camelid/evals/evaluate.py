@@ -5,37 +5,22 @@ The lines are written as the replies come, so that an evaluation that was stoppe
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from camelid.atomic import write_text_atomically
 from camelid.errors import CamelidError, WrongCall
 from camelid.evals.graders import likelihood
-from camelid.evals.intervals import Comparison, Interval, compare_grades, wilson
+from camelid.evals.intervals import Comparison, compare_grades, wilson
 from camelid.evals.item import Item
 from camelid.evals.record import Record, append_records, read_records
+from camelid.evals.results import Result
 from camelid.evals.task import Task
 from camelid.lm import LM
 from camelid.prompting.programs import Attempt, Program
 
 CHUNK = 64
 """Questions that are asked together; a stopped evaluation loses at most these."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One row of the table: a metric's value, its 95 % interval and the number of questions."""
-
-    task: str
-    version: str
-    program: str
-    shots: int
-    metric: str
-    value: float
-    interval: Interval
-    questions: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +39,7 @@ class Evaluation:
 
     @property
     def results(self) -> list[Result]:
-        """A result for each metric."""
+        """A row of the table for each metric."""
         return [self._result(metric) for metric in self.records[0].grades]
 
     def grades(self, metric: str) -> list[bool]:
@@ -68,14 +53,16 @@ class Evaluation:
         grades = self.grades(metric)
         right, total = sum(grades), len(grades)
         return Result(
-            self.task,
-            self.version,
-            self.program,
-            self.shots,
-            metric,
-            right / total,
-            wilson(right, total),
-            total,
+            task=self.task,
+            version=self.version,
+            program=self.program,
+            shots=self.shots,
+            metric=metric,
+            value=right / total,
+            interval=wilson(right, total),
+            n=total,
+            model=self.model,
+            evaluation=self.digest,
         )
 
 
@@ -135,32 +122,9 @@ def compare(before: Evaluation, after: Evaluation, metric: str, *, seed: int = 0
     return compare_grades(before.grades(metric), after.grades(metric), seed=seed)
 
 
-def write_results(
-    path: Path, evaluations: Iterable[Evaluation], extra: Mapping[str, Any] | None = None
-) -> None:
-    """Writes the results of evaluations as one JSON file, in one step; `extra` is added at the top level."""
-    rows = [_result_row(evaluation, result) for evaluation in evaluations for result in evaluation.results]
-    write_text_atomically(
-        path, json.dumps({"results": rows, **(extra or {})}, indent=2, ensure_ascii=False) + "\n"
-    )
-
-
 def lines_path(out: Path, task: Task, program: Program) -> Path:
     """Where the lines of an evaluation are kept."""
     return out / f"{task.name.replace('/', '.')}.{program.name}.{program.shots}-shot.jsonl"
-
-
-def _result_row(evaluation: Evaluation, result: Result) -> dict[str, Any]:
-    row = asdict(result)
-    interval = row.pop("interval")
-    return {
-        **row,
-        "plus_minus": result.interval.half_width,
-        **interval,
-        "model": evaluation.model,
-        "evaluation": evaluation.digest,
-        "warnings": list(evaluation.warnings),
-    }
 
 
 def _record(task: Task, item: Item, attempt: Attempt) -> Record:

@@ -1,18 +1,15 @@
-"""Rows of a task file: read from JSON or JSONL, plain or compressed, and recognised by their keys."""
+"""Rows of a task file, recognised by their keys."""
 
-import gzip
-import hashlib
-import json
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.data.files import format_of
+from camelid.data.rows import BadRows, rows_of
+from camelid.errors import CamelidError
 from camelid.evals.item import Item
 
 Row = Mapping[str, Any]
@@ -36,15 +33,14 @@ class Shape:
         return all(any(name in row for name in names) for names in self.keys) and self.holds(row)
 
 
-def read_items(path: Path) -> tuple[list[Item], Shape, str]:
-    """The items of a file, the shape of its rows (that of the first) and the file's sha256.
+def read_items(path: Path) -> tuple[list[Item], Shape]:
+    """The items of a file, and the shape of its rows, which is that of the first.
 
-    Raises `WrongCall` where there is no such file, `CamelidError` with file and line for a row that does not fit.
+    Raises `CamelidError` with file and line for a row that does not fit.
     """
-    content = _content(path)
     items: list[Item] = []
     shape: Shape | None = None
-    for where, row in _rows(path, content):
+    for row, where in _rows(path):
         shape = shape or _shape_of(row, where)
         if not shape.fits(row):
             wanted = ", ".join("|".join(names) for names in shape.keys)
@@ -59,62 +55,30 @@ def read_items(path: Path) -> tuple[list[Item], Shape, str]:
             raise CamelidError(f"{where}: {error}") from error
     if shape is None:
         raise CamelidError(f"{path}: there is no row in it")
-    return items, shape, hashlib.sha256(content).hexdigest()
+    return items, shape
 
 
-def _content(path: Path) -> bytes:
-    if not path.is_file():
-        raise WrongCall(f"{path}: no such file")
-    raw = path.read_bytes()
-    unpack: Callable[[bytes], bytes] | None = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(
-        path.suffix
-    )
-    try:
-        return raw if unpack is None else unpack(raw)
-    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
-        raise CamelidError(f"{path}: damaged {path.suffix} file: {error}") from error
+def _rows(path: Path) -> Iterator[tuple[Row, str]]:
+    """Rows with their place; the only list of objects in a JSON document stands for its rows."""
+    format = format_of(path)
+    if format == "text":
+        raise CamelidError(f"{path} is text; a task is rows of JSON, JSON lines, CSV or Parquet")
+    bad = BadRows(skip=True)
+    for row, where in rows_of(path, format, bad):
+        if bad.listed:
+            break
+        lists = [value for value in row.values() if _is_rows(value)] if format == "JSON" else []
+        if len(lists) == 1 and not any(key in row for key in QUESTION_KEYS):
+            yield from ((inner, f"{where}[{index}]") for index, inner in enumerate(lists[0]))
+        else:
+            yield row, where
+    if bad.listed:
+        # An evaluation that leaves questions out is another evaluation, so none is skipped.
+        raise CamelidError(bad.listed[0])
 
 
-def _rows(path: Path, content: bytes) -> Iterator[tuple[str, Row]]:
-    """Each row with its place, `file:line`, or `file[index]` in a JSON document."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        bad = content.count(b"\n", 0, error.start) + 1
-        raise CamelidError(f"{path}:{bad}: this is not UTF-8 text") from error
-    if ".json" in path.suffixes:
-        yield from _document(path, text)
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise CamelidError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
-            yield where, _object(row, where)
-
-
-def _document(path: Path, text: str) -> Iterator[tuple[str, Row]]:
-    """The rows of a JSON document: a list, or the only list of objects in an object."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CamelidError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    lists = [value] if isinstance(value, list) else []
-    if isinstance(value, dict):
-        lists = [entry for entry in value.values() if isinstance(entry, list)]
-    if len(lists) != 1:
-        raise CamelidError(f"{path}: a JSON document must hold one list of rows; this one has {len(lists)}")
-    for index, row in enumerate(lists[0]):
-        where = f"{path}[{index}]"
-        yield where, _object(row, where)
-
-
-def _object(row: object, where: str) -> Row:
-    if not isinstance(row, dict):
-        raise CamelidError(f"{where}: a row must be a JSON object, not {type(row).__name__}")
-    return row
+def _is_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
 
 
 def _shape_of(row: Row, where: str) -> Shape:

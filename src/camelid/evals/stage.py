@@ -1,19 +1,19 @@
 """`camelid eval`: accuracy on tasks, perplexity and bits per byte on text."""
 
+import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from camelid.data.corpus import Corpus
 from camelid.errors import CamelidError, WrongCall
-from camelid.evals.evaluate import Evaluation, write_results
 from camelid.evals.evaluate import evaluate as evaluate_task
 from camelid.evals.graders import numeric
 from camelid.evals.item import Item
-from camelid.evals.table import print_table
+from camelid.evals.results import Result, print_table, write_results
 from camelid.evals.task import Task, load_task
 from camelid.lm import LM, Sampling, connect
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER
@@ -54,7 +54,7 @@ def evaluate(
         model: A model folder, a hub name or the URL of an OpenAI-compatible server.
         out: Folder for results.json and one JSONL line per question; the same call goes on where it stopped.
         task: A built-in task such as world/coin_flip, or a JSON(L) file of questions; can be given again.
-        text: A text file to measure perplexity on; can be given again.
+        text: A text file, a folder of them or rows with `text`, to measure perplexity on; can be given again.
         program: How to ask.
         chat: Ask in the model's chat template.
         shots: Solved questions to show before each one.
@@ -76,10 +76,12 @@ def evaluate(
         evaluate_task(each, how, lm, out, model=identity, allow_cut=allow_cut)
         for each, how in zip(tasks, programs, strict=True)
     ]
-    texts = [_measure_text(lm, path) for path in text]
-    out.mkdir(parents=True, exist_ok=True)
-    write_results(out / "results.json", evaluations, {"model": model, "texts": texts})
-    _report(evaluations, texts)
+    results = [result for evaluation in evaluations for result in evaluation.results]
+    results += [result for path in text for result in _text_results(lm, path, identity)]
+    write_results(out / "results.json", results)
+    print_table(results)
+    for warning in (warning for evaluation in evaluations for warning in evaluation.warnings):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def make_program(
@@ -135,26 +137,23 @@ def _exemplars(task: Task, shots: int, path: Path | None) -> Sequence[Item]:
     return source[:shots]
 
 
-def _measure_text(lm: LM, path: Path) -> dict[str, Any]:
+def _text_results(lm: LM, path: Path, identity: str) -> list[Result]:
+    """Perplexity and bits per byte of a text, as rows of the table; `n` is the number of tokens."""
     from camelid.infer.engine import Engine
     from camelid.infer.perplexity import perplexity
 
     if not isinstance(lm, Engine):
         raise WrongCall("--text needs a model folder: a server does not give the probability of a whole text")
-    measured = perplexity(lm.model, lm.tokenizer, path)
-    return {"text": str(path), **asdict(measured)}
-
-
-def _report(evaluations: Sequence[Evaluation], texts: Sequence[dict[str, Any]]) -> None:
-    if evaluations:
-        print_table([result for evaluation in evaluations for result in evaluation.results])
-    for row in texts:
-        print(
-            "  ".join(
-                f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}"
-                for key, value in row.items()
-            )
+    measured = perplexity(lm, (document for document, _ in Corpus(path)))
+    digest = digest_path(path)
+    version = f"sha256:{digest[:8]}"
+    evaluation = hashlib.sha256(f"{path.name} {digest} {identity}".encode()).hexdigest()[:16]
+    return [
+        Result(
+            path.name, version, "perplexity@1", 0, metric, value, None, measured.tokens, identity, evaluation
         )
-    for evaluation in evaluations:
-        for warning in evaluation.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+        for metric, value in (
+            ("perplexity", measured.perplexity),
+            ("bits_per_byte", measured.bits_per_byte),
+        )
+    ]

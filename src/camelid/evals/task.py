@@ -11,6 +11,7 @@ from camelid.errors import CamelidError, WrongCall
 from camelid.evals.graders import GRADERS, choice, exact, numeric, parse_number
 from camelid.evals.item import Grade, Grader, Grades, Item
 from camelid.evals.rows import read_items
+from camelid.provenance import digest_file
 
 __all__ = ["Grade", "Grader", "Grades", "Item", "Task", "load_task", "task_names"]
 
@@ -93,12 +94,12 @@ def _world_item(item: WorldItem) -> Item:
 
 
 def _from_file(path: Path, limit: int | None) -> Task:
-    items, shape, digest = read_items(path)
+    items, shape = read_items(path)
     stem = path.name.removesuffix(path.suffix) if path.suffix in (".gz", ".xz") else path.name
     name = Path(stem).stem
     return Task(
         name=f"{path.resolve().parent.name}/{name}" if name in SPLIT_NAMES else name,
-        version=f"sha256:{digest[:8]}",
+        version=f"sha256:{digest_file(path)[:8]}",
         items=tuple(items[:limit]),
         grader=_grader(path, items),
         shape=shape.name,

@@ -1,0 +1,86 @@
+"""Results: rows of a table, drawn on a terminal, plain lines elsewhere, and JSON on disk."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from camelid.atomic import write_text_atomically
+from camelid.errors import CamelidError
+from camelid.evals.intervals import Interval
+
+COLUMNS = ("task", "version", "program", "n-shot", "metric", "value", "±", "n")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row: a metric's value and its 95 % interval over `n` questions (or tokens, of a text)."""
+
+    task: str
+    version: str
+    program: str
+    shots: int
+    metric: str
+    value: float
+    interval: Interval | None
+    n: int
+    model: str
+    evaluation: str
+    """The digest of everything that the value depends on."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as text, in the order of `COLUMNS`."""
+        half = "" if self.interval is None else f"{self.interval.half_width:.4f}"
+        value = f"{self.value:.4f}"
+        return (self.task, self.version, self.program, str(self.shots), self.metric, value, half, str(self.n))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as JSON: with the interval's ends and half its width."""
+        row = asdict(self)
+        interval = row.pop("interval") or {"low": None, "high": None}
+        return {**row, **interval, "plus_minus": self.interval and self.interval.half_width}
+
+
+def plain_table(results: Sequence[Result]) -> str:
+    """The table as lines of cells between bars, which Markdown reads as well."""
+    cells = [COLUMNS, *(result.cells for result in results)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    padded.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+
+
+def print_table(results: Sequence[Result], file: TextIO | None = None) -> None:
+    """Prints the table: with rich on a terminal, plain otherwise."""
+    file = file or sys.stdout
+    if not file.isatty():
+        print(plain_table(results), file=file)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in ("n-shot", "value", "±", "n") else "left")
+    for result in results:
+        table.add_row(*result.cells)
+    Console(file=file).print(table)
+
+
+def write_results(path: Path, results: Sequence[Result]) -> None:
+    """Writes results as one JSON file, in one step; those of other evaluations that are in it stay.
+
+    Raises `CamelidError` where the file holds something else.
+    """
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise CamelidError(f"{path}: not a file of results; choose another --out folder") from error
+    new = {result.evaluation for result in results}
+    kept = [row for row in earlier if row["evaluation"] not in new]
+    rows = [*kept, *(result.as_dict() for result in results)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, json.dumps({"results": rows}, indent=2, ensure_ascii=False) + "\n")

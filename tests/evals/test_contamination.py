@@ -1,0 +1,61 @@
+"""Contamination against planted questions and a brute-force search."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from camelid.evals.contamination import contamination, ngram_size
+from camelid.evals.item import Item
+
+STORY = "Every morning the old miller walked slowly along the river and counted all the wooden boats that slept there"
+
+
+def kinds(items: list[Item], documents: list[str]) -> set[tuple[str, int, str]]:
+    return {(found.item, found.document, found.kind) for found in contamination(items, documents)}
+
+
+def test_a_planted_question_is_found_whatever_its_names_case_and_punctuation() -> None:
+    items = [Item("1", "Where did Tom hide the red ball?", "there"), Item("2", "Who is it?", "me")]
+    assert kinds(items, ["Nothing.", "Q: Where did Ann hide the red ball? A: there"]) == {
+        ("1", 1, "question")
+    }
+    assert kinds(items, ["Where did Tom hide the red-ball!"]) == {("1", 0, "question")}
+    assert kinds(items, ["Where did the red ball hide?"]) == set()
+
+
+def test_a_long_common_run_is_found_and_a_shorter_one_is_not() -> None:
+    item = Item("1", f"{STORY}. How many were there in the end?", "9")
+    assert ngram_size([item]) == 13
+    words = STORY.split()
+    found = contamination(
+        [item], [f"And so {' '.join(words[:12])} away", f"And so {' '.join(words[2:15])} away"]
+    )
+    assert [(each.document, each.kind) for each in found] == [(1, "n-gram")]
+    assert found[0].words == " ".join(words[2:15]).lower()
+
+
+def test_ngram_size_is_the_fifth_percentile_within_8_and_13() -> None:
+    lengths = [Item(str(n), " ".join(["word"] * n), "x") for n in range(1, 101)]
+    assert ngram_size(lengths) == 8
+    assert ngram_size(lengths[4:]) == 9
+    assert ngram_size(lengths[50:]) == 13
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32))
+def test_search_equals_brute_force(seed: int) -> None:
+    dice = random.Random(seed)
+
+    def text(length: int) -> str:
+        return " ".join(dice.choice("ab") for _ in range(length))
+
+    items = [Item(str(n), text(dice.randrange(1, 7)), "x") for n in range(5)]
+    documents = [text(dice.randrange(0, 20)) for _ in range(3)]
+    expected = {
+        item.id
+        for item in items
+        if len(item.question.split()) >= 4
+        and any(f" {item.question} " in f" {document} " for document in documents)
+    }
+    assert {found.item for found in contamination(items, documents)} == expected
