@@ -72,3 +72,20 @@ def tokens():
         return torch.randint(vocab_size, (2, 40), generator=torch.Generator().manual_seed(0))
 
     return draw
+
+
+@pytest.fixture
+def follow():
+    """A function (model, prompt, continuation) to the logits after the prompt and the greedy choice at every step.
+
+    The choices equal the continuation exactly where greedy decoding would have written it.
+    """
+
+    def run(
+        model: torch.nn.Module, prompt: list[int], continuation: list[int]
+    ) -> tuple[torch.Tensor, list[int]]:
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + continuation[:-1]]))[0, len(prompt) - 1 :]
+        return logits[0], logits.argmax(-1).tolist()
+
+    return run

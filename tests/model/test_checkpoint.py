@@ -123,26 +123,15 @@ def test_loading_maps_the_file(tmp_path):
     assert grown("bfloat16") < 0.65 * whole
 
 
-def test_tinystories_656k_greedy(shared):
+def test_tinystories_656k_greedy(shared, follow):
     folder = shared / "weights/tinystories-656k"
     model = camelid.load_model(folder)
     tokenizer = camelid.load_tokenizer(folder)
     for case in json.loads((folder / "reference.json").read_text())["results"]:
         assert tokenizer.encode(case["prompt"], special_tokens=True) == case["prompt_tokens"]
-        logits, generated = greedy(model, case["prompt_tokens"], len(case["greedy_tokens"]))
-        assert generated == case["greedy_tokens"]
+        logits, choices = follow(model, case["prompt_tokens"], case["greedy_tokens"])
+        assert choices == case["greedy_tokens"]
         assert (logits - torch.tensor(case["last_prompt_position_logits"])).abs().max() <= TOLERANCE
-
-
-def greedy(model, prompt: list[int], count: int) -> tuple[torch.Tensor, list[int]]:
-    """Logits after the prompt, and the most likely tokens one by one, without a cache."""
-    ids = list(prompt)
-    with torch.inference_mode():
-        first = model(torch.tensor([ids]))[0, -1]
-        ids.append(int(first.argmax()))
-        while len(ids) < len(prompt) + count:
-            ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
-    return first, ids[len(prompt) :]
 
 
 # --- Damage: one message that names the file or tensor, and the way out. ---

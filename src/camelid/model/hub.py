@@ -26,17 +26,15 @@ def resolve(path_or_name: str | Path) -> Path:
             f"there is no folder {name}; give a checkpoint folder or a model on the hub as org/name"
         )
     try:
-        import huggingface_hub
+        from huggingface_hub import errors, snapshot_download
     except ImportError as error:
         raise CamelidError(
             f'there is no folder {name}; if it is a model on the hub: pip install "camelid[hub]"'
         ) from error
-    errors = huggingface_hub.errors
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=PATTERNS))
+        return Path(snapshot_download(name, allow_patterns=PATTERNS))
     except (OSError, ValueError, errors.HTTPError) as error:  # type: ignore[attr-defined]
-        reason = _explain(error, huggingface_hub.constants)
-        raise CamelidError(f"there is no folder {name}, and {reason}") from error
+        raise CamelidError(f"there is no folder {name}, and {_explain(error)}") from error
 
 
 def _what_to_do_with(path: Path) -> str:
@@ -45,11 +43,12 @@ def _what_to_do_with(path: Path) -> str:
     return "; give the folder that holds its config.json"
 
 
-def _explain(error: Exception, settings: object) -> str:
+def _explain(error: Exception) -> str:
     """Why the hub did not give the model, and the way out."""
+    from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    hub = getattr(settings, "ENDPOINT", "the hub")
+    hub = constants.ENDPOINT
     status = getattr(getattr(error, "response", None), "status_code", None)
     match error:
         case GatedRepoError():
@@ -58,8 +57,8 @@ def _explain(error: Exception, settings: object) -> str:
             return f"{hub} has no model of that name, or a private one: check the name, or set HF_TOKEN"
         case _ if status == 401:
             return f"{hub} does not accept the token: set a valid HF_TOKEN"
-        case LocalEntryNotFoundError() if getattr(settings, "HF_HUB_OFFLINE", False):
-            return f"HF_HUB_OFFLINE is set and {getattr(settings, 'HF_HOME', 'the cache')} does not hold the model"
+        case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
+            return f"HF_HUB_OFFLINE is set and {constants.HF_HOME} does not hold the model"
         case LocalEntryNotFoundError():
             return f"{hub} cannot be reached: check the network or HF_ENDPOINT"
         case _:

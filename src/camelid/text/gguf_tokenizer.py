@@ -120,7 +120,8 @@ def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Token
         raise CamelidError(f"tokenizer.ggml.pre is {name!r}; supported: {', '.join(SPLITTERS)}")
     splitter = SPLITTERS[name]
     merges = [tuple(merge.split(" ")) for merge in _strings(metadata, "merges")]
-    if bad := next((index for index, merge in enumerate(merges) if len(merge) != 2), None):
+    bad = next((index for index, merge in enumerate(merges) if len(merge) != 2), None)
+    if bad is not None:
         raise CamelidError(f"tokenizer.ggml.merges[{bad}] is no pair of tokens: {' '.join(merges[bad])!r}")
     backend = _bpe(tokens, merges, ignore_merges=splitter.whole_words)
     if splitter.normal_form:
