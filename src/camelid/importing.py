@@ -12,7 +12,7 @@ from camelid.load import check_tokenizer_fits
 from camelid.model.checkpoint import write_checkpoint
 from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_families import read_parameters, read_spec
-from camelid.provenance import digest_file
+from camelid.provenance import Parent, digest_file, provenance
 from camelid.text.gguf_tokenizer import tokenizer_from_gguf
 
 SHARD_BYTES = 2 * 10**9
@@ -59,4 +59,5 @@ def import_model(
 def _provenance(source: GGUFFile) -> dict[str, object]:
     general = {key: value for key, value in source.metadata.items() if key.startswith("general.")}
     said = {key: value for key, value in general.items() if isinstance(value, str | int | float)}
-    return {"parents": [{"name": source.path.name, "digest": digest_file(source.path)}], "gguf": said}
+    parent = Parent(source.path.name, digest_file(source.path))
+    return {**provenance(parents=[parent]), "gguf": said}

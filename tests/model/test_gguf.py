@@ -16,10 +16,11 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import camelid
+from camelid.cli import main
 from camelid.errors import CamelidError
 from camelid.importing import import_model
 from camelid.model.cache import KeyValueCache
-from camelid.model.checkpoint import load_checkpoint
+from camelid.model.checkpoint import load_checkpoint, read_config
 from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_families import read_spec
 from camelid.model.gguf_types import FORMATS, SLAB
@@ -197,10 +198,18 @@ def test_output_equal_to_the_embedding_is_tied(write, tmp_path, random_llama):
 def test_stored_dtype(dtype, write, tmp_path):
     path, model = write()
     import_model(path, tmp_path / "out", dtype)
-    config = json.loads((tmp_path / "out/config.json").read_text())
-    assert config["torch_dtype"] == dtype
+    assert read_config(tmp_path / "out")["torch_dtype"] == dtype
     weight = load_checkpoint(tmp_path / "out", getattr(torch, dtype)).embed_tokens.weight
     assert torch.equal(weight, model.state_dict()["model.embed_tokens.weight"].to(getattr(torch, dtype)))
+
+
+def test_from_the_command_line(write, tmp_path, capsys):
+    path, _ = write()
+    assert main(["import", str(path), str(tmp_path / "out"), "--dtype", "bfloat16"]) == 0
+    assert read_config(tmp_path / "out")["torch_dtype"] == "bfloat16"
+    capsys.readouterr()
+    assert main(["import", str(path), str(tmp_path / "out")]) == 1
+    assert "not empty" in capsys.readouterr().err
 
 
 # --- Real models ---

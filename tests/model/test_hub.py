@@ -49,6 +49,8 @@ class Answer(BaseHTTPRequestHandler):
         name, rest = "/".join(parts[:2]), parts[2:]
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         folder = self.server.models.get(name)
+        if name == "org/broken":
+            return self.refuse(500, None, "Internal error")
         if token not in ("", TOKEN):
             return self.refuse(401, None, "Invalid credentials in Authorization header")
         if folder is None or (name in self.server.private and not token):
@@ -186,7 +188,8 @@ def test_what_the_hub_refuses_is_told_in_one_line(ask, hub):
     hub.gated.add("org/gated")
     cases = [
         ("org/other", {}, ("there is no folder org/other", hub.address, "no model of that name")),
-        ("org/tiny", {"HF_TOKEN": "hf_wrong"}, ("HF_TOKEN",)),
+        ("org/tiny", {"HF_TOKEN": "hf_wrong"}, ("does not accept the token", "HF_TOKEN")),
+        ("org/broken", {}, (hub.address, "500")),
         ("org/gated", {"HF_TOKEN": TOKEN}, ("terms", "HF_TOKEN")),
         ("org/tiny", {"HF_HUB_OFFLINE": "1"}, ("HF_HUB_OFFLINE is set",)),
         ("org/tiny", {"HF_ENDPOINT": "http://127.0.0.1:9"}, ("http://127.0.0.1:9 cannot be reached",)),

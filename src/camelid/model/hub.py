@@ -49,7 +49,9 @@ def _explain(error: Exception) -> str:
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     hub = constants.ENDPOINT
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    # Some versions wrap the hub's answer in a LocalEntryNotFoundError.
+    responses = (getattr(each, "response", None) for each in (error, error.__cause__))
+    status = next((response.status_code for response in responses if response is not None), None)
     match error:
         case GatedRepoError():
             return f"{hub} wants its terms accepted first: do so on the model's page, then set HF_TOKEN"
@@ -59,6 +61,8 @@ def _explain(error: Exception) -> str:
             return f"{hub} does not accept the token: set a valid HF_TOKEN"
         case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
             return f"HF_HUB_OFFLINE is set and {constants.HF_HOME} does not hold the model"
+        case LocalEntryNotFoundError() if status is not None:
+            return f"{hub} answered {status}: try again later"
         case LocalEntryNotFoundError():
             return f"{hub} cannot be reached: check the network or HF_ENDPOINT"
         case _:
