@@ -142,7 +142,7 @@ def _see_data(paths: Sequence[Path], model: str | None, context_length: int, ski
         return _see_text(paths, skip_bad_rows)
     if any(all(name in row for name in shape.fields) for shape in SHAPES):
         return _see_conversations(paths, model, context_length, "error", skip_bad_rows)
-    counts = [(len(items), shape.name) for items, shape, _ in map(read_items, files)]
+    counts = [(len(items), shape.name) for items, shape in map(read_items, files)]
     shapes = ", ".join(dict.fromkeys(name for _, name in counts))
     return (
         f"{describe_files(files)}: {sum(count for count, _ in counts):,} evaluation items of shape {shapes}"
