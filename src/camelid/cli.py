@@ -28,7 +28,7 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "quickstart": Verb(
-        "Start here", "camelid.quickstart:quickstart", "raw text to a model you can talk to, in minutes"
+        "Start here", "camelid.quickstart.verb:quickstart", "raw text to a model you can talk to, in minutes"
     ),
     "tokenizer": Verb("Make a model", "camelid.train.stages:tokenizer", "learn a vocabulary from text"),
     "pretrain": Verb("Make a model", "camelid.train.stages:pretrain", "train a new model on raw text"),

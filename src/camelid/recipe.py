@@ -74,6 +74,11 @@ class TextData(Settings):
     skip_bad_rows: bool = Field(
         default=False, description="count and list malformed rows instead of stopping at the first"
     )
+    workers: int = Field(
+        default=1,
+        gt=0,
+        description='processes that tokenise; a script that asks for several needs `if __name__ == "__main__":`',
+    )
 
     @field_validator("train", "validation", mode="before")
     @classmethod

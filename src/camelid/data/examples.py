@@ -137,15 +137,19 @@ def hold_out_examples(
     """
     parts = (ConversationExamples(dropped=whole.dropped, cut=whole.cut), ConversationExamples())
     for example in whole.examples:
-        content = np.ascontiguousarray(example.tokens, dtype=np.int32).tobytes()
-        place = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) / 2**64
-        parts[place < fraction].examples.append(example)
+        parts[is_held_out(example, fraction)].examples.append(example)
     if not parts[0].examples or not parts[1].examples:
         raise CamelidError(
             f"{len(whole.examples)} conversations are too few to hold out a share of {fraction:g}; name files of "
             "their own with --data.validation, or set --data.validation-fraction to 0"
         )
     return parts
+
+
+def is_held_out(example: Example, fraction: float) -> bool:
+    """Whether `hold_out_examples` keeps this example for validation."""
+    content = np.ascontiguousarray(example.tokens, dtype=np.int32).tobytes()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) / 2**64 < fraction
 
 
 def _longest_that_fits(

@@ -2,20 +2,38 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 from camelid.atomic import atomic_folder
 from camelid.data import world
+from camelid.quickstart.budget import TUNING_SHARE
+from camelid.quickstart.job import Job
+from camelid.quickstart.recipes import pretrain_sizes
+from camelid.quickstart.sizing import BATCH_ROWS, BYTES_PER_TOKEN, CONTEXT
 
-VALIDATION_BYTES = 400_000
+VALIDATION_BYTES, VALIDATION_CHATS = 200_000, 150
+TOKENS_PER_CHAT = 250
+"""Of a conversation of the world, about; measured in docs/world.md."""
 TASKS = ("coin_flip", "last_letters", "comparison", "kinds", "weekdays", "months", "facts", "sums")
 """The skills that the report shows; `sums` is there as the hard one."""
 
 
-def write_world(folder: Path, text_bytes: int, conversations: int, items: int, seed: int) -> None:
-    """Writes text.jsonl, chats.jsonl, their validation twins and tasks/SKILL.jsonl (and -longer) of held-out items.
+def write_world_for(job: Job) -> None:
+    """The files that this quickstart needs: as much text as pretraining reads once, as many chats as tuning does."""
+    sizes = pretrain_sizes(job)
+    tuning_tokens = sizes["tokens_per_second"] * job.budget.for_training * TUNING_SHARE
+    write_world(
+        job.data,
+        text_bytes=int(sizes["steps"] * BATCH_ROWS * CONTEXT * BYTES_PER_TOKEN),
+        conversations=int(1.2 * tuning_tokens / TOKENS_PER_CHAT) + 200,
+        seed=job.seed,
+    )
+
+
+def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int, items: int = 100) -> None:
+    """Writes text.jsonl, chats.jsonl, their validation twins, and tasks of held-out and of longer questions.
 
     text_bytes: of pretraining text, about; conversations: to tune on; items: questions of each skill.
     """
@@ -23,15 +41,13 @@ def write_world(folder: Path, text_bytes: int, conversations: int, items: int, s
         _write_rows(draft / "text.jsonl", _documents("train", text_bytes, seed))
         _write_rows(draft / "text-validation.jsonl", _documents("validation", VALIDATION_BYTES, seed))
         _write_rows(draft / "chats.jsonl", _chats("train", conversations, seed))
-        _write_rows(
-            draft / "chats-validation.jsonl", _chats("validation", max(50, conversations // 50), seed)
-        )
+        _write_rows(draft / "chats-validation.jsonl", _chats("validation", VALIDATION_CHATS, seed))
+        splits: tuple[tuple[world.Split, str], ...] = (("test", ""), ("longer", "-longer"))
         (draft / "tasks").mkdir()
-        for skill in TASKS:
-            for split, suffix in (("test", ""), ("longer", "-longer")):
-                if split == "test" or world.SKILLS[skill].longer is not None:
-                    rows = map(world.task_row, world.items(skill, split, items, seed))
-                    _write_rows(draft / "tasks" / f"{skill}{suffix}.jsonl", rows)
+        for skill, (split, suffix) in product(TASKS, splits):
+            if split == "test" or world.SKILLS[skill].longer is not None:
+                rows = map(world.task_row, world.items(skill, split, items, seed))
+                _write_rows(draft / "tasks" / f"{skill}{suffix}.jsonl", rows)
 
 
 def _documents(split: world.Split, text_bytes: int, seed: int) -> Iterator[Mapping[str, Any]]:

@@ -88,10 +88,10 @@ def _curve(records: Records, key: str, name: str, spread: bool = False) -> Curve
 
 def _summary(records: Records) -> str:
     tokens = sum(record.get("tokens", 0) for record in records)
-    last = records[-1]
+    first, last = (next(r for r in order if "loss" in r) for order in (records, reversed(records)))
     text = f"{last['step']:,} steps over {tokens:,} tokens, in {in_time(training_seconds(records))}; "
     return (
-        text + f"the training loss went from {records[0]['loss']:.3f} to {last['loss']:.3f} nats per token."
+        text + f"the training loss went from {first['loss']:.3f} to {last['loss']:.3f} nats per token."
     )
 
 
@@ -103,7 +103,7 @@ def _facts(folder: Path, records: Records) -> dict[str, str]:
         facts["bits per byte"] = f"{validated[-1]['validation_bits_per_byte']:.3f}"
     seconds = training_seconds(records)
     if seconds:
-        facts["tokens per second"] = f"{sum(record['tokens'] for record in records) / seconds:,.0f}"
+        facts["tokens per second"] = f"{sum(record.get('tokens', 0) for record in records) / seconds:,.0f}"
         facts["time in updates"] = in_time(seconds)
     memory = max((record.get("memory_bytes", 0) for record in records), default=0)
     if memory:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,38 +80,51 @@ def fit(
     )
     flops = model.spec.training_flops_per_token(training.context_length)
     log = StepLog(training.total_steps, flops / (peak_flops(world.device, dtype) * world.size), world.is_main)
+
+    def validated(step: int) -> dict[str, Any]:
+        if validation is None:
+            return {}
+        rows_at_once = training.micro_batch_size
+        loss = validation_loss(model, validation, token_bytes, dtype, rows_at_once, world.device)
+        return log.validation(step, loss)
+
     with stop_between_steps() as stop, log:
+        if run is not None and done == 0 and validation is not None:
+            run.log({"step": 0, **validated(-1)})
         for step in _watched(steps):
             last = step.number + 1 == training.total_steps
             record = log.step(step)
-            if validation is not None and (last or (step.number + 1) % training.validate_every == 0):
-                record |= log.validation(
-                    step.number, validation_loss(model, validation, training, token_bytes, world)
-                )
+            if last or (step.number + 1) % training.validate_every == 0:
+                record |= validated(step.number)
             if run is not None:
                 run.log(record)
             if stop or last or (step.number + 1) % training.checkpoint_every == 0:
                 _checkpoint(run, model, optimizer, step.number + 1, training, world)
             if stop and not last:
-                raise KeyboardInterrupt(
-                    f"stopped after step {step.number + 1}; its state is saved in {run.folder}"
-                )
+                raise KeyboardInterrupt(f"stopped after step {step.number + 1}; its state is saved")
     return model.eval()
 
 
 @torch.no_grad()
 def validation_loss(
-    model: Transformer, rows: Rows, training: Training, token_bytes: NDArray[np.int64], world: World
+    model: Transformer,
+    rows: Rows,
+    token_bytes: NDArray[np.int64],
+    dtype: torch.dtype,
+    micro_batch_size: int = 8,
+    device: torch.device | str = "cpu",
 ) -> ValidationLoss:
-    """The model's loss on the validation rows, weighted as in training."""
+    """The model's loss over one epoch of rows, weighted as in training; raises `CamelidError` where nothing weighs."""
+    was_training = model.training
     model.eval()
-    objective = cross_entropy(model, getattr(torch, training.dtype))
+    objective = cross_entropy(model, dtype)
+    sizes = torch.from_numpy(token_bytes)
     nats, tokens, size = 0.0, 0.0, 0.0
-    for batch in _in_order(rows, training.micro_batch_size):
-        nats += float(objective(batch.to(world.device)))
+    for batch in _in_order(rows, micro_batch_size):
+        nats += float(objective(batch.to(device)))
         tokens += float(batch.weights.sum())
-        size += float((torch.from_numpy(token_bytes)[batch.targets] * batch.weights).sum())
-    model.train()
+        size += float((sizes[batch.targets] * batch.weights).sum())
+    model.train(was_training)
     if tokens == 0:
         raise CamelidError("the validation rows hold no trained token; check them with `camelid check`")
     return ValidationLoss(nats / tokens, nats / math.log(2) / max(size, 1.0))

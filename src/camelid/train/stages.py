@@ -1,8 +1,7 @@
 """The training stages: paths in, one fresh run folder out."""
 
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def tune(recipe: TuneRecipe) -> Path:
             f"{base} has no chat template, so its turns have no form; put a chat_template.jinja into the folder"
         )
     with _open_run(recipe, [Parent.of(base)], recipe.data) as run:
-        rows, validation = _chat_rows(recipe, learnt, run)
+        rows, validation = chat_rows(recipe, learnt, _say if run else _say_nothing)
         model = load_model(base)
         check_tokenizer_fits(model.spec, learnt)
         return _train(recipe, run, model, learnt, rows, validation)
@@ -124,7 +123,7 @@ def _text_rows(recipe: PretrainRecipe, learnt: Tokenizer, run: Run | None) -> tu
                 documents = _documents(data, paths)
                 fraction = held_out if name == "train" else 0.0
                 write_shards(
-                    documents, learnt, folder / name, validation_fraction=fraction, workers=_workers()
+                    documents, learnt, folder / name, validation_fraction=fraction, workers=data.workers
                 )
     from_main(world, None)  # the others wait here until the shards exist
     rows = PackedDocuments(TokenShards(folder / "train"), context, recipe.seed)
@@ -133,13 +132,26 @@ def _text_rows(recipe: PretrainRecipe, learnt: Tokenizer, run: Run | None) -> tu
     return rows, PackedDocuments(TokenShards(folder / "train", "validation"), context) if held_out else None
 
 
-def _chat_rows(recipe: TuneRecipe, learnt: Tokenizer, run: Run | None) -> tuple[Rows, Rows | None]:
-    """Whole conversations packed side by side, and the held-out ones."""
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _say_nothing(text: str) -> None:
+    """The other processes and later looks at the same rows are quiet."""
+
+
+def chat_rows(
+    recipe: TuneRecipe, learnt: Tokenizer, say: Callable[[str], None] = _say_nothing
+) -> tuple[Rows, Rows | None]:
+    """A tuning recipe's conversations packed side by side, and the held-out ones, None where there are none.
+
+    `say` is told in words what was read, left out and cut.
+    """
     data = recipe.data
-    trained = _examples(recipe, learnt, data.train, run)
+    trained = _examples(recipe, learnt, data.train, say)
     held_out = None
     if data.validation:
-        held_out = _examples(recipe, learnt, data.validation, run)
+        held_out = _examples(recipe, learnt, data.validation, say)
     elif data.validation_fraction:
         trained, held_out = hold_out_examples(trained, data.validation_fraction)
     return _packed(recipe, learnt, trained), None if held_out is None else _packed(recipe, learnt, held_out)
@@ -152,15 +164,14 @@ def _packed(recipe: TuneRecipe, learnt: Tokenizer, made: ConversationExamples) -
 
 
 def _examples(
-    recipe: TuneRecipe, learnt: Tokenizer, paths: Sequence[Path], run: Run | None
+    recipe: TuneRecipe, learnt: Tokenizer, paths: Sequence[Path], say: Callable[[str], None]
 ) -> ConversationExamples:
     source = Conversations(paths, recipe.data.skip_bad_rows)
     made = conversation_examples(learnt, source, recipe.training.context_length, recipe.too_long)
-    if run is not None:
-        _say(source.summary)
-        for what, names in (("left out", made.dropped), ("cut", made.cut)):
-            if names:
-                _say(f"{len(names)} conversations {what} as too long, the first: {names[0]}")
+    say(source.summary)
+    for what, names in (("left out", made.dropped), ("cut", made.cut)):
+        if names:
+            say(f"{len(names)} conversations {what} as too long, the first: {names[0]}")
     return made
 
 
@@ -178,14 +189,6 @@ def _up_to(texts: Iterable[str], size: int) -> Iterator[str]:
         size -= len(text.encode())
         if size <= 0:
             return
-
-
-def _workers() -> int:
-    return min(8, os.cpu_count() or 1)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _special_ids(learnt: Tokenizer) -> dict[str, object]:

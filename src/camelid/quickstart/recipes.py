@@ -1,0 +1,100 @@
+"""The recipes that a quickstart gives to the ordinary stages."""
+
+import os
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from camelid.model.checkpoint import read_spec
+from camelid.model.hub import resolve
+from camelid.quickstart.job import Job
+from camelid.quickstart.sizing import BATCH_ROWS, CONTEXT, size_pretraining, size_tuning
+from camelid.recipe import ModelShape, PretrainRecipe, TextData, TokenizerRecipe, Training, TuneRecipe
+from camelid.text.tokenizer import load_tokenizer
+from camelid.train.stages import chat_rows
+
+PRETRAIN_RATE, PRETRAIN_WIDTH = 3e-3, 256
+"""Peak learning rate at a width; it falls as 1 / sqrt(width)."""
+TUNE_RATE = 1e-3
+FINISHED_MODEL_RATE = 1e-4
+"""Peak learning rate for a model that somebody else has finished, which has more to lose."""
+HELD_OUT = 0.02
+CHECKPOINTS = 8
+"""Validations and checkpoints in a stage."""
+
+
+def tokenizer_recipe(job: Job) -> TokenizerRecipe:
+    """The vocabulary of the text, and of the conversations where these are the user's."""
+    sample = TextData(train=job.text_files, skip_bad_rows=bool(job.text))
+    return TokenizerRecipe(
+        out=job.tokenizer, data=sample, vocab_size=pretrain_sizes(job)["vocab_size"], sample_bytes=10_000_000
+    )
+
+
+def pretrain_sizes(job: Job) -> dict[str, Any]:
+    """Vocabulary, shape and steps of the model that the time pays for, decided once."""
+    sizes: dict[str, Any] = job.journal.decide("pretrain", lambda: size_pretraining(job))
+    return sizes
+
+
+def pretrain_recipe(job: Job) -> PretrainRecipe:
+    """The model that the time pays for, trained once through."""
+    sizes = pretrain_sizes(job)
+    shape = ModelShape(**sizes["shape"])
+    rate = PRETRAIN_RATE * sqrt(PRETRAIN_WIDTH / shape.hidden_size)
+    held_out = (job.data / "text-validation.jsonl",)
+    world = TextData(train=job.text_files, validation=held_out, workers=os.cpu_count() or 1)
+    return PretrainRecipe(
+        out=job.out / "pretrain",
+        data=_own(job.text) if job.text else world,
+        tokenizer=job.tokenizer,
+        model=shape,
+        training=_training(sizes["steps"], BATCH_ROWS, CONTEXT, rate, sizes["compile"]),
+        seed=job.seed,
+    )
+
+
+def tune_recipe(job: Job) -> TuneRecipe:
+    """The conversations, as often as the time left and `sizing.MOST_EPOCHS` allow."""
+    base = resolve(job.pretrained)
+    context = min(CONTEXT, read_spec(base).context_length)
+    world = TextData(train=job.chat_files, validation=(job.data / "chats-validation.jsonl",))
+    draft = TuneRecipe(
+        out=job.out / "tune",
+        model=str(base),
+        data=_own(job.chats) if job.chats else world,
+        too_long="cut",
+        training=_training(1, 1, context, TUNE_RATE, False),
+        seed=job.seed,
+    )
+
+    def sizes() -> dict[str, Any]:
+        rows, _ = chat_rows(draft, load_tokenizer(base))
+        return size_tuning(job, rows.per_epoch, context)
+
+    decided = job.journal.decide("tune", sizes)
+    rate = TUNE_RATE if job.base is None else FINISHED_MODEL_RATE
+    training = _training(decided["steps"], decided["rows"], context, rate, decided["compile"])
+    return draft.model_copy(update={"training": training})
+
+
+def _own(paths: tuple[Path, ...]) -> TextData:
+    """The user's files: a share is held out; a malformed row is told and left out, so that the path goes on."""
+    return TextData(
+        train=paths, validation_fraction=HELD_OUT, skip_bad_rows=True, workers=os.cpu_count() or 1
+    )
+
+
+def _training(steps: int, rows: int, context: int, rate: float, compiled: bool) -> Training:
+    return Training(
+        steps=steps,
+        global_batch_tokens=rows * context,
+        micro_batch_size=rows,
+        context_length=context,
+        learning_rate=rate,
+        min_learning_rate_ratio=0.05,
+        warmup_fraction=0.05,
+        compile="auto" if compiled else False,
+        validate_every=max(1, steps // CHECKPOINTS),
+        checkpoint_every=max(1, steps // CHECKPOINTS),
+    )

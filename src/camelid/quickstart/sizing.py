@@ -1,0 +1,77 @@
+"""What the time pays for: measured speed, then model size and token counts."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from camelid.data.files import data_files, open_bytes
+from camelid.model.checkpoint import read_spec
+from camelid.model.hub import resolve
+from camelid.quickstart.budget import TUNING_SHARE
+from camelid.quickstart.job import Job
+from camelid.recipe import ModelShape
+from camelid.run import METRICS, read_metrics
+from camelid.scaling.plan import plan_training
+from camelid.train.speed import training_speed
+
+CONTEXT = 512
+BATCH_ROWS = 16
+REFERENCE = ModelShape(hidden_size=256, num_layers=4, num_heads=4, context_length=CONTEXT)
+"""The shape that the machine's speed is first measured on."""
+WORLD_VOCABULARY = 2048
+COMPILE_FROM_SECONDS = 120.0
+"""Of training; below it, compiling takes longer than it saves."""
+MOST_EPOCHS = 4
+"""Up to four passes are nearly as good as fresh text (Muennighoff et al. 2023, arXiv:2305.16264)."""
+BYTES_PER_TOKEN = 3.6
+"""Of plain English with a vocabulary of a few thousand, about; the world's own is measured in docs/world.md."""
+
+
+def size_pretraining(job: Job) -> dict[str, Any]:
+    """Vocabulary, shape and tokens of the model that the time left pays for on this machine."""
+    text_bytes = sum(_size(path) for path in data_files(job.text)) if job.text else None
+    vocab_size = WORLD_VOCABULARY if text_bytes is None else 4096 if text_bytes < 50_000_000 else 8192
+    seconds = job.budget.for_training * (1 - TUNING_SHARE)
+    before = job.budget.used
+    reference = REFERENCE.spec(vocab_size)
+    compiled = seconds >= COMPILE_FROM_SECONDS
+    rough = training_speed(reference, CONTEXT, BATCH_ROWS, compiled=False)
+    flops = rough * reference.training_flops_per_token(CONTEXT)
+    plan = plan_training(seconds, flops, vocab_size=vocab_size, context_length=CONTEXT)
+    speed = training_speed(plan.shape.spec(vocab_size), CONTEXT, BATCH_ROWS, compiled=compiled)
+    tokens = int(speed * max(1.0, seconds - (job.budget.used - before)))
+    if text_bytes is not None:
+        tokens = min(tokens, int(MOST_EPOCHS * text_bytes / BYTES_PER_TOKEN))
+    return {
+        "vocab_size": vocab_size,
+        "shape": plan.shape.model_dump(),
+        "parameters": plan.parameters,
+        "compile": compiled,
+        "tokens_per_second": round(speed),
+        "steps": max(20, tokens // (BATCH_ROWS * CONTEXT)),
+    }
+
+
+def size_tuning(job: Job, rows_per_epoch: int, context: int) -> dict[str, Any]:
+    """Steps of tuning that fit into the time left, at most `MOST_EPOCHS` times over the conversations."""
+    if job.base is None:
+        records = read_metrics(job.out / "pretrain" / METRICS)
+        speed = median(row["tokens_per_second"] for row in records if "tokens_per_second" in row)
+        rows, compiled = BATCH_ROWS, bool(job.journal.decisions["pretrain"]["compile"])
+    else:
+        rows, compiled = BATCH_ROWS // 4, job.budget.for_training >= COMPILE_FROM_SECONDS
+        speed = training_speed(read_spec(resolve(job.pretrained)), context, rows, compiled=compiled)
+    steps = int(speed * job.budget.for_training) // (rows * context)
+    most = -(-MOST_EPOCHS * rows_per_epoch // rows)
+    return {
+        "compile": compiled,
+        "tokens_per_second": round(speed),
+        "rows": rows,
+        "steps": max(10, min(steps, most)),
+    }
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file once decompressed."""
+    with open_bytes(path) as file:
+        return sum(len(block) for block in iter(lambda: file.read(1 << 20), b""))

@@ -1,0 +1,96 @@
+"""The verb: the steps in order, each one skipped where it is already done."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from camelid.errors import WrongCall
+from camelid.progress import in_time
+from camelid.quickstart.budget import Budget
+from camelid.quickstart.job import Job
+from camelid.quickstart.journal import Journal
+
+LEAST_MINUTES = 0.5
+
+
+def quickstart(
+    *,
+    minutes: float = 12.0,
+    out: Path = Path("quickstart"),
+    text: tuple[Path, ...] = (),
+    chats: tuple[Path, ...] = (),
+    from_: Annotated[str | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
+
+    Args:
+        minutes: time for all of it; model size and amount of text follow from it and from this machine's speed
+        out: folder for everything that is made; the same command goes on with what is there
+        text: files or folders of text to learn from, in place of the embedded world
+        chats: files of conversations (Alpaca, ShareGPT or OpenAI rows), in place of those of the embedded world
+        from_: a model folder or hub name to tune with --chats, in place of pretraining one
+        seed: of the data, the first weights and the samples
+    """
+    if minutes < LEAST_MINUTES:
+        raise WrongCall(f"--minutes is {minutes:g}; the whole path needs at least {LEAST_MINUTES:g}")
+    if from_ is not None and text:
+        raise WrongCall("--from tunes a finished model, so --text would not be read; leave one of them out")
+    if from_ is not None and not chats:
+        raise WrongCall(
+            "--from needs --chats FILE: the embedded conversations only fit a model of their own world"
+        )
+    if missing := [path for path in (*text, *chats) if not path.exists()]:
+        raise WrongCall(f"{missing[0]}: no such file or folder; give --text and --chats paths that exist")
+    arguments = {
+        "minutes": minutes,
+        "text": [str(path) for path in text],
+        "chats": [str(path) for path in chats],
+        "from": from_,
+        "seed": seed,
+    }
+    journal = Journal(out, arguments)
+    budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()))
+    _run(Job(out, text, chats, from_, seed, journal, budget))
+
+
+def _run(job: Job) -> None:
+    """Every step, then what to do next."""
+    from camelid.quant.stage import quantize
+    from camelid.quickstart import recipes
+    from camelid.quickstart.evaluation import evaluate_models
+    from camelid.quickstart.page import write_quickstart_report
+    from camelid.quickstart.world_files import write_world_for
+    from camelid.train import stages
+
+    steps: list[tuple[str, Path, Callable[[], object]]] = []
+    if not (job.text and job.chats) and job.base is None:
+        steps.append(("data", job.data, lambda: write_world_for(job)))
+    if job.base is None:
+        steps.append(("tokenizer", job.tokenizer, lambda: stages.tokenizer(recipes.tokenizer_recipe(job))))
+        steps.append(("pretrain", job.pretrained, lambda: stages.pretrain(recipes.pretrain_recipe(job))))
+    steps.append(("tune", job.tuned, lambda: stages.tune(recipes.tune_recipe(job))))
+    steps.append(("quantize", job.small, lambda: quantize(job.tuned, job.small)))
+    for number, (name, made, step) in enumerate(steps, 1):
+        _say(
+            f"\n[{number}/{len(steps) + 1}] {name}  ({in_time(job.budget.used)} of {in_time(job.budget.seconds)} used)"
+        )
+        if made.exists():
+            _say(f"done before: {made}")
+            continue
+        with job.journal.timed(name):
+            step()
+    _say(f"\n[{len(steps) + 1}/{len(steps) + 1}] evaluate  ({in_time(job.budget.used)} used)")
+    with job.journal.timed("evaluate"):
+        results = evaluate_models(job, recipes.tune_recipe(job))
+    page = write_quickstart_report(job, results)
+    print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. The report: {page}")
+    print(f"Talk to it:   camelid chat {job.small}")
+    print(f"In 16 bits:   camelid chat {job.tuned}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
