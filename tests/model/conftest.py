@@ -7,7 +7,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType as Kind
 from transformers import LlamaConfig, LlamaForCausalLM
 
 ROPES: tuple[dict[str, Any], ...] = (
@@ -124,8 +123,8 @@ def permuted(weights: np.ndarray, heads: int) -> np.ndarray:
     return pairs.swapaxes(1, 2).reshape(weights.shape)
 
 
-def write_gguf(path, model, *, skip=(), changes=None, extra=None, kind: Kind = Kind.F32) -> None:
-    """A transformers model with a byte-level vocabulary as large as its embedding; `changes` replace keys."""
+def write_gguf(path, model, *, skip=(), changes=None, extra=None) -> None:
+    """A transformers model in float32 with a vocabulary as large as its embedding; `changes` replace keys."""
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
     values = {
@@ -164,8 +163,7 @@ def write_gguf(path, model, *, skip=(), changes=None, extra=None, kind: Kind = K
         weights = tensor.numpy()
         if (owner := name.split(".")[-2]) in heads:
             weights = permuted(weights, heads[owner])
-        quantised = kind if weights.ndim == 2 else Kind.F32
-        writer.add_tensor(stored, gguf.quants.quantize(weights, quantised), raw_dtype=quantised)
+        writer.add_tensor(stored, weights)
     for name, array in (extra or {}).items():
         writer.add_tensor(name, array)
     writer.write_header_to_file()
