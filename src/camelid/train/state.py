@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from camelid.errors import CamelidError
 
@@ -35,17 +35,10 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
-    moments: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(folder / "optimizer.safetensors").items():
+    for key, value in load_file(folder / "optimizer.safetensors").items():
         name, _, kind = key.rpartition(".")
-        moments.setdefault(name, {})[kind] = tensor
-    for name, parameter in trained.items():
-        optimizer.state[parameter].update(
-            {
-                kind: value.to(parameter.device) if value.ndim else value
-                for kind, value in moments[name].items()
-            }
-        )
+        # The fused update reads the step count, too, from the parameter's own device.
+        optimizer.state[trained[name]][kind] = value.to(trained[name].device)
     return int(json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"])
 
 
