@@ -1,7 +1,9 @@
 """The engine: requests in, text out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
 
+import sys
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch import Tensor
 from camelid.errors import CamelidError, WrongCall
 from camelid.infer.decoder import Decoder, TorchDecoder
 from camelid.infer.generation import Generation
+from camelid.infer.native.build import NoCompilerError
+from camelid.infer.native.decoder import NativeDecoder, supports
 from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_list, with_changes
 from camelid.load import check_tokenizer_fits, load_model
 from camelid.model.checkpoint import read_config
@@ -28,7 +32,8 @@ class Engine(LM):
     """A model and its tokenizer as an `LM`.
 
     dtype: of activations and cache, by default the weights'; max_batch: sequences that run at once, fewer where their
-    cache would not fit into half of the free memory.
+    cache would not fit into half of the free memory; native: whether to use the decoder in C where it knows the model
+    and can be compiled (otherwise torch computes the same, and it is said once what speed is lost).
     """
 
     def __init__(
@@ -38,11 +43,13 @@ class Engine(LM):
         *,
         dtype: torch.dtype | None = None,
         max_batch: int = 64,
+        native: bool = True,
     ) -> None:
         check_tokenizer_fits(model.spec, tokenizer)
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
         self.dtype = dtype or model.embed_tokens.weight.dtype
         self.context_length = model.spec.context_length
+        self.native = native
 
     @classmethod
     def load(cls, path: str | Path, *, dtype: torch.dtype | None = None, **settings: Any) -> "Engine":
@@ -110,6 +117,11 @@ class Engine(LM):
 
     def decoder(self, slots: int, capacity: int) -> Decoder:
         """A decoder of `slots` sequences of up to `capacity` tokens."""
+        if self.native and supports(self.model, self.dtype):
+            try:
+                return NativeDecoder(self.model, self.dtype, slots, capacity)
+            except NoCompilerError as reason:
+                _say_once(f"{reason}; generating on torch alone, at about a third of the speed")
         return TorchDecoder(self.model, self.dtype, slots, capacity)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
@@ -178,6 +190,11 @@ class Engine(LM):
             greedy = bool((own[:, 0] == logprobs.amax(1)).all())
             scores.append(Score(float(own.sum()), len(target), greedy))
         return scores
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(f"camelid: {text}", file=sys.stderr)
 
 
 def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:

@@ -1,0 +1,290 @@
+// A LLaMA decoder step over a batch of rows, in one call.
+//
+// A row is one token of one sequence: (token, slot, position). Rows of a sequence stand in order, so prefill,
+// decode and any mixture of both are the same step. All threads run `perform` together; a barrier ends every
+// phase, and inside a phase they take numbered tasks from one counter.
+//
+// Weights are float32 or bfloat16, as they lie in the model: [outer, inner], row by row. Activations that enter
+// a product, keys and values have the weights' type; all else is float32.
+
+#include <stdlib.h>
+
+#include "products.h"
+#include "threads.h"
+
+enum { G_MOST = 4 };  // query heads that attend together
+
+typedef struct {
+    const float *attention_norm, *mlp_norm;  // [width]
+    Linear query, key, value, output, gate, up, down;
+} Layer;
+
+typedef struct {
+    int32_t kind, layers, width, heads, kv_heads, head_dim, hidden, vocab;
+    int32_t slots, capacity;
+    float eps;
+    const Layer *layer;
+    const void *embedding;       // [vocab, width]
+    const float *norm;           // [width]
+    Linear unembedding;          // vocab x width
+    const float *cosine, *sine;  // [capacity, head_dim / 2]
+    void *keys, *values;         // [layers, slots, kv_heads, capacity, padded head_dim], zero behind it
+} Model;
+
+typedef struct {
+    int32_t rows, wanted;
+    const int32_t *tokens, *slots, *positions;  // [rows]
+    const int32_t *wanted_rows;                 // [wanted]: rows whose logits are asked for, ascending
+    float *logits;                              // [wanted, vocab]
+} Batch;
+
+typedef struct {
+    const Model *model;
+    const Batch *batch;
+    float *residual, *query, *key, *value, *scores;  // [rows, ...]; scores: [threads, G_MOST, capacity]
+    char *narrow, *mixed, *wide;                     // inputs of products, in the model's type
+} Step;
+
+// Queries, keys and values: one phase, so that no thread waits between them.
+static void project(const Step *s, const Layer *layer) {
+    const Linear *linears[] = {&layer->query, &layer->key, &layer->value};
+    float *outputs[] = {s->query, s->key, s->value};
+    int counts[] = {blocks(linears[0]), blocks(linears[1]), blocks(linears[2])};
+    EACH_TASK(task, counts[0] + counts[1] + counts[2]) {
+        int which = 0, block = task;
+        while (block >= counts[which]) block -= counts[which++];
+        const Linear *l = linears[which];
+        int begin = block * BLOCK;
+        product(s->model->kind, l, begin, end_of(l, begin), s->narrow, s->batch->rows, outputs[which] + begin, l->outer);
+    }
+}
+
+// residual += linear(x)
+static void add_product(const Step *s, const Linear *l, const char *x) {
+    int rows = s->batch->rows, width = s->model->width;
+    EACH_TASK(task, blocks(l)) {
+        int begin = task * BLOCK, end = end_of(l, begin);
+        float sums[rows][BLOCK];
+        product(s->model->kind, l, begin, end, x, rows, &sums[0][0], BLOCK);
+        for (int r = 0; r < rows; r++)
+            for (int o = begin; o < end; o++) s->residual[(int64_t)r * width + o] += sums[r][o - begin];
+    }
+}
+
+// wide = silu(gate(x)) * up(x)
+static void gated(const Step *s, const Layer *layer) {
+    const Model *m = s->model;
+    int rows = s->batch->rows, size = itemsize(m->kind);
+    EACH_TASK(task, blocks(&layer->gate)) {
+        int begin = task * BLOCK, end = end_of(&layer->gate, begin);
+        float gate[rows][BLOCK], up[rows][BLOCK];
+        product(m->kind, &layer->gate, begin, end, s->narrow, rows, &gate[0][0], BLOCK);
+        product(m->kind, &layer->up, begin, end, s->narrow, rows, &up[0][0], BLOCK);
+        for (int r = 0; r < rows; r++) {
+            for (int i = 0; i < BLOCK; i += LANES) {
+                floats g = load(FLOAT32, &gate[r][i]), u = load(FLOAT32, &up[r][i]);
+                floats result = g / (1.0f + exponential(-g)) * u;
+                memcpy(&gate[r][i], &result, sizeof result);
+            }
+            store(m->kind, s->wide + ((int64_t)r * m->hidden + begin) * size, gate[r], end - begin);
+        }
+    }
+}
+
+static void rotate(float *restrict head, const float *restrict cosine, const float *restrict sine, int half) {
+    for (int i = 0; i < half; i++) {
+        float a = head[i], b = head[i + half];
+        head[i] = a * cosine[i] - b * sine[i];
+        head[i + half] = b * cosine[i] + a * sine[i];
+    }
+}
+
+INLINE int64_t cached(const Model *m, int layer, int slot, int kv_head) {
+    return (((int64_t)layer * m->slots + slot) * m->kv_heads + kv_head) * m->capacity * padded(m->head_dim);
+}
+
+// Turns queries and keys to their positions; keys and values go into the cache.
+static void remember(const Step *s, int layer) {
+    const Model *m = s->model;
+    int dim = m->head_dim, half = dim / 2, size = itemsize(m->kind);
+    EACH_TASK(row, s->batch->rows) {
+        int position = s->batch->positions[row];
+        const float *cosine = m->cosine + (int64_t)position * half, *sine = m->sine + (int64_t)position * half;
+        for (int h = 0; h < m->heads; h++) rotate(s->query + ((int64_t)row * m->heads + h) * dim, cosine, sine, half);
+        for (int h = 0; h < m->kv_heads; h++) {
+            float *key = s->key + ((int64_t)row * m->kv_heads + h) * dim;
+            float *value = s->value + ((int64_t)row * m->kv_heads + h) * dim;
+            int64_t at = (cached(m, layer, s->batch->slots[row], h) + (int64_t)position * padded(dim)) * size;
+            rotate(key, cosine, sine, half);
+            store(m->kind, (char *)m->keys + at, key, dim);
+            store(m->kind, (char *)m->values + at, value, dim);
+        }
+    }
+}
+
+// scores = exp(q k^T / sqrt(dim) - their maximum) over positions 0..past-1; returns their sum.
+INLINE float score(int kind, const char *q, const char *keys, int past, int64_t bytes, float scale, float *scores) {
+    floats highest = splat(-INFINITY), sum = splat(0);
+    for (int p = 0; p < past; p += LANES) {
+        floats products[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) {
+            // Behind the last position the first key of the block stands in; its score is replaced below.
+            const char *key = keys + (p + i < past ? p + i : p) * bytes;
+            products[i] = splat(0);
+            for (int64_t at = 0; at < bytes; at += CHUNK_BYTES)
+                products[i] = multiply_add(kind, products[i], key + at, q + at);
+        }
+        floats all = choose(COUNT + p < past, totals(products, LANES) * scale, splat(-INFINITY));
+        highest = choose(all > highest, all, highest);
+        memcpy(scores + p, &all, sizeof all);
+    }
+    float most = highest[0];
+    for (int i = 1; i < LANES; i++) most = fmaxf(most, highest[i]);
+    for (int p = 0; p < past; p += LANES) {
+        floats weights = exponential(load(FLOAT32, scores + p) - most);
+        memcpy(scores + p, &weights, sizeof weights);
+        sum += weights;
+    }
+    return total(sum);
+}
+
+// softmax(q k^T / sqrt(dim)) v of G query heads over positions 0..past-1 of the key-value head that they share.
+// q: [G, stride] in the model's type; scores: [G, padded capacity]; mixed: [G, stride].
+INLINE void attend_kind(int kind, int G, const Model *m, const char *q, const char *keys, const char *values, int past,
+                        float *scores, float *mixed) {
+    int stride = padded(m->head_dim);
+    int64_t row = padded(m->capacity), bytes = (int64_t)stride * itemsize(kind);
+    float scale = 1.0f / sqrtf(m->head_dim), sums[G_MOST];
+    for (int g = 0; g < G; g++) sums[g] = score(kind, q + g * bytes, keys, past, bytes, scale, scores + g * row);
+    for (int i = 0; i < stride; i += 2 * LANES) {
+        floats first[G_MOST], second[G_MOST];
+        for (int g = 0; g < G; g++) first[g] = second[g] = splat(0);
+        for (int p = 0; p < past; p++) {
+            const char *value = values + p * bytes + i * itemsize(kind);
+            floats a = load(kind, value), b = load(kind, value + LANES * itemsize(kind));
+#pragma GCC unroll 4
+            for (int g = 0; g < G; g++) first[g] += scores[g * row + p] * a, second[g] += scores[g * row + p] * b;
+        }
+        for (int g = 0; g < G; g++) {
+            first[g] /= sums[g], second[g] /= sums[g];
+            memcpy(mixed + g * stride + i, &first[g], sizeof first[g]);
+            memcpy(mixed + g * stride + i + LANES, &second[g], sizeof second[g]);
+        }
+    }
+}
+
+static void attend_heads(int G, const Model *m, const char *q, const char *keys, const char *values, int past,
+                         float *scores, float *mixed) {
+#define ATTEND(KIND, COUNT) attend_kind(KIND, COUNT, m, q, keys, values, past, scores, mixed)
+#define ATTEND_ANY(KIND) \
+    switch (G) { \
+        case 1: ATTEND(KIND, 1); break; \
+        case 2: ATTEND(KIND, 2); break; \
+        case 3: ATTEND(KIND, 3); break; \
+        default: ATTEND(KIND, 4); \
+    }
+    if (m->kind == FLOAT32) ATTEND_ANY(FLOAT32)
+    else ATTEND_ANY(BFLOAT16)
+}
+
+static void attend(const Step *s, int layer, int thread) {
+    const Model *m = s->model;
+    int dim = m->head_dim, stride = padded(dim), group = m->heads / m->kv_heads, size = itemsize(m->kind);
+    char q[G_MOST * stride * size];
+    float mixed[G_MOST * stride], *scores = s->scores + (int64_t)thread * G_MOST * padded(m->capacity);
+    memset(q, 0, sizeof q);
+    EACH_TASK(task, s->batch->rows * m->kv_heads) {
+        int row = task / m->kv_heads, kv_head = task % m->kv_heads, past = s->batch->positions[row] + 1;
+        int64_t at = cached(m, layer, s->batch->slots[row], kv_head) * size;
+        for (int done = 0; done < group; done += G_MOST) {
+            int heads = group - done < G_MOST ? group - done : G_MOST;
+            int64_t from = ((int64_t)row * m->heads + kv_head * group + done) * dim;
+            for (int g = 0; g < heads; g++) store(m->kind, q + g * stride * size, s->query + from + g * dim, dim);
+            attend_heads(heads, m, q, (char *)m->keys + at, (char *)m->values + at, past, scores, mixed);
+            for (int g = 0; g < heads; g++) store(m->kind, s->mixed + (from + g * dim) * size, mixed + g * stride, dim);
+        }
+    }
+}
+
+// Row `to` of the products' input from row `from` of the residual stream.
+static void normalise(const Step *s, int to, int from, const float *gain) {
+    int width = s->model->width;
+    const float *x = s->residual + (int64_t)from * width;
+    floats sums = splat(0);
+    float squares = 0, scaled[width];
+    for (int i = 0; i + LANES <= width; i += LANES) sums += load(FLOAT32, x + i) * load(FLOAT32, x + i);
+    for (int i = width / LANES * LANES; i < width; i++) squares += x[i] * x[i];
+    float scale = 1.0f / sqrtf((total(sums) + squares) / width + s->model->eps);
+    for (int i = 0; i < width; i++) scaled[i] = x[i] * scale * gain[i];
+    store(s->model->kind, s->narrow + (int64_t)to * width * itemsize(s->model->kind), scaled, width);
+}
+
+static void normalise_all(const Step *s, const float *gain) {
+    EACH_TASK(row, s->batch->rows) normalise(s, row, row, gain);
+}
+
+// The embedding's rows of the tokens.
+static void embed(const Step *s) {
+    const Model *m = s->model;
+    EACH_TASK(row, s->batch->rows) {
+        int64_t to = (int64_t)row * m->width, from = (int64_t)s->batch->tokens[row] * m->width;
+        for (int i = 0; i < m->width; i++) s->residual[to + i] = load_one(m->kind, m->embedding, from + i);
+    }
+}
+
+static void unembed(const Step *s) {
+    const Linear *l = &s->model->unembedding;
+    EACH_TASK(task, blocks(l)) {
+        int begin = task * BLOCK;
+        product(s->model->kind, l, begin, end_of(l, begin), s->narrow, s->batch->wanted, s->batch->logits + begin, l->outer);
+    }
+}
+
+static void perform(const void *job, int thread) {
+    const Step *s = job;
+    embed(s), barrier();
+    for (int i = 0; i < s->model->layers; i++) {
+        const Layer *layer = &s->model->layer[i];
+        normalise_all(s, layer->attention_norm), barrier();
+        project(s, layer), barrier();
+        remember(s, i), barrier();
+        attend(s, i, thread), barrier();
+        add_product(s, &layer->output, s->mixed), barrier();
+        normalise_all(s, layer->mlp_norm), barrier();
+        gated(s, layer), barrier();
+        add_product(s, &layer->down, s->wide), barrier();
+    }
+    EACH_TASK(task, s->batch->wanted) normalise(s, task, s->batch->wanted_rows[task], s->model->norm);
+    barrier();
+    unembed(s), barrier();
+}
+
+// Takes `bytes` from the memory at *free, up to the next cache line: products load whole lines.
+static void *take(char **free, int64_t bytes) {
+    char *taken = *free;
+    *free += (bytes + 63) / 64 * 64;
+    return taken;
+}
+
+// One step on `threads` threads; returns 0, or -1 where memory ran out.
+int camelid_step(const Model *m, const Batch *b, int threads) {
+    int64_t rows = b->rows, size = itemsize(m->kind), scores = (int64_t)threads * G_MOST * padded(m->capacity);
+    int64_t query = rows * m->heads * m->head_dim, key = rows * m->kv_heads * m->head_dim;
+    int64_t width = rows * m->width, hidden = rows * m->hidden;
+    int64_t needed = 4 * (width + query + 2 * key + scores) + size * (width + query + hidden) + 9 * 64;
+    char *memory = malloc(needed), *free_from = (char *)(((uintptr_t)memory + 63) / 64 * 64);
+    if (!memory) return -1;
+    Step step = {.model = m, .batch = b};
+    step.residual = take(&free_from, 4 * width);
+    step.query = take(&free_from, 4 * query);
+    step.key = take(&free_from, 4 * key);
+    step.value = take(&free_from, 4 * key);
+    step.scores = take(&free_from, 4 * scores);
+    step.narrow = take(&free_from, size * width);
+    step.mixed = take(&free_from, size * query);
+    step.wide = take(&free_from, size * hidden);
+    run_together(&step, threads);
+    free(memory);
+    return 0;
+}

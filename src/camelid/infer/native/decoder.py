@@ -1,0 +1,181 @@
+"""The decoder of `decoder.c` over a `Transformer`'s weights: a whole step is one call."""
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, c_float, c_int, c_int32, c_void_p
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from camelid.errors import CamelidError
+from camelid.infer.native.build import library
+from camelid.model.rotary import inverse_frequencies, rotation
+from camelid.model.surgery import linears
+from camelid.model.transformer import Transformer
+
+KINDS = {torch.float32: 0, torch.bfloat16: 1}
+LANES = 32
+CHUNK_ROWS = 512
+"""Rows of one call; longer prompts take several, which bounds the memory of a step."""
+
+
+def _structure(name: str, **fields: object) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+def _integers(*names: str) -> dict[str, object]:
+    return dict.fromkeys(names, c_int32)
+
+
+def _pointers(*names: str) -> dict[str, object]:
+    return dict.fromkeys(names, c_void_p)
+
+
+# The structures of decoder.c, field by field.
+PROJECTIONS = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "output": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+NORMS = {"attention_norm": "input_layernorm.weight", "mlp_norm": "post_attention_layernorm.weight"}
+CLinear = _structure("CLinear", **_pointers("weight", "bias"), **_integers("outer", "inner"))
+CLayer = _structure("CLayer", **_pointers(*NORMS), **dict.fromkeys(PROJECTIONS, CLinear))
+CModel = _structure(
+    "CModel",
+    **_integers(
+        "kind", "layers", "width", "heads", "kv_heads", "head_dim", "hidden", "vocab", "slots", "capacity"
+    ),
+    eps=c_float,
+    layer=POINTER(CLayer),
+    **_pointers("embedding", "norm"),
+    unembedding=CLinear,
+    **_pointers("cosine", "sine", "keys", "values"),
+)
+CBatch = _structure(
+    "CBatch",
+    **_integers("rows", "wanted"),
+    **_pointers("tokens", "slots", "positions", "wanted_rows", "logits"),
+)
+
+
+def supports(model: Transformer, dtype: torch.dtype) -> bool:
+    """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears as they are."""
+    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    found = linears(model)
+    plain = all(
+        f"layers.{i}.{name}" in found for i in range(len(model.layers)) for name in PROJECTIONS.values()
+    )
+    return on_cpu and plain and dtype in KINDS
+
+
+class NativeDecoder:
+    """See `camelid.infer.decoder.Decoder`; weights that are already in `dtype` are used where they lie."""
+
+    def __init__(self, model: Transformer, dtype: torch.dtype, slots: int, capacity: int) -> None:
+        spec = model.spec
+        self.spec, self.dtype, self.lengths = spec, dtype, [0] * slots
+        self._step = library().camelid_step
+        self._step.argtypes, self._step.restype = [c_void_p, c_void_p, c_int], c_int
+        self._kept: list[object] = []
+        shape = (spec.num_layers, slots, spec.num_kv_heads, capacity, -(-spec.head_dim // LANES) * LANES)
+        self.keys, self.values = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
+        angles = rotation(torch.arange(capacity), inverse_frequencies(spec.positions, spec.head_dim))
+        cosine, sine = (side[:, : spec.head_dim // 2] for side in angles)
+        embedding = self._address(model.embed_tokens.weight, dtype)
+        self._model = CModel(
+            kind=KINDS[dtype],
+            layers=spec.num_layers,
+            width=spec.hidden_size,
+            heads=spec.num_heads,
+            kv_heads=spec.num_kv_heads,
+            head_dim=spec.head_dim,
+            hidden=spec.feed_forward.width,
+            vocab=spec.vocab_size,
+            slots=slots,
+            capacity=capacity,
+            eps=spec.norm.eps,
+            layer=self._layers(model),
+            embedding=embedding,
+            norm=self._address(model.norm.weight),
+            unembedding=CLinear(
+                weight=embedding if model.lm_head is None else self._address(model.lm_head.weight, dtype),
+                outer=spec.vocab_size,
+                inner=spec.hidden_size,
+            ),
+            cosine=self._address(cosine),
+            sine=self._address(sine),
+            keys=self.keys.data_ptr(),
+            values=self.values.data_ptr(),
+        )
+
+    def extend(
+        self, first_slot: int, tokens: Sequence[Sequence[int]], every: bool = False
+    ) -> Float[Tensor, "rows vocab"]:
+        """See `Decoder.extend`."""
+        rows: list[tuple[int, int, int, bool]] = []
+        for slot, ids in enumerate(tokens, first_slot):
+            begin, last = self.lengths[slot], len(ids) - 1
+            if begin + len(ids) > self.keys.shape[3]:
+                raise CamelidError(
+                    f"the cache holds {self.keys.shape[3]} tokens and would need {begin + len(ids)}"
+                )
+            rows += [(token, slot, begin + i, every or i == last) for i, token in enumerate(ids)]
+        logits = torch.empty(sum(row[3] for row in rows), self.spec.vocab_size)
+        done = 0
+        for begin in range(0, len(rows), CHUNK_ROWS):
+            chunk = rows[begin : begin + CHUNK_ROWS]
+            wanted = sum(row[3] for row in chunk)
+            self._run(chunk, logits[done : done + wanted])
+            done += wanted
+        for slot, ids in enumerate(tokens, first_slot):
+            self.lengths[slot] += len(ids)
+        return logits
+
+    def fork(self, source: int, target: int, length: int) -> None:
+        """See `Decoder.fork`."""
+        for side in (self.keys, self.values):
+            side[:, target, :, :length] = side[:, source, :, :length]
+        self.truncate(target, length)
+
+    def truncate(self, slot: int, length: int) -> None:
+        """See `Decoder.truncate`."""
+        self.lengths[slot] = length
+
+    def _run(self, rows: list[tuple[int, int, int, bool]], logits: Tensor) -> None:
+        columns = [(c_int32 * len(rows))(*column) for column in list(zip(*rows, strict=True))[:3]]
+        wanted = [index for index, row in enumerate(rows) if row[3]]
+        wanted_rows = (c_int32 * len(wanted))(*wanted)
+        addresses = [ctypes.addressof(column) for column in (*columns, wanted_rows)]
+        batch = CBatch(len(rows), len(wanted), *addresses, logits.data_ptr())
+        if self._step(ctypes.addressof(self._model), ctypes.addressof(batch), torch.get_num_threads()):
+            raise CamelidError(f"out of memory for a step of {len(rows)} tokens")
+
+    def _layers(self, model: Transformer) -> ctypes.Array[ctypes.Structure]:
+        parameters, modules = dict(model.named_parameters()), linears(model)
+        layers = (CLayer * len(model.layers))()
+        for index in range(len(layers)):
+            for field, name in NORMS.items():
+                setattr(layers[index], field, self._address(parameters[f"layers.{index}.{name}"]))
+            for field, name in PROJECTIONS.items():
+                setattr(layers[index], field, self._linear(modules[f"layers.{index}.{name}"]))
+        return layers
+
+    def _linear(self, module: nn.Linear) -> ctypes.Structure:
+        bias = dict(module.named_parameters()).get("bias")
+        return CLinear(
+            weight=self._address(module.weight, self.dtype),
+            bias=None if bias is None else self._address(bias),
+            outer=module.out_features,
+            inner=module.in_features,
+        )
+
+    def _address(self, tensor: Tensor, dtype: torch.dtype = torch.float32) -> int:
+        """Where a tensor's values lie in `dtype`; kept as long as this decoder lives."""
+        tensor = tensor.detach().to(dtype).contiguous()
+        self._kept.append(tensor)
+        return tensor.data_ptr()

@@ -1,0 +1,117 @@
+// Linear layers: weight rows against rows of activations.
+
+#include "vectors.h"
+
+enum { BLOCK = 32, AHEAD = 4096 };
+
+typedef struct {
+    const void *weight;  // [outer, inner]
+    const float *bias;   // [outer], or NULL
+    int32_t outer, inner;
+} Linear;
+
+#ifdef __AVX512BF16__
+#define CHUNK_BYTES 64
+#else
+#define CHUNK_BYTES (kind == FLOAT32 ? 64 : 32)
+#endif
+
+// sum + w * x over one chunk of inputs.
+INLINE floats multiply_add(int kind, floats sum, const char *w, const char *x) {
+#ifdef __AVX512BF16__
+    if (kind == BFLOAT16)
+        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_loadu_si512(w), (__m512bh)_mm512_loadu_si512(x));
+#endif
+    return sum + load(kind, w) * load(kind, x);
+}
+
+// y[r][o] = w[o] . x[r] for O outputs and R rows of `stride` bytes; O * R <= 16 sums stay in registers. At every
+// step, `ahead` lines of the weights that come next are fetched: memory is fastest as one sequential stream.
+INLINE void tile(int kind, int O, int R, const char *w, const char *x, int64_t stride, float *y, int step,
+                 const char *next, int ahead) {
+    int64_t whole = stride / CHUNK_BYTES * CHUNK_BYTES, left = stride - whole;
+    floats sums[16];
+    for (int i = 0; i < O * R; i++) sums[i] = splat(0);
+    for (int64_t at = 0; at < whole; at += CHUNK_BYTES) {
+        for (int i = 0; i < ahead; i++) __builtin_prefetch(next + at * ahead + 64 * i);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+            for (int o = 0; o < O; o++)
+                sums[r * O + o] = multiply_add(kind, sums[r * O + o], w + o * stride + at, x + r * stride + at);
+    }
+    if (left) {
+        char last_w[4][64] = {0}, last_x[4][64] = {0};
+        for (int o = 0; o < O; o++) memcpy(last_w[o], w + o * stride + whole, left);
+        for (int r = 0; r < R; r++) memcpy(last_x[r], x + r * stride + whole, left);
+        for (int i = 0; i < O * R; i++) sums[i] = multiply_add(kind, sums[i], last_w[i % O], last_x[i / O]);
+    }
+    floats all = totals(sums, O * R);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int o = 0; o < O; o++) y[(int64_t)r * step + o] = all[r * O + o];
+}
+
+// One row of activations: the weights pass by once, straight through.
+INLINE void product_one(int kind, const char *w, int outputs, const char *x, int64_t stride, float *y) {
+    int64_t whole = stride / (2 * CHUNK_BYTES) * (2 * CHUNK_BYTES);
+    for (int o = 0; o < outputs; o++, w += stride) {
+        floats even = splat(0), odd = splat(0);
+        for (int64_t at = 0; at < whole; at += 2 * CHUNK_BYTES) {
+            __builtin_prefetch(w + at + AHEAD);
+            __builtin_prefetch(w + at + AHEAD + 64);
+            even = multiply_add(kind, even, w + at, x + at);
+            odd = multiply_add(kind, odd, w + at + CHUNK_BYTES, x + at + CHUNK_BYTES);
+        }
+        float rest = 0;
+        if (whole < stride) tile(kind, 1, 1, w + whole, x + whole, stride - whole, &rest, 0, NULL, 0);
+        y[o] = total(even + odd) + rest;
+    }
+}
+
+// 16 rows of activations stay in the first cache while a block's weights pass by, four outputs at a time.
+INLINE void product_many(int kind, const char *weight, int outputs, const char *x, int rows, int64_t stride, float *y,
+                         int step) {
+    for (int top = 0; top < rows; top += 16) {
+        int bottom = top + 16 < rows ? top + 16 : rows, groups = (bottom - top + 3) / 4;
+        int ahead = groups == 1 ? 4 : groups == 2 ? 2 : 1;
+        for (int o = 0; o < outputs; o += 4) {
+            const char *w = weight + o * stride, *next = w + 4 * stride;
+            for (int r = top; r < bottom; next += ahead * stride) {
+                const char *from = x + r * stride;
+                float *to = y + (int64_t)r * step + o;
+                int taken = bottom - r >= 4 ? 4 : bottom - r >= 2 ? 2 : 1;
+                if (o + 4 > outputs)
+                    for (int i = 0; i < taken * (outputs - o); i++) {
+                        int row = i / (outputs - o), output = i % (outputs - o);
+                        tile(kind, 1, 1, w + output * stride, from + row * stride, stride,
+                             to + (int64_t)row * step + output, step, NULL, 0);
+                    }
+                else if (taken == 4) tile(kind, 4, 4, w, from, stride, to, step, next, ahead);
+                else if (taken == 2) tile(kind, 4, 2, w, from, stride, to, step, next, ahead);
+                else tile(kind, 4, 1, w, from, stride, to, step, next, ahead);
+                r += taken;
+            }
+        }
+    }
+}
+
+INLINE void product_kind(int kind, const Linear *l, int begin, int end, const char *x, int rows, float *y, int step) {
+    int64_t stride = (int64_t)l->inner * itemsize(kind);
+    const char *weight = (const char *)l->weight + begin * stride;
+    if (rows == 1) product_one(kind, weight, end - begin, x, stride, y);
+    else product_many(kind, weight, end - begin, x, rows, stride, y, step);
+    if (l->bias)
+        for (int r = 0; r < rows; r++)
+            for (int o = begin; o < end; o++) y[(int64_t)r * step + o - begin] += l->bias[o];
+}
+
+// Outputs begin..end-1 of a linear for all rows; `step` separates the rows of y.
+static void product(int kind, const Linear *l, int begin, int end, const char *x, int rows, float *y, int step) {
+    if (kind == FLOAT32) product_kind(FLOAT32, l, begin, end, x, rows, y, step);
+    else product_kind(BFLOAT16, l, begin, end, x, rows, y, step);
+}
+
+INLINE int blocks(const Linear *l) { return (l->outer + BLOCK - 1) / BLOCK; }
+INLINE int end_of(const Linear *l, int begin) { return begin + BLOCK < l->outer ? begin + BLOCK : l->outer; }

@@ -1,0 +1,92 @@
+// Threads that work together on one job: barriers between its phases, and a counter of tasks inside each.
+//
+// Every thread runs `perform(job, thread)`, which the includer defines. All of them come to the same barriers; between
+// two of them, EACH_TASK hands out the numbers 0..count-1 once each.
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MOST_THREADS = 256, SPINS = 4000 };
+
+typedef struct {
+    int thread, call;
+} Start;
+
+static struct {
+    pthread_mutex_t turn, lock;
+    pthread_cond_t wake;
+    pid_t process;
+    int started;
+    Start starts[MOST_THREADS];
+    atomic_int threads, arrived, phase, next, call;
+    const void *job;
+} pool;
+
+static void perform(const void *job, int thread);
+
+static inline void rest(int turns) {
+    if (turns > SPINS) sched_yield();
+#if defined(__x86_64__)
+    else __builtin_ia32_pause();
+#endif
+}
+
+// Waits for all threads, and starts the count of tasks anew.
+static void barrier(void) {
+    int phase = atomic_load(&pool.phase);
+    if (atomic_fetch_add(&pool.arrived, 1) == pool.threads - 1) {
+        atomic_store(&pool.arrived, 0);
+        atomic_store(&pool.next, 0);
+        atomic_fetch_add(&pool.phase, 1);
+        return;
+    }
+    for (int turns = 0; atomic_load(&pool.phase) == phase; turns++) rest(turns);
+}
+
+#define EACH_TASK(task, count) for (int task; (task = atomic_fetch_add(&pool.next, 1)) < (count);)
+
+static void *work(void *argument) {
+    Start start = *(Start *)argument;
+    for (int call = start.call;;) {
+        for (int turns = 0; atomic_load(&pool.call) == call && turns < SPINS; turns++) rest(turns);
+        pthread_mutex_lock(&pool.lock);
+        while (atomic_load(&pool.call) == call) pthread_cond_wait(&pool.wake, &pool.lock);
+        call = atomic_load(&pool.call);
+        int needed = start.thread < pool.threads;
+        pthread_mutex_unlock(&pool.lock);
+        if (needed) perform(pool.job, start.thread);
+    }
+    return NULL;
+}
+
+// Runs `perform(job, thread)` on `threads` threads, this one among them; they are started when first needed, and sleep between calls.
+static void run_together(const void *job, int threads) {
+    if (pool.process != getpid()) {  // the first call, or a forked child, which has none of its parent's threads
+        memset(&pool, 0, sizeof pool);
+        pthread_mutex_init(&pool.turn, NULL);
+        pthread_mutex_init(&pool.lock, NULL);
+        pthread_cond_init(&pool.wake, NULL);
+        pool.process = getpid();
+        pool.started = 1;
+    }
+    pthread_mutex_lock(&pool.turn);
+    for (; pool.started < threads && pool.started < MOST_THREADS; pool.started++) {
+        Start *start = &pool.starts[pool.started];
+        *start = (Start){pool.started, atomic_load(&pool.call)};
+        pthread_t handle;
+        if (pthread_create(&handle, NULL, work, start) != 0) break;
+        pthread_detach(handle);
+    }
+    pthread_mutex_lock(&pool.lock);
+    atomic_store(&pool.threads, threads < pool.started ? threads : pool.started);
+    atomic_store(&pool.next, 0);
+    pool.job = job;
+    atomic_fetch_add(&pool.call, 1);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+    perform(job, 0);
+    pthread_mutex_unlock(&pool.turn);
+}

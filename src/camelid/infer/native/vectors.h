@@ -1,0 +1,107 @@
+// Sixteen floats at a time, for whatever processor the compiler knows.
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+enum { FLOAT32, BFLOAT16 };
+enum { LANES = 16 };
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+
+INLINE int itemsize(int kind) { return kind == FLOAT32 ? 4 : 2; }
+INLINE int padded(int count) { return (count + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
+static const ints COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+INLINE floats splat(float x) { return x - (floats){0}; }
+
+INLINE floats load(int kind, const void *from) {  // 16 values
+    if (kind == FLOAT32) {
+        floats all;
+        memcpy(&all, from, sizeof all);
+        return all;
+    }
+    halves all;
+    memcpy(&all, from, sizeof all);
+    return (floats)(__builtin_convertvector(all, words) << 16);
+}
+
+INLINE float load_one(int kind, const void *from, int64_t index) {
+    if (kind == FLOAT32) return ((const float *)from)[index];
+    union { uint32_t bits; float value; } wide = {(uint32_t)((const uint16_t *)from)[index] << 16};
+    return wide.value;
+}
+
+static void store(int kind, void *to, const float *from, int count) {  // bfloat16 rounds to nearest, ties to even
+    if (kind == FLOAT32) {
+        memcpy(to, from, 4 * count);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, from + i, 4);
+        ((uint16_t *)to)[i] = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    }
+}
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ints){__VA_ARGS__})
+#endif
+
+// Sums over 8, 4, 2 and 1 lanes: each folds two vectors into one that holds the sums of both.
+INLINE floats fold8(floats a, floats b) {
+    return SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           SHUFFLE(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+}
+INLINE floats fold4(floats a, floats b) {
+    return SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+}
+INLINE floats fold2(floats a, floats b) {
+    return SHUFFLE(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+           SHUFFLE(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+}
+INLINE floats fold1(floats a, floats b) {
+    return SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+INLINE float total(floats all) {
+    all = fold8(all, all), all = fold4(all, all), all = fold2(all, all);
+    return all[0] + all[1];
+}
+
+// Lane i of the result is the sum over v[i], for a power of two of vectors up to 16.
+INLINE floats totals(const floats *v, int count) {
+    floats a[16];
+    if (count == 1) return splat(total(v[0]));
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) a[i] = v[i % count];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) a[i] = fold8(a[2 * i], a[2 * i + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) a[i] = fold4(a[2 * i], a[2 * i + 1]);
+    a[0] = fold2(a[0], a[1]), a[1] = fold2(a[2], a[3]);
+    return fold1(a[0], a[1]);
+}
+
+INLINE floats choose(ints mask, floats a, floats b) { return (floats)(((ints)a & mask) | ((ints)b & ~mask)); }
+
+// exp by 2^n * p(x - n ln 2), |x - n ln 2| <= ln 2 / 2, p of degree 6 (relative error about 1e-7); 0 below -87.
+INLINE floats exponential(floats x) {
+    floats low = choose(x < -87.0f, splat(-87.0f), x), clamped = choose(low > 88.0f, splat(88.0f), low);
+    ints n = __builtin_convertvector(clamped * 1.44269504f + choose(clamped < 0.0f, splat(-0.5f), splat(0.5f)), ints);
+    floats whole = __builtin_convertvector(n, floats);
+    floats r = clamped - whole * 0.693359375f + whole * 2.12194440e-4f;
+    floats p = 1.0f / 720 * r + 1.0f / 120;
+    p = ((((p * r + 1.0f / 24) * r + 1.0f / 6) * r + 0.5f) * r + 1.0f) * r + 1.0f;
+    return choose(x < -87.0f, splat(0), p * (floats)((n + 127) << 23));
+}
