@@ -19,6 +19,9 @@ BATCH_ROWS = 16
 REFERENCE = ModelShape(hidden_size=256, num_layers=4, num_heads=4, context_length=CONTEXT)
 """The shape that the machine's speed is first measured on."""
 WORLD_VOCABULARY = 2048
+TOKENS_PER_PARAMETER = 5.0
+"""Below Chinchilla's 20, which counts operations: a narrow model gets fewer of them out of a second, so the best size
+for a given time is larger than for a given number of operations (docs/quickstart.md has the comparison)."""
 COMPILE_FROM_SECONDS = 120.0
 """Of training; below it, compiling takes longer than it saves."""
 MOST_EPOCHS = 4
@@ -37,7 +40,13 @@ def size_pretraining(job: Job) -> dict[str, Any]:
     compiled = seconds >= COMPILE_FROM_SECONDS
     rough = training_speed(reference, CONTEXT, BATCH_ROWS, compiled=False)
     flops = rough * reference.training_flops_per_token(CONTEXT)
-    plan = plan_training(seconds, flops, vocab_size=vocab_size, context_length=CONTEXT)
+    plan = plan_training(
+        seconds,
+        flops,
+        vocab_size=vocab_size,
+        context_length=CONTEXT,
+        tokens_per_parameter=TOKENS_PER_PARAMETER,
+    )
     speed = training_speed(plan.shape.spec(vocab_size), CONTEXT, BATCH_ROWS, compiled=compiled)
     tokens = int(speed * max(1.0, seconds - (job.budget.used - before)))
     if text_bytes is not None:
