@@ -51,12 +51,16 @@ class Checkpoint:
 
 
 class Run:
-    """The run folder of one process that writes it; made by `Run.create`, a context manager."""
+    """The run folder of one process that writes it; made by `Run.create`, a context manager.
 
-    def __init__(self, folder: Path, lock: TextIO, say: Say) -> None:
+    A fresh run that a `CamelidError` ends before its first metrics leaves no folder, so that mended data can go there.
+    """
+
+    def __init__(self, folder: Path, lock: TextIO, say: Say, fresh: bool) -> None:
         self.folder = folder
         self._lock = lock
         self._say = say
+        self._fresh = fresh
         self._metrics: TextIO | None = None
 
     @classmethod
@@ -81,16 +85,17 @@ class Run:
         lock = _lock(out)
         try:
             _remove_leftovers(out)
-            if (out / IDENTITY).exists():
-                _refuse_changes(out, identity)
-            else:
+            fresh = not (out / IDENTITY).exists()
+            if fresh:
                 write_text_atomically(out / IDENTITY, json.dumps(identity, indent=2) + "\n")
+            else:
+                _refuse_changes(out, identity)
             if not (out / RECIPE).exists():
                 save_recipe(recipe, out / RECIPE)
         except BaseException:
             lock.close()
             raise
-        return cls(out, lock, say or _say_on_stderr)
+        return cls(out, lock, say or _say_on_stderr, fresh)
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +104,8 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if self._fresh and isinstance(error, CamelidError) and not (self.folder / METRICS).exists():
+            shutil.rmtree(self.folder)
 
     def close(self) -> None:
         """Gives the folder free for other processes."""
@@ -148,7 +155,8 @@ class Run:
             _remove(other.folder)
         if damaged and checkpoint is None:
             self._say("no whole checkpoint is left: the run begins anew")
-        cut_metrics(self.folder / METRICS, step)
+        # A run that begins anew measures its validation loss before the first step again.
+        cut_metrics(self.folder / METRICS, -1 if checkpoint is None else step)
         return checkpoint
 
 

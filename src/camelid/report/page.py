@@ -11,10 +11,12 @@ from camelid.atomic import write_text_atomically
 from camelid.report import BarPlot, Cell, Estimate, LinePlot, Report
 from camelid.report.figures import draw
 
+REPORT = "report.html"
+
 
 def write_report(report: Report, path: Path) -> Path:
     """Writes the page to `path` (`report.html` in it where that is a folder), whole or not at all."""
-    target = path / "report.html" if path.is_dir() else path
+    target = path / REPORT if path.is_dir() else path
     write_text_atomically(target, render(report))
     return target
 

@@ -22,7 +22,7 @@ from camelid.train.interrupt import stop_between_steps
 from camelid.train.loop import Step, training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import adamw
-from camelid.train.parallel import World, from_main, join_world, wait_for_all
+from camelid.train.parallel import World, from_main, join_world, wait_for_all, wished_anywhere
 from camelid.train.schedule import learning_rate
 from camelid.train.speed import peak_flops
 from camelid.train.state import load_state, save_state
@@ -98,9 +98,10 @@ def fit(
                 record |= validated(step.number)
             if run is not None:
                 run.log(record)
-            if stop or last or (step.number + 1) % training.checkpoint_every == 0:
+            stopping = wished_anywhere(world, bool(stop))
+            if stopping or last or (step.number + 1) % training.checkpoint_every == 0:
                 _checkpoint(run, model, optimizer, step.number + 1, training, world)
-            if stop and not last:
+            if stopping and not last:
                 raise KeyboardInterrupt(f"stopped after step {step.number + 1}; its state is saved")
     return model.eval()
 
@@ -157,7 +158,7 @@ def _watched(steps: Iterator[Step]) -> Iterator[Step]:
         if above >= JUMP_PATIENCE:
             raise CamelidError(
                 f"step {step.number}: the loss jumped from about {mean:.3f} to {step.loss:.3f} and stayed there; "
-                "resume from the last checkpoint with a lower --training.learning-rate or look at the data of these steps"
+                "look at the data of these steps, or begin a new run (--out) with a lower --training.learning-rate"
             )
         mean = JUMP_MEMORY * mean + (1 - JUMP_MEMORY) * min(step.loss, mean + JUMP_NATS)
         yield step

@@ -75,7 +75,7 @@ def training_steps(
         if not math.isfinite(float(loss)) or not math.isfinite(norm):
             raise CamelidError(
                 f"step {number}: the loss is {float(loss):.4g} and the gradient norm {norm:.4g}; "
-                f"lower the learning rate (now {rate:.3g}) or lengthen the warm-up, then resume"
+                f"begin a new run with a lower learning rate (now {rate:.3g}) or a longer warm-up"
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

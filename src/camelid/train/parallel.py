@@ -34,7 +34,10 @@ def join_world() -> World:
     if size == 1:
         return World(device=device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        # Counts and losses are summed on the CPU, which NCCL does not know.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return World(dist.get_rank(), size, device)
 
 
@@ -56,6 +59,13 @@ def from_main(world: World, value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def wished_anywhere(world: World, wish: bool) -> bool:
+    """Whether any process wishes it: the same answer in every process."""
+    wishes = torch.tensor([float(wish)])
+    sum_over_world(world, [wishes])
+    return bool(wishes > 0)
 
 
 def wait_for_all(world: World) -> None:

@@ -22,7 +22,7 @@ from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, digest_paths
 from camelid.recipe import PretrainRecipe, Recipe, TextData, TokenizerRecipe, TuneRecipe
 from camelid.recipe_yaml import to_yaml
-from camelid.report.page import write_report
+from camelid.report.page import REPORT, write_report
 from camelid.report.training import training_report
 from camelid.run import Run
 from camelid.text.stream import token_bytes
@@ -78,13 +78,14 @@ def _train(
     validation: Rows | None,
 ) -> Path:
     folder = recipe.out / MODEL
-    if folder.exists():
-        return folder
-    trained = fit(run, model, rows, validation, recipe.training, token_lengths(learnt))
-    if run is not None:
-        with atomic_folder(folder) as draft:
-            save_checkpoint(draft, trained, special_ids=_special_ids(learnt), provenance=run.identity)
-            learnt.save(draft)
+    finished = folder.exists()
+    if not finished:
+        trained = fit(run, model, rows, validation, recipe.training, token_lengths(learnt))
+        if run is not None:
+            with atomic_folder(folder) as draft:
+                save_checkpoint(draft, trained, special_ids=_special_ids(learnt), provenance=run.identity)
+                learnt.save(draft)
+    if run is not None and not (finished and (run.folder / REPORT).exists()):
         write_report(training_report(run.folder), run.folder)
     return folder
 
