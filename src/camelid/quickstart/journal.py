@@ -32,17 +32,18 @@ class Journal:
     def _go_on(self, out: Path) -> None:
         try:
             before = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            arguments, decisions, seconds = (before[key] for key in ("arguments", "decisions", "seconds"))
+        except (ValueError, TypeError, KeyError) as error:
             raise CamelidError(
-                f"{self.path} is not JSON ({error}); give another folder with --out"
+                f"{self.path} is no quickstart's journal ({error}); give another folder with --out"
             ) from error
-        changed = [key for key, value in self.arguments.items() if before["arguments"].get(key) != value]
+        changed = [key for key, value in self.arguments.items() if arguments.get(key) != value]
         if changed:
-            shown = ", ".join(f"{key} was {before['arguments'].get(key)!r}" for key in changed)
+            shown = ", ".join(f"{key} was {arguments.get(key)!r}" for key in changed)
             raise WrongCall(
                 f"{out} holds a quickstart with other arguments ({shown}); give another folder with --out"
             )
-        self.decisions, self.seconds = before["decisions"], before["seconds"]
+        self.decisions, self.seconds = decisions, seconds
 
     def decide(self, name: str, value: Any) -> Any:
         """The decision of this name: the one written down earlier, else `value()`, written down now."""

@@ -1,0 +1,61 @@
+"""The journal keeps what was decided and spent, and knows its own command again."""
+
+import json
+
+import pytest
+
+from camelid.errors import CamelidError, WrongCall
+from camelid.quickstart.journal import Journal
+
+ARGUMENTS = {"minutes": 1.0, "text": [], "chats": [], "from": None, "seed": 0}
+
+
+def test_a_decision_is_taken_once(tmp_path):
+    asked = []
+
+    def decide():
+        asked.append(1)
+        return {"steps": 20, "shape": {"num_layers": 2}}
+
+    first = Journal(tmp_path / "out", ARGUMENTS).decide("pretrain", decide)
+    again = Journal(tmp_path / "out", ARGUMENTS).decide("pretrain", decide)
+    assert first == again == {"steps": 20, "shape": {"num_layers": 2}}
+    assert asked == [1]
+
+
+def test_the_seconds_of_a_step_add_up_also_where_it_is_cut_short(tmp_path):
+    journal = Journal(tmp_path, ARGUMENTS)
+    with journal.timed("tune"):
+        pass
+    journal.seconds["tune"] += 5.0
+    again = Journal(tmp_path, ARGUMENTS)
+    again.seconds["tune"] = 5.0
+    with pytest.raises(KeyboardInterrupt), again.timed("tune"):
+        raise KeyboardInterrupt
+    written = json.loads((tmp_path / "quickstart.json").read_text())["seconds"]
+    assert 5.0 <= written["tune"] < 6.0
+    assert Journal(tmp_path, ARGUMENTS).seconds == written
+
+
+def test_other_arguments_are_refused_and_named(tmp_path):
+    Journal(tmp_path, ARGUMENTS)
+    before = (tmp_path / "quickstart.json").read_bytes()
+    with pytest.raises(WrongCall, match=r"other arguments \(minutes was 1\.0, seed was 0\)"):
+        Journal(tmp_path, ARGUMENTS | {"minutes": 2.0, "seed": 1})
+    assert (tmp_path / "quickstart.json").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_refused_untouched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(WrongCall, match="not empty and holds no quickstart"):
+        Journal(tmp_path, ARGUMENTS)
+    with pytest.raises(WrongCall, match="not empty and holds no quickstart"):
+        Journal(tmp_path / "thesis.tex", ARGUMENTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"arguments": {}}'])
+def test_a_broken_journal_is_named(tmp_path, content):
+    (tmp_path / "quickstart.json").write_text(content)
+    with pytest.raises(CamelidError, match=r"quickstart\.json"):
+        Journal(tmp_path, ARGUMENTS)
