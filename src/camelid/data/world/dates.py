@@ -11,25 +11,30 @@ _DAY_AFTER = (
     "Today is {start}. [What|Which] day is it in {count}?"
     "|Today is {start}. [What|Which] day will it be after {count}?"
     "|[What|Which] day comes {count} after {start}?"
-    "|{name} has a party {count} after {start}. On which day is the party?"
+    "|{name} has a [party|music lesson|race|riding lesson] {count} after {start}. On which day is it?"
+    "|The [market|feast|fair|concert] begins {count} after {start}. On which day is that?"
+    "|{name} borrows a [book|kite|drum|ladder] on {start} and brings it back {count} later. On which day is that?"
     "|{name} leaves on {start} and comes back {count} later. On which day does {name} come back?"
 )
 _DAY_BEFORE = (
     "Today is {start}. [What|Which] day was it {count} ago?"
     "|[What|Which] day comes {count} before {start}?"
     "|Today is {start}. {name} came {count} ago. On which day did {name} come?"
-    "|{name} packs a bag {count} before {start}. On which day does {name} pack it?"
+    "|{name} packs a [bag|basket|box] {count} before {start}. On which day is that?"
+    "|The [bread|soup|cake|picture] of {start} was made {count} before. On which day was it made?"
 )
 _MONTH_AFTER = (
     "It is {start}. [What|Which] month is it in {count}?"
     "|[What|Which] month comes {count} after {start}?"
-    "|{name} plants a tree in {start}. It blooms {count} later. In which month does it bloom?"
+    "|{name} plants a [tree|rose|bush|tulip] in {start}. It blooms {count} later. In which month is that?"
+    "|A [lamb|foal|calf|puppy] is born in {start}. {name} gets it {count} later. In which month is that?"
     "|It is {start}. {name} will visit us in {count}. In which month will {name} come?"
 )
 _MONTH_BEFORE = (
     "It is {start}. [What|Which] month was it {count} ago?"
     "|[What|Which] month comes {count} before {start}?"
     "|It is {start}. {name} moved here {count} ago. In which month did {name} come?"
+    "|The [bridge|house|boat|tower] of {start} was begun {count} before. In which month was it begun?"
 )
 _DATE_AFTER = (
     "Today is {start}. What is the date in {count}?"

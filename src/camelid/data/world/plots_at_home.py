@@ -271,7 +271,7 @@ WORK = Plot(
         rows(
             "ill / why",
             "had a cold / {worker_he} had walked home in the rain",
-            "had a sore foot / {worker_he} had slipped on the ice",
+            "had a sore foot / {worker_he} had slipped on a wet stone",
             "had a headache / {worker_he} had worked all night",
             "had hurt {worker_his} hand / {worker_he} had lifted a heavy box",
             "had lost {worker_his} voice / {worker_he} had sung too long at the feast",

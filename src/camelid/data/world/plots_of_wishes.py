@@ -35,7 +35,7 @@ SEED = Plot(
     (
         '[For many days nothing happened. "It is sleeping," said {parent}.|Nothing happened for a long time, and {hero} almost forgot it.] Then one morning, there was a little green leaf.',
         'But soon there was trouble: {trouble}. [{hero} was worried.|"My poor plant!" cried {hero}.]',
-        "{hero} did not give up. {he} {rescue}, and {friend} helped {him}.",
+        "But {he} did not give up. {he} {rescue}, and {friend} helped {him}.",
         "[Slowly|Day by day] the plant became strong again, and it grew and grew.",
     ),
     (
@@ -63,7 +63,7 @@ BIRTHDAY = Plot(
             "a picture / paint a picture / paper and paint",
             "a scarf / knit a scarf / wool",
             "a little boat / build a little boat / wood and cloth",
-            "a song / write a song / a quiet place",
+            "a paper lamp / make a paper lamp / paper and a candle",
         ),
         rows(
             "mishap / second",
@@ -77,13 +77,13 @@ BIRTHDAY = Plot(
     ),
     (
         "[Soon it would be|The next day was] {friend}'s birthday. {hero} had no money, but {he} wanted to give {friend_him} something nice.",
-        '"{friend} loves the colour {friend_colour}," {he} thought. "I will {make}, and it will be {friend_colour}!"',
+        '"{friend} loves the colour {friend_colour}," {he} thought. "I will {make}, with a lot of {friend_colour} on it!"',
     ),
     (
         "[First {he} needed {need}.|For that {he} needed {need}.] {parent} gave {him} what {he} needed, and {hero} worked all [morning|afternoon].",
         'But then {mishap}. "[Now it is spoiled|It is all ruined]!" cried {hero}, and a tear ran down {his} nose.',
         '"[Nobody is a master at once|You still have time]," said {parent}. So {hero} {second}.',
-        "[Late in the evening|When the stars came out], it was ready. It was not perfect, but it was {friend_colour}, and {hero} put it into {wrap}.",
+        "[Late in the evening|When the stars came out], it was ready. It was not perfect, but it was nice and {friend_colour}, and {hero} put it into {wrap}.",
     ),
     (
         "On the birthday, {friend} got many presents. But when {friend_he} [saw|opened] {hero}'s, {friend_his} eyes shone.",

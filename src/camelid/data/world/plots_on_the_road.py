@@ -116,7 +116,7 @@ RUNAWAY = Plot(
             "sign / hiding",
             "little footprints in the mud / in the hay of the barn",
             "a hair on the fence / between two sacks in the mill",
-            "a soft sound from far away / under the stone bridge",
+            "a trail of seeds / under the stone bridge",
             "a bent flower / behind the pots in the garden",
             "an empty bowl / under a table at the market",
         ),
@@ -135,12 +135,12 @@ RUNAWAY = Plot(
     (
         '"[{pet_name}, come back|{pet_name}! {pet_name}]!" cried {hero}. [{he} ran up and down the road.|But {pet_name} was gone.] {friend} heard it and came at once.',
         '"[A {pet} cannot fly to the moon|It cannot be far]," said {friend}. "[Let us look for a trace|We will ask everybody]."',
-        '{on_the_way} They asked {farmer} and they asked {baker}, but nobody had seen it. Then {friend} found {sign}. "[This way|Come]!" {friend_he} whispered.',
+        'They asked {farmer} and they asked {baker}, but nobody had seen it. Then {friend} found {sign}. "[This way|Come]!" {friend_he} whispered.',
         "And there it was, {hiding}, [shaking all over|very small and very quiet]. {hero} did not run to it. {he} sat down on the ground and {trust}.",
     ),
     (
         "[One step, two steps, three steps|Slowly, slowly], {pet_name} came out and laid its head on {hero}'s knee.",
-        '["You are safe now," said {hero}.|{hero} carried it all the way home.] [That night, {pet_name} was allowed to sleep in {hero}\'s room.|"If you are afraid, run to me and not away," said {hero}.|And {friend} got a big piece of {food}.]',
+        '["You are safe now," said {hero}.|{hero} carried it all the way home.] [That night, {pet_name} was allowed to sleep in {hero}\'s room.|"If you are afraid, run to me and not away," said {hero}.|And {friend} got a lot of {food} for it.]',
     ),
     "{pet_name} the {pet} ran away because {scare}, and {hero} and {friend} found it {hiding}.",
     (
