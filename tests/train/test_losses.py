@@ -28,7 +28,8 @@ def reference(hidden, weight, targets, weights, z_loss):
 @pytest.mark.parametrize("z_loss", [0.0, 0.1])
 def test_loss_and_gradients_equal_the_full_cross_entropy(monkeypatch, chunk_rows, z_loss):
     hidden, weight, targets, weights = example()
-    monkeypatch.setattr(losses, "CHUNK_BYTES", chunk_rows * weight.shape[0] * 4)
+    monkeypatch.setattr(losses, "CHUNK_VALUES", chunk_rows * len(weight))
+    monkeypatch.setattr(losses, "PIECE_VALUES", 3 * len(weight))
     results = []
     for loss in (chunked_cross_entropy, reference):
         h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()

@@ -35,6 +35,7 @@ def attention(
     its own document. With them, a query at position p sees the keys 0..p.
     """
     q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
+    mixed: Tensor
     if query_positions is None and queries.device.type == "cpu":
         keep = torch.is_grad_enabled() and q.requires_grad and q.shape[2] <= LONGEST_KEPT
         mixed, _ = blocked_attention(q.contiguous(), k.contiguous(), v.contiguous(), documents, keep)
@@ -53,8 +54,8 @@ def _mask(
         return (torch.arange(past, device=query_positions.device) <= query_positions[..., None])[:, None]
     if documents is None:
         return None
-    same = documents[:, :, None] == documents[:, None, :]
-    return same.tril()[:, None]
+    keys = torch.arange(past, device=documents.device)
+    return ((keys >= document_starts(documents)[..., None]) & (keys <= keys[:, None]))[:, None]
 
 
 @torch.library.custom_op("camelid::blocked_attention", mutates_args=())
@@ -69,8 +70,7 @@ def blocked_attention(
     mixed, kept = _results(queries, keys, values, documents, keep)
     q, k, v, out = _folded(queries, keys), keys.flatten(0, 1), values.flatten(0, 1), _folded(mixed, keys)
     for block in _blocks(q, documents, kept):
-        probabilities = block.probabilities(q, k)
-        block.put(out, torch.bmm(probabilities, v[:, block.keys]))
+        block.put(out, torch.bmm(block.probabilities(q, k), block.seen(v)))
     return mixed, kept
 
 
@@ -78,30 +78,28 @@ def blocked_attention(
 def blocked_attention_backward(
     gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None, kept: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The derivatives by queries, keys and values; what several blocks add to a key is summed in float32."""
-    q_grad, k_grad, v_grad = (torch.empty_like(x) for x in (queries, keys, values))
-    q, out_grad, folded_q_grad = (_folded(x, keys) for x in (queries, gradient.contiguous(), q_grad))
-    k, v = keys.flatten(0, 1), values.flatten(0, 1)
-    k_sum, v_sum = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v))
+    """The derivatives by queries, keys and values; kept probabilities are not computed again."""
+    queries_grad, keys_grad, values_grad = (torch.zeros_like(x) for x in (queries, keys, values))
+    q, out_grad, q_grad = (_folded(x, keys) for x in (queries, gradient.contiguous(), queries_grad))
+    k, v, k_grad, v_grad = (x.flatten(0, 1) for x in (keys, values, keys_grad, values_grad))
     for block in _blocks(q, documents, kept):
         probabilities = block.place if kept.numel() else block.probabilities(q, k)
         grad = block.take(out_grad)
-        v_sum[:, block.keys] += torch.bmm(probabilities.mT, grad)
-        grad = torch.bmm(grad, v[:, block.keys].mT)
-        grad = torch._softmax_backward_data(grad, probabilities, -1, grad.dtype).mul_(block.scale)
-        k_sum[:, block.keys] += torch.bmm(grad.mT, block.take(q))
-        block.put(folded_q_grad, torch.bmm(grad, k[:, block.keys]))
-    k_grad.copy_(k_sum.view_as(k_grad))
-    v_grad.copy_(v_sum.view_as(v_grad))
-    return q_grad, k_grad, v_grad
+        v_grad[:, block.keys].baddbmm_(probabilities.mT, grad)
+        grad = torch.bmm(grad, block.seen(v).mT)
+        grad = torch._softmax_backward_data(grad, probabilities, -1, grad.dtype)
+        k_grad[:, block.keys].baddbmm_(grad.mT, block.take(q), alpha=block.scale)
+        block.put(q_grad, torch.baddbmm(q.new_zeros(()), grad, block.seen(k), beta=0, alpha=block.scale))
+    return queries_grad, keys_grad, values_grad
 
 
 class _Block(NamedTuple):
-    """Queries that go through one product, the keys that any of them sees, 0 or -inf for each pair of them."""
+    """Queries that go through one product, and the keys that any of them sees."""
 
     queries: slice
     keys: slice
-    bias: Float[Tensor, "#folded rows keys"]
+    starts: Int[Tensor, "batch queries"] | None
+    """The first key that each query sees; without documents it is key 0."""
     place: Float[Tensor, "folded rows keys"]
     """Where the block's probabilities go."""
     scale: float
@@ -110,42 +108,52 @@ class _Block(NamedTuple):
         """The block's rows, those of all heads that share a key-value head behind each other."""
         return x[:, :, self.queries].flatten(1, 2)
 
+    def seen(self, x: Float[Tensor, "folded time dim"]) -> Float[Tensor, "folded keys dim"]:
+        """The rows of the block's keys, contiguous: a product would copy others far more slowly."""
+        return x[:, self.keys].contiguous()
+
     def put(self, x: Float[Tensor, "folded group time dim"], rows: Float[Tensor, "folded rows dim"]) -> None:
         """Writes the block's rows."""
-        x[:, :, self.queries] = rows.unflatten(1, (x.shape[1], -1))
+        x[:, :, self.queries] = rows.view(len(x), x.shape[1], -1, x.shape[3])
 
     def probabilities(self, q: Tensor, k: Tensor) -> Tensor:
         """softmax(q k^T / sqrt(dim)) over the keys that each query sees."""
-        scores = torch.baddbmm(self.bias, self.take(q), k[:, self.keys].mT, alpha=self.scale)
+        scores = torch.baddbmm(self.bias(q), self.take(q), self.seen(k).mT, alpha=self.scale)
         return torch.softmax(scores, -1, out=self.place)
+
+    def bias(self, q: Float[Tensor, "folded group time dim"]) -> Float[Tensor, "#folded #rows keys"]:
+        """0 where a query sees a key, -inf elsewhere."""
+        shape = (1, self.queries.stop - self.queries.start, self.keys.stop - self.keys.start)
+        first_hidden = self.queries.start - self.keys.start + 1
+        bias = q.new_full(shape, -math.inf).triu_(first_hidden)
+        heads = 1
+        if self.starts is not None:
+            heads = q.shape[0] // len(self.starts)
+            keys = torch.arange(self.keys.start, self.keys.stop)
+            bias = bias.masked_fill(keys < self.starts[..., None], -math.inf)
+        return bias[:, None, None].expand(-1, heads, q.shape[1], -1, -1).flatten(0, 1).flatten(1, 2)
 
 
 def _blocks(q: Tensor, documents: Tensor | None, kept: Tensor) -> Iterator[_Block]:
     """Every block of queries, its place inside `kept` where probabilities are kept, else new."""
     folded, group, time, dim = q.shape
+    starts = None if documents is None else document_starts(documents)
     used = 0
     for start in range(0, time, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, time)
-        first, bias = _bias(start, stop, documents, q)
+        own = None if starts is None else starts[:, start:stop]
+        first = 0 if own is None else int(own.min()) // KEY_STEP * KEY_STEP
         shape = (folded, group * (stop - start), stop - first)
         place = kept[used : used + math.prod(shape)] if kept.numel() else q.new_empty(math.prod(shape))
         used += place.numel()
-        yield _Block(slice(start, stop), slice(first, stop), bias, place.view(shape), dim**-0.5)
+        yield _Block(slice(start, stop), slice(first, stop), own, place.view(shape), dim**-0.5)
 
 
-def _bias(start: int, stop: int, documents: Tensor | None, q: Tensor) -> tuple[int, Tensor]:
-    """The first key that any query of the block sees, and 0 or -inf for each query and key from there on."""
-    folded, group, _, _ = q.shape
-    positions = torch.arange(stop)
-    visible = (positions <= positions[start:, None])[None]
-    first = 0
-    if documents is not None:
-        visible = visible & (documents[:, start:stop, None] == documents[:, None, :stop])
-        first = int(visible.any(0).any(0).int().argmax()) // KEY_STEP * KEY_STEP
-        visible = visible[:, :, first:]
-    bias = torch.zeros(visible.shape, dtype=q.dtype).masked_fill_(~visible, -math.inf)
-    heads = folded // len(documents) if documents is not None else 1
-    return first, bias[:, None, None].expand(-1, heads, group, -1, -1).flatten(0, 1).flatten(1, 2)
+def document_starts(documents: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
+    """The position at which each token's document begins: a document is a run of equal ids."""
+    positions = torch.arange(documents.shape[1], device=documents.device)
+    begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
+    return torch.where(begins, positions, 0).cummax(-1).values
 
 
 def _folded(x: Tensor, keys: Tensor) -> Float[Tensor, "folded group time dim"]:
@@ -159,7 +167,8 @@ def _results(
 ) -> tuple[Tensor, Tensor]:
     batch, heads, time, _ = queries.shape
     causal_pairs = sum(
-        min(QUERY_BLOCK, time - start) * min(start + QUERY_BLOCK, time) for start in range(0, time, QUERY_BLOCK)
+        min(QUERY_BLOCK, time - start) * min(start + QUERY_BLOCK, time)
+        for start in range(0, time, QUERY_BLOCK)
     )
     return torch.empty_like(queries), queries.new_empty(batch * heads * causal_pairs if keep else 0)
 

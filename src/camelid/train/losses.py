@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CHUNK_BYTES = 4 * 2**20
-"""Logits of one chunk: small enough to stay in a last-level cache, large enough for full-speed products."""
+CHUNK_VALUES = 16 * 2**20
+"""Logits that exist together: enough rows for the full speed of a matrix product."""
+PIECE_VALUES = 2**19
+"""Logits whose softmax is taken together in float32: few enough that its passes stay in the cache."""
 
 
 def chunked_cross_entropy(
@@ -41,18 +43,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         matrix = weight.to(hidden.dtype)
         hidden_grad = torch.zeros_like(hidden) if need_hidden else None
-        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        weight_grad: Tensor | None = None
         total = torch.zeros((), device=hidden.device)
         trained = weights.nonzero().flatten()
-        rows = max(1, CHUNK_BYTES // (matrix.shape[0] * matrix.element_size()))
-        for chosen in torch.split(trained, rows):
+        for chosen in torch.split(trained, max(1, CHUNK_VALUES // len(matrix))):
             states = hidden[chosen]
-            loss, gradient = _chunk(states, matrix, targets[chosen], weights[chosen], z_loss)
-            total += loss
+            logits = F.linear(states, matrix)
+            total += _loss_and_gradient(logits, targets[chosen], weights[chosen], z_loss)
             if hidden_grad is not None:
-                hidden_grad[chosen] = gradient @ matrix
-            if weight_grad is not None:
-                weight_grad += gradient.T @ states
+                hidden_grad[chosen] = logits @ matrix
+            if need_weight:
+                part = (logits.T @ states).float()
+                weight_grad = part if weight_grad is None else weight_grad.add_(part)
+        if need_weight and weight_grad is None:
+            weight_grad = torch.zeros_like(weight, dtype=torch.float32)
         ctx.save_for_backward(hidden_grad, weight_grad)
         ctx.weight_dtype = weight.dtype
         return total
@@ -68,21 +72,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return hidden_grad, weight_grad, None, None, None
 
 
-def _chunk(
-    states: Float[Tensor, "rows width"],
-    matrix: Float[Tensor, "vocab width"],
+def _loss_and_gradient(
+    logits: Float[Tensor, "rows vocab"],
     targets: Int[Tensor, " rows"],
     weights: Float[Tensor, " rows"],
     z_loss: float,
-) -> tuple[Float[Tensor, ""], Float[Tensor, "rows vocab"]]:
-    """The chunk's loss, and its derivative by the logits: w (softmax (1 + 2 z log Z) - onehot(target))."""
-    logits = F.linear(states, matrix).float()
-    target = targets[:, None]
-    target_logits = logits.gather(-1, target).squeeze(-1)
-    log_probabilities = logits.log_softmax(-1)
-    nll = -log_probabilities.gather(-1, target).squeeze(-1)
-    normalizer = target_logits + nll
-    loss = torch.dot(weights, nll + z_loss * normalizer.square())
-    gradient = log_probabilities.exp_().mul_((weights * (1 + 2 * z_loss * normalizer))[:, None])
-    gradient.scatter_add_(-1, target, -weights[:, None])
-    return loss, gradient.to(states.dtype)
+) -> Float[Tensor, ""]:
+    """The summed loss; in place of the logits stands its derivative, w (softmax (1 + 2 z log Z) - onehot(target))."""
+    total = torch.zeros((), device=logits.device)
+    rows = max(1, PIECE_VALUES // logits.shape[1])
+    pieces = (torch.split(x, rows) for x in (logits, targets[:, None], weights[:, None]))
+    for piece, target, weight in zip(*pieces, strict=True):
+        wide = piece.float()
+        target_logits = wide.gather(-1, target)
+        log_probabilities = wide.log_softmax(-1)
+        nll = -log_probabilities.gather(-1, target)
+        normalizer = target_logits + nll
+        total += (weight * (nll + z_loss * normalizer.square())).sum()
+        gradient = log_probabilities.exp_().mul_(weight * (1 + 2 * z_loss * normalizer))
+        piece.copy_(gradient.scatter_add_(-1, target, -weight))
+    return total

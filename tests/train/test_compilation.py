@@ -1,0 +1,89 @@
+"""The compiled block beside the eager one, and machines on which it cannot be compiled."""
+
+import shutil
+import warnings
+
+import pytest
+import torch
+
+from camelid.errors import CamelidError
+from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
+from camelid.train.compilation import compile_blocks
+from camelid.train.cpu import rows_in_cache
+
+TOKENS = torch.randint(61, (2, 24), generator=torch.Generator().manual_seed(0))
+DOCUMENTS = (torch.arange(24) // 7).expand(2, -1)
+
+
+def small_model():
+    spec = ModelSpec.llama(vocab_size=61, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2)
+    return Transformer(spec).initialize(3, std=0.3)
+
+
+def logits_and_gradients(model, dtype=None):
+    model.zero_grad(set_to_none=True)
+    logits = model(TOKENS, documents=DOCUMENTS, dtype=dtype)
+    logits.float().logsumexp(-1).sum().backward()
+    return [logits.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
+
+
+@pytest.fixture
+def no_compiler(monkeypatch, tmp_path):
+    """A machine without a C++ compiler and without kernels from earlier runs."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    with torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine")
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_compiled_block_equals_the_eager_one(recompute):
+    model = small_model()
+    model.recompute_activations = recompute
+    eager = logits_and_gradients(model)
+    compile_blocks(model, True)
+    for compiled, truth in zip(logits_and_gradients(model), eager, strict=True):
+        torch.testing.assert_close(compiled, truth, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine")
+def test_the_compiled_block_is_as_exact_in_bfloat16_as_the_eager_one():
+    model = small_model()
+    exact = logits_and_gradients(model)
+    eager = logits_and_gradients(model, torch.bfloat16)
+    compile_blocks(model, True)
+    compiled = logits_and_gradients(model, torch.bfloat16)
+    for ours, theirs, truth in zip(compiled, eager, exact, strict=True):
+        assert (ours - truth).norm() <= 2 * (theirs - truth).norm() <= 0.2 * truth.norm()
+
+
+def test_without_a_compiler_training_goes_on_and_says_so_once(no_compiler):
+    model = small_model()
+    eager = logits_and_gradients(model)
+    compile_blocks(model, "auto")
+    with pytest.warns(UserWarning, match=r"without torch\.compile"):
+        first = logits_and_gradients(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = logits_and_gradients(model)
+    for results in (first, second):
+        assert all(torch.equal(ours, truth) for ours, truth in zip(results, eager, strict=True))
+
+
+def test_a_compiler_that_was_asked_for_and_is_missing_stops_the_job(no_compiler):
+    model = small_model()
+    compile_blocks(model, True)
+    with pytest.raises(CamelidError, match=r"Install a C\+\+ compiler"):
+        logits_and_gradients(model)
+
+
+def test_rows_in_cache_divide_the_batch():
+    assert rows_in_cache(8, context=512, width=512) == 2
+    assert rows_in_cache(9, context=512, width=512) == 1
+    assert rows_in_cache(32, context=256, width=256) == 8
+    assert rows_in_cache(3, context=4096, width=512) == 1
