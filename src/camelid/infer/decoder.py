@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from camelid.model.cache import KeyValueCache
@@ -26,6 +26,12 @@ class Decoder(Protocol):
 
         With `every`, logits after every token, slot by slot.
         """
+        ...
+
+    def summarise(
+        self, logits: Float[Tensor, "rows vocab"]
+    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """The index of each row's largest logit, and the logarithm of its sum of exponentials."""
         ...
 
     def fork(self, source: int, target: int, length: int) -> None:
@@ -66,6 +72,12 @@ class TorchDecoder:
         present = torch.arange(padded.shape[1]) < counts[:, None]
         wanted = present if every else present & (torch.arange(padded.shape[1]) == counts[:, None] - 1)
         return self.model.unembed(hidden[wanted.to(device)]).float()
+
+    def summarise(
+        self, logits: Float[Tensor, "rows vocab"]
+    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """See `Decoder.summarise`."""
+        return logits.argmax(-1), logits.logsumexp(-1)
 
     def fork(self, source: int, target: int, length: int) -> None:
         """See `Decoder.fork`."""

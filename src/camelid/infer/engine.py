@@ -111,7 +111,7 @@ class Engine(LM):
             else:
                 begin = 0
                 logits = decoder.extend(0, [g.tokens[-1:] for g in active])
-            for generation, token, logprob in _choose(active[begin:], logits):
+            for generation, token, logprob in _choose(decoder, active[begin:], logits):
                 yield generation, generation.accept(token, logprob)
             _retire(decoder, active)
 
@@ -226,16 +226,20 @@ def _admit(decoder: Decoder, waiting: deque[Generation], active: list[Generation
     return logits[origins]
 
 
-def _choose(generations: Sequence[Generation], logits: Tensor) -> list[tuple[Generation, int, float]]:
+def _choose(
+    decoder: Decoder, generations: Sequence[Generation], logits: Tensor
+) -> list[tuple[Generation, int, float]]:
     """Every generation's next token with its log-probability under the model itself."""
-    greedy = logits.argmax(-1).tolist()
-    tokens = [
-        greedy[row] if generation.sampling.temperature == 0 else generation.choose(logits[row])
-        for row, generation in enumerate(generations)
-    ]
-    chosen = logits.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
-    logprobs = (chosen - logits.logsumexp(-1)).tolist()
-    return list(zip(generations, tokens, logprobs, strict=True))
+    greedy, log_totals = (column.tolist() for column in decoder.summarise(logits))
+    chosen = []
+    for row, generation in enumerate(generations):
+        token = (
+            greedy[row]
+            if generation.sampling.temperature == 0
+            else generation.choose(logits[row].cpu().numpy())
+        )
+        chosen.append((generation, token, float(logits[row, token]) - log_totals[row]))
+    return chosen
 
 
 def _retire(decoder: Decoder, active: list[Generation]) -> None:

@@ -4,10 +4,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 
-from jaxtyping import Float
-from torch import Tensor
-
-from camelid.infer.sampling import choose
+from camelid.infer.sampling import Logits, choose
 from camelid.lm import Completion, FinishReason, Sampling
 from camelid.text.stream import StreamDecoder
 from camelid.text.tokenizer import Tokenizer
@@ -33,7 +30,7 @@ class Generation:
         self._text = ""
         self._released = 0
 
-    def choose(self, logits: Float[Tensor, " vocab"]) -> int:
+    def choose(self, logits: Logits) -> int:
         """The next token, by this generation's own random numbers."""
         return choose(logits, self.sampling, self._random.random())
 

@@ -1,42 +1,48 @@
-"""From logits to a token: four filters, each a pure function, and one draw."""
+"""From logits to a token: four filters, each a pure function, and one draw.
 
-import torch
+They work on one row of logits in numpy: on a single core, so that they do not wake threads between a model's steps.
+"""
+
+import numpy as np
 from jaxtyping import Float
-from torch import Tensor
+from numpy import ndarray
 
 from camelid.lm import Sampling
 
-Logits = Float[Tensor, " vocab"]
+Logits = Float[ndarray, " vocab"]
 
 
 def tempered(logits: Logits, temperature: float) -> Logits:
     """Logits of the distribution sharpened (below 1) or flattened (above 1) by `temperature` > 0."""
-    return logits / temperature
+    return logits / np.float32(temperature)
 
 
 def keep_top_k(logits: Logits, k: int) -> Logits:
     """-inf outside the k largest (ties with the k-th stay)."""
-    kth = logits.topk(min(k, len(logits))).values[-1]
-    return logits.masked_fill(logits < kth, -torch.inf)
+    if k >= len(logits):
+        return logits
+    kth = np.partition(logits, -k)[-k]
+    return _keep(logits, logits >= kth)
 
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
     """-inf outside the smallest set of largest ones whose probabilities reach p (arXiv:1904.09751, section 3.1)."""
-    ordered, indices = logits.sort(descending=True, stable=True)
-    probabilities = ordered.softmax(-1)
-    outside = probabilities.cumsum(-1) - probabilities >= p
-    return logits.masked_fill(torch.zeros_like(outside).scatter(0, indices, outside), -torch.inf)
+    order = np.argsort(-logits, kind="stable")
+    ordered = probabilities(logits)[order]
+    inside = np.empty(len(logits), dtype=bool)
+    inside[order] = np.cumsum(ordered) - ordered < p
+    return _keep(logits, inside)
 
 
 def keep_min_p(logits: Logits, p: float) -> Logits:
     """-inf where the probability is below p times the highest one (arXiv:2407.01082, section 3)."""
-    probabilities = logits.softmax(-1)
-    return logits.masked_fill(probabilities < p * probabilities.max(), -torch.inf)
+    shares = probabilities(logits)
+    return _keep(logits, shares >= p * shares.max())
 
 
 def filtered(logits: Logits, sampling: Sampling) -> Logits:
     """Logits of the distribution that `sampling` draws from; its temperature must be above 0."""
-    logits = tempered(logits.float(), sampling.temperature)
+    logits = tempered(logits, sampling.temperature)
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None:
@@ -46,9 +52,20 @@ def filtered(logits: Logits, sampling: Sampling) -> Logits:
     return logits
 
 
+def probabilities(logits: Logits) -> Logits:
+    """The softmax, in float64."""
+    exponentials = np.exp((logits - logits.max()).astype(np.float64))
+    shares: Logits = exponentials / exponentials.sum()
+    return shares
+
+
 def choose(logits: Logits, sampling: Sampling, uniform: float) -> int:
     """The token whose slice of the cumulative distribution holds `uniform` in [0, 1); at temperature 0, the largest."""
     if sampling.temperature == 0:
         return int(logits.argmax())
-    cumulative = filtered(logits, sampling).double().softmax(-1).cumsum(-1)
-    return int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
+    cumulative = probabilities(filtered(logits, sampling)).cumsum()
+    return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+
+
+def _keep(logits: Logits, inside: ndarray) -> Logits:
+    return np.where(inside, logits, np.float32(-np.inf))

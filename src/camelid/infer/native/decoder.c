@@ -1,8 +1,8 @@
 // A LLaMA decoder step over a batch of rows, in one call.
 //
 // A row is one token of one sequence: (token, slot, position). Rows of a sequence stand in order, so prefill,
-// decode and any mixture of both are the same step. All threads run `perform` together; a barrier ends every
-// phase, and inside a phase they take numbered tasks from one counter.
+// decode and any mixture of both are the same step. All threads run it together; a barrier ends every phase,
+// and inside a phase they take numbered tasks from one counter.
 //
 // Weights are float32 or bfloat16, as they lie in the model: [outer, inner], row by row. Activations that enter
 // a product, keys and values have the weights' type; all else is float32.
@@ -241,7 +241,7 @@ static void unembed(const Step *s) {
     }
 }
 
-static void perform(const void *job, int thread) {
+static void step_together(const void *job, int thread) {
     const Step *s = job;
     embed(s), barrier();
     for (int i = 0; i < s->model->layers; i++) {
@@ -284,7 +284,40 @@ int camelid_step(const Model *m, const Batch *b, int threads) {
     step.narrow = take(&free_from, size * width);
     step.mixed = take(&free_from, size * query);
     step.wide = take(&free_from, size * hidden);
-    run_together(&step, threads);
+    run_together(step_together, &step, threads);
     free(memory);
     return 0;
 }
+
+typedef struct {
+    const float *logits;  // [rows, vocab]
+    int32_t rows, vocab;
+    int32_t *greedy;      // [rows]: index of the largest, the first of equals
+    float *log_total;     // [rows]: log of the sum of exponentials
+} Summary;
+
+static void summarise_together(const void *job, int thread) {
+    (void)thread;
+    const Summary *s = job;
+    EACH_TASK(row, s->rows) {
+        const float *logits = s->logits + (int64_t)row * s->vocab;
+        floats highest = splat(-INFINITY), sums = splat(0);
+        int whole = s->vocab / LANES * LANES, best = 0;
+        for (int i = 0; i < whole; i += LANES) {
+            floats x = load(FLOAT32, logits + i);
+            highest = choose(x > highest, x, highest);
+        }
+        float most = highest[0], rest = 0;
+        for (int i = 1; i < LANES; i++) most = fmaxf(most, highest[i]);
+        for (int i = whole; i < s->vocab; i++) most = fmaxf(most, logits[i]);
+        while (best < s->vocab - 1 && logits[best] != most) best++;
+        for (int i = 0; i < whole; i += LANES) sums += exponential(load(FLOAT32, logits + i) - most);
+        for (int i = whole; i < s->vocab; i++) rest += expf(logits[i] - most);
+        s->greedy[row] = best;
+        s->log_total[row] = most + logf(total(sums) + rest);
+    }
+    barrier();
+}
+
+// The largest logit of every row, and what turns logits into log-probabilities.
+void camelid_summarise(const Summary *summary, int threads) { run_together(summarise_together, summary, threads); }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ctypes import POINTER, c_float, c_int, c_int32, c_void_p
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from camelid.errors import CamelidError
@@ -61,6 +61,9 @@ CBatch = _structure(
     **_integers("rows", "wanted"),
     **_pointers("tokens", "slots", "positions", "wanted_rows", "logits"),
 )
+CSummary = _structure(
+    "CSummary", logits=c_void_p, **_integers("rows", "vocab"), **_pointers("greedy", "log_total")
+)
 
 
 def supports(model: Transformer, dtype: torch.dtype) -> bool:
@@ -81,6 +84,8 @@ class NativeDecoder:
         self.spec, self.dtype, self.lengths = spec, dtype, [0] * slots
         self._step = library().camelid_step
         self._step.argtypes, self._step.restype = [c_void_p, c_void_p, c_int], c_int
+        self._summarise = library().camelid_summarise
+        self._summarise.argtypes, self._summarise.restype = [c_void_p, c_int], None
         self._kept: list[object] = []
         shape = (spec.num_layers, slots, spec.num_kv_heads, capacity, -(-spec.head_dim // LANES) * LANES)
         self.keys, self.values = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
@@ -135,6 +140,17 @@ class NativeDecoder:
         for slot, ids in enumerate(tokens, first_slot):
             self.lengths[slot] += len(ids)
         return logits
+
+    def summarise(
+        self, logits: Float[Tensor, "rows vocab"]
+    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """See `Decoder.summarise`; torch's threads stay asleep, which would otherwise be in the way of ours."""
+        rows, vocab = logits.shape
+        greedy, log_total = torch.empty(rows, dtype=torch.int32), torch.empty(rows)
+        logits = logits.contiguous()
+        summary = CSummary(logits.data_ptr(), rows, vocab, greedy.data_ptr(), log_total.data_ptr())
+        self._summarise(ctypes.addressof(summary), torch.get_num_threads())
+        return greedy, log_total
 
     def fork(self, source: int, target: int, length: int) -> None:
         """See `Decoder.fork`."""

@@ -1,7 +1,7 @@
 // Threads that work together on one job: barriers between its phases, and a counter of tasks inside each.
 //
-// Every thread runs `perform(job, thread)`, which the includer defines. All of them come to the same barriers; between
-// two of them, EACH_TASK hands out the numbers 0..count-1 once each.
+// Every thread runs the same function on the same job. All of them come to the same barriers; between two of them,
+// EACH_TASK hands out the numbers 0..count-1 once each.
 
 #include <pthread.h>
 #include <sched.h>
@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_THREADS = 256, SPINS = 4000 };
+enum { MOST_THREADS = 256, SPINS = 1000 };
+
+typedef void Function(const void *job, int thread);
 
 typedef struct {
     int thread, call;
@@ -22,10 +24,9 @@ static struct {
     int started;
     Start starts[MOST_THREADS];
     atomic_int threads, arrived, phase, next, call;
+    Function *function;
     const void *job;
 } pool;
-
-static void perform(const void *job, int thread);
 
 static inline void rest(int turns) {
     if (turns > SPINS) sched_yield();
@@ -57,13 +58,13 @@ static void *work(void *argument) {
         call = atomic_load(&pool.call);
         int needed = start.thread < pool.threads;
         pthread_mutex_unlock(&pool.lock);
-        if (needed) perform(pool.job, start.thread);
+        if (needed) pool.function(pool.job, start.thread);
     }
     return NULL;
 }
 
-// Runs `perform(job, thread)` on `threads` threads, this one among them; they are started when first needed, and sleep between calls.
-static void run_together(const void *job, int threads) {
+// Runs `function(job, thread)` on `threads` threads, this one among them; they are started when first needed, and sleep between calls.
+static void run_together(Function *function, const void *job, int threads) {
     if (pool.process != getpid()) {  // the first call, or a forked child, which has none of its parent's threads
         memset(&pool, 0, sizeof pool);
         pthread_mutex_init(&pool.turn, NULL);
@@ -83,10 +84,11 @@ static void run_together(const void *job, int threads) {
     pthread_mutex_lock(&pool.lock);
     atomic_store(&pool.threads, threads < pool.started ? threads : pool.started);
     atomic_store(&pool.next, 0);
+    pool.function = function;
     pool.job = job;
     atomic_fetch_add(&pool.call, 1);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
-    perform(job, 0);
+    function(job, 0);
     pthread_mutex_unlock(&pool.turn);
 }
