@@ -1,0 +1,122 @@
+"""What the documentation says is so: its Python blocks run, its commands parse, its tables name every verb."""
+
+import json
+import re
+import shlex
+import tomllib
+from itertools import islice
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from camelid import cli
+from camelid.data import world
+from camelid.model.checkpoint import save_checkpoint
+from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
+from camelid.text.tokenizer import train_tokenizer
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOK = ROOT / "examples" / "first_steps.ipynb"
+SHORTER = {
+    "steps=1000": "steps=2, global_batch_tokens=512, micro_batch_size=2, context_length=256, compile=False",
+    "steps=300, global_batch_tokens=4096": "steps=2, global_batch_tokens=512, micro_batch_size=2",
+    "seed=0), 1000": "seed=0), 40",
+}
+"""The only things that the tests change in an example: how long it trains, and on how much."""
+
+
+def blocks(page, language):
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def run_all(sources, where):
+    names = {"__name__": "documentation"}
+    for number, source in enumerate(sources, 1):
+        for long, short in SHORTER.items():
+            source = source.replace(long, short)
+        exec(compile(source, f"{where}, block {number}", "exec"), names)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with what the examples ask for: books, chats, a run and a tokenizer, all tiny."""
+    stories = list(islice(world.stories("train", 0), 30))
+    chats = islice(world.conversations("train", 0), 40)
+    books = tmp_path / "data" / "books"
+    books.mkdir(parents=True)
+    for number, story in enumerate(stories):
+        (books / f"{number}.txt").write_text(story, encoding="utf-8")
+    rows = [json.dumps({"messages": chat.as_dicts()}) + "\n" for chat in chats]
+    (tmp_path / "data" / "chats.jsonl").write_text("".join(rows), encoding="utf-8")
+    tokenizer = train_tokenizer(stories, 512)
+    spec = ModelSpec.llama(
+        vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=1, num_heads=2, context_length=1024
+    )
+    folder = tmp_path / "runs" / "first" / "model"
+    folder.mkdir(parents=True)
+    save_checkpoint(folder, Transformer(spec).initialize(0), special_ids={"eos_token_id": tokenizer.eos_id})
+    tokenizer.save(folder)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md", "docs/data.md"])
+def test_the_blocks_of_a_page_run(name, workplace):
+    sources = blocks(ROOT / name, "python")
+    assert sources
+    run_all(sources, name)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(workplace):
+    mpl.use("Agg")
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    run_all(["".join(cell["source"]) for cell in code], NOTEBOOK.name)
+
+
+def test_every_shortening_is_still_in_an_example():
+    written = (ROOT / "docs" / "python.md").read_text(encoding="utf-8") + NOTEBOOK.read_text(encoding="utf-8")
+    assert all(long in written for long in SHORTER)
+
+
+def test_the_readme_names_every_verb_and_no_other():
+    table = re.findall(r"^\| `camelid (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(table) == sorted(cli.VERBS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_names_a_verb_and_flags_that_exist(page, capsys):
+    text = page.read_text(encoding="utf-8")
+    lines = [
+        line
+        for block in re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    ]
+    for line in lines:
+        words = shlex.split(line, comments=True) if line.startswith("camelid ") else []
+        if len(words) < 2 or words[1].startswith("-"):
+            continue
+        assert words[1] in cli.VERBS, line
+        assert cli.main([words[1], "--help"]) == 0
+        known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+        unknown = [word for word in words[2:] if word.startswith("--") and word not in known]
+        assert not unknown, line
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:`(\w+)` \| )?([a-z][\w, -]+) \| (?!why|package)", page, re.MULTILINE)
+    told = {(extra, name) for extra, names in rows for name in names.split(", ")}
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    assert told == {(extra, re.split(r"[<>=]", one)[0]) for extra, names in groups.items() for one in names}
