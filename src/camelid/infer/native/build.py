@@ -22,28 +22,35 @@ class NoCompilerError(CamelidError):
     """This machine has no C compiler, or one that cannot compile the decoder."""
 
 
-@cache
 def library() -> ctypes.CDLL:
     """The compiled decoder, from CAMELID_HOME/native if it was compiled before for this source and processor.
 
-    The compiler is CC, or the first of cc, gcc and clang. Raises `NoCompilerError`.
+    The compiler is CC, or the first of cc, gcc and clang. Raises `NoCompilerError`, without trying a second time.
     """
-    compiler = _compiler()
-    identity = [
-        *(path.read_text(encoding="utf-8") for path in SOURCES),
-        *compiler,
-        *FLAGS,
-        platform.machine(),
-        _processor(),
-    ]
-    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:20]
-    target = camelid_home() / "native" / f"decoder-{digest}.so"
-    if not target.is_file():
-        _compile(compiler, target)
+    outcome = _loaded()
+    if isinstance(outcome, NoCompilerError):
+        raise outcome
+    return outcome
+
+
+@cache
+def _loaded() -> "ctypes.CDLL | NoCompilerError":
     try:
+        compiler = _compiler()
+        target = camelid_home() / "native" / f"decoder-{_digest(compiler)}.so"
+        if not target.is_file():
+            _compile(compiler, target)
         return ctypes.CDLL(str(target))
-    except OSError as error:
-        raise NoCompilerError(f"{target} cannot be loaded: {error}") from error
+    except NoCompilerError as error:
+        return error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return NoCompilerError(f"the decoder cannot be compiled or loaded: {error}")
+
+
+def _digest(compiler: list[str]) -> str:
+    sources = (path.read_text(encoding="utf-8") for path in SOURCES)
+    identity = (*sources, *compiler, *FLAGS, platform.machine(), _processor())
+    return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:20]
 
 
 def _compiler() -> list[str]:
@@ -56,24 +63,17 @@ def _compiler() -> list[str]:
 
 
 def _compile(compiler: list[str], target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            draft = Path(folder) / target.name
-            command = [
-                *compiler,
-                *FLAGS,
-                "-o",
-                str(draft),
-                *(str(path) for path in SOURCES if path.suffix == ".c"),
-                "-lm",
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            if done.returncode:
-                raise NoCompilerError(f"{shlex.join(command)} failed: {done.stderr.strip()[:1000]}")
-            draft.replace(target)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoCompilerError(f"the decoder cannot be compiled: {error}") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        draft = Path(folder) / target.name
+        sources = [str(path) for path in SOURCES if path.suffix == ".c"]
+        command = [*compiler, *FLAGS, "-o", str(draft), *sources, "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise NoCompilerError(
+                f"{shlex.join(compiler)} cannot compile the decoder: {done.stderr.strip()[:500]}"
+            )
+        draft.replace(target)
 
 
 def _processor() -> str:
