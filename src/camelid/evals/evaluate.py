@@ -80,7 +80,7 @@ def evaluate(
 
     out: a folder for `<task>.<program>.jsonl`, a line for each question; lines of the same evaluation that are
     there already are not asked again. limit: only the first questions. model: what tells this model from others,
-    such as the digest of its folder. allow_cut: only warn where every reply ends at the length limit.
+    such as the digest of its folder. allow_cut: only warn where every reply is empty or ends at the length limit.
     Raises `CamelidError` where every reply is empty or cut, and where `out` holds lines of another evaluation.
     """
     items = task.items[:limit]
@@ -144,17 +144,15 @@ def _digest(task: Task, program: Program, model: str) -> str:
 def _gate(task: Task, records: Collection[Record], allow_cut: bool) -> tuple[str, ...]:
     """Stops where no reply says anything or none was finished; gives the warnings otherwise."""
     asked = [record.attempt for record in records if record.attempt.completions]
+    every = f"{task.name}: every one of {len(asked)} completions"
     if asked and not any(text.strip() for attempt in asked for text in attempt.completions):
-        raise CamelidError(
-            f"{task.name}: every one of {len(asked)} completions is empty; the model ends at once. Ask a chat model "
-            "with --chat, and a plain one without it"
-        )
-    if asked and all(attempt.cut for attempt in asked):
-        message = (
-            f"{task.name}: every one of {len(asked)} completions was cut at the length limit, so the model never "
-            "finished an answer; raise --max-new-tokens"
-        )
-        if not allow_cut:
-            raise CamelidError(f"{message}, or grade what there is with --allow-cut")
-        return (message,)
-    return ()
+        message = f"{every} is empty; the model ends at once"
+        way_out = "ask a chat model with --chat, and a plain one without it"
+    elif asked and all(attempt.cut for attempt in asked):
+        message = f"{every} was cut at the length limit, so the model never finished an answer"
+        way_out = "raise --max-new-tokens"
+    else:
+        return ()
+    if not allow_cut:
+        raise CamelidError(f"{message}; {way_out}, or grade what there is with --allow-cut")
+    return (message,)

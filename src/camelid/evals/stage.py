@@ -62,7 +62,7 @@ def evaluate(
         limit: Ask the first questions of each task only.
         max_new_tokens: Length limit of a reply.
         answer_context: For likelihood, also divide by each choice's probability without its question.
-        allow_cut: Only warn where every reply was cut at the length limit.
+        allow_cut: Only warn where every reply is empty or was cut at the length limit.
     """
     if not task and not text:
         raise WrongCall("nothing to measure: give --task NAME|FILE, or --text FILE")

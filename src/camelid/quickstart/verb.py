@@ -64,6 +64,7 @@ def _run(job: Job) -> None:
     from camelid.quickstart.evaluation import evaluate_models
     from camelid.quickstart.page import write_quickstart_report
     from camelid.quickstart.world_files import write_world_for
+    from camelid.report.page import REPORT
     from camelid.train import stages
 
     steps: list[tuple[str, Path, Callable[[], object]]] = []
@@ -84,9 +85,13 @@ def _run(job: Job) -> None:
         with job.journal.timed(name):
             step()
     _say(f"\n[{len(steps) + 1}/{len(steps) + 1}] evaluate  ({in_time(job.budget.used)} used)")
-    with job.journal.timed("evaluate"):
-        results = evaluate_models(job, recipes.tune_recipe(job))
-    page = write_quickstart_report(job, results)
+    page = job.out / REPORT
+    if page.exists():
+        _say(f"done before: {page}")
+    else:
+        with job.journal.timed("evaluate"):
+            results = evaluate_models(job, recipes.tune_recipe(job))
+        write_quickstart_report(job, results)
     print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. The report: {page}")
     print(f"Talk to it:   camelid chat {job.small}")
     print(f"In 16 bits:   camelid chat {job.tuned}")
