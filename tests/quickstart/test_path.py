@@ -117,7 +117,7 @@ def test_wrong_calls_leave_nothing(tmp_path, capsys, words, message):
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory) -> tuple[Path, Path]:
-    """Text and conversations of one's own."""
+    """Text and conversations of one's own, one of them malformed and one longer than the context."""
     folder = tmp_path_factory.mktemp("own")
     names = ("Mara", "Olek", "Pia", "Sven")
     text, chats = folder / "text.txt", folder / "chats.jsonl"
@@ -130,7 +130,8 @@ def own(tmp_path_factory) -> tuple[Path, Path]:
         {"instruction": f"Who fed ducks on day {day}?", "input": "", "output": names[day % 4]}
         for day in range(300)
     ]
-    chats.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    odd = [{"instruction": "Nothing is answered."}, rows[0] | {"output": "A long reply. " * 100}]
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows + odd))
     return text, chats
 
 

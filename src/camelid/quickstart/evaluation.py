@@ -14,7 +14,7 @@ from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.results import write_results
 from camelid.evals.task import load_task
 from camelid.infer.engine import Engine
-from camelid.lm import LM, Sampling
+from camelid.lm import LM, PromptTooLong, Sampling
 from camelid.load import load_model
 from camelid.prompting.programs import Program, chain_of_thought, direct
 from camelid.provenance import digest_path
@@ -61,7 +61,8 @@ def evaluate_models(job: Job, tuning: TuneRecipe) -> Results:
     folders = {"before tuning": job.pretrained, "16-bit": job.tuned, "4-bit": job.small}
     models = tuple(_measure(job, tuning, name, folder) for name, folder in folders.items())
     small = Engine.load(job.small, dtype=torch.bfloat16)
-    talks = tuple(_replay(small, conversation) for conversation in _held_out_talks(job, tuning))
+    replayed = (_replay(small, conversation) for conversation in _held_out_talks(job, tuning))
+    talks = tuple(talk for talk in replayed if talk.messages)
     prompt = Conversation((Message("user", REQUEST),))
     stories: tuple[str, ...] = ()
     if job.asks_the_world:
@@ -106,23 +107,31 @@ def _programs(tuned: bool) -> Sequence[Program]:
 
 
 def _held_out_talks(job: Job, tuning: TuneRecipe) -> Iterator[Conversation]:
-    """The first few held-out conversations, whatever they are."""
+    """The first few held-out conversations that fit the context, whatever they are."""
     if job.asks_the_world:
         return islice(world.conversations("test", job.seed), TALKS)
     tokenizer, fraction = load_tokenizer(job.tuned), tuning.data.validation_fraction
-    told = (conversation for conversation, _ in Conversations(job.chats))
-    return islice((c for c in told if is_held_out(conversation_example(tokenizer, c), fraction)), TALKS)
+    told = Conversations(job.chats, tuning.data.skip_bad_rows)
+    pairs = ((conversation, conversation_example(tokenizer, conversation)) for conversation, _ in told)
+    # A longer one was cut before it was dealt to training or validation, so the whole does not tell which.
+    whole = (pair for pair in pairs if len(pair[1]) <= tuning.training.context_length)
+    return islice((talk for talk, example in whole if is_held_out(example, fraction)), TALKS)
 
 
 def _replay(lm: LM, held_out: Conversation) -> Conversation:
-    """The user's turns of a held-out conversation, the assistant's said by the model."""
+    """The user's turns of a held-out conversation, the assistant's said by the model, until the context is full."""
     said: list[Message] = []
+    answered = 0
     for message in held_out.messages:
         if message.role == "assistant":
-            [[reply]] = lm.generate([Conversation(tuple(said))], max_new_tokens=LONGEST_REPLY * 2)
+            try:
+                [[reply]] = lm.generate([Conversation(tuple(said))], max_new_tokens=LONGEST_REPLY * 2)
+            except PromptTooLong:
+                break
             said.append(Message("assistant", reply.text))
-            if len(said) >= 2 * MOST_TURNS:
+            answered = len(said)
+            if answered >= 2 * MOST_TURNS:
                 break
         else:
             said.append(message)
-    return Conversation(tuple(said))
+    return Conversation(tuple(said[:answered]))
