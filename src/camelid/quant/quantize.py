@@ -50,7 +50,7 @@ def _fitting_group(shapes: dict[str, torch.Size], bits: int, group_size: int | N
         if outer % block or inner % block:
             raise CamelidError(
                 f"{path} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes must be "
-                f"multiples of {block}: leave it out with --select '!{path}'"
+                f"multiples of {block}: leave it out with --select '{ALL_LINEARS[0]}' '!{path}'"
             )
     if group_size is None and bits == 8:
         return -1

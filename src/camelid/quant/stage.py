@@ -8,14 +8,14 @@ import tyro
 
 from camelid.atomic import atomic_folder
 from camelid.load import load_model, load_tokenizer
-from camelid.model.checkpoint import read_config, weight_files
+from camelid.model.checkpoint import read_config, read_tensors, weight_files
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, provenance
 from camelid.quant.packed import PackedLinear
 from camelid.quant.quantize import ALL_LINEARS, quantize_model
 from camelid.quant.round_to_nearest import Bits
-from camelid.quant.storage import save_quantized
+from camelid.quant.storage import PARTS, save_quantized
 
 
 def quantize(
@@ -52,7 +52,8 @@ def quantize(
 def _print_sizes(before: Path, after: Path, model: Transformer) -> None:
     packed = [module for module in model.modules() if isinstance(module, PackedLinear)]
     weights = sum(module.in_features * module.out_features for module in packed)
-    small = sum(tensor.nbytes for module in packed for tensor in module.buffers())
+    stored = read_tensors(after)
+    small = sum(tensor.nbytes for name, tensor in stored.items() if name.endswith(PARTS))
     old, new = (sum(path.stat().st_size for path in weight_files(folder)) for folder in (before, after))
     print(f"{before}: {old / 1e6:.1f} MB")
     print(f"{after}: {new / 1e6:.1f} MB, {old / new:.2f} times smaller")
