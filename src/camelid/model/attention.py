@@ -7,6 +7,7 @@ cache, torch's own function is used.
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -38,7 +39,8 @@ def attention(
     mixed: Tensor
     if query_positions is None and queries.device.type == "cpu":
         keep = torch.is_grad_enabled() and q.requires_grad and q.shape[2] <= LONGEST_KEPT
-        mixed, _ = blocked_attention(q.contiguous(), k.contiguous(), v.contiguous(), documents, keep)
+        starts = None if documents is None else document_starts(documents)
+        mixed, _ = blocked_attention(q.contiguous(), k.contiguous(), v.contiguous(), starts, keep)
     else:
         mask = _mask(documents, query_positions, keys.shape[1])
         mixed = F.scaled_dot_product_attention(
@@ -58,31 +60,38 @@ def _mask(
     return ((keys >= document_starts(documents)[..., None]) & (keys <= keys[:, None]))[:, None]
 
 
+def document_starts(documents: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
+    """The position at which each token's document begins: a document is a run of equal ids."""
+    positions = torch.arange(documents.shape[1], device=documents.device)
+    begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
+    return torch.where(begins, positions, 0).cummax(-1).values
+
+
 @torch.library.custom_op("camelid::blocked_attention", mutates_args=())
 def blocked_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None, keep: bool
+    queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """Causal attention by blocks of queries, and all their probabilities in one flat tensor, empty unless `keep`.
 
-    queries: [batch, heads, time, dim]; keys, values: [batch, kv_heads, time, dim]; documents: [batch, time]. All are
-    contiguous, and so are the results.
+    queries: [batch, heads, time, dim]; keys, values: [batch, kv_heads, time, dim]; starts: [batch, time], the first
+    key that each query sees. All are contiguous, and so are the results.
     """
-    mixed, kept = _results(queries, keys, values, documents, keep)
+    mixed, kept = _results(queries, keys, values, starts, keep)
     q, k, v, out = _folded(queries, keys), keys.flatten(0, 1), values.flatten(0, 1), _folded(mixed, keys)
-    for block in _blocks(q, documents, kept):
+    for block in _blocks(q, starts, kept):
         block.put(out, torch.bmm(block.probabilities(q, k), block.seen(v)))
     return mixed, kept
 
 
 @torch.library.custom_op("camelid::blocked_attention_backward", mutates_args=())
 def blocked_attention_backward(
-    gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None, kept: Tensor
+    gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, kept: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The derivatives by queries, keys and values; kept probabilities are not computed again."""
     queries_grad, keys_grad, values_grad = (torch.zeros_like(x) for x in (queries, keys, values))
     q, out_grad, q_grad = (_folded(x, keys) for x in (queries, gradient.contiguous(), queries_grad))
     k, v, k_grad, v_grad = (x.flatten(0, 1) for x in (keys, values, keys_grad, values_grad))
-    for block in _blocks(q, documents, kept):
+    for block in _blocks(q, starts, kept):
         probabilities = block.place if kept.numel() else block.probabilities(q, k)
         grad = block.take(out_grad)
         v_grad[:, block.keys].baddbmm_(probabilities.mT, grad)
@@ -99,7 +108,7 @@ class _Block(NamedTuple):
     queries: slice
     keys: slice
     starts: Int[Tensor, "batch queries"] | None
-    """The first key that each query sees; without documents it is key 0."""
+    """The first key that each query sees, or None where all see the first of `keys`."""
     place: Float[Tensor, "folded rows keys"]
     """Where the block's probabilities go."""
     scale: float
@@ -123,37 +132,42 @@ class _Block(NamedTuple):
 
     def bias(self, q: Float[Tensor, "folded group time dim"]) -> Float[Tensor, "#folded #rows keys"]:
         """0 where a query sees a key, -inf elsewhere."""
-        shape = (1, self.queries.stop - self.queries.start, self.keys.stop - self.keys.start)
-        first_hidden = self.queries.start - self.keys.start + 1
-        bias = q.new_full(shape, -math.inf).triu_(first_hidden)
+        first, start, stop = self.keys.start, self.queries.start, self.queries.stop
+        bias = _causal_bias(stop - start, stop - first, q.dtype)
         heads = 1
         if self.starts is not None:
             heads = q.shape[0] // len(self.starts)
-            keys = torch.arange(self.keys.start, self.keys.stop)
-            bias = bias.masked_fill(keys < self.starts[..., None], -math.inf)
+            bias = bias.masked_fill(torch.arange(first, stop) < self.starts[..., None], -math.inf)
+        if heads * q.shape[1] == 1:
+            return bias
         return bias[:, None, None].expand(-1, heads, q.shape[1], -1, -1).flatten(0, 1).flatten(1, 2)
 
 
-def _blocks(q: Tensor, documents: Tensor | None, kept: Tensor) -> Iterator[_Block]:
+@lru_cache(maxsize=32)
+def _causal_bias(queries: int, keys: int, dtype: torch.dtype) -> Float[Tensor, "1 queries keys"]:
+    """0 where one of the last `queries` of `keys` tokens sees a key, -inf elsewhere."""
+    return torch.full((1, queries, keys), -math.inf, dtype=dtype, device="cpu").triu_(keys - queries + 1)
+
+
+def _blocks(q: Tensor, starts: Tensor | None, kept: Tensor) -> Iterator[_Block]:
     """Every block of queries, its place inside `kept` where probabilities are kept, else new."""
     folded, group, time, dim = q.shape
-    starts = None if documents is None else document_starts(documents)
+    begins = range(0, time, QUERY_BLOCK)
+    firsts, lasts = ([0] * len(begins),) * 2
+    if starts is not None:
+        # Starts never decrease along a row, so a block's first query sees farthest back.
+        ends = torch.tensor([min(begin + QUERY_BLOCK, time) - 1 for begin in begins])
+        firsts = starts[:, ::QUERY_BLOCK].amin(0).tolist()
+        lasts = starts[:, ends].amax(0).tolist()
     used = 0
-    for start in range(0, time, QUERY_BLOCK):
+    for start, first, last in zip(begins, firsts, lasts, strict=True):
         stop = min(start + QUERY_BLOCK, time)
-        own = None if starts is None else starts[:, start:stop]
-        first = 0 if own is None else int(own.min()) // KEY_STEP * KEY_STEP
+        first = first // KEY_STEP * KEY_STEP
         shape = (folded, group * (stop - start), stop - first)
         place = kept[used : used + math.prod(shape)] if kept.numel() else q.new_empty(math.prod(shape))
         used += place.numel()
+        own = None if starts is None or last <= first else starts[:, start:stop]
         yield _Block(slice(start, stop), slice(first, stop), own, place.view(shape), dim**-0.5)
-
-
-def document_starts(documents: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
-    """The position at which each token's document begins: a document is a run of equal ids."""
-    positions = torch.arange(documents.shape[1], device=documents.device)
-    begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
-    return torch.where(begins, positions, 0).cummax(-1).values
 
 
 def _folded(x: Tensor, keys: Tensor) -> Float[Tensor, "folded group time dim"]:
@@ -163,7 +177,7 @@ def _folded(x: Tensor, keys: Tensor) -> Float[Tensor, "folded group time dim"]:
 
 @blocked_attention.register_fake
 def _results(
-    queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None, keep: bool
+    queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor]:
     batch, heads, time, _ = queries.shape
     causal_pairs = sum(
@@ -175,14 +189,14 @@ def _results(
 
 @blocked_attention_backward.register_fake
 def _gradients(
-    gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, documents: Tensor | None, kept: Tensor
+    gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, kept: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    queries, keys, values, documents, _ = inputs
-    ctx.save_for_backward(queries, keys, values, documents, output[1])
+    queries, keys, values, starts, _ = inputs
+    ctx.save_for_backward(queries, keys, values, starts, output[1])
 
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,0 +1,287 @@
+"""Training steps of a 33.7 M-parameter LLaMA, whole updates: ours beside transformers and LitGPT in bfloat16.
+
+A step is loss, backward pass, clipping at 1.0 and fused AdamW over 8 rows of 512 tokens. Every contender lives in a
+process of its own, warms up (compiling included), and then they take turns, a few steps each, so that what else the
+machine does hits all alike. Speed is the median step, memory the peak resident size of the process.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+ROWS, CONTEXT, VOCABULARY, WIDTH, LAYERS, HEADS, FEED_FORWARD = 8, 512, 8192, 512, 8, 8, 1376
+WARM_UP = 2
+PEERS = {
+    "transformers-eager": "transformers, bf16 autocast",
+    "transformers-compiled": "transformers, bf16 autocast, compiled",
+    "litgpt-compiled": "LitGPT, bf16 mixed, compiled",
+}
+
+Step = Callable[[], None]
+
+
+def ours(compiled: bool = True) -> Step:
+    """The path of `camelid pretrain`: its loop, loss, optimiser, compiled blocks and memory settings."""
+    from itertools import repeat
+
+    import torch
+
+    from camelid.data.batches import Batch
+    from camelid.model.spec import ModelSpec
+    from camelid.model.transformer import Transformer
+    from camelid.train.compilation import compile_blocks
+    from camelid.train.cpu import keep_freed_memory, rows_in_cache
+    from camelid.train.loop import training_steps
+    from camelid.train.objectives import cross_entropy
+    from camelid.train.optim import adamw
+
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        keep_freed_memory()
+    device = torch.device("cpu" if on_cpu else "cuda")
+    spec = ModelSpec.llama(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        feed_forward_width=FEED_FORWARD,
+        context_length=CONTEXT,
+    )
+    model = Transformer(spec).initialize(0).to(device)
+    if compiled:
+        compile_blocks(model, True)
+    tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT))
+    positions = torch.arange(CONTEXT).repeat(ROWS, 1)
+    batch = Batch(tokens, tokens, torch.ones(ROWS, CONTEXT), torch.zeros_like(tokens), positions)
+    steps = training_steps(
+        model,
+        repeat(batch.to(device)),
+        cross_entropy(model, torch.bfloat16),
+        adamw(model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8),
+        lambda step: 1e-4,
+        micro_batch_size=rows_in_cache(ROWS, CONTEXT, WIDTH) if on_cpu else ROWS,
+        gradient_clip=1.0,
+    )
+    return lambda: next(steps)
+
+
+def transformers(compiled: bool) -> Step:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            intermediate_size=FEED_FORWARD,
+            max_position_embeddings=CONTEXT,
+            use_cache=False,
+        )
+    )
+    if compiled:
+        model.forward = torch.compile(model.forward)
+    return peer_step(model, lambda tokens: model(input_ids=tokens, labels=tokens, use_cache=False).loss)
+
+
+def litgpt(compiled: bool) -> Step:
+    import torch
+    from litgpt import GPT, Config
+    from litgpt.utils import chunked_cross_entropy
+
+    config = Config(
+        name="llama",
+        block_size=CONTEXT,
+        vocab_size=VOCABULARY,
+        padded_vocab_size=VOCABULARY,
+        n_layer=LAYERS,
+        n_head=HEADS,
+        n_embd=WIDTH,
+        rotary_percentage=1.0,
+        parallel_residual=False,
+        bias=False,
+        norm_class_name="RMSNorm",
+        mlp_class_name="LLaMAMLP",
+        intermediate_size=FEED_FORWARD,
+    )
+    model = GPT(config)
+    forward = torch.compile(model) if compiled else model
+
+    def loss(tokens: torch.Tensor) -> torch.Tensor:
+        return chunked_cross_entropy(forward(tokens)[:, :-1], tokens[:, 1:], chunk_size=0)
+
+    return peer_step(model, loss)
+
+
+def peer_step(model, loss) -> Step:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-4, weight_decay=0.1, betas=(0.9, 0.95), fused=True
+    )
+    tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT), device=device)
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16):
+            value = loss(tokens)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        value.item()
+
+    return step
+
+
+CONTENDERS: dict[str, Callable[[], Step]] = {
+    "ours": ours,
+    "ours-eager": lambda: ours(compiled=False),
+    "transformers-eager": lambda: transformers(False),
+    "transformers-compiled": lambda: transformers(True),
+    "litgpt-compiled": lambda: litgpt(True),
+}
+
+
+def serve(name: str) -> None:
+    """A contender's process: for every number n on standard input n steps; answers their seconds and its memory."""
+    import resource
+
+    import torch
+
+    torch.manual_seed(0)
+    step = CONTENDERS[name]()
+    for line in sys.stdin:
+        seconds = []
+        for _ in range(int(line)):
+            began = time.perf_counter()
+            step()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - began)
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if torch.cuda.is_available():
+            megabytes = torch.cuda.max_memory_allocated() / 2**20
+        print(json.dumps({"seconds": seconds, "megabytes": megabytes}), flush=True)
+
+
+@dataclass
+class Contender:
+    """The other end of such a process."""
+
+    name: str
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def start(cls, name: str, python: str) -> "Contender":
+        command = [python, __file__, "--contender", name]
+        return cls(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+
+    def run(self, steps: int) -> dict:
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{self.name} ended early; its own message stands above")
+        return json.loads(answer)
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def missing(names: list[str], python: str) -> list[str]:
+    """The packages that the contenders need and the interpreter does not have."""
+    packages = {name.split("-")[0] for name in names} - {"ours"}
+    probe = "import importlib.util, sys; print(*(p for p in sys.argv[1:] if not importlib.util.find_spec(p)))"
+    done = subprocess.run([python, "-c", probe, *packages], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def measure(names: list[str], python: str, turns: int, steps: int) -> dict[str, tuple[float, float]]:
+    """Tokens a second and peak megabytes of each contender."""
+    contenders = [
+        Contender.start(name, sys.executable if name.startswith("ours") else python) for name in names
+    ]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    memory: dict[str, float] = {}
+    for contender in contenders:
+        warm = contender.run(WARM_UP)
+        print(f"{contender.name}: first step {warm['seconds'][0]:.1f} s", file=sys.stderr, flush=True)
+    for _ in range(turns):
+        for contender in contenders:
+            answer = contender.run(steps)
+            seconds[contender.name] += answer["seconds"]
+            memory[contender.name] = answer["megabytes"]
+    for contender in contenders:
+        contender.stop()
+    return {name: (ROWS * CONTEXT / statistics.median(seconds[name]), memory[name]) for name in names}
+
+
+def comparisons(results: dict[str, tuple[float, float]]) -> Iterator[dict[str, object]]:
+    speed, memory = results["ours"]
+    for name, peer in PEERS.items():
+        if name in results:
+            theirs, held = results[name]
+            yield row("train 33.7M, 8 x 512", speed, theirs, peer, "tokens/s", speed / theirs)
+            yield row("memory 33.7M, 8 x 512", memory, held, peer, "MB", held / memory)
+    if "ours-eager" in results:
+        theirs, held = results["ours-eager"]
+        yield row(
+            "train 33.7M, compiled beside eager",
+            speed,
+            theirs,
+            "ours without a compiler",
+            "tokens/s",
+            speed / theirs,
+        )
+        yield row(
+            "memory 33.7M, compiled beside eager",
+            memory,
+            held,
+            "ours without a compiler",
+            "MB",
+            held / memory,
+        )
+
+
+def row(name: str, mine: float, theirs: float, peer: str, unit: str, ratio: float) -> dict[str, object]:
+    return {
+        "name": name,
+        "ours": round(mine),
+        "peer": round(theirs),
+        "peer_name": peer,
+        "unit": unit,
+        "ratio": round(ratio, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, nothing else")
+    parser.add_argument("--quick", action="store_true", help="fewer steps")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has the peers")
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contender:
+        serve(arguments.contender)
+        return
+    names = ["ours", *PEERS] if arguments.quick else list(CONTENDERS)
+    for package in missing(names, arguments.peer_python):
+        print(f"{package} is left out: pip install 'camelid[peers]'", file=sys.stderr)
+        names = [name for name in names if not name.startswith(package)]
+    turns, steps = (2, 2) if arguments.quick else (4, 3)
+    for comparison in comparisons(measure(names, arguments.peer_python, turns, steps)):
+        text = "{name}: {ours} {unit}, {peer_name} {peer} {unit}: {ratio} times as good"
+        print(json.dumps(comparison) if arguments.json else text.format(**comparison), flush=True)
+
+
+if __name__ == "__main__":
+    main()
