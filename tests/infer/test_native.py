@@ -1,6 +1,5 @@
 """The decoder in C against the Transformer's own forward pass."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -126,16 +125,6 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(result, results[0]) for result in results)
-
-
-def test_a_forked_process_computes_too() -> None:
-    model = random_model(PLAIN)
-    expected = NativeDecoder(model, torch.float32, 1, 40).extend(0, [ids(9)])
-    child = os.fork()
-    if child == 0:
-        same = torch.equal(NativeDecoder(model, torch.float32, 1, 40).extend(0, [ids(9)]), expected)
-        os._exit(0 if same else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("vocab", [1, 15, 16, 99, 1000])
