@@ -85,10 +85,10 @@ def test_tuning_fills_the_time_left_up_to_four_epochs(tmp_path, speed):
     ]
     (job.out / "pretrain" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     many = sizing.size_tuning(job, 100_000, sizing.CONTEXT)
-    # One step of 16 x 512 tokens takes a second; 600 - 300 - 84 seconds are left.
-    assert many["steps"] in (215, 216)
+    # One step of 8 x 512 tokens takes half a second; 600 - 300 - 84 seconds are left.
+    assert many["steps"] in (431, 432)
     few = sizing.size_tuning(job, 40, sizing.CONTEXT)
-    assert few["steps"] == 4 * 40 // 16
+    assert few["steps"] == 4 * 40 // 8
     assert few["compile"] is False
 
 
