@@ -90,9 +90,7 @@ def _summary(records: Records) -> str:
     tokens = sum(record.get("tokens", 0) for record in records)
     first, last = (next(r for r in order if "loss" in r) for order in (records, reversed(records)))
     text = f"{last['step']:,} steps over {tokens:,} tokens, in {in_time(training_seconds(records))}; "
-    return (
-        text + f"the training loss went from {first['loss']:.3f} to {last['loss']:.3f} nats per token."
-    )
+    return text + f"the training loss went from {first['loss']:.3f} to {last['loss']:.3f} nats per token."
 
 
 def _facts(folder: Path, records: Records) -> dict[str, str]:
