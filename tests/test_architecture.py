@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "evals": FRAME | {"text", "lm", "prompting", "data"},
     "model": FOUNDATION,
     "quant": FRAME | {"model", "load", "text"},
-    "infer": FRAME | {"text", "lm", "model", "load"},
+    "infer": FRAME | {"text", "lm", "model", "load", "quant"},
     "data": FOUNDATION | {"text"},
     "train": FRAME | {"text", "data", "model", "load"},
     "scaling": FRAME | {"model"},

@@ -21,6 +21,7 @@ class PackedLinear(nn.Module, ABC):
     The buffers are no part of the state dict: `camelid.quant.storage` writes and reads them.
     """
 
+    codes: Tensor
     scales: Tensor
     zeros: Tensor
     bias: Tensor | None
@@ -65,8 +66,6 @@ class PackedLinear(nn.Module, ABC):
 class PackedLinear4(PackedLinear):
     """Two 4-bit codes a byte: the code of an even input is the low half."""
 
-    codes: Tensor
-
     def __init__(self, weight: QuantizedWeight, bias: Tensor | None = None) -> None:
         super().__init__(weight, bias)
         self.register_buffer("codes", weight.codes[:, ::2] | weight.codes[:, 1::2] << 4, persistent=False)
@@ -99,8 +98,6 @@ class PackedLinear4(PackedLinear):
 
 class PackedLinear8(PackedLinear):
     """A byte for each code."""
-
-    codes: Tensor
 
     def __init__(self, weight: QuantizedWeight, bias: Tensor | None = None) -> None:
         super().__init__(weight, bias)

@@ -4,8 +4,8 @@
 // decode and any mixture of both are the same step. All threads run it together; a barrier ends every phase,
 // and inside a phase they take numbered tasks from one counter.
 //
-// Weights are float32 or bfloat16, as they lie in the model: [outer, inner], row by row. Activations that enter
-// a product, keys and values have the weights' type; all else is float32.
+// Weights are used as they lie in the model: [outer, inner], row by row, in float32 or bfloat16, the model's kind, or
+// packed. What enters a product, keys and values have the model's kind; all else is float32.
 
 #include <stdlib.h>
 
@@ -43,10 +43,14 @@ typedef struct {
     const Batch *batch;
     float *residual, *query, *key, *value, *scores;  // [rows, ...]; scores: [threads, G_MOST, capacity]
     char *narrow, *mixed, *wide;                     // inputs of products, in the model's type
+    char *scratch;                                   // [threads, BLOCK, widest input], for packed weights
+    int64_t scratch_bytes;                           // of one thread
 } Step;
 
+INLINE char *scratch_of(const Step *s, int thread) { return s->scratch + thread * s->scratch_bytes; }
+
 // Queries, keys and values: one phase, so that no thread waits between them.
-static void project(const Step *s, const Layer *layer) {
+static void project(const Step *s, const Layer *layer, int thread) {
     const Linear *linears[] = {&layer->query, &layer->key, &layer->value};
     float *outputs[] = {s->query, s->key, s->value};
     int counts[] = {blocks(linears[0]), blocks(linears[1]), blocks(linears[2])};
@@ -55,31 +59,32 @@ static void project(const Step *s, const Layer *layer) {
         while (block >= counts[which]) block -= counts[which++];
         const Linear *l = linears[which];
         int begin = block * BLOCK;
-        product(s->model->kind, l, begin, end_of(l, begin), s->narrow, s->batch->rows, outputs[which] + begin, l->outer);
+        product(s->model->kind, l, begin, end_of(l, begin), s->narrow, s->batch->rows, outputs[which] + begin, l->outer,
+                scratch_of(s, thread));
     }
 }
 
 // residual += linear(x)
-static void add_product(const Step *s, const Linear *l, const char *x) {
+static void add_product(const Step *s, const Linear *l, const char *x, int thread) {
     int rows = s->batch->rows, width = s->model->width;
     EACH_TASK(task, blocks(l)) {
         int begin = task * BLOCK, end = end_of(l, begin);
         float sums[rows][BLOCK];
-        product(s->model->kind, l, begin, end, x, rows, &sums[0][0], BLOCK);
+        product(s->model->kind, l, begin, end, x, rows, &sums[0][0], BLOCK, scratch_of(s, thread));
         for (int r = 0; r < rows; r++)
             for (int o = begin; o < end; o++) s->residual[(int64_t)r * width + o] += sums[r][o - begin];
     }
 }
 
 // wide = silu(gate(x)) * up(x)
-static void gated(const Step *s, const Layer *layer) {
+static void gated(const Step *s, const Layer *layer, int thread) {
     const Model *m = s->model;
     int rows = s->batch->rows, size = itemsize(m->kind);
     EACH_TASK(task, blocks(&layer->gate)) {
         int begin = task * BLOCK, end = end_of(&layer->gate, begin);
         float gate[rows][BLOCK], up[rows][BLOCK];
-        product(m->kind, &layer->gate, begin, end, s->narrow, rows, &gate[0][0], BLOCK);
-        product(m->kind, &layer->up, begin, end, s->narrow, rows, &up[0][0], BLOCK);
+        product(m->kind, &layer->gate, begin, end, s->narrow, rows, &gate[0][0], BLOCK, scratch_of(s, thread));
+        product(m->kind, &layer->up, begin, end, s->narrow, rows, &up[0][0], BLOCK, scratch_of(s, thread));
         for (int r = 0; r < rows; r++) {
             for (int i = 0; i < BLOCK; i += LANES) {
                 floats g = load(FLOAT32, &gate[r][i]), u = load(FLOAT32, &up[r][i]);
@@ -233,11 +238,12 @@ static void embed(const Step *s) {
     }
 }
 
-static void unembed(const Step *s) {
+static void unembed(const Step *s, int thread) {
     const Linear *l = &s->model->unembedding;
     EACH_TASK(task, blocks(l)) {
         int begin = task * BLOCK;
-        product(s->model->kind, l, begin, end_of(l, begin), s->narrow, s->batch->wanted, s->batch->logits + begin, l->outer);
+        product(s->model->kind, l, begin, end_of(l, begin), s->narrow, s->batch->wanted, s->batch->logits + begin,
+                l->outer, scratch_of(s, thread));
     }
 }
 
@@ -247,17 +253,17 @@ static void step_together(const void *job, int thread) {
     for (int i = 0; i < s->model->layers; i++) {
         const Layer *layer = &s->model->layer[i];
         normalise_all(s, layer->attention_norm), barrier();
-        project(s, layer), barrier();
+        project(s, layer, thread), barrier();
         remember(s, i), barrier();
         attend(s, i, thread), barrier();
-        add_product(s, &layer->output, s->mixed), barrier();
+        add_product(s, &layer->output, s->mixed, thread), barrier();
         normalise_all(s, layer->mlp_norm), barrier();
-        gated(s, layer), barrier();
-        add_product(s, &layer->down, s->wide), barrier();
+        gated(s, layer, thread), barrier();
+        add_product(s, &layer->down, s->wide, thread), barrier();
     }
     EACH_TASK(task, s->batch->wanted) normalise(s, task, s->batch->wanted_rows[task], s->model->norm);
     barrier();
-    unembed(s), barrier();
+    unembed(s, thread), barrier();
 }
 
 // Takes `bytes` from the memory at *free, up to the next cache line: products load whole lines.
@@ -272,7 +278,9 @@ int camelid_step(const Model *m, const Batch *b, int threads) {
     int64_t rows = b->rows, size = itemsize(m->kind), scores = (int64_t)threads * G_MOST * padded(m->capacity);
     int64_t query = rows * m->heads * m->head_dim, key = rows * m->kv_heads * m->head_dim;
     int64_t width = rows * m->width, hidden = rows * m->hidden;
-    int64_t needed = 4 * (width + query + 2 * key + scores) + size * (width + query + hidden) + 9 * 64;
+    int64_t widest = m->width > m->hidden ? m->width : m->hidden, mixed = (int64_t)m->heads * m->head_dim;
+    int64_t scratch = (BLOCK * (widest > mixed ? widest : mixed) * size + 63) / 64 * 64;
+    int64_t needed = 4 * (width + query + 2 * key + scores) + size * (width + query + hidden) + threads * scratch + 10 * 64;
     char *memory = malloc(needed), *free_from = (char *)(((uintptr_t)memory + 63) / 64 * 64);
     if (!memory) return -1;
     Step step = {.model = m, .batch = b};
@@ -284,6 +292,8 @@ int camelid_step(const Model *m, const Batch *b, int threads) {
     step.narrow = take(&free_from, size * width);
     step.mixed = take(&free_from, size * query);
     step.wide = take(&free_from, size * hidden);
+    step.scratch = take(&free_from, threads * scratch);
+    step.scratch_bytes = scratch;
     run_together(step_together, &step, threads);
     free(memory);
     return 0;

@@ -13,8 +13,10 @@ from camelid.infer.native.build import library
 from camelid.model.rotary import inverse_frequencies, rotation
 from camelid.model.surgery import linears
 from camelid.model.transformer import Transformer
+from camelid.quant.packed import PackedLinear
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1}
+PACKED_KINDS = {8: 2, 4: 3}
 LANES = 32
 CHUNK_ROWS = 512
 """Rows of one call; longer prompts take several, which bounds the memory of a step."""
@@ -43,7 +45,11 @@ PROJECTIONS = {
     "down": "mlp.down_proj",
 }
 NORMS = {"attention_norm": "input_layernorm.weight", "mlp_norm": "post_attention_layernorm.weight"}
-CLinear = _structure("CLinear", **_pointers("weight", "bias"), **_integers("outer", "inner"))
+CLinear = _structure(
+    "CLinear",
+    **_pointers("weight", "bias", "scales", "zeros"),
+    **_integers("kind", "outer", "inner", "group"),
+)
 CLayer = _structure("CLayer", **_pointers(*NORMS), **dict.fromkeys(PROJECTIONS, CLinear))
 CModel = _structure(
     "CModel",
@@ -67,13 +73,18 @@ CSummary = _structure(
 
 
 def supports(model: Transformer, dtype: torch.dtype) -> bool:
-    """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears as they are."""
+    """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears plain or packed."""
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
-    found = linears(model)
-    plain = all(
+    found = _projections(model)
+    known = all(
         f"layers.{i}.{name}" in found for i in range(len(model.layers)) for name in PROJECTIONS.values()
     )
-    return on_cpu and plain and dtype in KINDS
+    return on_cpu and known and dtype in KINDS
+
+
+def _projections(model: Transformer) -> dict[str, nn.Linear | PackedLinear]:
+    packed = {path: module for path, module in model.named_modules() if isinstance(module, PackedLinear)}
+    return {**linears(model), **packed}
 
 
 class NativeDecoder:
@@ -109,6 +120,7 @@ class NativeDecoder:
             norm=self._address(model.norm.weight),
             unembedding=CLinear(
                 weight=embedding if model.lm_head is None else self._address(model.lm_head.weight, dtype),
+                kind=KINDS[dtype],
                 outer=spec.vocab_size,
                 inner=spec.hidden_size,
             ),
@@ -172,7 +184,7 @@ class NativeDecoder:
             raise CamelidError(f"out of memory for a step of {len(rows)} tokens")
 
     def _layers(self, model: Transformer) -> ctypes.Array[ctypes.Structure]:
-        parameters, modules = dict(model.named_parameters()), linears(model)
+        parameters, modules = dict(model.named_parameters()), _projections(model)
         layers = (CLayer * len(model.layers))()
         for index in range(len(layers)):
             for field, name in NORMS.items():
@@ -181,14 +193,21 @@ class NativeDecoder:
                 setattr(layers[index], field, self._linear(modules[f"layers.{index}.{name}"]))
         return layers
 
-    def _linear(self, module: nn.Linear) -> ctypes.Structure:
-        bias = dict(module.named_parameters()).get("bias")
-        return CLinear(
-            weight=self._address(module.weight, self.dtype),
+    def _linear(self, module: nn.Linear | PackedLinear) -> ctypes.Structure:
+        bias = dict(module.named_parameters(), **dict(module.named_buffers())).get("bias")
+        linear = CLinear(
             bias=None if bias is None else self._address(bias),
             outer=module.out_features,
             inner=module.in_features,
         )
+        if isinstance(module, PackedLinear):
+            linear.kind, linear.group = PACKED_KINDS[module.bits], module.group_size
+            linear.weight = self._address(module.codes, torch.uint8)
+            linear.scales = self._address(module.scales)
+            linear.zeros = self._address(module.zeros, torch.uint8)
+        else:
+            linear.kind, linear.weight = KINDS[self.dtype], self._address(module.weight, self.dtype)
+        return linear
 
     def _address(self, tensor: Tensor, dtype: torch.dtype = torch.float32) -> int:
         """Where a tensor's values lie in `dtype`; kept as long as this decoder lives."""

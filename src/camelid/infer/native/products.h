@@ -1,13 +1,19 @@
 // Linear layers: weight rows against rows of activations.
+//
+// Packed weights, scale * (code - zero) with a scale and a zero point for each group of inputs, are unpacked to the
+// activations' type a few rows at a time, which stay in the cache, and multiplied like any others.
 
 #include "vectors.h"
 
+enum { INT8 = 2, INT4 = 3 };  // beside FLOAT32 and BFLOAT16; INT4: two codes a byte, the even input in the low half
 enum { BLOCK = 32, AHEAD = 4096 };
 
 typedef struct {
-    const void *weight;  // [outer, inner]
-    const float *bias;   // [outer], or NULL
-    int32_t outer, inner;
+    const void *weight;    // [outer, inner]
+    const float *bias;     // [outer], or NULL
+    const float *scales;   // [outer, inner / group], for packed weights
+    const uint8_t *zeros;  // [outer, inner / group]
+    int32_t kind, outer, inner, group;
 } Linear;
 
 #ifdef __AVX512BF16__
@@ -97,20 +103,54 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
     }
 }
 
-INLINE void product_kind(int kind, const Linear *l, int begin, int end, const char *x, int rows, float *y, int step) {
+INLINE void product_kind(int kind, const char *weight, int outputs, const char *x, int rows, int64_t stride, float *y,
+                         int step) {
+    if (rows == 1) product_one(kind, weight, outputs, x, stride, y);
+    else product_many(kind, weight, outputs, x, rows, stride, y, step);
+}
+
+// One output's weights as `kind`.
+INLINE void unpack_row(int kind, const Linear *l, int64_t output, char *to) {
+    int bits = l->kind == INT4 ? 4 : 8, groups = l->inner / l->group;
+    const uint8_t *codes = (const uint8_t *)l->weight + output * l->inner * bits / 8;
+    for (int g = 0; g < groups; g++) {
+        float scale = l->scales[output * groups + g], zero = l->zeros[output * groups + g];
+        int i = 0, begin = g * l->group;
+        for (; i + 2 * LANES <= l->group; i += 2 * LANES, to += 2 * LANES * itemsize(kind)) {
+            const uint8_t *from = codes + (begin + i) * bits / 8;
+            bytes first, second;
+            memcpy(&first, from, sizeof first);
+            __builtin_prefetch(from + AHEAD / 2);
+            if (bits == 4) interleave(first & 15, first >> 4, &first, &second);
+            else memcpy(&second, from + LANES, sizeof second);
+            store_all(kind, to, scale * (widen(first) - zero));
+            store_all(kind, to + LANES * itemsize(kind), scale * (widen(second) - zero));
+        }
+        for (; i < l->group; i++, to += itemsize(kind)) {
+            int at = begin + i, code = bits == 8 ? codes[at] : at % 2 ? codes[at / 2] >> 4 : codes[at / 2] & 15;
+            float weight = scale * (code - zero);
+            store(kind, to, &weight, 1);
+        }
+    }
+}
+
+// Outputs begin..end-1 of a linear for all rows; `step` separates the rows of y; scratch: [BLOCK, inner] of `kind`.
+static void product(int kind, const Linear *l, int begin, int end, const char *x, int rows, float *y, int step,
+                    char *scratch) {
     int64_t stride = (int64_t)l->inner * itemsize(kind);
-    const char *weight = (const char *)l->weight + begin * stride;
-    if (rows == 1) product_one(kind, weight, end - begin, x, stride, y);
-    else product_many(kind, weight, end - begin, x, rows, stride, y, step);
+    int packed = l->kind == INT4 || l->kind == INT8, most = packed && rows == 1 ? 4 : BLOCK;
+    for (int o = begin; o < end; o += most) {
+        int outputs = end - o < most ? end - o : most;
+        const char *weight = packed ? scratch : (const char *)l->weight + o * stride;
+        for (int i = 0; packed && i < outputs; i++)
+            if (kind == FLOAT32) unpack_row(FLOAT32, l, o + i, scratch + i * stride);
+            else unpack_row(BFLOAT16, l, o + i, scratch + i * stride);
+        if (kind == FLOAT32) product_kind(FLOAT32, weight, outputs, x, rows, stride, y + o - begin, step);
+        else product_kind(BFLOAT16, weight, outputs, x, rows, stride, y + o - begin, step);
+    }
     if (l->bias)
         for (int r = 0; r < rows; r++)
             for (int o = begin; o < end; o++) y[(int64_t)r * step + o - begin] += l->bias[o];
-}
-
-// Outputs begin..end-1 of a linear for all rows; `step` separates the rows of y.
-static void product(int kind, const Linear *l, int begin, int end, const char *x, int rows, float *y, int step) {
-    if (kind == FLOAT32) product_kind(FLOAT32, l, begin, end, x, rows, y, step);
-    else product_kind(BFLOAT16, l, begin, end, x, rows, y, step);
 }
 
 INLINE int blocks(const Linear *l) { return (l->outer + BLOCK - 1) / BLOCK; }

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -15,6 +15,7 @@ typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+typedef uint8_t bytes __attribute__((vector_size(LANES)));
 
 INLINE int itemsize(int kind) { return kind == FLOAT32 ? 4 : 2; }
 INLINE int padded(int count) { return (count + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
@@ -38,40 +39,67 @@ INLINE float load_one(int kind, const void *from, int64_t index) {
     return wide.value;
 }
 
-static void store(int kind, void *to, const float *from, int count) {  // bfloat16 rounds to nearest, ties to even
+INLINE void store_all(int kind, void *to, floats from) {  // 16 values; bfloat16 rounds to nearest, ties to even
     if (kind == FLOAT32) {
-        memcpy(to, from, 4 * count);
+        memcpy(to, &from, sizeof from);
         return;
     }
-    for (int i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, from + i, 4);
-        ((uint16_t *)to)[i] = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    }
+#ifdef __AVX512BF16__
+    __m256bh all = _mm512_cvtneps_pbh((__m512)from);
+#else
+    words bits = (words)from;
+    halves all = __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, halves);
+#endif
+    memcpy(to, &all, sizeof all);
+}
+
+static void store(int kind, void *to, const float *from, int count) {
+    for (; count >= LANES; count -= LANES, from += LANES, to = (char *)to + LANES * itemsize(kind))
+        store_all(kind, to, load(FLOAT32, from));
+    if (count == 0) return;
+    char all[4 * LANES];
+    float rest[LANES] = {0};
+    memcpy(rest, from, 4 * count);
+    store_all(kind, all, load(FLOAT32, rest));
+    memcpy(to, all, count * itemsize(kind));
 }
 
 #ifdef __clang__
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ints){__VA_ARGS__})
+#define SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, (type){__VA_ARGS__})
 #endif
+
+INLINE floats widen(bytes all) {
+#ifdef __AVX512F__
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)all));
+#else
+    return __builtin_convertvector(__builtin_convertvector(all, ints), floats);
+#endif
+}
+
+// a0 b0 a1 b1 ..., the first and the second half of it.
+INLINE void interleave(bytes a, bytes b, bytes *first, bytes *second) {
+    *first = SHUFFLE(bytes, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    *second = SHUFFLE(bytes, a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
 
 // Sums over 8, 4, 2 and 1 lanes: each folds two vectors into one that holds the sums of both.
 INLINE floats fold8(floats a, floats b) {
-    return SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
-           SHUFFLE(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    return SHUFFLE(ints, a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           SHUFFLE(ints, a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
 }
 INLINE floats fold4(floats a, floats b) {
-    return SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-           SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    return SHUFFLE(ints, a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+           SHUFFLE(ints, a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
 }
 INLINE floats fold2(floats a, floats b) {
-    return SHUFFLE(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
-           SHUFFLE(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+    return SHUFFLE(ints, a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+           SHUFFLE(ints, a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
 }
 INLINE floats fold1(floats a, floats b) {
-    return SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-           SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return SHUFFLE(ints, a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           SHUFFLE(ints, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 
 INLINE float total(floats all) {
