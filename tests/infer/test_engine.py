@@ -76,7 +76,7 @@ def test_score_is_the_forward_pass(tiny: Tiny, tokenizer: Tokenizer) -> None:
     scores = engine.score(prompts, continuations)
     for prompt, continuation, score in zip(prompts, continuations, scores, strict=True):
         begin, whole = len(engine.encode(prompt)), engine.encode(prompt + continuation)
-        logprobs = engine.model(torch.tensor([whole]))[0, begin - 1 : -1].log_softmax(-1)
+        logprobs = engine.model(torch.tensor([whole]))[0, begin - 1 : -1].detach().log_softmax(-1)
         own = logprobs.gather(1, torch.tensor(whole[begin:])[:, None])
         assert score.logprob == pytest.approx(float(own.sum()), abs=1e-3)
         assert score.tokens == len(whole) - begin
