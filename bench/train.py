@@ -1,4 +1,7 @@
-"""Training steps of a 33.7 M-parameter LLaMA, whole updates: ours beside transformers and LitGPT in bfloat16.
+"""Training steps of a 33.7 M-parameter LLaMA, whole updates: ours beside transformers and LitGPT.
+
+The peers compute in bfloat16, as is usual, and without --quick in float32 too, which some CPUs do faster; ours takes
+the precision that `dtype: auto` takes on the machine.
 
 A step is loss, backward pass, clipping at 1.0 and fused AdamW over 8 rows of 512 tokens. Every contender lives in a
 process of its own, warms up (compiling included), and then they take turns, a few steps each, so that what else the
@@ -20,6 +23,8 @@ PEERS = {
     "transformers-eager": "transformers, bf16 autocast",
     "transformers-compiled": "transformers, bf16 autocast, compiled",
     "litgpt-compiled": "LitGPT, bf16 mixed, compiled",
+    "transformers-float32": "transformers, float32, compiled",
+    "litgpt-float32": "LitGPT, float32, compiled",
 }
 
 Step = Callable[[], None]
@@ -35,8 +40,8 @@ def ours(compiled: bool = True) -> Step:
     from camelid.model.spec import ModelSpec
     from camelid.model.transformer import Transformer
     from camelid.train.compilation import compile_blocks
-    from camelid.train.cpu import keep_freed_memory, rows_in_cache
     from camelid.train.loop import training_steps
+    from camelid.train.machine import fastest_dtype, keep_freed_memory, rows_at_once
     from camelid.train.objectives import cross_entropy
     from camelid.train.optim import adamw
 
@@ -44,6 +49,7 @@ def ours(compiled: bool = True) -> Step:
     if on_cpu:
         keep_freed_memory()
     device = torch.device("cpu" if on_cpu else "cuda")
+    dtype = fastest_dtype(device)
     spec = ModelSpec.llama(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,
@@ -61,16 +67,16 @@ def ours(compiled: bool = True) -> Step:
     steps = training_steps(
         model,
         repeat(batch.to(device)),
-        cross_entropy(model, torch.bfloat16),
+        cross_entropy(model, dtype),
         adamw(model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8),
         lambda step: 1e-4,
-        micro_batch_size=rows_in_cache(ROWS, CONTEXT, WIDTH) if on_cpu else ROWS,
+        micro_batch_size=rows_at_once(ROWS, CONTEXT, WIDTH, dtype, device),
         gradient_clip=1.0,
     )
     return lambda: next(steps)
 
 
-def transformers(compiled: bool) -> Step:
+def transformers(compiled: bool, mixed: bool = True) -> Step:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -87,10 +93,12 @@ def transformers(compiled: bool) -> Step:
     )
     if compiled:
         model.forward = torch.compile(model.forward)
-    return peer_step(model, lambda tokens: model(input_ids=tokens, labels=tokens, use_cache=False).loss)
+    return peer_step(
+        model, lambda tokens: model(input_ids=tokens, labels=tokens, use_cache=False).loss, mixed
+    )
 
 
-def litgpt(compiled: bool) -> Step:
+def litgpt(compiled: bool, mixed: bool = True) -> Step:
     import torch
     from litgpt import GPT, Config
     from litgpt.utils import chunked_cross_entropy
@@ -116,10 +124,10 @@ def litgpt(compiled: bool) -> Step:
     def loss(tokens: torch.Tensor) -> torch.Tensor:
         return chunked_cross_entropy(forward(tokens)[:, :-1], tokens[:, 1:], chunk_size=0)
 
-    return peer_step(model, loss)
+    return peer_step(model, loss, mixed)
 
 
-def peer_step(model, loss) -> Step:
+def peer_step(model, loss, mixed: bool) -> Step:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -130,7 +138,7 @@ def peer_step(model, loss) -> Step:
     tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT), device=device)
 
     def step() -> None:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=mixed):
             value = loss(tokens)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -147,6 +155,8 @@ CONTENDERS: dict[str, Callable[[], Step]] = {
     "transformers-eager": lambda: transformers(False),
     "transformers-compiled": lambda: transformers(True),
     "litgpt-compiled": lambda: litgpt(True),
+    "transformers-float32": lambda: transformers(True, mixed=False),
+    "litgpt-float32": lambda: litgpt(True, mixed=False),
 }
 
 
@@ -273,11 +283,12 @@ def main() -> None:
     if arguments.contender:
         serve(arguments.contender)
         return
-    names = ["ours", *PEERS] if arguments.quick else list(CONTENDERS)
+    usual = [name for name in PEERS if not name.endswith("float32")]
+    names = ["ours", *usual] if arguments.quick else list(CONTENDERS)
     for package in missing(names, arguments.peer_python):
         print(f"{package} is left out: pip install 'camelid[peers]'", file=sys.stderr)
         names = [name for name in names if not name.startswith(package)]
-    turns, steps = (2, 2) if arguments.quick else (4, 3)
+    turns, steps = (2, 2) if arguments.quick else (3, 3)
     for comparison in comparisons(measure(names, arguments.peer_python, turns, steps)):
         text = "{name}: {ours} {unit}, {peer_name} {peer} {unit}: {ratio} times as good"
         print(json.dumps(comparison) if arguments.json else text.format(**comparison), flush=True)

@@ -252,7 +252,8 @@ def _run_gates(folder: Path) -> Iterator[Gate]:
 
 def _see_metrics(path: Path) -> str:
     records = read_metrics(path) if path.is_file() else []
-    return f"{len(records):,} steps" if records else "no step yet"
+    steps = records[-1]["step"] if records else 0
+    return f"{steps:,} steps" if steps else "no step yet"
 
 
 def _see_checkpoint(folder: Path) -> str:

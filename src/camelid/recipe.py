@@ -74,6 +74,9 @@ class TextData(Settings):
     skip_bad_rows: bool = Field(
         default=False, description="count and list malformed rows instead of stopping at the first"
     )
+    shuffle: bool = Field(
+        default=True, description="documents in random order; false: as they stand in the files, a curriculum"
+    )
     workers: int = Field(
         default=1,
         gt=0,
@@ -87,17 +90,23 @@ class TextData(Settings):
 
 
 class Training(Settings):
-    """One optimiser run: AdamW over batches of a fixed number of tokens."""
+    """One optimiser run over batches of a fixed number of tokens."""
 
     steps: int | None = Field(default=None, gt=0, description="updates to make; give this or tokens")
     tokens: int | None = Field(default=None, gt=0, description="tokens to see; give this or steps")
     global_batch_tokens: int = Field(
         default=16_384, gt=0, description="tokens of one update, over all processes"
     )
-    micro_batch_size: int = Field(
-        default=8, gt=0, description="rows computed at once; the rest is accumulated"
+    micro_batch_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="rows computed at once, the rest is accumulated; left out: what suits the machine",
     )
     context_length: int = Field(default=512, gt=1, description="tokens of one row")
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw",
+        description="muon: orthogonalised updates of the layers' matrices, AdamW for the rest",
+    )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
     min_learning_rate_ratio: float = Field(
         default=0.1, ge=0, le=1, description="last learning rate as a share of the peak"
@@ -120,8 +129,9 @@ class Training(Settings):
     )
     eps: float = Field(default=1e-8, gt=0, description="AdamW's epsilon")
     gradient_clip: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0: no limit")
-    dtype: Literal["bfloat16", "float32"] = Field(
-        default="bfloat16", description="activations; the weights stay float32"
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        default="auto",
+        description="of activations, the weights stay float32; auto: bfloat16, or float32 on a CPU that computes it faster",
     )
     compile: Literal["auto"] | bool = Field(
         default="auto",
@@ -133,6 +143,9 @@ class Training(Settings):
     validate_every: int = Field(default=100, gt=0, description="steps between validations")
     checkpoint_every: int = Field(default=100, gt=0, description="steps between checkpoints")
     keep_checkpoints: int = Field(default=2, gt=0, description="newest checkpoints to keep")
+    track: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        default=(), description="tools that are given the curves too, beside metrics.jsonl"
+    )
 
     @property
     def total_steps(self) -> int:
@@ -165,10 +178,13 @@ class Training(Settings):
             raise ValueError(
                 f"{given} of steps and tokens given; give exactly one: --training.steps or --training.tokens"
             )
-        rows = self.context_length * self.micro_batch_size
+        rows = self.context_length * (self.micro_batch_size or 1)
         if self.global_batch_tokens % rows:
+            factors = (
+                "context_length" if self.micro_batch_size is None else "context_length x micro_batch_size"
+            )
             raise ValueError(
-                f"global_batch_tokens {self.global_batch_tokens} is no multiple of context_length x micro_batch_size = "
+                f"global_batch_tokens {self.global_batch_tokens} is no multiple of {factors} = "
                 f"{rows}; give --training.global-batch-tokens {max(1, round(self.global_batch_tokens / rows)) * rows}"
             )
         if self.total_warmup_steps > self.total_steps:

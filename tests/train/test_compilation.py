@@ -10,7 +10,6 @@ from camelid.errors import CamelidError
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.train.compilation import compile_blocks
-from camelid.train.cpu import rows_in_cache
 
 TOKENS = torch.randint(61, (2, 24), generator=torch.Generator().manual_seed(0))
 DOCUMENTS = (torch.arange(24) // 7).expand(2, -1)
@@ -80,10 +79,3 @@ def test_a_compiler_that_was_asked_for_and_is_missing_stops_the_job(no_compiler)
     compile_blocks(model, True)
     with pytest.raises(CamelidError, match=r"Install a C\+\+ compiler"):
         logits_and_gradients(model)
-
-
-def test_rows_in_cache_divide_the_batch():
-    assert rows_in_cache(8, context=512, width=512) == 2
-    assert rows_in_cache(9, context=512, width=512) == 1
-    assert rows_in_cache(32, context=256, width=256) == 8
-    assert rows_in_cache(3, context=4096, width=512) == 1

@@ -16,16 +16,17 @@ from camelid.errors import CamelidError
 from camelid.model.transformer import Transformer
 from camelid.progress import StepLog
 from camelid.recipe import Training
-from camelid.run import Run
+from camelid.run import METRICS, Run, read_metrics
 from camelid.train.compilation import compile_blocks
 from camelid.train.interrupt import stop_between_steps
 from camelid.train.loop import Step, training_steps
+from camelid.train.machine import fastest_dtype, keep_freed_memory, peak_flops, rows_at_once
 from camelid.train.objectives import cross_entropy
-from camelid.train.optim import adamw
+from camelid.train.optim import OPTIMIZERS
 from camelid.train.parallel import World, from_main, join_world, wait_for_all, wished_anywhere
 from camelid.train.schedule import learning_rate
-from camelid.train.speed import peak_flops
 from camelid.train.state import load_state, save_state
+from camelid.train.track import tracked
 
 JUMP_NATS = 2.0
 """A loss this far above its running mean has diverged: noise between batches is a tenth of it."""
@@ -57,23 +58,28 @@ def fit(
     `KeyboardInterrupt`. Raises `CamelidError` where the loss is no number or diverges.
     """
     world = join_world()
-    dtype = getattr(torch, training.dtype)
+    if world.device.type == "cpu":
+        keep_freed_memory()
+    dtype = _precision(run, training, world)
+    batch_rows = training.global_batch_tokens // training.context_length
+    micro_batch_size = training.micro_batch_size or rows_at_once(
+        batch_rows // world.size, training.context_length, model.spec.hidden_size, dtype, world.device
+    )
     model = model.to(world.device).train()
     model.recompute_activations = training.recompute_activations
     compile_blocks(model, training.compile)
     objective = cross_entropy(model, dtype)
-    optimizer = adamw(
+    optimizer = OPTIMIZERS[training.optimizer](
         model.named_parameters(), weight_decay=training.weight_decay, betas=training.betas, eps=training.eps
     )
     done = _resume(run, model, optimizer, world)
-    batch_rows = training.global_batch_tokens // training.context_length
     steps = training_steps(
         model,
         islice(batches(rows, batch_rows, done, world.rank, world.size), training.total_steps - done),
         objective,
         optimizer,
         lambda step: _rate(step, training),
-        micro_batch_size=training.micro_batch_size,
+        micro_batch_size=micro_batch_size,
         gradient_clip=training.gradient_clip,
         start=done,
         world=world,
@@ -84,13 +90,13 @@ def fit(
     def validated(step: int) -> dict[str, Any]:
         if validation is None:
             return {}
-        rows_at_once = training.micro_batch_size
-        loss = validation_loss(model, validation, token_bytes, dtype, rows_at_once, world.device)
+        loss = validation_loss(model, validation, token_bytes, dtype, micro_batch_size, world.device)
         return log.validation(step, loss)
 
-    with stop_between_steps() as stop, log:
-        if run is not None and done == 0 and validation is not None:
-            run.log({"step": 0, **validated(-1)})
+    folder = None if run is None else run.folder
+    with stop_between_steps() as stop, log, tracked(training.track, folder) as track:
+        if run is not None and done == 0:
+            run.log({"step": 0, "dtype": str(dtype).removeprefix("torch."), **validated(-1)})
         for step in _watched(steps):
             last = step.number + 1 == training.total_steps
             record = log.step(step)
@@ -98,6 +104,7 @@ def fit(
                 record |= validated(step.number)
             if run is not None:
                 run.log(record)
+            track(record)
             stopping = wished_anywhere(world, bool(stop))
             if stopping or last or (step.number + 1) % training.checkpoint_every == 0:
                 _checkpoint(run, model, optimizer, step.number + 1, training, world)
@@ -162,6 +169,20 @@ def _watched(steps: Iterator[Step]) -> Iterator[Step]:
             )
         mean = JUMP_MEMORY * mean + (1 - JUMP_MEMORY) * min(step.loss, mean + JUMP_NATS)
         yield step
+
+
+def _precision(run: Run | None, training: Training, world: World) -> torch.dtype:
+    """The dtype of the recipe; "auto" is decided once by measuring, and a resumed run keeps what it began with."""
+    if training.dtype != "auto":
+        return getattr(torch, training.dtype)  # type: ignore[no-any-return]
+    decided = None
+    if run is not None:
+        begun = read_metrics(run.folder / METRICS)[:1] if (run.folder / METRICS).exists() else []
+        kept = begun[0].get("dtype") if begun else None
+        decided = fastest_dtype(world.device) if kept is None else getattr(torch, kept)
+    dtype = from_main(world, decided)
+    assert dtype is not None  # the main process has a run
+    return dtype
 
 
 def _resume(run: Run | None, model: Transformer, optimizer: torch.optim.Optimizer, world: World) -> int:

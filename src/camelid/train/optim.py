@@ -1,17 +1,23 @@
-"""The optimiser, and which parameters it decays."""
+"""The optimisers, and which parameters they decay."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+NamedParameters = Iterable[tuple[str, nn.Parameter]]
+ORTHOGONALISED = "layers."
+"""Muon updates the matrices inside the layers; embeddings and output projection are look-up tables, not maps."""
+MOMENTUM = 0.95
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration, chosen for a steep slope at zero (Jordan et al. 2024)."""
+ITERATIONS = 5
 
 
 def adamw(
-    named_parameters: Iterable[tuple[str, nn.Parameter]],
-    *,
-    weight_decay: float,
-    betas: tuple[float, float],
-    eps: float,
+    named_parameters: NamedParameters, *, weight_decay: float, betas: tuple[float, float], eps: float
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) from torch, fused; only matrices decay, gains and biases do not.
 
@@ -24,3 +30,78 @@ def adamw(
     ]
     kept = [group for group in groups if group["params"]]
     return torch.optim.AdamW(kept, lr=0.0, betas=betas, eps=eps, fused=True)
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024) for the matrices of the layers, torch's AdamW for all else, as one optimiser.
+
+    Both take the same learning rate: the orthogonalised update of an A x B matrix is scaled by 0.2 sqrt(max(A, B)),
+    which gives it the root mean square of an AdamW update (Liu et al. 2025, arXiv:2502.16982, equation 4). Equal to
+    torch.optim.Muon with `adjust_lr_fn="match_rms_adamw"`, but orthogonalises all matrices of one shape at once:
+    one by one, the calls cost a narrow model a sixth of its time. `betas` and `eps` are AdamW's.
+    """
+
+    def __init__(
+        self,
+        named_parameters: NamedParameters,
+        *,
+        weight_decay: float,
+        betas: tuple[float, float],
+        eps: float,
+    ) -> None:
+        trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
+        matrices = [pair for pair in trained if pair[1].ndim == 2 and pair[0].startswith(ORTHOGONALISED)]
+        names = {name for name, _ in matrices}
+        self._rest = adamw(
+            [pair for pair in trained if pair[0] not in names],
+            weight_decay=weight_decay,
+            betas=betas,
+            eps=eps,
+        )
+        muon = {"params": matrices, "weight_decay": weight_decay, "lr": 0.0}
+        super().__init__([muon, *self._rest.param_groups], {})
+        self._rest.param_groups, self._rest.state = self.param_groups[1:], self.state
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter; `closure` is not supported."""
+        assert closure is None
+        group = self.param_groups[0]
+        of_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                of_shape[parameter.shape].append(parameter)
+        for (rows, columns), parameters in of_shape.items():
+            updates = orthogonalised(torch.stack([self._nesterov(parameter) for parameter in parameters]))
+            rate = group["lr"] * 0.2 * max(rows, columns) ** 0.5
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(parameters, updates.unbind(), alpha=-rate)
+        self._rest.step()
+
+    def _nesterov(self, parameter: Tensor) -> Tensor:
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        momentum = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(momentum, MOMENTUM)
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Approximately U V^T of each U S V^T, [count, A, B]: the singular values end between about 0.7 and 1.2.
+
+    Five Newton-Schulz iterations X <- a X + (b X X^T + c (X X^T)^2) X (Jordan et al. 2024), on the smaller side.
+    """
+    a, b, c = NEWTON_SCHULZ
+    tall = matrices.size(-2) > matrices.size(-1)
+    x = matrices.mT if tall else matrices
+    if x.is_cuda:
+        x = x.bfloat16()  # as published: the iteration forgives it, and a GPU computes it many times faster
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "muon": Muon}

@@ -1,7 +1,5 @@
-"""How fast this machine is: its peak in matrix products, which MFU is measured against, and its training steps."""
+"""How fast this machine trains a model."""
 
-import time
-from functools import lru_cache
 from itertools import repeat
 from statistics import median
 
@@ -12,28 +10,10 @@ from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.train.compilation import compile_blocks
 from camelid.train.loop import training_steps
+from camelid.train.machine import fastest_dtype, keep_freed_memory, rows_at_once
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import adamw
-
-KNOWN_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
-"""Dense bfloat16 FLOP/s that the vendor's data sheets state, by a part of the device's name."""
-
-
-@lru_cache
-def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
-    """The known peak of this GPU, else the fastest of `repeats` products of two size x size matrices, in FLOP/s."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        if known := [peak for part, peak in KNOWN_PEAKS.items() if part in name]:
-            return known[0]
-    left = torch.randn(size, size, device=device).to(dtype)
-    right = torch.randn(size, size, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(repeats):
-        began = time.perf_counter()
-        (left @ right)[0, 0].item()
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+from camelid.train.parallel import join_world
 
 
 def training_speed(
@@ -41,19 +21,24 @@ def training_speed(
 ) -> float:
     """Tokens a second of whole updates of a fresh model on random tokens: the median after two for warming up.
 
-    At least three updates are timed, and as many as fit into `seconds`.
+    At least three updates are timed, and as many as fit into `seconds`; device, precision and rows at once are those
+    that `train.fit` takes by itself.
     """
-    model = Transformer(spec).initialize(0)
+    device = join_world().device
+    dtype = fastest_dtype(device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    model = Transformer(spec).initialize(0).to(device)
     if compiled:
         compile_blocks(model, "auto")
     optimizer = adamw(model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8)
     steps = training_steps(
         model,
-        repeat(_random_batch(spec.vocab_size, context, rows)),
-        cross_entropy(model, torch.bfloat16),
+        repeat(_random_batch(spec.vocab_size, context, rows).to(device)),
+        cross_entropy(model, dtype),
         optimizer,
         lambda step: 1e-4,
-        micro_batch_size=rows,
+        micro_batch_size=rows_at_once(rows, context, spec.hidden_size, dtype, device),
         gradient_clip=1.0,
     )
     times: list[float] = []

@@ -1,0 +1,76 @@
+"""Training curves for the tools that draw them live: TensorBoard and Weights & Biases, on request alone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from camelid.errors import CamelidError
+
+Tracker = Literal["tensorboard", "wandb"]
+Log = Callable[[Mapping[str, Any]], None]
+
+
+@contextmanager
+def tracked(trackers: tuple[Tracker, ...], folder: Path | None) -> Iterator[Log]:
+    """A function that gives the numbers of a metrics record to each tracker; none where `folder`, the run's, is None.
+
+    Raises `CamelidError` where a tracker's package is missing.
+    """
+    with ExitStack() as stack:
+        logs = [stack.enter_context(_OPEN[name](folder)) for name in trackers if folder is not None]
+
+        def log(record: Mapping[str, Any]) -> None:
+            numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
+            for give in logs:
+                give(numbers)
+
+        yield log
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Iterator[Log]:
+    writer = _package("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(folder / "tensorboard"))
+
+    def log(numbers: Mapping[str, Any]) -> None:
+        for key, value in numbers.items():
+            if key != "step":
+                writer.add_scalar(key, value, numbers["step"])
+
+    try:
+        yield log
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _wandb(folder: Path) -> Iterator[Log]:
+    """Where it goes and under which name is W&B's own business: WANDB_PROJECT, WANDB_MODE=offline and so on."""
+    run = _package("wandb", "wandb").init(
+        dir=str(folder), name=folder.name, id=_wandb_id(folder), resume="allow"
+    )
+    try:
+        yield lambda numbers: run.log(dict(numbers), step=numbers["step"])
+    finally:
+        run.finish()
+
+
+def _wandb_id(folder: Path) -> str:
+    """The same for a run that is resumed, so that its curve goes on."""
+    known = folder / "wandb-id.txt"
+    if not known.exists():
+        known.write_text(str(import_module("wandb").util.generate_id()), encoding="utf-8")
+    return known.read_text(encoding="utf-8")
+
+
+def _package(module: str, package: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise CamelidError(
+            f"training.track asks for {package}, which is not installed: pip install 'camelid[track]'"
+        ) from error
+
+
+_OPEN: Mapping[Tracker, Callable[[Path], Any]] = {"tensorboard": _tensorboard, "wandb": _wandb}

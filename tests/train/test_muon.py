@@ -1,0 +1,86 @@
+"""Muon against torch's own, its orthogonalisation against the singular values, and who takes what."""
+
+import pytest
+import torch
+
+from camelid.train import optim
+from camelid.train.optim import Muon, adamw, orthogonalised
+from camelid.train.state import load_state, save_state
+
+SETTINGS = {"weight_decay": 0.1, "betas": (0.9, 0.95), "eps": 1e-8}
+
+
+def give_gradients(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def update(model, optimizers, seeds):
+    for seed in seeds:
+        give_gradients(model, seed)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * (seed + 1)
+            optimizer.step()
+
+
+def changes(model, before):
+    return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
+
+
+def test_updates_equal_those_of_torch(tiny):
+    mine, theirs = tiny(), tiny()
+    before = {name: parameter.detach().clone() for name, parameter in mine.named_parameters()}
+    update(mine, [Muon(mine.named_parameters(), **SETTINGS)], range(3))
+    named = dict(theirs.named_parameters())
+    matrices = [name for name in named if name.startswith("layers.") and named[name].ndim == 2]
+    muon = torch.optim.Muon(
+        [named[name] for name in matrices], weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+    )
+    rest = adamw([(name, named[name]) for name in named if name not in matrices], **SETTINGS)
+    update(theirs, [muon, rest], range(3))
+    ours, expected = changes(mine, before), changes(theirs, before)
+    for name in named:
+        # torch iterates in bfloat16, which leaves two to three digits.
+        tolerance = 0.03 if name in matrices else 1e-6
+        assert (ours[name] - expected[name]).norm() <= tolerance * expected[name].norm(), name
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 16, 40), (2, 40, 16)])
+def test_singular_values_become_nearly_one_and_vectors_stay(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    result = orthogonalised(matrices)
+    assert result.shape == shape
+    values = torch.linalg.svdvals(result)
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    inner = u.mT @ result @ v.mT
+    off = inner - torch.diag_embed(inner.diagonal(dim1=-2, dim2=-1))
+    assert off.abs().max() < 1e-3
+
+
+def test_every_parameter_is_updated_once(tiny):
+    model = tiny(tie_embeddings=False)
+    groups = Muon(model.named_parameters(), **SETTINGS).param_groups
+    every = [parameter for group in groups for parameter in group["params"]]
+    assert len(every) == len({id(parameter) for parameter in every}) == len(list(model.parameters()))
+    orthogonal = {id(parameter) for parameter in groups[0]["params"]}
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in orthogonal]
+    assert names
+    assert all(name.startswith(optim.ORTHOGONALISED) and "norm" not in name for name in names)
+
+
+def test_a_saved_state_goes_on_bit_for_bit(tiny, tmp_path):
+    whole, cut = tiny(), tiny()
+    update(whole, [Muon(whole.named_parameters(), **SETTINGS)], range(4))
+    first = Muon(cut.named_parameters(), **SETTINGS)
+    update(cut, [first], range(2))
+    save_state(tmp_path, cut, first, 2)
+    resumed = tiny()
+    second = Muon(resumed.named_parameters(), **SETTINGS)
+    assert load_state(tmp_path, resumed, second) == 2
+    update(resumed, [second], range(2, 4))
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
