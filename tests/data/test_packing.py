@@ -55,15 +55,16 @@ def equal(left: Row, right: Row) -> bool:
 
 
 @settings(deadline=None)
-@given(context=st.integers(2, 300), seed=st.integers(0, 5), epoch=st.integers(0, 3))
+@given(context=st.integers(2, 300), seed=st.none() | st.integers(0, 5), epoch=st.integers(0, 3))
 def test_an_epoch_shows_every_document_once(
-    tokenizer: Tokenizer, shards: TokenShards, context: int, seed: int, epoch: int
+    tokenizer: Tokenizer, shards: TokenShards, context: int, seed: int | None, epoch: int
 ):
     rows = PackedDocuments(shards, context, seed)
     first = epoch * rows.per_epoch
     stream = [triple for i in range(first, first + rows.per_epoch) for triple in triples(rows[i])]
     expected = []
-    for index in shuffled(len(TEXTS), seed, epoch):
+    as_written = range(len(TEXTS))
+    for index in as_written if seed is None else shuffled(len(TEXTS), seed, epoch):
         alone = document_example(tokenizer.encode(TEXTS[index]), tokenizer.bos_id, shards.eos_id)
         expected += list(
             zip(alone.tokens.tolist(), alone.targets.tolist(), alone.weights.tolist(), strict=True)

@@ -45,12 +45,12 @@ class Rows(Protocol):
 class PackedDocuments:
     """Documents in a seeded order, new in each epoch, laid end to end and cut every `context` tokens.
 
-    A document that a row's end cuts goes on in the next row as a piece of its own; its target at the cut is
+    seed None: in the order in which they were written, in every epoch (a curriculum). A document that a row's end cuts goes on in the next row as a piece of its own; its target at the cut is
     the true next token. The last row of an epoch is padded. Finding a row takes O(log documents) once the
     order of its epoch is known (16 bytes a document are kept for the latest two epochs).
     """
 
-    def __init__(self, shards: TokenShards, context: int, seed: int = 0):
+    def __init__(self, shards: TokenShards, context: int, seed: int | None = 0):
         _check_context(context)
         self.context = context
         self.per_epoch = -(-(shards.token_count + shards.lead * len(shards)) // context)
@@ -64,7 +64,8 @@ class PackedDocuments:
         return _lay_out(self._pieces(epoch, row * self.context), self.context, self._shards.pad_id)
 
     def _order_of_epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        order = shuffled(len(self._shards), self._seed, epoch)
+        count = len(self._shards)
+        order = np.arange(count) if self._seed is None else shuffled(count, self._seed, epoch)
         ends = np.cumsum(self._shards.lengths[order] + self._shards.lead)
         return order, ends
 

@@ -9,8 +9,6 @@ validation-*.npy        the same for what is held out
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from camelid.atomic import atomic_folder
 from camelid.data.examples import Example
 from camelid.data.holdout import SPLITS, Split, hold_out
 from camelid.data.tokenise import encoded
@@ -251,16 +250,9 @@ def _not_empty(documents: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]
 
 @contextmanager
 def _fresh_folder(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of `folder` when all went well, and is gone otherwise."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CamelidError(f"{folder} is already there and not empty; choose another folder or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    """`atomic_folder`, with the folder named where the disk refuses: writing a shard does not tell its file."""
     try:
-        yield fresh
-        fresh.chmod(0o755)
-        fresh.replace(folder)
+        with atomic_folder(folder) as fresh:
+            yield fresh
     except OSError as error:
         raise CamelidError(f"{folder} could not be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

@@ -127,7 +127,8 @@ def _text_rows(recipe: PretrainRecipe, learnt: Tokenizer, run: Run | None) -> tu
                     documents, learnt, folder / name, validation_fraction=fraction, workers=data.workers
                 )
     from_main(world, None)  # the others wait here until the shards exist
-    rows = PackedDocuments(TokenShards(folder / "train"), context, recipe.seed)
+    order = recipe.seed if data.shuffle else None
+    rows = PackedDocuments(TokenShards(folder / "train"), context, order)
     if data.validation:
         return rows, PackedDocuments(TokenShards(folder / "validation"), context)
     return rows, PackedDocuments(TokenShards(folder / "train", "validation"), context) if held_out else None
