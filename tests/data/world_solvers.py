@@ -4,6 +4,8 @@ import re
 from datetime import date, timedelta
 from itertools import pairwise
 
+from camelid.data.world.lexicon import KINDS
+
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 MONTHS = [date(2023, month, 1).strftime("%B") for month in range(1, 13)]
 LOWER = {
@@ -46,8 +48,12 @@ def coin_flip(question: str) -> str:
 
 
 def last_letters(question: str) -> str:
-    (names,) = re.findall(r'"([^"]*)"', question)
-    return " ".join(name[-1] for name in names.split())
+    return " ".join(name[-1] for name in _names(question))
+
+
+def _names(question: str) -> list[str]:
+    """All capitalised words but the first, which begins the sentence."""
+    return re.findall(r"[A-Z][a-z]+", question)[1:]
 
 
 def comparison(question: str) -> str:
@@ -140,13 +146,17 @@ def _coin_steps_hold(question: str, steps: str, answer: str) -> bool:
 
 
 def _chain_holds(question: str, steps: str, answer: str) -> bool:
-    """Every comparison continues the last one, begins with the answer, and follows from the question."""
-    rows = re.findall(r"(\w+) is (\w+) than (\w+)\.", steps)
-    given = {
-        frozenset((one, other)) for one, _, other in re.findall(r"(\w+) is (\w+) than (\w+)\.", question)
-    }
-    linked = all(one[2] == two[0] for one, two in pairwise(rows))
-    return linked and rows[0][0] == answer and {frozenset((one, other)) for one, _, other in rows} == given
+    """The walk begins with the first of the question, goes over its premises word by word, and ends at the answer."""
+    (here,) = re.findall(r"^We start with (\w+)\.", steps)
+    given = re.findall(r"(\w+) is (\w+) than (\w+)\.", question)
+    walked = re.findall(r"(\w+) is (\w+) than (\w+)\.", steps.rpartition(" Nobody")[0])
+    (end,) = re.findall(r"Nobody is \w+ than (\w+)\.$", steps)
+    started = here == given[0][0]
+    for one, word, other in walked:
+        if here not in (one, other) or (one, word, other) not in given:
+            return False
+        here = other if here == one else one
+    return started and here == end == answer and len(set(walked)) == len(walked)
 
 
 def _counting_holds(solver, unit):
@@ -160,15 +170,31 @@ def _counting_holds(solver, unit):
 
 def _letters_hold(question: str, steps: str, answer: str) -> bool:
     """The steps name every name of the question with its last letter."""
-    pairs = re.findall(r'The last letter of "(\w+)" is "(\w)"\.', steps)
-    names = re.findall(r'"([^"]*)"', question)[0].split()
-    return pairs == [(name, name[-1]) for name in names]
+    pairs = re.findall(r"The last letter of (\w+) is (\w)\.", steps)
+    return pairs == [(name, name[-1]) for name in _names(question)]
+
+
+def kinds(question: str) -> str:
+    """The one thing of the kind asked for; which things there are is knowledge, and the table is read."""
+    (kind,) = [kind for kind in KINDS if f"is {kind}" in question]
+    (thing,) = [thing for thing in KINDS[kind] if re.search(rf"\b{thing}\b", question.lower())]
+    return thing
+
+
+def _kinds_hold(question: str, steps: str, answer: str) -> bool:
+    """Every thing is said to be of its kind, and the search ends at the one of the kind that is asked for."""
+    (kind,) = [kind for kind in KINDS if f"is {kind}" in question]
+    rows = re.findall(r"(\w+ [\w ]+?) is (an? [\w ]+): (yes|no)\.", steps)
+    true = all(thing.lower() in KINDS[of] and thing.lower() in question.lower() for thing, of, _ in rows)
+    found = [thing.lower() for thing, of, verdict in rows if of == kind and verdict == "yes"]
+    return true and steps.startswith(f"We look for {kind}.") and found == [answer] == [rows[-1][0].lower()]
 
 
 STEPS_HOLD = {
     "coin_flip": _coin_steps_hold,
     "last_letters": _letters_hold,
     "comparison": _chain_holds,
+    "kinds": _kinds_hold,
     "weekdays": _counting_holds(weekdays, "day"),
     "months": _counting_holds(months, "month"),
     "dates": _counting_holds(dates, "day"),
@@ -181,6 +207,7 @@ SOLVERS = {
     "coin_flip": coin_flip,
     "last_letters": last_letters,
     "comparison": comparison,
+    "kinds": kinds,
     "weekdays": weekdays,
     "months": months,
     "dates": dates,

@@ -6,6 +6,7 @@ depends on its arguments alone, and nothing of a held-out split occurs in traini
 
 from camelid.data.world.conversations import conversations
 from camelid.data.world.documents import documents
+from camelid.data.world.games import curriculum
 from camelid.data.world.items import SKILLS, Skill, WorldItem, items, task_row
 from camelid.data.world.splits import SPLITS, Split
 from camelid.data.world.stories import stories
@@ -17,6 +18,7 @@ __all__ = [
     "Split",
     "WorldItem",
     "conversations",
+    "curriculum",
     "documents",
     "items",
     "stories",

@@ -27,17 +27,17 @@ BLOCKS = (1, 3)  # how many topics a conversation has
 LONGER_BLOCKS = (5, 7)
 
 SKILL_WEIGHTS = {
-    "facts": 4.0,
-    "coin_flip": 2.0,
+    "facts": 5.0,
+    "coin_flip": 2.5,
     "last_letters": 2.0,
-    "comparison": 2.0,
-    "kinds": 1.5,
+    "comparison": 4.0,
+    "kinds": 2.0,
     "weekdays": 1.5,
     "months": 1.5,
-    "dates": 1.0,
-    "chains": 1.5,
-    "sums": 2.0,
-    "groups": 1.0,
+    "dates": 0.5,
+    "chains": 1.0,
+    "sums": 1.5,
+    "groups": 0.7,
 }
 
 _STORY_REQUEST = (
@@ -169,9 +169,9 @@ class Talk:
 
 
 BLOCK_WEIGHTS: dict[Callable[[Talk], None], float] = {
-    Talk.story: 0.2,
-    Talk.problem: 0.42,
-    Talk.person: 0.14,
+    Talk.story: 0.15,
+    Talk.problem: 0.5,
+    Talk.person: 0.13,
     Talk.small_talk: 0.1,
     Talk.outside: 0.08,
     Talk.memory: 0.06,

@@ -106,12 +106,12 @@ def _transcript(dice: Dice, split: Split) -> str:
 
 
 MIXTURE: dict[Callable[[Dice, Split], str], float] = {
-    _story: 0.27,
-    _facts: 0.22,
-    _problems: 0.27,
-    _reading: 0.04,
+    _story: 0.15,
+    _facts: 0.26,
+    _problems: 0.42,
+    _reading: 0.02,
     _prose_dialogue: 0.04,
-    _transcript: 0.16,
+    _transcript: 0.11,
 }
 
 

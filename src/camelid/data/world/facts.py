@@ -104,8 +104,7 @@ FACTS = (*PERSONAL_FACTS, *COMMON_FACTS)
 _ADDRESS = (
     "Please tell me: {question}|I have a question. {question}|Do you know it? {question}"
     "|One question: {question}|Here is a question: {question}|Let me ask you: {question}|I want to know: {question}"
-    "|Can you help me? {question}|{question} Please tell me.|{question} I do not know it.|{question} Do you know it?"
-    "|{question} I forgot.|Listen: {question}|Now answer this: {question}"
+    "|Can you help me? {question}|Listen: {question}|Now answer this: {question}"
 )
 
 
@@ -113,7 +112,7 @@ _PLAIN_SHARE = 0.25
 
 
 def _put(dice: Dice, question: str, answer: str, steps: str, length: int) -> Problem:
-    """The question as it stands, or in one of fourteen addresses; only the latter are ever held out."""
+    """The question as it stands, or in one of ten addresses; only the latter are ever held out."""
     if dice.chance(_PLAIN_SHARE):
         return Problem(question, answer, steps, length, plain=True)
     return Problem(render(f"[{_ADDRESS}]", dice, {"question": question}), answer, steps, length)

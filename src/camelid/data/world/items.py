@@ -48,8 +48,8 @@ SKILLS: Mapping[str, Skill] = {
     for skill in (
         Skill("coin_flip", coin_flip, True, "choice", (2, 4), (5, 7)),
         Skill("last_letters", last_letters, True, "exact", (2, 4), (5, 7), about_names=True),
-        Skill("comparison", comparison, True, "choice", (2, 4), (5, 6)),
-        Skill("kinds", kinds, True, "choice", (3, 4), (5, 6), has_steps=False),
+        Skill("comparison", comparison, False, "choice", (2, 4), (5, 6)),
+        Skill("kinds", kinds, True, "choice", (3, 4), (5, 6)),
         Skill("weekdays", weekdays, True, "exact", (1, 4), (5, 7)),
         Skill("months", months, True, "exact", (1, 4), (5, 7)),
         Skill("dates", dates, False, "exact", (1, 4), (5, 7)),
@@ -119,10 +119,10 @@ def draw(skill: Skill, split: Split, dice: Dice) -> Problem:
 def pose(skill: Skill, problem: Problem, steps: bool | None) -> tuple[str, str]:
     """The question with its cue, and the steps of the wanted reply.
 
-    `True` asks to think step by step and `False` to answer directly. With `None` the question has no cue, and the
-    reply works in steps whenever the problem has any.
+    `True` asks to think step by step and `False` to answer directly. With `None` the question has no cue. The reply
+    works in steps unless told otherwise, whenever the problem has any.
     """
-    if not skill.has_steps or steps is None:
+    if steps is None:
         return problem.question, problem.steps
     cue = THINK if steps else DIRECT
     return f"{problem.question} {cue}", problem.steps if steps else ""

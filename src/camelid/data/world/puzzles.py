@@ -48,14 +48,12 @@ def last_letters(dice: Dice, length: int) -> Problem:
     names = tuple(dice.sample(ALL_NAMES, length))
     letters = [name[-1] for name in names]
     question = render(
-        '[Take the last letter of each name in "{names}".|What are the last letters of the names in "{names}"?'
-        '|Write down the last letters of "{names}".|Which letters do the names "{names}" end with?]',
+        "[Take the last letter of each name: {names}.|What are the last letters of the names {names}?"
+        "|Write down the last letters of {names}.|Which letters do the names {names} end with?]",
         dice,
-        {"names": " ".join(names)},
+        {"names": ", ".join(names)},
     )
-    steps = [
-        f'The last letter of "{name}" is "{letter}".' for name, letter in zip(names, letters, strict=True)
-    ]
+    steps = [f"The last letter of {name} is {letter}." for name, letter in zip(names, letters, strict=True)]
     return Problem(question, " ".join(letters), " ".join(steps), length, names=names)
 
 
@@ -63,13 +61,12 @@ def comparison(dice: Dice, length: int) -> Problem:
     """Who is first or last of `length` people, from shuffled comparisons of neighbours in the true order."""
     high, low, highest, lowest = dice.pick(SCALES)
     order = dice.sample(GUESTS, length)  # from highest to lowest
-    premises = []
-    for above, below in pairwise(order):
-        premises.append(
-            f"{above} is {high} than {below}." if dice.chance(0.6) else f"{below} is {low} than {above}."
-        )
+    upwards = dice.chance(0.5)  # one word for all premises; the question may turn it round
+    premises = [
+        f"{above} is {high} than {below}." if upwards else f"{below} is {low} than {above}."
+        for above, below in pairwise(order)
+    ]
     ask_high = dice.chance(0.5)
-    # Worked from the asked end, every step continues where the last one ended.
     chain = order if ask_high else order[::-1]
     word, extreme = (high, highest) if ask_high else (low, lowest)
     asked = word if length == 2 else extreme
@@ -81,8 +78,16 @@ def comparison(dice: Dice, length: int) -> Problem:
         {"asked": asked},
     )
     opening = render("[||Listen. |Think about this. |Here is a riddle. ]", dice)
-    steps = [f"{one} is {word} than {other}." for one, other in pairwise(chain)]
-    text = f"{' '.join(dice.shuffled(premises))} {question}"
+    told = dice.shuffled(premises)
+    # The walk begins with whoever is named first and goes on until nobody is beyond: every step looks up one premise.
+    first = chain.index(told[0].partition(" ")[0])
+    between = premises if ask_high else premises[::-1]  # between[at]: of chain[at] and chain[at + 1]
+    steps = [
+        f"We start with {chain[first]}.",
+        *(between[at] for at in reversed(range(first))),
+        f"Nobody is {word} than {chain[0]}.",
+    ]
+    text = f"{' '.join(told)} {question}"
     choices = tuple(dice.shuffled(order))
     return Problem(opening + text, chain[0], " ".join(steps), length, choices, key=name_blind(text))
 
@@ -103,4 +108,9 @@ def kinds(dice: Dice, length: int) -> Problem:
         dice,
         {"kind": kind, "options": listed(options, "or"), "ands": listed(options)},
     )
-    return Problem(capitalised(question), answer, "", length, tuple(options))
+    kind_of = {thing: each for each, things in KINDS.items() for thing in things}
+    seen = options[: options.index(answer) + 1]  # the search ends where the thing is found
+    steps = [f"We look for {kind}."]
+    for option in seen:
+        steps.append(f"{capitalised(option)} is {kind_of[option]}: {'yes' if option == answer else 'no'}.")
+    return Problem(capitalised(question), answer, " ".join(steps), length, tuple(options))
