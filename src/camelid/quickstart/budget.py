@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-TUNING_SHARE = 0.28
+TUNING_SHARE = 0.36
 """Of the time for training; the rest pretrains."""
 CLOSING_SHARE = 0.14
 """Of all the time, kept for quantising, evaluating and the report."""

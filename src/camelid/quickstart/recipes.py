@@ -3,7 +3,7 @@
 import os
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from camelid.model.checkpoint import read_spec
 from camelid.model.hub import resolve
@@ -13,9 +13,9 @@ from camelid.recipe import ModelShape, PretrainRecipe, TextData, TokenizerRecipe
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.stages import chat_rows
 
-PRETRAIN_RATE, PRETRAIN_WIDTH = 3e-3, 256
-"""Peak learning rate at a width; it falls as 1 / sqrt(width)."""
-TUNE_RATE = 1e-3
+PRETRAIN_RATE, PRETRAIN_WIDTH = 6e-3, 128
+"""Muon's peak learning rate at a width; it falls as 1 / sqrt(width)."""
+TUNE_RATE = 1.5e-3
 FINISHED_MODEL_RATE = 1e-4
 """Peak learning rate for a model that somebody else has finished, which has more to lose."""
 HELD_OUT = 0.02
@@ -43,13 +43,13 @@ def pretrain_recipe(job: Job) -> PretrainRecipe:
     shape = ModelShape(**sizes["shape"])
     rate = PRETRAIN_RATE * sqrt(PRETRAIN_WIDTH / shape.hidden_size)
     held_out = (job.data / "text-validation.jsonl",)
-    world = TextData(train=job.text_files, validation=held_out, workers=os.cpu_count() or 1)
+    world = TextData(train=job.text_files, validation=held_out, shuffle=False, workers=os.cpu_count() or 1)
     return PretrainRecipe(
         out=job.out / "pretrain",
         data=_own(job.text) if job.text else world,
         tokenizer=job.tokenizer,
         model=shape,
-        training=_training(sizes["steps"], BATCH_ROWS, CONTEXT, rate, sizes["compile"]),
+        training=_training(sizes["steps"], BATCH_ROWS, CONTEXT, rate, sizes["compile"], "muon"),
         seed=job.seed,
     )
 
@@ -64,7 +64,7 @@ def tune_recipe(job: Job) -> TuneRecipe:
         model=str(base),
         data=_own(job.chats) if job.chats else world,
         too_long="cut",
-        training=_training(1, 1, context, TUNE_RATE, False),
+        training=_training(1, 1, context, TUNE_RATE, False, "muon"),
         seed=job.seed,
     )
 
@@ -73,8 +73,9 @@ def tune_recipe(job: Job) -> TuneRecipe:
         return size_tuning(job, rows.per_epoch, context)
 
     decided = job.journal.decide("tune", sizes)
-    rate = TUNE_RATE if job.base is None else FINISHED_MODEL_RATE
-    training = _training(decided["steps"], decided["rows"], context, rate, decided["compile"])
+    optimizer: Literal["adamw", "muon"]
+    rate, optimizer = (TUNE_RATE, "muon") if job.base is None else (FINISHED_MODEL_RATE, "adamw")
+    training = _training(decided["steps"], decided["rows"], context, rate, decided["compile"], optimizer)
     return draft.model_copy(update={"training": training})
 
 
@@ -85,12 +86,14 @@ def _own(paths: tuple[Path, ...]) -> TextData:
     )
 
 
-def _training(steps: int, rows: int, context: int, rate: float, compiled: bool) -> Training:
+def _training(
+    steps: int, rows: int, context: int, rate: float, compiled: bool, optimizer: Literal["adamw", "muon"]
+) -> Training:
     return Training(
         steps=steps,
         global_batch_tokens=rows * context,
-        micro_batch_size=rows,
         context_length=context,
+        optimizer=optimizer,
         learning_rate=rate,
         min_learning_rate_ratio=0.05,
         warmup_fraction=0.05,

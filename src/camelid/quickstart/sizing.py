@@ -20,7 +20,7 @@ BATCH_ROWS = 8
 REFERENCE = ModelShape(hidden_size=256, num_layers=4, num_heads=4, context_length=CONTEXT)
 """The shape that the machine's speed is first measured on."""
 WORLD_VOCABULARY = 2048
-TOKENS_PER_PARAMETER = 5.0
+TOKENS_PER_PARAMETER = 4.0
 """Below Chinchilla's 20, which counts operations: a narrow model gets fewer of them out of a second, so the best size
 for a given time is larger than for a given number of operations (docs/quickstart.md has the comparison)."""
 COMPILE_FROM_SECONDS = 120.0

@@ -14,6 +14,8 @@ from camelid.quickstart.recipes import pretrain_sizes
 from camelid.quickstart.sizing import BATCH_ROWS, BYTES_PER_TOKEN, CONTEXT
 
 VALIDATION_BYTES, VALIDATION_CHATS = 200_000, 150
+GAMES_BYTES, GAMES_SHARE = 1_900_000, 0.15
+"""Games that pretraining begins with, about 600,000 tokens, and the most that they may take of a short pretraining."""
 TOKENS_PER_CHAT = 250
 """Of a conversation of the world, about; measured in docs/world.md."""
 TASKS = ("coin_flip", "last_letters", "comparison", "kinds", "weekdays", "months", "facts", "sums")
@@ -35,11 +37,13 @@ def write_world_for(job: Job) -> None:
 def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int, items: int = 100) -> None:
     """Writes text.jsonl, chats.jsonl, their validation twins, and tasks of held-out and of longer questions.
 
-    text_bytes: of pretraining text, about; conversations: to tune on; items: questions of each skill.
+    text_bytes: of pretraining text, about, the games included; conversations: to tune on; items: questions of each skill.
     """
     with atomic_folder(folder) as draft:
-        _write_rows(draft / "text.jsonl", _documents("train", text_bytes, seed))
-        _write_rows(draft / "text-validation.jsonl", _documents("validation", VALIDATION_BYTES, seed))
+        games_bytes = min(GAMES_BYTES, int(GAMES_SHARE * text_bytes))
+        _write_rows(draft / "text.jsonl", _until(text_bytes, world.curriculum(games_bytes, seed)))
+        held_out = _until(VALIDATION_BYTES, world.documents("validation", seed))
+        _write_rows(draft / "text-validation.jsonl", held_out)
         _write_rows(draft / "chats.jsonl", _chats("train", conversations, seed))
         _write_rows(draft / "chats-validation.jsonl", _chats("validation", VALIDATION_CHATS, seed))
         splits: tuple[tuple[world.Split, str], ...] = (("test", ""), ("longer", "-longer"))
@@ -50,12 +54,13 @@ def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int,
                 _write_rows(draft / "tasks" / f"{skill}{suffix}.jsonl", rows)
 
 
-def _documents(split: world.Split, text_bytes: int, seed: int) -> Iterator[Mapping[str, Any]]:
+def _until(size: int, texts: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    """Rows of texts until these have `size` bytes."""
     written = 0
-    for text in world.documents(split, seed):
+    for text in texts:
         yield {"text": text}
         written += len(text.encode())
-        if written >= text_bytes:
+        if written >= size:
             return
 
 
