@@ -137,7 +137,10 @@ def _sums_hold(question: str, steps: str, answer: str) -> bool:
 
 def _coin_steps_hold(question: str, steps: str, answer: str) -> bool:
     """The state after every person is that of the question cut off there."""
-    states = re.findall(r"(heads|tails) up\.", steps)
+    states = re.findall(r"(?:is|to|at) (heads|tails)\b", steps)
+    before = [states[at] for at, step in enumerate(re.findall(r"[^.]+\.", steps)[1:]) if " from " in step]
+    if re.findall(r"from (heads|tails)", steps) != before:
+        return False
     side, expected = states[0], [states[0]]
     for doing in re.findall(r"[A-Z]\w+ (flips|turns|does not|leaves)", question):
         side = {"heads": "tails", "tails": "heads"}[side] if doing in ("flips", "turns") else side

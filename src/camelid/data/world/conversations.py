@@ -27,11 +27,11 @@ BLOCKS = (1, 3)  # how many topics a conversation has
 LONGER_BLOCKS = (5, 7)
 
 SKILL_WEIGHTS = {
-    "facts": 5.0,
-    "coin_flip": 2.5,
+    "facts": 6.0,
+    "coin_flip": 3.5,
     "last_letters": 2.0,
-    "comparison": 4.0,
-    "kinds": 2.0,
+    "comparison": 3.0,
+    "kinds": 2.5,
     "weekdays": 1.5,
     "months": 1.5,
     "dates": 0.5,

@@ -17,14 +17,14 @@ def coin_flip(dice: Dice, length: int) -> Problem:
     told, steps = [], [f"The coin is {start} up."]
     for name in dice.sample(ALL_NAMES, length):
         if dice.chance(0.5):
+            steps.append(f"{name} flips it from {side} to {OTHER_SIDE[side]}.")
             side = OTHER_SIDE[side]
             told.append(f"{name} {dice.pick(('flips the coin', 'turns the coin over', 'flips it'))}.")
-            steps.append(f"{name} flips it: {side} up.")
         else:
             told.append(
                 f"{name} {dice.pick(('does not flip the coin', 'leaves the coin alone', 'does not flip it'))}."
             )
-            steps.append(f"{name} does not: {side} up.")
+            steps.append(f"{name} leaves it at {side}.")
     opening = render(
         "[A coin is {side} up.|A coin lies on the table, {side} up.|There is a coin. It is {side} up.|Here is a coin, {side} up.]",
         dice,
