@@ -45,9 +45,10 @@ class Rows(Protocol):
 class PackedDocuments:
     """Documents in a seeded order, new in each epoch, laid end to end and cut every `context` tokens.
 
-    seed None: in the order in which they were written, in every epoch (a curriculum). A document that a row's end cuts goes on in the next row as a piece of its own; its target at the cut is
+    A document that a row's end cuts goes on in the next row as a piece of its own; its target at the cut is
     the true next token. The last row of an epoch is padded. Finding a row takes O(log documents) once the
     order of its epoch is known (16 bytes a document are kept for the latest two epochs).
+    seed None: in the order in which they were written, in every epoch (a curriculum).
     """
 
     def __init__(self, shards: TokenShards, context: int, seed: int | None = 0):
