@@ -45,10 +45,8 @@ def ours(compiled: bool = True) -> Step:
     from camelid.train.objectives import cross_entropy
     from camelid.train.optim import adamw
 
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu:
-        keep_freed_memory()
-    device = torch.device("cpu" if on_cpu else "cuda")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    keep_freed_memory(device)
     dtype = fastest_dtype(device)
     spec = ModelSpec.llama(
         vocab_size=VOCABULARY,

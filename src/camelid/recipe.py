@@ -16,6 +16,10 @@ from camelid.errors import CamelidError, WrongCall
 from camelid.model.spec import ModelSpec
 from camelid.recipe_yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
 
+OptimizerName = Literal["adamw", "muon"]
+ScheduleName = Literal["cosine", "linear", "wsd", "constant"]
+TrackerName = Literal["tensorboard", "wandb"]
+
 
 class Settings(BaseModel):
     """A frozen group of settings; a key that it does not have is refused."""
@@ -103,7 +107,7 @@ class Training(Settings):
         description="rows computed at once, the rest is accumulated; left out: what suits the machine",
     )
     context_length: int = Field(default=512, gt=1, description="tokens of one row")
-    optimizer: Literal["adamw", "muon"] = Field(
+    optimizer: OptimizerName = Field(
         default="adamw",
         description="muon: orthogonalised updates of the layers' matrices, AdamW for the rest",
     )
@@ -111,7 +115,7 @@ class Training(Settings):
     min_learning_rate_ratio: float = Field(
         default=0.1, ge=0, le=1, description="last learning rate as a share of the peak"
     )
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+    schedule: ScheduleName = Field(
         default="cosine", description="learning rate after the warm-up; wsd: warm-up, stable, decay"
     )
     warmup_steps: int | None = Field(
@@ -143,7 +147,7 @@ class Training(Settings):
     validate_every: int = Field(default=100, gt=0, description="steps between validations")
     checkpoint_every: int = Field(default=100, gt=0, description="steps between checkpoints")
     keep_checkpoints: int = Field(default=2, gt=0, description="newest checkpoints to keep")
-    track: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+    track: tuple[TrackerName, ...] = Field(
         default=(), description="tools that are given the curves too, beside metrics.jsonl"
     )
 

@@ -84,10 +84,13 @@ def test_tuning_fills_the_time_left_up_to_four_epochs(tmp_path, speed):
         *({"step": n, "tokens_per_second": 8_192.0} for n in (1, 2, 3)),
     ]
     (job.out / "pretrain" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    many = sizing.size_tuning(job, 100_000, sizing.CONTEXT)
+    many = sizing.size_tuning(job, 100_000, 0, sizing.CONTEXT)
     # One step of 8 x 512 tokens takes half a second; 600 - 300 - 84 seconds are left.
     assert many["steps"] in (431, 432)
-    few = sizing.size_tuning(job, 40, sizing.CONTEXT)
+    # Ten validations of 240 rows each cost as much as 800 rows trained on, 100 steps.
+    validated = sizing.size_tuning(job, 100_000, 240, sizing.CONTEXT)
+    assert many["steps"] - validated["steps"] in (99, 100, 101)
+    few = sizing.size_tuning(job, 40, 0, sizing.CONTEXT)
     assert few["steps"] == 4 * 40 // 8
     assert few["compile"] is False
 

@@ -3,24 +3,30 @@
 import os
 from math import sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from camelid.model.checkpoint import read_spec
 from camelid.model.hub import resolve
 from camelid.quickstart.job import Job
-from camelid.quickstart.sizing import BATCH_ROWS, CONTEXT, size_pretraining, size_tuning
-from camelid.recipe import ModelShape, PretrainRecipe, TextData, TokenizerRecipe, Training, TuneRecipe
+from camelid.quickstart.sizing import BATCH_ROWS, CONTEXT, VALIDATIONS, size_pretraining, size_tuning
+from camelid.recipe import (
+    ModelShape,
+    OptimizerName,
+    PretrainRecipe,
+    TextData,
+    TokenizerRecipe,
+    Training,
+    TuneRecipe,
+)
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.stages import chat_rows
 
 PRETRAIN_RATE, PRETRAIN_WIDTH = 6e-3, 128
 """Muon's peak learning rate at a width; it falls as 1 / sqrt(width)."""
-TUNE_RATE = 1.5e-3
+TUNE_RATE = 2.5e-3
 FINISHED_MODEL_RATE = 1e-4
 """Peak learning rate for a model that somebody else has finished, which has more to lose."""
 HELD_OUT = 0.02
-CHECKPOINTS = 8
-"""Validations and checkpoints in a stage."""
 
 
 def tokenizer_recipe(job: Job) -> TokenizerRecipe:
@@ -69,11 +75,11 @@ def tune_recipe(job: Job) -> TuneRecipe:
     )
 
     def sizes() -> dict[str, Any]:
-        rows, _ = chat_rows(draft, load_tokenizer(base))
-        return size_tuning(job, rows.per_epoch, context)
+        rows, held_out = chat_rows(draft, load_tokenizer(base))
+        return size_tuning(job, rows.per_epoch, 0 if held_out is None else held_out.per_epoch, context)
 
     decided = job.journal.decide("tune", sizes)
-    optimizer: Literal["adamw", "muon"]
+    optimizer: OptimizerName
     rate, optimizer = (TUNE_RATE, "muon") if job.base is None else (FINISHED_MODEL_RATE, "adamw")
     training = _training(decided["steps"], decided["rows"], context, rate, decided["compile"], optimizer)
     return draft.model_copy(update={"training": training})
@@ -87,7 +93,7 @@ def _own(paths: tuple[Path, ...]) -> TextData:
 
 
 def _training(
-    steps: int, rows: int, context: int, rate: float, compiled: bool, optimizer: Literal["adamw", "muon"]
+    steps: int, rows: int, context: int, rate: float, compiled: bool, optimizer: OptimizerName
 ) -> Training:
     return Training(
         steps=steps,
@@ -98,6 +104,6 @@ def _training(
         min_learning_rate_ratio=0.05,
         warmup_fraction=0.05,
         compile="auto" if compiled else False,
-        validate_every=max(1, steps // CHECKPOINTS),
-        checkpoint_every=max(1, steps // CHECKPOINTS),
+        validate_every=max(1, steps // VALIDATIONS),
+        checkpoint_every=max(1, steps // VALIDATIONS),
     )

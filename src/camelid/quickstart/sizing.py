@@ -27,6 +27,8 @@ COMPILE_FROM_SECONDS = 120.0
 """Of training; below it, compiling takes longer than it saves."""
 MOST_EPOCHS = 4
 """Up to four passes are nearly as good as fresh text (Muennighoff et al. 2023, arXiv:2305.16264)."""
+VALIDATIONS = 8
+"""In a stage, and as many checkpoints."""
 BYTES_PER_TOKEN = 3.6
 """Of plain English with a vocabulary of a few thousand, about; the world's own is measured in docs/world.md."""
 
@@ -48,7 +50,9 @@ def size_pretraining(job: Job) -> dict[str, Any]:
         context_length=CONTEXT,
         tokens_per_parameter=TOKENS_PER_PARAMETER,
     )
-    speed = training_speed(plan.shape.spec(vocab_size), CONTEXT, BATCH_ROWS, compiled=compiled)
+    speed = training_speed(
+        plan.shape.spec(vocab_size), CONTEXT, BATCH_ROWS, compiled=compiled, optimizer="muon"
+    )
     tokens = int(speed * max(1.0, seconds - (job.budget.used - before)))
     if text_bytes is not None:
         tokens = min(tokens, int(MOST_EPOCHS * text_bytes / BYTES_PER_TOKEN))
@@ -62,8 +66,11 @@ def size_pretraining(job: Job) -> dict[str, Any]:
     }
 
 
-def size_tuning(job: Job, rows_per_epoch: int, context: int) -> dict[str, Any]:
-    """Steps of tuning that fit into the time left, at most `MOST_EPOCHS` times over the conversations."""
+def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: int) -> dict[str, Any]:
+    """Steps of tuning that fit into the time left, at most `MOST_EPOCHS` times over the conversations.
+
+    A validation, which goes forward alone, takes a third of the time of as many rows trained on.
+    """
     if job.base is None:
         records = read_metrics(job.out / "pretrain" / METRICS)
         speed = median(row["tokens_per_second"] for row in records if "tokens_per_second" in row)
@@ -71,7 +78,8 @@ def size_tuning(job: Job, rows_per_epoch: int, context: int) -> dict[str, Any]:
     else:
         rows, compiled = BATCH_ROWS // 2, job.budget.for_training >= COMPILE_FROM_SECONDS
         speed = training_speed(read_spec(resolve(job.pretrained)), context, rows, compiled=compiled)
-    steps = int(speed * job.budget.for_training) // (rows * context)
+    validations = (VALIDATIONS + 2) * validation_rows / 3  # one before the first step, one after the last
+    steps = int(speed * job.budget.for_training / context - validations) // rows
     most = -(-MOST_EPOCHS * rows_per_epoch // rows)
     return {
         "compile": compiled,

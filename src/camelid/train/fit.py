@@ -58,25 +58,19 @@ def fit(
     `KeyboardInterrupt`. Raises `CamelidError` where the loss is no number or diverges.
     """
     world = join_world()
-    if world.device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(world.device)
     dtype = _precision(run, training, world)
     batch_rows = training.global_batch_tokens // training.context_length
-    micro_batch_size = training.micro_batch_size or rows_at_once(
-        batch_rows // world.size, training.context_length, model.spec.hidden_size, dtype, world.device
-    )
+    micro_batch_size = _rows_at_once(training, batch_rows // world.size, model.spec.hidden_size, dtype, world)
     model = model.to(world.device).train()
     model.recompute_activations = training.recompute_activations
     compile_blocks(model, training.compile)
-    objective = cross_entropy(model, dtype)
-    optimizer = OPTIMIZERS[training.optimizer](
-        model.named_parameters(), weight_decay=training.weight_decay, betas=training.betas, eps=training.eps
-    )
+    optimizer = _optimizer(model, training)
     done = _resume(run, model, optimizer, world)
     steps = training_steps(
         model,
         islice(batches(rows, batch_rows, done, world.rank, world.size), training.total_steps - done),
-        objective,
+        cross_entropy(model, dtype),
         optimizer,
         lambda step: _rate(step, training),
         micro_batch_size=micro_batch_size,
@@ -183,6 +177,19 @@ def _precision(run: Run | None, training: Training, world: World) -> torch.dtype
     dtype = from_main(world, decided)
     assert dtype is not None  # the main process has a run
     return dtype
+
+
+def _rows_at_once(training: Training, rows: int, width: int, dtype: torch.dtype, world: World) -> int:
+    """The micro-batch size of the recipe; left open, what suits the machine."""
+    return training.micro_batch_size or rows_at_once(
+        rows, training.context_length, width, dtype, world.device
+    )
+
+
+def _optimizer(model: Transformer, training: Training) -> torch.optim.Optimizer:
+    return OPTIMIZERS[training.optimizer](
+        model.named_parameters(), weight_decay=training.weight_decay, betas=training.betas, eps=training.eps
+    )
 
 
 def _resume(run: Run | None, model: Transformer, optimizer: torch.optim.Optimizer, world: World) -> int:

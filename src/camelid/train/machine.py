@@ -61,13 +61,13 @@ def rows_at_once(rows: int, context: int, width: int, dtype: torch.dtype, device
     return max(count for count in range(1, min(most, rows) + 1) if rows % count == 0)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(device: torch.device) -> None:
     """Has glibc keep what is freed instead of returning it to the kernel, which would zero it again at every step.
 
     Faulting fresh pages in takes several times as long as computing what they hold. Other C libraries have no such
-    switch; there nothing changes.
+    switch, and a GPU's memory has an allocator of its own; there nothing changes.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or device.type != "cpu":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

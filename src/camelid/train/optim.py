@@ -1,11 +1,13 @@
 """The optimisers, and which parameters they decay."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from camelid.recipe import OptimizerName
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 ORTHOGONALISED = "layers."
@@ -104,4 +106,4 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "muon": Muon}
+OPTIMIZERS: Mapping[OptimizerName, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "muon": Muon}

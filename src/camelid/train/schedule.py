@@ -1,10 +1,11 @@
 """Learning-rate schedules: pure functions of the step."""
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
-Schedule = Literal["cosine", "linear", "wsd", "constant"]
-SCHEDULES: tuple[str, ...] = get_args(Schedule)
+from camelid.recipe import ScheduleName
+
+SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
 
 
 def learning_rate(
@@ -14,7 +15,7 @@ def learning_rate(
     warmup: int,
     peak: float,
     floor_ratio: float = 0.1,
-    schedule: Schedule = "cosine",
+    schedule: ScheduleName = "cosine",
     decay_fraction: float = 0.2,
 ) -> float:
     """The rate of update number `step` (from 0) of `steps`.

@@ -8,16 +8,23 @@ import torch
 from camelid.data.batches import Batch
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.recipe import OptimizerName
 from camelid.train.compilation import compile_blocks
 from camelid.train.loop import training_steps
 from camelid.train.machine import fastest_dtype, keep_freed_memory, rows_at_once
 from camelid.train.objectives import cross_entropy
-from camelid.train.optim import adamw
+from camelid.train.optim import OPTIMIZERS
 from camelid.train.parallel import join_world
 
 
 def training_speed(
-    spec: ModelSpec, context: int, rows: int, *, compiled: bool, seconds: float = 3.0
+    spec: ModelSpec,
+    context: int,
+    rows: int,
+    *,
+    compiled: bool,
+    optimizer: OptimizerName = "adamw",
+    seconds: float = 3.0,
 ) -> float:
     """Tokens a second of whole updates of a fresh model on random tokens: the median after two for warming up.
 
@@ -26,17 +33,15 @@ def training_speed(
     """
     device = join_world().device
     dtype = fastest_dtype(device)
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(device)
     model = Transformer(spec).initialize(0).to(device)
     if compiled:
         compile_blocks(model, "auto")
-    optimizer = adamw(model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8)
     steps = training_steps(
         model,
         repeat(_random_batch(spec.vocab_size, context, rows).to(device)),
         cross_entropy(model, dtype),
-        optimizer,
+        OPTIMIZERS[optimizer](model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8),
         lambda step: 1e-4,
         micro_batch_size=rows_at_once(rows, context, spec.hidden_size, dtype, device),
         gradient_clip=1.0,

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from camelid.errors import CamelidError
+from camelid.recipe import TrackerName
 
-Tracker = Literal["tensorboard", "wandb"]
 Log = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
-def tracked(trackers: tuple[Tracker, ...], folder: Path | None) -> Iterator[Log]:
+def tracked(trackers: tuple[TrackerName, ...], folder: Path | None) -> Iterator[Log]:
     """A function that gives the numbers of a metrics record to each tracker; none where `folder`, the run's, is None.
 
     Raises `CamelidError` where a tracker's package is missing.
@@ -73,4 +73,4 @@ def _package(module: str, package: str) -> Any:
         ) from error
 
 
-_OPEN: Mapping[Tracker, Callable[[Path], Any]] = {"tensorboard": _tensorboard, "wandb": _wandb}
+_OPEN: Mapping[TrackerName, Callable[[Path], Any]] = {"tensorboard": _tensorboard, "wandb": _wandb}

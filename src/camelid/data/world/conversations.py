@@ -27,7 +27,7 @@ BLOCKS = (1, 3)  # how many topics a conversation has
 LONGER_BLOCKS = (5, 7)
 
 SKILL_WEIGHTS = {
-    "facts": 6.0,
+    "facts": 12.0,
     "coin_flip": 3.5,
     "last_letters": 2.0,
     "comparison": 3.0,

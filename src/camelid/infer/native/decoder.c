@@ -8,11 +8,10 @@
 // packed. What enters a product, keys and values have the model's kind; all else is float32.
 
 #include <stdlib.h>
+#include <time.h>
 
-#include "products.h"
+#include "attention.h"
 #include "threads.h"
-
-enum { G_MOST = 4 };  // query heads that attend together
 
 typedef struct {
     const float *attention_norm, *mlp_norm;  // [width]
@@ -21,7 +20,7 @@ typedef struct {
 
 typedef struct {
     int32_t kind, layers, width, heads, kv_heads, head_dim, hidden, vocab;
-    int32_t slots, capacity;
+    int32_t slots, capacity, widen;  // widen: rows from which products are done in float32
     float eps;
     const Layer *layer;
     const void *embedding;       // [vocab, width]
@@ -41,11 +40,19 @@ typedef struct {
 typedef struct {
     const Model *model;
     const Batch *batch;
+    int32_t kind;  // of what enters a product
     float *residual, *query, *key, *value, *scores;  // [rows, ...]; scores: [threads, G_MOST, capacity]
-    char *narrow, *mixed, *wide;                     // inputs of products, in the model's type
-    char *scratch;                                   // [threads, BLOCK, widest input], for packed weights
+    char *narrow, *mixed, *wide;                     // inputs of products, of `kind`
+    char *scratch;                                   // [threads, BLOCK, widest input], for weights of another kind
     int64_t scratch_bytes;                           // of one thread
 } Step;
+
+// Writes what enters a product: rounded to the model's type, whichever type the product is done in.
+static void enter(const Step *s, char *to, const float *from, int count) {
+    store(s->model->kind, to, from, count);
+    if (s->kind == s->model->kind) return;
+    for (int i = count - 1; i >= 0; i--) ((float *)to)[i] = load_one(BFLOAT16, to, i);
+}
 
 INLINE char *scratch_of(const Step *s, int thread) { return s->scratch + thread * s->scratch_bytes; }
 
@@ -59,7 +66,7 @@ static void project(const Step *s, const Layer *layer, int thread) {
         while (block >= counts[which]) block -= counts[which++];
         const Linear *l = linears[which];
         int begin = block * BLOCK;
-        product(s->model->kind, l, begin, end_of(l, begin), s->narrow, s->batch->rows, outputs[which] + begin, l->outer,
+        product(s->kind, l, begin, end_of(l, begin), s->narrow, s->batch->rows, outputs[which] + begin, l->outer,
                 scratch_of(s, thread));
     }
 }
@@ -70,7 +77,7 @@ static void add_product(const Step *s, const Linear *l, const char *x, int threa
     EACH_TASK(task, blocks(l)) {
         int begin = task * BLOCK, end = end_of(l, begin);
         float sums[rows][BLOCK];
-        product(s->model->kind, l, begin, end, x, rows, &sums[0][0], BLOCK, scratch_of(s, thread));
+        product(s->kind, l, begin, end, x, rows, &sums[0][0], BLOCK, scratch_of(s, thread));
         for (int r = 0; r < rows; r++)
             for (int o = begin; o < end; o++) s->residual[(int64_t)r * width + o] += sums[r][o - begin];
     }
@@ -79,19 +86,19 @@ static void add_product(const Step *s, const Linear *l, const char *x, int threa
 // wide = silu(gate(x)) * up(x)
 static void gated(const Step *s, const Layer *layer, int thread) {
     const Model *m = s->model;
-    int rows = s->batch->rows, size = itemsize(m->kind);
+    int rows = s->batch->rows, size = itemsize(s->kind);
     EACH_TASK(task, blocks(&layer->gate)) {
         int begin = task * BLOCK, end = end_of(&layer->gate, begin);
         float gate[rows][BLOCK], up[rows][BLOCK];
-        product(m->kind, &layer->gate, begin, end, s->narrow, rows, &gate[0][0], BLOCK, scratch_of(s, thread));
-        product(m->kind, &layer->up, begin, end, s->narrow, rows, &up[0][0], BLOCK, scratch_of(s, thread));
+        product(s->kind, &layer->gate, begin, end, s->narrow, rows, &gate[0][0], BLOCK, scratch_of(s, thread));
+        product(s->kind, &layer->up, begin, end, s->narrow, rows, &up[0][0], BLOCK, scratch_of(s, thread));
         for (int r = 0; r < rows; r++) {
             for (int i = 0; i < BLOCK; i += LANES) {
                 floats g = load(FLOAT32, &gate[r][i]), u = load(FLOAT32, &up[r][i]);
                 floats result = g / (1.0f + exponential(-g)) * u;
                 memcpy(&gate[r][i], &result, sizeof result);
             }
-            store(m->kind, s->wide + ((int64_t)r * m->hidden + begin) * size, gate[r], end - begin);
+            enter(s, s->wide + ((int64_t)r * m->hidden + begin) * size, gate[r], end - begin);
         }
     }
 }
@@ -127,72 +134,6 @@ static void remember(const Step *s, int layer) {
     }
 }
 
-// scores = exp(q k^T / sqrt(dim) - their maximum) over positions 0..past-1; returns their sum.
-INLINE float score(int kind, const char *q, const char *keys, int past, int64_t bytes, float scale, float *scores) {
-    floats highest = splat(-INFINITY), sum = splat(0);
-    for (int p = 0; p < past; p += LANES) {
-        floats products[LANES];
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) {
-            // Behind the last position the first key of the block stands in; its score is replaced below.
-            const char *key = keys + (p + i < past ? p + i : p) * bytes;
-            products[i] = splat(0);
-            for (int64_t at = 0; at < bytes; at += CHUNK_BYTES)
-                products[i] = multiply_add(kind, products[i], key + at, q + at);
-        }
-        floats all = choose(COUNT + p < past, totals(products, LANES) * scale, splat(-INFINITY));
-        highest = choose(all > highest, all, highest);
-        memcpy(scores + p, &all, sizeof all);
-    }
-    float most = highest[0];
-    for (int i = 1; i < LANES; i++) most = fmaxf(most, highest[i]);
-    for (int p = 0; p < past; p += LANES) {
-        floats weights = exponential(load(FLOAT32, scores + p) - most);
-        memcpy(scores + p, &weights, sizeof weights);
-        sum += weights;
-    }
-    return total(sum);
-}
-
-// softmax(q k^T / sqrt(dim)) v of G query heads over positions 0..past-1 of the key-value head that they share.
-// q: [G, stride] in the model's type; scores: [G, padded capacity]; mixed: [G, stride].
-INLINE void attend_kind(int kind, int G, const Model *m, const char *q, const char *keys, const char *values, int past,
-                        float *scores, float *mixed) {
-    int stride = padded(m->head_dim);
-    int64_t row = padded(m->capacity), bytes = (int64_t)stride * itemsize(kind);
-    float scale = 1.0f / sqrtf(m->head_dim), sums[G_MOST];
-    for (int g = 0; g < G; g++) sums[g] = score(kind, q + g * bytes, keys, past, bytes, scale, scores + g * row);
-    for (int i = 0; i < stride; i += 2 * LANES) {
-        floats first[G_MOST], second[G_MOST];
-        for (int g = 0; g < G; g++) first[g] = second[g] = splat(0);
-        for (int p = 0; p < past; p++) {
-            const char *value = values + p * bytes + i * itemsize(kind);
-            floats a = load(kind, value), b = load(kind, value + LANES * itemsize(kind));
-#pragma GCC unroll 4
-            for (int g = 0; g < G; g++) first[g] += scores[g * row + p] * a, second[g] += scores[g * row + p] * b;
-        }
-        for (int g = 0; g < G; g++) {
-            first[g] /= sums[g], second[g] /= sums[g];
-            memcpy(mixed + g * stride + i, &first[g], sizeof first[g]);
-            memcpy(mixed + g * stride + i + LANES, &second[g], sizeof second[g]);
-        }
-    }
-}
-
-static void attend_heads(int G, const Model *m, const char *q, const char *keys, const char *values, int past,
-                         float *scores, float *mixed) {
-#define ATTEND(KIND, COUNT) attend_kind(KIND, COUNT, m, q, keys, values, past, scores, mixed)
-#define ATTEND_ANY(KIND) \
-    switch (G) { \
-        case 1: ATTEND(KIND, 1); break; \
-        case 2: ATTEND(KIND, 2); break; \
-        case 3: ATTEND(KIND, 3); break; \
-        default: ATTEND(KIND, 4); \
-    }
-    if (m->kind == FLOAT32) ATTEND_ANY(FLOAT32)
-    else ATTEND_ANY(BFLOAT16)
-}
-
 static void attend(const Step *s, int layer, int thread) {
     const Model *m = s->model;
     int dim = m->head_dim, stride = padded(dim), group = m->heads / m->kv_heads, size = itemsize(m->kind);
@@ -206,8 +147,10 @@ static void attend(const Step *s, int layer, int thread) {
             int heads = group - done < G_MOST ? group - done : G_MOST;
             int64_t from = ((int64_t)row * m->heads + kv_head * group + done) * dim;
             for (int g = 0; g < heads; g++) store(m->kind, q + g * stride * size, s->query + from + g * dim, dim);
-            attend_heads(heads, m, q, (char *)m->keys + at, (char *)m->values + at, past, scores, mixed);
-            for (int g = 0; g < heads; g++) store(m->kind, s->mixed + (from + g * dim) * size, mixed + g * stride, dim);
+            attend_heads(m->kind, heads, dim, m->capacity, q, (char *)m->keys + at, (char *)m->values + at, past,
+                         scores, mixed);
+            for (int g = 0; g < heads; g++)
+                enter(s, s->mixed + (from + g * dim) * itemsize(s->kind), mixed + g * stride, dim);
         }
     }
 }
@@ -222,7 +165,7 @@ static void normalise(const Step *s, int to, int from, const float *gain) {
     for (int i = width / LANES * LANES; i < width; i++) squares += x[i] * x[i];
     float scale = 1.0f / sqrtf((total(sums) + squares) / width + s->model->eps);
     for (int i = 0; i < width; i++) scaled[i] = x[i] * scale * gain[i];
-    store(s->model->kind, s->narrow + (int64_t)to * width * itemsize(s->model->kind), scaled, width);
+    enter(s, s->narrow + (int64_t)to * width * itemsize(s->kind), scaled, width);
 }
 
 static void normalise_all(const Step *s, const float *gain) {
@@ -242,7 +185,7 @@ static void unembed(const Step *s, int thread) {
     const Linear *l = &s->model->unembedding;
     EACH_TASK(task, blocks(l)) {
         int begin = task * BLOCK;
-        product(s->model->kind, l, begin, end_of(l, begin), s->narrow, s->batch->wanted, s->batch->logits + begin,
+        product(s->kind, l, begin, end_of(l, begin), s->narrow, s->batch->wanted, s->batch->logits + begin,
                 l->outer, scratch_of(s, thread));
     }
 }
@@ -275,7 +218,8 @@ static void *take(char **free, int64_t bytes) {
 
 // One step on `threads` threads; returns 0, or -1 where memory ran out.
 int camelid_step(const Model *m, const Batch *b, int threads) {
-    int64_t rows = b->rows, size = itemsize(m->kind), scores = (int64_t)threads * G_MOST * padded(m->capacity);
+    int kind = b->rows >= m->widen ? FLOAT32 : m->kind;
+    int64_t rows = b->rows, size = itemsize(kind), scores = (int64_t)threads * G_MOST * padded(m->capacity);
     int64_t query = rows * m->heads * m->head_dim, key = rows * m->kv_heads * m->head_dim;
     int64_t width = rows * m->width, hidden = rows * m->hidden;
     int64_t widest = m->width > m->hidden ? m->width : m->hidden, mixed = (int64_t)m->heads * m->head_dim;
@@ -283,7 +227,7 @@ int camelid_step(const Model *m, const Batch *b, int threads) {
     int64_t needed = 4 * (width + query + 2 * key + scores) + size * (width + query + hidden) + threads * scratch + 10 * 64;
     char *memory = malloc(needed), *free_from = (char *)(((uintptr_t)memory + 63) / 64 * 64);
     if (!memory) return -1;
-    Step step = {.model = m, .batch = b};
+    Step step = {.model = m, .batch = b, .kind = kind};
     step.residual = take(&free_from, 4 * width);
     step.query = take(&free_from, 4 * query);
     step.key = take(&free_from, 4 * key);
@@ -297,6 +241,23 @@ int camelid_step(const Model *m, const Batch *b, int threads) {
     run_together(step_together, &step, threads);
     free(memory);
     return 0;
+}
+
+// Rows from which bfloat16 products are better done in float32: 8, where a float32 one takes 0.8 of the time or less.
+int camelid_widen_from(void) {
+    enum { ROWS = 16, INNER = 512, TRIALS = 20 };
+    static char weights[BLOCK * INNER * 4], inputs[ROWS * INNER * 4];
+    static float sums[ROWS * BLOCK];
+    double best[2] = {INFINITY, INFINITY};
+    for (int i = 0; i < 2 * TRIALS; i++) {
+        struct timespec begin, end;
+        clock_gettime(CLOCK_MONOTONIC, &begin);
+        Linear linear = {.weight = weights, .kind = i % 2, .outer = BLOCK, .inner = INNER};
+        product(linear.kind, &linear, 0, BLOCK, inputs, ROWS, sums, BLOCK, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        best[i % 2] = fmin(best[i % 2], end.tv_sec - begin.tv_sec + 1e-9 * (end.tv_nsec - begin.tv_nsec));
+    }
+    return best[FLOAT32] < 0.8 * best[BFLOAT16] ? 8 : INT32_MAX;
 }
 
 typedef struct {

@@ -1,7 +1,8 @@
 // Linear layers: weight rows against rows of activations.
 //
-// Packed weights, scale * (code - zero) with a scale and a zero point for each group of inputs, are unpacked to the
-// activations' type a few rows at a time, which stay in the cache, and multiplied like any others.
+// Weights of another kind than the activations are turned into theirs a few rows at a time, which stay in the cache, and
+// multiplied like any others: packed ones, scale * (code - zero) with a scale and a zero point for each group of
+// inputs, and bfloat16 ones where float32 is the faster product (see `widened`).
 
 #include "vectors.h"
 
@@ -31,15 +32,22 @@ INLINE floats multiply_add(int kind, floats sum, const char *w, const char *x) {
     return sum + load(kind, w) * load(kind, x);
 }
 
-// y[r][o] = w[o] . x[r] for O outputs and R rows of `stride` bytes; O * R <= 16 sums stay in registers. At every
-// step, `ahead` lines of the weights that come next are fetched: memory is fastest as one sequential stream.
-INLINE void tile(int kind, int O, int R, const char *w, const char *x, int64_t stride, float *y, int step,
-                 const char *next, int ahead) {
+// The weights that come next in memory, which are fetched while these are multiplied: memory is fastest as one
+// sequential stream. `ahead` lines for every line multiplied, over the 2^shift lines that a stored one turns into.
+typedef struct {
+    const char *from;
+    int ahead, shift;
+} Next;
+
+INLINE int64_t fetched(Next next, int64_t multiplied) { return multiplied * next.ahead >> next.shift; }
+
+// y[r][o] = w[o] . x[r] for O outputs and R rows of `stride` bytes; O * R <= 16 sums stay in registers.
+INLINE void tile(int kind, int O, int R, const char *w, const char *x, int64_t stride, float *y, int step, Next next) {
     int64_t whole = stride / CHUNK_BYTES * CHUNK_BYTES, left = stride - whole;
     floats sums[16];
     for (int i = 0; i < O * R; i++) sums[i] = splat(0);
     for (int64_t at = 0; at < whole; at += CHUNK_BYTES) {
-        for (int i = 0; i < ahead; i++) __builtin_prefetch(next + at * ahead + 64 * i);
+        for (int i = 0; i < next.ahead; i++) __builtin_prefetch(next.from + fetched(next, at) + 64 * i);
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
@@ -71,20 +79,22 @@ INLINE void product_one(int kind, const char *w, int outputs, const char *x, int
             odd = multiply_add(kind, odd, w + at + CHUNK_BYTES, x + at + CHUNK_BYTES);
         }
         float rest = 0;
-        if (whole < stride) tile(kind, 1, 1, w + whole, x + whole, stride - whole, &rest, 0, NULL, 0);
+        if (whole < stride) tile(kind, 1, 1, w + whole, x + whole, stride - whole, &rest, 0, (Next){0});
         y[o] = total(even + odd) + rest;
     }
 }
 
-// 16 rows of activations stay in the first cache while a block's weights pass by, four outputs at a time.
+// 16 rows of activations stay in the cache while a block's weights pass by, four outputs at a time.
 INLINE void product_many(int kind, const char *weight, int outputs, const char *x, int rows, int64_t stride, float *y,
-                         int step) {
+                         int step, Next next) {
     for (int top = 0; top < rows; top += 16) {
         int bottom = top + 16 < rows ? top + 16 : rows, groups = (bottom - top + 3) / 4;
-        int ahead = groups == 1 ? 4 : groups == 2 ? 2 : 1;
+        next.ahead = groups == 1 ? 4 : groups == 2 ? 2 : 1;
         for (int o = 0; o < outputs; o += 4) {
-            const char *w = weight + o * stride, *next = w + 4 * stride;
-            for (int r = top; r < bottom; next += ahead * stride) {
+            const char *w = weight + o * stride;
+            Next then = next;
+            then.from += 4 * stride * (o / 4) >> next.shift;
+            for (int r = top; r < bottom; then.from += fetched(then, stride)) {
                 const char *from = x + r * stride;
                 float *to = y + (int64_t)r * step + o;
                 int taken = bottom - r >= 4 ? 4 : bottom - r >= 2 ? 2 : 1;
@@ -92,11 +102,11 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
                     for (int i = 0; i < taken * (outputs - o); i++) {
                         int row = i / (outputs - o), output = i % (outputs - o);
                         tile(kind, 1, 1, w + output * stride, from + row * stride, stride,
-                             to + (int64_t)row * step + output, step, NULL, 0);
+                             to + (int64_t)row * step + output, step, (Next){0});
                     }
-                else if (taken == 4) tile(kind, 4, 4, w, from, stride, to, step, next, ahead);
-                else if (taken == 2) tile(kind, 4, 2, w, from, stride, to, step, next, ahead);
-                else tile(kind, 4, 1, w, from, stride, to, step, next, ahead);
+                else if (taken == 4) tile(kind, 4, 4, w, from, stride, to, step, then);
+                else if (taken == 2) tile(kind, 4, 2, w, from, stride, to, step, then);
+                else tile(kind, 4, 1, w, from, stride, to, step, then);
                 r += taken;
             }
         }
@@ -104,9 +114,9 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
 }
 
 INLINE void product_kind(int kind, const char *weight, int outputs, const char *x, int rows, int64_t stride, float *y,
-                         int step) {
+                         int step, Next next) {
     if (rows == 1) product_one(kind, weight, outputs, x, stride, y);
-    else product_many(kind, weight, outputs, x, rows, stride, y, step);
+    else product_many(kind, weight, outputs, x, rows, stride, y, step, next);
 }
 
 // One output's weights as `kind`.
@@ -134,19 +144,35 @@ INLINE void unpack_row(int kind, const Linear *l, int64_t output, char *to) {
     }
 }
 
-// Outputs begin..end-1 of a linear for all rows; `step` separates the rows of y; scratch: [BLOCK, inner] of `kind`.
+// One output's bfloat16 weights as float32.
+INLINE void widen_row(const Linear *l, int64_t output, float *to) {
+    const char *from = (const char *)l->weight + output * l->inner * itemsize(BFLOAT16);
+    int i = 0;
+    for (; i + LANES <= l->inner; i += LANES) store_all(FLOAT32, to + i, load(BFLOAT16, from + i * itemsize(BFLOAT16)));
+    for (; i < l->inner; i++) to[i] = load_one(BFLOAT16, from, i);
+}
+
+// Bytes of one output's weights as they are stored.
+INLINE int64_t stored(const Linear *l) {
+    return l->kind == INT4 ? l->inner / 2 : l->kind == INT8 ? l->inner : (int64_t)l->inner * itemsize(l->kind);
+}
+
+// Outputs begin..end-1 of a linear for all rows of `kind`; `step` separates the rows of y; scratch: [BLOCK, inner].
 static void product(int kind, const Linear *l, int begin, int end, const char *x, int rows, float *y, int step,
                     char *scratch) {
     int64_t stride = (int64_t)l->inner * itemsize(kind);
-    int packed = l->kind == INT4 || l->kind == INT8, most = packed && rows == 1 ? 4 : BLOCK;
+    int turned = l->kind != kind, most = turned && rows <= 64 ? 4 : BLOCK;
     for (int o = begin; o < end; o += most) {
         int outputs = end - o < most ? end - o : most;
-        const char *weight = packed ? scratch : (const char *)l->weight + o * stride;
-        for (int i = 0; packed && i < outputs; i++)
-            if (kind == FLOAT32) unpack_row(FLOAT32, l, o + i, scratch + i * stride);
+        const char *lies = (const char *)l->weight + o * stored(l), *weight = turned ? scratch : lies;
+        Next next = {.from = lies + (turned ? most : 4) * stored(l)};
+        while (stored(l) << next.shift < stride) next.shift++;
+        for (int i = 0; turned && i < outputs; i++)
+            if (l->kind == BFLOAT16) widen_row(l, o + i, (float *)(scratch + i * stride));
+            else if (kind == FLOAT32) unpack_row(FLOAT32, l, o + i, scratch + i * stride);
             else unpack_row(BFLOAT16, l, o + i, scratch + i * stride);
-        if (kind == FLOAT32) product_kind(FLOAT32, weight, outputs, x, rows, stride, y + o - begin, step);
-        else product_kind(BFLOAT16, weight, outputs, x, rows, stride, y + o - begin, step);
+        if (kind == FLOAT32) product_kind(FLOAT32, weight, outputs, x, rows, stride, y + o - begin, step, next);
+        else product_kind(BFLOAT16, weight, outputs, x, rows, stride, y + o - begin, step, next);
     }
     if (l->bias)
         for (int r = 0; r < rows; r++)

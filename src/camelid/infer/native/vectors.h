@@ -30,7 +30,11 @@ INLINE floats load(int kind, const void *from) {  // 16 values
     }
     halves all;
     memcpy(&all, from, sizeof all);
+#ifdef __AVX512F__
+    return (floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)all), 16);
+#else
     return (floats)(__builtin_convertvector(all, words) << 16);
+#endif
 }
 
 INLINE float load_one(int kind, const void *from, int64_t index) {
