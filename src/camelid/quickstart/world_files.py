@@ -16,7 +16,7 @@ from camelid.quickstart.sizing import BATCH_ROWS, BYTES_PER_TOKEN, CONTEXT
 VALIDATION_BYTES, VALIDATION_CHATS = 200_000, 150
 GAMES_BYTES, GAMES_SHARE = 1_900_000, 0.15
 """Games that pretraining begins with, about 600,000 tokens, and the most that they may take of a short pretraining."""
-TOKENS_PER_CHAT = 250
+TOKENS_PER_CHAT = 200
 """Of a conversation of the world, about; measured in docs/world.md."""
 TASKS = ("coin_flip", "last_letters", "comparison", "kinds", "weekdays", "months", "facts", "sums")
 """The skills that the report shows; `sums` is there as the hard one."""
@@ -29,7 +29,7 @@ def write_world_for(job: Job) -> None:
     write_world(
         job.data,
         text_bytes=int(sizes["steps"] * BATCH_ROWS * CONTEXT * BYTES_PER_TOKEN),
-        conversations=int(1.2 * tuning_tokens / TOKENS_PER_CHAT) + 200,
+        conversations=int(tuning_tokens / TOKENS_PER_CHAT) + 200,
         seed=job.seed,
     )
 
