@@ -36,7 +36,7 @@ PLAIN = ModelSpec(
 SPECS = {
     "plain": PLAIN,
     "tied, one key-value head": replace(PLAIN, tie_embeddings=True, num_kv_heads=1),
-    "biases": replace(PLAIN, attention_bias=True, mlp_bias=True),
+    "biases": replace(PLAIN, attention_bias="all", feed_forward=replace(PLAIN.feed_forward, bias=True)),
     "sizes that fill no vector": replace(PLAIN, hidden_size=37, head_dim=10, feed_forward=FeedForward(71)),
     "heads that do not share": replace(PLAIN, num_heads=5, num_kv_heads=5, head_dim=34),
     "six heads share": replace(PLAIN, num_heads=6, num_kv_heads=1, head_dim=8, norm=Norm(eps=1e-2)),

@@ -29,35 +29,88 @@ def attention(
     values: Float[Tensor, "batch past kv_heads dim"],
     documents: Int[Tensor, "batch time"] | None = None,
     query_positions: Int[Tensor, "batch time"] | None = None,
+    *,
+    window: int | None = None,
+    dropout: float = 0.0,
 ) -> Float[Tensor, "batch time heads dim"]:
     """softmax(q k^T / sqrt(dim)) v for each head, a key-value head shared by heads / kv_heads query heads.
 
     Without `query_positions` the keys are those of the same tokens and a query sees itself and what precedes it in
-    its own document. With them, a query at position p sees the keys 0..p.
+    its own document. With them, a query at position p sees the keys 0..p. Of these it sees the last `window`.
     """
     q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
     mixed: Tensor
-    if query_positions is None and queries.device.type == "cpu":
+    if query_positions is None and queries.device.type == "cpu" and dropout == 0:
         keep = torch.is_grad_enabled() and q.requires_grad and q.shape[2] <= LONGEST_KEPT
-        starts = None if documents is None else document_starts(documents)
+        starts = _starts(documents, window, q)
         mixed, _ = blocked_attention(q.contiguous(), k.contiguous(), v.contiguous(), starts, keep)
     else:
-        mask = _mask(documents, query_positions, keys.shape[1])
+        limited = documents is not None or query_positions is not None or window is not None
+        mask = causal_mask(q, k.shape[2], documents, query_positions, window) if limited else None
         mixed = F.scaled_dot_product_attention(
-            q, k.to(q.dtype), v.to(q.dtype), mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1]
+            q,
+            k.to(q.dtype),
+            v.to(q.dtype),
+            mask,
+            dropout,
+            is_causal=mask is None,
+            enable_gqa=q.shape[1] != k.shape[1],
         )
     return mixed.transpose(1, 2)
 
 
-def _mask(
-    documents: Tensor | None, query_positions: Tensor | None, past: int
-) -> Bool[Tensor, "batch 1 time past"] | None:
+def biased_attention(
+    queries: Float[Tensor, "batch time heads dim"],
+    keys: Float[Tensor, "batch past heads dim"],
+    values: Float[Tensor, "batch past heads dim"],
+    bias: Float[Tensor, "*batch heads time past"] | None,
+    mask: Bool[Tensor, "#batch 1 #time past"] | None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch time heads dim"]:
+    """softmax(q k^T + bias) v over the keys where `mask` is true, unscaled as in T5 (arXiv:1910.10683).
+
+    Plain products: the bias is learned, and no fused kernel on a CPU gives its gradient faster.
+    """
+    q, k, v = (x.transpose(1, 2) for x in (queries, keys.to(queries.dtype), values.to(queries.dtype)))
+    scores = q @ k.mT
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = scores.float().softmax(-1).to(q.dtype)
+    if dropout:
+        weights = F.dropout(weights, dropout)
+    return (weights @ v).transpose(1, 2)
+
+
+def causal_mask(
+    queries: Float[Tensor, "batch heads time dim"],
+    past: int,
+    documents: Int[Tensor, "batch time"] | None = None,
+    query_positions: Int[Tensor, "batch time"] | None = None,
+    window: int | None = None,
+) -> Bool[Tensor, "#batch 1 time past"]:
+    """Which keys each query sees; the arguments are those of `attention`."""
+    keys = torch.arange(past, device=queries.device)
     if query_positions is not None:
-        return (torch.arange(past, device=query_positions.device) <= query_positions[..., None])[:, None]
-    if documents is None:
-        return None
-    keys = torch.arange(past, device=documents.device)
-    return ((keys >= document_starts(documents)[..., None]) & (keys <= keys[:, None]))[:, None]
+        seen = keys <= query_positions[..., None]
+        if window is not None:
+            seen &= keys > query_positions[..., None] - window
+        return seen[:, None]
+    seen = (keys <= keys[:, None])[None]
+    starts = _starts(documents, window, queries)
+    return (seen if starts is None else seen & (keys >= starts[..., None]))[:, None]
+
+
+def _starts(
+    documents: Tensor | None, window: int | None, queries: Tensor
+) -> Int[Tensor, "batch time"] | None:
+    """The first key that each query sees; None where that is the first of all."""
+    starts = None if documents is None else document_starts(documents)
+    if window is None or window >= queries.shape[2]:
+        return starts
+    reach = (torch.arange(queries.shape[2], device=queries.device) - window + 1).clamp_min(0)
+    return reach.expand(queries.shape[0], -1) if starts is None else torch.maximum(starts, reach)
 
 
 def document_starts(documents: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:

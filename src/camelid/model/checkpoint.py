@@ -2,7 +2,8 @@
 the tokenizer. What only Camelid knows (parents, recipe, data) stands in camelid.json."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from camelid.model.transformer import Transformer
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DEFAULT_SHARD_BYTES = 5 * 10**9
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -60,14 +62,38 @@ def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: to
 
     Raises `CamelidError` that lists tensors missing, foreign or of the wrong shape.
     """
-    family = family_for(model.spec)
-    shapes = {family.name_on_disk(name): tensor.shape for name, tensor in model.state_dict().items()}
-    if model.spec.tie_embeddings:
-        _share_embedding(folder, tensors, family)
-    _check_tensors(folder, shapes, tensors)
-    state = {name: tensors.pop(family.name_on_disk(name)).to(dtype) for name in model.state_dict()}
+    spec, family = model.spec, family_for(model.spec)
+    _complete_prefix(tensors, family)
+    if spec.tie_embeddings:
+        _share_embedding(folder, tensors, family.place(spec, EMBEDDING).name)
+    wanted = dict(stored_tensors(family, spec, model.state_dict().items()))
+    _check_tensors(folder, {name: tensor.shape for name, tensor in wanted.items()}, tensors, family)
+    places = {name: family.place(spec, name) for name in model.state_dict()}
+    state = {name: place.take(tensors[place.name]).to(dtype) for name, place in places.items()}
     model.load_state_dict(state, assign=True)
     return model.eval()
+
+
+def stored_tensors(
+    family: Family, spec: ModelSpec, parameters: Iterable[tuple[str, Tensor]]
+) -> Iterator[tuple[str, Tensor]]:
+    """What stands on disk for our parameters, each tensor as soon as the last of its parts has come."""
+    waiting: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
+    for name, tensor in parameters:
+        place = family.place(spec, name)
+        parts = waiting[place.name]
+        parts[place.part] = tensor
+        if len(parts) == place.parts:
+            yield place.name, place.put([parts[part] for part in range(place.parts)])
+            del waiting[place.name]
+
+
+def _complete_prefix(tensors: dict[str, Tensor], family: Family) -> None:
+    """Adds the prefix that some files leave out, GPT-2's on the hub among them."""
+    prefix = family.optional_prefix
+    if prefix and not any(name.startswith(prefix) for name in tensors):
+        for name in [name for name in tensors if name != HEAD]:
+            tensors[prefix + name] = tensors.pop(name)
 
 
 def blank_model(spec: ModelSpec, stored: int) -> Transformer:
@@ -185,8 +211,8 @@ def write_checkpoint(
     if provenance is not None:
         _write_json(folder / "camelid.json", provenance)
     state = (
-        (family.name_on_disk(name), tensor.to(dtype) if tensor.is_floating_point() else tensor)
-        for name, tensor in parameters
+        (name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        for name, tensor in stored_tensors(family, spec, parameters)
     )
     save_tensors(folder, state, max_shard_bytes)
 
@@ -237,9 +263,9 @@ def _save_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> list[s
     return list(tensors)
 
 
-def _share_embedding(folder: Path, tensors: dict[str, Tensor], family: Family) -> None:
+def _share_embedding(folder: Path, tensors: dict[str, Tensor], embedding: str) -> None:
     # Folders with tied embeddings keep either name, some keep both.
-    embedding, head = family.name_on_disk("embed_tokens.weight"), family.name_on_disk("lm_head.weight")
+    head = HEAD
     kept = tensors.pop(head, None)
     if kept is not None and not torch.equal(tensors.setdefault(embedding, kept), kept):
         raise CamelidError(
@@ -248,12 +274,11 @@ def _share_embedding(folder: Path, tensors: dict[str, Tensor], family: Family) -
         )
 
 
-def _check_tensors(folder: Path, shapes: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> None:
+def _check_tensors(
+    folder: Path, shapes: Mapping[str, torch.Size], found: Mapping[str, Tensor], family: Family
+) -> None:
     missing = sorted(shapes.keys() - found.keys())
-    # Buffers that old versions of transformers wrote and every reader ignores.
-    foreign = sorted(
-        name for name in found.keys() - shapes.keys() if not name.endswith("rotary_emb.inv_freq")
-    )
+    foreign = sorted(name for name in found.keys() - shapes.keys() if not family.ignored.fullmatch(name))
     misshapen = [
         f"{name} is {list(found[name].shape)}, config.json asks for {list(shape)}"
         for name, shape in shapes.items()

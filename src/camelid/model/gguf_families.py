@@ -59,12 +59,13 @@ def read_spec(file: GGUFFile) -> ModelSpec:
         num_kv_heads=_whole(file, "attention.head_count_kv", heads),
         head_dim=head_dim,
         context_length=_whole(file, "context_length"),
-        feed_forward=FeedForward(_whole(file, "feed_forward_length")),
+        feed_forward=FeedForward(
+            _whole(file, "feed_forward_length"), bias="blk.0.ffn_gate.bias" in file.tensors
+        ),
         positions=_rotary(file, head_dim),
         norm=Norm(eps=_real(file, "attention.layer_norm_rms_epsilon")),
         tie_embeddings=_is_tied(file),
-        attention_bias="blk.0.attn_q.bias" in file.tensors,
-        mlp_bias="blk.0.ffn_gate.bias" in file.tensors,
+        attention_bias="all" if "blk.0.attn_q.bias" in file.tensors else "none",
     )
 
 

@@ -32,24 +32,67 @@ class Rotary:
 
 
 @dataclass(frozen=True)
-class Norm:
-    """RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4): gain * x / sqrt(mean(x^2) + eps)."""
+class Learned:
+    """A learned vector for each of `context_length` positions, added to the embedding (GPT-2)."""
 
-    kind: Literal["rms"] = "rms"
+
+@dataclass(frozen=True)
+class RelativeBuckets:
+    """T5's learned bias for each head and bucket of distances, one table for a stack (arXiv:1910.10683, section 2.1).
+
+    Attention scores are not divided by sqrt(head_dim) where this is used, which the initialisation makes up for.
+    """
+
+    buckets: int = 32
+    most_distance: int = 128
+    """From here on all distances share the last bucket."""
+
+
+Positions = Rotary | Learned | RelativeBuckets
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What stands before a sub-layer.
+
+    rms: gain * x / sqrt(mean(x^2) + eps) (Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4). layer: the same of
+    x - mean(x), plus a bias where there is one (Ba et al. 2016, arXiv:1607.06450).
+    """
+
+    kind: Literal["rms", "layer"] = "rms"
     eps: float = 1e-5
+    bias: bool = False
 
 
 @dataclass(frozen=True)
 class FeedForward:
-    """SwiGLU (Shazeer 2020, arXiv:2002.05202, eq. 6) of inner size `width`."""
+    """The position-wise transformation of inner size `width`.
+
+    Gated: W_down (f(W_gate x) * W_up x), f the SiLU (swiglu) or the tanh form of GELU (geglu) (Shazeer 2020,
+    arXiv:2002.05202, eqs. 5 and 6). Plain: W_down f(W_up x), f the tanh form of GELU or ReLU.
+    """
 
     width: int
-    kind: Literal["swiglu"] = "swiglu"
+    kind: Literal["swiglu", "geglu", "gelu", "relu"] = "swiglu"
+    bias: bool = False
+
+    @property
+    def gated(self) -> bool:
+        """Whether there is a third matrix, the gate."""
+        return self.kind in ("swiglu", "geglu")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Attention that reaches `size` tokens back, the token itself counted, in some layers (all where none is named)."""
+
+    size: int
+    layers: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A decoder-only Transformer; sizes in units (not multiples), `context_length` in tokens.
+    """A Transformer, decoder-only or with an encoder; sizes in units (not multiples), `context_length` in tokens.
 
     Raises `CamelidError` where the sizes contradict each other.
     """
@@ -62,11 +105,22 @@ class ModelSpec:
     head_dim: int
     context_length: int
     feed_forward: FeedForward
-    positions: Rotary = field(default_factory=Rotary)
+    positions: Positions = field(default_factory=Rotary)
     norm: Norm = field(default_factory=Norm)
     tie_embeddings: bool = False
-    attention_bias: bool = False
-    mlp_bias: bool = False
+    attention_bias: Literal["none", "qkv", "all"] = "none"
+    """Which of the attention's linears have a bias: none, those of queries, keys and values, or the output's too."""
+    query_key_norm: bool = False
+    """RMSNorm of every query and key before their rotation (Qwen3)."""
+    window: Window | None = None
+    parallel: bool = False
+    """Attention and feed-forward read the same norm and are added together (PaLM, arXiv:2204.02311, section 2)."""
+    output_scale: float = 1.0
+    """What the last hidden states are multiplied by before they become logits."""
+    encoder_layers: int = 0
+    """Layers of an encoder that reads a source text; the decoder's layers then attend to it."""
+    dropout: float = 0.0
+    """Share of activations dropped in training: of embeddings, attention weights, sub-layers; T5 in its five places."""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim"):
@@ -77,8 +131,16 @@ class ModelSpec:
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; "
                 f"choose num_kv_heads among the divisors of {self.num_heads}"
             )
-        if self.head_dim % 2:
+        if isinstance(self.positions, Rotary) and self.head_dim % 2:
             raise CamelidError(f"head_dim is {self.head_dim}; rotary positions need an even one")
+        if self.window is not None and self.window.size < 1:
+            raise CamelidError(f"window.size is {self.window.size}; a token sees at least itself: at least 1")
+        if not 0 <= self.dropout < 1:
+            raise CamelidError(f"dropout is {self.dropout}; a share from 0 up to 1 is needed")
+        if self.encoder_layers < 0 or (self.encoder_layers and not isinstance(self.positions, RelativeBuckets)):
+            raise CamelidError(
+                f"encoder_layers is {self.encoder_layers}; an encoder needs at least 1 and relative positions, as T5 has"
+            )
 
     @classmethod
     def llama(
@@ -118,33 +180,79 @@ class ModelSpec:
             tie_embeddings=tie_embeddings,
         )
 
-    def layer_matmul_parameters(self) -> int:
-        """Weights of one layer that multiply activations."""
-        queries = self.hidden_size * self.num_heads * self.head_dim
-        keys_values = 2 * self.hidden_size * self.num_kv_heads * self.head_dim
-        return 2 * queries + keys_values + 3 * self.hidden_size * self.feed_forward.width
+    @property
+    def attention_scale(self) -> float:
+        """What the products of queries and keys are multiplied by."""
+        return 1.0 if isinstance(self.positions, RelativeBuckets) else float(self.head_dim**-0.5)
 
-    def matmul_parameters(self) -> int:
-        """Weights that multiply activations: all linears and the output projection, not the embedding look-up."""
-        return self.num_layers * self.layer_matmul_parameters() + self.vocab_size * self.hidden_size
+    def window_of(self, layer: int) -> int | None:
+        """How many tokens a query of this layer sees at most; None: all before it."""
+        if self.window is None or (self.window.layers is not None and layer not in self.window.layers):
+            return None
+        return self.window.size
 
     def parameter_count(self) -> int:
         """All parameters, a tied embedding counted once."""
-        attention_biases = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim + self.hidden_size
-        mlp_biases = 2 * self.feed_forward.width + self.hidden_size
-        per_layer = (
-            self.layer_matmul_parameters()
-            + 2 * self.hidden_size
-            + attention_biases * self.attention_bias
-            + mlp_biases * self.mlp_bias
-        )
+        norm = self.hidden_size * (2 if self.norm.bias else 1)
+        attention = self._attention() + self._attention_extras()
+        feed_forward = self._feed_forward() + self._feed_forward_biases()
+        encoder = decoder = attention + feed_forward + (1 if self.parallel else 2) * norm
+        stacks = 1
+        if self.encoder_layers:
+            decoder += attention + norm
+            stacks = 2
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_embeddings else 2)
-        return self.num_layers * per_layer + embeddings + self.hidden_size
+        layers = self.num_layers * decoder + self.encoder_layers * encoder
+        return layers + embeddings + stacks * (norm + self._position_table())
+
+    def matmul_parameters(self) -> int:
+        """Weights that multiply activations: all linears and the output projection, not the embedding look-up."""
+        layer = self._attention() + self._feed_forward()
+        cross = self._attention() if self.encoder_layers else 0
+        layers = self.num_layers * (layer + cross) + self.encoder_layers * layer
+        return layers + self.vocab_size * self.hidden_size
 
     def training_flops_per_token(self, context: int | None = None) -> float:
-        """FLOPs to train on one token, 6 N + 12 L H Q T with N the matmul weights (PaLM, arXiv:2204.02311, App. B)."""
-        attention = 12 * self.num_layers * self.num_heads * self.head_dim * (context or self.context_length)
-        return 6 * self.matmul_parameters() + attention
+        """6 N + 12 L H Q T with N the matmul weights (PaLM, arXiv:2204.02311, App. B), T no more than a layer's window.
+
+        A token of an encoder-decoder passes one of the two stacks, so that is taken as half of it (T5's convention that
+        an encoder-decoder of 2 P parameters costs what a decoder of P does; arXiv:1910.10683, section 3.2.2).
+        """
+        context = context or self.context_length
+        windows = (self.window_of(layer) for layer in range(self.num_layers))
+        reach = sum(context if window is None else min(window, context) for window in windows)
+        attention = 12 * self.num_heads * self.head_dim * (reach + 2 * self.encoder_layers * context)
+        total = 6 * self.matmul_parameters() + attention
+        return total / 2 if self.encoder_layers else total
+
+    def _attention(self) -> int:
+        queries = self.hidden_size * self.num_heads * self.head_dim
+        keys_values = 2 * self.hidden_size * self.num_kv_heads * self.head_dim
+        return 2 * queries + keys_values
+
+    def _attention_extras(self) -> int:
+        """Biases, and the gains of query and key norms."""
+        projected = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        biases = {"none": 0, "qkv": projected, "all": projected + self.hidden_size}[self.attention_bias]
+        return biases + (2 * self.head_dim if self.query_key_norm else 0)
+
+    def _feed_forward(self) -> int:
+        return (3 if self.feed_forward.gated else 2) * self.hidden_size * self.feed_forward.width
+
+    def _feed_forward_biases(self) -> int:
+        if not self.feed_forward.bias:
+            return 0
+        return (2 if self.feed_forward.gated else 1) * self.feed_forward.width + self.hidden_size
+
+    def _position_table(self) -> int:
+        """Entries of a stack's table of positions."""
+        match self.positions:
+            case Learned():
+                return self.context_length * self.hidden_size
+            case RelativeBuckets(buckets):
+                return buckets * self.num_heads
+            case Rotary():
+                return 0
 
     def kv_bytes_per_token(self, bytes_per_value: int = 2) -> int:
         """Bytes that one cached token takes over all layers."""

@@ -1,162 +1,156 @@
-"""The one Transformer: training, prefill and decode are the same forward pass.
+"""The one Transformer: training, prefill and decode are the same forward pass, with or without an encoder.
 
-Weights may be float32 masters while activations run in bfloat16: every layer casts its weight to the dtype of
-what it is given, so `dtype=` of the forward pass is the only precision switch.
+`dtype=` of the forward pass is the only precision switch: activations have it, the weights keep theirs.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from camelid.model.attention import attention
 from camelid.model.cache import KeyValueCache
-from camelid.model.rotary import inverse_frequencies, rotate, rotation
-from camelid.model.spec import ModelSpec, Norm
-
-
-class Linear(nn.Linear):
-    """A linear layer that computes in the dtype of its input."""
-
-    def forward(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
-        """x W^T + b."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)  # type: ignore[redundant-expr]
-        return F.linear(x, self.weight.to(x.dtype), bias)
-
-
-class RMSNorm(nn.Module):
-    """gain * x / sqrt(mean(x^2) + eps), the mean in float32 (arXiv:1910.07467, eq. 4)."""
-
-    def __init__(self, width: int, norm: Norm) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = norm.eps
-
-    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """The normalised input in the input's dtype."""
-        wide = x.float()
-        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (scaled * self.weight).to(x.dtype)
-
-
-class Attention(nn.Module):
-    """Causal self-attention with rotary positions and shared key-value heads (GQA, arXiv:2305.13245)."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        linear = partial(Linear, bias=spec.attention_bias)
-        self.head_dim = spec.head_dim
-        self.q_proj = linear(spec.hidden_size, spec.num_heads * spec.head_dim)
-        self.k_proj = linear(spec.hidden_size, spec.num_kv_heads * spec.head_dim)
-        self.v_proj = linear(spec.hidden_size, spec.num_kv_heads * spec.head_dim)
-        self.o_proj = linear(spec.num_heads * spec.head_dim, spec.hidden_size)
-
-    def forward(
-        self, x: Float[Tensor, "batch time width"], context: "Context"
-    ) -> Float[Tensor, "batch time width"]:
-        """Mixes each position with those before it in its own document and in the cache."""
-        heads = (*x.shape[:2], -1, self.head_dim)
-        queries = rotate(self.q_proj(x).view(heads), context.cosine, context.sine)
-        keys = rotate(self.k_proj(x).view(heads), context.cosine, context.sine)
-        values = self.v_proj(x).view(heads)
-        mixed = context.attend(queries, keys, values)
-        return self.o_proj(mixed.flatten(2))  # type: ignore[no-any-return]
-
-
-class FeedForwardBlock(nn.Module):
-    """W_down (silu(W_gate x) * W_up x) (arXiv:2002.05202, eq. 6)."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        linear = partial(Linear, bias=spec.mlp_bias)
-        self.gate_proj = linear(spec.hidden_size, spec.feed_forward.width)
-        self.up_proj = linear(spec.hidden_size, spec.feed_forward.width)
-        self.down_proj = linear(spec.feed_forward.width, spec.hidden_size)
-
-    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """The position-wise transformation."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
+from camelid.model.initialize import initialize
+from camelid.model.layers import (
+    Attention,
+    Context,
+    CrossAttention,
+    FeedForwardBlock,
+    Linear,
+    Source,
+    dropped,
+    norm_layer,
+)
+from camelid.model.relative import RelativeBias
+from camelid.model.rotary import inverse_frequencies, rotation
+from camelid.model.spec import Learned, ModelSpec, RelativeBuckets, Rotary
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then feed-forward."""
+    """Pre-norm residual block: attention, in a decoder with an encoder attention to the source, then feed-forward."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, layer: int, *, encoder: bool = False) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(spec.hidden_size, spec.norm)
-        self.self_attn = Attention(spec)
-        self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.norm)
+        self.dropout = spec.dropout
+        self.input_layernorm = norm_layer(spec.hidden_size, spec.norm)
+        self.self_attn = Attention(spec, layer, causal=not encoder)
+        self.crosses = bool(spec.encoder_layers) and not encoder
+        if self.crosses:
+            self.cross_attn_layernorm = norm_layer(spec.hidden_size, spec.norm)
+            self.cross_attn = CrossAttention(spec, layer)
+        self.post_attention_layernorm = norm_layer(spec.hidden_size, spec.norm)
         self.mlp = FeedForwardBlock(spec)
 
     def forward(
-        self, x: Float[Tensor, "batch time width"], context: "Context"
+        self, x: Float[Tensor, "batch time width"], context: Context
     ) -> Float[Tensor, "batch time width"]:
-        """x plus what attention and feed-forward add."""
-        x = x + self.self_attn(self.input_layernorm(x), context)
-        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
+        """x plus what each sub-layer adds."""
+        x = x + dropped(self.self_attn(self.input_layernorm(x), context), self.dropout, self.training)
+        if self.crosses:
+            x = x + dropped(self.cross_attn(self.cross_attn_layernorm(x), context), self.dropout, self.training)
+        return x + dropped(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
 
 
-class Context:
-    """What every layer of one forward pass shares: rotations, the document ids, the cache and the layer's turn."""
+class ParallelBlock(nn.Module):
+    """x + attention(norm(x)) + feed-forward(norm(x)) with one norm for both (PaLM, arXiv:2204.02311, section 2)."""
 
-    def __init__(
+    def __init__(self, spec: ModelSpec, layer: int) -> None:
+        super().__init__()
+        self.dropout = spec.dropout
+        self.input_layernorm = norm_layer(spec.hidden_size, spec.norm)
+        self.self_attn = Attention(spec, layer)
+        self.mlp = FeedForwardBlock(spec)
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], context: Context
+    ) -> Float[Tensor, "batch time width"]:
+        """x plus what both add."""
+        normalised = self.input_layernorm(x)
+        added = self.self_attn(normalised, context) + self.mlp(normalised)
+        return x + dropped(added, self.dropout, self.training)
+
+
+class Stack(nn.Module):
+    """Blocks behind each other, and a norm at the end: a decoder, or the encoder beside one."""
+
+    def __init__(self, spec: ModelSpec, *, encoder: bool = False) -> None:
+        super().__init__()
+        self.spec = spec
+        count = spec.encoder_layers if encoder else spec.num_layers
+        if spec.parallel:
+            self.layers = nn.ModuleList(ParallelBlock(spec, layer) for layer in range(count))
+        else:
+            self.layers = nn.ModuleList(Block(spec, layer, encoder=encoder) for layer in range(count))
+        self.norm = norm_layer(spec.hidden_size, spec.norm)
+        self.relative_bias: RelativeBias | None = None
+        if isinstance(spec.positions, RelativeBuckets):
+            self.relative_bias = RelativeBias(spec.positions, spec.num_heads, bidirectional=encoder)
+        self.recompute_activations = False
+        self.run_block: Callable[[nn.Module, Tensor, Context], Tensor] = _run_block
+
+    def run(
         self,
-        cosine: Tensor,
-        sine: Tensor,
-        documents: Int[Tensor, "batch time"] | None,
+        x: Float[Tensor, "batch time width"],
         positions: Int[Tensor, "batch time"],
-        cache: KeyValueCache | None,
-        layer: int,
-    ) -> None:
-        self.cosine, self.sine = cosine, sine
-        self.documents, self.positions, self.cache, self.layer = documents, positions, cache, layer
+        *,
+        mask: Bool[Tensor, "batch time"] | None = None,
+        documents: Int[Tensor, "batch time"] | None = None,
+        cache: KeyValueCache | None = None,
+        source: Source | None = None,
+    ) -> Float[Tensor, "batch time width"]:
+        """The normalised states after all layers."""
+        cosine, sine = self._rotation(positions)
+        bias = self._bias(positions, cache)
+        x = dropped(x, self.spec.dropout, self.training)
+        for index, block in enumerate(self.layers):
+            context = Context(index, positions, cosine, sine, bias, mask, documents, cache, source)
+            if self.recompute_activations and torch.is_grad_enabled():
+                x = checkpoint(self.run_block, block, x, context, use_reentrant=False)
+            else:
+                x = self.run_block(block, x, context)
+        if cache is not None:
+            cache.advance(x.shape[1])
+        normalised: Tensor = self.norm(x)
+        return dropped(normalised, self.spec.dropout, self.training) if self.relative_bias else normalised
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attention of the new queries over the cached and the new keys."""
-        if self.cache is None:
-            return attention(queries, keys, values, self.documents)
-        past_keys, past_values = self.cache.extend(self.layer, self.positions, keys, values)
-        return attention(queries, past_keys, past_values, query_positions=self.positions)
+    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        if not isinstance(self.spec.positions, Rotary):
+            return None, None
+        return rotation(
+            positions, inverse_frequencies(self.spec.positions, self.spec.head_dim, positions.device)
+        )
+
+    def _bias(self, positions: Tensor, cache: KeyValueCache | None) -> Tensor | None:
+        if self.relative_bias is None:
+            return None
+        if cache is not None:
+            keys = torch.arange(int(positions.max()) + 1, device=positions.device)
+            return self.relative_bias(positions, keys)  # type: ignore[no-any-return]
+        # Distances inside a document are the same wherever it stands in its row.
+        steps = torch.arange(positions.shape[1], device=positions.device)
+        return self.relative_bias(steps, steps)  # type: ignore[no-any-return]
 
 
-class Transformer(nn.Module):
-    """A decoder-only language model as its `spec` describes it; parameter names are Hugging Face's.
+class Transformer(Stack):
+    """The language model that its `spec` describes; parameter names are Hugging Face's for LLaMA.
 
     `forward` gives logits. The model knows tensors only: no optimiser, adapters, quantisation or environment inside.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.embed_tokens = nn.Embedding(spec.vocab_size, spec.hidden_size)
-        self.layers = nn.ModuleList(Block(spec) for _ in range(spec.num_layers))
-        self.norm = RMSNorm(spec.hidden_size, spec.norm)
+        self.embed_positions: nn.Embedding | None = None
+        if isinstance(spec.positions, Learned):
+            self.embed_positions = nn.Embedding(spec.context_length, spec.hidden_size)
+        self.encoder = Stack(spec, encoder=True) if spec.encoder_layers else None
         self.lm_head = None if spec.tie_embeddings else Linear(spec.hidden_size, spec.vocab_size, bias=False)
-        self.recompute_activations = False
-        self.run_block: Callable[[nn.Module, Tensor, Context], Tensor] = _run_block
 
-    @torch.no_grad()
     def initialize(self, seed: int, std: float | None = None) -> "Transformer":
-        """Normal weights, those that write to the residual stream scaled by 1/sqrt(2 layers) (GPT-2, section 2.3).
-
-        std: by default sqrt(2 / (5 width)) (Nguyen and Salazar 2019, arXiv:1910.05895, section 2.2), which is GPT-2's
-        0.02 at width 1,000 and lets narrow models learn where to look sooner.
-        """
-        std = (2 / (5 * self.spec.hidden_size)) ** 0.5 if std is None else std
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            if name.endswith("norm.weight"):
-                parameter.fill_(1.0)
-            elif name.endswith("bias"):
-                parameter.zero_()
-            else:
-                residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-                scale = std / (2 * self.spec.num_layers) ** 0.5 if residual else std
-                parameter.normal_(0.0, scale, generator=generator)
+        """Fresh weights, see `camelid.model.initialize`."""
+        initialize(self, self.spec, seed, std)
         return self
 
     def hidden_states(
@@ -166,29 +160,37 @@ class Transformer(nn.Module):
         positions: Int[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
         cache: KeyValueCache | None = None,
+        source: Source | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "batch time width"]:
         """The normalised states before the output projection.
 
-        documents: id of each token's document; attention does not cross from one id to another. positions: rotary
-        positions, by default 0, 1, ... or what follows the cache. dtype: of the activations, by default the weights'.
+        documents: id of each token's document; attention does not cross from one id to another. positions: by default
+        0, 1, ... or what follows the cache. source: what `encode` made of the source texts, for a model with an
+        encoder. dtype: of the activations, by default the weights'.
         """
-        x = F.embedding(tokens, self.embed_tokens.weight)
-        x = x if dtype is None else x.to(dtype)
         if positions is None:
             steps = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
             positions = steps if cache is None else cache.positions(tokens.shape[1])
-        frequencies = inverse_frequencies(self.spec.positions, self.spec.head_dim, x.device)
-        cosine, sine = rotation(positions, frequencies)
-        for index, block in enumerate(self.layers):
-            context = Context(cosine, sine, documents, positions, cache, index)
-            if self.recompute_activations and torch.is_grad_enabled():
-                x = checkpoint(self.run_block, block, x, context, use_reentrant=False)
-            else:
-                x = self.run_block(block, x, context)
-        if cache is not None:
-            cache.advance(tokens.shape[1])
-        return self.norm(x)  # type: ignore[no-any-return]
+        x = F.embedding(tokens, self.embed_tokens.weight)
+        if self.embed_positions is not None:
+            x = x + self.embed_positions(positions)
+        x = x if dtype is None else x.to(dtype)
+        hidden = self.run(x, positions, documents=documents, cache=cache, source=source)
+        return hidden if self.spec.output_scale == 1 else hidden * self.spec.output_scale
+
+    def encode(
+        self,
+        tokens: Int[Tensor, "batch source"],
+        mask: Bool[Tensor, "batch source"] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Source:
+        """What the encoder makes of the source texts; mask: True at tokens, False at padding."""
+        assert self.encoder is not None  # only a spec with encoder_layers has a source
+        x = F.embedding(tokens, self.embed_tokens.weight)
+        x = x if dtype is None else x.to(dtype)
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        return Source(self.encoder.run(x, positions, mask=mask), mask)
 
     def output_weight(self) -> Float[Tensor, "vocab width"]:
         """The matrix that turns hidden states into logits."""
@@ -203,15 +205,25 @@ class Transformer(nn.Module):
     def forward(
         self,
         tokens: Int[Tensor, "batch time"],
+        target: Int[Tensor, "batch target"] | None = None,
         *,
+        mask: Bool[Tensor, "batch time"] | None = None,
         positions: Int[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
         cache: KeyValueCache | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "batch time vocab"]:
-        """Logits of the next token at every position; the arguments are those of `hidden_states`."""
+        """Logits of the next token at every position; the arguments are those of `hidden_states`.
+
+        With an encoder, `tokens` is the source, `mask` its padding, and `target` what the decoder has said so far.
+        """
+        source = None
+        if self.encoder is not None:
+            if target is None:
+                raise TypeError("a model with an encoder takes the source's ids and the decoder's ids")
+            source, tokens = self.encode(tokens, mask, dtype), target
         hidden = self.hidden_states(
-            tokens, positions=positions, documents=documents, cache=cache, dtype=dtype
+            tokens, positions=positions, documents=documents, cache=cache, source=source, dtype=dtype
         )
         return self.unembed(hidden)
 

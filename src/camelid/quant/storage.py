@@ -68,7 +68,7 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
         model = Transformer(read_spec(folder))
     family, tensors = family_for(model.spec), read_tensors(folder)
     for path, linear in linears(model).items():
-        name = family.name_on_disk(path + ".")
+        name = family.place(model.spec, path + ".weight").name.removesuffix("weight")
         if name + "qweight" in tensors:
             weight = _read_weight(folder, name, tensors, bits, offset, linear.weight.shape)
             has_bias = "bias" in dict(linear.named_parameters())

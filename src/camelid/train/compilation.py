@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from camelid.errors import CamelidError
-from camelid.model.transformer import Context, Transformer
+from camelid.model.layers import Context
+from camelid.model.transformer import Transformer
 
 RunBlock = Callable[[nn.Module, Tensor, Context], Tensor]
 

@@ -1,0 +1,50 @@
+"""First weights, as the papers draw them."""
+
+import torch
+from torch import nn
+
+from camelid.model.spec import ModelSpec, RelativeBuckets
+
+WRITES_TO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
+
+
+@torch.no_grad()
+def initialize(model: nn.Module, spec: ModelSpec, seed: int, std: float | None = None) -> None:
+    """Draws every parameter from a normal distribution; gains are 1 and biases 0.
+
+    GPT-2's way: one std for all, matrices that write to the residual stream divided by sqrt(2 layers) (section 2.3
+    of the paper), learned positions half of it (its code). std: by default sqrt(2 / (5 width)) (Nguyen and Salazar
+    2019, arXiv:1910.05895, section 2.2), which is GPT-2's 0.02 at width 1,000 and lets narrow models learn where to look
+    sooner. Where scores or outputs have a scale of their own (T5; PaLM, arXiv:2204.02311, section 5): embeddings 1 and
+    matrices 1/sqrt(inputs), queries of unscaled attention divided by sqrt(head_dim) as well.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    by_inputs = spec.output_scale != 1 or isinstance(spec.positions, RelativeBuckets)
+    common = (2 / (5 * spec.hidden_size)) ** 0.5 if std is None else std
+    for name, parameter in model.named_parameters():
+        if name.endswith(("norm.weight", "layernorm.weight")):
+            parameter.fill_(1.0)
+        elif name.endswith("bias"):
+            parameter.zero_()
+        else:
+            scale = _by_inputs(name, parameter, spec) if by_inputs else _common(name, common, spec)
+            parameter.normal_(0.0, scale, generator=generator)
+
+
+def _common(name: str, std: float, spec: ModelSpec) -> float:
+    if name.endswith(WRITES_TO_RESIDUAL):
+        return float(std / (2 * spec.num_layers) ** 0.5)
+    return std / 2 if name == "embed_positions.weight" else std
+
+
+def _by_inputs(name: str, parameter: nn.Parameter, spec: ModelSpec) -> float:
+    if name == "embed_tokens.weight":
+        return 1.0
+    if name.endswith("relative_bias.weight"):
+        return float(spec.hidden_size**-0.5)
+    inputs = parameter.shape[1]
+    return float((inputs * (spec.head_dim if _is_unscaled_query(name, spec) else 1)) ** -0.5)
+
+
+def _is_unscaled_query(name: str, spec: ModelSpec) -> bool:
+    return spec.attention_scale == 1 and name.endswith("q_proj.weight")

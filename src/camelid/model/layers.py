@@ -1,0 +1,210 @@
+"""What a Transformer's block is made of: linears, norms, feed-forward and attention.
+
+Weights may be float32 masters while activations run in bfloat16: every layer casts its weight to the dtype of
+what it is given.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from camelid.model.attention import attention, biased_attention, causal_mask
+from camelid.model.cache import KeyValueCache
+from camelid.model.rotary import rotate
+from camelid.model.spec import ModelSpec, Norm
+
+KeysValues = tuple[Float[Tensor, "batch past kv_heads dim"], Float[Tensor, "batch past kv_heads dim"]]
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes in the dtype of its input."""
+
+    def forward(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
+        """x W^T + b."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)  # type: ignore[redundant-expr]
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class RMSNorm(nn.Module):
+    """gain * x / sqrt(mean(x^2) + eps), the mean in float32 (arXiv:1910.07467, eq. 4)."""
+
+    def __init__(self, width: int, norm: Norm) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = norm.eps
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The normalised input in the input's dtype."""
+        wide = x.float()
+        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (scaled * self.weight).to(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """gain * (x - mean(x)) / sqrt(variance(x) + eps) + bias, in float32 (arXiv:1607.06450, eq. 4)."""
+
+    def __init__(self, width: int, norm: Norm) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if norm.bias else None
+        self.eps = norm.eps
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The normalised input in the input's dtype."""
+        bias = None if self.bias is None else self.bias.float()
+        normalised = F.layer_norm(x.float(), self.weight.shape, self.weight.float(), bias, self.eps)
+        return normalised.to(x.dtype)
+
+
+def norm_layer(width: int, norm: Norm) -> RMSNorm | LayerNorm:
+    """The layer that the spec's norm describes."""
+    return RMSNorm(width, norm) if norm.kind == "rms" else LayerNorm(width, norm)
+
+
+class FeedForwardBlock(nn.Module):
+    """W_down (f(W_gate x) * W_up x), or W_down f(W_up x) without a gate (arXiv:2002.05202, section 2)."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        linear = partial(Linear, bias=spec.feed_forward.bias)
+        self.kind = spec.feed_forward.kind
+        # T5 drops activations here too, GPT-2 does not.
+        self.dropout = spec.dropout if spec.encoder_layers else 0.0
+        if spec.feed_forward.gated:
+            self.gate_proj = linear(spec.hidden_size, spec.feed_forward.width)
+        self.up_proj = linear(spec.hidden_size, spec.feed_forward.width)
+        self.down_proj = linear(spec.feed_forward.width, spec.hidden_size)
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """The position-wise transformation."""
+        match self.kind:
+            case "swiglu":
+                inner = F.silu(self.gate_proj(x)) * self.up_proj(x)
+            case "geglu":
+                inner = F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x)
+            case "gelu":
+                inner = F.gelu(self.up_proj(x), approximate="tanh")
+            case "relu":
+                inner = F.relu(self.up_proj(x))
+        return self.down_proj(dropped(inner, self.dropout, self.training))  # type: ignore[no-any-return]
+
+
+def dropped(x: Tensor, share: float, training: bool) -> Tensor:
+    """x with a share of its values dropped in training."""
+    return F.dropout(x, share) if training and share else x
+
+
+@dataclass
+class Source:
+    """What an encoder made of the source texts; decoding steps over it share the keys and values of each layer."""
+
+    states: Float[Tensor, "batch source width"]
+    mask: Bool[Tensor, "batch source"] | None = None
+    """True at tokens, False at padding; None: no padding."""
+    kept: dict[int, KeysValues] = field(default_factory=dict)
+
+
+@dataclass
+class Context:
+    """What a layer of one forward pass is given beside its input."""
+
+    layer: int
+    positions: Int[Tensor, "batch time"]
+    cosine: Tensor | None = None
+    sine: Tensor | None = None
+    bias: Float[Tensor, "*batch heads time past"] | None = None
+    """Relative positions, added to the scores."""
+    mask: Bool[Tensor, "batch time"] | None = None
+    """An encoder's tokens, True where they are no padding."""
+    documents: Int[Tensor, "batch time"] | None = None
+    cache: KeyValueCache | None = None
+    source: Source | None = None
+
+
+class Attention(nn.Module):
+    """Self-attention over heads that may share keys and values (GQA, arXiv:2305.13245)."""
+
+    def __init__(self, spec: ModelSpec, layer: int, *, causal: bool = True) -> None:
+        super().__init__()
+        self.head_dim, self.causal, self.dropout = spec.head_dim, causal, spec.dropout
+        self.window = spec.window_of(layer) if causal else None
+        linear = partial(Linear, bias=spec.attention_bias != "none")
+        self.q_proj = linear(spec.hidden_size, spec.num_heads * spec.head_dim)
+        self.k_proj = linear(spec.hidden_size, spec.num_kv_heads * spec.head_dim)
+        self.v_proj = linear(spec.hidden_size, spec.num_kv_heads * spec.head_dim)
+        self.o_proj = Linear(
+            spec.num_heads * spec.head_dim, spec.hidden_size, bias=spec.attention_bias == "all"
+        )
+        if spec.query_key_norm:
+            self.q_norm = RMSNorm(spec.head_dim, spec.norm)
+            self.k_norm = RMSNorm(spec.head_dim, spec.norm)
+        self.query_key_norm = spec.query_key_norm
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], context: Context
+    ) -> Float[Tensor, "batch time width"]:
+        """Mixes each position with those that it sees."""
+        heads = (*x.shape[:2], -1, self.head_dim)
+        queries, keys = self.q_proj(x).view(heads), self.k_proj(x).view(heads)
+        values = self.v_proj(x).view(heads)
+        if self.query_key_norm:
+            queries, keys = self.q_norm(queries), self.k_norm(keys)
+        if context.cosine is not None and context.sine is not None:
+            queries = rotate(queries, context.cosine, context.sine)
+            keys = rotate(keys, context.cosine, context.sine)
+        mixed = self.attend(queries, keys, values, context)
+        return self.o_proj(mixed.flatten(2))  # type: ignore[no-any-return]
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, context: Context) -> Tensor:
+        """The values of what each query sees: itself and what precedes it, or the whole text in an encoder."""
+        dropout = self.dropout if self.training else 0.0
+        past = context.cache is not None
+        if context.cache is not None:
+            keys, values = context.cache.extend(context.layer, context.positions, keys, values)
+        query_positions = context.positions if past else None
+        if context.bias is None:
+            return attention(
+                queries,
+                keys,
+                values,
+                context.documents,
+                query_positions,
+                window=self.window,
+                dropout=dropout,
+            )
+        if not self.causal:
+            mask = None if context.mask is None else context.mask[:, None, None]
+            return biased_attention(queries, keys, values, context.bias, mask, dropout)
+        mask = causal_mask(queries.transpose(1, 2), keys.shape[1], context.documents, query_positions)
+        return biased_attention(queries, keys, values, context.bias, mask, dropout)
+
+
+class CrossAttention(Attention):
+    """A decoder's attention to the encoder's states, without positions (arXiv:1706.03762, section 3.2.3)."""
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], context: Context
+    ) -> Float[Tensor, "batch time width"]:
+        """Mixes in what the source text holds."""
+        assert context.source is not None  # the Transformer asks for it
+        queries = self.q_proj(x).view(*x.shape[:2], -1, self.head_dim)
+        keys, values = self._read(context.source, context.layer)
+        mask = None if context.source.mask is None else context.source.mask[:, None, None]
+        mixed = biased_attention(queries, keys, values, None, mask, self.dropout if self.training else 0.0)
+        return self.o_proj(mixed.flatten(2))  # type: ignore[no-any-return]
+
+    def _read(self, source: Source, layer: int) -> KeysValues:
+        """The source's keys and values; outside training they are computed once."""
+        if torch.is_grad_enabled():
+            return self._project(source.states)
+        if layer not in source.kept:
+            source.kept[layer] = self._project(source.states)
+        return source.kept[layer]
+
+    def _project(self, states: Tensor) -> KeysValues:
+        heads = (*states.shape[:2], -1, self.head_dim)
+        return self.k_proj(states).view(heads), self.v_proj(states).view(heads)

@@ -1,0 +1,226 @@
+"""The published shapes by name: GPT-2, GPT-3, PaLM, T5, LLaMA, and close relatives that people use today.
+
+Sizes of GPT-2 to LLaMA are those of the papers (docs/lineage.md has the sources and what a paper leaves open); the
+others are those of the config.json that was published with the weights.
+"""
+
+from collections.abc import Callable, Mapping
+
+from camelid.errors import WrongCall
+from camelid.model.spec import (
+    FeedForward,
+    Learned,
+    Llama3Scaling,
+    ModelSpec,
+    Norm,
+    RelativeBuckets,
+    Rotary,
+    Window,
+)
+
+GPT3_WINDOW = 256
+"""Of every second layer; the paper says neither width nor stride, and GPT-Neo took this one."""
+
+
+def gpt2(
+    hidden_size: int, num_layers: int, num_heads: int, *, vocab_size: int = 50257, context_length: int = 1024
+) -> ModelSpec:
+    """GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each sub-layer, biases everywhere, tied."""
+    return ModelSpec(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_heads,
+        head_dim=hidden_size // num_heads,
+        context_length=context_length,
+        feed_forward=FeedForward(4 * hidden_size, "gelu", bias=True),
+        positions=Learned(),
+        norm=Norm("layer", 1e-5, bias=True),
+        tie_embeddings=True,
+        attention_bias="all",
+        dropout=0.1,
+    )
+
+
+def gpt3(
+    hidden_size: int, num_layers: int, num_heads: int, *, vocab_size: int = 50257, context_length: int = 2048
+) -> ModelSpec:
+    """GPT-3 (arXiv:2005.14165, Table 2.1): GPT-2 with dense and banded attention in turn, and no dropout."""
+    dense = gpt2(hidden_size, num_layers, num_heads, vocab_size=vocab_size, context_length=context_length)
+    window = Window(GPT3_WINDOW, tuple(range(1, num_layers, 2)))
+    return ModelSpec(**{**vars(dense), "window": window, "dropout": 0.0})
+
+
+def palm(
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    *,
+    head_dim: int = 256,
+    vocab_size: int = 256_000,
+    context_length: int = 2048,
+) -> ModelSpec:
+    """PaLM (arXiv:2204.02311, section 2): parallel blocks, one key-value head, SwiGLU of 4 widths, no biases."""
+    return ModelSpec(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=1,
+        head_dim=head_dim,
+        context_length=context_length,
+        feed_forward=FeedForward(4 * hidden_size, "swiglu"),
+        positions=Rotary(),
+        norm=Norm("layer", 1e-6),
+        tie_embeddings=True,
+        parallel=True,
+        output_scale=hidden_size**-0.5,
+    )
+
+
+def t5(
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    width: int,
+    *,
+    head_dim: int = 64,
+    vocab_size: int = 32128,
+    context_length: int = 512,
+    v1_1: bool = False,
+) -> ModelSpec:
+    """T5 (arXiv:1910.10683, section 2.1); 1.1: gated GELU, an output projection of its own, no dropout to pretrain."""
+    return ModelSpec(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_heads,
+        head_dim=head_dim,
+        context_length=context_length,
+        feed_forward=FeedForward(width, "geglu" if v1_1 else "relu"),
+        positions=RelativeBuckets(),
+        norm=Norm(eps=1e-6),
+        tie_embeddings=not v1_1,
+        output_scale=1.0 if v1_1 else hidden_size**-0.5,
+        encoder_layers=num_layers,
+        dropout=0.0 if v1_1 else 0.1,
+    )
+
+
+def llama(
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    width: int,
+    *,
+    kv_heads: int | None = None,
+    vocab_size: int = 32000,
+    context_length: int = 2048,
+    head_dim: int | None = None,
+    positions: Rotary | None = None,
+    eps: float = 1e-5,
+    tied: bool = False,
+    **more: object,
+) -> ModelSpec:
+    """LLaMA (arXiv:2302.13971, Table 2) and its relatives, which differ in the fields that `more` names."""
+    fields: dict[str, object] = {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "num_kv_heads": kv_heads or num_heads,
+        "head_dim": head_dim or hidden_size // num_heads,
+        "context_length": context_length,
+        "feed_forward": FeedForward(width),
+        "positions": positions or Rotary(),
+        "norm": Norm(eps=eps),
+        "tie_embeddings": tied,
+        **more,
+    }
+    return ModelSpec(**fields)  # type: ignore[arg-type]
+
+
+def _llama3(*shape: int, scaling: float | None = None, **more: object) -> ModelSpec:
+    rescaled = None if scaling is None else Llama3Scaling(scaling, 1.0, 4.0, 8192)
+    context = 8192 if scaling is None else 131072
+    return llama(*shape, kv_heads=8, vocab_size=128256, context_length=context, positions=Rotary(5e5, rescaled), **more)  # type: ignore[arg-type]
+
+
+def _qwen2(*shape: int, kv_heads: int, vocab_size: int = 151936, tied: bool = False) -> ModelSpec:
+    common = {"positions": Rotary(1e6), "eps": 1e-6, "attention_bias": "qkv", "context_length": 32768}
+    return llama(*shape, kv_heads=kv_heads, vocab_size=vocab_size, tied=tied, **common)  # type: ignore[arg-type]
+
+
+def _qwen3(*shape: int, tied: bool = False) -> ModelSpec:
+    common = {"positions": Rotary(1e6), "eps": 1e-6, "query_key_norm": True, "context_length": 40960}
+    return llama(*shape, kv_heads=8, head_dim=128, vocab_size=151936, tied=tied, **common)  # type: ignore[arg-type]
+
+
+PRESETS: Mapping[str, Callable[[], ModelSpec]] = {
+    "gpt2": lambda: gpt2(768, 12, 12),
+    "gpt2-medium": lambda: gpt2(1024, 24, 16),
+    "gpt2-large": lambda: gpt2(1280, 36, 20),
+    "gpt2-xl": lambda: gpt2(1600, 48, 25),
+    "gpt3-125m": lambda: gpt3(768, 12, 12),
+    "gpt3-350m": lambda: gpt3(1024, 24, 16),
+    "gpt3-760m": lambda: gpt3(1536, 24, 16),
+    "gpt3-1.3b": lambda: gpt3(2048, 24, 16),  # the table says 24 heads of 128, which are 3,072 and not 2,048
+    "gpt3-2.7b": lambda: gpt3(2560, 32, 32),
+    "gpt3-6.7b": lambda: gpt3(4096, 32, 32),
+    "gpt3-13b": lambda: gpt3(5120, 40, 40),  # the table says 5,140, which 40 heads do not divide
+    "gpt3-175b": lambda: gpt3(12288, 96, 96),
+    "palm-8b": lambda: palm(4096, 32, 16),
+    "palm-62b": lambda: palm(8192, 64, 32),
+    "palm-540b": lambda: palm(18432, 118, 48),
+    "t5-small": lambda: t5(512, 6, 8, 2048),
+    "t5-base": lambda: t5(768, 12, 12, 3072),
+    "t5-large": lambda: t5(1024, 24, 16, 4096),
+    "t5-3b": lambda: t5(1024, 24, 32, 16384, head_dim=128),
+    "t5-11b": lambda: t5(1024, 24, 128, 65536, head_dim=128),
+    "t5-v1.1-small": lambda: t5(512, 8, 6, 1024, v1_1=True),
+    "t5-v1.1-base": lambda: t5(768, 12, 12, 2048, v1_1=True),
+    "t5-v1.1-large": lambda: t5(1024, 24, 16, 2816, v1_1=True),
+    "t5-v1.1-xl": lambda: t5(2048, 24, 32, 5120, v1_1=True),
+    "t5-v1.1-xxl": lambda: t5(4096, 24, 64, 10240, v1_1=True),
+    "llama-7b": lambda: llama(4096, 32, 32, 11008, eps=1e-6),
+    "llama-13b": lambda: llama(5120, 40, 40, 13824, eps=1e-6),
+    "llama-33b": lambda: llama(6656, 60, 52, 17920, eps=1e-6),
+    "llama-65b": lambda: llama(8192, 80, 64, 22016),
+    "llama2-7b": lambda: llama(4096, 32, 32, 11008, context_length=4096),
+    "llama2-13b": lambda: llama(5120, 40, 40, 13824, context_length=4096),
+    "llama2-70b": lambda: llama(8192, 80, 64, 28672, kv_heads=8, context_length=4096),
+    "llama3-8b": lambda: _llama3(4096, 32, 32, 14336),
+    "llama3-70b": lambda: _llama3(8192, 80, 64, 28672),
+    "llama3.1-8b": lambda: _llama3(4096, 32, 32, 14336, scaling=8.0),
+    "llama3.2-1b": lambda: _llama3(2048, 16, 32, 8192, scaling=32.0, tied=True),
+    "llama3.2-3b": lambda: _llama3(3072, 28, 24, 8192, scaling=32.0, tied=True),
+    "tinyllama-1.1b": lambda: llama(2048, 22, 32, 5632, kv_heads=4),
+    "smollm-135m": lambda: llama(576, 30, 9, 1536, kv_heads=3, vocab_size=49152, tied=True),
+    "smollm2-135m": lambda: llama(
+        576, 30, 9, 1536, kv_heads=3, vocab_size=49152, tied=True, context_length=8192, positions=Rotary(1e5)
+    ),
+    "smollm2-360m": lambda: llama(
+        960, 32, 15, 2560, kv_heads=5, vocab_size=49152, tied=True, context_length=8192, positions=Rotary(1e5)
+    ),
+    "smollm2-1.7b": lambda: llama(
+        2048, 24, 32, 8192, vocab_size=49152, tied=True, context_length=8192, positions=Rotary(130_000.0)
+    ),
+    "mistral-7b": lambda: llama(
+        4096, 32, 32, 14336, kv_heads=8, context_length=32768, window=Window(4096)
+    ),
+    "qwen2.5-0.5b": lambda: _qwen2(896, 24, 14, 4864, kv_heads=2, tied=True),
+    "qwen2.5-1.5b": lambda: _qwen2(1536, 28, 12, 8960, kv_heads=2, tied=True),
+    "qwen2.5-7b": lambda: _qwen2(3584, 28, 28, 18944, kv_heads=4, vocab_size=152064),
+    "qwen3-0.6b": lambda: _qwen3(1024, 28, 16, 3072, tied=True),
+    "qwen3-1.7b": lambda: _qwen3(2048, 28, 16, 6144, tied=True),
+    "qwen3-8b": lambda: _qwen3(4096, 36, 32, 12288),
+}
+
+
+def preset(name: str) -> ModelSpec:
+    """The published model of this name; raises `WrongCall` with the names that there are."""
+    if name not in PRESETS:
+        raise WrongCall(f"there is no model {name!r}; there are {', '.join(PRESETS)} (camelid models)")
+    return PRESETS[name]()

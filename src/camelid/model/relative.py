@@ -1,0 +1,45 @@
+"""T5's relative positions: distances fall into buckets, and each bucket has a learned bias for every head."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from camelid.model.spec import RelativeBuckets
+
+
+def bucket_of(
+    distances: Int[Tensor, "*shape"], positions: RelativeBuckets, *, bidirectional: bool
+) -> Int[Tensor, "*shape"]:
+    """The bucket of each distance, key position minus query position (Raffel et al. 2020, section 2.1).
+
+    Short distances have a bucket each, longer ones share them on a logarithmic scale up to `most_distance`. In both
+    directions half of the buckets look ahead; else keys ahead count as distance 0.
+    """
+    count, offset = positions.buckets, torch.zeros_like(distances)
+    if bidirectional:
+        count //= 2
+        offset = (distances > 0).long() * count
+        distances = distances.abs()
+    else:
+        distances = (-distances).clamp_min(0)
+    exact = count // 2
+    share = torch.log(distances.clamp_min(1).float() / exact) / math.log(positions.most_distance / exact)
+    shared = (exact + (share * (count - exact)).long()).clamp_max(count - 1)
+    return offset + torch.where(distances < exact, distances, shared)
+
+
+class RelativeBias(nn.Embedding):
+    """The table of one stack: what is added to the attention scores of all its layers."""
+
+    def __init__(self, positions: RelativeBuckets, num_heads: int, *, bidirectional: bool) -> None:
+        super().__init__(positions.buckets, num_heads)
+        self.positions, self.bidirectional = positions, bidirectional
+
+    def forward(
+        self, queries: Int[Tensor, "*batch time"], keys: Int[Tensor, " past"]
+    ) -> Float[Tensor, "*batch heads time past"]:
+        """The bias of every query position and key position."""
+        buckets = bucket_of(keys - queries[..., None], self.positions, bidirectional=self.bidirectional)
+        return super().forward(buckets).movedim(-1, -3)
