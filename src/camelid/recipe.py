@@ -10,56 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from camelid.errors import CamelidError, WrongCall
-from camelid.model.spec import ModelSpec
+from camelid.errors import WrongCall
 from camelid.recipe_yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
+from camelid.settings import Settings
+from camelid.shape import ModelShape as ModelShape
 
 OptimizerName = Literal["adamw", "muon"]
 ScheduleName = Literal["cosine", "linear", "wsd", "constant"]
 TrackerName = Literal["tensorboard", "wandb"]
-
-
-class Settings(BaseModel):
-    """A frozen group of settings; a key that it does not have is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelShape(Settings):
-    """The shape of a LLaMA-style model; the vocabulary comes from the tokenizer."""
-
-    hidden_size: int = Field(default=512, gt=0, description="width of the residual stream")
-    num_layers: int = Field(default=8, gt=0, description="number of blocks")
-    num_heads: int = Field(default=8, gt=0, description="query heads of one attention")
-    num_kv_heads: int | None = Field(
-        default=None, gt=0, description="key and value heads; left out: num_heads"
-    )
-    feed_forward_width: int | None = Field(
-        default=None,
-        gt=0,
-        description="inner width of SwiGLU; left out: 8/3 hidden_size, up to a multiple of 32",
-    )
-    context_length: int = Field(
-        default=512, gt=1, description="longest sequence that the model is made for, in tokens"
-    )
-    rope_theta: float = Field(default=10_000.0, gt=0, description="base of the rotary frequencies")
-    tie_embeddings: bool = Field(default=True, description="share input embedding and output projection")
-
-    def spec(self, vocab_size: int) -> ModelSpec:
-        """The description of the model for a vocabulary of this size; raises `CamelidError` where sizes contradict."""
-        return ModelSpec.llama(vocab_size=vocab_size, **self.model_dump())
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        try:
-            self.spec(vocab_size=1)
-        except CamelidError as error:
-            raise ValueError(
-                f"{error} (--model.hidden-size, --model.num-heads, --model.num-kv-heads)"
-            ) from None
-        return self
 
 
 class TextData(Settings):

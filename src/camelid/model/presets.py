@@ -142,20 +142,70 @@ def llama(
     return ModelSpec(**fields)  # type: ignore[arg-type]
 
 
-def _llama3(*shape: int, scaling: float | None = None, **more: object) -> ModelSpec:
-    rescaled = None if scaling is None else Llama3Scaling(scaling, 1.0, 4.0, 8192)
-    context = 8192 if scaling is None else 131072
-    return llama(*shape, kv_heads=8, vocab_size=128256, context_length=context, positions=Rotary(5e5, rescaled), **more)  # type: ignore[arg-type]
+def _llama3(
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    width: int,
+    *,
+    scaling: float | None = None,
+    tied: bool = False,
+) -> ModelSpec:
+    return llama(
+        hidden_size,
+        num_layers,
+        num_heads,
+        width,
+        kv_heads=8,
+        vocab_size=128_256,
+        context_length=8192 if scaling is None else 131_072,
+        positions=Rotary(5e5, None if scaling is None else Llama3Scaling(scaling, 1.0, 4.0, 8192)),
+        tied=tied,
+    )
 
 
-def _qwen2(*shape: int, kv_heads: int, vocab_size: int = 151936, tied: bool = False) -> ModelSpec:
-    common = {"positions": Rotary(1e6), "eps": 1e-6, "attention_bias": "qkv", "context_length": 32768}
-    return llama(*shape, kv_heads=kv_heads, vocab_size=vocab_size, tied=tied, **common)  # type: ignore[arg-type]
+def _qwen2(
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    width: int,
+    *,
+    kv_heads: int,
+    vocab_size: int = 151_936,
+    tied: bool = False,
+) -> ModelSpec:
+    return llama(
+        hidden_size,
+        num_layers,
+        num_heads,
+        width,
+        kv_heads=kv_heads,
+        vocab_size=vocab_size,
+        context_length=32_768,
+        positions=Rotary(1e6),
+        eps=1e-6,
+        tied=tied,
+        attention_bias="qkv",
+    )
 
 
-def _qwen3(*shape: int, tied: bool = False) -> ModelSpec:
-    common = {"positions": Rotary(1e6), "eps": 1e-6, "query_key_norm": True, "context_length": 40960}
-    return llama(*shape, kv_heads=8, head_dim=128, vocab_size=151936, tied=tied, **common)  # type: ignore[arg-type]
+def _qwen3(
+    hidden_size: int, num_layers: int, num_heads: int, width: int, *, tied: bool = False
+) -> ModelSpec:
+    return llama(
+        hidden_size,
+        num_layers,
+        num_heads,
+        width,
+        kv_heads=8,
+        head_dim=128,
+        vocab_size=151_936,
+        context_length=40_960,
+        positions=Rotary(1e6),
+        eps=1e-6,
+        tied=tied,
+        query_key_norm=True,
+    )
 
 
 PRESETS: Mapping[str, Callable[[], ModelSpec]] = {
@@ -207,9 +257,7 @@ PRESETS: Mapping[str, Callable[[], ModelSpec]] = {
     "smollm2-1.7b": lambda: llama(
         2048, 24, 32, 8192, vocab_size=49152, tied=True, context_length=8192, positions=Rotary(130_000.0)
     ),
-    "mistral-7b": lambda: llama(
-        4096, 32, 32, 14336, kv_heads=8, context_length=32768, window=Window(4096)
-    ),
+    "mistral-7b": lambda: llama(4096, 32, 32, 14336, kv_heads=8, context_length=32768, window=Window(4096)),
     "qwen2.5-0.5b": lambda: _qwen2(896, 24, 14, 4864, kv_heads=2, tied=True),
     "qwen2.5-1.5b": lambda: _qwen2(1536, 28, 12, 8960, kv_heads=2, tied=True),
     "qwen2.5-7b": lambda: _qwen2(3584, 28, 28, 18944, kv_heads=4, vocab_size=152064),

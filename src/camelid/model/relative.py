@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -30,11 +31,12 @@ def bucket_of(
     return offset + torch.where(distances < exact, distances, shared)
 
 
-class RelativeBias(nn.Embedding):
+class RelativeBias(nn.Module):
     """The table of one stack: what is added to the attention scores of all its layers."""
 
     def __init__(self, positions: RelativeBuckets, num_heads: int, *, bidirectional: bool) -> None:
-        super().__init__(positions.buckets, num_heads)
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(positions.buckets, num_heads))
         self.positions, self.bidirectional = positions, bidirectional
 
     def forward(
@@ -42,4 +44,4 @@ class RelativeBias(nn.Embedding):
     ) -> Float[Tensor, "*batch heads time past"]:
         """The bias of every query position and key position."""
         buckets = bucket_of(keys - queries[..., None], self.positions, bidirectional=self.bidirectional)
-        return super().forward(buckets).movedim(-1, -3)
+        return F.embedding(buckets, self.weight).movedim(-1, -3)

@@ -137,7 +137,9 @@ class ModelSpec:
             raise CamelidError(f"window.size is {self.window.size}; a token sees at least itself: at least 1")
         if not 0 <= self.dropout < 1:
             raise CamelidError(f"dropout is {self.dropout}; a share from 0 up to 1 is needed")
-        if self.encoder_layers < 0 or (self.encoder_layers and not isinstance(self.positions, RelativeBuckets)):
+        if self.encoder_layers < 0 or (
+            self.encoder_layers and not isinstance(self.positions, RelativeBuckets)
+        ):
             raise CamelidError(
                 f"encoder_layers is {self.encoder_layers}; an encoder needs at least 1 and relative positions, as T5 has"
             )
@@ -151,6 +153,7 @@ class ModelSpec:
         num_layers: int,
         num_heads: int,
         num_kv_heads: int | None = None,
+        head_dim: int | None = None,
         feed_forward_width: int | None = None,
         context_length: int = 2048,
         rope_theta: float = 10000.0,
@@ -161,7 +164,7 @@ class ModelSpec:
         The default width rounds up to a multiple of 32, where the paper's code rounds to 256: the same rule at
         sizes that fit a laptop. Raises `CamelidError` where the heads do not divide the width.
         """
-        if num_heads < 1 or hidden_size % num_heads:
+        if num_heads < 1 or (head_dim is None and hidden_size % num_heads):
             raise CamelidError(
                 f"hidden_size {hidden_size} is not a multiple of num_heads {num_heads}; "
                 "change one of them so that every head gets the same width"
@@ -173,7 +176,7 @@ class ModelSpec:
             num_layers=num_layers,
             num_heads=num_heads,
             num_kv_heads=num_kv_heads or num_heads,
-            head_dim=hidden_size // num_heads,
+            head_dim=head_dim or hidden_size // num_heads,
             context_length=context_length,
             feed_forward=FeedForward(width),
             positions=Rotary(rope_theta),

@@ -49,7 +49,9 @@ class Block(nn.Module):
         """x plus what each sub-layer adds."""
         x = x + dropped(self.self_attn(self.input_layernorm(x), context), self.dropout, self.training)
         if self.crosses:
-            x = x + dropped(self.cross_attn(self.cross_attn_layernorm(x), context), self.dropout, self.training)
+            x = x + dropped(
+                self.cross_attn(self.cross_attn_layernorm(x), context), self.dropout, self.training
+            )
         return x + dropped(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from camelid.errors import CamelidError
 from camelid.infer.native.build import library
 from camelid.model.rotary import inverse_frequencies, rotation
+from camelid.model.spec import ModelSpec, Rotary
 from camelid.model.surgery import linears
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PackedLinear
@@ -84,12 +85,26 @@ CSummary = _structure(
 
 def supports(model: Transformer, dtype: torch.dtype) -> bool:
     """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears plain or packed."""
+    if not _is_llama(model.spec):
+        return False
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     found = _projections(model)
     known = all(
         f"layers.{i}.{name}" in found for i in range(len(model.layers)) for name in PROJECTIONS.values()
     )
     return on_cpu and known and dtype in KINDS
+
+
+def _is_llama(spec: ModelSpec) -> bool:
+    """Whether the blocks are LLaMA's, save for biases."""
+    return (
+        isinstance(spec.positions, Rotary)
+        and spec.norm.kind == "rms"
+        and spec.feed_forward.kind == "swiglu"
+        and spec.window is None
+        and spec.output_scale == 1
+        and not (spec.parallel or spec.query_key_norm or spec.encoder_layers)
+    )
 
 
 def _projections(model: Transformer) -> dict[str, nn.Linear | PackedLinear]:
@@ -110,6 +125,7 @@ class NativeDecoder:
         self._kept: list[object] = []
         shape = (spec.num_layers, slots, spec.num_kv_heads, capacity, -(-spec.head_dim // LANES) * LANES)
         self.keys, self.values = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
+        assert isinstance(spec.positions, Rotary)  # `supports` has said so
         angles = rotation(torch.arange(capacity), inverse_frequencies(spec.positions, spec.head_dim))
         cosine, sine = (side[:, : spec.head_dim // 2] for side in angles)
         embedding = self._address(model.embed_tokens.weight, dtype)

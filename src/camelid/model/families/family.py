@@ -26,7 +26,9 @@ class Place(NamedTuple):
 
     def put(self, parts: list[Tensor]) -> Tensor:
         """The tensor on disk."""
-        joined = torch.cat([self._paired(part) for part in parts]) if len(parts) > 1 else self._paired(parts[0])
+        joined = (
+            torch.cat([self._paired(part) for part in parts]) if len(parts) > 1 else self._paired(parts[0])
+        )
         return joined.T if self.transposed and joined.ndim == 2 else joined
 
     def take(self, stored: Tensor) -> Tensor:

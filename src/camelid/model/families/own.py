@@ -29,7 +29,9 @@ def _read(config: Config) -> ModelSpec:
         return _SPEC.validate_python({**table, "positions": kind(**positions)})
     except (KeyError, TypeError, ValueError) as error:
         reason = error.errors()[0] if isinstance(error, ValidationError) else error
-        raise CamelidError(f"config.json: its spec cannot be read: {reason}; export the model again") from error
+        raise CamelidError(
+            f"config.json: its spec cannot be read: {reason}; export the model again"
+        ) from error
 
 
 def _write(spec: ModelSpec) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from camelid.model.families.config import Config, flag, real, refuse, share, who
 from camelid.model.families.family import Family, Place
 from camelid.model.spec import FeedForward, ModelSpec, Norm, RelativeBuckets
 
-PROJECTIONS: dict[str, Literal["relu", "geglu"]] = {"relu": "relu", "gated-gelu": "geglu"}
+Kind = Literal["relu", "geglu"]
+PROJECTIONS: dict[str, Kind] = {"relu": "relu", "gated-gelu": "geglu"}
 OUTER_NAMES = {
     "embed_tokens": "shared",
     "lm_head": "lm_head",
@@ -20,7 +21,11 @@ OUTER_NAMES = {
 
 def _read(config: Config) -> ModelSpec:
     refuse(config, "feed_forward_proj", allowed=tuple(PROJECTIONS), default="relu")
-    heads, hidden, layers = whole(config, "num_heads", 8), whole(config, "d_model", 512), whole(config, "num_layers", 6)
+    heads, hidden, layers = (
+        whole(config, "num_heads", 8),
+        whole(config, "d_model", 512),
+        whole(config, "num_layers", 6),
+    )
     tied = flag(config, "tie_word_embeddings", True)
     # Newer folders say by a key of its own what tying meant before: T5 1.0 scales what enters the shared projection.
     scaled = flag(config, "scale_decoder_outputs", tied)
@@ -32,7 +37,9 @@ def _read(config: Config) -> ModelSpec:
         num_kv_heads=heads,
         head_dim=whole(config, "d_kv", 64),
         context_length=whole(config, "n_positions", 512),
-        feed_forward=FeedForward(whole(config, "d_ff", 2048), PROJECTIONS[config.get("feed_forward_proj", "relu")]),
+        feed_forward=FeedForward(
+            whole(config, "d_ff", 2048), PROJECTIONS[config.get("feed_forward_proj", "relu")]
+        ),
         positions=RelativeBuckets(
             whole(config, "relative_attention_num_buckets", 32),
             whole(config, "relative_attention_max_distance", 128),
@@ -47,7 +54,7 @@ def _read(config: Config) -> ModelSpec:
 
 def _write(spec: ModelSpec) -> dict[str, Any]:
     positions = spec.positions if isinstance(spec.positions, RelativeBuckets) else RelativeBuckets()
-    kinds = {kind: name for name, kind in PROJECTIONS.items()}
+    kinds = {str(kind): name for name, kind in PROJECTIONS.items()}
     return {
         "is_encoder_decoder": True,
         "vocab_size": spec.vocab_size,
