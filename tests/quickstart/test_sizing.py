@@ -87,9 +87,14 @@ def test_tuning_fills_the_time_left_up_to_four_epochs(tmp_path, speed):
     many = sizing.size_tuning(job, 100_000, 0, sizing.CONTEXT)
     # One step of 8 x 512 tokens takes half a second; 600 - 300 - 84 seconds are left.
     assert many["steps"] in (431, 432)
-    # Ten validations of 240 rows each cost as much as 800 rows trained on, 100 steps.
-    validated = sizing.size_tuning(job, 100_000, 240, sizing.CONTEXT)
-    assert many["steps"] - validated["steps"] in (99, 100, 101)
+    assert many["validations"] == sizing.VALIDATIONS
+    # Nine validations of 60 rows each cost as much as 360 rows trained on, 45 steps.
+    validated = sizing.size_tuning(job, 100_000, 60, sizing.CONTEXT)
+    assert validated["validations"] == sizing.VALIDATIONS
+    assert many["steps"] - validated["steps"] in (44, 45, 46)
+    # Of 600 rows each costs 400, and 15 % of the time are 518 rows: one at the end beside that before the start.
+    rarely = sizing.size_tuning(job, 100_000, 600, sizing.CONTEXT)
+    assert rarely["validations"] == 1
     few = sizing.size_tuning(job, 40, 0, sizing.CONTEXT)
     assert few["steps"] == 4 * 40 // 8
     assert few["compile"] is False

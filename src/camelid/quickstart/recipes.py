@@ -1,6 +1,7 @@
 """The recipes that a quickstart gives to the ordinary stages."""
 
 import os
+from collections.abc import Mapping
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def pretrain_recipe(job: Job) -> PretrainRecipe:
         data=_own(job.text) if job.text else world,
         tokenizer=job.tokenizer,
         model=shape,
-        training=_training(sizes["steps"], BATCH_ROWS, CONTEXT, rate, sizes["compile"], "muon"),
+        training=_training(sizes, BATCH_ROWS, CONTEXT, rate, "muon"),
         seed=job.seed,
     )
 
@@ -70,7 +71,7 @@ def tune_recipe(job: Job) -> TuneRecipe:
         model=str(base),
         data=_own(job.chats) if job.chats else world,
         too_long="cut",
-        training=_training(1, 1, context, TUNE_RATE, False, "muon"),
+        training=_training({"steps": 1, "compile": False}, 1, context, TUNE_RATE, "muon"),
         seed=job.seed,
     )
 
@@ -81,7 +82,7 @@ def tune_recipe(job: Job) -> TuneRecipe:
     decided = job.journal.decide("tune", sizes)
     optimizer: OptimizerName
     rate, optimizer = (TUNE_RATE, "muon") if job.base is None else (FINISHED_MODEL_RATE, "adamw")
-    training = _training(decided["steps"], decided["rows"], context, rate, decided["compile"], optimizer)
+    training = _training(decided, decided["rows"], context, rate, optimizer)
     return draft.model_copy(update={"training": training})
 
 
@@ -93,17 +94,19 @@ def _own(paths: tuple[Path, ...]) -> TextData:
 
 
 def _training(
-    steps: int, rows: int, context: int, rate: float, compiled: bool, optimizer: OptimizerName
+    sizes: Mapping[str, Any], rows: int, context: int, rate: float, optimizer: OptimizerName
 ) -> Training:
+    """A stage's training of the sizes decided: `steps`, `compile`, and `validations` where they are not the usual ones."""
+    every = -(-sizes["steps"] // sizes.get("validations", VALIDATIONS))
     return Training(
-        steps=steps,
+        steps=sizes["steps"],
         global_batch_tokens=rows * context,
         context_length=context,
         optimizer=optimizer,
         learning_rate=rate,
         min_learning_rate_ratio=0.05,
         warmup_fraction=0.05,
-        compile="auto" if compiled else False,
-        validate_every=max(1, steps // VALIDATIONS),
-        checkpoint_every=max(1, steps // VALIDATIONS),
+        compile="auto" if sizes["compile"] else False,
+        validate_every=every,
+        checkpoint_every=every,
     )

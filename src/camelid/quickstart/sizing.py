@@ -28,7 +28,10 @@ COMPILE_FROM_SECONDS = 120.0
 MOST_EPOCHS = 4
 """Up to four passes are nearly as good as fresh text (Muennighoff et al. 2023, arXiv:2305.16264)."""
 VALIDATIONS = 8
-"""In a stage, and as many checkpoints."""
+"""In a stage at most, and as many checkpoints; one more comes before the first step."""
+VALIDATION_SHARE, VALIDATION_COST = 0.15, 2 / 3
+"""Most of tuning's time that validations take, and the time of a row in one beside that of a row trained on: it goes
+forward alone, but not compiled."""
 BYTES_PER_TOKEN = 3.6
 """Of plain English with a vocabulary of a few thousand, about; the world's own is measured in docs/world.md."""
 
@@ -67,10 +70,7 @@ def size_pretraining(job: Job) -> dict[str, Any]:
 
 
 def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: int) -> dict[str, Any]:
-    """Steps of tuning that fit into the time left, at most `MOST_EPOCHS` times over the conversations.
-
-    A validation, which goes forward alone, takes a third of the time of as many rows trained on.
-    """
+    """Steps and validations of tuning that fit into the time left, at most `MOST_EPOCHS` times over the conversations."""
     if job.base is None:
         records = read_metrics(job.out / "pretrain" / METRICS)
         speed = median(row["tokens_per_second"] for row in records if "tokens_per_second" in row)
@@ -78,14 +78,17 @@ def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: in
     else:
         rows, compiled = BATCH_ROWS // 2, job.budget.for_training >= COMPILE_FROM_SECONDS
         speed = training_speed(read_spec(resolve(job.pretrained)), context, rows, compiled=compiled)
-    validations = (VALIDATIONS + 2) * validation_rows / 3  # one before the first step, one after the last
-    steps = int(speed * job.budget.for_training / context - validations) // rows
+    affordable = speed * job.budget.for_training / context
+    each = max(1.0, VALIDATION_COST * validation_rows)
+    validations = max(1, min(VALIDATIONS, int(VALIDATION_SHARE * affordable / each) - 1))
+    steps = int(affordable - (validations + 1) * VALIDATION_COST * validation_rows) // rows
     most = -(-MOST_EPOCHS * rows_per_epoch // rows)
     return {
         "compile": compiled,
         "tokens_per_second": round(speed),
         "rows": rows,
         "steps": max(10, min(steps, most)),
+        "validations": validations,
     }
 
 
