@@ -47,7 +47,9 @@ VERBS: dict[str, Verb] = {
     "check": Verb(
         "Judge", "camelid.check:check", "find what is wrong with recipes, data and models beforehand"
     ),
-    "models": Verb("Plan", "camelid.models:models", "published models: parameters, cost to train, memory to run"),
+    "models": Verb(
+        "Plan", "camelid.models:models", "published models: parameters, cost to train, memory to run"
+    ),
     "report": Verb("Judge", "camelid.report.training:rebuild", "write a run's report.html anew"),
 }
 

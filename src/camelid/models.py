@@ -67,7 +67,10 @@ def _differences(spec: ModelSpec) -> list[str]:
     positions = type(spec.positions).__name__
     scaling = getattr(spec.positions, "scaling", None)
     candidates = (
-        (positions != "Rotary", {"Learned": "learned positions", "RelativeBuckets": "relative positions"}.get(positions)),
+        (
+            positions != "Rotary",
+            {"Learned": "learned positions", "RelativeBuckets": "relative positions"}.get(positions),
+        ),
         (scaling is not None, "scaled RoPE"),
         (spec.norm.kind != "rms", "LayerNorm"),
         (spec.feed_forward.kind != "swiglu", spec.feed_forward.kind),

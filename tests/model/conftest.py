@@ -7,6 +7,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from lineage import randomise
 from transformers import LlamaConfig, LlamaForCausalLM
 
 ROPES: tuple[dict[str, Any], ...] = (
@@ -43,15 +44,6 @@ def llama_config(seed: int) -> LlamaConfig:
         attention_bias=draw.random() < 0.3,
         mlp_bias=draw.random() < 0.3,
     )
-
-
-@torch.no_grad()
-def randomise(model: torch.nn.Module, seed: int) -> None:
-    """Fills every parameter, norms and biases too, so that none can be mixed up unseen."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        centre = 1.0 if "norm" in name else 0.0
-        parameter.normal_(centre, 0.2, generator=generator)
 
 
 @pytest.fixture

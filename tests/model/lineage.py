@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -19,6 +20,15 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+
+
+@torch.no_grad()
+def randomise(model: torch.nn.Module, seed: int) -> None:
+    """Fills every parameter, norms and biases too, so that none can be mixed up unseen."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        centre = 1.0 if "norm" in name else 0.0
+        parameter.normal_(centre, 0.2, generator=generator)
 
 
 def _heads(draw: random.Random) -> dict[str, Any]:

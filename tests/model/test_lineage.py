@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import randomise
-from lineage import LINEAGE
+from lineage import LINEAGE, randomise
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from camelid.model.cache import KeyValueCache

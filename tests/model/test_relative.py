@@ -9,7 +9,8 @@ from camelid.model.spec import RelativeBuckets
 
 
 @pytest.mark.parametrize(
-    ("distance", "bucket"), [(-8, 8), (-12, 9), (-16, 10), (-32, 12), (-64, 14), (-128, 15), (8, 24), (128, 31), (0, 0)]
+    ("distance", "bucket"),
+    [(-8, 8), (-12, 9), (-16, 10), (-32, 12), (-64, 14), (-128, 15), (8, 24), (128, 31), (0, 0)],
 )
 def test_in_the_encoder(distance, bucket):
     assert bucket_of(torch.tensor(distance), RelativeBuckets(), bidirectional=True) == bucket

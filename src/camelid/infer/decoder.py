@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from camelid.model.cache import KeyValueCache
+from camelid.model.layers import Source
 from camelid.model.transformer import Transformer
 
 
@@ -64,7 +65,8 @@ class TorchDecoder:
         device = self.cache.lengths.device
         cache = self.cache.rows(first_slot, first_slot + len(tokens))
         ends = cache.lengths + counts.to(device)
-        hidden = self.model.hidden_states(padded.to(device), cache=cache, dtype=self.dtype)
+        source = self.source(first_slot, len(tokens))
+        hidden = self.model.hidden_states(padded.to(device), cache=cache, source=source, dtype=self.dtype)
         # Padding was written behind each row's end, where the row's next tokens overwrite it.
         cache.lengths.copy_(ends)
         for slot, count in enumerate(counts.tolist(), first_slot):
@@ -72,6 +74,10 @@ class TorchDecoder:
         present = torch.arange(padded.shape[1]) < counts[:, None]
         wanted = present if every else present & (torch.arange(padded.shape[1]) == counts[:, None] - 1)
         return self.model.unembed(hidden[wanted.to(device)]).float()
+
+    def source(self, first_slot: int, count: int) -> Source | None:
+        """What `count` slots attend to beside their own past: nothing, without an encoder."""
+        return None
 
     def summarise(
         self, logits: Float[Tensor, "rows vocab"]

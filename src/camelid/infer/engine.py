@@ -13,6 +13,7 @@ from torch import Tensor
 
 from camelid.errors import CamelidError, WrongCall
 from camelid.infer.decoder import Decoder, TorchDecoder
+from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.generation import Generation
 from camelid.infer.native.build import NoCompilerError
 from camelid.infer.native.decoder import NativeDecoder, supports
@@ -117,6 +118,8 @@ class Engine(LM):
 
     def decoder(self, slots: int, capacity: int) -> Decoder:
         """A decoder of `slots` sequences of up to `capacity` tokens."""
+        if self.model.encoder is not None:
+            return EncoderDecoder(self.model, self.dtype, slots, capacity, self.tokenizer.pad_id or 0)
         if self.native and supports(self.model, self.dtype):
             try:
                 return NativeDecoder(self.model, self.dtype, slots, capacity)
@@ -131,7 +134,7 @@ class Engine(LM):
             return tuple(ids)
         ids = self.tokenizer.encode(prompt, special_tokens=True)
         # A text to go on from does not end in EOS, even where the tokenizer closes documents with it.
-        if len(ids) > 1 and ids[-1] == self.tokenizer.eos_id:
+        if len(ids) > 1 and ids[-1] == self.tokenizer.eos_id and self.model.encoder is None:
             ids.pop()
         if not ids:
             if self.tokenizer.bos_id is None:
@@ -140,7 +143,8 @@ class Engine(LM):
         return tuple(ids)
 
     def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:
-        room = self.context_length - len(prompt)
+        # An encoder's text and the answer do not share one context.
+        room = self.context_length - (len(prompt) if self.model.encoder is None else 0)
         if room < 1:
             raise PromptTooLong(
                 f"the prompt has {len(prompt)} tokens; the context holds {self.context_length}, one of them for the "
@@ -150,7 +154,8 @@ class Engine(LM):
 
     def _slots(self, capacity: int) -> int:
         """Sequences of `capacity` tokens whose cache fits into half of the free memory, at most `max_batch`."""
-        each = self.model.spec.kv_bytes_per_token(self.dtype.itemsize) * capacity
+        sides = 1 if self.model.encoder is None else 2
+        each = sides * self.model.spec.kv_bytes_per_token(self.dtype.itemsize) * capacity
         device = self.model.embed_tokens.weight.device
         cuda = device.type == "cuda"
         free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
@@ -163,13 +168,15 @@ class Engine(LM):
 
     def _encode_pair(self, prompt: Prompt, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         context = self.encode(prompt)
-        if isinstance(prompt, str):
+        if self.model.encoder is not None:
+            whole = (*context, *self.tokenizer.encode(continuation))
+        elif isinstance(prompt, str):
             whole = self.encode(prompt + continuation)
         else:
             whole = (*context, *self.tokenizer.encode(continuation, continues=True))
         if len(whole) <= len(context):
             raise WrongCall(f"the continuation {continuation!r} adds no token to its prompt")
-        if (excess := len(whole) - self.context_length) > 0:
+        if (excess := len(whole) - self.context_length) > 0 and self.model.encoder is None:
             raise WrongCall(
                 f"prompt and continuation have {len(whole)} tokens and the context holds {self.context_length}: "
                 f"{excess} too many"

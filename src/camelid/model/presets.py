@@ -189,9 +189,7 @@ def _qwen2(
     )
 
 
-def _qwen3(
-    hidden_size: int, num_layers: int, num_heads: int, width: int, *, tied: bool = False
-) -> ModelSpec:
+def _qwen3(hidden_size: int, num_layers: int, num_heads: int, width: int, *, tied: bool = False) -> ModelSpec:
     return llama(
         hidden_size,
         num_layers,

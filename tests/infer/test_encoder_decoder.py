@@ -1,0 +1,74 @@
+"""T5 through the engine: kept keys and values of the source give what the whole model gives, row by row."""
+
+import pytest
+import torch
+
+from camelid.infer.encoder_decoder import EncoderDecoder
+from camelid.infer.engine import Engine
+from camelid.model.transformer import Transformer
+from camelid.shape import ModelShape
+
+START = 0
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    shape = ModelShape(architecture="t5", hidden_size=24, num_layers=2, num_heads=3, feed_forward_width=40)
+    model = Transformer(shape.spec(400)).initialize(3).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model
+
+
+@torch.inference_mode()
+def whole(model: Transformer, source: list[int], said: list[int]) -> torch.Tensor:
+    """Logits after each of what was said, by the whole model without any cache."""
+    return model(torch.tensor([source]), torch.tensor([[START, *said]]))[0]
+
+
+def test_every_step_equals_the_whole_model(model):
+    sources = [[5, 6, 7, 8, 9, 1], [44, 3, 1], [20, 21, 22, 23, 1]]
+    decoder = EncoderDecoder(model, torch.float32, slots=4, capacity=12, start_id=START)
+    logits = decoder.extend(0, sources)
+    said: list[list[int]] = [[], [], []]
+    for _ in range(8):
+        for row, source in enumerate(sources):
+            torch.testing.assert_close(logits[row], whole(model, source, said[row])[-1], atol=1e-4, rtol=0)
+            said[row].append(int(logits[row].argmax()))
+        logits = decoder.extend(0, [[row[-1]] for row in said])
+
+
+def test_forks_and_cuts(model):
+    source, said = [5, 6, 7, 8, 1], [10, 11, 12]
+    decoder = EncoderDecoder(model, torch.float32, slots=2, capacity=12, start_id=START)
+    decoder.extend(0, [source])
+    decoder.extend(0, [said])
+    decoder.fork(0, 1, len(source) + 2)
+    expected = whole(model, source, [10, 11, 99])[-1]
+    torch.testing.assert_close(decoder.extend(1, [[99]])[0], expected, atol=1e-4, rtol=0)
+    decoder.truncate(0, len(source))
+    every = decoder.extend(0, [[30, 31]], every=True)
+    torch.testing.assert_close(every, whole(model, source, [30, 31])[1:], atol=1e-4, rtol=0)
+    decoder.truncate(1, 0)
+    other = decoder.extend(1, [[40, 41, 1]])
+    torch.testing.assert_close(other[0], whole(model, [40, 41, 1], [])[-1], atol=1e-4, rtol=0)
+
+
+def test_the_engine_generates_and_scores(model, tokenizer):
+    engine = Engine(model, tokenizer, max_batch=2)
+    prompts = ["a story", "of the old mill by the river", "x"]
+    answers = engine.generate(prompts, max_new_tokens=6)
+    for prompt, [answer] in zip(prompts, answers, strict=True):
+        source, said = list(engine.encode(prompt)), []
+        for _ in answer.tokens:
+            said.append(int(whole(model, source, said)[-1].argmax()))
+        assert tuple(said) == answer.tokens
+    [score] = engine.score(["a story"], ["the end"])
+    ids = tokenizer.encode("the end")
+    logprobs = whole(model, list(engine.encode("a story")), ids[:-1]).log_softmax(-1)
+    assert score.logprob == pytest.approx(
+        float(sum(row[token] for row, token in zip(logprobs, ids, strict=True))), abs=1e-3
+    )
+    assert score.tokens == len(ids)
