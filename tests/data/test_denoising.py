@@ -224,8 +224,18 @@ def test_too_few_sentinels_are_refused_beforehand_and_at_work():
         Denoising().corrupt(np.full(568, 5), draws(0, 0), few)
     with pytest.raises(CamelidError, match="the vocabulary has 100"):
         Denoising("iid").check_sentinels(1023, 100)
-    Denoising("iid").check_sentinels(511, 110)
+    Denoising("iid").check_sentinels(511, 100)  # T5's baseline
     Denoising("drop").check_sentinels(511, 0)
+
+
+def test_chance_does_not_run_out_of_sentinels():
+    """Of 511 tokens about 65 are spans of noise: every second mask has more."""
+    few = Marks(MARKS.sentinels[:66], EOS, SIZE)
+    for index in range(100):
+        source, target = Denoising("iid").corrupt(np.full(511, 5), draws(0, index), few)
+        assert max(np.isin(ids, few.sentinels).sum() for ids in (source, target)) <= 66
+    with pytest.raises(CamelidError, match="the vocabulary has 20"):
+        Denoising("iid").corrupt(np.full(511, 5), draws(0, 0), Marks(MARKS.sentinels[:20], EOS, SIZE))
 
 
 def test_impossible_ways_are_refused():

@@ -22,6 +22,8 @@ BERT_RANDOM = 0.1
 """Share of BERT-style noise that becomes a random token instead of a sentinel."""
 RESERVED = 3
 """The first ids (padding, EOS and the unknown in T5, the special tokens in our own vocabularies) are never drawn."""
+TRIES = 32
+"""Masks drawn for one text until its spans fit the sentinels."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,13 @@ class Denoising:
     def check_sentinels(self, raw_length: int, count: int) -> None:
         """Raises `CamelidError` where texts of `raw_length` tokens need more than `count` sentinels.
 
-        For `iid`, whose number of spans is random, up to six standard deviations above its mean.
+        For `iid`, whose number of spans is random, more than three standard deviations above its mean.
         """
         if self.kind == "span":
             needed = _noise_and_spans(raw_length, self.noise_density, self.mean_span)[1]
         elif self.kind == "iid":
             border = self.noise_density * (1 - self.noise_density)
-            needed = math.ceil(raw_length * border + 6 * math.sqrt(raw_length * border * (1 - 3 * border)))
+            needed = math.ceil(raw_length * border + 3 * math.sqrt(raw_length * border * (1 - 3 * border)))
         else:
             needed = 1 if self.kind in ("bert", "mass") else 0
         if needed > count:
@@ -122,6 +124,12 @@ class Denoising:
                 return text[:split], text[split:]
             case "span":
                 noise = random_spans_noise_mask(count, generator, self.noise_density, self.mean_span)
+            case "iid":
+                # Where chance makes more spans than there are sentinels, which a long run would meet, it draws again.
+                for _ in range(TRIES):
+                    noise = iid_noise_mask(count, generator, self.noise_density)
+                    if max(_starts(noise).sum(), _starts(~noise).sum()) <= len(sentinels):
+                        break
             case _:
                 noise = iid_noise_mask(count, generator, self.noise_density)
         match self.kind:
@@ -192,7 +200,7 @@ def with_sentinels(text: Ids, hidden: Mask, sentinels: Ids) -> Ids:
 
     Raises `CamelidError` where there are more runs than sentinels. (T5's released code goes on into the ordinary ids.)
     """
-    starts = hidden & ~np.concatenate([[False], hidden[:-1]])
+    starts = _starts(hidden)
     runs = int(starts.sum())
     if runs > len(sentinels):
         raise _too_few_sentinels(runs, len(sentinels))
@@ -205,6 +213,11 @@ def with_sentinels(text: Ids, hidden: Mask, sentinels: Ids) -> Ids:
 def draws(seed: int, index: int) -> np.random.Generator:
     """The random numbers of row `index`: a generator of its own, so that rows do not depend on what was read before."""
     return np.random.Generator(np.random.PCG64([seed, index]))
+
+
+def _starts(hidden: Mask) -> Mask:
+    """Where a run of hidden tokens begins."""
+    return hidden & ~np.concatenate([[False], hidden[:-1]])
 
 
 def _noise_and_spans(length: int, noise_density: float, mean_span: float) -> tuple[int, int]:
