@@ -217,7 +217,8 @@ def draws(seed: int, index: int) -> np.random.Generator:
 
 def _starts(hidden: Mask) -> Mask:
     """Where a run of hidden tokens begins."""
-    return hidden & ~np.concatenate([[False], hidden[:-1]])
+    starts: Mask = hidden & ~np.concatenate([[False], hidden[:-1]])
+    return starts
 
 
 def _noise_and_spans(length: int, noise_density: float, mean_span: float) -> tuple[int, int]:
