@@ -66,7 +66,7 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["README.md", "docs/python.md", "docs/data.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md", "docs/data.md", "docs/objectives.md"])
 def test_the_blocks_of_a_page_run(name, workplace):
     sources = blocks(ROOT / name, "python")
     assert sources

@@ -41,7 +41,7 @@ def refusal(cls=PretrainRecipe, path=None, **overrides) -> str:
         {
             "training.learning_rate": st.floats(1e-9, 10),
             "training.betas": st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
-            "training.schedule": st.sampled_from(["cosine", "linear", "wsd", "constant"]),
+            "training.schedule": st.sampled_from(["cosine", "linear", "wsd", "inverse_sqrt", "constant"]),
             "training.compile": st.sampled_from(["auto", True, False]),
             "data.train": st.lists(
                 st.text(min_size=1).filter(lambda t: "\0" not in t), min_size=1, max_size=3

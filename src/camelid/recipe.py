@@ -17,8 +17,8 @@ from camelid.recipe_yaml import Source, explain, merge, nest, parse_yaml, to_yam
 from camelid.settings import Settings
 from camelid.shape import ModelShape as ModelShape
 
-OptimizerName = Literal["adamw", "muon"]
-ScheduleName = Literal["cosine", "linear", "wsd", "constant"]
+OptimizerName = Literal["adamw", "muon", "adafactor"]
+ScheduleName = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
 TrackerName = Literal["tensorboard", "wandb"]
 
 
@@ -69,24 +69,29 @@ class Training(Settings):
     context_length: int = Field(default=512, gt=1, description="tokens of one row")
     optimizer: OptimizerName = Field(
         default="adamw",
-        description="muon: orthogonalised updates of the layers' matrices, AdamW for the rest",
+        description="muon: orthogonalised updates of the layers' matrices, AdamW for the rest; adafactor: T5's",
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate")
     min_learning_rate_ratio: float = Field(
         default=0.1, ge=0, le=1, description="last learning rate as a share of the peak"
     )
     schedule: ScheduleName = Field(
-        default="cosine", description="learning rate after the warm-up; wsd: warm-up, stable, decay"
+        default="cosine",
+        description="learning rate after the warm-up; wsd: warm-up, stable, decay; inverse_sqrt: T5's",
     )
     warmup_steps: int | None = Field(
-        default=None, ge=0, description="steps of linear warm-up; left out: warmup_fraction"
+        default=None,
+        ge=0,
+        description="steps of linear warm-up, for inverse_sqrt of constant rate; left out: warmup_fraction",
     )
     warmup_fraction: float = Field(default=0.02, ge=0, lt=1, description="warm-up as a share of all steps")
     decay_fraction: float = Field(
         default=0.2, gt=0, le=1, description="last share of the steps in which wsd decays"
     )
     weight_decay: float = Field(
-        default=0.1, ge=0, description="AdamW's decay of matrices; norms and biases have none"
+        default=0.1,
+        ge=0,
+        description="decay of matrices; norms and biases have none, nor has T5 with adafactor",
     )
     betas: tuple[float, float] = Field(
         default=(0.9, 0.95), description="AdamW's averaging of gradient and its square"

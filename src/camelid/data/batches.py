@@ -1,19 +1,41 @@
 """Batches for a training step, and for each process its part of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from camelid.data.packing import Row, Rows
+from camelid.data.pairs import Pair, PairRows
 from camelid.errors import WrongCall
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class _Columns:
+    """Tensors whose first axis is the row."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on `device`."""
+        return type(self)(*(column.to(device, non_blocking=True) for column in self._columns()))
+
+    def split(self, size: int) -> list[Self]:
+        """The batch in micro-batches of at most `size` rows."""
+        columns = [torch.split(column, size) for column in self._columns()]
+        return [type(self)(*parts) for parts in zip(*columns, strict=True)]
+
+    def _columns(self) -> list[Tensor]:
+        return [getattr(self, name.name) for name in fields(self)]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(_Columns):
     """Rows side by side.
 
     `documents` numbers the pieces within each row, `positions` restarts in each piece, and `weights` says
@@ -26,14 +48,20 @@ class Batch:
     documents: Int[Tensor, "batch time"]
     positions: Int[Tensor, "batch time"]
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`."""
-        return Batch(*(getattr(self, name.name).to(device, non_blocking=True) for name in fields(self)))
 
-    def split(self, size: int) -> list["Batch"]:
-        """The batch in micro-batches of at most `size` rows."""
-        columns = [getattr(self, name.name).split(size) for name in fields(self)]
-        return [Batch(*parts) for parts in zip(*columns, strict=True)]
+@dataclass(frozen=True)
+class PairBatch(_Columns):
+    """Pairs side by side, for a model with an encoder and a decoder.
+
+    The encoder reads `source` where `source_mask` is true, the decoder `tokens`: its targets one place later,
+    after a start token. `weights` is 0 on the padding.
+    """
+
+    source: Int[Tensor, "batch source_time"]
+    source_mask: Bool[Tensor, "batch source_time"]
+    tokens: Int[Tensor, "batch time"]
+    targets: Int[Tensor, "batch time"]
+    weights: Float[Tensor, "batch time"]
 
 
 def batches(
@@ -45,14 +73,14 @@ def batches(
     contiguous slice of them, so the processes together see what one alone would.
     Raises `WrongCall` where `world` does not divide `batch_size`.
     """
-    if batch_size < 1 or batch_size % world:
-        raise WrongCall(f"batch_size is {batch_size}; it must be a multiple of the {world} processes")
-    share = batch_size // world
-    step = start_step
-    while True:
-        first = step * batch_size + rank * share
-        yield collate([rows[index] for index in range(first, first + share)])
-        step += 1
+    return map(collate, _shares(rows, batch_size, start_step, rank, world))
+
+
+def pair_batches(
+    rows: PairRows, batch_size: int, start_step: int = 0, rank: int = 0, world: int = 1
+) -> Iterator[PairBatch]:
+    """The same with pairs."""
+    return map(collate_pairs, _shares(rows, batch_size, start_step, rank, world))
 
 
 def collate(rows: list[Row]) -> Batch:
@@ -60,3 +88,36 @@ def collate(rows: list[Row]) -> Batch:
     return Batch(
         *(torch.from_numpy(np.stack([getattr(row, name.name) for row in rows])) for name in fields(Batch))
     )
+
+
+def collate_pairs(pairs: list[Pair]) -> PairBatch:
+    """Pairs padded to the longest source and the longest target among them."""
+    return PairBatch(
+        source=_padded([pair.source for pair in pairs]),
+        source_mask=_padded([np.ones(len(pair.source), dtype=np.bool_) for pair in pairs]),
+        tokens=_padded([pair.tokens for pair in pairs]),
+        targets=_padded([pair.targets for pair in pairs]),
+        weights=_padded([pair.weights for pair in pairs]),
+    )
+
+
+def _padded(columns: Sequence[NDArray[np.generic]]) -> Tensor:
+    """Arrays [time] under each other, filled up with 0: whatever token that is, mask and weights leave it out."""
+    length = max(len(column) for column in columns)
+    return torch.from_numpy(np.stack([np.pad(column, (0, length - len(column))) for column in columns]))
+
+
+class _Indexed(Protocol[R_co]):
+    def __getitem__(self, index: int) -> R_co: ...
+
+
+def _shares(rows: _Indexed[R], batch_size: int, start_step: int, rank: int, world: int) -> Iterator[list[R]]:
+    """This process's rows of each step."""
+    if batch_size < 1 or batch_size % world:
+        raise WrongCall(f"batch_size is {batch_size}; it must be a multiple of the {world} processes")
+    share = batch_size // world
+    step = start_step
+    while True:
+        first = step * batch_size + rank * share
+        yield [rows[index] for index in range(first, first + share)]
+        step += 1

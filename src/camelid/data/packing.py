@@ -7,7 +7,7 @@ the pieces and `positions` restarts in each, so that attention never crosses fro
 
 import bisect
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -42,46 +42,56 @@ class Rows(Protocol):
         """The row at `index`, counted through all epochs."""
 
 
+class DocumentStream:
+    """Documents of these lengths end to end, in a seeded order that is new in each epoch.
+
+    Finding a place takes O(log documents) once the order of its epoch is known (16 bytes a document are kept for
+    the latest two epochs). seed None: in the order in which they were written, in every epoch (a curriculum).
+    """
+
+    def __init__(self, lengths: NDArray[np.int64], seed: int | None):
+        self.length = int(lengths.sum())
+        self._lengths = lengths
+        self._seed = seed
+        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
+
+    def pieces(self, epoch: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """What stands in the epoch's stretch [start, stop): document, and from where to where in it."""
+        order, ends = self._order(epoch)
+        stop = min(stop, self.length)
+        rank = int(np.searchsorted(ends, start, side="right"))
+        while start < stop:
+            end = min(int(ends[rank]), stop)
+            first = int(ends[rank - 1]) if rank else 0
+            yield int(order[rank]), start - first, end - first
+            start, rank = end, rank + 1
+
+    def _order_of_epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        count = len(self._lengths)
+        order = np.arange(count) if self._seed is None else shuffled(count, self._seed, epoch)
+        return order, np.cumsum(self._lengths[order])
+
+
 class PackedDocuments:
     """Documents in a seeded order, new in each epoch, laid end to end and cut every `context` tokens.
 
     A document that a row's end cuts goes on in the next row as a piece of its own; its target at the cut is
-    the true next token. The last row of an epoch is padded. Finding a row takes O(log documents) once the
-    order of its epoch is known (16 bytes a document are kept for the latest two epochs).
+    the true next token. The last row of an epoch is padded.
     seed None: in the order in which they were written, in every epoch (a curriculum).
     """
 
     def __init__(self, shards: TokenShards, context: int, seed: int | None = 0):
         _check_context(context)
         self.context = context
-        self.per_epoch = -(-(shards.token_count + shards.lead * len(shards)) // context)
-        self.digest = _digest("documents", shards.digest, context, seed)
+        self._stream = DocumentStream(shards.lengths + shards.lead, seed)
+        self.per_epoch = -(-self._stream.length // context)
+        self.digest = digest_of("documents", shards.digest, context, seed)
         self._shards = shards
-        self._seed = seed
-        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def __getitem__(self, index: int) -> Row:
         epoch, row = divmod(index, self.per_epoch)
-        return _lay_out(self._pieces(epoch, row * self.context), self.context, self._shards.pad_id)
-
-    def _order_of_epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        count = len(self._shards)
-        order = np.arange(count) if self._seed is None else shuffled(count, self._seed, epoch)
-        ends = np.cumsum(self._shards.lengths[order] + self._shards.lead)
-        return order, ends
-
-    def _pieces(self, epoch: int, start: int) -> list[Example]:
-        """The stretch of the epoch's stream [start, start + context), one example for each document in it."""
-        order, ends = self._order(epoch)
-        pieces = []
-        end = min(start + self.context, int(ends[-1]))
-        rank = int(np.searchsorted(ends, start, side="right"))
-        while start < end:
-            stop = min(int(ends[rank]), end)
-            first = int(ends[rank - 1]) if rank else 0
-            pieces.append(self._shards.piece(int(order[rank]), start - first, stop - first))
-            start, rank = stop, rank + 1
-        return pieces
+        stretch = self._stream.pieces(epoch, row * self.context, (row + 1) * self.context)
+        return _lay_out([self._shards.piece(*piece) for piece in stretch], self.context, self._shards.pad_id)
 
 
 class PackedExamples:
@@ -97,7 +107,7 @@ class PackedExamples:
         self._examples = examples
         self._bins = best_fit_decreasing([len(example) for example in examples], context)
         self.per_epoch = len(self._bins)
-        self.digest = _digest("examples", digest, context, seed)
+        self.digest = digest_of("examples", digest, context, seed)
         self._pad_id = pad_id
         self._order = lru_cache(maxsize=2)(lambda epoch: shuffled(len(self._bins), seed, epoch))
 
@@ -137,7 +147,7 @@ class MixedRows:
             -(-rows.per_epoch * self.PERIOD // int(count))
             for rows, count in zip(self._sources, self._counts, strict=True)
         )
-        self.digest = _digest("mixture", *(rows.digest for rows in self._sources), *weights.tolist())
+        self.digest = digest_of("mixture", *(rows.digest for rows in self._sources), *weights.tolist())
 
     def __getitem__(self, index: int) -> Row:
         period, turn = divmod(index, self.PERIOD)
@@ -223,5 +233,6 @@ def _check_context(context: int) -> None:
         raise WrongCall(f"context is {context}; a row needs at least 2 tokens")
 
 
-def _digest(*parts: object) -> str:
+def digest_of(*parts: object) -> str:
+    """Names what these parts are; equal parts have equal names."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()

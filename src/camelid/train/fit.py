@@ -22,7 +22,7 @@ from camelid.train.interrupt import stop_between_steps
 from camelid.train.loop import Step, training_steps
 from camelid.train.machine import fastest_dtype, keep_freed_memory, peak_flops, rows_at_once
 from camelid.train.objectives import cross_entropy
-from camelid.train.optim import OPTIMIZERS
+from camelid.train.optim import OPTIMIZERS, check_adafactor_rate
 from camelid.train.parallel import World, from_main, join_world, wait_for_all, wished_anywhere
 from camelid.train.schedule import learning_rate
 from camelid.train.state import load_state, save_state
@@ -187,6 +187,8 @@ def _rows_at_once(training: Training, rows: int, width: int, dtype: torch.dtype,
 
 
 def _optimizer(model: Transformer, training: Training) -> torch.optim.Optimizer:
+    if training.optimizer == "adafactor":
+        check_adafactor_rate(lambda step: _rate(step, training), training.total_steps)
     return OPTIMIZERS[training.optimizer](
         model.named_parameters(), weight_decay=training.weight_decay, betas=training.betas, eps=training.eps
     )

@@ -1,5 +1,6 @@
 """The optimisers, and which parameters they decay."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from camelid.errors import CamelidError
 from camelid.recipe import OptimizerName
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
@@ -16,6 +18,8 @@ MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, chosen for a steep slope at zero (Jordan et al. 2024)."""
 ITERATIONS = 5
+ADAFACTOR_EPS = 1e-15
+"""torch takes its square as the least mean of squares; its default, 1e-7, would damp the small gradients of large models."""
 
 
 def adamw(
@@ -25,13 +29,52 @@ def adamw(
 
     The learning rate is set before every update by the loop.
     """
+    return torch.optim.AdamW(
+        _decayed(named_parameters, weight_decay), lr=0.0, betas=betas, eps=eps, fused=True
+    )
+
+
+def adafactor(
+    named_parameters: NamedParameters,
+    *,
+    weight_decay: float,
+    betas: tuple[float, float] | None = None,
+    eps: float | None = None,
+) -> torch.optim.Adafactor:
+    """Adafactor (Shazeer and Stern 2018, arXiv:1804.04235) from torch, with the constants that T5 was trained with.
+
+    Update t of a parameter p of gradient g: v is the mean of g^2, averaged with beta2 = 1 - t^-0.8, for a matrix the outer
+    product of its row and column means over their mean; u = g / sqrt(v), divided by max(1, RMS(u)); p loses
+    rate * max(1e-3, RMS(p)) * u. There is no momentum, so `betas` and `eps`, which are AdamW's, have no part in it.
+
+    Where torch leaves T5's: the rate is at most 1 / sqrt(t) (see `check_adafactor_rate`); every matrix is factored, not
+    only those of at least 128 x 128; v is at least 1e-30 and its mean over a matrix 1e-15, where T5 adds 1e-30 to g^2; matrices decay by
+    rate * weight_decay, where T5 has no decay.
+    """
+    return torch.optim.Adafactor(
+        _decayed(named_parameters, weight_decay), lr=0.0, beta2_decay=-0.8, eps=(ADAFACTOR_EPS, 1e-3), d=1.0
+    )
+
+
+def check_adafactor_rate(rate: Callable[[int], float], steps: int) -> None:
+    """Raises `CamelidError` where torch's Adafactor would move by less than the schedule says: its rate ends at 1 / sqrt(t)."""
+    for step in range(steps):
+        limit = 1 / math.sqrt(step + 1)
+        if rate(step) > 1.01 * limit:  # T5's own schedule, 1 / sqrt(step), is above it by a hair
+            raise CamelidError(
+                f"adafactor takes a learning rate of at most 1 / sqrt(update), {limit:.4g} at update {step + 1} where "
+                f"the schedule says {rate(step):.4g}; give a lower --training.learning-rate or --training.schedule inverse_sqrt"
+            )
+
+
+def _decayed(named_parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
+    """The trained parameters in two groups: matrices, which decay, and gains and biases, which do not."""
     trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [pair for pair in trained if pair[1].ndim >= 2], "weight_decay": weight_decay},
         {"params": [pair for pair in trained if pair[1].ndim < 2], "weight_decay": 0.0},
     ]
-    kept = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(kept, lr=0.0, betas=betas, eps=eps, fused=True)
+    return [group for group in groups if group["params"]]
 
 
 class Muon(torch.optim.Optimizer):
@@ -106,4 +149,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-OPTIMIZERS: Mapping[OptimizerName, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "muon": Muon}
+OPTIMIZERS: Mapping[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": adamw,
+    "muon": Muon,
+    "adafactor": adafactor,
+}

@@ -23,7 +23,11 @@ def learning_rate(
     Linear warm-up reaches `peak` at update `warmup`; then cosine (GPT-3, arXiv:2005.14165, App. B), linear, or
     stable-then-linear-decay (wsd, over the last `decay_fraction` of the updates; Hu et al. 2024, arXiv:2404.06395)
     come down to `floor_ratio * peak` at the last update; constant stays.
+    inverse_sqrt has neither ramp nor floor: peak * sqrt(warmup / max(step, warmup)), T5's 1 / sqrt(max(step, 10^4))
+    with a peak of 0.01 and a warm-up of 10^4 (arXiv:1910.10683, section 3.1.2).
     """
+    if schedule == "inverse_sqrt":
+        return peak * math.sqrt(max(warmup, 1) / max(step, warmup, 1))
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1, steps - 1 - warmup)
