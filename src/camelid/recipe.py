@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from camelid.errors import CamelidError, WrongCall
 from camelid.model.spec import ModelSpec
 from camelid.recipe_yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
+from camelid.text.vocabulary_learning import VocabularyKind
 
 OptimizerName = Literal["adamw", "muon"]
 ScheduleName = Literal["cosine", "linear", "wsd", "constant"]
 TrackerName = Literal["tensorboard", "wandb"]
-VocabularyKind = Literal["bpe", "unigram"]
 
 
 class Settings(BaseModel):
