@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.errors import WrongCall
-from camelid.recipe import RECIPES, PretrainRecipe, Settings, Training, load_recipe, save_recipe
+from camelid.recipe import (
+    RECIPES,
+    PretrainRecipe,
+    Settings,
+    TokenizerRecipe,
+    Training,
+    load_recipe,
+    save_recipe,
+)
 from camelid.recipe_yaml import dotted_keys
 
 MINIMAL = {
@@ -169,3 +177,10 @@ def test_every_setting_is_described_and_frozen(cls):
         assert section.model_config["extra"] == "forbid"
         assert all(info.description for info in section.model_fields.values())
     assert len(set(dotted_keys(cls))) == len(dotted_keys(cls))
+
+
+def test_sentinels_that_leave_no_room_are_refused_with_the_way_out():
+    given = {"out": "a", "data.train": "x", "kind": "unigram", "sentinels": 100}
+    assert load_recipe(TokenizerRecipe, None, given | {"vocab_size": 360}).sentinels == 100
+    with pytest.raises(WrongCall, match="--vocab-size 360 or more"):
+        load_recipe(TokenizerRecipe, None, given | {"vocab_size": 359})

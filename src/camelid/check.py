@@ -25,6 +25,7 @@ from camelid.recipe_yaml import parse_yaml
 from camelid.run import IDENTITY, METRICS, find_damage, list_checkpoints, read_metrics, refuse_foreign
 from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
+from camelid.text.vocabulary_files import has_vocabulary
 
 
 class Gate(NamedTuple):
@@ -71,7 +72,7 @@ def gates(
         yield from _run_gates(place)
     elif (place / "config.json").is_file():
         yield from _model_gates(path)
-    elif (place / "tokenizer.json").is_file():
+    elif place.is_dir() and has_vocabulary(place):
         yield Gate("tokenizer", lambda: _see_tokenizer(load_tokenizer(place)))
     elif place.suffix == ".gguf":
         yield Gate("GGUF", lambda: _see_gguf(place))

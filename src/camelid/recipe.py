@@ -16,6 +16,7 @@ from camelid.errors import WrongCall
 from camelid.recipe_yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
 from camelid.settings import Settings
 from camelid.shape import ModelShape as ModelShape
+from camelid.text.vocabulary_learning import VocabularyKind
 
 OptimizerName = Literal["adamw", "muon", "adafactor"]
 ScheduleName = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
@@ -173,16 +174,35 @@ class Recipe(Settings):
 
 
 class TokenizerRecipe(Recipe):
-    """Learn a byte-level BPE vocabulary from text."""
+    """Learn a vocabulary from text: byte-level BPE, or unigram."""
 
     stage: Literal["tokenizer"] = Field(default="tokenizer", description="the verb that this recipe is for")
     data: TextData = Field(description="text: files, folders, or rows with `text`")
+    kind: VocabularyKind = Field(
+        default="bpe",
+        description="bpe: byte-level, as GPT-2; unigram: likeliest pieces, as T5, bytes as last resort",
+    )
     vocab_size: int = Field(
         default=8192, ge=260, description="entries, the 256 bytes and the special tokens included"
+    )
+    sentinels: int = Field(
+        default=0,
+        ge=0,
+        description="T5's <extra_id_0> and on, for span corruption: the last entries, the first of them highest",
     )
     sample_bytes: int = Field(
         default=50_000_000, gt=0, description="text to learn from, taken from the beginning; more adds little"
     )
+
+    @model_validator(mode="after")
+    def _room_for_the_special(self) -> Self:
+        least = 260 + self.sentinels
+        if self.vocab_size < least:
+            raise ValueError(
+                f"vocab_size {self.vocab_size} leaves no room for {self.sentinels} sentinels beside the bytes; "
+                f"give --vocab-size {least} or more, or fewer --sentinels"
+            )
+        return self
 
 
 class PretrainRecipe(Recipe):
@@ -190,7 +210,7 @@ class PretrainRecipe(Recipe):
 
     stage: Literal["pretrain"] = Field(default="pretrain", description="the verb that this recipe is for")
     data: TextData = Field(description="text: files, folders, or rows with `text`")
-    tokenizer: Path = Field(description="folder with tokenizer.json: a tokenizer run or any checkpoint")
+    tokenizer: Path = Field(description="folder with a tokenizer: a tokenizer run or any checkpoint")
     model: ModelShape = Field(default=ModelShape(), description="shape of the model")
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="first weights and order of the data")

@@ -83,6 +83,17 @@ def test_lengths_in_bytes_add_up_to_the_text(vocabulary):
     assert token_lengths(tokenizer)[list(tokenizer.special_ids.values())].sum() == 0
 
 
+def test_a_unigram_vocabulary_with_sentinels(tmp_path):
+    (tmp_path / "text.txt").write_text("Anna took a kite to the park. Tom has the ball.\n" * 50)
+    words = ["tokenizer", "--data.train", str(tmp_path / "text.txt"), "--out", str(tmp_path / "out")]
+    assert cli.main([*words, "--kind", "unigram", "--sentinels", "4", "--vocab-size", "300"]) == 0
+    tokenizer = camelid.load_tokenizer(tmp_path / "out")
+    assert tokenizer.special_ids["<extra_id_0>"] == tokenizer.vocab_size - 1
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("a kite")["input_ids"][1:] == tokenizer.encode(
+        "a kite"
+    )
+
+
 def test_validation_does_not_change_the_training(tmp_path, pretrain_words):
     for name, every in (("often", 1), ("seldom", 100)):
         assert cli.main(pretrain_words(tmp_path / name, training__validate_every=every)) == 0

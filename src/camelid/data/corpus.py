@@ -8,7 +8,7 @@ from pathlib import Path
 from camelid.data.files import Format, data_files, format_of, lines_of
 from camelid.data.rows import BadRows, Row, rows_of
 from camelid.errors import CamelidError
-from camelid.text.tokenizer import END_OF_TEXT
+from camelid.text.vocabulary import END_OF_TEXT
 
 LONGEST_DOCUMENT = 1 << 24
 """Characters after which a text file without separators is cut at a line's end, so that memory stays flat."""

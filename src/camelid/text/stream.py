@@ -5,6 +5,7 @@ import re
 from camelid.errors import CamelidError
 from camelid.text.byte_alphabet import BYTE_OF_CHARACTER
 from camelid.text.tokenizer import Tokenizer
+from camelid.text.vocabulary import SPACE
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
@@ -59,4 +60,4 @@ def token_bytes(tokenizer: Tokenizer, index: int) -> bytes:
         return bytes(BYTE_OF_CHARACTER[character] for character in token)
     if byte := _BYTE_TOKEN.fullmatch(token):
         return bytes([int(byte[1], 16)])
-    return token.replace("▁", " ").encode()
+    return (token.replace(SPACE, " ") if tokenizer.marks_spaces else token).encode()

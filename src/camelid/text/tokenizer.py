@@ -1,4 +1,4 @@
-"""Text to token ids and back: one class over a `tokenizer.json`, ours or anybody's.
+"""Text to token ids and back: one class over every vocabulary, ours or anybody's.
 
 Plain text never becomes a special token here: a document or a chat message that spells out
 `<|endoftext|>` is encoded as those letters. Special tokens come from three places only: BOS and EOS where
@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.errors import CamelidError
 from camelid.text.chat_template import CHATML, ChatTemplate
+from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends
+from camelid.text.vocabulary_files import read_table, read_vocabulary, token_text
+from camelid.text.vocabulary_learning import UNKNOWN, VocabularyKind, learn_vocabulary
 
-END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -56,7 +58,7 @@ class Tokenizer:
             )
             or r"(?!)"
         )
-        named = {name: _content(config.get(name)) for name in NAMED_TOKENS}
+        named = {name: token_text(config.get(name)) for name in NAMED_TOKENS}
         self.named_tokens = {name: token for name, token in named.items() if token is not None}
         for name, token in self.named_tokens.items():
             if token not in vocabulary:
@@ -116,6 +118,11 @@ class Tokenizer:
         return '"ByteLevel"' in json.dumps(self.description["decoder"])
 
     @cached_property
+    def marks_spaces(self) -> bool:
+        """Whether tokens have SentencePiece's `▁` where the text has a space."""
+        return SPACE in json.dumps(self.description["decoder"], ensure_ascii=False)
+
+    @cached_property
     def has_byte_fallback(self) -> bool:
         """Whether characters outside the vocabulary are spelt as `<0x0A>` tokens."""
         return bool(self.description["model"].get("byte_fallback"))
@@ -170,8 +177,8 @@ class Tokenizer:
         if not continues or not self._marks_beginnings:
             return self._backend_ids(text)
         # Give the text a neighbour to go on from, and take the neighbour's ids away again.
-        for neighbour in ("\n", ".", "0"):
-            before, both = self._backend_ids(neighbour), self._backend_ids(neighbour + text)
+        for neighbour, before in self._neighbours.items():
+            both = self._backend_ids(neighbour + text)
             if both[: len(before)] == before:
                 return both[len(before) :]
         raise CamelidError(f"the tokenizer merges {text[:20]!r} with whatever stands before it")
@@ -190,27 +197,33 @@ class Tokenizer:
             raise CamelidError(f"text with a lone surrogate, which is no Unicode: {bad[:40]!r}") from error
 
     @cached_property
+    def _neighbours(self) -> dict[str, list[int]]:
+        """Texts to go on from, with their ids; some vocabularies have none for white space alone."""
+        found = {text: self._backend_ids(text) for text in ("\n", ".", "0")}
+        return {text: ids for text, ids in found.items() if ids}
+
+    @cached_property
     def _marks_beginnings(self) -> bool:
-        newline = self._backend_ids("\n")
-        return self._backend_ids("\na") != newline + self._backend_ids("a")
+        neighbour, before = next(iter(self._neighbours.items()), ("", []))
+        return self._backend_ids(f"{neighbour}a") != before + self._backend_ids("a")
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of a checkpoint folder in the Hugging Face layout.
+    """The tokenizer of a checkpoint folder: its `tokenizer.json`, else the vocabulary files of SentencePiece or GPT-2.
 
-    Raises `CamelidError` where `tokenizer.json` is missing or a file of the folder is damaged.
+    Raises `CamelidError` where there is none of them or a file of the folder is damaged.
     """
     folder = Path(folder)
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise CamelidError(f"{folder} has no tokenizer.json; a checkpoint folder needs one")
-    try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise CamelidError(f"{path} is no tokenizer that can be read: {error}") from error
-    config = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
-    stops = _read_json(folder / "generation_config.json").get("eos_token_id")
+    config = read_table(folder / "special_tokens_map.json") | read_table(folder / "tokenizer_config.json")
+    stops = read_table(folder / "generation_config.json").get("eos_token_id")
     template = config.pop("chat_template", None)
+    if (path := folder / "tokenizer.json").is_file():
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise CamelidError(f"{path} is no tokenizer that can be read: {error}") from error
+    else:
+        backend, config = read_vocabulary(folder, config)
     if (jinja := folder / "chat_template.jinja").is_file():
         template = jinja.read_text(encoding="utf-8")
     if isinstance(template, list):  # named templates; the plain one is called "default"
@@ -224,35 +237,30 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, *, chat_template: str = CHATML, min_frequency: int = 2
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    kind: VocabularyKind = "bpe",
+    sentinels: int = 0,
+    chat_template: str = CHATML,
+    min_frequency: int = 2,
 ) -> Tokenizer:
-    """A byte-level BPE vocabulary learnt from `texts`; every string survives encode and decode.
+    """A vocabulary learnt from `texts`; every string survives encode and decode.
 
-    Words are cut as GPT-2 cuts them, with every digit on its own (the layout that llama.cpp calls
-    "smollm"). Ids 0 to 2 are `<|endoftext|>`, `<|im_start|>` and `<|im_end|>`, then come the 256 bytes. The
-    vocabulary ends up smaller than `vocab_size` where the texts hold too few pairs to merge.
-    BPE: Sennrich et al. 2016, arXiv 1508.07909, algorithm 1; bytes: Radford et al. 2019 (GPT-2), section 2.2.
+    Words are cut as GPT-2 cuts them, with every digit on its own (the layout of byte-level BPE that llama.cpp calls
+    "smollm"). Ids 0 to 2 are `<|endoftext|>`, `<|im_start|>` and `<|im_end|>`, then come the 256 bytes (before them,
+    in a unigram vocabulary, `<unk>`, which no text becomes); the last ids are T5's `<extra_id_k>`, of which there are
+    `sentinels`, the first with the highest id. The vocabulary ends up smaller than `vocab_size` where the texts hold
+    too little to learn. `min_frequency` is how often a pair must occur for BPE to merge it.
     """
-    special = [END_OF_TEXT, TURN_START, TURN_END]
-    if vocab_size < 256 + len(special):
-        raise WrongCall(
-            f"vocab_size is {vocab_size}; 256 bytes and {len(special)} special tokens need {256 + len(special)}"
-        )
-    backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+    special = (END_OF_TEXT, TURN_START, TURN_END)
+    backend = learn_vocabulary(
+        texts,
+        vocab_size,
+        kind,
+        special=special,
+        sentinel_count=sentinels,
         min_frequency=min_frequency,
-        special_tokens=special,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, 0)]
     )
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -262,30 +270,13 @@ def train_tokenizer(
         "eos_token": END_OF_TEXT,
         "pad_token": END_OF_TEXT,
         "clean_up_tokenization_spaces": False,
-    }
+    } | ({"unk_token": UNKNOWN} if kind == "unigram" else {})
+    add_ends(backend, config)
     return Tokenizer(backend, config, chat_template=chat_template)
-
-
-def _content(token: Any) -> str | None:
-    """A token as `tokenizer_config.json` writes it: a string, or a table with `content`."""
-    content: str | None = token["content"] if isinstance(token, Mapping) else token
-    return content
 
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CamelidError(f"{path} is no JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise CamelidError(f"{path} holds a {type(table).__name__}; it must be a table")
-    return table
 
 
 def _write_json(path: Path, table: Mapping[str, Any]) -> None:

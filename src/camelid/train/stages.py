@@ -35,10 +35,10 @@ MODEL = "model"
 
 
 def tokenizer(recipe: TokenizerRecipe) -> Path:
-    """Learns a byte-level BPE vocabulary from text and saves it, with its recipe, in the fresh folder `recipe.out`."""
+    """Learns a vocabulary from text and saves it, with its recipe, in the fresh folder `recipe.out`."""
     documents = _documents(recipe.data, recipe.data.train)
     texts = _up_to((text for text, _ in documents), recipe.sample_bytes)
-    learnt = train_tokenizer(texts, recipe.vocab_size)
+    learnt = train_tokenizer(texts, recipe.vocab_size, kind=recipe.kind, sentinels=recipe.sentinels)
     with atomic_folder(recipe.out) as draft:
         learnt.save(draft)
         (draft / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")

@@ -1,0 +1,128 @@
+"""Vocabularies learnt from text, as backends of the `tokenizers` library: byte-level BPE and unigram.
+
+Both cut words as GPT-2 cuts them, with every digit on its own, and both give every string back, byte for byte.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, get_args
+
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+
+from camelid.errors import WrongCall
+from camelid.text.vocabulary import sentinels
+
+VocabularyKind = Literal["bpe", "unigram"]
+UNKNOWN = "<unk>"
+BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""GPT-2's expression, which the library applies by itself only where words are spelt in bytes."""
+COVERAGE = 0.9995
+"""Share of the text whose characters get a piece, SentencePiece's default; the rest is spelt in bytes."""
+LARGEST_ALPHABET = 0.5
+"""Share of the free entries that single characters may take."""
+
+
+def learn_vocabulary(
+    texts: Iterable[str],
+    vocab_size: int,
+    kind: VocabularyKind,
+    *,
+    special: Sequence[str],
+    sentinel_count: int,
+    min_frequency: int,
+) -> tokenizers.Tokenizer:
+    """A vocabulary of at most `vocab_size` ids: `special` first, then the bytes, what is learnt, and the sentinels.
+
+    Raises `WrongCall` where special tokens, bytes and sentinels alone are more than that.
+    """
+    if kind not in get_args(VocabularyKind):
+        raise WrongCall(f"kind is {kind!r}; a vocabulary is of kind bpe or unigram")
+    fixed = len(special) + (kind == "unigram") + 256 + sentinel_count
+    if vocab_size < fixed:
+        raise WrongCall(
+            f"vocab_size is {vocab_size}; 256 bytes and {fixed - 256} special tokens need {fixed}"
+        )
+    if kind == "bpe":
+        backend = _learn_bpe(texts, vocab_size - sentinel_count, special, min_frequency)
+    else:
+        backend = _learn_unigram(texts, vocab_size - sentinel_count, special)
+    if sentinel_count:
+        backend.add_special_tokens(sentinels(sentinel_count))
+    return backend
+
+
+def _learn_bpe(
+    texts: Iterable[str], vocab_size: int, special: Sequence[str], min_frequency: int
+) -> tokenizers.Tokenizer:
+    """BPE (Sennrich et al. 2016, arXiv 1508.07909, algorithm 1) over bytes (Radford et al. 2019, section 2.2)."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=list(special),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return backend
+
+
+def _learn_unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str]) -> tokenizers.Tokenizer:
+    """Unigram (Kudo 2018, arXiv 1804.10959, section 3.2), characters outside the vocabulary spelt in bytes.
+
+    Unlike SentencePiece, a space stays a space: its `▁` could not be told from a `▁` of the text. The words are cut so
+    that none can hold the name of a byte or of a special token, and so no text becomes one.
+    """
+    texts = list(texts)
+    reserved = [*special, UNKNOWN, *BYTE_NAMES]
+    alphabet = _alphabet(texts, int((vocab_size - len(reserved)) * LARGEST_ALPHABET))
+    learner = tokenizers.Tokenizer(models.Unigram())
+    words = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Split(Regex(WORDS), "isolated")]
+    )
+    learner.pre_tokenizer = words
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=reserved, unk_token=UNKNOWN, show_progress=False
+    )
+    learner.train_from_iterator(_covered(texts, alphabet), trainer)
+    learnt = json.loads(learner.to_str())["model"]["vocab"][len(reserved) :]
+    # The library adds up in the order of a hash table; what is left of that after six digits is nothing.
+    pieces = sorted(((piece, round(score, 6)) for piece, score in learnt), key=lambda one: (-one[1], one[0]))
+    vocabulary = [(token, 0.0) for token in reserved] + pieces
+    backend = tokenizers.Tokenizer(models.Unigram(vocabulary, len(special), byte_fallback=True))
+    backend.pre_tokenizer = words
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    backend.add_special_tokens([*special, UNKNOWN])
+    return backend
+
+
+def _alphabet(texts: Sequence[str], most: int) -> set[str]:
+    """The most frequent characters, as many as make up `COVERAGE` of the text, at most `most`."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    wanted, seen = COVERAGE * counts.total(), 0
+    alphabet: set[str] = set()
+    for character, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:most]:
+        if seen >= wanted:
+            break
+        alphabet.add(character)
+        seen += count
+    return alphabet
+
+
+def _covered(texts: Iterable[str], alphabet: set[str]) -> Iterator[str]:
+    """The stretches of the texts that are written in `alphabet` alone."""
+    if not alphabet:
+        return
+    stretches = re.compile(f"[{''.join(map(re.escape, sorted(alphabet)))}]+")
+    for text in texts:
+        yield from stretches.findall(text)
