@@ -21,6 +21,7 @@ from camelid.text.vocabulary_learning import VocabularyKind
 OptimizerName = Literal["adamw", "muon", "adafactor"]
 ScheduleName = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
 TrackerName = Literal["tensorboard", "wandb"]
+DECODER_OBJECTIVES = ("causal", "prefix_lm")
 
 
 class TextData(Settings):
@@ -99,6 +100,9 @@ class Training(Settings):
     )
     eps: float = Field(default=1e-8, gt=0, description="AdamW's epsilon")
     gradient_clip: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0: no limit")
+    z_loss: float = Field(
+        default=0.0, ge=0, description="weight of log(Z)^2, Z the softmax's normaliser; PaLM takes 1e-4"
+    )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         default="auto",
         description="of activations, the weights stay float32; auto: bfloat16, or float32 on a CPU that computes it faster",
@@ -164,6 +168,17 @@ class Training(Settings):
         return self
 
 
+class PretrainObjective(Settings):
+    """What a model learns to foretell of raw text (arXiv:1910.10683, section 3.3; docs/objectives.md)."""
+
+    kind: Literal["causal", "span", "iid", "drop", "bert", "mass", "deshuffle", "prefix_lm"] | None = Field(
+        default=None,
+        description="left out: the next token (causal), and span corruption where the model has an encoder",
+    )
+    noise_density: float = Field(default=0.15, gt=0, lt=1, description="share of the tokens that is noise")
+    mean_span: float = Field(default=3.0, ge=1, description="tokens of a span of noise in the mean")
+
+
 class Recipe(Settings):
     """Everything that one stage does. `stage` is the verb, and `leading` the field that may stand first on a command line."""
 
@@ -212,8 +227,29 @@ class PretrainRecipe(Recipe):
     data: TextData = Field(description="text: files, folders, or rows with `text`")
     tokenizer: Path = Field(description="folder with a tokenizer: a tokenizer run or any checkpoint")
     model: ModelShape = Field(default=ModelShape(), description="shape of the model")
+    objective: PretrainObjective = Field(
+        default=PretrainObjective(), description="what the model learns to foretell"
+    )
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="first weights and order of the data")
+
+    @property
+    def objective_kind(self) -> str:
+        """The objective, or the usual one of the model."""
+        return self.objective.kind or ("span" if self.model.has_encoder else "causal")
+
+    @model_validator(mode="after")
+    def _objective_fits_the_model(self) -> Self:
+        allowed = DECODER_OBJECTIVES
+        if self.model.has_encoder == (self.objective_kind == "causal") or (
+            not self.model.has_encoder and self.objective_kind not in allowed
+        ):
+            which = "with an encoder" if self.model.has_encoder else "without an encoder"
+            names = "the denoising ones and prefix_lm" if self.model.has_encoder else " and ".join(allowed)
+            raise ValueError(
+                f"objective.kind {self.objective_kind} is none for a model {which}; there are {names} (--objective.kind)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rows_fit_the_model(self) -> Self:

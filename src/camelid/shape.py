@@ -144,6 +144,11 @@ class ModelShape(Settings):
         spec = replace(plain, **TRAITS[self.architecture](plain), dropout=self.dropout)
         return replace(spec, **self._departures(spec))
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the model reads a source text with an encoder of its own."""
+        return self.spec(vocab_size=1).encoder_layers > 0
+
     def _departures(self, spec: ModelSpec) -> Traits:
         """Fields that this shape sets itself."""
         feed_forward, window = spec.feed_forward, spec.window

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from camelid.data.batches import collate_pairs, pair_batches
+from camelid.data.batches import batches, collate
 from camelid.data.denoising import Denoising, Marks, draws
 from camelid.data.packing import shuffled
 from camelid.data.pairs import DenoisedDocuments, Pair, ShuffledPairs, pair
@@ -81,19 +81,19 @@ def test_epochs_and_seeds_differ_and_digests_name_them(shards: TokenShards):
 
 def test_batches_do_not_depend_on_the_number_of_processes(shards: TokenShards):
     source = rows(shards, "iid")
-    alone = pair_batches(source, 6)
-    together = [pair_batches(source, 6, rank=rank, world=3) for rank in range(3)]
+    alone = batches(source, 6)
+    together = [batches(source, 6, rank=rank, world=3) for rank in range(3)]
     for step in range(3):
         whole, parts = next(alone), [next(part) for part in together]
         read = [part.source[row][part.source_mask[row]] for part in parts for row in range(2)]
         assert all(torch.equal(row, whole.source[i][whole.source_mask[i]]) for i, row in enumerate(read))
         assert sum(float(part.weights.sum()) for part in parts) == float(whole.weights.sum())
-        resumed = next(pair_batches(source, 6, start_step=step))
+        resumed = next(batches(source, 6, start_step=step))
         assert torch.equal(resumed.targets, whole.targets)
 
 
 def test_a_batch_is_padded_to_its_longest():
-    batch = collate_pairs([pair([5, 6, 1], [7, 1], 0), pair([5, 1], [7, 8, 9, 1], 0)])
+    batch = collate([pair([5, 6, 1], [7, 1], 0), pair([5, 1], [7, 8, 9, 1], 0)])
     assert batch.source.tolist() == [[5, 6, 1], [5, 1, 0]]
     assert batch.source_mask.tolist() == [[True, True, True], [True, True, False]]
     assert batch.tokens.tolist() == [[0, 7, 0, 0], [0, 7, 8, 9]]

@@ -33,8 +33,8 @@ def test_defaults_are_those_of_transformers():
     assert spec.norm.eps == theirs.rms_norm_eps
     assert spec.positions.theta == theirs.rope_parameters["rope_theta"]
     assert spec.tie_embeddings == theirs.tie_word_embeddings
-    assert spec.attention_bias == theirs.attention_bias
-    assert spec.mlp_bias == theirs.mlp_bias
+    assert (spec.attention_bias == "all") == theirs.attention_bias
+    assert spec.feed_forward.bias == theirs.mlp_bias
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, Self, TypeVar
+from itertools import count
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,9 +14,6 @@ from torch import Tensor
 from camelid.data.packing import Row, Rows
 from camelid.data.pairs import Pair, PairRows
 from camelid.errors import WrongCall
-
-R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 
 class _Columns:
@@ -48,6 +46,11 @@ class Batch(_Columns):
     documents: Int[Tensor, "batch time"]
     positions: Int[Tensor, "batch time"]
 
+    @property
+    def read_tokens(self) -> int:
+        """Tokens that the model reads, padding included."""
+        return self.tokens.numel()
+
 
 @dataclass(frozen=True)
 class PairBatch(_Columns):
@@ -63,35 +66,38 @@ class PairBatch(_Columns):
     targets: Int[Tensor, "batch time"]
     weights: Float[Tensor, "batch time"]
 
+    @property
+    def read_tokens(self) -> int:
+        """Tokens that encoder and decoder read, padding included."""
+        return self.source.numel() + self.tokens.numel()
+
+
+AnyBatch = Batch | PairBatch
+
 
 def batches(
-    rows: Rows, batch_size: int, start_step: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[Batch]:
+    rows: Rows | PairRows, batch_size: int, start_step: int = 0, rank: int = 0, world: int = 1
+) -> Iterator[AnyBatch]:
     """Batches from `start_step` on, without end.
 
     Step s takes the rows [s * batch_size, (s + 1) * batch_size); process `rank` of `world` gets its
     contiguous slice of them, so the processes together see what one alone would.
     Raises `WrongCall` where `world` does not divide `batch_size`.
     """
-    return map(collate, _shares(rows, batch_size, start_step, rank, world))
+    if batch_size < 1 or batch_size % world:
+        raise WrongCall(f"batch_size is {batch_size}; it must be a multiple of the {world} processes")
+    share = batch_size // world
+    for step in count(start_step):
+        first = step * batch_size + rank * share
+        yield collate([rows[index] for index in range(first, first + share)])
 
 
-def pair_batches(
-    rows: PairRows, batch_size: int, start_step: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[PairBatch]:
-    """The same with pairs."""
-    return map(collate_pairs, _shares(rows, batch_size, start_step, rank, world))
-
-
-def collate(rows: list[Row]) -> Batch:
-    """Rows stacked into one batch."""
-    return Batch(
-        *(torch.from_numpy(np.stack([getattr(row, name.name) for row in rows])) for name in fields(Batch))
-    )
-
-
-def collate_pairs(pairs: list[Pair]) -> PairBatch:
-    """Pairs padded to the longest source and the longest target among them."""
+def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
+    """Rows stacked into one batch, or pairs padded to the longest source and the longest target among them."""
+    pairs = [row for row in rows if isinstance(row, Pair)]
+    if not pairs:
+        columns = ([getattr(row, name.name) for row in rows] for name in fields(Batch))
+        return Batch(*(torch.from_numpy(np.stack(column)) for column in columns))
     return PairBatch(
         source=_padded([pair.source for pair in pairs]),
         source_mask=_padded([np.ones(len(pair.source), dtype=np.bool_) for pair in pairs]),
@@ -106,18 +112,3 @@ def _padded(columns: Sequence[NDArray[np.generic]]) -> Tensor:
     length = max(len(column) for column in columns)
     return torch.from_numpy(np.stack([np.pad(column, (0, length - len(column))) for column in columns]))
 
-
-class _Indexed(Protocol[R_co]):
-    def __getitem__(self, index: int) -> R_co: ...
-
-
-def _shares(rows: _Indexed[R], batch_size: int, start_step: int, rank: int, world: int) -> Iterator[list[R]]:
-    """This process's rows of each step."""
-    if batch_size < 1 or batch_size % world:
-        raise WrongCall(f"batch_size is {batch_size}; it must be a multiple of the {world} processes")
-    share = batch_size // world
-    step = start_step
-    while True:
-        first = step * batch_size + rank * share
-        yield [rows[index] for index in range(first, first + share)]
-        step += 1

@@ -82,7 +82,8 @@ class Engine(LM):
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """Scores of continuations; continuations of one prompt share its computation.
 
-        A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone has.
+        A continuation's tokens are those of prompt and continuation together, past those of the prompt alone; where
+        these are no beginning of the whole, because a token would span the border, the continuation's own.
         """
         pairs = zip(as_list(prompts), as_list(continuations), strict=True)
         encoded = [self._encode_pair(prompt, continuation) for prompt, continuation in pairs]
@@ -172,6 +173,9 @@ class Engine(LM):
             whole = (*context, *self.tokenizer.encode(continuation))
         elif isinstance(prompt, str):
             whole = self.encode(prompt + continuation)
+            # Where a token would span the border, the continuation is spelt by itself.
+            if whole[: len(context)] != context:
+                whole = (*context, *self.tokenizer.encode(continuation, continues=True))
         else:
             whole = (*context, *self.tokenizer.encode(continuation, continues=True))
         if len(whole) <= len(context):

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from camelid.data.batches import Batch, batches, collate
+from camelid.data.batches import AnyBatch, batches, collate
 from camelid.data.packing import Rows
+from camelid.data.pairs import PairRows
 from camelid.errors import CamelidError
 from camelid.model.transformer import Transformer
 from camelid.progress import StepLog
@@ -46,8 +47,8 @@ class ValidationLoss:
 def fit(
     run: Run | None,
     model: Transformer,
-    rows: Rows,
-    validation: Rows | None,
+    rows: Rows | PairRows,
+    validation: Rows | PairRows | None,
     training: Training,
     token_bytes: NDArray[np.int64],
 ) -> Transformer:
@@ -70,7 +71,7 @@ def fit(
     steps = training_steps(
         model,
         islice(batches(rows, batch_rows, done, world.rank, world.size), training.total_steps - done),
-        cross_entropy(model, dtype),
+        cross_entropy(model, dtype, training.z_loss),
         optimizer,
         lambda step: _rate(step, training),
         micro_batch_size=micro_batch_size,
@@ -110,7 +111,7 @@ def fit(
 @torch.no_grad()
 def validation_loss(
     model: Transformer,
-    rows: Rows,
+    rows: Rows | PairRows,
     token_bytes: NDArray[np.int64],
     dtype: torch.dtype,
     micro_batch_size: int = 8,
@@ -132,7 +133,7 @@ def validation_loss(
     return ValidationLoss(nats / tokens, nats / math.log(2) / max(size, 1.0))
 
 
-def _in_order(rows: Rows, micro_batch_size: int) -> Iterator[Batch]:
+def _in_order(rows: Rows | PairRows, micro_batch_size: int) -> Iterator[AnyBatch]:
     """One epoch of rows, the last batch as small as it comes."""
     for first in range(0, rows.per_epoch, micro_batch_size):
         last = min(first + micro_batch_size, rows.per_epoch)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from camelid.data.batches import Batch
+from camelid.data.batches import AnyBatch
 from camelid.errors import CamelidError
 from camelid.train.parallel import World, sum_over_world
 
-Objective = Callable[[Batch], Tensor]
+Objective = Callable[[AnyBatch], Tensor]
 """The summed loss of a micro-batch, weighted per token; the loop divides by the weights of the whole batch."""
 
 
@@ -31,7 +31,7 @@ class Step:
 
 def training_steps(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[AnyBatch],
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
@@ -79,5 +79,5 @@ def training_steps(
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens = batch.tokens.numel() * world.size
+        tokens = batch.read_tokens * world.size
         yield Step(number, float(loss), rate, norm, tokens, trained, time.perf_counter() - began)

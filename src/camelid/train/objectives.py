@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from camelid.data.batches import Batch
+from camelid.data.batches import AnyBatch, PairBatch
 from camelid.model.transformer import Transformer
 from camelid.train.loop import Objective
 from camelid.train.losses import chunked_cross_entropy
@@ -15,10 +15,14 @@ def cross_entropy(model: Transformer, dtype: torch.dtype | None = None, z_loss: 
     sum_i w_i (-log p(y_i | x_<i) + z_loss log^2 Z_i), PaLM (arXiv:2204.02311, section 5) for the second term.
     """
 
-    def summed_loss(batch: Batch) -> Tensor:
-        hidden = model.hidden_states(
-            batch.tokens, positions=batch.positions, documents=batch.documents, dtype=dtype
-        )
+    def summed_loss(batch: AnyBatch) -> Tensor:
+        if isinstance(batch, PairBatch):
+            source = model.encode(batch.source, batch.source_mask, dtype)
+            hidden = model.hidden_states(batch.tokens, source=source, dtype=dtype)
+        else:
+            hidden = model.hidden_states(
+                batch.tokens, positions=batch.positions, documents=batch.documents, dtype=dtype
+            )
         return chunked_cross_entropy(hidden, model.output_weight(), batch.targets, batch.weights, z_loss)
 
     return summed_loss

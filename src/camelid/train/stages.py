@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,10 @@ from camelid.atomic import atomic_folder
 from camelid.data.conversations import Conversations
 from camelid.data.corpus import Corpus
 from camelid.data.examples import ConversationExamples, conversation_examples, hold_out_examples
+from camelid.data.denoising import Denoising, DenoisingKind, Marks
 from camelid.data.packing import PackedDocuments, PackedExamples, Rows
+from camelid.data.pairs import DenoisedDocuments, PairRows
+from camelid.data.prefixes import PrefixRows
 from camelid.data.shards import TokenShards, write_shards
 from camelid.errors import CamelidError
 from camelid.load import check_tokenizer_fits, load_model
@@ -74,8 +78,8 @@ def _train(
     run: Run | None,
     model: Transformer,
     learnt: Tokenizer,
-    rows: Rows,
-    validation: Rows | None,
+    rows: Rows | PairRows,
+    validation: Rows | PairRows | None,
 ) -> Path:
     folder = recipe.out / MODEL
     finished = folder.exists()
@@ -112,10 +116,12 @@ def _open_run(recipe: Recipe, parents: list[Parent], data: TextData) -> Iterator
         yield run
 
 
-def _text_rows(recipe: PretrainRecipe, learnt: Tokenizer, run: Run | None) -> tuple[Rows, Rows | None]:
+def _text_rows(
+    recipe: PretrainRecipe, learnt: Tokenizer, run: Run | None
+) -> tuple[Rows | PairRows, Rows | PairRows | None]:
     """Packed rows of the documents, tokenised once into the run folder and memory-mapped from there."""
     world = join_world()
-    data, folder, context = recipe.data, recipe.out / "tokens", recipe.training.context_length
+    data, folder = recipe.data, recipe.out / "tokens"
     splits = {"train": data.train} | ({"validation": data.validation} if data.validation else {})
     held_out = 0.0 if data.validation else data.validation_fraction
     if run is not None:
@@ -128,10 +134,25 @@ def _text_rows(recipe: PretrainRecipe, learnt: Tokenizer, run: Run | None) -> tu
                 )
     from_main(world, None)  # the others wait here until the shards exist
     order = recipe.seed if data.shuffle else None
-    rows = PackedDocuments(TokenShards(folder / "train"), context, order)
+    rows = _objective_rows(recipe, learnt, TokenShards(folder / "train"), order)
     if data.validation:
-        return rows, PackedDocuments(TokenShards(folder / "validation"), context)
-    return rows, PackedDocuments(TokenShards(folder / "train", "validation"), context) if held_out else None
+        return rows, _objective_rows(recipe, learnt, TokenShards(folder / "validation"), 0)
+    if not held_out:
+        return rows, None
+    return rows, _objective_rows(recipe, learnt, TokenShards(folder / "train", "validation"), 0)
+
+
+def _objective_rows(
+    recipe: PretrainRecipe, learnt: Tokenizer, shards: TokenShards, order: int | None
+) -> Rows | PairRows:
+    """The documents as the recipe's objective takes them."""
+    context, kind, settings = recipe.training.context_length, recipe.objective_kind, recipe.objective
+    if not recipe.model.has_encoder:
+        packed = PackedDocuments(shards, context, order)
+        return PrefixRows(packed, recipe.seed) if kind == "prefix_lm" else packed
+    denoising = Denoising(cast(DenoisingKind, kind), settings.noise_density, settings.mean_span)
+    start = learnt.pad_id or 0
+    return DenoisedDocuments(shards, denoising, context, order, marks=Marks.of(learnt), start_id=start)
 
 
 def _say(text: str) -> None:
