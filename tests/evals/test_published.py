@@ -126,7 +126,7 @@ def test_the_published_text_of_the_childrens_book_test(tmp_path: Path) -> None:
 
 def test_treebank_text_is_read_as_people_write_it() -> None:
     assert detokenised("`` We did n't , '' she said ( twice ) ; `I 'm off ! '") == (
-        '"We didn\'t," she said (twice); \'I\'m off!\''
+        "\"We didn't,\" she said (twice); 'I'm off!'"
     )
 
 
