@@ -193,6 +193,7 @@ def test_the_questions_themselves_are_no_exemplars(tmp_path: Path) -> None:
         (["--task", "arc_easy", "--data", "DATA", "--program", "chain_of_thought"], "leave out --program"),
         (["--task", "arc_easy", "--data", "DATA", "--shots", "2"], "there are 0 exemplars"),
         (["--task", "winogrande", "--data", "CUPS", "--program", "direct"], "use --program likelihood"),
+        (["--task", "winogrande", "--data", "CUPS", "--answer-context"], "has no score by --answer-context"),
         (["--task", "arc_easy", "--data", "DATA", "--program", "direct", "--shots", "1"], "there are 0"),
     ],
 )
@@ -285,3 +286,18 @@ def test_a_real_model_on_real_rows(shared: Path, tmp_path: Path) -> None:
     assert values["lambada", "accuracy"] == sum(greedy for _, greedy, _ in found) / 10
     mean = sum(nats for nats, _, _ in found) / 10
     assert values["lambada", "perplexity"] == pytest.approx(math.exp(-mean), rel=1e-3)
+
+
+def test_a_real_model_says_the_word_or_does_not(shared: Path, tmp_path: Path) -> None:
+    import torch
+
+    import camelid
+
+    folder = shared / "weights/tinystories-656k"
+    texts = ["They played all day", "They played all banana"]
+    task = load_task("lambada", data=write(tmp_path / "rows.jsonl", *({"text": text} for text in texts)))
+    evaluation = evaluate(task, make_program(task), camelid.LM(str(folder), dtype=torch.float32))
+    model, tokenizer = camelid.load_model(folder, dtype=torch.float32), camelid.load_tokenizer(folder)
+    truth = [brute_force(model, tokenizer, item.question, f" {item.answer}") for item in task.items]
+    assert evaluation.grades("accuracy") == [greedy for _, greedy, _ in truth]
+    assert evaluation.grades("accuracy") == [True, False]

@@ -75,8 +75,7 @@ def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     accuracy: summed log-probability. Per token: GPT-3's (arXiv:2005.14165, section 2.4). Per character: LLaMA's
     (arXiv:2302.13971, section 3). Answer context: log P(choice | question) - log P(choice | "A:"), GPT-3 as well.
     """
-    if any(math.isnan(score.logprob) for score in scores):
-        raise CamelidError(f"item {item.id}: a choice has a log-probability that is no number (NaN)")
+    _must_be_numbers(item, scores)
     ranks: dict[str, Callable[[ChoiceScore], float]] = {
         "accuracy": lambda score: score.logprob,
         "accuracy_per_token": lambda score: score.logprob / max(score.tokens, 1),
@@ -92,6 +91,7 @@ def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
 
 def last_word(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     """Whether greedy decoding would say the target, as GPT-2 and GPT-3 are judged on LAMBADA."""
+    _must_be_numbers(item, scores)
     [score] = scores
     return {"accuracy": Grade(item.answer if score.is_greedy else None, score.is_greedy)}
 
@@ -120,6 +120,11 @@ def answer_words(text: str) -> str:
     """A text as SQuAD's exact match sees it: lower case, no punctuation, no articles, single spaces."""
     bare = "".join(letter for letter in text.lower() if letter not in _PUNCTUATION)
     return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", bare).split())
+
+
+def _must_be_numbers(item: Item, scores: Sequence[ChoiceScore]) -> None:
+    if any(math.isnan(score.logprob) for score in scores):
+        raise CamelidError(f"item {item.id}: a log-probability is no number (NaN)")
 
 
 def _grades(strict: Grade, lenient: Grade) -> Grades:

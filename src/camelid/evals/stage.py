@@ -119,7 +119,7 @@ def make_program(
     if answer_context and name != "likelihood":
         raise WrongCall("--answer-context needs --program likelihood")
     if task.format:
-        return _published(task, task.format, name, chat, shown, draw, max_new_tokens)
+        return _published(task, task.format, name, chat, shown, draw, max_new_tokens, answer_context)
     wording = CONTINUATION if task.continuation else QUESTION_ANSWER
     if name == "likelihood":
         return likelihood(shown, chat=chat, wording=wording, answer_context=answer_context, draw=draw)
@@ -172,6 +172,7 @@ def _published(
     shown: Sequence[Item],
     draw: Draw | None,
     max_new_tokens: int | None,
+    answer_context: bool,
 ) -> Program:
     """The program in the words of a published evaluation."""
     if chat or name == "chain_of_thought":
@@ -181,8 +182,9 @@ def _published(
         )
     wording = format.worded(draw.count if draw else 0)
     if name == "likelihood":
-        context = format.answer_context
-        return likelihood(shown, wording=wording, answer_context=context, draw=draw)
+        if answer_context and not format.answer_context:
+            raise WrongCall(f"{task.name} has no score by --answer-context; leave it out")
+        return likelihood(shown, wording=wording, answer_context=format.answer_context, draw=draw)
     if task.items[0].choices and task.items[0].endings:
         raise WrongCall(
             f"{task.name} compares the probability of sentences; use --program likelihood, or none"

@@ -89,7 +89,7 @@ class Draw:
 
     def of(self, exemplars: Sequence[Exemplar], question: Question) -> list[Exemplar]:
         """`count` different exemplars in random order."""
-        return random.Random(f"{self.seed}:{question.question}").sample(list(exemplars), self.count)
+        return random.Random(f"{self.seed}:{question.question}").sample(exemplars, self.count)
 
 
 CHOICES = "{question} Answer Choices: {choices}"
