@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.errors import WrongCall
-from camelid.evals.intervals import bootstrap_difference, compare_grades, mcnemar, wilson
+from camelid.evals.intervals import bootstrap_mean, compare_grades, mcnemar, wilson
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_bootstrap_equals_drawing_questions_one_by_one() -> None:
     differences = [1] * 12 + [-1] * 5 + [0] * 43
     drawn = np.random.default_rng(1).choice(differences, size=(20_000, len(differences))).mean(axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    interval = bootstrap_difference(differences, resamples=20_000, seed=2)
+    interval = bootstrap_mean(differences, resamples=20_000, seed=2)
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=1.01 / len(differences))
 
 

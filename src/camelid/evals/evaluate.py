@@ -5,15 +5,15 @@ The lines are written as the replies come, so that an evaluation that was stoppe
 
 import hashlib
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from camelid.errors import CamelidError, WrongCall
-from camelid.evals.graders import likelihood
-from camelid.evals.intervals import Comparison, compare_grades, wilson
+from camelid.evals.intervals import Comparison, bootstrap_mean, compare_grades, wilson
 from camelid.evals.item import Item
-from camelid.evals.record import Record, append_records, read_records
+from camelid.evals.record import Record, Total, append_records, read_records
 from camelid.evals.results import Result
 from camelid.evals.task import Task
 from camelid.lm import LM
@@ -36,33 +36,52 @@ class Evaluation:
     """Of everything the replies depend on: task, program with its words, and model."""
     records: tuple[Record, ...]
     warnings: tuple[str, ...] = ()
+    totals: Mapping[str, Total] = field(default_factory=dict)
+    """Metrics of all records together."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of the program."""
 
     @property
     def results(self) -> list[Result]:
         """A row of the table for each metric."""
-        return [self._result(metric) for metric in self.records[0].grades]
+        means = [self._result(metric, self._mean(metric)) for metric in self.records[0].grades]
+        return means + [self._result(metric, total) for metric, total in self.totals.items()]
 
     def grades(self, metric: str) -> list[bool]:
         """Whether each question is right; raises `WrongCall` for a metric that was not taken."""
+        self._must_have(metric)
+        return [record.grades[metric].correct for record in self.records]
+
+    def values(self, metric: str) -> list[float]:
+        """What each question adds to the metric's mean; raises `WrongCall` for a metric that was not taken."""
+        self._must_have(metric)
+        return [record.grades[metric].value for record in self.records]
+
+    def _must_have(self, metric: str) -> None:
         known = self.records[0].grades
         if metric not in known:
             raise WrongCall(f"{self.task} has no metric {metric!r}; there are {', '.join(known)}")
-        return [record.grades[metric].correct for record in self.records]
 
-    def _result(self, metric: str) -> Result:
-        grades = self.grades(metric)
-        right, total = sum(grades), len(grades)
+    def _mean(self, metric: str) -> Total:
+        values = self.values(metric)
+        if self.records[0].grades[metric].degree is None:
+            return sum(values) / len(values), wilson(sum(self.grades(metric)), len(values))
+        return sum(values) / len(values), bootstrap_mean(values)
+
+    def _result(self, metric: str, total: Total) -> Result:
+        value, interval = total
         return Result(
             task=self.task,
             version=self.version,
             program=self.program,
             shots=self.shots,
             metric=metric,
-            value=right / total,
-            interval=wilson(right, total),
-            n=total,
+            value=value,
+            interval=interval,
+            n=len(self.records),
             model=self.model,
             evaluation=self.digest,
+            settings=self.settings,
         )
 
 
@@ -101,7 +120,18 @@ def evaluate(
     records = tuple(known[item.id] for item in items)
     warnings = _gate(task, records, allow_cut)
     name = f"{program.name}@{program.version}"
-    return Evaluation(task.name, task.version, name, program.shots, model, digest, records, warnings)
+    return Evaluation(
+        task=task.name,
+        version=task.version,
+        program=name,
+        shots=program.shots,
+        model=model,
+        digest=digest,
+        records=records,
+        warnings=warnings,
+        totals=task.totals(records),
+        settings=program.settings,
+    )
 
 
 def compare(before: Evaluation, after: Evaluation, metric: str, *, seed: int = 0) -> Comparison:
@@ -109,17 +139,17 @@ def compare(before: Evaluation, after: Evaluation, metric: str, *, seed: int = 0
 
     Raises `CamelidError` where the two did not answer the same questions of the same version.
     """
-    for field in ("task", "version"):
-        old, new = getattr(before, field), getattr(after, field)
+    for part in ("task", "version"):
+        old, new = getattr(before, part), getattr(after, part)
         if old != new:
             raise CamelidError(
-                f"the evaluations differ in their {field}: {old} and {new}; compare like with like"
+                f"the evaluations differ in their {part}: {old} and {new}; compare like with like"
             )
     if [record.id for record in before.records] != [record.id for record in after.records]:
         raise CamelidError(
             f"the evaluations of {before.task} answered different questions; give both the same limit"
         )
-    return compare_grades(before.grades(metric), after.grades(metric), seed=seed)
+    return compare_grades(before.values(metric), after.values(metric), seed=seed)
 
 
 def lines_path(out: Path, task: Task, program: Program) -> Path:
@@ -128,7 +158,7 @@ def lines_path(out: Path, task: Task, program: Program) -> Path:
 
 
 def _record(task: Task, item: Item, attempt: Attempt) -> Record:
-    grades = likelihood(item, attempt.scores) if attempt.scores else task.grader(item, attempt.text)
+    grades = task.judge(item, attempt.scores) if attempt.scores else task.grader(item, attempt.text)
     return Record(item.id, item.answer, attempt, grades)
 
 
@@ -148,7 +178,7 @@ def _gate(task: Task, records: Collection[Record], allow_cut: bool) -> tuple[str
     if asked and not any(text.strip() for attempt in asked for text in attempt.completions):
         message = f"{every} is empty; the model ends at once"
         way_out = "ask a chat model with --chat, and a plain one without it"
-    elif asked and all(attempt.cut for attempt in asked):
+    elif asked and not task.cut_by_design and all(attempt.cut for attempt in asked):
         message = f"{every} was cut at the length limit, so the model never finished an answer"
         way_out = "raise --max-new-tokens"
     else:

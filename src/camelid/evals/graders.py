@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from string import ascii_uppercase
+from string import ascii_uppercase, punctuation
 from typing import TypeVar
 
 from camelid.errors import CamelidError
@@ -24,6 +24,7 @@ _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)])[-−])?[$€£]?(?P<top>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
     r"(?:\s?/\s?(?P<bottom>\d+(?:\.\d+)?))?"
 )
+_PUNCTUATION = punctuation + "‘’´“”…"
 _QUOTES = " \"'“”‘’*"
 _LETTER = re.compile(r"\(?(?P<letter>[A-Z])(?:[).:]|$|, (?![A-Z]\b))")
 _ANY_LETTER = re.compile(r"\((?P<a>[A-Z])\)|\b(?P<b>[B-HJ-Z])\b|\b(?P<c>[AI])(?=\s*(?:[).:,]|$))")
@@ -74,8 +75,7 @@ def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     accuracy: summed log-probability. Per token: GPT-3's (arXiv:2005.14165, section 2.4). Per character: LLaMA's
     (arXiv:2302.13971, section 3). Answer context: log P(choice | question) - log P(choice | "A:"), GPT-3 as well.
     """
-    if any(math.isnan(score.logprob) for score in scores):
-        raise CamelidError(f"item {item.id}: a choice has a log-probability that is no number (NaN)")
+    _must_be_numbers(item, scores)
     ranks: dict[str, Callable[[ChoiceScore], float]] = {
         "accuracy": lambda score: score.logprob,
         "accuracy_per_token": lambda score: score.logprob / max(score.tokens, 1),
@@ -89,12 +89,42 @@ def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     return {metric: Grade(option, option == item.answer) for metric, option in best.items()}
 
 
+def last_word(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
+    """Whether greedy decoding would say the target, as GPT-2 and GPT-3 are judged on LAMBADA."""
+    _must_be_numbers(item, scores)
+    [score] = scores
+    return {"accuracy": Grade(item.answer if score.is_greedy else None, score.is_greedy)}
+
+
+def first_word(item: Item, reply: str) -> Grades:
+    """Whether a reply begins with the word, whatever punctuation stands around it."""
+    said = (reply.split() or [""])[0].strip(_PUNCTUATION)
+    return {"accuracy": Grade(said or None, said == item.answer.strip(_PUNCTUATION))}
+
+
+def exact_match(item: Item, reply: str) -> Grades:
+    """Equality with one of the answers but for case, punctuation and articles (SQuAD, arXiv:1606.05250, section 6.1)."""
+    said = answer_words(reply)
+    return {"exact_match": Grade(said or None, said in set(map(answer_words, item.answers)))}
+
+
 GRADERS: Mapping[str, Grader] = {"exact": exact, "numeric": numeric, "choice": choice}
 
 
 def normalised(text: str) -> str:
     """The words of a text: lower case, every other character than letters and digits a space."""
     return " ".join(re.sub(r"[^\w]|_", " ", text.casefold()).split())
+
+
+def answer_words(text: str) -> str:
+    """A text as SQuAD's exact match sees it: lower case, no punctuation, no articles, single spaces."""
+    bare = "".join(letter for letter in text.lower() if letter not in _PUNCTUATION)
+    return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", bare).split())
+
+
+def _must_be_numbers(item: Item, scores: Sequence[ChoiceScore]) -> None:
+    if any(math.isnan(score.logprob) for score in scores):
+        raise CamelidError(f"item {item.id}: a log-probability is no number (NaN)")
 
 
 def _grades(strict: Grade, lenient: Grade) -> Grades:

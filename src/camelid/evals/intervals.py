@@ -13,6 +13,8 @@ import numpy as np
 
 from camelid.errors import WrongCall
 
+RESAMPLES_AT_ONCE = 500
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -29,14 +31,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evaluations of the same questions: `difference` is the second accuracy minus the first."""
+    """Two evaluations of the same questions: `difference` is the second mean minus the first."""
 
     difference: float
     interval: Interval
     gained: int
-    """Questions that only the second has right."""
+    """Questions that only the second has right, or has better where that is a matter of degree."""
     lost: int
-    """Questions that only the first has right."""
+    """The same of the first."""
     p_value: float
     """Exact two-sided McNemar test: how often chance alone would part the models at least this much."""
     questions: int
@@ -73,34 +75,37 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, float(Fraction(2 * tail, 2**changed)))
 
 
-def bootstrap_difference(
-    differences: Sequence[float], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+def bootstrap_mean(
+    sample: Sequence[float], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of the mean of paired differences (Efron 1979, doi:10.1214/aos/1176344552).
+    """Percentile bootstrap interval of a mean (Efron 1979, doi:10.1214/aos/1176344552).
 
-    Questions are drawn with their pair of grades, so what makes a question hard for both cancels.
-    Drawing n questions is drawing how often each distinct difference occurs, which is multinomial.
+    Of paired differences, questions are drawn with their pair of grades, so what makes one hard for both cancels.
+    Drawing n questions is drawing how often each distinct value occurs, which is multinomial.
     """
-    if not differences:
-        raise WrongCall("there is no pair to compare")
-    values, counts = np.unique(np.asarray(differences, dtype=np.float64), return_counts=True)
-    trials = len(differences)
-    drawn = np.random.default_rng(seed).multinomial(trials, counts / trials, size=resamples)
-    means = drawn @ values / trials
+    if not sample:
+        raise WrongCall("there is no question to draw from")
+    values, counts = np.unique(np.asarray(sample, dtype=np.float64), return_counts=True)
+    trials, generator = len(sample), np.random.default_rng(seed)
+    # Values that hardly repeat would make one row of counts as long as the sample; some resamples at a time.
+    pieces = [min(RESAMPLES_AT_ONCE, resamples - done) for done in range(0, resamples, RESAMPLES_AT_ONCE)]
+    means = np.concatenate(
+        [generator.multinomial(trials, counts / trials, size=piece) @ values / trials for piece in pieces]
+    )
     outside = (1 - confidence) / 2
     low, high = np.quantile(means, [outside, 1 - outside])
     return Interval(float(low), float(high))
 
 
-def compare_grades(before: Sequence[bool], after: Sequence[bool], *, seed: int = 0) -> Comparison:
+def compare_grades(before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> Comparison:
     """Compares grades of the same questions in the same order; raises `WrongCall` where the lengths differ."""
     if len(before) != len(after):
         raise WrongCall(f"{len(before)} grades against {len(after)}: they must be of the same questions")
-    differences = [int(second) - int(first) for first, second in zip(before, after, strict=True)]
-    gained, lost = differences.count(1), differences.count(-1)
+    differences = [second - first for first, second in zip(before, after, strict=True)]
+    gained, lost = sum(change > 0 for change in differences), sum(change < 0 for change in differences)
     return Comparison(
         difference=sum(differences) / len(differences) if differences else math.nan,
-        interval=bootstrap_difference(differences, seed=seed),
+        interval=bootstrap_mean(differences, seed=seed),
         gained=gained,
         lost=lost,
         p_value=mcnemar(gained, lost),

@@ -22,11 +22,18 @@ class Item:
     """The worked steps that lead to the answer, where they are known."""
     lettered: bool = False
     """Whether a prompt must show the choices, with letters, because the question does not name them."""
+    contexts: tuple[str, ...] = ()
+    """For each choice the text that its ending follows, where the choices differ in what stands before."""
+    endings: tuple[str, ...] = ()
+    """What is scored for each choice, where that is not the choice itself; without choices, the one target."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.answer.strip():
             raise CamelidError("the answer is empty")
+        for name, texts in (("contexts", self.contexts), ("endings", self.endings)):
+            if texts and len(texts) != len(self.choices or self.endings):
+                raise CamelidError(f"there are {len(texts)} {name} for {len(self.choices or ())} choices")
         if self.choices is None:
             return
         if len(self.choices) < 2:
@@ -48,6 +55,13 @@ class Grade:
 
     extracted: str | None
     correct: bool
+    degree: float | None = None
+    """How right it is, from 0 to 1, where that is a matter of degree, as the overlap with a reference is."""
+
+    @property
+    def value(self) -> float:
+        """What the metric averages."""
+        return float(self.correct) if self.degree is None else self.degree
 
 
 Grades = Mapping[str, Grade]

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from camelid.errors import CamelidError
+from camelid.evals.intervals import Interval
 from camelid.evals.item import Grade, Grades
 from camelid.lm import Prompt
 from camelid.prompting.programs import Attempt, ChoiceScore
@@ -22,6 +23,13 @@ class Record:
     answer: str
     attempt: Attempt
     grades: Grades
+
+
+Total = tuple[float, Interval | None]
+"""A value of all records together, with its 95 % interval where there is one."""
+
+Totals = Callable[[Sequence[Record]], Mapping[str, Total]]
+"""Metrics that are no mean of grades, such as perplexity and BLEU."""
 
 
 def read_records(path: Path, digest: str) -> dict[str, Record]:
@@ -58,10 +66,14 @@ def _line(record: Record, digest: str) -> str:
         "cut": attempt.cut,
         "scores": [asdict(score) for score in attempt.scores],
         "answer": record.answer,
-        "grades": {metric: asdict(grade) for metric, grade in record.grades.items()},
+        "grades": {metric: _grade(grade) for metric, grade in record.grades.items()},
         "evaluation": digest,
     }
     return json.dumps(row, ensure_ascii=False)
+
+
+def _grade(grade: Grade) -> dict[str, Any]:
+    return {name: value for name, value in asdict(grade).items() if name != "degree" or value is not None}
 
 
 def _parsed(where: str, line: bytes, digest: str) -> Record:

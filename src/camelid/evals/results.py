@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,6 +29,8 @@ class Result:
     model: str
     evaluation: str
     """The digest of everything that the value depends on."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of the program: wording with its separator, exemplars or how they were drawn, sampling."""
 
     @property
     def cells(self) -> tuple[str, ...]:

@@ -40,12 +40,12 @@ def read_items(path: Path) -> tuple[list[Item], Shape]:
     """
     items: list[Item] = []
     shape: Shape | None = None
-    for row, where in _rows(path):
+    for row, where in rows_with_places(path):
         shape = shape or _shape_of(row, where)
         if not shape.fits(row):
             wanted = ", ".join("|".join(names) for names in shape.keys)
             raise CamelidError(
-                f"{where}: not a row of {shape.name} ({wanted}) as the first one is: {_seen(row)}"
+                f"{where}: not a row of {shape.name} ({wanted}) as the first one is: {keys_seen(row)}"
             )
         try:
             fields = shape.read(row)
@@ -58,7 +58,7 @@ def read_items(path: Path) -> tuple[list[Item], Shape]:
     return items, shape
 
 
-def _rows(path: Path) -> Iterator[tuple[Row, str]]:
+def rows_with_places(path: Path) -> Iterator[tuple[Row, str]]:
     """Rows with their place; the only list of objects in a JSON document stands for its rows."""
     format = format_of(path)
     if format == "text":
@@ -88,10 +88,11 @@ def _shape_of(row: Row, where: str) -> Shape:
     known = "; ".join(
         f"{shape.name} ({', '.join('|'.join(names) for names in shape.keys)})" for shape in SHAPES
     )
-    raise CamelidError(f"{where}: unknown kind of row: {_seen(row)}. Known: {known}")
+    raise CamelidError(f"{where}: unknown kind of row: {keys_seen(row)}. Known: {known}")
 
 
-def _seen(row: Row) -> str:
+def keys_seen(row: Row) -> str:
+    """What keys a row has, for a message."""
     return f"its keys are {', '.join(map(str, row)) or 'none'}"
 
 
@@ -100,14 +101,17 @@ def _rest(row: Row) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in used}
 
 
-def _text(row: Row, keys: Sequence[str]) -> str:
-    key = next(key for key in keys if key in row)
+def text_of(row: Row, keys: Sequence[str]) -> str:
+    """The text under the first of the keys that the row has; raises `CamelidError` where that is none or empty."""
+    key = next((key for key in keys if key in row), None)
+    if key is None:
+        raise CamelidError(f"there is no {' or '.join(map(repr, keys))}: {keys_seen(row)}")
     if not isinstance(row[key], str) or not row[key].strip():
         raise CamelidError(f"{key!r} must be a text that is not empty, not {row[key]!r}")
     return str(row[key])
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def plain_answer(row: Row) -> dict[str, Any]:
     """A question and its answer: text, a number, a list of right answers, or TriviaQA's value with aliases."""
     key = next(key for key in ANSWER_KEYS if key in row)
     value, aliases = row[key], row.get("aliases", [])
@@ -121,7 +125,7 @@ def _plain(row: Row) -> dict[str, Any]:
     first, *others = dict.fromkeys(str(answer).strip() for answer in answers)
     rationale = next((str(row[key]) for key in RATIONALE_KEYS if row.get(key)), "")
     return {
-        "question": _text(row, QUESTION_KEYS), "answer": first, "aliases": tuple(others), "rationale": rationale
+        "question": text_of(row, QUESTION_KEYS), "answer": first, "aliases": tuple(others), "rationale": rationale
     }  # fmt: skip
 
 
@@ -130,45 +134,48 @@ def _gsm8k(row: Row) -> dict[str, Any]:
     worked, _, number = str(row["answer"]).rpartition("####")
     steps = re.sub(r"<<[^>]*>>", "", worked)
     return {
-        "question": _text(row, QUESTION_KEYS),
+        "question": text_of(row, QUESTION_KEYS),
         "answer": number.strip(),
         "rationale": " ".join(steps.split("\n")).strip(),
     }
 
 
-def _labelled(row: Row) -> dict[str, Any]:
+def labelled_choices(row: Row) -> dict[str, Any]:
     """ARC, OpenBookQA, CommonsenseQA: texts and labels of the choices side by side, and the right label."""
     texts, labels = row["choices"]["text"], [str(label) for label in row["choices"]["label"]]
-    return _choice(_text(row, QUESTION_KEYS), texts, _position(labels, row["answerKey"], "answerKey"))
+    return choice_of(text_of(row, QUESTION_KEYS), texts, position_of(labels, row["answerKey"], "answerKey"))
 
 
 def _endings(row: Row) -> dict[str, Any]:
     """HellaSwag: a context and its endings; the label is the number of the right one, as text."""
     endings = row["endings"]
     positions = [str(index) for index in range(len(endings))]
-    return _choice(_text(row, ("ctx",)), endings, _position(positions, row["label"], "label"), lettered=False)
+    return choice_of(
+        text_of(row, ("ctx",)), endings, position_of(positions, row["label"], "label"), lettered=False
+    )
 
 
-def _gold(row: Row) -> dict[str, Any]:
+def gold_choice(row: Row) -> dict[str, Any]:
     """A query, its choices and the number of the right one."""
     choices = row["choices"]
-    position = _position([str(index) for index in range(len(choices))], row["gold"], "gold")
-    return _choice(_text(row, QUESTION_KEYS), choices, position, lettered=False)
+    position = position_of([str(index) for index in range(len(choices))], row["gold"], "gold")
+    return choice_of(text_of(row, QUESTION_KEYS), choices, position, lettered=False)
 
 
 def _choices(row: Row) -> dict[str, Any]:
     """Choices, and the right one by its number, its text or its letter."""
     choices, answer = row["choices"], row[next(key for key in ANSWER_KEYS if key in row)]
     if isinstance(answer, int) and not isinstance(answer, bool):
-        position = _position([str(index) for index in range(len(choices))], answer, "answer")
+        position = position_of([str(index) for index in range(len(choices))], answer, "answer")
     else:
         texts = list(choices) if answer in choices else list(ascii_uppercase[: len(choices)])
-        position = _position(texts, answer, "answer")
+        position = position_of(texts, answer, "answer")
     # A row that names its grader was written for a program to ask as it stands.
-    return _choice(_text(row, QUESTION_KEYS), choices, position, lettered="grader" not in row)
+    return choice_of(text_of(row, QUESTION_KEYS), choices, position, lettered="grader" not in row)
 
 
-def _choice(question: str, choices: object, position: int, lettered: bool = True) -> dict[str, Any]:
+def choice_of(question: str, choices: object, position: int, lettered: bool = True) -> dict[str, Any]:
+    """The fields of an `Item` with choices; raises `CamelidError` where these are no list of texts."""
     if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
         raise CamelidError(f"the choices must be a list of texts, not {choices!r}")
     return {
@@ -176,7 +183,8 @@ def _choice(question: str, choices: object, position: int, lettered: bool = True
     }  # fmt: skip
 
 
-def _position(labels: Sequence[str], answer: object, key: str) -> int:
+def position_of(labels: Sequence[str], answer: object, key: str) -> int:
+    """Where an answer stands among the labels; raises `CamelidError` where it is none of them."""
     if str(answer) not in labels:
         raise CamelidError(f"{key!r} is {answer!r}; allowed: {', '.join(labels)}")
     return labels.index(str(answer))
@@ -191,14 +199,14 @@ SHAPES = (
     Shape(
         "labelled choices, as ARC's",
         (QUESTION_KEYS, ("choices",), ("answerKey",)),
-        _labelled,
+        labelled_choices,
         lambda row: isinstance(row["choices"], dict) and {"text", "label"} <= row["choices"].keys(),
     ),
     Shape("endings, as HellaSwag's", (("ctx",), ("endings",), ("label",)), _endings, continuation=True),
     Shape(
         "query, choices and gold",
         (QUESTION_KEYS, ("choices",), ("gold",)),
-        _gold,
+        gold_choice,
         lambda row: isinstance(row["choices"], list),
         continuation=True,
     ),
@@ -217,13 +225,13 @@ SHAPES = (
     Shape(
         "question and answer",
         (("question", "prompt"), ANSWER_KEYS),
-        _plain,
+        plain_answer,
         lambda row: "choices" not in row,
     ),
     Shape(
         "context and continuation",
         (("context", "query"), ANSWER_KEYS),
-        _plain,
+        plain_answer,
         lambda row: "choices" not in row,
         continuation=True,
     ),

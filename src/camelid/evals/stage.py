@@ -1,5 +1,6 @@
 """`camelid eval`: accuracy on tasks, perplexity and bits per byte on text."""
 
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from camelid.evals.graders import numeric
 from camelid.evals.item import Item
 from camelid.evals.results import Result, print_table, write_results
 from camelid.evals.task import Task, load_task
+from camelid.evals.tasks import FORMATS, WITH_SETTING, Format
 from camelid.lm import LM, Sampling, connect
-from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER
+from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
 from camelid.prompting.programs import (
     ANSWER,
     STEPS,
@@ -38,11 +40,13 @@ def evaluate(
     *,
     out: Path,
     task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = (),
     text: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = (),
-    program: ProgramName = "direct",
+    program: ProgramName | None = None,
     chat: bool = False,
     shots: int = 0,
     exemplars: Path | None = None,
+    seed: int | None = None,
     limit: int | None = None,
     max_new_tokens: int | None = None,
     answer_context: bool = False,
@@ -53,12 +57,15 @@ def evaluate(
     Args:
         model: A model folder, a hub name or the URL of an OpenAI-compatible server.
         out: Folder for results.json and one JSONL line per question; the same call goes on where it stopped.
-        task: A built-in task such as world/coin_flip, or a JSON(L) file of questions; can be given again.
+        task: A built-in task such as world/coin_flip, a published one such as lambada with its --data, or a JSON(L)
+            file of questions; can be given again.
+        data: The rows of a published task; one for each such --task, in their order.
         text: A text file, a folder of them or rows with `text`, to measure perplexity on; can be given again.
-        program: How to ask.
+        program: How to ask; by default directly, and a published task as it was published.
         chat: Ask in the model's chat template.
         shots: Solved questions to show before each one.
-        exemplars: A task file to take them from; built-in tasks have their own.
+        exemplars: A file to take them from, of rows like the task's; the world's tasks have their own.
+        seed: Draw exemplars anew for each question by this seed, as published tasks do by seed 0; else the first.
         limit: Ask the first questions of each task only.
         max_new_tokens: Length limit of a reply.
         answer_context: For likelihood, also divide by each choice's probability without its question.
@@ -66,9 +73,10 @@ def evaluate(
     """
     if not task and not text:
         raise WrongCall("nothing to measure: give --task NAME|FILE, or --text FILE")
-    tasks = [load_task(name, limit=limit) for name in task]
+    tasks = _tasks(task, data, limit)
     programs = [
-        make_program(each, program, chat, shots, exemplars, max_new_tokens, answer_context) for each in tasks
+        make_program(each, program, chat, shots, exemplars, max_new_tokens, answer_context, seed)
+        for each in tasks
     ]
     lm = connect(model)
     identity = model_identity(model)
@@ -86,31 +94,44 @@ def evaluate(
 
 def make_program(
     task: Task,
-    name: str,
+    name: str | None = None,
     chat: bool = False,
     shots: int = 0,
     exemplars: Path | None = None,
     max_new_tokens: int | None = None,
     answer_context: bool = False,
+    seed: int | None = None,
 ) -> Program:
-    """The program of a name, worded for a task; raises `WrongCall` for settings that do not go together."""
-    shown = _exemplars(task, shots, exemplars)
+    """The program of a name, or the task's own, worded for the task.
+
+    Raises `WrongCall` for settings that do not go together.
+    """
+    if name is None:
+        name = _usual(task, shots)
+    if task.format and seed is None:
+        seed = 0
+    draw = Draw(shots, seed) if seed is not None and shots else None
+    shown = _exemplars(task, shots, exemplars, draw)
     if (name == "few_shot") != bool(shown) and name in ("direct", "few_shot"):
         raise WrongCall(
             "--program few_shot needs --shots K" if not shown else "--shots needs --program few_shot"
         )
     if answer_context and name != "likelihood":
         raise WrongCall("--answer-context needs --program likelihood")
+    if task.format:
+        return _published(task, task.format, name, chat, shown, draw, max_new_tokens, answer_context)
     wording = CONTINUATION if task.continuation else QUESTION_ANSWER
     if name == "likelihood":
-        return likelihood(shown, chat=chat, wording=wording, answer_context=answer_context)
+        return likelihood(shown, chat=chat, wording=wording, answer_context=answer_context, draw=draw)
     usual = STEPS if name == "chain_of_thought" else ANSWER
     sampling = Sampling(max_new_tokens=max_new_tokens or usual.max_new_tokens)
     if name == "chain_of_thought":
+        if draw:
+            raise WrongCall("--seed draws exemplars for few_shot and likelihood; leave it out")
         trigger = TRIGGERS["number"] if task.grader is numeric else None
         return chain_of_thought(shown, chat=chat, sampling=sampling, wording=wording, trigger=trigger)
     if name == "few_shot":
-        return few_shot(shown, chat=chat, sampling=sampling, wording=wording)
+        return few_shot(shown, chat=chat, sampling=sampling, wording=wording, draw=draw)
     return direct(chat=chat, sampling=sampling, wording=wording)
 
 
@@ -120,21 +141,85 @@ def model_identity(model: str) -> str:
     return f"sha256:{digest_path(folder)[:16]}" if folder.is_dir() else model
 
 
-def _exemplars(task: Task, shots: int, path: Path | None) -> Sequence[Item]:
+def _tasks(names: Sequence[str], data: Sequence[Path], limit: int | None) -> list[Task]:
+    """The tasks of the names, each published one with the next of the data files."""
+    published = [
+        name.partition("/")[0] in (*FORMATS, *WITH_SETTING) and not Path(name).is_file() for name in names
+    ]
+    if sum(published) != len(data):
+        raise WrongCall(
+            f"--data is given {len(data)} times for {sum(published)} published tasks "
+            f"({', '.join([*FORMATS, *WITH_SETTING])}); each takes one file, in the order of the tasks"
+        )
+    files = iter(data)
+    return [
+        load_task(name, limit=limit, data=next(files) if has_data else None)
+        for name, has_data in zip(names, published, strict=True)
+    ]
+
+
+def _usual(task: Task, shots: int) -> str:
+    if task.format and task.format.scored:
+        return "likelihood"
+    return "few_shot" if task.format and shots else "direct"
+
+
+def _published(
+    task: Task,
+    format: Format,
+    name: str,
+    chat: bool,
+    shown: Sequence[Item],
+    draw: Draw | None,
+    max_new_tokens: int | None,
+    answer_context: bool,
+) -> Program:
+    """The program in the words of a published evaluation."""
+    if chat or name == "chain_of_thought":
+        raise WrongCall(
+            f"{task.name} is put in its published words, as text and without worked steps: leave out "
+            f"{'--chat' if chat else '--program chain_of_thought'}, or give the file itself as --task"
+        )
+    wording = format.worded(draw.count if draw else 0)
+    if name == "likelihood":
+        if answer_context and not format.answer_context:
+            raise WrongCall(f"{task.name} has no score by --answer-context; leave it out")
+        return likelihood(shown, wording=wording, answer_context=format.answer_context, draw=draw)
+    if task.items[0].choices and task.items[0].endings:
+        raise WrongCall(
+            f"{task.name} compares the probability of sentences; use --program likelihood, or none"
+        )
+    usual = format.sampling
+    sampling = dataclasses.replace(usual, max_new_tokens=max_new_tokens or usual.max_new_tokens)
+    if draw:
+        return few_shot(shown, sampling=sampling, wording=wording, draw=draw)
+    return direct(sampling=sampling, wording=wording)
+
+
+def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> Sequence[Item]:
     if shots < 0:
         raise WrongCall(f"--shots is {shots}; it must be at least 0")
-    source = load_task(path).items if path is not None else task.exemplars
+    source: Sequence[Item] = task.exemplars
+    if path is not None:
+        source = task.format.items(path) if task.format else load_task(path).items
+    asked = task.questions | {item.question for item in task.items}
+    shown = source if draw else source[:shots]
+    leaked = [item for item in shown if item.question in asked]
+    if leaked and (not draw or len(shown) - len(leaked) < shots):
+        raise CamelidError(
+            f"{task.name}: the exemplar {leaked[0].id!r} is itself one of the questions; take others"
+        )
     if len(source) < shots:
         raise WrongCall(
             f"--shots is {shots} and there are {len(source)} exemplars for {task.name}; "
             "give a file of solved questions with --exemplars FILE"
         )
-    asked = {item.question for item in task.items}
-    if leaked := [item.id for item in source[:shots] if item.question in asked]:
-        raise CamelidError(
-            f"{task.name}: the exemplar {leaked[0]!r} is itself one of the questions; take others"
+    if leaked:
+        print(
+            f"{len(leaked)} of {len(shown)} exemplars are among the questions and not shown", file=sys.stderr
         )
-    return source[:shots]
+        shown = [item for item in shown if item.question not in asked]
+    return shown if shots else ()
 
 
 def _text_results(lm: LM, path: Path, identity: str) -> list[Result]:

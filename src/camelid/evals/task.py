@@ -1,5 +1,6 @@
 """Tasks: questions with answers and the way to judge a reply, from the embedded world or from a file of rows."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -8,9 +9,13 @@ from camelid.data.world.items import SKILLS, WorldItem
 from camelid.data.world.items import items as world_items
 from camelid.data.world.splits import SPLITS, Split
 from camelid.errors import CamelidError, WrongCall
-from camelid.evals.graders import GRADERS, choice, exact, numeric, parse_number
+from camelid.evals.graders import GRADERS, choice, exact, likelihood, numeric, parse_number
 from camelid.evals.item import Grade, Grader, Grades, Item
+from camelid.evals.record import Totals
 from camelid.evals.rows import read_items
+from camelid.evals.tasks import FORMATS, WITH_SETTING, Format, format_named
+from camelid.evals.tasks.format import no_totals
+from camelid.prompting.programs import ChoiceScore
 from camelid.provenance import digest_file
 
 __all__ = ["Grade", "Grader", "Grades", "Item", "Task", "load_task", "task_names"]
@@ -36,6 +41,16 @@ class Task:
     """The kind of rows it was read from."""
     continuation: bool = False
     """Whether the questions are texts to continue as they stand."""
+    judge: Callable[[Item, Sequence[ChoiceScore]], Grades] = likelihood
+    """Judges choices by their scores, where a program scores instead of generating."""
+    questions: frozenset[str] = frozenset()
+    """All that the file asks, also past the limit: none of them may be shown as an exemplar."""
+    totals: Totals = no_totals
+    """Metrics of all records together."""
+    cut_by_design: bool = False
+    """Whether it is no fault that every reply ends at the length limit."""
+    format: Format | None = None
+    """The words and ways of a published evaluation, where it is one."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -45,15 +60,23 @@ class Task:
             seen.add(item.id)
 
 
-def load_task(name_or_path: str | Path, *, limit: int | None = None) -> Task:
+def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path | None = None) -> Task:
     """The task of a name (`world/coin_flip`, `world/sums/longer`) or of a JSON(L) file, with its first `limit` items.
 
+    data: the rows of a published evaluation (`lambada`, `arc_easy`, ...), which is known by name without its data.
     Raises `WrongCall` for an unknown name, `CamelidError` with file and line for a row that does not fit.
     """
     if limit is not None and limit < 1:
         raise WrongCall(f"the limit is {limit}; it must be at least 1")
     first, _, rest = str(name_or_path).partition("/")
     path = Path(name_or_path)
+    format = format_named(str(name_or_path)) if data is not None or not path.is_file() else None
+    if format is not None:
+        return _published(format, data, limit)
+    if data is not None:
+        raise WrongCall(
+            f"{name_or_path} takes no --data; those that do are {', '.join([*FORMATS, *WITH_SETTING])}"
+        )
     if first == "world" and not path.is_file():
         return _world(rest, limit)
     if not path.is_file():
@@ -64,8 +87,31 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None) -> Task:
 
 
 def task_names() -> list[str]:
-    """The names of the built-in tasks; each can be followed by a split: `/validation`, `/test`, `/longer`."""
-    return [f"world/{skill}" for skill in SKILLS]
+    """The names of all tasks.
+
+    Those of the world can be followed by a split: `/validation`, `/test`, `/longer`; the published ones need their data.
+    """
+    return [*(f"world/{skill}" for skill in SKILLS), *FORMATS, *WITH_SETTING]
+
+
+def _published(format: Format, data: Path | None, limit: int | None) -> Task:
+    if data is None:
+        raise WrongCall(f"{format.name} is known without its data: give its rows with --data FILE")
+    if not data.is_file():
+        raise WrongCall(f"{data}: no such file; --data is a file of the rows of {format.name}")
+    items = format.items(data)
+    return Task(
+        name=format.name,
+        version=f"{format.version}+sha256:{digest_file(data)[:8]}",
+        items=tuple(items[:limit]),
+        grader=format.grader,
+        shape=format.name,
+        judge=format.judge,
+        questions=frozenset(item.question for item in items),
+        totals=format.totals,
+        cut_by_design=format.cut_by_design,
+        format=format,
+    )
 
 
 def _world(name: str, limit: int | None) -> Task:
@@ -103,6 +149,7 @@ def _from_file(path: Path, limit: int | None) -> Task:
         items=tuple(items[:limit]),
         grader=_grader(path, items),
         shape=shape.name,
+        questions=frozenset(item.question for item in items),
         continuation=shape.continuation,
     )
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from camelid.errors import WrongCall
 from camelid.lm import LM, Completion, Prompt, Sampling
-from camelid.prompting.asking import QUESTION_ANSWER, Asking, Exemplar, Question, Wording
+from camelid.prompting.asking import QUESTION_ANSWER, Asking, Draw, Exemplar, Question, Wording
 
 
 @dataclass(frozen=True)
 class ChoiceScore:
-    """How probable one choice is as the answer; lengths are those of the choice without the space before it."""
+    """How probable one choice is, or the ending in its place; lengths are without the wording's space before it."""
 
     logprob: float
     tokens: int
@@ -28,6 +28,8 @@ class ChoiceScore:
     characters: int
     unconditional: float | None = None
     """Its log-probability after the answer context alone, where that was asked for."""
+    is_greedy: bool = False
+    """Whether greedy decoding would say exactly this."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,20 @@ def few_shot(
     chat: bool = False,
     sampling: Sampling | None = None,
     wording: Wording = QUESTION_ANSWER,
+    draw: Draw | None = None,
 ) -> Program:
-    """Shows questions with their answers before each question (GPT-3, arXiv:2005.14165, section 2)."""
-    asking = Asking(tuple(exemplars), chat, DIRECT_CUE if chat else "", False, wording)
+    """Shows questions with their answers before each question (GPT-3, arXiv:2005.14165, section 2).
+
+    All of the exemplars stand before every question, or those that each draws.
+    """
+    asking = Asking(tuple(exemplars), chat, DIRECT_CUE if chat else "", False, wording, draw=draw)
     how = _until(sampling or ANSWER, () if chat else wording.stop)
 
     def ask(lm: LM, questions: Sequence[Question]) -> list[Attempt]:
         return _generate(lm, [asking.prompt(question) for question in questions], how)
 
     settings = asking.settings(sampling=dataclasses.asdict(how))
-    return Program("few_shot" if exemplars else "direct", 1, ask, settings, len(exemplars))
+    return Program("few_shot" if asking.shots else "direct", 1, ask, settings, asking.shots)
 
 
 def chain_of_thought(
@@ -118,30 +124,31 @@ def likelihood(
     chat: bool = False,
     wording: Wording = QUESTION_ANSWER,
     answer_context: bool = False,
+    draw: Draw | None = None,
 ) -> Program:
     """Scores every choice as the continuation of the question; nothing is generated, and no letters are shown.
 
-    answer_context: also score each choice after "A:" alone, to divide by (GPT-3, arXiv:2005.14165, section 2.4).
+    Where a question has contexts, each is followed by its ending: the partial evaluation of Trinh and Le
+    (arXiv:1806.02847), by which GPT-3 answers Winograd schemas. answer_context: also score each choice after "A:" alone, to divide by (GPT-3, arXiv:2005.14165, section 2.4).
     Raises `WrongCall` for a question without choices, and where `answer_context` is asked of a conversation.
     """
     if chat and answer_context:
         raise WrongCall("the answer context is a piece of text: it cannot be used with a conversation")
-    asking = Asking(tuple(exemplars), chat, "", False, wording, show_choices=False)
+    asking = Asking(tuple(exemplars), chat, "", False, wording, show_choices=False, draw=draw)
     continuation = "{answer}" if chat else wording.answer
     context = wording.answer_context if answer_context else None
 
     def ask(lm: LM, questions: Sequence[Question]) -> list[Attempt]:
-        prompts = [asking.prompt(question) for question in questions]
-        options = [_choices(question) for question in questions]
-        repeated = [prompt for prompt, choices in zip(prompts, options, strict=True) for _ in choices]
-        flat = [choice for choices in options for choice in choices]
-        scores = iter(_score(lm, repeated, flat, continuation, context))
+        pairs = [asking.scored(question) for question in questions]
+        prompts = [prompt for options in pairs for prompt, _ in options]
+        endings = [ending for options in pairs for _, ending in options]
+        scores = iter(_score(lm, prompts, endings, continuation, context))
         return [
-            Attempt((prompt,), (), "", scores=tuple(next(scores) for _ in choices))
-            for prompt, choices in zip(prompts, options, strict=True)
+            Attempt(_different(options), (), "", scores=tuple(next(scores) for _ in options))
+            for options in pairs
         ]
 
-    return Program("likelihood", 1, ask, asking.settings(answer_context=context), len(exemplars))
+    return Program("likelihood", 1, ask, asking.settings(answer_context=context), asking.shots)
 
 
 def trigger_of(question: Question) -> str:
@@ -179,17 +186,29 @@ def _score(
     lm: LM, prompts: Sequence[Prompt], choices: Sequence[str], continuation: str, context: str | None
 ) -> list[ChoiceScore]:
     texts = [continuation.format(answer=choice) for choice in choices]
-    bare = [None] * len(texts) if context is None else lm.score([context] * len(texts), texts)
+    different = list(dict.fromkeys(texts))  # "yes" and "no" are the choices of every question of a task
+    bare = [] if context is None else lm.score([context] * len(different), different)
+    alone = {text: score.logprob for text, score in zip(different, bare, strict=bool(bare))}
     return [
         ChoiceScore(
             score.logprob,
             score.tokens,
             len(choice.encode()),
             len(choice),
-            None if alone is None else alone.logprob,
+            alone.get(text),
+            score.is_greedy,
         )
-        for score, alone, choice in zip(lm.score(prompts, texts), bare, choices, strict=True)
+        for score, text, choice in zip(lm.score(prompts, texts), texts, choices, strict=True)
     ]
+
+
+def _different(options: Sequence[tuple[Prompt, str]]) -> tuple[Prompt, ...]:
+    """The prompts without repetition; there is one, unless the choices have contexts of their own."""
+    kept: list[Prompt] = []
+    for prompt, _ in options:
+        if prompt not in kept:
+            kept.append(prompt)
+    return tuple(kept)
 
 
 def _first(lm: LM, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
@@ -199,12 +218,6 @@ def _first(lm: LM, prompts: Sequence[Prompt], sampling: Sampling) -> list[Comple
 def _until(sampling: Sampling, stop: tuple[str, ...]) -> Sampling:
     """The sampling with these stop strings, unless it has its own."""
     return sampling if sampling.stop else dataclasses.replace(sampling, stop=stop)
-
-
-def _choices(question: Question) -> Sequence[str]:
-    if not question.choices:
-        raise WrongCall(f"the question {question.question[:60]!r} has no choices to score; use direct")
-    return question.choices
 
 
 ANSWER = Sampling(max_new_tokens=64)
