@@ -240,14 +240,12 @@ class PretrainRecipe(Recipe):
 
     @model_validator(mode="after")
     def _objective_fits_the_model(self) -> Self:
-        allowed = DECODER_OBJECTIVES
-        if self.model.has_encoder == (self.objective_kind == "causal") or (
-            not self.model.has_encoder and self.objective_kind not in allowed
-        ):
-            which = "with an encoder" if self.model.has_encoder else "without an encoder"
-            names = "the denoising ones and prefix_lm" if self.model.has_encoder else " and ".join(allowed)
+        kind, encoder = self.objective_kind, self.model.has_encoder
+        if kind == "causal" if encoder else kind not in DECODER_OBJECTIVES:
+            others = "all but causal" if encoder else " and ".join(DECODER_OBJECTIVES)
             raise ValueError(
-                f"objective.kind {self.objective_kind} is none for a model {which}; there are {names} (--objective.kind)"
+                f"objective.kind {kind} is none for a model {'with' if encoder else 'without'} an encoder, which takes "
+                f"{others} (--objective.kind)"
             )
         return self
 

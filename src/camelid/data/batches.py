@@ -111,4 +111,3 @@ def _padded(columns: Sequence[NDArray[np.generic]]) -> Tensor:
     """Arrays [time] under each other, filled up with 0: whatever token that is, mask and weights leave it out."""
     length = max(len(column) for column in columns)
     return torch.from_numpy(np.stack([np.pad(column, (0, length - len(column))) for column in columns]))
-

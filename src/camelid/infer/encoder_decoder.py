@@ -1,13 +1,14 @@
 """Decoding with an encoder: a slot's first tokens are its source text, which is read once and attended to ever after."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from camelid.infer.decoder import TorchDecoder
-from camelid.model.layers import Source
+from camelid.model.layers import CrossAttention, Source
 from camelid.model.transformer import Transformer
 
 
@@ -66,7 +67,7 @@ class EncoderDecoder(TorchDecoder):
         rows = slice(first_slot, first_slot + len(sources))
         encoded = self.model.encode(padded, mask, self.dtype)
         for layer, block in enumerate(self.model.layers):
-            keys, values = block.cross_attn.read(encoded, layer)
+            keys, values = cast(CrossAttention, block.cross_attn).read(encoded, layer)
             self.keys[layer, rows, : padded.shape[1]] = keys
             self.values[layer, rows, : padded.shape[1]] = values
         self.source_lengths[rows] = counts.to(self.source_lengths.device)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from camelid.atomic import atomic_folder
 from camelid.data.conversations import Conversations
 from camelid.data.corpus import Corpus
-from camelid.data.examples import ConversationExamples, conversation_examples, hold_out_examples
 from camelid.data.denoising import Denoising, DenoisingKind, Marks
+from camelid.data.examples import ConversationExamples, conversation_examples, hold_out_examples
 from camelid.data.packing import PackedDocuments, PackedExamples, Rows
 from camelid.data.pairs import DenoisedDocuments, PairRows
 from camelid.data.prefixes import PrefixRows
