@@ -67,12 +67,12 @@ def test_sentinels_are_the_last_ids_the_first_highest(ours: Tokenizer):
 
 def test_unigram_learns_words_and_the_same_ones_again():
     stories = list(islice(world.stories("train", 0), 200))
-    first, second = (train_tokenizer(stories, 600, kind="unigram") for _ in range(2))
-    assert first.digest == second.digest
+    first, second, third = (train_tokenizer(stories, 600, kind="unigram") for _ in range(3))
+    assert first.digest == second.digest == third.digest
     assert 500 < first.vocab_size <= 600
     assert first.unk_id == 3
     pieces = {text for text in (first.backend.id_to_token(index) for index in range(260, 600)) if text}
-    assert {" the", " and"} <= pieces
+    assert {" the", " was"} <= pieces
     assert all(first.decode(first.encode(story)) == story for story in stories[:20])
 
 

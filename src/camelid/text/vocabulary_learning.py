@@ -94,8 +94,8 @@ def _learn_unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str]
     )
     learner.train_from_iterator(_covered(texts, alphabet), trainer)
     learnt = json.loads(learner.to_str())["model"]["vocab"][len(reserved) :]
-    # The library adds up in the order of a hash table; what is left of that after six digits is nothing.
-    pieces = sorted(((piece, round(score, 6)) for piece, score in learnt), key=lambda one: (-one[1], one[0]))
+    scores = _settled({piece: round(score, 6) for piece, score in learnt}, alphabet)
+    pieces = sorted(scores.items(), key=lambda one: (-one[1], one[0]))
     vocabulary = [(token, 0.0) for token in reserved] + pieces
     backend = tokenizers.Tokenizer(models.Unigram(vocabulary, len(special), byte_fallback=True))
     backend.pre_tokenizer = words
@@ -104,25 +104,37 @@ def _learn_unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str]
     return backend
 
 
-def _alphabet(texts: Sequence[str], most: int) -> set[str]:
-    """The most frequent characters, as many as make up `COVERAGE` of the text, at most `most`."""
+def _settled(scores: dict[str, float], alphabet: Sequence[str]) -> dict[str, float]:
+    """The same scores where the library went by the order of a hash table, which is another in each process.
+
+    It adds up in that order, of which six digits keep nothing. And the characters that its pruning left nothing of get
+    the lowest score and 0.0001 more one after the other: here the more frequent has the higher of these.
+    """
+    single = [character for character in alphabet if character in scores]
+    highest = min((scores[character] for character in single), default=0.0) + 0.0001 * len(single)
+    rare = [character for character in single if scores[character] <= highest]
+    return scores | dict(zip(rare, sorted((scores[one] for one in rare), reverse=True), strict=True))
+
+
+def _alphabet(texts: Sequence[str], most: int) -> list[str]:
+    """The most frequent characters in order, as many as make up `COVERAGE` of the text, at most `most`."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
     wanted, seen = COVERAGE * counts.total(), 0
-    alphabet: set[str] = set()
+    alphabet: list[str] = []
     for character, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:most]:
         if seen >= wanted:
             break
-        alphabet.add(character)
+        alphabet.append(character)
         seen += count
     return alphabet
 
 
-def _covered(texts: Iterable[str], alphabet: set[str]) -> Iterator[str]:
+def _covered(texts: Iterable[str], alphabet: Sequence[str]) -> Iterator[str]:
     """The stretches of the texts that are written in `alphabet` alone."""
     if not alphabet:
         return
-    stretches = re.compile(f"[{''.join(map(re.escape, sorted(alphabet)))}]+")
+    stretches = re.compile(f"[{''.join(map(re.escape, alphabet))}]+")
     for text in texts:
         yield from stretches.findall(text)
