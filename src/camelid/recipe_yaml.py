@@ -149,6 +149,9 @@ def _allowed(message: str) -> str:
     return message.replace("Input should be", "it must be").replace("Value should", "it should")
 
 
+LINE_BREAKS = frozenset("\x85\u2028\u2029")
+
+
 def to_yaml(model: BaseModel, indent: str = "") -> str:
     """The model as YAML: a comment with each field's description, then the field."""
     blocks = []
@@ -164,5 +167,10 @@ def to_yaml(model: BaseModel, indent: str = "") -> str:
 
 
 def _scalar(value: object) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
-    return text.removesuffix("...\n").strip()
+    def dump(plain: bool) -> str:
+        return yaml.safe_dump(value, default_flow_style=True, allow_unicode=plain, width=10_000)
+
+    # YAML reads these as line breaks, and PyYAML writes them as they are.
+    text = dump(True)
+    text = dump(False) if LINE_BREAKS.intersection(text) else text
+    return text.removesuffix("...\n").strip("\n")

@@ -192,15 +192,17 @@ class CrossAttention(Attention):
         """Mixes in what the source text holds."""
         assert context.source is not None  # the Transformer asks for it
         queries = self.q_proj(x).view(*x.shape[:2], -1, self.head_dim)
-        keys, values = self.read(context.source, context.layer)
+        # A layer's number in compiled code would compile it anew for every layer, so training does not look at it.
+        training = torch.is_grad_enabled()
+        keys, values = (
+            self._project(context.source.states) if training else self.read(context.source, context.layer)
+        )
         mask = None if context.source.mask is None else context.source.mask[:, None, None]
         mixed = biased_attention(queries, keys, values, None, mask, self.dropout if self.training else 0.0)
         return self.o_proj(mixed.flatten(2))  # type: ignore[no-any-return]
 
     def read(self, source: Source, layer: int) -> KeysValues:
-        """The source's keys and values; outside training they are computed once."""
-        if torch.is_grad_enabled():
-            return self._project(source.states)
+        """The source's keys and values, computed once."""
         if layer not in source.kept:
             source.kept[layer] = self._project(source.states)
         return source.kept[layer]
