@@ -6,6 +6,7 @@ import pytest
 
 from camelid.errors import CamelidError, WrongCall
 from camelid.quickstart.journal import Journal
+from camelid.quickstart.verb import quickstart
 
 ARGUMENTS = {"minutes": 1.0, "text": [], "chats": [], "from": None, "seed": 0}
 
@@ -59,3 +60,14 @@ def test_a_broken_journal_is_named(tmp_path, content):
     (tmp_path / "quickstart.json").write_text(content)
     with pytest.raises(CamelidError, match=r"quickstart\.json"):
         Journal(tmp_path, ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [(b"", "is empty"), (bytes(range(256)), "binary|UTF-8"), (b"caf\xe9 au lait\n", "UTF-8")],
+)
+def test_text_that_cannot_be_read_is_refused_before_anything_is_made(content, part, tmp_path):
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(CamelidError, match=part):
+        quickstart(minutes=1.0, out=tmp_path / "out", text=(tmp_path / "text.txt",))
+    assert not (tmp_path / "out").exists()

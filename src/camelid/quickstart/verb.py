@@ -45,6 +45,7 @@ def quickstart(
         )
     if missing := [path for path in (*text, *chats) if not path.exists()]:
         raise WrongCall(f"{missing[0]}: no such file or folder; give --text and --chats paths that exist")
+    _look_into(text, chats)
     arguments = {
         "minutes": minutes,
         "text": [str(path) for path in text],
@@ -55,6 +56,17 @@ def quickstart(
     journal = Journal(out, arguments)
     budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()))
     _run(Job(out, text, chats, from_, seed, journal, budget))
+
+
+def _look_into(text: tuple[Path, ...], chats: tuple[Path, ...]) -> None:
+    """Reads the first document and the first conversation, so that what cannot be read is told before anything is made."""
+    from camelid.data.conversations import Conversations
+    from camelid.data.corpus import Corpus
+
+    if text:
+        next(iter(Corpus(text, skip_bad_rows=True)))
+    if chats:
+        next(iter(Conversations(chats, skip_bad_rows=True)))
 
 
 def _run(job: Job) -> None:
