@@ -206,6 +206,9 @@ def write_checkpoint(
         **ids,
         **(extra_config or {}),
     }
+    if spec.encoder_layers:
+        # An encoder-decoder's answer begins with the padding token, T5's convention.
+        ids["decoder_start_token_id"] = config["decoder_start_token_id"] = ids.get("pad_token_id", 0)
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", ids)
     if provenance is not None:

@@ -21,6 +21,8 @@ OUTER_NAMES = {
 
 def _read(config: Config) -> ModelSpec:
     refuse(config, "feed_forward_proj", allowed=tuple(PROJECTIONS), default="relu")
+    padding = config.get("pad_token_id") or 0
+    refuse(config, "decoder_start_token_id", allowed=(padding, None), default=None)
     heads, hidden, layers = (
         whole(config, "num_heads", 8),
         whole(config, "d_model", 512),
@@ -72,7 +74,6 @@ def _write(spec: ModelSpec) -> dict[str, Any]:
         "feed_forward_proj": kinds.get(spec.feed_forward.kind),
         "tie_word_embeddings": spec.tie_embeddings,
         "scale_decoder_outputs": spec.output_scale != 1,
-        "decoder_start_token_id": 0,
     }
 
 
