@@ -9,7 +9,7 @@ import yaml
 from camelid.recipe import RECIPES, PretrainRecipe, load_recipe, save_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(FOLDER.rglob("*.yaml"))
 
 
 def stage_of(path):
@@ -18,7 +18,7 @@ def stage_of(path):
 
 def test_there_are_recipes_for_every_stage_that_takes_one():
     assert {stage_of(path) for path in FILES} == set(RECIPES)
-    assert [path.name for path in FOLDER.iterdir() if path.suffix != ".yaml"] == []
+    assert [path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".yaml"] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -49,7 +49,7 @@ def test_its_paths_are_relative_and_its_commands_name_it(path):
     places = [recipe.out, *recipe.data.train, *recipe.data.validation]
     assert not any(place.is_absolute() or ".." in place.parts for place in places)
     assert recipe.out.parts[0] == "runs"
-    assert f"camelid {recipe.stage} recipes/{path.name}" in text
+    assert f"camelid {recipe.stage} recipes/{path.relative_to(FOLDER)}" in text
 
 
 @pytest.mark.parametrize(
