@@ -27,7 +27,9 @@ SENTENCES = "the cat sat on the mat and the dog ran over to it while a bird sang
 def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
     words = SENTENCES.split()
-    documents = [" ".join(words[(7 * i + j * (i % 5 + 1)) % len(words)] for j in range(40)) for i in range(200)]
+    documents = [
+        " ".join(words[(7 * i + j * (i % 5 + 1)) % len(words)] for j in range(40)) for i in range(200)
+    ]
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
     tokenizer(
         TokenizerRecipe(
@@ -75,7 +77,9 @@ def test_pretrained_saved_and_generating(architecture, text, tmp_path):
 
 
 def test_prefix_lm_trains_a_decoder(text, tmp_path):
-    pretrain(recipe(text, tmp_path / "run", "llama", **{"objective.kind": "prefix_lm", "training.z_loss": 1e-4}))
+    pretrain(
+        recipe(text, tmp_path / "run", "llama", **{"objective.kind": "prefix_lm", "training.z_loss": 1e-4})
+    )
 
 
 @pytest.mark.parametrize("kind", ["iid", "drop", "bert", "mass", "deshuffle", "prefix_lm"])
