@@ -3,7 +3,7 @@ the tokenizer. What only Camelid knows (parents, recipe, data) stands in camelid
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from camelid.errors import CamelidError, naming
-from camelid.model.families import Family, family_for, family_of
+from camelid.model.families import Family, Place, family_for, family_of
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 
@@ -66,7 +66,7 @@ def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: to
     _complete_prefix(tensors, family)
     if spec.tie_embeddings:
         _share_embedding(folder, tensors, family.place(spec, EMBEDDING).name)
-    wanted = dict(stored_tensors(family, spec, model.state_dict().items()))
+    wanted = dict(stored_tensors(family.place, spec, model.state_dict().items()))
     _check_tensors(folder, {name: tensor.shape for name, tensor in wanted.items()}, tensors, family)
     places = {name: family.place(spec, name) for name in model.state_dict()}
     state = {name: place.take(tensors[place.name]).to(dtype) for name, place in places.items()}
@@ -75,12 +75,12 @@ def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: to
 
 
 def stored_tensors(
-    family: Family, spec: ModelSpec, parameters: Iterable[tuple[str, Tensor]]
+    place_of: Callable[[ModelSpec, str], Place], spec: ModelSpec, parameters: Iterable[tuple[str, Tensor]]
 ) -> Iterator[tuple[str, Tensor]]:
     """What stands on disk for our parameters, each tensor as soon as the last of its parts has come."""
     waiting: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
     for name, tensor in parameters:
-        place = family.place(spec, name)
+        place = place_of(spec, name)
         parts = waiting[place.name]
         parts[place.part] = tensor
         if len(parts) == place.parts:
@@ -212,7 +212,7 @@ def write_checkpoint(
         _write_json(folder / "camelid.json", provenance)
     state = (
         (name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
-        for name, tensor in stored_tensors(family, spec, parameters)
+        for name, tensor in stored_tensors(family.place, spec, parameters)
     )
     save_tensors(folder, state, max_shard_bytes)
 
