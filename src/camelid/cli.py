@@ -41,6 +41,7 @@ VERBS: dict[str, Verb] = {
         "camelid.importing:import_model",
         "turn a GGUF file or Meta's folder into a model folder",
     ),
+    "export": Verb("Make a model", "camelid.exporting:export", "write a model as a GGUF file for llama.cpp"),
     "generate": Verb(
         "Use a model", "camelid.infer.terminal:generate", "continue a prompt, or answer it with --chat"
     ),

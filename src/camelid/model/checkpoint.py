@@ -47,14 +47,22 @@ def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Transfo
     Weights already stored in `dtype` stay in the mapped file until they are used. Raises `CamelidError` that lists
     tensors missing, foreign or of the wrong shape, or the file that is cut short.
     """
-    folder = Path(folder)
+    return fill(*_open(Path(folder)), dtype)
+
+
+def stored_parameters(folder: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """The same model as its spec and our parameters by name, in the dtypes of the file and mapped from it."""
+    model, folder, tensors = _open(Path(folder))
+    return model.spec, _placed(model, folder, tensors)
+
+
+def _open(folder: Path) -> tuple[Transformer, Path, dict[str, Tensor]]:
     if "quantization_config" in read_config(folder):
         raise CamelidError(f"{folder} is quantised; training and exporting need the model it was made from")
     spec = read_spec(folder)
     tensors = read_tensors(folder)
     with naming(folder):
-        model = blank_model(spec, sum(tensor.numel() for tensor in tensors.values()))
-    return fill(model, folder, tensors, dtype)
+        return blank_model(spec, sum(tensor.numel() for tensor in tensors.values())), folder, tensors
 
 
 def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> Transformer:
@@ -62,6 +70,12 @@ def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: to
 
     Raises `CamelidError` that lists tensors missing, foreign or of the wrong shape.
     """
+    state = {name: tensor.to(dtype) for name, tensor in _placed(model, folder, tensors).items()}
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def _placed(model: Transformer, folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     spec, family = model.spec, family_for(model.spec)
     _complete_prefix(tensors, family)
     if spec.tie_embeddings:
@@ -69,9 +83,7 @@ def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: to
     wanted = dict(stored_tensors(family.place, spec, model.state_dict().items()))
     _check_tensors(folder, {name: tensor.shape for name, tensor in wanted.items()}, tensors, family)
     places = {name: family.place(spec, name) for name in model.state_dict()}
-    state = {name: place.take(tensors[place.name]).to(dtype) for name, place in places.items()}
-    model.load_state_dict(state, assign=True)
-    return model.eval()
+    return {name: place.take(tensors[place.name]) for name, place in places.items()}
 
 
 def stored_tensors(

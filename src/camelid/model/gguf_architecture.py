@@ -4,10 +4,11 @@ Errors name the key or tensor; the caller adds the file.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from camelid.errors import CamelidError
 from camelid.model.families.family import Place
@@ -79,6 +80,24 @@ class Architecture:
 
     name: str
     place: Callable[[ModelSpec, str], Place]
-    read: Callable[[Keys], ModelSpec]
-    ignored: tuple[str, ...] = field(default=())
-    """Tensors that a file may hold beside our parameters."""
+    write: Callable[[ModelSpec], dict[str, Any]]
+    """The keys, without the architecture's name before them."""
+    holds: Callable[[ModelSpec], ModelSpec]
+    """The nearest model that a file of this architecture can hold."""
+    read: Callable[[Keys], ModelSpec] | None = None
+    """None where files are only written."""
+    extra: Callable[[ModelSpec], dict[str, Tensor]] = lambda spec: {}
+    """Tensors that a file holds beside our parameters."""
+    ignored: tuple[str, ...] = ()
+    """Their names."""
+
+
+def sizes(spec: ModelSpec) -> dict[str, Any]:
+    """The keys that every architecture has."""
+    return {
+        "context_length": spec.context_length,
+        "embedding_length": spec.hidden_size,
+        "block_count": spec.num_layers,
+        "feed_forward_length": spec.feed_forward.width,
+        "attention.head_count": spec.num_heads,
+    }

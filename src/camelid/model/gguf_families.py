@@ -5,6 +5,7 @@ Errors name the key or tensor; the caller adds the file.
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -15,22 +16,24 @@ from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_architecture import OUTPUT, Architecture, Keys
 from camelid.model.gguf_gpt2 import GPT2
 from camelid.model.gguf_llama import LLAMA
+from camelid.model.gguf_t5 import T5
 from camelid.model.spec import ModelSpec
 
-ARCHITECTURES = {architecture.name: architecture for architecture in (LLAMA, GPT2)}
-"""Those that can be read, by their `general.architecture`."""
+ARCHITECTURES = {architecture.name: architecture for architecture in (LLAMA, GPT2, T5)}
+"""Those that are supported, by their `general.architecture`."""
 
 
 def read_spec(file: GGUFFile) -> ModelSpec:
     """The model that the file holds; raises `CamelidError` that names the key which is missing or unsupported."""
-    architecture = _architecture(file)
+    read = _architecture(file).read
+    assert read is not None  # `_architecture` gives no others
     if not file.tensors:
         raise CamelidError("a vocabulary without tensors; there is no model to import")
     if (parts := file.metadata.get("split.count", 1)) not in (0, 1):
         raise CamelidError(
             f"one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT.gguf"
         )
-    return architecture.read(Keys(file))
+    return read(Keys(file))
 
 
 def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
@@ -45,10 +48,29 @@ def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tens
         yield name, place.take(torch.from_numpy(file.tensor(place.name)))
 
 
+def architecture_for(spec: ModelSpec) -> Architecture:
+    """The architecture that holds this model; raises `CamelidError` with what the nearest one cannot hold."""
+    # Dropout is no part of a file for inference; an output scale goes into the last norm's gain.
+    plain = replace(spec, dropout=0.0, output_scale=spec.output_scale if spec.norm.bias else 1.0)
+    lost = {name: _lost(architecture, plain) for name, architecture in ARCHITECTURES.items()}
+    nearest = min(lost, key=lambda name: len(lost[name]))
+    if lost[nearest]:
+        raise CamelidError(
+            f"GGUF cannot hold this model: the nearest architecture, {nearest}, would change {', '.join(lost[nearest])}"
+        )
+    return ARCHITECTURES[nearest]
+
+
+def _lost(architecture: Architecture, spec: ModelSpec) -> list[str]:
+    held = architecture.holds(spec)
+    return [field.name for field in fields(spec) if getattr(held, field.name) != getattr(spec, field.name)]
+
+
 def _architecture(file: GGUFFile) -> Architecture:
     name = file.metadata.get("general.architecture")
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise CamelidError(f"general.architecture is {name!r}; supported: {', '.join(ARCHITECTURES)}")
+    readable = [name for name, architecture in ARCHITECTURES.items() if architecture.read is not None]
+    if name not in readable:
+        raise CamelidError(f"general.architecture is {name!r}; supported: {', '.join(readable)}")
     return ARCHITECTURES[name]
 
 

@@ -1,7 +1,9 @@
 """GGUF's architecture `gpt2`: learned positions, biases everywhere, queries, keys and values in one matrix."""
 
+from typing import Any
+
 from camelid.model.families.family import Place
-from camelid.model.gguf_architecture import EMBEDDING, OUTPUT, Architecture, Keys
+from camelid.model.gguf_architecture import EMBEDDING, OUTPUT, Architecture, Keys, sizes
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
 
 POSITIONS = "position_embd.weight"
@@ -51,4 +53,25 @@ def _place(spec: ModelSpec, parameter: str) -> Place:
     return Place(f"blk.{layer}.{BLOCK_NAMES[module]}.{kind}")
 
 
-GPT2 = Architecture("gpt2", _place, _read)
+def _write(spec: ModelSpec) -> dict[str, Any]:
+    return {**sizes(spec), "attention.layer_norm_epsilon": spec.norm.eps}
+
+
+def _holds(spec: ModelSpec) -> ModelSpec:
+    return ModelSpec(
+        vocab_size=spec.vocab_size,
+        hidden_size=spec.hidden_size,
+        num_layers=spec.num_layers,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_heads,
+        head_dim=max(1, spec.hidden_size // spec.num_heads),
+        context_length=spec.context_length,
+        feed_forward=FeedForward(spec.feed_forward.width, "gelu", bias=True),
+        positions=Learned(),
+        norm=Norm("layer", spec.norm.eps, bias=True),
+        tie_embeddings=spec.tie_embeddings,
+        attention_bias="all",
+    )
+
+
+GPT2 = Architecture("gpt2", _place, _write, _holds, _read)

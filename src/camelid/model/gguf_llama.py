@@ -1,10 +1,13 @@
 """GGUF's architecture `llama`: LLaMA 1 to 3.2, and all that is built alike."""
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from camelid.errors import CamelidError
 from camelid.model.families.family import Place
-from camelid.model.gguf_architecture import EMBEDDING, OUTPUT, Architecture, Keys
+from camelid.model.gguf_architecture import EMBEDDING, OUTPUT, Architecture, Keys, sizes
 from camelid.model.rotary import inverse_frequencies
 from camelid.model.spec import FeedForward, LinearScaling, Llama3Scaling, ModelSpec, Norm, Rotary
 
@@ -85,4 +88,51 @@ def _llama3_scaling(keys: Keys, theta: float, head_dim: int) -> Llama3Scaling:
     )
 
 
-LLAMA = Architecture("llama", _place, _read, ignored=(ROPE_FACTORS,))
+def _write(spec: ModelSpec) -> dict[str, Any]:
+    assert isinstance(spec.positions, Rotary)  # `_holds` gives no others
+    scaling = spec.positions.scaling
+    linear = (
+        {"rope.scaling.type": "linear", "rope.scaling.factor": scaling.factor}
+        if isinstance(scaling, LinearScaling)
+        else {}
+    )
+    return {
+        "vocab_size": spec.vocab_size,
+        **sizes(spec),
+        "attention.head_count_kv": spec.num_kv_heads,
+        "attention.key_length": spec.head_dim,
+        "attention.value_length": spec.head_dim,
+        "attention.layer_norm_rms_epsilon": spec.norm.eps,
+        "rope.dimension_count": spec.head_dim,
+        "rope.freq_base": spec.positions.theta,
+        **linear,
+    }
+
+
+def _extra(spec: ModelSpec) -> dict[str, Tensor]:
+    """Llama 3.1's scaling as the factors that frequencies are divided by."""
+    assert isinstance(spec.positions, Rotary)
+    if not isinstance(spec.positions.scaling, Llama3Scaling):
+        return {}
+    plain = inverse_frequencies(Rotary(spec.positions.theta), spec.head_dim)
+    return {ROPE_FACTORS: plain / inverse_frequencies(spec.positions, spec.head_dim)}
+
+
+def _holds(spec: ModelSpec) -> ModelSpec:
+    return ModelSpec(
+        vocab_size=spec.vocab_size,
+        hidden_size=spec.hidden_size,
+        num_layers=spec.num_layers,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim + spec.head_dim % 2,
+        context_length=spec.context_length,
+        feed_forward=FeedForward(spec.feed_forward.width, bias=spec.feed_forward.bias),
+        positions=spec.positions if isinstance(spec.positions, Rotary) else Rotary(),
+        norm=Norm(eps=spec.norm.eps),
+        tie_embeddings=spec.tie_embeddings,
+        attention_bias="all" if spec.attention_bias == "all" else "none",
+    )
+
+
+LLAMA = Architecture("llama", _place, _write, _holds, _read, _extra, ignored=(ROPE_FACTORS,))
