@@ -156,6 +156,8 @@ def shorten(path):
         (plain_pickle, "consolidated.00.pth"),
         (shorten, "fetch it again"),
         (lambda path: torch.save([1, 2], path), "no table of tensors"),
+        (lambda path: torch.save({1: torch.ones(2), "a": torch.ones(2)}, path), "no table of tensors"),
+        (lambda path: torch.save({"tok_embeddings.weight": torch.ones(())}, path), "no vector or matrix"),
         (lambda path: torch.save({"a": torch.ones(2)}, path), "'tok_embeddings.weight' is missing"),
         (lambda path: path.rename(path.with_name("consolidated.01.pth")), "consolidated.00.pth"),
         (lambda path: path.unlink(), "consolidated"),

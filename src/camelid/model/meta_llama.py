@@ -180,7 +180,7 @@ def _read_params(path: Path) -> dict[str, Any]:
 
 def _read_part(path: Path) -> dict[str, Tensor]:
     try:
-        part = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        part: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CamelidError(
             f"{path} holds more than tensors, or is damaged; as a pickle can run code, only tensors are read: "
@@ -189,8 +189,11 @@ def _read_part(path: Path) -> dict[str, Tensor]:
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CamelidError(f"{path} cannot be read ({reason}); fetch it again") from error
-    if not isinstance(part, dict) or not all(isinstance(value, Tensor) for value in part.values()):
+    named = isinstance(part, dict) and all(isinstance(name, str) for name in part)
+    if not named or not all(isinstance(value, Tensor) for value in part.values()):
         raise CamelidError(f"{path} is no table of tensors by name, as Meta's are; fetch it again")
-    if strange := [name for name, tensor in part.items() if not tensor.is_floating_point()]:
-        raise CamelidError(f"{path}: tensor {strange[0]!r} holds no floating-point numbers")
-    return part
+    for name, tensor in part.items():
+        if not tensor.is_floating_point() or tensor.layout != torch.strided or not tensor.ndim:
+            raise CamelidError(f"{path}: {name!r} is no vector or matrix of floating-point numbers")
+    tensors: dict[str, Tensor] = part
+    return tensors
