@@ -24,7 +24,7 @@ ROWS = {
     "ReLU": ["--model.feed-forward", "relu", *UNGATED],
     "learned positions": ["--model.positions", "learned"],
     "relative positions": ["--model.positions", "relative"],
-    "parallel blocks": ["--model.parallel", "True"],
+    "parallel blocks": ["--model.parallel", "true"],
     "deep: 8 layers of width 88": [
         *("--model.num-layers", "8", "--model.hidden-size", "88", "--model.feed-forward-width", "256")
     ],
@@ -68,7 +68,7 @@ def main() -> None:
         vocabulary = Path(scratch) / "tokenizer"
         train: list[object] = ["--data.train", *arguments.stories]
         camelid(
-            "tokenizer", "--out", vocabulary, *train, "--data.skip-bad-rows", "True", "--vocab-size", 2048
+            "tokenizer", "--out", vocabulary, *train, "--data.skip-bad-rows", "--vocab-size", 2048
         )
         data = [*train, "--tokenizer", vocabulary]
         base: list[float] = []

@@ -39,6 +39,23 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """The same for one file, which the block writes at the path that it is given; an existing one is never replaced."""
+    target = Path(target)
+    if target.exists():
+        raise CamelidError(f"{target} exists; choose another name or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        yield draft
+        flush_to_disk(draft)
+        draft.rename(target)
+        flush_to_disk(target.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_text_atomically(target: Path, text: str) -> None:
     """Replaces `target` by a file with this text, in one step."""
     draft = target.with_name(f".{target.name}.{os.getpid()}.partial")

@@ -36,7 +36,12 @@ VERBS: dict[str, Verb] = {
     "quantize": Verb(
         "Make a model", "camelid.quant.stage:quantize", "make a model small: 4 or 8 bits a weight"
     ),
-    "import": Verb("Make a model", "camelid.importing:import_model", "turn a GGUF file into a model folder"),
+    "import": Verb(
+        "Make a model",
+        "camelid.importing:import_model",
+        "turn a GGUF file or Meta's folder into a model folder",
+    ),
+    "export": Verb("Make a model", "camelid.exporting:export", "write a model as a GGUF file for llama.cpp"),
     "generate": Verb(
         "Use a model", "camelid.infer.terminal:generate", "continue a prompt, or answer it with --chat"
     ),

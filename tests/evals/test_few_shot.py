@@ -218,6 +218,8 @@ def brute_force(model, tokenizer, prompt: str, continuation: str) -> tuple[float
     import torch
 
     context, whole = ([tokenizer.bos_id, *tokenizer.encode(text)] for text in (prompt, prompt + continuation))
+    if len(whole) <= len(context):  # a token spans the border
+        whole = [*context, *tokenizer.encode(continuation, continues=True)]
     with torch.no_grad():
         logprobs = model(torch.tensor([whole])).float()[0].log_softmax(-1)
     places = range(len(context) - 1, len(whole) - 1)

@@ -82,8 +82,8 @@ class Engine(LM):
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """Scores of continuations; continuations of one prompt share its computation.
 
-        A continuation's tokens are those of prompt and continuation together, past those of the prompt alone; where
-        these are no beginning of the whole, because a token would span the border, the continuation's own.
+        A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone
+        has; where a token spans the border and none is left, the continuation's own.
         """
         pairs = zip(as_list(prompts), as_list(continuations), strict=True)
         encoded = [self._encode_pair(prompt, continuation) for prompt, continuation in pairs]
@@ -173,8 +173,8 @@ class Engine(LM):
             whole = (*context, *self.tokenizer.encode(continuation))
         elif isinstance(prompt, str):
             whole = self.encode(prompt + continuation)
-            # Where a token would span the border, the continuation is spelt by itself.
-            if whole[: len(context)] != context:
+            # Where a token of the whole spans the border and leaves nothing, the continuation is spelt by itself.
+            if len(whole) <= len(context):
                 whole = (*context, *self.tokenizer.encode(continuation, continues=True))
         else:
             whole = (*context, *self.tokenizer.encode(continuation, continues=True))

@@ -3,7 +3,7 @@ the tokenizer. What only Camelid knows (parents, recipe, data) stands in camelid
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from camelid.errors import CamelidError, naming
-from camelid.model.families import Family, family_for, family_of
+from camelid.model.families import Family, Place, family_for, family_of
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 
@@ -47,14 +47,22 @@ def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Transfo
     Weights already stored in `dtype` stay in the mapped file until they are used. Raises `CamelidError` that lists
     tensors missing, foreign or of the wrong shape, or the file that is cut short.
     """
-    folder = Path(folder)
+    return fill(*_open(Path(folder)), dtype)
+
+
+def stored_parameters(folder: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """The same model as its spec and our parameters by name, in the dtypes of the file and mapped from it."""
+    model, folder, tensors = _open(Path(folder))
+    return model.spec, _placed(model, folder, tensors)
+
+
+def _open(folder: Path) -> tuple[Transformer, Path, dict[str, Tensor]]:
     if "quantization_config" in read_config(folder):
         raise CamelidError(f"{folder} is quantised; training and exporting need the model it was made from")
     spec = read_spec(folder)
     tensors = read_tensors(folder)
     with naming(folder):
-        model = blank_model(spec, sum(tensor.numel() for tensor in tensors.values()))
-    return fill(model, folder, tensors, dtype)
+        return blank_model(spec, sum(tensor.numel() for tensor in tensors.values())), folder, tensors
 
 
 def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> Transformer:
@@ -62,25 +70,29 @@ def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: to
 
     Raises `CamelidError` that lists tensors missing, foreign or of the wrong shape.
     """
-    spec, family = model.spec, family_for(model.spec)
-    _complete_prefix(tensors, family)
-    if spec.tie_embeddings:
-        _share_embedding(folder, tensors, family.place(spec, EMBEDDING).name)
-    wanted = dict(stored_tensors(family, spec, model.state_dict().items()))
-    _check_tensors(folder, {name: tensor.shape for name, tensor in wanted.items()}, tensors, family)
-    places = {name: family.place(spec, name) for name in model.state_dict()}
-    state = {name: place.take(tensors[place.name]).to(dtype) for name, place in places.items()}
+    state = {name: tensor.to(dtype) for name, tensor in _placed(model, folder, tensors).items()}
     model.load_state_dict(state, assign=True)
     return model.eval()
 
 
+def _placed(model: Transformer, folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    spec, family = model.spec, family_for(model.spec)
+    _complete_prefix(tensors, family)
+    if spec.tie_embeddings:
+        _share_embedding(folder, tensors, family.place(spec, EMBEDDING).name)
+    wanted = dict(stored_tensors(family.place, spec, model.state_dict().items()))
+    _check_tensors(folder, {name: tensor.shape for name, tensor in wanted.items()}, tensors, family)
+    places = {name: family.place(spec, name) for name in model.state_dict()}
+    return {name: place.take(tensors[place.name]) for name, place in places.items()}
+
+
 def stored_tensors(
-    family: Family, spec: ModelSpec, parameters: Iterable[tuple[str, Tensor]]
+    place_of: Callable[[ModelSpec, str], Place], spec: ModelSpec, parameters: Iterable[tuple[str, Tensor]]
 ) -> Iterator[tuple[str, Tensor]]:
     """What stands on disk for our parameters, each tensor as soon as the last of its parts has come."""
     waiting: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
     for name, tensor in parameters:
-        place = family.place(spec, name)
+        place = place_of(spec, name)
         parts = waiting[place.name]
         parts[place.part] = tensor
         if len(parts) == place.parts:
@@ -215,7 +227,7 @@ def write_checkpoint(
         _write_json(folder / "camelid.json", provenance)
     state = (
         (name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
-        for name, tensor in stored_tensors(family, spec, parameters)
+        for name, tensor in stored_tensors(family.place, spec, parameters)
     )
     save_tensors(folder, state, max_shard_bytes)
 

@@ -20,7 +20,7 @@ import tokenizers
 from camelid.errors import CamelidError
 from camelid.text.chat_template import CHATML, ChatTemplate
 from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends
-from camelid.text.vocabulary_files import read_table, read_vocabulary, token_text
+from camelid.text.vocabulary_files import read_table, read_vocabulary, read_vocabulary_file, token_text
 from camelid.text.vocabulary_learning import UNKNOWN, VocabularyKind, learn_vocabulary
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
@@ -206,6 +206,11 @@ class Tokenizer:
     def _marks_beginnings(self) -> bool:
         neighbour, before = next(iter(self._neighbours.items()), ("", []))
         return self._backend_ids(f"{neighbour}a") != before + self._backend_ids("a")
+
+
+def load_vocabulary_file(path: Path) -> Tokenizer:
+    """The tokenizer in one file, SentencePiece's `.model` or llama2.c's `tok*.bin`, as if it lay alone in a folder."""
+    return Tokenizer(*read_vocabulary_file(path))
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:

@@ -33,6 +33,7 @@ from camelid.text.vocabulary import (
 
 Found = tuple[tokenizers.Tokenizer, dict[str, Any]]
 """A backend, and what a `tokenizer_config.json` would say of it."""
+Reader = Callable[[Path, Mapping[str, Any]], Found]
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 SENTENCEPIECE_NAMES = ("tokenizer.model", "spiece.model")
 LLAMA2C_NAME = re.compile(r"tok(enizer|\d+)\.bin")
@@ -48,6 +49,24 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Found:
     Raises `CamelidError` that names the file which is missing, damaged or of an unsupported kind.
     """
     path, read = _find(folder)
+    return _read(path, read, config)
+
+
+def read_vocabulary_file(path: Path) -> Found:
+    """The same of one file: SentencePiece's `.model`, or a tokenizer of llama2.c."""
+    if not path.is_file():
+        raise CamelidError(f"there is no file {path}")
+    if path.suffix == ".model":
+        return _read(path, _sentencepiece, {})
+    if LLAMA2C_NAME.fullmatch(path.name):
+        return _read(path, _llama2c, {})
+    raise CamelidError(
+        f"{path} is no tokenizer that can be read: give a .model, a tok*.bin, or a folder that holds a tokenizer"
+    )
+
+
+def _read(path: Path, read: Reader, config: Mapping[str, Any]) -> Found:
+    folder = path.parent
     with naming(path):
         backend, defaults = read(path, config)
         merged = defaults | {key: value for key, value in config.items() if value is not None}
@@ -85,7 +104,7 @@ def read_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def _find(folder: Path) -> tuple[Path, Callable[[Path, Mapping[str, Any]], Found]]:
+def _find(folder: Path) -> tuple[Path, Reader]:
     """The file that holds the vocabulary, and how it is read."""
     for name in SENTENCEPIECE_NAMES:
         if (folder / name).is_file():

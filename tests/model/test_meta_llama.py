@@ -1,0 +1,190 @@
+"""Meta's LLaMA folders: models written in that layout by hand come back with transformers' logits."""
+
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from camelid.errors import CamelidError
+from camelid.importing import import_model
+from camelid.model.checkpoint import load_checkpoint, read_spec
+from camelid.model.meta_llama import BLOCK_NAMES, MetaFolder
+from camelid.model.rotary import rotation
+from camelid.model.spec import Llama3Scaling
+
+NAMES = {"embed_tokens": "tok_embeddings", "norm": "norm", "lm_head": "output"}
+
+
+def interleaved(weights: torch.Tensor, heads: int) -> torch.Tensor:
+    """Halves of a head become neighbouring pairs, row by row."""
+    dim = len(weights) // heads
+    rows = [head * dim + place // 2 + (place % 2) * dim // 2 for head in range(heads) for place in range(dim)]
+    return weights[rows]
+
+
+def meta_tensors(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
+    config = model.config
+    tensors = {"rope.freqs": torch.ones(3)}
+    for name, tensor in model.state_dict().items():
+        module = name.removeprefix("model.").removesuffix(".weight")
+        if module in NAMES:
+            tensors[f"{NAMES[module]}.weight"] = tensor
+            continue
+        _, layer, module = module.split(".", 2)
+        heads = {
+            "self_attn.q_proj": config.num_attention_heads,
+            "self_attn.k_proj": config.num_key_value_heads,
+        }
+        value = interleaved(tensor, heads[module]) if module in heads else tensor
+        tensors[f"layers.{layer}.{BLOCK_NAMES[module]}.weight"] = value
+    return tensors
+
+
+def split(name: str, tensor: torch.Tensor, parts: int, *, vocabulary_rows: bool) -> list[torch.Tensor]:
+    if tensor.ndim == 1:
+        return [tensor] * parts
+    columns = name.endswith(("wo.weight", "w2.weight")) or (
+        name.startswith("tok_emb") and not vocabulary_rows
+    )
+    return [piece.clone() for piece in tensor.chunk(parts, 1 if columns else 0)]
+
+
+@pytest.fixture
+def meta(shared, tmp_path):
+    """A function that writes a random model in Meta's layout and gives its folder and the model."""
+
+    def make(parts: int = 1, *, vocabulary_rows: bool = False, params=None, **sizes):
+        torch.manual_seed(parts)
+        config = LlamaConfig(
+            **{
+                "vocab_size": 32000,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "initializer_range": 0.2,
+            }
+            | sizes
+        )
+        model, folder = LlamaForCausalLM(config).eval(), tmp_path / "meta"
+        folder.mkdir()
+        pieces = {
+            name: split(name, tensor, parts, vocabulary_rows=vocabulary_rows)
+            for name, tensor in meta_tensors(model).items()
+        }
+        for part in range(parts):
+            table = {name: piece[part] for name, piece in pieces.items()}
+            torch.save(table, folder / f"consolidated.{part:02d}.pth")
+        said = {"dim": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-6, "vocab_size": -1}
+        (folder / "params.json").write_text(json.dumps(said | (params or {})))
+        shutil.copy(shared / "weights/tokenizers/llama/tokenizer.model", folder)
+        return folder, model
+
+    return make
+
+
+@pytest.mark.parametrize(("parts", "vocabulary_rows"), [(1, False), (2, False), (2, True)])
+def test_imported_model_equals_the_one_it_was_made_from(parts, vocabulary_rows, meta, tmp_path):
+    folder, model = meta(parts, vocabulary_rows=vocabulary_rows)
+    import_model(folder, tmp_path / "out")
+    ids = torch.randint(32000, (2, 20), generator=torch.Generator().manual_seed(0))
+    ours = load_checkpoint(tmp_path / "out")
+    with torch.inference_mode():
+        assert (ours(ids) - model(ids).logits).abs().max() <= 1e-4
+    assert (tmp_path / "out/tokenizer.json").is_file()
+
+
+def test_rows_turn_as_meta_turns_pairs(meta, tmp_path):
+    """Meta's `apply_rotary_emb`: neighbours of a head are a complex number that is turned by its angle."""
+    folder, _ = meta()
+    import_model(folder, tmp_path / "out")
+    key = torch.randn(32, generator=torch.Generator().manual_seed(1))
+    theirs = (MetaFolder(folder).tensor("layers.0.attention.wq.weight") @ key).view(4, 4, 2)
+    ours = (load_checkpoint(tmp_path / "out").layers[0].self_attn.q_proj.weight @ key).view(4, 8).detach()
+    frequencies = 10000.0 ** -(torch.arange(0, 8, 2) / 8)
+    turned = torch.view_as_complex(theirs.contiguous()) * torch.polar(torch.ones(4), 7 * frequencies)
+    cosine, sine = (part.flatten()[-8:] for part in rotation(torch.tensor([[7]]), frequencies))
+    halves = torch.cat([-ours[:, 4:], ours[:, :4]], 1)
+    mine = ours * cosine + halves * sine
+    torch.testing.assert_close(mine, torch.cat([turned.real, turned.imag], 1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("params", "context", "theta", "scaling"),
+    [
+        ({}, 2048, 10000.0, None),
+        ({"norm_eps": 1e-5}, 4096, 10000.0, None),
+        ({"rope_theta": 500000.0, "norm_eps": 1e-5}, 8192, 500000.0, None),
+        (
+            {"rope_theta": 500000.0, "use_scaled_rope": True},
+            131072,
+            500000.0,
+            Llama3Scaling(32.0, 1.0, 4.0, 8192),
+        ),
+    ],
+)
+def test_settings_of_each_generation(params, context, theta, scaling, meta, tmp_path):
+    folder, _ = meta(params=params)
+    import_model(folder, tmp_path / "out")
+    spec = read_spec(tmp_path / "out")
+    assert (spec.context_length, spec.positions.theta, spec.positions.scaling) == (context, theta, scaling)
+    assert spec.norm.eps == (params | {"norm_eps": params.get("norm_eps", 1e-6)})["norm_eps"]
+    assert spec.feed_forward.width == 48
+
+
+class Harmful:
+    def __reduce__(self):
+        return (print, ("code from a pickle ran",))
+
+
+def plain_pickle(path):
+    path.write_bytes(pickle.dumps({"a": Harmful()}))
+
+
+def shorten(path):
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: torch.save({"a": Harmful()}, path), "only tensors are read"),
+        (plain_pickle, "consolidated.00.pth"),
+        (shorten, "fetch it again"),
+        (lambda path: torch.save([1, 2], path), "no table of tensors"),
+        (lambda path: torch.save({1: torch.ones(2), "a": torch.ones(2)}, path), "no table of tensors"),
+        (lambda path: torch.save({"tok_embeddings.weight": torch.ones(())}, path), "no vector or matrix"),
+        (lambda path: torch.save({"a": torch.ones(2)}, path), "'tok_embeddings.weight' is missing"),
+        (lambda path: path.rename(path.with_name("consolidated.01.pth")), "consolidated.00.pth"),
+        (lambda path: path.unlink(), "consolidated"),
+        (lambda path: path.with_name("params.json").unlink(), "params.json"),
+        (lambda path: path.with_name("params.json").write_text('{"dim": 32}'), "n_heads is None"),
+        (lambda path: path.with_name("tokenizer.model").unlink(), "--tokenizer"),
+    ],
+)
+def test_a_damaged_folder_is_refused(damage, message, meta, tmp_path, capsys):
+    folder, _ = meta()
+    damage(folder / "consolidated.00.pth")
+    with pytest.raises(CamelidError, match=message):
+        import_model(folder, tmp_path / "out")
+    assert "code from a pickle ran" not in capsys.readouterr().out
+    assert [child.name for child in tmp_path.iterdir()] == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_layers": 1}, "tensors that no LLaMA has"),
+        ({"n_kv_heads": 4}, "attention.wk.weight"),
+        ({"n_heads": 5}, "not a multiple"),
+    ],
+)
+def test_sizes_that_are_not_the_tensors_are_refused(params, message, meta, tmp_path):
+    folder, _ = meta(params=params)
+    with pytest.raises(CamelidError, match=message):
+        import_model(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
