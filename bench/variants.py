@@ -67,9 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         vocabulary = Path(scratch) / "tokenizer"
         train: list[object] = ["--data.train", *arguments.stories]
-        camelid(
-            "tokenizer", "--out", vocabulary, *train, "--data.skip-bad-rows", "--vocab-size", 2048
-        )
+        camelid("tokenizer", "--out", vocabulary, *train, "--data.skip-bad-rows", "--vocab-size", 2048)
         data = [*train, "--tokenizer", vocabulary]
         base: list[float] = []
         for number, (row, flags) in enumerate(ROWS.items()):
