@@ -13,7 +13,7 @@ from safetensors.torch import load_file as load_tensors
 
 from camelid.errors import CamelidError
 from camelid.load import load_model
-from camelid.model.checkpoint import load_checkpoint
+from camelid.model.checkpoint import load_checkpoint, save_checkpoint
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
@@ -22,6 +22,7 @@ from camelid.quant.packed import pack
 from camelid.quant.round_to_nearest import round_to_nearest
 from camelid.quant.stage import quantize
 from camelid.quant.storage import pack_integers, unpack_integers
+from camelid.shape import ModelShape
 
 
 def tiny(seed: int = 0, **changes: bool | int) -> Transformer:
@@ -200,3 +201,30 @@ def test_a_full_precision_reader_refuses(tmp_path: Path) -> None:
     save_quantized(tmp_path, quantize_model(tiny(), 4, 32))
     with pytest.raises(CamelidError, match="quantised"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "cohere", "t5"])
+def test_what_the_layout_has_no_place_for_is_refused(name: str, tmp_path: Path) -> None:
+    shape = ModelShape(
+        architecture={"cohere": "palm"}.get(name, name),
+        hidden_size=32,
+        num_layers=1,
+        num_heads=2,
+        context_length=16,
+    )
+    save_checkpoint(tmp_path, Transformer(shape.spec(40)).initialize(0))
+    with pytest.raises(CamelidError, match="supported: LlamaForCausalLM"):
+        quantize(tmp_path, tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "mistral", "gpt3"])
+def test_relatives_and_our_own_mixtures_are_packed_exactly(architecture: str, tmp_path: Path) -> None:
+    shape = ModelShape(
+        architecture=architecture, hidden_size=64, num_layers=2, num_heads=2, context_length=16
+    )
+    packed = quantize_model(Transformer(shape.spec(40)).initialize(0), 4, 16)
+    save_quantized(tmp_path, packed, dtype=torch.float32)
+    ids = torch.randint(0, 40, (2, 10))
+    with torch.inference_mode():
+        assert torch.equal(load_quantized(tmp_path)(ids), packed(ids))

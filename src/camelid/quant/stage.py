@@ -8,14 +8,14 @@ import tyro
 
 from camelid.atomic import atomic_folder
 from camelid.load import load_model, load_tokenizer
-from camelid.model.checkpoint import read_config, read_tensors, weight_files
+from camelid.model.checkpoint import read_config, read_spec, read_tensors, weight_files
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, provenance
 from camelid.quant.packed import PackedLinear
 from camelid.quant.quantize import ALL_LINEARS, quantize_model
 from camelid.quant.round_to_nearest import Bits
-from camelid.quant.storage import PARTS, save_quantized
+from camelid.quant.storage import PARTS, check_quantizable, save_quantized
 
 
 def quantize(
@@ -38,6 +38,7 @@ def quantize(
         dtype: of all that is not quantised (embedding, output projection, norms, scales)
     """
     folder = resolve(model)
+    check_quantizable(read_spec(folder))
     source, tokenizer = load_model(folder), load_tokenizer(folder)
     quantized = quantize_model(source, bits, group_size, select, getattr(torch, dtype))
     config = read_config(folder)

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from camelid.errors import CamelidError
 from camelid.model.checkpoint import fill, read_config, read_spec, read_tensors, write_checkpoint
-from camelid.model.families import family_for
+from camelid.model.families import FAMILIES, family_for
+from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, replace
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PACKED, PackedLinear, pack
@@ -64,8 +65,10 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
     folder = Path(folder)
     method = read_config(folder)["quantization_config"]
     bits, offset = _check_method(folder, method)
+    spec = read_spec(folder)
+    check_quantizable(spec)
     with torch.device("meta"):
-        model = Transformer(read_spec(folder))
+        model = Transformer(spec)
     family, tensors = family_for(model.spec), read_tensors(folder)
     for path, linear in linears(model).items():
         name = family.place(model.spec, path + ".weight").name.removesuffix("weight")
@@ -74,6 +77,16 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
             has_bias = "bias" in dict(linear.named_parameters())
             replace(model, path, pack(weight, tensors.pop(name + "bias", None) if has_bias else None))
     return fill(model, folder, tensors, dtype)
+
+
+def check_quantizable(spec: ModelSpec) -> None:
+    """Raises `CamelidError` where the GPTQ layout has no place for this model's linears."""
+    family = family_for(spec)
+    if not family.quantizable:
+        able = ", ".join(each.architecture for each in FAMILIES if each.quantizable)
+        raise CamelidError(
+            f"{family.architecture} keeps its weights in another form than the GPTQ layout has a place for; supported: {able}"
+        )
 
 
 def pack_integers(values: Tensor, bits: int) -> Tensor:

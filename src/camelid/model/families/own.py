@@ -46,4 +46,4 @@ def _kind(kinds: dict[str, type], value: object) -> str:
 
 
 _SPEC: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
-OWN = Family("CamelidModel", "camelid", _read, _write, prefixed, quantizable=False)
+OWN = Family("CamelidModel", "camelid", _read, _write, prefixed)
