@@ -9,18 +9,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from camelid.errors import CamelidError, naming
 from camelid.model.families import Family, Place, family_for, family_of
 from camelid.model.spec import ModelSpec
+from camelid.model.tensor_files import DEFAULT_SHARD_BYTES, INDEX, WEIGHTS, save_tensors, write_json
 from camelid.model.transformer import Transformer
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-DEFAULT_SHARD_BYTES = 5 * 10**9
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
@@ -221,61 +218,15 @@ def write_checkpoint(
     if spec.encoder_layers:
         # An encoder-decoder's answer begins with the padding token, T5's convention.
         ids["decoder_start_token_id"] = config["decoder_start_token_id"] = ids.get("pad_token_id", 0)
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", ids)
+    write_json(folder / "config.json", config)
+    write_json(folder / "generation_config.json", ids)
     if provenance is not None:
-        _write_json(folder / "camelid.json", provenance)
+        write_json(folder / "camelid.json", provenance)
     state = (
         (name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
         for name, tensor in stored_tensors(family.place, spec, parameters)
     )
     save_tensors(folder, state, max_shard_bytes)
-
-
-def save_tensors(
-    folder: Path,
-    tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
-    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
-) -> None:
-    """Writes the tensors as one safetensors file, or as shards with an index where they exceed `max_shard_bytes`."""
-    shards: list[list[str]] = []
-    pending: dict[str, Tensor] = {}
-    total = waiting = 0
-    for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
-        if pending and waiting + tensor.nbytes > max_shard_bytes:
-            shards.append(_save_shard(folder, len(shards), pending))
-            pending, waiting = {}, 0
-        pending[name] = tensor.contiguous()
-        waiting += tensor.nbytes
-        total += tensor.nbytes
-    shards.append(_save_shard(folder, len(shards), pending))
-    if len(shards) == 1:
-        _draft(folder, 0).rename(folder / WEIGHTS)
-        return
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards):
-        file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
-        _draft(folder, number).rename(folder / file)
-        weight_map.update(dict.fromkeys(names, file))
-    _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-
-
-def _draft(folder: Path, number: int) -> Path:
-    # The final name says how many shards there are, which is known when the last one is written.
-    return folder / f"shard-{number}.partial"
-
-
-def _save_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> list[str]:
-    path = _draft(folder, number)
-    try:
-        path.touch()
-        mode = path.stat().st_mode
-        save_file(tensors, path, metadata={"format": "pt"})
-        # safetensors lets only the owner read its files; a model is as public as its folder.
-        path.chmod(mode)
-    except (SafetensorError, OSError) as error:
-        raise CamelidError(f"{path}: the weights cannot be written: {error}") from error
-    return list(tensors)
 
 
 def _share_embedding(folder: Path, tensors: dict[str, Tensor], embedding: str) -> None:
@@ -314,10 +265,6 @@ def _listed(what: str, names: list[str], shown: int = 5) -> Iterable[str]:
     if names:
         more = f" and {len(names) - shown} more" if len(names) > shown else ""
         yield f"{what}: {', '.join(names[:shown])}{more}"
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
