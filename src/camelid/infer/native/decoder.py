@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, c_float, c_int, c_int32, c_void_p
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
@@ -95,6 +96,12 @@ def supports(model: Transformer, dtype: torch.dtype) -> bool:
     return on_cpu and known and dtype in KINDS
 
 
+@cache
+def _widen_from() -> int:
+    """Rows from which bfloat16 products are done in float32, timed once: all decoders of a process compute alike."""
+    return int(library().camelid_widen_from())
+
+
 def _is_llama(spec: ModelSpec) -> bool:
     """Whether the blocks are LLaMA's, save for biases."""
     return (
@@ -140,7 +147,7 @@ class NativeDecoder:
             vocab=spec.vocab_size,
             slots=slots,
             capacity=capacity,
-            widen=library().camelid_widen_from(),
+            widen=_widen_from(),
             eps=spec.norm.eps,
             layer=self._layers(model),
             embedding=embedding,
