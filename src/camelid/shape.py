@@ -7,69 +7,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from camelid.errors import CamelidError
-from camelid.model.presets import GPT3_WINDOW, preset
-from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm, RelativeBuckets, Rotary, Window
+from camelid.model.architectures import Architecture, Traits, of_architecture
+from camelid.model.presets import preset
+from camelid.model.spec import Learned, ModelSpec, Norm, RelativeBuckets, Rotary, Window
 from camelid.settings import Settings
 
-Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt3", "palm", "t5", "t5-v1.1"]
-Traits = Mapping[str, Any]
-
-
-def _gpt2(spec: ModelSpec) -> Traits:
-    return {
-        "positions": Learned(),
-        "norm": Norm("layer", 1e-5, bias=True),
-        "feed_forward": FeedForward(4 * spec.hidden_size, "gelu", bias=True),
-        "attention_bias": "all",
-    }
-
-
-def _gpt3(spec: ModelSpec) -> Traits:
-    return {**_gpt2(spec), "window": Window(GPT3_WINDOW, tuple(range(1, spec.num_layers, 2)))}
-
-
-def _palm(spec: ModelSpec) -> Traits:
-    return {
-        "num_kv_heads": 1,
-        "norm": Norm("layer", 1e-6),
-        "feed_forward": FeedForward(4 * spec.hidden_size, "swiglu"),
-        "parallel": True,
-        "output_scale": spec.hidden_size**-0.5,
-    }
-
-
-def _t5(spec: ModelSpec) -> Traits:
-    return {
-        "positions": RelativeBuckets(),
-        "norm": Norm(eps=1e-6),
-        "feed_forward": FeedForward(4 * spec.hidden_size, "relu"),
-        "output_scale": spec.hidden_size**-0.5,
-        "encoder_layers": spec.num_layers,
-    }
-
-
-def _t5_v1_1(spec: ModelSpec) -> Traits:
-    width = -(-8 * spec.hidden_size // 3 // 32) * 32
-    return {
-        **_t5(spec),
-        "feed_forward": FeedForward(width, "geglu"),
-        "output_scale": 1.0,
-        "tie_embeddings": False,
-    }
-
-
-TRAITS: Mapping[Architecture, Callable[[ModelSpec], Traits]] = {
-    "llama": lambda spec: {},
-    "mistral": lambda spec: {"window": Window(4096)},
-    "qwen2": lambda spec: {"attention_bias": "qkv", "norm": Norm(eps=1e-6)},
-    "qwen3": lambda spec: {"query_key_norm": True, "norm": Norm(eps=1e-6)},
-    "gpt2": _gpt2,
-    "gpt3": _gpt3,
-    "palm": _palm,
-    "t5": _t5,
-    "t5-v1.1": _t5_v1_1,
-}
-"""How each architecture differs from LLaMA of the same sizes."""
 POSITIONS: Mapping[str, Callable[[float], Rotary | Learned | RelativeBuckets]] = {
     "rotary": Rotary,
     "learned": lambda theta: Learned(),
@@ -141,7 +83,7 @@ class ModelShape(Settings):
             rope_theta=self.rope_theta,
             tie_embeddings=True,
         )
-        spec = replace(plain, **TRAITS[self.architecture](plain), dropout=self.dropout)
+        spec = replace(of_architecture(self.architecture, plain), dropout=self.dropout)
         return replace(spec, **self._departures(spec))
 
     @property

@@ -14,7 +14,7 @@ from camelid.errors import CamelidError
 from camelid.exporting import export
 from camelid.importing import import_model
 from camelid.model.checkpoint import load_checkpoint, save_checkpoint
-from camelid.model.presets import gpt2, palm, t5
+from camelid.model.presets import published
 from camelid.model.spec import (
     FeedForward,
     LinearScaling,
@@ -37,7 +37,7 @@ SPECS = {
     "linear": replace(LLAMA, positions=Rotary(10000.0, LinearScaling(4.0)), norm=Norm(eps=1e-6)),
     "llama3": replace(LLAMA, positions=Rotary(500000.0, Llama3Scaling(8.0, 1.0, 4.0, 8192)), head_dim=16),
     "biased": replace(LLAMA, attention_bias="all", feed_forward=FeedForward(48, bias=True)),
-    "gpt2": replace(gpt2(24, 2, 3, vocab_size=330, context_length=40), dropout=0.0),
+    "gpt2": published("gpt2", 24, 2, 3, vocab_size=330, context_length=40),
 }
 
 
@@ -110,9 +110,8 @@ def test_llama3_factors_are_the_published_formula(saved, tmp_path):
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_t5_has_the_names_that_llama_cpp_wants(gated, saved, tmp_path, shared):
-    spec = replace(
-        t5(16, 2, 2, 24, head_dim=8, vocab_size=32128) if not gated else _gated(), context_length=64
-    )
+    architecture = "t5-v1.1" if gated else "t5"
+    spec = published(architecture, 16, 2, 2, 24, head_dim=8, vocab_size=32128, context_length=64)
     tokenizer = load_tokenizer(shared / "weights/tokenizers/t5")
     folder = saved(spec, tokenizer)
     export(str(folder), tmp_path / "model.gguf", dtype="float32")
@@ -142,11 +141,6 @@ def test_t5_has_the_names_that_llama_cpp_wants(gated, saved, tmp_path, shared):
     assert len(fields["tokenizer.ggml.precompiled_charsmap"]) > 1000
 
 
-def _gated() -> ModelSpec:
-    plain = t5(16, 2, 2, 24, head_dim=8, vocab_size=32128)
-    return replace(plain, feed_forward=FeedForward(24, "geglu"), tie_embeddings=False, output_scale=1.0)
-
-
 def test_sentencepiece_vocabularies_keep_their_ids(saved, tmp_path, shared):
     tokenizer = load_vocabulary_file(shared / "weights/stories260K/tok512.bin")
     folder = saved(replace(LLAMA, vocab_size=512), tokenizer)
@@ -164,7 +158,10 @@ def test_sentencepiece_vocabularies_keep_their_ids(saved, tmp_path, shared):
         (replace(LLAMA, query_key_norm=True), "query_key_norm"),
         (replace(LLAMA, attention_bias="qkv"), "attention_bias"),
         (replace(SPECS["gpt2"], feed_forward=FeedForward(96, "relu", bias=True)), "gpt2, would change feed"),
-        (palm(32, 2, 4, head_dim=8, vocab_size=330), "GGUF cannot hold this model"),
+        (
+            published("palm", 32, 2, 4, head_dim=8, vocab_size=330, context_length=64),
+            "GGUF cannot hold this model",
+        ),
     ],
 )
 def test_what_gguf_cannot_hold_is_refused(spec, message, saved, tmp_path):

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from camelid.data.batches import Batch, PairBatch
 from camelid.errors import CamelidError, WrongCall
 from camelid.infer.engine import Engine
+from camelid.model.architectures import TRAITS
 from camelid.model.checkpoint import load_checkpoint, save_checkpoint
 from camelid.model.transformer import Transformer
 from camelid.recipe import PretrainRecipe, TokenizerRecipe, load_recipe
-from camelid.shape import TRAITS, ModelShape
+from camelid.shape import ModelShape
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import adamw

@@ -5,106 +5,76 @@ others are those of the config.json that was published with the weights.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from camelid.errors import WrongCall
-from camelid.model.spec import (
-    FeedForward,
-    Learned,
-    Llama3Scaling,
-    ModelSpec,
-    Norm,
-    RelativeBuckets,
-    Rotary,
-    Window,
-)
-
-GPT3_WINDOW = 256
-"""Of every second layer; the paper says neither width nor stride, and GPT-Neo took this one."""
+from camelid.model.architectures import Architecture, of_architecture
+from camelid.model.spec import Llama3Scaling, ModelSpec, Norm, Rotary
 
 
-def gpt2(
-    hidden_size: int, num_layers: int, num_heads: int, *, vocab_size: int = 50257, context_length: int = 1024
-) -> ModelSpec:
-    """GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each sub-layer, biases everywhere, tied."""
-    return ModelSpec(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        num_kv_heads=num_heads,
-        head_dim=hidden_size // num_heads,
-        context_length=context_length,
-        feed_forward=FeedForward(4 * hidden_size, "gelu", bias=True),
-        positions=Learned(),
-        norm=Norm("layer", 1e-5, bias=True),
-        tie_embeddings=True,
-        attention_bias="all",
-        dropout=0.1,
-    )
-
-
-def gpt3(
-    hidden_size: int, num_layers: int, num_heads: int, *, vocab_size: int = 50257, context_length: int = 2048
-) -> ModelSpec:
-    """GPT-3 (arXiv:2005.14165, Table 2.1): GPT-2 with dense and banded attention in turn, and no dropout."""
-    dense = gpt2(hidden_size, num_layers, num_heads, vocab_size=vocab_size, context_length=context_length)
-    window = Window(GPT3_WINDOW, tuple(range(1, num_layers, 2)))
-    return ModelSpec(**{**vars(dense), "window": window, "dropout": 0.0})
-
-
-def palm(
+def published(
+    architecture: Architecture,
     hidden_size: int,
     num_layers: int,
     num_heads: int,
+    width: int | None = None,
     *,
-    head_dim: int = 256,
-    vocab_size: int = 256_000,
-    context_length: int = 2048,
+    vocab_size: int,
+    context_length: int,
+    kv_heads: int | None = None,
+    head_dim: int | None = None,
+    tied: bool = True,
+    **own: object,
 ) -> ModelSpec:
-    """PaLM (arXiv:2204.02311, section 2): parallel blocks, one key-value head, SwiGLU of 4 widths, no biases."""
-    return ModelSpec(
+    """A model of an architecture; width: of the feed-forward, where it is not the architecture's; own: fields it sets itself."""
+    plain = ModelSpec.llama(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         num_layers=num_layers,
         num_heads=num_heads,
-        num_kv_heads=1,
+        num_kv_heads=kv_heads,
         head_dim=head_dim,
         context_length=context_length,
-        feed_forward=FeedForward(4 * hidden_size, "swiglu"),
-        positions=Rotary(),
-        norm=Norm("layer", 1e-6),
-        tie_embeddings=True,
-        parallel=True,
-        output_scale=hidden_size**-0.5,
+        tie_embeddings=tied,
+    )
+    spec = of_architecture(architecture, plain)
+    if width is not None:
+        own["feed_forward"] = replace(spec.feed_forward, width=width)
+    return replace(spec, **own)  # type: ignore[arg-type]
+
+
+def gpt2(hidden_size: int, num_layers: int, num_heads: int) -> ModelSpec:
+    """GPT-2 (Radford et al. 2019), with its vocabulary, context and dropout."""
+    return published(
+        "gpt2", hidden_size, num_layers, num_heads, vocab_size=50257, context_length=1024, dropout=0.1
+    )
+
+
+def gpt3(hidden_size: int, num_layers: int, num_heads: int) -> ModelSpec:
+    """GPT-3 (arXiv:2005.14165, Table 2.1)."""
+    return published("gpt3", hidden_size, num_layers, num_heads, vocab_size=50257, context_length=2048)
+
+
+def palm(hidden_size: int, num_layers: int, num_heads: int) -> ModelSpec:
+    """PaLM (arXiv:2204.02311, Table 1): heads of 256 at every size."""
+    return published(
+        "palm", hidden_size, num_layers, num_heads, vocab_size=256_000, context_length=2048, head_dim=256
     )
 
 
 def t5(
-    hidden_size: int,
-    num_layers: int,
-    num_heads: int,
-    width: int,
-    *,
-    head_dim: int = 64,
-    vocab_size: int = 32128,
-    context_length: int = 512,
-    v1_1: bool = False,
+    hidden_size: int, num_layers: int, num_heads: int, width: int, *, head_dim: int = 64, v1_1: bool = False
 ) -> ModelSpec:
-    """T5 (arXiv:1910.10683, section 2.1); 1.1: gated GELU, an output projection of its own, no dropout to pretrain."""
-    return ModelSpec(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        num_kv_heads=num_heads,
+    """T5 (arXiv:1910.10683, section 3.5); 1.1 is pretrained without dropout."""
+    return published(
+        "t5-v1.1" if v1_1 else "t5",
+        hidden_size,
+        num_layers,
+        num_heads,
+        width,
+        vocab_size=32128,
+        context_length=512,
         head_dim=head_dim,
-        context_length=context_length,
-        feed_forward=FeedForward(width, "geglu" if v1_1 else "relu"),
-        positions=RelativeBuckets(),
-        norm=Norm(eps=1e-6),
-        tie_embeddings=not v1_1,
-        output_scale=1.0 if v1_1 else hidden_size**-0.5,
-        encoder_layers=num_layers,
         dropout=0.0 if v1_1 else 0.1,
     )
 
@@ -115,31 +85,30 @@ def llama(
     num_heads: int,
     width: int,
     *,
-    kv_heads: int | None = None,
+    architecture: Architecture = "llama",
     vocab_size: int = 32000,
     context_length: int = 2048,
+    kv_heads: int | None = None,
     head_dim: int | None = None,
     positions: Rotary | None = None,
     eps: float = 1e-5,
     tied: bool = False,
-    **more: object,
 ) -> ModelSpec:
-    """LLaMA (arXiv:2302.13971, Table 2) and its relatives, which differ in the fields that `more` names."""
-    fields: dict[str, object] = {
-        "vocab_size": vocab_size,
-        "hidden_size": hidden_size,
-        "num_layers": num_layers,
-        "num_heads": num_heads,
-        "num_kv_heads": kv_heads or num_heads,
-        "head_dim": head_dim or hidden_size // num_heads,
-        "context_length": context_length,
-        "feed_forward": FeedForward(width),
-        "positions": positions or Rotary(),
-        "norm": Norm(eps=eps),
-        "tie_embeddings": tied,
-        **more,
-    }
-    return ModelSpec(**fields)  # type: ignore[arg-type]
+    """LLaMA (arXiv:2302.13971, Table 2) and its relatives."""
+    return published(
+        architecture,
+        hidden_size,
+        num_layers,
+        num_heads,
+        width,
+        vocab_size=vocab_size,
+        context_length=context_length,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        tied=tied,
+        positions=positions or Rotary(),
+        norm=Norm(eps=eps),
+    )
 
 
 def _llama3(
@@ -185,7 +154,7 @@ def _qwen2(
         positions=Rotary(1e6),
         eps=1e-6,
         tied=tied,
-        attention_bias="qkv",
+        architecture="qwen2",
     )
 
 
@@ -202,7 +171,7 @@ def _qwen3(hidden_size: int, num_layers: int, num_heads: int, width: int, *, tie
         positions=Rotary(1e6),
         eps=1e-6,
         tied=tied,
-        query_key_norm=True,
+        architecture="qwen3",
     )
 
 
@@ -255,7 +224,9 @@ PRESETS: Mapping[str, Callable[[], ModelSpec]] = {
     "smollm2-1.7b": lambda: llama(
         2048, 24, 32, 8192, vocab_size=49152, tied=True, context_length=8192, positions=Rotary(130_000.0)
     ),
-    "mistral-7b": lambda: llama(4096, 32, 32, 14336, kv_heads=8, context_length=32768, window=Window(4096)),
+    "mistral-7b": lambda: llama(
+        4096, 32, 32, 14336, kv_heads=8, context_length=32768, architecture="mistral"
+    ),
     "qwen2.5-0.5b": lambda: _qwen2(896, 24, 14, 4864, kv_heads=2, tied=True),
     "qwen2.5-1.5b": lambda: _qwen2(1536, 28, 12, 8960, kv_heads=2, tied=True),
     "qwen2.5-7b": lambda: _qwen2(3584, 28, 28, 18944, kv_heads=4, vocab_size=152064),
