@@ -77,9 +77,10 @@ def _placed(model: Transformer, folder: Path, tensors: dict[str, Tensor]) -> dic
     _complete_prefix(tensors, family)
     if spec.tie_embeddings:
         _share_embedding(folder, tensors, family.place(spec, EMBEDDING).name)
-    wanted = dict(stored_tensors(family.place, spec, model.state_dict().items()))
-    _check_tensors(folder, {name: tensor.shape for name, tensor in wanted.items()}, tensors, family)
-    places = {name: family.place(spec, name) for name in model.state_dict()}
+    state = model.state_dict()
+    places = {name: family.place(spec, name) for name in state}
+    shapes = {place.name: place.stored_shape(state[name].shape) for name, place in places.items()}
+    _check_tensors(folder, shapes, tensors, family)
     return {name: place.take(tensors[place.name]) for name, place in places.items()}
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from camelid.errors import CamelidError
-from camelid.model.checkpoint import blank_model, stored_tensors
+from camelid.model.checkpoint import blank_model
 from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_architecture import OUTPUT, Architecture, Keys
 from camelid.model.gguf_gpt2 import GPT2
@@ -41,10 +41,10 @@ def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tens
     architecture = _architecture(file)
     model = blank_model(spec, sum(math.prod(tensor.shape) for tensor in file.tensors.values()))
     parameters = model.state_dict()
-    wanted = dict(stored_tensors(architecture.place, spec, parameters.items()))
-    _check_tensors(file, architecture, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
-    for name in parameters:
-        place = architecture.place(spec, name)
+    places = {name: architecture.place(spec, name) for name in parameters}
+    shapes = {place.name: tuple(place.stored_shape(parameters[name].shape)) for name, place in places.items()}
+    _check_tensors(file, architecture, shapes)
+    for name, place in places.items():
         yield name, place.take(torch.from_numpy(file.tensor(place.name)))
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from camelid.model.spec import ModelSpec, RelativeBuckets
+from camelid.model.spec import ModelSpec
 
 WRITES_TO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
@@ -15,11 +15,11 @@ def initialize(model: nn.Module, spec: ModelSpec, seed: int, std: float | None =
     GPT-2's way: one std for all, matrices that write to the residual stream divided by sqrt(2 layers) (section 2.3
     of the paper), learned positions half of it (its code). std: by default sqrt(2 / (5 width)) (Nguyen and Salazar
     2019, arXiv:1910.05895, section 2.2), which is GPT-2's 0.02 at width 1,000 and lets narrow models learn where to look
-    sooner. Where scores or outputs have a scale of their own (T5; PaLM, arXiv:2204.02311, section 5): embeddings 1 and
-    matrices 1/sqrt(inputs), queries of unscaled attention divided by sqrt(head_dim) as well.
+    sooner. T5's and PaLM's way (arXiv:2204.02311, section 5), where there is an encoder or the outputs are scaled:
+    embeddings 1 and matrices 1/sqrt(inputs). In both, queries of unscaled attention are divided by sqrt(head_dim).
     """
     generator = torch.Generator().manual_seed(seed)
-    by_inputs = spec.output_scale != 1 or isinstance(spec.positions, RelativeBuckets)
+    by_inputs = spec.output_scale != 1 or spec.encoder_layers > 0
     common = (2 / (5 * spec.hidden_size)) ** 0.5 if std is None else std
     for name, parameter in model.named_parameters():
         if name.endswith(("norm.weight", "layernorm.weight")):
@@ -28,6 +28,8 @@ def initialize(model: nn.Module, spec: ModelSpec, seed: int, std: float | None =
             parameter.zero_()
         else:
             scale = _by_inputs(name, parameter, spec) if by_inputs else _common(name, common, spec)
+            if spec.attention_scale == 1 and name.endswith("q_proj.weight"):
+                scale *= spec.head_dim**-0.5
             parameter.normal_(0.0, scale, generator=generator)
 
 
@@ -38,13 +40,8 @@ def _common(name: str, std: float, spec: ModelSpec) -> float:
 
 
 def _by_inputs(name: str, parameter: nn.Parameter, spec: ModelSpec) -> float:
+    width = float(spec.hidden_size**-0.5)
     if name == "embed_tokens.weight":
-        return 1.0
-    if name.endswith("relative_bias.weight"):
-        return float(spec.hidden_size**-0.5)
-    inputs = parameter.shape[1]
-    return float((inputs * (spec.head_dim if _is_unscaled_query(name, spec) else 1)) ** -0.5)
-
-
-def _is_unscaled_query(name: str, spec: ModelSpec) -> bool:
-    return spec.attention_scale == 1 and name.endswith("q_proj.weight")
+        # Where it is the output projection too and nothing scales the outputs, logits would begin far too large.
+        return width if spec.tie_embeddings and spec.output_scale == 1 else 1.0
+    return width if name.endswith("relative_bias.weight") else float(parameter.shape[1] ** -0.5)

@@ -24,6 +24,11 @@ class Place(NamedTuple):
     pairs: int = 0
     """Where not 0: rows of each head of this size stand in pairs that are rotated together, ours in halves."""
 
+    def stored_shape(self, own: torch.Size) -> torch.Size:
+        """The shape on disk, where each part has the shape `own`."""
+        whole = (own[0] * self.parts, *own[1:])
+        return torch.Size(whole[::-1] if self.transposed else whole)
+
     def put(self, parts: list[Tensor]) -> Tensor:
         """The tensor on disk."""
         joined = (
