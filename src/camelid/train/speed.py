@@ -1,6 +1,7 @@
 """How fast this machine trains a model."""
 
-from itertools import repeat
+from collections.abc import Iterator
+from itertools import islice, repeat
 from statistics import median
 
 import torch
@@ -28,8 +29,22 @@ def training_speed(
 ) -> float:
     """Tokens a second of whole updates of a fresh model on random tokens: the median after two for warming up.
 
-    At least three updates are timed, and as many as fit into `seconds`; device, precision and rows at once are those
-    that `train.fit` takes by itself.
+    At least three updates are timed, and as many as fit into `seconds`.
+    """
+    times: list[float] = []
+    for time in islice(timed_updates(spec, context, rows, compiled=compiled, optimizer=optimizer), 2, None):
+        times.append(time)
+        if len(times) >= 3 and sum(times) >= seconds:
+            break
+    return rows * context / median(times)
+
+
+def timed_updates(
+    spec: ModelSpec, context: int, rows: int, *, compiled: bool, optimizer: OptimizerName = "adamw"
+) -> Iterator[float]:
+    """The seconds of each whole update of a fresh model on random tokens, without end.
+
+    Device, precision and rows at once are those that `train.fit` takes by itself.
     """
     device = join_world().device
     dtype = fastest_dtype(device)
@@ -46,13 +61,7 @@ def training_speed(
         micro_batch_size=rows_at_once(rows, context, spec.hidden_size, dtype, device),
         gradient_clip=1.0,
     )
-    times: list[float] = []
-    for step in steps:
-        if step.number >= 2:
-            times.append(step.seconds)
-        if len(times) >= 3 and sum(times) >= seconds:
-            break
-    return rows * context / median(times)
+    return (step.seconds for step in steps)
 
 
 def _random_batch(vocab_size: int, context: int, rows: int) -> Batch:
