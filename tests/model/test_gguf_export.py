@@ -197,7 +197,12 @@ def test_values_beyond_float16_are_refused(saved, tmp_path):
     assert [child.name for child in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed")
+NEEDS_LLAMA_CPP = pytest.mark.skipif(
+    importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
+)
+
+
+@NEEDS_LLAMA_CPP
 @pytest.mark.parametrize("name", ["llama", "llama3", "gpt2"])
 def test_llama_cpp_says_the_same(name, saved, tmp_path):
     from llama_cpp import Llama
@@ -211,3 +216,40 @@ def test_llama_cpp_says_the_same(name, saved, tmp_path):
         for token in said:
             assert int(ours(torch.tensor([ids]))[0, -1].argmax()) == token
             ids.append(token)
+
+
+@NEEDS_LLAMA_CPP
+@pytest.mark.parametrize("architecture", ["t5", "t5-v1.1"])
+def test_llama_cpp_says_the_same_after_encoding(architecture, saved, tmp_path, shared):
+    spec = published(architecture, 16, 2, 2, 24, head_dim=8, vocab_size=32128, context_length=64)
+    folder = saved(spec, load_tokenizer(shared / "weights/tokenizers/t5"))
+    export(str(folder), tmp_path / "model.gguf", dtype="float32")
+    source = [37, 1782, 19, 3, 9, 1712, 1]
+    said = greedy_after_encoding(tmp_path / "model.gguf", source, start=0, steps=8)
+    ours, written = load_checkpoint(folder), [0]
+    with torch.inference_mode():
+        for token in said:
+            logits = ours(torch.tensor([source]), torch.tensor([written]))
+            assert int(logits[0, -1].argmax()) == token
+            written.append(token)
+
+
+def greedy_after_encoding(path, source: list[int], start: int, steps: int) -> list[int]:
+    """What llama.cpp's encoder-decoder answers; its Python class has no encoder, so this is its C interface."""
+    import llama_cpp as c
+
+    model = c.llama_model_load_from_file(str(path).encode(), c.llama_model_default_params())
+    context = c.llama_init_from_model(model, c.llama_context_default_params())
+    assert c.llama_model_has_encoder(model)
+    assert c.llama_model_decoder_start_token(model) == start
+    ids = (c.llama_token * len(source))(*source)
+    assert c.llama_encode(context, c.llama_batch_get_one(ids, len(source))) == 0
+    vocab_size = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
+    said, token = [], start
+    for _ in range(steps):
+        assert c.llama_decode(context, c.llama_batch_get_one((c.llama_token * 1)(token), 1)) == 0
+        logits = np.ctypeslib.as_array(c.llama_get_logits_ith(context, -1), (vocab_size,))
+        said.append(token := int(logits.argmax()))
+    c.llama_free(context)
+    c.llama_model_free(model)
+    return said
