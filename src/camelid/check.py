@@ -128,6 +128,8 @@ def _see_out(out: Path) -> str:
 
 def _see_recipe_data(recipe: PretrainRecipe | TokenizerRecipe | TuneRecipe, paths: Sequence[Path]) -> str:
     skip = recipe.data.skip_bad_rows
+    if isinstance(recipe, TuneRecipe) and recipe.task != "chat":
+        return _see_pairs(recipe, paths)
     if isinstance(recipe, TuneRecipe):
         context = recipe.training.context_length
         return _see_conversations(paths, recipe.model, context, recipe.too_long, skip)
@@ -182,6 +184,22 @@ def _see_conversations(
     return seen
 
 
+def _see_pairs(recipe: TuneRecipe, paths: Sequence[Path]) -> str:
+    """Reads a task's rows, and tokenises them as the model's kind takes them."""
+    from camelid.model.checkpoint import read_spec
+    from camelid.train.rows import pairs_of, prompted_of
+
+    folder, said = resolve(recipe.model), list[str]()
+    if read_spec(folder).encoder_layers:
+        pairs = pairs_of(recipe, load_tokenizer(folder), paths, said.append).pairs
+        tokens, trained = sum(len(one.source) for one in pairs), sum(len(one.targets) for one in pairs)
+    else:
+        examples = prompted_of(recipe, load_tokenizer(folder), paths, said.append).examples
+        tokens = sum(map(len, examples))
+        trained = sum(int((one.weights > 0).sum()) for one in examples)
+    return f"{'; '.join(said)}; {tokens:,} tokens read, {trained:,} trained"
+
+
 def _exhaust(items: Iterable[object]) -> None:
     for _ in items:
         pass
@@ -200,8 +218,9 @@ def _see_weights(name: str) -> str:
     from camelid.load import load_model
 
     model = load_model(name)
+    tokens = torch.zeros(1, min(8, model.spec.context_length), dtype=torch.long)
     with torch.inference_mode():
-        logits = model(torch.zeros(1, min(8, model.spec.context_length), dtype=torch.long))
+        logits = model(tokens, tokens if model.encoder is not None else None)
     if not torch.isfinite(logits).all():
         raise CamelidError("its logits are not finite: a weight is no number, so the model is damaged")
     return f"{model.spec.parameter_count():,} parameters, finite logits"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from camelid.data.text_to_text import TASKS, TextPairs, spaced_punctuation, text_pairs
+from camelid.data.text_examples import text_pairs
+from camelid.data.text_to_text import TASKS, TextPairs, spaced_punctuation
 from camelid.errors import CamelidError, WrongCall
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 

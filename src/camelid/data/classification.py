@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.data.examples import Example
+from camelid.data.examples import Example, prompted_example
 from camelid.errors import WrongCall
 
 Ids = Sequence[int] | NDArray[np.integer]
@@ -50,8 +50,7 @@ def classification_example(
     given = [tokens.start, *texts[0]]
     for text in texts[1:]:
         given += [tokens.delimiter, *text]
-    whole = np.array([*given, tokens.extract, *answer], dtype=np.int32)
-    inside = len(given)  # targets of the input: every token behind the start, and extract
-    weights = np.ones(len(whole) - 1, dtype=np.float32)
-    weights[:inside] = lm_weight / inside if averaged else lm_weight
-    return Example(whole[:-1], whole[1:], weights)
+    # The targets of the input: every token behind the start, and extract.
+    return prompted_example(
+        [*given, tokens.extract], answer, lm_weight / len(given) if averaged else lm_weight
+    )

@@ -1,9 +1,9 @@
 """One training currency: tokens, the token that follows each, and how much each prediction weighs."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer
 
 TooLong = Literal["error", "drop", "cut"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ def document_example(ids: Sequence[int] | NDArray[np.integer], bos_id: int | Non
         )
     whole = np.concatenate([[] if bos_id is None else [bos_id], text, [eos_id]]).astype(np.int32)
     return Example(whole[:-1], whole[1:], np.ones(len(whole) - 1, dtype=np.float32))
+
+
+def prompted_example(
+    prompt: Sequence[int], answer: Sequence[int] | NDArray[np.integer], input_weight: float
+) -> Example:
+    """A prompt and its answer: targets in the answer weigh 1, those inside the prompt `input_weight`."""
+    whole = np.array([*prompt, *answer], dtype=np.int32)
+    weights = np.ones(len(whole) - 1, dtype=np.float32)
+    weights[: len(prompt) - 1] = input_weight
+    return Example(whole[:-1], whole[1:], weights)
 
 
 def conversation_example(tokenizer: Tokenizer, conversation: Conversation, where: str = "") -> Example:
@@ -133,22 +144,28 @@ def hold_out_examples(
 ) -> tuple[ConversationExamples, ConversationExamples]:
     """The examples to train on and those to validate on, about `fraction` of them, by the hash of their tokens.
 
-    Equal conversations stay together. Raises `CamelidError` where either part would be empty.
+    Equal examples stay together. Raises `CamelidError` where either part would be empty.
     """
-    parts = (ConversationExamples(dropped=whole.dropped, cut=whole.cut), ConversationExamples())
-    for example in whole.examples:
-        parts[is_held_out(example, fraction)].examples.append(example)
-    if not parts[0].examples or not parts[1].examples:
+    kept, held_out = hold_out(whole.examples, lambda example: is_held_out(example.tokens, fraction), fraction)
+    return ConversationExamples(kept, whole.dropped, whole.cut), ConversationExamples(held_out)
+
+
+def hold_out(rows: Sequence[T], chosen: Callable[[T], bool], fraction: float) -> tuple[list[T], list[T]]:
+    """The rows to train on and those `chosen` to validate on; raises `CamelidError` where either part is empty."""
+    parts: tuple[list[T], list[T]] = ([], [])
+    for row in rows:
+        parts[chosen(row)].append(row)
+    if not parts[0] or not parts[1]:
         raise CamelidError(
-            f"{len(whole.examples)} conversations are too few to hold out a share of {fraction:g}; name files of "
+            f"{len(rows)} rows are too few to hold out a share of {fraction:g}; name files of "
             "their own with --data.validation, or set --data.validation-fraction to 0"
         )
     return parts
 
 
-def is_held_out(example: Example, fraction: float) -> bool:
-    """Whether `hold_out_examples` keeps this example for validation."""
-    content = np.ascontiguousarray(example.tokens, dtype=np.int32).tobytes()
+def is_held_out(tokens: NDArray[np.integer], fraction: float) -> bool:
+    """Whether a row of these tokens is among the share held out."""
+    content = np.ascontiguousarray(tokens, dtype=np.int32).tobytes()
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) / 2**64 < fraction
 
 

@@ -6,18 +6,15 @@ A task is a template for the input and the spelling of the answer; rows with `in
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
 from camelid.data.corpus import describe_files, lone_surrogate, one_format
-from camelid.data.examples import TooLong
 from camelid.data.files import data_files, format_of
-from camelid.data.pairs import Pair, pair
 from camelid.data.rows import BadRows, Row, rows_of
 from camelid.errors import CamelidError, WrongCall
-from camelid.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -176,9 +173,15 @@ class TextPairs:
                 f"{describe_files(self.files)}: a task reads rows of JSON, JSON lines, CSV or Parquet"
             )
         self._texts = _plain if task is None else TASKS[task].texts
-        self._skip = skip_bad_rows
+        self._task, self._skip = task, skip_bad_rows
         self.skipped: list[str] = []
         self.count = 0
+
+    @property
+    def summary(self) -> str:
+        """What the latest reading found, in one line."""
+        skipped = f", {len(self.skipped):,} bad rows skipped" if self.skipped else ""
+        return f"{describe_files(self.files)}: {self.count:,} pairs of {self._task or 'input and target'}{skipped}"
 
     def __iter__(self) -> Iterator[tuple[tuple[str, str], str]]:
         bad = BadRows(self._skip)
@@ -194,55 +197,6 @@ class TextPairs:
                 yield texts, where
         if not self.count:
             raise CamelidError(f"{describe_files(self.files)}: no row in it")
-
-
-@dataclass
-class PairExamples:
-    """What came of a set of texts: pairs in order, and by name what was left out or cut."""
-
-    pairs: list[Pair] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    cut: list[str] = field(default_factory=list)
-
-
-def text_pairs(
-    tokenizer: Tokenizer,
-    texts: Iterable[tuple[tuple[str, str], str]],
-    source_length: int,
-    target_length: int,
-    *,
-    start_id: int,
-    too_long: TooLong = "error",
-) -> PairExamples:
-    """Pairs of at most so many tokens, EOS at both ends included, from pairs of texts and where they stand.
-
-    `too_long` says what happens to longer ones: "error" stops, "drop" leaves them out, "cut" cuts the text before its
-    EOS, as T5 does. What was cut or dropped is listed by name. Raises `CamelidError` where nothing is left.
-    """
-    if tokenizer.eos_id is None:
-        raise CamelidError("the tokenizer has no EOS token, so a target could not end; name an eos_token")
-    result = PairExamples()
-    for (source_text, target_text), where in texts:
-        source, target = tokenizer.encode(source_text), tokenizer.encode(target_text)
-        if len(source) >= source_length or len(target) >= target_length:
-            problem = (
-                f"{where}: {len(source) + 1} and {len(target) + 1} tokens, there is room for {source_length} "
-                f"and {target_length}"
-            )
-            if too_long == "error":
-                raise CamelidError(
-                    f"{problem}; make room, or say that longer rows are to be dropped or cut (too_long)"
-                )
-            if too_long == "drop":
-                result.dropped.append(problem)
-                continue
-            result.cut.append(problem)
-            source, target = source[: source_length - 1], target[: target_length - 1]
-        result.pairs.append(pair([*source, tokenizer.eos_id], [*target, tokenizer.eos_id], start_id))
-    if not result.pairs:
-        dropped = f": {len(result.dropped)} were dropped as too long" if result.dropped else ""
-        raise CamelidError(f"no pair is left to train on{dropped}")
-    return result
 
 
 def _plain(row: Row) -> tuple[str, str]:

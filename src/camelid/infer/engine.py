@@ -133,10 +133,10 @@ class Engine(LM):
         if not isinstance(prompt, str):
             ids, _ = encode_conversation(self.tokenizer, prompt, add_generation_prompt=True)
             return tuple(ids)
-        ids = self.tokenizer.encode(prompt, special_tokens=True)
-        # A text to go on from does not end in EOS, even where the tokenizer closes documents with it.
-        if len(ids) > 1 and ids[-1] == self.tokenizer.eos_id and self.model.encoder is None:
-            ids.pop()
+        if self.model.encoder is not None:
+            ids = self.tokenizer.encode(prompt, special_tokens=True)
+        else:
+            ids = self.tokenizer.encode_prompt(prompt)
         if not ids:
             if self.tokenizer.bos_id is None:
                 raise WrongCall("the prompt is empty, and this model has no token to begin a text with")

@@ -23,7 +23,8 @@ from camelid.recipe import TuneRecipe
 from camelid.text.conversation import Conversation, Message
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.fit import ValidationLoss, validation_loss
-from camelid.train.stages import chat_rows, token_lengths
+from camelid.train.rows import decoder_rows
+from camelid.train.stages import token_lengths
 
 MOST_QUESTIONS = 50
 """Of each skill; the half-width of a Wilson interval is then at most 13 points."""
@@ -75,7 +76,7 @@ def evaluate_models(job: Job, tuning: TuneRecipe) -> Results:
 
 def _measure(job: Job, tuning: TuneRecipe, name: str, folder: Path) -> ModelResult:
     model, tokenizer = load_model(folder, torch.bfloat16), load_tokenizer(folder)
-    _, held_out = chat_rows(tuning, tokenizer)
+    _, held_out = decoder_rows(tuning, tokenizer)
     assert held_out is not None  # the quickstart's own recipe holds some out
     loss = validation_loss(model, held_out, token_lengths(tokenizer), torch.bfloat16)
     if not job.asks_the_world:
@@ -115,7 +116,7 @@ def _held_out_talks(job: Job, tuning: TuneRecipe) -> Iterator[Conversation]:
     pairs = ((conversation, conversation_example(tokenizer, conversation)) for conversation, _ in told)
     # A longer one was cut before it was dealt to training or validation, so the whole does not tell which.
     whole = (pair for pair in pairs if len(pair[1]) <= tuning.training.context_length)
-    return islice((talk for talk, example in whole if is_held_out(example, fraction)), TALKS)
+    return islice((talk for talk, example in whole if is_held_out(example.tokens, fraction)), TALKS)
 
 
 def _replay(lm: LM, held_out: Conversation) -> Conversation:

@@ -20,7 +20,7 @@ from camelid.recipe import (
     TuneRecipe,
 )
 from camelid.text.tokenizer import load_tokenizer
-from camelid.train.stages import chat_rows
+from camelid.train.rows import decoder_rows
 
 PRETRAIN_RATE, PRETRAIN_WIDTH = 6e-3, 128
 """Muon's peak learning rate at a width; it falls as 1 / sqrt(width)."""
@@ -76,7 +76,7 @@ def tune_recipe(job: Job) -> TuneRecipe:
     )
 
     def sizes() -> dict[str, Any]:
-        rows, held_out = chat_rows(draft, load_tokenizer(base))
+        rows, held_out = decoder_rows(draft, load_tokenizer(base))
         return size_tuning(job, rows.per_epoch, 0 if held_out is None else held_out.per_epoch, context)
 
     decided = job.journal.decide("tune", sizes)

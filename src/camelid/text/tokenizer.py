@@ -103,6 +103,11 @@ class Tokenizer:
             return [*head, *ids, *tail]
         return ids
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a text to go on from: BOS as the checkpoint does, and no EOS, even where it closes documents with one."""
+        ids = self.encode(text, special_tokens=True)
+        return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos_id else ids
+
     def encode_batch(self, texts: Sequence[str], special_tokens: bool = False) -> list[list[int]]:
         """Ids of many texts, on all cores."""
         head, tail = self._added_ends if special_tokens else ((), ())
@@ -126,6 +131,16 @@ class Tokenizer:
     def has_byte_fallback(self) -> bool:
         """Whether characters outside the vocabulary are spelt as `<0x0A>` tokens."""
         return bool(self.description["model"].get("byte_fallback"))
+
+    def for_encoder(self) -> "Tokenizer":
+        """This vocabulary with the ends of an encoder's text: no BOS, and EOS, as T5 was trained."""
+        if self.eos_id is None or self._added_ends == ((), (self.eos_id,)):
+            return self
+        config = {**self.config, "add_bos_token": False, "add_eos_token": True}
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        add_ends(backend, config)
+        template = None if self.chat_template is None else self.chat_template.source
+        return Tokenizer(backend, config, chat_template=template, stop_ids=self.stop_ids)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes what `transformers.AutoTokenizer` and `load_tokenizer` read back to the same ids."""
