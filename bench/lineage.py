@@ -11,12 +11,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
-VOCABULARY, CONTEXT, ROWS, TARGETS = 8192, 512, 8, 114
+from train import CONTEXT, ROWS, VOCABULARY, Step, peer_step
+
+TARGETS = 114
 SIZES = {False: (256, 6, 8), True: (512, 8, 8)}
 FAMILIES = ("llama", "gpt2", "gpt3", "palm", "qwen3", "mistral", "t5", "t5-v1.1")
-Step = Callable[[], None]
 
 
 def our_spec(family: str, large: bool):
@@ -42,41 +42,10 @@ def our_spec(family: str, large: bool):
 
 
 def ours(family: str, large: bool) -> Step:
-    from itertools import repeat
+    from camelid.train.speed import timed_updates
 
-    import torch
-
-    from camelid.data.batches import Batch, PairBatch
-    from camelid.model.transformer import Transformer
-    from camelid.train.compilation import compile_blocks
-    from camelid.train.loop import training_steps
-    from camelid.train.machine import fastest_dtype, keep_freed_memory, rows_at_once
-    from camelid.train.objectives import cross_entropy
-    from camelid.train.optim import adamw
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    keep_freed_memory(device)
-    dtype = fastest_dtype(device)
-    spec = our_spec(family, large)
-    model = Transformer(spec).initialize(0).to(device).train()
-    compile_blocks(model, True)
-    tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT))
-    if spec.encoder_layers:
-        target = torch.randint(0, VOCABULARY, (ROWS, TARGETS))
-        batch = PairBatch(tokens, tokens >= 0, target, target, torch.ones(ROWS, TARGETS))
-    else:
-        positions = torch.arange(CONTEXT).repeat(ROWS, 1)
-        batch = Batch(tokens, tokens, torch.ones(ROWS, CONTEXT), torch.zeros_like(tokens), positions)
-    steps = training_steps(
-        model,
-        repeat(batch.to(device)),
-        cross_entropy(model, dtype),
-        adamw(model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8),
-        lambda step: 1e-4,
-        micro_batch_size=rows_at_once(ROWS, CONTEXT, spec.hidden_size, dtype, device),
-        gradient_clip=1.0,
-    )
-    return lambda: next(steps) and None
+    updates = timed_updates(our_spec(family, large), CONTEXT, ROWS, compiled=True)
+    return lambda: next(updates)
 
 
 def transformers(family: str, large: bool) -> Step:
@@ -87,25 +56,17 @@ def transformers(family: str, large: bool) -> Step:
 
     spec = our_spec(family, large)
     described = family_for(spec)
-    config = AutoConfig.for_model(described.model_type, **described.write(spec))
+    config = AutoConfig.for_model(described.model_type, **described.write(spec), decoder_start_token_id=0)
     seq2seq = bool(spec.encoder_layers)
     model = (AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM).from_config(config)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT), device=device)
-    labels = torch.randint(0, VOCABULARY, (ROWS, TARGETS), device=device) if seq2seq else tokens
+    labels = torch.randint(
+        0, VOCABULARY, (ROWS, TARGETS), device="cuda" if torch.cuda.is_available() else "cpu"
+    )
 
-    def step() -> None:
-        with torch.autocast(device, torch.bfloat16):
-            loss = model(input_ids=tokens, labels=labels, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        loss.item()
+    def loss(tokens: torch.Tensor) -> torch.Tensor:
+        return model(input_ids=tokens, labels=labels if seq2seq else tokens, use_cache=False).loss
 
-    return step
+    return peer_step(model, loss, mixed=True)
 
 
 CONTENDERS = {"camelid": ours, "transformers": transformers}

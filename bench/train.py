@@ -32,22 +32,9 @@ Step = Callable[[], None]
 
 def ours(compiled: bool = True) -> Step:
     """The path of `camelid pretrain`: its loop, loss, optimiser, compiled blocks and memory settings."""
-    from itertools import repeat
-
-    import torch
-
-    from camelid.data.batches import Batch
     from camelid.model.spec import ModelSpec
-    from camelid.model.transformer import Transformer
-    from camelid.train.compilation import compile_blocks
-    from camelid.train.loop import training_steps
-    from camelid.train.machine import fastest_dtype, keep_freed_memory, rows_at_once
-    from camelid.train.objectives import cross_entropy
-    from camelid.train.optim import adamw
+    from camelid.train.speed import timed_updates
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    keep_freed_memory(device)
-    dtype = fastest_dtype(device)
     spec = ModelSpec.llama(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,
@@ -56,22 +43,8 @@ def ours(compiled: bool = True) -> Step:
         feed_forward_width=FEED_FORWARD,
         context_length=CONTEXT,
     )
-    model = Transformer(spec).initialize(0).to(device)
-    if compiled:
-        compile_blocks(model, True)
-    tokens = torch.randint(0, VOCABULARY, (ROWS, CONTEXT))
-    positions = torch.arange(CONTEXT).repeat(ROWS, 1)
-    batch = Batch(tokens, tokens, torch.ones(ROWS, CONTEXT), torch.zeros_like(tokens), positions)
-    steps = training_steps(
-        model,
-        repeat(batch.to(device)),
-        cross_entropy(model, dtype),
-        adamw(model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8),
-        lambda step: 1e-4,
-        micro_batch_size=rows_at_once(ROWS, CONTEXT, WIDTH, dtype, device),
-        gradient_clip=1.0,
-    )
-    return lambda: next(steps)
+    updates = timed_updates(spec, CONTEXT, ROWS, compiled=compiled)
+    return lambda: next(updates)
 
 
 def transformers(compiled: bool, mixed: bool = True) -> Step:
@@ -126,6 +99,7 @@ def litgpt(compiled: bool, mixed: bool = True) -> Step:
 
 
 def peer_step(model, loss, mixed: bool) -> Step:
+    """A peer's whole update; `loss` is given a batch of random tokens."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

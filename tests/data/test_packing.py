@@ -19,23 +19,9 @@ from camelid.data.packing import (
     best_fit_decreasing,
     shuffled,
 )
-from camelid.data.shards import TokenShards, write_shards
+from camelid.data.shards import TokenShards
 from camelid.errors import CamelidError, WrongCall
-from camelid.text.tokenizer import Tokenizer, train_tokenizer
-
-TEXTS = [f"{'llama ' * (i % 13)}{i}" for i in range(40)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(TEXTS, 300)
-
-
-@pytest.fixture(scope="module")
-def shards(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    write_shards([(text, "t") for text in TEXTS], tokenizer, folder, validation_fraction=0, shard_tokens=50)
-    return TokenShards(folder)
+from camelid.text.tokenizer import Tokenizer
 
 
 def example(length: int, first: int) -> Example:
@@ -57,15 +43,15 @@ def equal(left: Row, right: Row) -> bool:
 @settings(deadline=None)
 @given(context=st.integers(2, 300), seed=st.none() | st.integers(0, 5), epoch=st.integers(0, 3))
 def test_an_epoch_shows_every_document_once(
-    tokenizer: Tokenizer, shards: TokenShards, context: int, seed: int | None, epoch: int
+    texts: list[str], tokenizer: Tokenizer, shards: TokenShards, context: int, seed: int | None, epoch: int
 ):
     rows = PackedDocuments(shards, context, seed)
     first = epoch * rows.per_epoch
     stream = [triple for i in range(first, first + rows.per_epoch) for triple in triples(rows[i])]
     expected = []
-    as_written = range(len(TEXTS))
-    for index in as_written if seed is None else shuffled(len(TEXTS), seed, epoch):
-        alone = document_example(tokenizer.encode(TEXTS[index]), tokenizer.bos_id, shards.eos_id)
+    as_written = range(len(texts))
+    for index in as_written if seed is None else shuffled(len(texts), seed, epoch):
+        alone = document_example(tokenizer.encode(texts[index]), tokenizer.bos_id, shards.eos_id)
         expected += list(
             zip(alone.tokens.tolist(), alone.targets.tolist(), alone.weights.tolist(), strict=True)
         )

@@ -8,25 +8,12 @@ from camelid.data.batches import batches, collate
 from camelid.data.denoising import Denoising, Marks, draws
 from camelid.data.packing import shuffled
 from camelid.data.pairs import DenoisedDocuments, Pair, ShuffledPairs, pair
-from camelid.data.shards import TokenShards, write_shards
+from camelid.data.shards import TokenShards
 from camelid.errors import CamelidError
-from camelid.text.tokenizer import Tokenizer, train_tokenizer
+from camelid.text.tokenizer import Tokenizer
 
-TEXTS = [f"{'llama ' * (i % 13)}{i}" for i in range(40)]
 MARKS = Marks(np.arange(399, 299, -1), eos_id=1, vocab_size=400)
 START = 2
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(TEXTS, 300)
-
-
-@pytest.fixture(scope="module")
-def shards(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    write_shards([(text, "t") for text in TEXTS], tokenizer, folder, validation_fraction=0, shard_tokens=50)
-    return TokenShards(folder)
 
 
 def rows(
@@ -50,14 +37,14 @@ def test_the_decoder_reads_its_targets_one_place_later():
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_an_epoch_shows_every_token_once(
-    tokenizer: Tokenizer, shards: TokenShards, seed: int | None, epoch: int
+    texts: list[str], tokenizer: Tokenizer, shards: TokenShards, seed: int | None, epoch: int
 ):
     """The targets of deshuffling are the text itself, so its rows tell what the chunks are."""
     source = rows(shards, "deshuffle", seed)
     first = epoch * source.per_epoch
     chunks = [source[index].targets[:-1] for index in range(first, first + source.per_epoch)]
-    order = range(len(TEXTS)) if seed is None else shuffled(len(TEXTS), seed, epoch)
-    expected = [index for number in order for index in tokenizer.encode(TEXTS[number])]
+    order = range(len(texts)) if seed is None else shuffled(len(texts), seed, epoch)
+    expected = [index for number in order for index in tokenizer.encode(texts[number])]
     assert np.concatenate(chunks).tolist() == expected
     assert {len(chunk) for chunk in chunks[:-1]} == {31}
 

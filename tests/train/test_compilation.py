@@ -9,7 +9,10 @@ import torch
 from camelid.errors import CamelidError
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.recipe import Training
+from camelid.shape import ModelShape
 from camelid.train.compilation import compile_blocks
+from camelid.train.fit import prepare
 
 TOKENS = torch.randint(61, (2, 24), generator=torch.Generator().manual_seed(0))
 DOCUMENTS = (torch.arange(24) // 7).expand(2, -1)
@@ -79,3 +82,45 @@ def test_a_compiler_that_was_asked_for_and_is_missing_stops_the_job(no_compiler)
     compile_blocks(model, True)
     with pytest.raises(CamelidError, match=r"Install a C\+\+ compiler"):
         logits_and_gradients(model)
+
+
+def small_encoder_decoder():
+    shape = ModelShape(
+        architecture="t5", hidden_size=32, num_layers=2, num_heads=4, context_length=24, dropout=0
+    )
+    return Transformer(shape.spec(61)).initialize(3)
+
+
+def test_the_encoder_is_compiled_as_the_decoder_is(no_compiler):
+    model = small_encoder_decoder()
+    compile_blocks(model, True)
+    with pytest.raises(CamelidError, match="the model cannot be compiled"):
+        model.encode(TOKENS)
+
+
+def test_recomputing_spares_the_activations_of_both_stacks():
+    kept = {}
+    for recompute in (False, True):
+        model = small_encoder_decoder()
+        prepare(model, Training(steps=1, recompute_activations=recompute, compile=False))
+        calls = count_blocks(model)
+        model(TOKENS, TOKENS).float().logsumexp(-1).sum().backward()
+        kept[recompute] = [parameter.grad for parameter in model.parameters()]
+        assert calls == ([4, 4] if recompute else [2, 2])
+    assert all(torch.equal(*pair) for pair in zip(*kept.values(), strict=True))
+
+
+def count_blocks(model):
+    """How often a block of each stack is computed, counted from now on."""
+    calls = [0] * len(model.stacks)
+
+    def counting(number, inner):
+        def run(block, x, context):
+            calls[number] += 1
+            return inner(block, x, context)
+
+        return run
+
+    for number, stack in enumerate(model.stacks):
+        stack.run_block = counting(number, stack.run_block)
+    return calls

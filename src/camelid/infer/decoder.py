@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from camelid.model.cache import KeyValueCache
@@ -44,6 +44,17 @@ class Decoder(Protocol):
         ...
 
 
+def padded_rows(
+    rows: Sequence[Sequence[int]],
+) -> tuple[Int[Tensor, "rows longest"], Bool[Tensor, "rows longest"]]:
+    """Rows of tokens filled up with zeros on the right, and where the tokens are."""
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = torch.as_tensor(ids)
+    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+
+
 class TorchDecoder:
     """The `Transformer`'s own forward pass over a `KeyValueCache`; rows of unequal length are padded on the right."""
 
@@ -58,10 +69,8 @@ class TorchDecoder:
         self, first_slot: int, tokens: Sequence[Sequence[int]], every: bool = False
     ) -> Float[Tensor, "rows vocab"]:
         """See `Decoder.extend`."""
-        counts = torch.tensor([len(row) for row in tokens])
-        padded = torch.zeros(len(tokens), int(counts.max()), dtype=torch.long)
-        for row, ids in zip(padded, tokens, strict=True):
-            row[: len(ids)] = torch.as_tensor(ids)
+        padded, present = padded_rows(tokens)
+        counts = present.sum(1)
         device = self.cache.lengths.device
         cache = self.cache.rows(first_slot, first_slot + len(tokens))
         ends = cache.lengths + counts.to(device)
@@ -71,7 +80,6 @@ class TorchDecoder:
         cache.lengths.copy_(ends)
         for slot, count in enumerate(counts.tolist(), first_slot):
             self.lengths[slot] += count
-        present = torch.arange(padded.shape[1]) < counts[:, None]
         wanted = present if every else present & (torch.arange(padded.shape[1]) == counts[:, None] - 1)
         return self.model.unembed(hidden[wanted.to(device)]).float()
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from camelid.infer.decoder import TorchDecoder
+from camelid.infer.decoder import TorchDecoder, padded_rows
 from camelid.model.layers import CrossAttention, Source
 from camelid.model.transformer import Transformer
 
@@ -62,22 +62,15 @@ class EncoderDecoder(TorchDecoder):
 
     def _read(self, first_slot: int, sources: Sequence[Sequence[int]]) -> None:
         """Encodes the sources and keeps the keys and values that every layer makes of them."""
-        counts = torch.tensor([len(source) for source in sources])
-        padded, mask = self._padded(sources, counts)
+        device = self.cache.lengths.device
+        padded, mask = (tensor.to(device) for tensor in padded_rows(sources))
         rows = slice(first_slot, first_slot + len(sources))
         encoded = self.model.encode(padded, mask, self.dtype)
         for layer, block in enumerate(self.model.layers):
             keys, values = cast(CrossAttention, block.cross_attn).read(encoded, layer)
             self.keys[layer, rows, : padded.shape[1]] = keys
             self.values[layer, rows, : padded.shape[1]] = values
-        self.source_lengths[rows] = counts.to(self.source_lengths.device)
-
-    def _padded(self, sources: Sequence[Sequence[int]], counts: Tensor) -> tuple[Tensor, Tensor]:
-        device = self.cache.lengths.device
-        padded = torch.zeros(len(sources), int(counts.max()), dtype=torch.long)
-        for row, ids in zip(padded, sources, strict=True):
-            row[: len(ids)] = torch.as_tensor(ids)
-        return padded.to(device), (torch.arange(padded.shape[1]) < counts[:, None]).to(device)
+        self.source_lengths[rows] = mask.sum(1)
 
     def source(self, first_slot: int, count: int) -> Source:
         """What the rows' layers attend to: the kept keys and values, up to the longest source."""

@@ -1,7 +1,6 @@
 """A checkpoint is a folder in the Hugging Face layout: config.json, safetensors (sharded when large), and beside it
 the tokenizer. What only Camelid knows (parents, recipe, data) stands in camelid.json."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from camelid.errors import CamelidError, naming
+from camelid.json_table import read_table
 from camelid.model.families import Family, Place, family_for, family_of
 from camelid.model.spec import ModelSpec
 from camelid.model.tensor_files import DEFAULT_SHARD_BYTES, INDEX, WEIGHTS, save_tensors, write_json
@@ -28,7 +28,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CamelidError(f"there is no folder {folder}")
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise CamelidError(f"{folder} holds an adapter without its model; merge it into its base model first")
-    return _read_json(folder / "config.json")
+    if not (folder / "config.json").is_file():
+        raise CamelidError(f"{folder} holds no config.json, so it is no checkpoint folder")
+    return read_table(folder / "config.json")
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -150,7 +152,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (index := folder / INDEX).is_file():
-        weight_map = _read_json(index).get("weight_map")
+        weight_map = read_table(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CamelidError(f"{index} has no weight_map from tensors to files; fetch it again")
         names = sorted({str(name) for name in weight_map.values()})
@@ -266,15 +268,3 @@ def _listed(what: str, names: list[str], shown: int = 5) -> Iterable[str]:
     if names:
         more = f" and {len(names) - shown} more" if len(names) > shown else ""
         yield f"{what}: {', '.join(names[:shown])}{more}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CamelidError(f"{path.parent} holds no {path.name}, so it is no checkpoint folder")
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CamelidError(f"{path} is no JSON ({error}); fetch or export it again") from error
-    if not isinstance(table, dict):
-        raise CamelidError(f"{path}: a JSON object is needed, got {type(table).__name__}")
-    return table

@@ -3,6 +3,7 @@
 from typing import Any
 
 from camelid.model.families.family import Place
+from camelid.model.families.gpt2 import JOINED
 from camelid.model.gguf_architecture import EMBEDDING, OUTPUT, Architecture, Keys, sizes
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
 
@@ -21,7 +22,6 @@ BLOCK_NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
-JOINED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def _read(keys: Keys) -> ModelSpec:

@@ -3,7 +3,6 @@
 The .pth files are pickles, of which torch's restricted reader takes tensors and plain containers and runs nothing.
 """
 
-import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from camelid.errors import CamelidError, naming
+from camelid.json_table import read_table
 from camelid.model.checkpoint import blank_model
 from camelid.model.families.config import Config, real, whole
 from camelid.model.families.family import Place
@@ -46,7 +46,7 @@ class MetaFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.params = _read_params(self.folder / PARAMS)
+        self.params = read_table(self.folder / PARAMS)
         paths = sorted(self.folder.glob(SHARDS))
         if not paths:
             raise CamelidError(f"{folder} holds no {SHARDS}; fetch the weights beside {PARAMS}")
@@ -166,16 +166,6 @@ def _scaling(params: Config) -> Llama3Scaling | None:
     # The factor of Llama 3.2's small models stands in Hugging Face's config.json alone.
     small = whole(params, "dim") <= 3072
     return Llama3Scaling(real(params, "rope_scaling_factor", 32.0 if small else 8.0), 1.0, 4.0, 8192)
-
-
-def _read_params(path: Path) -> dict[str, Any]:
-    try:
-        params = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CamelidError(f"{path} cannot be read ({error}); fetch it beside the weights") from error
-    if not isinstance(params, dict):
-        raise CamelidError(f"{path}: a JSON object is needed, got {type(params).__name__}")
-    return params
 
 
 def _read_part(path: Path) -> dict[str, Tensor]:

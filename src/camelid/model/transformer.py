@@ -150,6 +150,11 @@ class Transformer(Stack):
         self.encoder = Stack(spec, encoder=True) if spec.encoder_layers else None
         self.lm_head = None if spec.tie_embeddings else Linear(spec.hidden_size, spec.vocab_size, bias=False)
 
+    @property
+    def stacks(self) -> list[Stack]:
+        """The decoder, and the encoder where there is one."""
+        return [self] if self.encoder is None else [self, self.encoder]
+
     def initialize(self, seed: int, std: float | None = None) -> "Transformer":
         """Fresh weights, see `camelid.model.initialize`."""
         initialize(self, self.spec, seed, std)

@@ -18,9 +18,10 @@ from typing import Any
 import tokenizers
 
 from camelid.errors import CamelidError
+from camelid.json_table import read_table
 from camelid.text.chat_template import CHATML, ChatTemplate
 from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends
-from camelid.text.vocabulary_files import read_table, read_vocabulary, read_vocabulary_file, token_text
+from camelid.text.vocabulary_files import read_vocabulary, read_vocabulary_file, token_text
 from camelid.text.vocabulary_learning import UNKNOWN, VocabularyKind, learn_vocabulary
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
@@ -234,8 +235,11 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     Raises `CamelidError` where there is none of them or a file of the folder is damaged.
     """
     folder = Path(folder)
-    config = read_table(folder / "special_tokens_map.json") | read_table(folder / "tokenizer_config.json")
-    stops = read_table(folder / "generation_config.json").get("eos_token_id")
+    special, config, generation = (
+        read_table(folder / f"{name}.json", optional=True)
+        for name in ("special_tokens_map", "tokenizer_config", "generation_config")
+    )
+    config, stops = special | config, generation.get("eos_token_id")
     template = config.pop("chat_template", None)
     if (path := folder / "tokenizer.json").is_file():
         try:

@@ -4,7 +4,6 @@ Which rules go with GPT-2's and SentencePiece's files is not in them, so a `toke
 with other rules is refused: ids that are nearly right would be worse than none.
 """
 
-import json
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from camelid.errors import CamelidError, naming
+from camelid.json_table import read_table
 from camelid.text.byte_alphabet import BYTE_OF_CHARACTER
 from camelid.text.sentencepiece import read_bounded, read_sentencepiece
 from camelid.text.vocabulary import (
@@ -89,19 +89,6 @@ def has_vocabulary(folder: Path) -> bool:
     except CamelidError:
         return False
     return True
-
-
-def read_table(path: Path) -> dict[str, Any]:
-    """The table in a JSON file, an empty one where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CamelidError(f"{path} is no JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise CamelidError(f"{path} holds a {type(table).__name__}; it must be a table")
-    return table
 
 
 def _find(folder: Path) -> tuple[Path, Reader]:
@@ -227,7 +214,7 @@ def _class_of(config: Mapping[str, Any], supported: tuple[str, ...]) -> str:
 def _add_declared(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str, Any]) -> None:
     """Adds what `added_tokens.json` and `added_tokens_decoder` declare, each at its id."""
     declared: dict[int, AddedToken] = {}
-    for token, index in read_table(folder / "added_tokens.json").items():
+    for token, index in read_table(folder / "added_tokens.json", optional=True).items():
         declared[index] = AddedToken(token, normalized=False, special=True)
     decoder = config.get("added_tokens_decoder", {})
     try:

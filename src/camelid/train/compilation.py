@@ -20,12 +20,13 @@ RunBlock = Callable[[nn.Module, Tensor, Context], Tensor]
 
 
 def compile_blocks(model: Transformer, mode: Literal["auto"] | bool = "auto") -> None:
-    """Has the model's block compiled at its first training step; `mode` False leaves the model as it is.
+    """Has the block of each stack compiled at its first training step; `mode` False leaves the model as it is.
 
     Where no compiler works, "auto" warns once and training goes on eagerly; True raises `CamelidError`.
     """
     if mode is not False:
-        model.run_block = _CompiledBlock(model.run_block, required=mode is True)
+        for stack in model.stacks:
+            stack.run_block = _CompiledBlock(stack.run_block, required=mode is True)
 
 
 class _CompiledBlock:

@@ -63,9 +63,7 @@ def fit(
     dtype = _precision(run, training, world)
     batch_rows = training.global_batch_tokens // training.context_length
     micro_batch_size = _rows_at_once(training, batch_rows // world.size, model.spec.hidden_size, dtype, world)
-    model = model.to(world.device).train()
-    model.recompute_activations = training.recompute_activations
-    compile_blocks(model, training.compile)
+    model = prepare(model.to(world.device).train(), training)
     optimizer = _optimizer(model, training)
     done = _resume(run, model, optimizer, world)
     steps = training_steps(
@@ -106,6 +104,14 @@ def fit(
             if stopping and not last:
                 raise KeyboardInterrupt(f"stopped after step {step.number + 1}; its state is saved")
     return model.eval()
+
+
+def prepare(model: Transformer, training: Training) -> Transformer:
+    """The model, its blocks recomputed and compiled as the recipe says."""
+    for stack in model.stacks:
+        stack.recompute_activations = training.recompute_activations
+    compile_blocks(model, training.compile)
+    return model
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ from statistics import median
 
 import torch
 
-from camelid.data.batches import Batch
+from camelid.data.batches import Batch, PairBatch
+from camelid.data.denoising import random_spans_lengths
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.recipe import OptimizerName
@@ -44,7 +45,8 @@ def timed_updates(
 ) -> Iterator[float]:
     """The seconds of each whole update of a fresh model on random tokens, without end.
 
-    Device, precision and rows at once are those that `train.fit` takes by itself.
+    Device, precision and rows at once are those that `train.fit` takes by itself. An encoder-decoder reads `context`
+    tokens a row and writes as many as span corruption has it write.
     """
     device = join_world().device
     dtype = fastest_dtype(device)
@@ -54,7 +56,7 @@ def timed_updates(
         compile_blocks(model, "auto")
     steps = training_steps(
         model,
-        repeat(_random_batch(spec.vocab_size, context, rows).to(device)),
+        repeat(_random_batch(spec, context, rows).to(device)),
         cross_entropy(model, dtype),
         OPTIMIZERS[optimizer](model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8),
         lambda step: 1e-4,
@@ -64,7 +66,10 @@ def timed_updates(
     return (step.seconds for step in steps)
 
 
-def _random_batch(vocab_size: int, context: int, rows: int) -> Batch:
-    tokens = torch.randint(0, vocab_size, (rows, context))
+def _random_batch(spec: ModelSpec, context: int, rows: int) -> Batch | PairBatch:
+    tokens = torch.randint(0, spec.vocab_size, (rows, context))
+    if spec.encoder_layers:
+        targets = torch.randint(0, spec.vocab_size, (rows, random_spans_lengths(context)[1]))
+        return PairBatch(tokens, tokens >= 0, targets, targets, torch.ones(targets.shape))
     positions = torch.arange(context).expand(rows, context).contiguous()
     return Batch(tokens, tokens, torch.ones(rows, context), torch.zeros_like(tokens), positions)

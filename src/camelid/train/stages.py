@@ -13,6 +13,7 @@ from camelid.data.pairs import PairRows
 from camelid.errors import CamelidError
 from camelid.load import check_tokenizer_fits, load_model
 from camelid.model.checkpoint import read_spec, save_checkpoint
+from camelid.model.families import why_own
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, digest_paths
@@ -47,7 +48,10 @@ def pretrain(recipe: PretrainRecipe) -> Path:
     learnt = load_tokenizer(recipe.tokenizer)
     with _open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data) as run:
         rows, validation = text_rows(recipe, learnt, run)
-        model = Transformer(recipe.model.spec(learnt.vocab_size)).initialize(recipe.seed)
+        spec = recipe.model.spec(learnt.vocab_size)
+        if run is not None and (reason := why_own(spec)):
+            say(f"{reason}: its folder can be read by camelid alone")
+        model = Transformer(spec).initialize(recipe.seed)
         return _train(recipe, run, model, learnt, rows, validation)
 
 

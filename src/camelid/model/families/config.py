@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from camelid.errors import CamelidError
-from camelid.model.spec import LinearScaling, Llama3Scaling, Positions, Rotary
+from camelid.model.spec import LinearScaling, Llama3Scaling, ModelSpec, Positions, Rotary
 
 Config = Mapping[str, Any]
 
@@ -54,6 +54,23 @@ def rope_settings(positions: Positions) -> dict[str, Any]:
                 "original_max_position_embeddings": llama3.original_context_length,
             }
     return {"rope_theta": positions.theta, "rope_scaling": scaling}
+
+
+def sizes(spec: ModelSpec) -> dict[str, Any]:
+    """The keys that LLaMA, its relatives and Cohere have in common, as written."""
+    return {
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.hidden_size,
+        "intermediate_size": spec.feed_forward.width,
+        "num_hidden_layers": spec.num_layers,
+        "num_attention_heads": spec.num_heads,
+        "num_key_value_heads": spec.num_kv_heads,
+        "head_dim": spec.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": spec.context_length,
+        **rope_settings(spec.positions),
+        "tie_word_embeddings": spec.tie_embeddings,
+    }
 
 
 def whole(config: Config, key: str, default: int | None = None) -> int:

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from camelid.errors import CamelidError
-from camelid.model.families.config import Config, flag, real, refuse, rope_settings, rotary, whole
+from camelid.model.families.config import Config, flag, real, refuse, rotary, sizes, whole
 from camelid.model.families.family import Family, prefixed
 from camelid.model.spec import FeedForward, ModelSpec, Norm, Window
 
@@ -47,20 +47,7 @@ def _spec(
 
 
 def _config(spec: ModelSpec) -> dict[str, Any]:
-    return {
-        "vocab_size": spec.vocab_size,
-        "hidden_size": spec.hidden_size,
-        "intermediate_size": spec.feed_forward.width,
-        "num_hidden_layers": spec.num_layers,
-        "num_attention_heads": spec.num_heads,
-        "num_key_value_heads": spec.num_kv_heads,
-        "head_dim": spec.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": spec.context_length,
-        "rms_norm_eps": spec.norm.eps,
-        **rope_settings(spec.positions),
-        "tie_word_embeddings": spec.tie_embeddings,
-    }
+    return {**sizes(spec), "rms_norm_eps": spec.norm.eps}
 
 
 def _all_or_none(config: Config) -> Biases:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from camelid.errors import CamelidError
-from camelid.model.families.config import Config, flag, real, refuse, rope_settings, rotary, whole
+from camelid.model.families.config import Config, flag, real, refuse, rotary, sizes, whole
 from camelid.model.families.family import Family, Place, prefixed
 from camelid.model.spec import FeedForward, ModelSpec, Norm
 
@@ -38,18 +38,8 @@ def _read(config: Config) -> ModelSpec:
 
 def _write(spec: ModelSpec) -> dict[str, Any]:
     return {
-        "vocab_size": spec.vocab_size,
-        "hidden_size": spec.hidden_size,
-        "intermediate_size": spec.feed_forward.width,
-        "num_hidden_layers": spec.num_layers,
-        "num_attention_heads": spec.num_heads,
-        "num_key_value_heads": spec.num_kv_heads,
-        "head_dim": spec.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": spec.context_length,
+        **sizes(spec),
         "layer_norm_eps": spec.norm.eps,
-        **rope_settings(spec.positions),
-        "tie_word_embeddings": spec.tie_embeddings,
         "attention_bias": spec.attention_bias == "all",
         "logit_scale": spec.output_scale,
         "use_qk_norm": False,
