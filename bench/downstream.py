@@ -18,6 +18,8 @@ from variants import STUDENT, camelid, interval
 RECIPES = Path(__file__).parents[1] / "recipes" / "lineage"
 DECODER, PAIRS = "pretrain-stories-1m.yaml", "pretrain-t5-2m.yaml"
 FEELING = ("negative", "positive")
+PHRASES_ALIKE = ["--training.global-batch-tokens", 1024]
+"""A decoder's packed rows hold about two phrases, an encoder-decoder's one."""
 UNTRAINED = "--training.steps 1 --training.learning-rate 1e-12"
 ROWS = {
     "decoder, not pretrained": (DECODER, UNTRAINED),
@@ -119,6 +121,7 @@ def main() -> None:
                 data = [*text, "--tokenizer", vocabulary, "--seed", seed]
                 camelid("pretrain", RECIPES / recipe, "--out", run, *data, *flags.split())
                 task = ["--model", run / "model", "--data.train", train, "--seed", seed]
+                task += PHRASES_ALIKE if recipe == DECODER else []
                 camelid("tune", RECIPES / "tune-sst2.yaml", "--out", f"{run}-tuned", *task)
                 tuned.append(100 * accuracy(Path(f"{run}-tuned") / "model", asked))
                 if recipe == DECODER:

@@ -106,10 +106,11 @@ def test_rooms_that_import_no_torch(name):
     assert done.stdout.strip() == "False"
 
 
-def test_the_library_never_imports_transformers():
+def test_transformers_is_imported_to_compare_with_alone():
     offenders = [
         str(path.relative_to(SOURCE))
         for path in SOURCE.rglob("*.py")
+        if path.name != "consumers.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in (

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from camelid.errors import CamelidError, WrongCall
+from camelid.model.layers import Linear
 from camelid.model.surgery import linears, replace, select
 from camelid.model.transformer import Transformer
-from camelid.quant.packed import pack
+from camelid.quant.packed import PackedLinear, pack
 from camelid.quant.round_to_nearest import Bits, round_to_nearest
 
 ALL_LINEARS = ("layers.*_proj",)
@@ -41,6 +43,18 @@ def quantize_model(
         weight = round_to_nearest(linear.weight.detach(), bits, group, scale_dtype)
         bias = dict(linear.named_parameters()).get("bias")
         replace(model, path, pack(weight, None if bias is None else bias.detach()))
+    return model
+
+
+def unpack_model(model: Transformer) -> Transformer:
+    """Replaces packed linears by ordinary ones of the same float32 weights, in place."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, PackedLinear):
+            linear = Linear(module.in_features, module.out_features, bias=module.bias is not None)
+            linear.weight = nn.Parameter(module.quantized().dequantize())
+            if module.bias is not None:
+                linear.bias = nn.Parameter(module.bias.float())
+            replace(model, path, linear)
     return model
 
 

@@ -1,0 +1,135 @@
+"""An exported artefact asked in its real reader, beside the model that was trained: `camelid export --verify`.
+
+Good in training and garbage after export has few causes: other tokens, another template, a missing BOS, a stop that is
+not known, weights in another order. Each is a check here, and says where it failed.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from camelid.consumers import Consumer, Trained
+from camelid.errors import CamelidError
+from camelid.text.conversation import Conversation, Message
+
+TEXTS = (
+    "Once upon a time there was a small camel who",
+    " The answer is 42, or 3.14 at 10:30; 1,000,000 at most!",
+    "naïve café — 東京 🦙\n\n\tif x == 1:\n        return 'yes'",
+)
+TALK = Conversation(
+    (
+        Message("user", "What is the capital of France?"),
+        Message("assistant", "Paris."),
+        Message("user", "And of Spain, in one word?"),
+    )
+)
+NEW_TOKENS = 24
+NEAR_TIE = 5
+"""Two tokens are as good as equal within so many tolerances: that bounds the mean difference, single ones are larger."""
+
+
+@dataclass
+class Comparison:
+    """What was found equal, and what was not."""
+
+    equal: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+
+    def check(self, what: str, same: bool, otherwise: str = "") -> None:
+        """Files one check."""
+        (self.equal if same else self.different).append(what if same else f"{what}: {otherwise}")
+
+    def raise_on_difference(self, reader: str) -> None:
+        """Raises `CamelidError` that lists the differences."""
+        if self.different:
+            listed = "\n  ".join(self.different)
+            raise CamelidError(
+                f"{reader} does not behave as what was trained, so nothing was exported:\n  {listed}"
+            )
+
+
+def compare(trained: Trained, reader: Consumer, stored: Trained | None, tolerance: float) -> Comparison:
+    """Compares vocabulary, template, stops, logits and greedy text.
+
+    stored: the artefact as Camelid reads it, where its weights are no longer those that were trained: then logits and
+    greedy text are held to these, and how far they are from the trained ones is said. tolerance: of the logits' root
+    mean square difference, as a share of their standard deviation; `None` for `stored` holds them to the trained.
+    """
+    result = Comparison()
+    compare_texts(trained, reader, result)
+    room = trained.model.spec.context_length - NEW_TOKENS
+    prompts = [ids for ids in (trained.ids(text)[: max(room, 1)] for text in TEXTS) if ids]
+    truth = stored or trained
+    for number, ids in enumerate(prompts, 1):
+        found, wanted = reader.logits(ids), truth.logits(ids)
+        apart = float((found - wanted).square().mean().sqrt() / wanted.std().clamp(min=1e-9))
+        worst = int((found - wanted).abs().amax(1).argmax())
+        what = f"logits after text {number} within {tolerance:g} of their spread ({apart:.1e})"
+        result.check(what, apart <= tolerance, f"{apart:.3g} apart, most after token {worst} of {len(ids)}")
+        count = min(NEW_TOKENS, trained.model.spec.context_length - len(ids))
+        if count > 0:
+            said = reader.greedy(ids, count)
+            wrong = _first_untenable(truth, ids, said, tolerance)
+            what = f"greedy text after text {number} ({len(said)} tokens)"
+            result.check(what, wrong is None, f"token {wrong} of {said} is not the model's")
+    if stored is not None:
+        result.equal.append(_distance(trained, reader, prompts))
+    return result
+
+
+def compare_texts(trained: Trained, reader: Consumer, result: Comparison) -> None:
+    """Compares the tokens of texts, of a conversation, and the stops."""
+    for number, text in enumerate(TEXTS, 1):
+        _same_ids(result, f"tokens of text {number}", trained.ids(text), reader.ids(text))
+    wanted, found = trained.chat_ids(TALK), reader.chat_ids(TALK)
+    if wanted is None or found is None:
+        result.check(
+            "chat template", wanted is found, f"{'none' if found is None else 'one'} in {reader.name}"
+        )
+    else:
+        _same_ids(result, "tokens of a conversation", wanted, found)
+    missing = sorted(trained.stop_ids() - reader.stop_ids())
+    result.check("stop tokens", not missing, f"{reader.name} goes on after {missing}")
+
+
+def _same_ids(result: Comparison, what: str, wanted: list[int], found: list[int]) -> None:
+    first = next((i for i, pair in enumerate(zip(wanted, found, strict=False)) if len(set(pair)) > 1), None)
+    first = min(len(wanted), len(found)) if first is None else first
+    shown = slice(max(first - 2, 0), first + 4)
+    result.check(
+        what,
+        wanted == found,
+        f"from token {first} on {found[shown]} where training has {wanted[shown]}",
+    )
+
+
+def _first_untenable(truth: Trained, ids: list[int], said: list[int], tolerance: float) -> int | None:
+    """The place of the first token that the model would not say: one clearly less probable than its most probable."""
+    if truth.model.encoder is not None:
+        wanted = truth.greedy(ids, len(said))
+        return next((i for i, pair in enumerate(zip(wanted, said, strict=False)) if len(set(pair)) > 1), None)
+    logits = truth.logits([*ids, *said])[len(ids) - 1 : -1]
+    chosen = logits.gather(1, torch.tensor(said)[:, None])[:, 0]
+    untenable = logits.amax(1) - chosen > NEAR_TIE * tolerance * logits.std(1) + 1e-6
+    return int(untenable.nonzero()[0]) if untenable.any() else None
+
+
+def _distance(trained: Trained, reader: Consumer, prompts: list[list[int]]) -> str:
+    """How far quantising has moved the predictions, in words."""
+    pairs = [(trained.logits(ids), reader.logits(ids)) for ids in prompts]
+    before = torch.cat([logits for logits, _ in pairs])
+    after = torch.cat([logits for _, logits in pairs])
+    same = float((before.argmax(1) == after.argmax(1)).float().mean())
+    return (
+        f"beside the weights before quantising: {_divergence(before, after):.4f} nats apart a token, "
+        f"the same most probable token after {100 * same:.0f} % of {len(before)}"
+    )
+
+
+def _divergence(before: Float[Tensor, "time vocab"], after: Float[Tensor, "time vocab"]) -> float:
+    """Mean Kullback-Leibler divergence."""
+    own = before.log_softmax(1)
+    return float((own.exp() * (own - after.log_softmax(1))).sum(1).mean())
