@@ -1,4 +1,4 @@
-"""Linear layers over packed 4- and 8-bit weights, on the kernels that torch ships where those are faster."""
+"""Linear layers over packed weights of 2 to 8 bits, on the kernels that torch ships for 4 and 8 where those are faster."""
 
 from abc import ABC, abstractmethod
 
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from camelid.quant.round_to_nearest import QuantizedWeight
+from camelid.quant.words import pack_integers, unpack_integers
 
 KERNEL_ROWS = 8
 """Up to so many rows the packed kernels win; above, dequantising once and a plain product do."""
@@ -123,9 +124,31 @@ class PackedLinear8(PackedLinear):
         return product
 
 
-PACKED: dict[int, type[PackedLinear]] = {4: PackedLinear4, 8: PackedLinear8}
+class PackedLinearWords(PackedLinear):
+    """Codes of 2 or 3 bits side by side in 32-bit words, as they are stored; no kernel takes them."""
+
+    def __init__(self, weight: QuantizedWeight, bias: Tensor | None = None) -> None:
+        super().__init__(weight, bias)
+        self.register_buffer("codes", pack_integers(weight.codes.T, weight.bits), persistent=False)
+
+    def quantized(self) -> QuantizedWeight:
+        """See `PackedLinear.quantized`."""
+        codes = unpack_integers(self.codes, self.bits).T.to(torch.uint8).contiguous()
+        return QuantizedWeight(codes, self.scales, self.zeros.int(), self.bits)
+
+    def fast_product(self, x: Float[Tensor, "rows inner"]) -> Float[Tensor, "rows outer"] | None:
+        """None."""
+        return None
+
+
+PACKED: dict[int, type[PackedLinear]] = {
+    2: PackedLinearWords,
+    3: PackedLinearWords,
+    4: PackedLinear4,
+    8: PackedLinear8,
+}
 
 
 def pack(weight: QuantizedWeight, bias: Tensor | None = None) -> PackedLinear:
-    """The packed layer for a weight of 4 or 8 bits."""
+    """The packed layer for a weight."""
     return PACKED[weight.bits](weight, bias)

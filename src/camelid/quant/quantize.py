@@ -1,49 +1,136 @@
 """Making a model's linears small: which ones, in what groups."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.errors import CamelidError, WrongCall, naming
 from camelid.model.layers import Linear
 from camelid.model.surgery import linears, replace, select
 from camelid.model.transformer import Transformer
-from camelid.quant.packed import PackedLinear, pack
-from camelid.quant.round_to_nearest import Bits, round_to_nearest
+from camelid.quant.awq import clipped, smooth
+from camelid.quant.gptq import gptq
+from camelid.quant.moments import Moments, layer_by_layer
+from camelid.quant.packed import PACKED, PackedLinear, pack
+from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
+from camelid.quant.words import run_length
 
 ALL_LINEARS = ("layers.*_proj",)
 """The linears of all layers; the embedding and the output projection stay."""
+LAST = "mlp.down_proj"
+NEVER_CLIPPED = ("q_proj", "k_proj")
+"""Whose products are scores; AWQ's published code leaves their ranges alone."""
 GROUP_SIZES = (64, 32, 16, 8)
 """4-bit group sizes in the order in which they are tried where none is asked for."""
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """A method that looks at text: GPTQ or AWQ, the rows of tokens, and GPTQ's settings (see `camelid.quant.gptq`).
+
+    Without `true_sequential`, all linears of a layer see what the unquantised layer makes of the text; AWQ always does.
+    """
+
+    method: Literal["gptq", "awq"]
+    tokens: Int[Tensor, "rows time"]
+    act_order: bool = True
+    static_groups: bool = True
+    true_sequential: bool = True
+    damping: float = 0.01
+    dtype: torch.dtype = torch.float32
+    """Of the activations while the text goes through the model."""
+
+
+@torch.no_grad()
 def quantize_model(
     model: Transformer,
     bits: Bits,
     group_size: int | None = None,
     selector: Sequence[str] = ALL_LINEARS,
     scale_dtype: torch.dtype = torch.bfloat16,
+    calibrated: Calibrated | None = None,
+    progress: Callable[[str], None] = lambda said: None,
 ) -> Transformer:
     """Replaces the linears that `selector` matches (see `camelid.model.surgery.select`) by packed ones, in place.
 
-    group_size: inputs that share a scale, -1 for all of them; by default -1 at 8 bits, and at 4 bits the largest of
-    64, 32, 16 and 8 that divides the inputs of every linear. Raises `CamelidError` that names a linear whose shape
-    does not fit, before anything is changed.
+    group_size: inputs that share a scale, -1 for all of them; by default -1 at 8 bits, and below the largest of
+    64, 32, 16 and 8 that divides the inputs of every linear. Without `calibrated` every weight is rounded to the
+    nearest code. Raises `CamelidError` that names a linear whose shape does not fit, before anything is changed.
     """
-    if bits not in (4, 8):
-        raise WrongCall(f"bits is {bits}; allowed: 4, 8")
+    if bits not in PACKED:
+        raise WrongCall(f"bits is {bits}; allowed: {', '.join(map(str, PACKED))}")
     found = linears(model)
     chosen = {path: found[path] for path in select(found, selector)}
-    group_size = _fitting_group(
-        {path: linear.weight.shape for path, linear in chosen.items()}, bits, group_size
-    )
-    for path, linear in chosen.items():
-        group = linear.in_features if group_size == -1 else group_size
-        weight = round_to_nearest(linear.weight.detach(), bits, group, scale_dtype)
-        bias = dict(linear.named_parameters()).get("bias")
-        replace(model, path, pack(weight, None if bias is None else bias.detach()))
+    shapes = {path: linear.weight.shape for path, linear in chosen.items()}
+    fitting = _fitting_group(shapes, bits, group_size)
+    groups = {path: inner if fitting == -1 else fitting for path, (_, inner) in shapes.items()}
+    if calibrated is None:
+        for path, linear in chosen.items():
+            weight = round_to_nearest(linear.weight.detach(), bits, groups[path], scale_dtype)
+            _put(model, path, weight)
+        return model
+    pending: list[tuple[tuple[str, ...], Moments]] = []
+    sequential = calibrated.method == "gptq" and calibrated.true_sequential
+    steps = layer_by_layer(model, calibrated.tokens, dtype=calibrated.dtype, true_sequential=sequential)
+    for layer, names, moments in steps:
+        progress(f"layer {layer + 1} of {len(model.layers)}")
+        paths = tuple(path for name in names if (path := f"layers.{layer}.{name}") in groups)
+        if calibrated.method == "gptq":
+            for path in paths:
+                with naming(path):
+                    _put(
+                        model, path, _gptq(found[path], moments, bits, groups[path], scale_dtype, calibrated)
+                    )
+            continue
+        # All of a layer is smoothed before any of it is rounded: a linear may take another's scales back.
+        if len(paths) == len(names):
+            block = model.layers[layer]
+            smooth(block, names, moments, bits, groups[paths[0]])
+        pending.append((paths, moments))
+        if names[-1] == LAST:
+            for paths, moments in pending:
+                for path in paths:
+                    _put(model, path, _awq(found[path], path, moments, bits, groups[path], scale_dtype))
+            pending.clear()
     return model
+
+
+def _gptq(
+    linear: nn.Linear,
+    moments: Moments,
+    bits: Bits,
+    group: int,
+    scale_dtype: torch.dtype,
+    settings: Calibrated,
+) -> QuantizedWeight:
+    return gptq(
+        linear.weight.detach(),
+        moments.second,
+        bits,
+        group,
+        act_order=settings.act_order,
+        static_groups=settings.static_groups,
+        damping=settings.damping,
+        scale_dtype=scale_dtype,
+    )
+
+
+def _awq(
+    linear: nn.Linear, path: str, moments: Moments, bits: Bits, group: int, scale_dtype: torch.dtype
+) -> QuantizedWeight:
+    weight = linear.weight.detach()
+    if path.endswith(NEVER_CLIPPED):
+        return round_to_nearest(weight, bits, group, scale_dtype)
+    return clipped(weight, moments.second, bits, group, scale_dtype)
+
+
+def _put(model: Transformer, path: str, weight: QuantizedWeight) -> None:
+    bias = dict(model.get_submodule(path).named_parameters()).get("bias")
+    replace(model, path, pack(weight, None if bias is None else bias.detach()))
 
 
 def unpack_model(model: Transformer) -> Transformer:
@@ -59,7 +146,7 @@ def unpack_model(model: Transformer) -> Transformer:
 
 
 def _fitting_group(shapes: dict[str, torch.Size], bits: int, group_size: int | None) -> int:
-    block = 32 // bits
+    block = run_length(bits)
     for path, (outer, inner) in shapes.items():
         if outer % block or inner % block:
             raise CamelidError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from camelid.errors import CamelidError
 
-Bits = Literal[4, 8]
+Bits = Literal[2, 3, 4, 8]
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,28 @@ def round_to_nearest(
     group_size: int,
     scale_dtype: torch.dtype = torch.float32,
 ) -> QuantizedWeight:
-    """4 bits: asymmetric, over the range of each group widened to include 0; 8 bits: symmetric, zero point 128.
+    """The nearest code of every weight in the grid that `fit_groups` lays over its group.
 
-    Scales are rounded to `scale_dtype` before the codes are chosen, so what is stored is what was fitted. Zero
-    points are at least 1, which the public GPTQ layout stores as 0. Raises `CamelidError` where `group_size` does
-    not divide the inputs. Formulas: GPTQ's reference code (arXiv:2210.17323), `quant.py`, without its clip search.
+    Raises `CamelidError` where `group_size` does not divide the inputs.
     """
     outer, inner = weight.shape
     if group_size < 1 or inner % group_size:
         raise CamelidError(f"{inner} inputs are no multiple of group size {group_size}")
     grouped = weight.float().reshape(outer, -1, group_size)
+    scales, zeros = fit_groups(grouped, bits, scale_dtype)
+    codes = torch.round(grouped / scales.float()[..., None]) + zeros[..., None]
+    return QuantizedWeight(codes.clamp(0, 2**bits - 1).flatten(1).to(torch.uint8), scales, zeros.int(), bits)
+
+
+def fit_groups(
+    grouped: Float[Tensor, "outer groups size"], bits: Bits, scale_dtype: torch.dtype
+) -> tuple[Float[Tensor, "outer groups"], Float[Tensor, "outer groups"]]:
+    """Scales and zero points; 8 bits: symmetric, zero point 128; fewer: asymmetric, over the range widened to include 0.
+
+    Scales are rounded to `scale_dtype` before any code is chosen, so what is stored is what was fitted. Zero
+    points are at least 1, which the public GPTQ layout stores as 0. Formulas: GPTQ's reference code
+    (arXiv:2210.17323), `quant.py`, without its clip search.
+    """
     top = 2**bits - 1
     if bits == 8:
         scales = 2 * grouped.abs().amax(-1) / top
@@ -58,9 +70,7 @@ def round_to_nearest(
         # Where no weight is negative, one code below zero is given up: see above.
         scales = torch.where(low < 0, (high - low) / top, high / (top - 1))
         zeros = torch.round(-low / _not_zero(scales)).clamp(1, top)
-    scales = _not_zero(scales.to(scale_dtype))
-    codes = torch.round(grouped / scales.float()[..., None]) + zeros[..., None]
-    return QuantizedWeight(codes.clamp(0, top).flatten(1).to(torch.uint8), scales, zeros.int(), bits)
+    return _not_zero(scales.to(scale_dtype)), zeros
 
 
 def _not_zero(scales: Tensor) -> Tensor:

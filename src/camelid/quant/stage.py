@@ -1,21 +1,27 @@
 """`camelid quantize MODEL OUT`: a checkpoint folder as a smaller one."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
 from camelid.atomic import atomic_folder
+from camelid.data.corpus import Corpus
+from camelid.errors import WrongCall
+from camelid.infer.engine import stored_dtype
 from camelid.load import load_model, load_tokenizer
 from camelid.model.checkpoint import read_config, read_spec, read_tensors, weight_files
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, provenance
+from camelid.quant.calibration import calibration_rows as rows_of_text
 from camelid.quant.packed import PackedLinear
-from camelid.quant.quantize import ALL_LINEARS, quantize_model
+from camelid.quant.quantize import ALL_LINEARS, Calibrated, quantize_model
 from camelid.quant.round_to_nearest import Bits
 from camelid.quant.storage import PARTS, check_quantizable, save_quantized
+from camelid.train.machine import fastest_dtype
 
 
 def quantize(
@@ -25,29 +31,80 @@ def quantize(
     group_size: int | None = None,
     select: tuple[str, ...] = ALL_LINEARS,
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
+    method: Literal["rtn", "gptq", "awq"] = "rtn",
+    calibration: tuple[Path, ...] = (),
+    calibration_rows: int = 128,
+    calibration_length: int = 512,
+    act_order: bool = True,
+    static_groups: bool = True,
+    true_sequential: bool = True,
+    damping: float = 0.01,
+    seed: int = 0,
 ) -> None:
-    """Makes a model small: its linears at 4 or 8 bits by rounding to the nearest, in the public GPTQ layout.
+    """Makes a model small: its linears at 2, 3, 4 or 8 bits, in the public GPTQ layout.
 
     Args:
         model: a checkpoint folder or a name on the hub
         out: the folder to write; it must not exist, or be empty
-        bits: of each weight, 4 or 8
-        group_size: neighbouring weights that share a scale, -1 for a whole row; by default -1 at 8 bits, and at 4
-            bits the largest of 64, 32, 16 and 8 that fits the model
+        bits: of each weight
+        group_size: neighbouring weights that share a scale, -1 for a whole row; by default -1 at 8 bits, and below
+            the largest of 64, 32, 16 and 8 that fits the model
         select: shell patterns over linears; `!pattern` leaves some out
         dtype: of all that is not quantised (embedding, output projection, norms, scales)
+        method: rtn rounds every weight to the nearest code; gptq and awq look at calibration text and lose less
+        calibration: files or folders of text like that which the model is to read
+        calibration_rows: stretches of text that are looked at
+        calibration_length: tokens of each
+        act_order: gptq: columns with large inputs first
+        static_groups: gptq: scales from the weights as they are, not as they become; needed with act_order
+        true_sequential: gptq: linears of a layer see what the quantised ones before them in the layer make of the text
+        damping: gptq: share of the Hessian's mean diagonal that is added to its diagonal
+        seed: of the draw of stretches
     """
     folder = resolve(model)
     check_quantizable(read_spec(folder))
-    source, tokenizer = load_model(folder), load_tokenizer(folder)
-    quantized = quantize_model(source, bits, group_size, select, getattr(torch, dtype))
-    config = read_config(folder)
+    kind: torch.dtype = getattr(torch, dtype)
+    config, tokenizer = read_config(folder), load_tokenizer(folder)
+    calibrated = None
+    if method == "rtn":
+        if calibration:
+            raise WrongCall("--calibration is for --method gptq and awq; rtn looks at no text")
+        source = load_model(folder)
+    else:
+        if not calibration:
+            raise WrongCall(f"--method {method} needs text: name files with --calibration")
+        texts = (text for text, _ in Corpus(calibration))
+        tokens = rows_of_text(texts, tokenizer, calibration_rows, calibration_length, seed)
+        computed = fastest_dtype(torch.device("cpu"))
+        calibrated = Calibrated(
+            method, tokens, act_order, static_groups, true_sequential, damping, dtype=computed
+        )
+        # Weights that are stored in half the size are kept so: the products widen them as they go.
+        source = load_model(folder, stored_dtype(config))
+    quantized = quantize_model(source, bits, group_size, select, kind, calibrated, _say)
     ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     with atomic_folder(out) as draft:
         made = provenance(parents=[Parent.of(folder)])
-        save_quantized(draft, quantized, dtype=getattr(torch, dtype), special_ids=ids, provenance=made)
+        made["quantized"] = {"method": method, "bits": bits, **_settings(calibrated, seed)}
+        save_quantized(draft, quantized, dtype=kind, special_ids=ids, provenance=made)
         tokenizer.save(draft)
     _print_sizes(folder, out, quantized)
+
+
+def _settings(calibrated: Calibrated | None, seed: int) -> dict[str, Any]:
+    """What the folder says of how it was quantised."""
+    if calibrated is None:
+        return {}
+    rows, length = calibrated.tokens.shape
+    shown = {"calibration_rows": rows, "calibration_length": length, "seed": seed}
+    names = (
+        ("act_order", "static_groups", "true_sequential", "damping") if calibrated.method == "gptq" else ()
+    )
+    return shown | {name: getattr(calibrated, name) for name in names}
+
+
+def _say(text: str) -> None:
+    print(f"\r{text}", end="", file=sys.stderr, flush=True)
 
 
 def _print_sizes(before: Path, after: Path, model: Transformer) -> None:

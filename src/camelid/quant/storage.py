@@ -1,12 +1,12 @@
 """Quantised models on disk, in the layout of GPTQ checkpoints, which vLLM and transformers read.
 
-For a linear of `outer` x `inner` weights w = scale * (code - zero), with n = 32 / bits codes in an int32, the first
-in the lowest bits:
+For a linear of `outer` x `inner` weights w = scale * (code - zero), integers of `bits` bits side by side in int32, the
+first in the lowest bits (`camelid.quant.words`):
 
-    qweight  int32 [inner / n, outer]    codes, packed along the inputs
-    qzeros   int32 [groups, outer / n]   zero points MINUS ONE, packed along the outputs
+    qweight  int32 [inner * bits / 32, outer]    codes, packed along the inputs
+    qzeros   int32 [groups, outer * bits / 32]   zero points MINUS ONE, packed along the outputs
     scales   float [groups, outer]
-    g_idx    int32 [inner]               the group of each input: index // group_size
+    g_idx    int32 [inner]                       the group of each input: index // group_size
 
 The minus one is a quirk of the first GPTQ kernels, which added one again; every reader of `checkpoint_format: gptq`
 keeps to it. `gptq_v2`, which stores zero points as they are, is read too, never written.
@@ -28,6 +28,7 @@ from camelid.model.surgery import linears, replace
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PACKED, PackedLinear, pack
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight
+from camelid.quant.words import pack_integers, unpack_integers
 
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 
@@ -58,7 +59,7 @@ def save_quantized(
 
 
 def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
-    """The model of a folder in the GPTQ layout, 4 or 8 bits, with packed linears; `dtype` of all other weights.
+    """The model of a folder in the GPTQ layout, 2, 3, 4 or 8 bits, with packed linears; `dtype` of all other weights.
 
     Raises `CamelidError` on other methods and bits, on reordered groups (`desc_act`), and on damaged tensors.
     """
@@ -87,23 +88,6 @@ def check_quantizable(spec: ModelSpec) -> None:
         raise CamelidError(
             f"{family.architecture} keeps its weights in another form than the GPTQ layout has a place for; supported: {able}"
         )
-
-
-def pack_integers(values: Tensor, bits: int) -> Tensor:
-    """[n, m] integers below 2^bits -> int32 [n * bits / 32, m], the first of each run in the lowest bits."""
-    runs = values.long().reshape(-1, 32 // bits, values.shape[1])
-    words = (runs << _shifts(bits)).sum(1)
-    return torch.where(words < 2**31, words, words - 2**32).int()
-
-
-def unpack_integers(words: Tensor, bits: int) -> Tensor:
-    """What `pack_integers` packed."""
-    values: Tensor = (words[:, None] >> _shifts(bits)) & (2**bits - 1)
-    return values.reshape(-1, words.shape[1])
-
-
-def _shifts(bits: int) -> Tensor:
-    return torch.arange(0, 32, bits, dtype=torch.int32)[None, :, None]
 
 
 def _tensors(
@@ -158,7 +142,7 @@ def _check_method(folder: Path, method: Mapping[str, Any]) -> tuple[Bits, int]:
     if kind != "gptq" or bits not in PACKED or form not in ("gptq", "gptq_v2"):
         raise CamelidError(
             f"{folder / 'config.json'}: quantization_config is {kind} with {bits} bits, format {form}; "
-            "supported: gptq with 4 or 8 bits, format gptq or gptq_v2"
+            "supported: gptq with 2, 3, 4 or 8 bits, format gptq or gptq_v2"
         )
     return bits, 0 if form == "gptq_v2" else 1
 

@@ -235,8 +235,10 @@ class NativeDecoder:
             inner=module.in_features,
         )
         if isinstance(module, PackedLinear):
-            linear.kind, linear.group = PACKED_KINDS[module.bits], module.group_size
-            linear.weight = self._address(module.codes, torch.uint8)
+            # What has no kernel of its own is computed as bytes.
+            known = module.bits in PACKED_KINDS
+            linear.kind, linear.group = PACKED_KINDS[module.bits if known else 8], module.group_size
+            linear.weight = self._address(module.codes if known else module.quantized().codes, torch.uint8)
             linear.scales = self._address(module.scales)
             linear.zeros = self._address(module.zeros, torch.uint8)
         else:

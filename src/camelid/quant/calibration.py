@@ -1,0 +1,37 @@
+"""The user's own text as rows of tokens, from which GPTQ and AWQ learn what the layers are given."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from camelid.errors import CamelidError
+from camelid.text.tokenizer import Tokenizer
+
+MOST_READ = 32
+"""Text is read until there is so many times what is needed; the rows are drawn from that."""
+
+
+def calibration_rows(
+    texts: Iterable[str], tokenizer: Tokenizer, rows: int, length: int, seed: int = 0
+) -> Int[Tensor, "rows length"]:
+    """`rows` different stretches of `length` tokens, documents end to end with EOS between them, drawn by the seed.
+
+    Raises `CamelidError` where the text is too short.
+    """
+    ids: list[int] = []
+    for text in texts:
+        ids += tokenizer.encode(text)
+        if tokenizer.eos_id is not None:
+            ids.append(tokenizer.eos_id)
+        if len(ids) >= MOST_READ * rows * length:
+            break
+    count = len(ids) // length
+    if count < rows:
+        raise CamelidError(
+            f"the calibration text has {len(ids):,} tokens, and {rows} rows of {length} need {rows * length:,}; "
+            f"name more text, or take --calibration-rows {count or 1} or a smaller --calibration-length"
+        )
+    stretches = torch.tensor(ids[: count * length]).view(count, length)
+    return stretches[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:rows]]

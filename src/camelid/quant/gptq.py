@@ -1,0 +1,87 @@
+"""GPTQ: columns rounded one after the other, what each loses made good by those that follow (arXiv:2210.17323)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from camelid.errors import CamelidError
+from camelid.quant.round_to_nearest import Bits, QuantizedWeight, fit_groups
+
+BLOCK = 128
+"""Columns whose updates reach the rest of the matrix in one product."""
+STRONGER = 10
+"""Factor on the damping where a Hessian cannot be factored."""
+
+
+def gptq(
+    weight: Float[Tensor, "outer inner"],
+    second: Float[Tensor, "inner inner"],
+    bits: Bits,
+    group_size: int,
+    *,
+    act_order: bool = True,
+    static_groups: bool = True,
+    damping: float = 0.01,
+    scale_dtype: torch.dtype = torch.float32,
+) -> QuantizedWeight:
+    """The weight whose product with the inputs is nearly least changed, ||(W - W') X||^2; algorithm 1 of the paper.
+
+    second: mean of x x^T over the inputs. act_order: columns of large inputs first; group_size: inputs that share a
+    scale, fitted to the given weights (`static_groups`), else to the weights as they are when their group begins.
+    damping: share of the mean diagonal that is added to the diagonal; ten times more where that is not enough. Inputs
+    that are always zero get the weight zero. Raises `CamelidError` on groups in act-order that are not static, which
+    a layout with ordered groups cannot hold, and where no damping up to 1 makes the Hessian definite.
+    """
+    if act_order and not static_groups and group_size != weight.shape[1]:
+        raise CamelidError(
+            "act-order with groups fitted on the way needs an index for every input, which the layout here does not "
+            "keep; take static groups with act-order, or leave one of the two out"
+        )
+    weight, hessian = weight.float().clone(), second.float().clone()
+    dead = hessian.diagonal() == 0
+    hessian.diagonal()[dead] = 1
+    weight[:, dead] = 0
+    inner = weight.shape[1]
+    scales, zeros = fit_groups(weight.reshape(len(weight), -1, group_size), bits, scale_dtype)
+    order = hessian.diagonal().argsort(descending=True) if act_order else torch.arange(inner)
+    weight, group_of = weight[:, order], order // group_size
+    factor = _inverse_factor(hessian[order][:, order], damping)
+    codes = torch.empty_like(weight)
+    # A group that is fitted on the way begins with a block, when all earlier columns have been made good.
+    step = BLOCK if static_groups else min(BLOCK, group_size)
+    for begin in range(0, inner, step):
+        end = min(begin + step, inner)
+        if not static_groups and begin % group_size == 0:
+            group = begin // group_size
+            fitted = fit_groups(weight[:, None, begin : begin + group_size], bits, scale_dtype)
+            scales[:, group], zeros[:, group] = fitted[0][:, 0], fitted[1][:, 0]
+        block, errors = weight[:, begin:end].clone(), weight.new_empty(len(weight), end - begin)
+        for column in range(end - begin):
+            group = int(group_of[begin + column])
+            scale, zero = scales[:, group].float(), zeros[:, group]
+            code = (torch.round(block[:, column] / scale) + zero).clamp(0, 2**bits - 1)
+            codes[:, begin + column] = code
+            row = factor[begin + column, begin + column : end]
+            errors[:, column] = (block[:, column] - scale * (code - zero)) / row[0]
+            block[:, column:] -= errors[:, column, None] * row
+        weight[:, end:] -= errors @ factor[begin:end, end:]
+    in_place = torch.empty_like(codes)
+    in_place[:, order] = codes
+    return QuantizedWeight(in_place.to(torch.uint8), scales, zeros.int(), bits)
+
+
+def _inverse_factor(hessian: Float[Tensor, "inner inner"], damping: float) -> Float[Tensor, "inner inner"]:
+    """The upper Cholesky factor U of the damped Hessian's inverse, H^-1 = U^T U."""
+    mean = hessian.diagonal().mean()
+    while damping <= 1:
+        damped = hessian + damping * mean * torch.eye(len(hessian))
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+        if not failed and upper.isfinite().all():
+            factor: Tensor = upper
+            return factor
+        damping = max(damping * STRONGER, 1e-6)
+    raise CamelidError(
+        "the Hessian is singular whatever the damping; take more calibration text, or text of other kinds"
+    )

@@ -1,0 +1,139 @@
+"""What the linears of a model are given on calibration text: second moments of their inputs, layer by layer.
+
+Later layers see what the quantised earlier ones make of the text, as in GPTQ's reference code.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from camelid.errors import CamelidError
+from camelid.model.layers import Context
+from camelid.model.transformer import Transformer
+
+SHARED_INPUTS = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+"""A block's linears in the order in which they are computed; those of one group read the same input."""
+ROWS_AT_ONCE = 4
+
+
+class _ReachedError(Exception):
+    """The last linear of interest has its input; the rest of the block need not be computed."""
+
+
+@dataclass
+class Moments:
+    """Of a linear's input x over all calibration tokens: the mean of x x^T, and the mean of |x|."""
+
+    second: Float[Tensor, "inner inner"]
+    magnitude: Float[Tensor, " inner"]
+    tokens: int = 0
+
+    @classmethod
+    def empty(cls, inner: int) -> "Moments":
+        """Of nothing yet."""
+        return cls(torch.zeros(inner, inner), torch.zeros(inner))
+
+    def add(self, x: Float[Tensor, "*batch inner"]) -> None:
+        """Takes more inputs into the means."""
+        rows = x.reshape(-1, x.shape[-1]).float()
+        count = self.tokens + len(rows)
+        self.second.mul_(self.tokens / count).addmm_(rows.T, rows, alpha=1 / count)
+        self.magnitude.mul_(self.tokens / count).add_(rows.abs().sum(0), alpha=1 / count)
+        self.tokens = count
+
+
+@torch.no_grad()
+def layer_by_layer(
+    model: Transformer,
+    tokens: Int[Tensor, "rows time"],
+    *,
+    dtype: torch.dtype = torch.float32,
+    true_sequential: bool = True,
+) -> Iterator[tuple[int, tuple[str, ...], Moments]]:
+    """For each layer and each group of linears with one input: the layer, their names in it, the input's moments.
+
+    Whoever asks may replace these linears before asking on: what follows sees the replaced ones. Without
+    `true_sequential` all groups of a layer are measured before the first is given out. Raises `CamelidError` where an
+    input is not finite.
+    """
+    states = [_first_states(model, rows, dtype) for rows in torch.split(tokens, ROWS_AT_ONCE)]
+    for layer, block in enumerate(model.layers):
+        found = [tuple(name for name in names if _has(block, name)) for names in SHARED_INPUTS]
+        groups = [names for names in found if names]
+        states = [(x, replace(context, layer=layer)) for x, context in states]
+        for together in [[names] for names in groups] if true_sequential else [groups]:
+            for names, moments in zip(together, _measured(block, states, together), strict=True):
+                if not moments.second.isfinite().all():
+                    raise CamelidError(
+                        f"layers.{layer}.{names[0]}: its input is not finite on the calibration text"
+                    )
+                yield layer, names, moments
+        for index, (x, context) in enumerate(states):
+            states[index] = (model.run_block(block, x, context), context)
+
+
+def _has(block: nn.Module, name: str) -> bool:
+    return name in dict(block.named_modules())
+
+
+def _measured(
+    block: nn.Module, states: Sequence[tuple[Tensor, Context]], groups: Sequence[tuple[str, ...]]
+) -> list[Moments]:
+    """The moments of each group's input."""
+    watched = [cast(nn.Linear, block.get_submodule(names[0])) for names in groups]
+    moments = [Moments.empty(linear.in_features) for linear in watched]
+    with _hooks(watched, moments):
+        for x, context in states:
+            try:
+                block(x, context)
+            except _ReachedError:
+                continue
+    return moments
+
+
+@contextmanager
+def _hooks(linears: Sequence[nn.Module], moments: Sequence[Moments]) -> Iterator[None]:
+    def watching(number: int) -> "torch.utils.hooks.RemovableHandle":
+        def hook(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            moments[number].add(given[0])
+            if number + 1 == len(linears):
+                raise _ReachedError
+
+        return linears[number].register_forward_pre_hook(hook)
+
+    handles = [watching(number) for number in range(len(linears))]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first_states(
+    model: Transformer, rows: Int[Tensor, "rows time"], dtype: torch.dtype
+) -> tuple[Tensor, Context]:
+    """What the first block is given."""
+    caught: list[tuple[Tensor, Context]] = []
+
+    def catch(block: nn.Module, x: Tensor, context: Context) -> Tensor:
+        caught.append((x, context))
+        raise _ReachedError
+
+    usual, model.run_block = model.run_block, catch
+    try:
+        model.hidden_states(rows, dtype=dtype)
+    except _ReachedError:
+        pass
+    finally:
+        model.run_block = usual
+    return caught[0]
