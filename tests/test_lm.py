@@ -90,6 +90,9 @@ def server() -> Iterator[Server]:
         ("top_p", 0.0),
         ("min_p", 2.0),
         ("stop", [""]),
+        ("repetition_penalty", 0.0),
+        ("presence_penalty", float("nan")),
+        ("logit_bias", {-1: 1.0}),
     ],
 )
 def test_sampling_refuses_what_means_nothing(name: str, value: object) -> None:

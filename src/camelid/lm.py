@@ -8,8 +8,9 @@ A prompt is a string, which the model continues, or a `Conversation`, whose next
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,7 +27,7 @@ Value = TypeVar("Value")
 class Sampling:
     """How to continue a prompt; raises `WrongCall` on values that mean nothing.
 
-    The filters apply in this order: temperature, top-k, top-p, min-p.
+    They apply in this order: penalties, bias, temperature, top-k, top-p, min-p.
     """
 
     max_new_tokens: int = 256
@@ -45,11 +46,20 @@ class Sampling:
     """Strings that end the completion and are not part of it."""
     samples: int = 1
     """Completions for each prompt."""
+    repetition_penalty: float = 1.0
+    """Divides the positive logits of tokens in prompt and answer, multiplies negative ones (arXiv:1909.05858, 4.1)."""
+    presence_penalty: float = 0.0
+    """Taken from the logits of tokens that the answer has, as in OpenAI's API."""
+    frequency_penalty: float = 0.0
+    """Taken from them once for each time that the answer has them."""
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
+    """Added to the logits of single tokens, by their ids; -inf forbids one."""
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "logit_bias", tuple(sorted(dict(self.logit_bias).items())))
         allowed = {
             "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
             "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or a positive number"),
@@ -58,10 +68,23 @@ class Sampling:
             "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "from 0 to 1, or none"),
             "stop": (all(self.stop), "strings that are not empty"),
             "samples": (self.samples >= 1, "at least 1"),
+            "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "a positive number"),
+            "presence_penalty": (math.isfinite(self.presence_penalty), "a number"),
+            "frequency_penalty": (math.isfinite(self.frequency_penalty), "a number"),
+            "logit_bias": (
+                all(index >= 0 and bias < float("inf") for index, bias in dict(self.logit_bias).items()),
+                "numbers, or -inf, by the ids of tokens",
+            ),
         }
         for name, (holds, what) in allowed.items():
             if not holds:
                 raise WrongCall(f"{name} is {getattr(self, name)!r}; it must be {what}")
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether penalties or a bias may make another token the most probable one."""
+        penalties = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
+        return bool(penalties or self.logit_bias)
 
 
 @dataclass(frozen=True)

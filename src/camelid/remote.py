@@ -87,6 +87,10 @@ class RemoteLM(LM):
             "seed": sampling.seed,
             "stop": list(sampling.stop) or None,
             "n": sampling.samples,
+            "presence_penalty": sampling.presence_penalty or None,
+            "frequency_penalty": sampling.frequency_penalty or None,
+            "repetition_penalty": None if sampling.repetition_penalty == 1 else sampling.repetition_penalty,
+            "logit_bias": {str(token): bias for token, bias in dict(sampling.logit_bias).items()} or None,
         }
         if isinstance(prompt, str):
             path, body["prompt"] = "completions", prompt

@@ -140,3 +140,16 @@ def test_empty_prompts_begin_with_bos(tiny: Tiny, tokenizer: Tokenizer) -> None:
     engine = Engine(tiny(), tokenizer)
     assert engine.encode("") == (tokenizer.bos_id,)
     assert engine.generate([]) == []
+
+
+def test_a_bias_and_penalties_reach_greedy_text(stories: Engine) -> None:
+    [[plain]] = stories.generate(["Once upon a time"], max_new_tokens=40)
+    first = plain.tokens[0]
+    [[forbidden]] = stories.generate(
+        ["Once upon a time"], max_new_tokens=40, logit_bias={first: -float("inf")}
+    )
+    assert first not in forbidden.tokens
+    [[fresh]] = stories.generate(["Once upon a time"], max_new_tokens=40, presence_penalty=1e4)
+    assert len(set(fresh.tokens)) == len(fresh.tokens)
+    with pytest.raises(WrongCall, match=f"the model has {stories.model.spec.vocab_size}"):
+        stories.generate(["Once"], logit_bias={stories.model.spec.vocab_size: 1.0})

@@ -1,11 +1,23 @@
 """The filters against their definitions, and draws against the distribution."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import RepetitionPenaltyLogitsProcessor
 
-from camelid.infer.sampling import choose, filtered, keep_min_p, keep_top_k, keep_top_p, probabilities
+from camelid.infer.sampling import (
+    choose,
+    filtered,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalised,
+    probabilities,
+)
 from camelid.lm import Sampling
 
 LOGITS = np.log(np.array([0.5, 0.2, 0.15, 0.1, 0.05], dtype=np.float32))
@@ -50,3 +62,25 @@ def test_draws_follow_the_distribution() -> None:
 
 def test_temperature_zero_is_greedy() -> None:
     assert choose(LOGITS, Sampling(), 0.999) == 0
+
+
+@pytest.mark.parametrize("penalty", [1.3, 0.7])
+def test_the_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
+    processor = RepetitionPenaltyLogitsProcessor(penalty)
+    logits = np.random.default_rng(0).normal(size=50).astype(np.float32)
+    prompt, said = [3, 4, 4], [9, 3]
+    theirs = processor(torch.tensor([prompt + said]), torch.tensor(logits[None]))[0].numpy()
+    assert np.array_equal(penalised(logits, Sampling(repetition_penalty=penalty), prompt, said), theirs)
+
+
+def test_presence_frequency_and_bias_by_hand() -> None:
+    sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias={1: 2.0, 3: -math.inf})
+    changed = penalised(np.zeros(5, dtype=np.float32), sampling, [0], [4, 2, 4])
+    assert changed.tolist() == [0, 2, -0.75, -math.inf, -1]
+    assert hash(sampling) == hash(
+        Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias=((3, -math.inf), (1, 2.0)))
+    )
+
+
+def test_without_them_logits_are_untouched() -> None:
+    assert penalised(LOGITS, Sampling(), [0], [1]) is LOGITS

@@ -151,6 +151,8 @@ class Engine(LM):
                 f"the prompt has {len(prompt)} tokens; the context holds {self.context_length}, one of them for the "
                 f"answer: {1 - room} tokens too many, shorten the prompt"
             )
+        if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
+            raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
         return Generation(prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer)
 
     def _slots(self, capacity: int) -> int:
@@ -246,7 +248,7 @@ def _choose(
     for row, generation in enumerate(generations):
         token = (
             greedy[row]
-            if generation.sampling.temperature == 0
+            if generation.sampling.temperature == 0 and not generation.sampling.changes_logits
             else generation.choose(logits[row].cpu().numpy())
         )
         chosen.append((generation, token, float(logits[row, token]) - log_totals[row]))

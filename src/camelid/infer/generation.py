@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 
-from camelid.infer.sampling import Logits, choose
+from camelid.infer.sampling import Logits, choose, penalised
 from camelid.lm import Completion, FinishReason, Sampling
 from camelid.text.stream import StreamDecoder
 from camelid.text.tokenizer import Tokenizer
@@ -32,6 +32,7 @@ class Generation:
 
     def choose(self, logits: Logits) -> int:
         """The next token, by this generation's own random numbers."""
+        logits = penalised(logits, self.sampling, self.prompt, self.tokens)
         return choose(logits, self.sampling, self._random.random())
 
     def accept(self, token: int, logprob: float) -> str:

@@ -1,7 +1,9 @@
-"""From logits to a token: four filters, each a pure function, and one draw.
+"""From logits to a token: penalties, four filters, each a pure function, and one draw.
 
 They work on one row of logits in numpy: on a single core, so that they do not wake threads between a model's steps.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +12,24 @@ from numpy import ndarray
 from camelid.lm import Sampling
 
 Logits = Float[ndarray, " vocab"]
+
+
+def penalised(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: Sequence[int]) -> Logits:
+    """Logits after the penalties for tokens of the prompt and of what was said, and the bias."""
+    if not sampling.changes_logits:
+        return logits
+    changed = logits.copy()
+    if sampling.repetition_penalty != 1:
+        seen = np.unique([*prompt, *said])
+        factor = np.float32(sampling.repetition_penalty)
+        changed[seen] = np.where(changed[seen] > 0, changed[seen] / factor, changed[seen] * factor)
+    if said:
+        tokens, counts = np.unique(said, return_counts=True)
+        penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
+        changed[tokens] -= penalty.astype(np.float32)
+    for token, bias in dict(sampling.logit_bias).items():
+        changed[token] += np.float32(bias)
+    return changed
 
 
 def tempered(logits: Logits, temperature: float) -> Logits:

@@ -33,6 +33,7 @@ def generate(
     min_p: float | None = None,
     seed: int = 0,
     stop: tuple[str, ...] = (),
+    repetition_penalty: float = 1.0,
     dtype: Precision = "stored",
 ) -> None:
     """Continues a prompt, or answers it with --chat; the text alone goes to standard output.
@@ -49,11 +50,14 @@ def generate(
         min_p: keep tokens with at least this share of the highest probability
         seed: of the draws
         stop: strings that end the text
+        repetition_penalty: above 1, tokens of the prompt and the text so far become less probable
         dtype: precision to compute in, by default that of the stored weights
     """
     if system is not None and not chat:
         raise WrongCall("--system needs --chat: only a conversation has a system message")
-    sampling = Sampling(max_new_tokens, temperature, top_k, top_p, min_p, seed, stop)
+    sampling = Sampling(
+        max_new_tokens, temperature, top_k, top_p, min_p, seed, stop, repetition_penalty=repetition_penalty
+    )
     text = sys.stdin.read() if prompt == "-" else prompt
     asked: Prompt = _conversation(system, text) if chat else text
     _show(_open(model, dtype), asked, sampling)
@@ -68,6 +72,7 @@ def chat(
     top_p: float | None = None,
     min_p: float | None = None,
     seed: int = 0,
+    repetition_penalty: float = 1.0,
     dtype: Precision = "stored",
 ) -> None:
     """Talks to a model in the terminal; /help lists what can be typed.
@@ -81,9 +86,12 @@ def chat(
         top_p: keep the most probable tokens that together reach this probability
         min_p: keep tokens with at least this share of the highest probability
         seed: of the draws
+        repetition_penalty: above 1, tokens of the conversation so far become less probable
         dtype: precision to compute in, by default that of the stored weights
     """
-    sampling = Sampling(max_new_tokens, temperature, top_k, top_p, min_p, seed)
+    sampling = Sampling(
+        max_new_tokens, temperature, top_k, top_p, min_p, seed, repetition_penalty=repetition_penalty
+    )
     session = ChatSession(_open(model, dtype), sampling, system)
     with _line_history():
         while session.turn():
