@@ -1,5 +1,6 @@
 """GPTQ and AWQ beside brute force, by hand, and on a model of our own."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,24 @@ def test_shared_values_and_chosen_linears(method):
     assert packed == {
         f"layers.1.{name}" for names in SHARED_INPUTS for name in names if not name.endswith("v_proj")
     }
+
+
+def test_the_methods_are_compared(stories, tmp_path, capsys):
+    source, text, _ = stories
+    held_out = tmp_path / "held_out.txt"
+    held_out.write_text(text.read_text()[:3000])
+    words = ["quantize", str(source), str(tmp_path / "out"), "--bits", "3", "--compare", str(held_out)]
+    words += ["--calibration", str(text), "--calibration-rows", "16", "--calibration-length", "64"]
+    assert main(words) == 0, capsys.readouterr().err
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert list(rows) == ["as it is", "rtn", "gptq", "awq"]
+    assert rows["as it is"]["perplexity"] < min(rows[name]["perplexity"] for name in ("gptq", "awq"))
+    assert max(rows[name]["perplexity"] for name in ("gptq", "awq")) < rows["rtn"]["perplexity"]
+    assert rows["gptq"]["megabytes"] < rows["as it is"]["megabytes"]
+    said = capsys.readouterr().out
+    assert f"{rows['gptq']['perplexity']:.4g}" in said
+    assert "overlap by half" in said
+    assert "loses least" in (tmp_path / "out" / "report.html").read_text()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "rtn", "gptq", "awq", "comparison.json", "report.html",
+    }  # fmt: skip

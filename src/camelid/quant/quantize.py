@@ -19,6 +19,7 @@ from camelid.quant.packed import PACKED, PackedLinear, pack
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
 from camelid.quant.words import run_length
 
+Method = Literal["rtn", "gptq", "awq"]
 ALL_LINEARS = ("layers.*_proj",)
 """The linears of all layers; the embedding and the output projection stay."""
 LAST = "mlp.down_proj"

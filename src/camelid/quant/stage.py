@@ -1,13 +1,16 @@
 """`camelid quantize MODEL OUT`: a checkpoint folder as a smaller one."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from torch import Tensor
 
 from camelid.atomic import atomic_folder
+from camelid.comparing import compare_methods
 from camelid.data.corpus import Corpus
 from camelid.errors import WrongCall
 from camelid.infer.engine import stored_dtype
@@ -18,9 +21,10 @@ from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, provenance
 from camelid.quant.calibration import calibration_rows as rows_of_text
 from camelid.quant.packed import PackedLinear
-from camelid.quant.quantize import ALL_LINEARS, Calibrated, quantize_model
+from camelid.quant.quantize import ALL_LINEARS, Calibrated, Method, quantize_model
 from camelid.quant.round_to_nearest import Bits
 from camelid.quant.storage import PARTS, check_quantizable, save_quantized
+from camelid.text.tokenizer import Tokenizer
 from camelid.train.machine import fastest_dtype
 
 
@@ -31,7 +35,7 @@ def quantize(
     group_size: int | None = None,
     select: tuple[str, ...] = ALL_LINEARS,
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
-    method: Literal["rtn", "gptq", "awq"] = "rtn",
+    method: Method = "rtn",
     calibration: tuple[Path, ...] = (),
     calibration_rows: int = 128,
     calibration_length: int = 512,
@@ -40,6 +44,7 @@ def quantize(
     true_sequential: bool = True,
     damping: float = 0.01,
     seed: int = 0,
+    compare: tuple[Path, ...] = (),
 ) -> None:
     """Makes a model small: its linears at 2, 3, 4 or 8 bits, in the public GPTQ layout.
 
@@ -60,27 +65,42 @@ def quantize(
         true_sequential: gptq: linears of a layer see what the quantised ones before them in the layer make of the text
         damping: gptq: share of the Hessian's mean diagonal that is added to its diagonal
         seed: of the draw of stretches
+        compare: files of text that no method has seen: quantise by every method instead, each into a folder inside `out`,
+            and say what each keeps of the model, in a table and in report.html
     """
     folder = resolve(model)
     check_quantizable(read_spec(folder))
+    text: dict[str, Any] = {
+        "calibration_rows": calibration_rows,
+        "calibration_length": calibration_length,
+        "seed": seed,
+    }
+    ways: dict[str, Any] = {
+        "act_order": act_order,
+        "static_groups": static_groups,
+        "true_sequential": true_sequential,
+    }
+    if compare:
+
+        def one(method: Method, out: Path) -> None:
+            looked = () if method == "rtn" else calibration
+            quantize(
+                model, out, bits, group_size, select, dtype, method, looked, damping=damping, **text, **ways
+            )
+
+        compare_methods(folder, out, compare, bits, one)
+        return
     kind: torch.dtype = getattr(torch, dtype)
     config, tokenizer = read_config(folder), load_tokenizer(folder)
     calibrated = None
-    if method == "rtn":
-        if calibration:
-            raise WrongCall("--calibration is for --method gptq and awq; rtn looks at no text")
-        source = load_model(folder)
-    else:
-        if not calibration:
-            raise WrongCall(f"--method {method} needs text: name files with --calibration")
-        texts = (text for text, _ in Corpus(calibration))
-        tokens = rows_of_text(texts, tokenizer, calibration_rows, calibration_length, seed)
+    if method != "rtn":
+        tokens = _tokens(method, calibration, tokenizer, **text)
         computed = fastest_dtype(torch.device("cpu"))
-        calibrated = Calibrated(
-            method, tokens, act_order, static_groups, true_sequential, damping, dtype=computed
-        )
-        # Weights that are stored in half the size are kept so: the products widen them as they go.
-        source = load_model(folder, stored_dtype(config))
+        calibrated = Calibrated(method, tokens, damping=damping, dtype=computed, **ways)
+    elif calibration:
+        raise WrongCall("--calibration is for --method gptq and awq; rtn looks at no text")
+    # Calibrating, weights that are stored in half the size are kept so: the products widen them as they go.
+    source = load_model(folder, stored_dtype(config) if calibrated else torch.float32)
     quantized = quantize_model(source, bits, group_size, select, kind, calibrated, _say)
     ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     with atomic_folder(out) as draft:
@@ -89,6 +109,21 @@ def quantize(
         save_quantized(draft, quantized, dtype=kind, special_ids=ids, provenance=made)
         tokenizer.save(draft)
     _print_sizes(folder, out, quantized)
+
+
+def _tokens(
+    method: str,
+    paths: Sequence[Path],
+    tokenizer: Tokenizer,
+    *,
+    calibration_rows: int,
+    calibration_length: int,
+    seed: int,
+) -> Tensor:
+    if not paths:
+        raise WrongCall(f"--method {method} needs text: name files with --calibration")
+    texts = (text for text, _ in Corpus(paths))
+    return rows_of_text(texts, tokenizer, calibration_rows, calibration_length, seed)
 
 
 def _settings(calibrated: Calibrated | None, seed: int) -> dict[str, Any]:
