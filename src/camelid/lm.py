@@ -109,6 +109,8 @@ class Score:
     tokens: int
     is_greedy: bool
     """Whether greedy decoding would say exactly this."""
+    logprobs: tuple[float, ...] = ()
+    """Natural log-probability of each token; empty where an LM does not tell."""
 
 
 Stream = Generator[str, None, Completion]

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from camelid.infer.sampling import (
-    choose,
+    drawn,
     filtered,
     keep_min_p,
     keep_top_k,
     keep_top_p,
+    law,
     penalised,
     probabilities,
 )
@@ -52,16 +53,16 @@ def test_top_p_is_the_smallest_set_that_reaches_p(logits: np.ndarray, p: float) 
 @given(vectors, st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_never_a_token_that_was_filtered_out(logits: np.ndarray, uniform: float) -> None:
     sampling = Sampling(temperature=0.7, top_k=3, top_p=0.8, min_p=0.05)
-    assert np.isfinite(filtered(logits, sampling)[choose(logits, sampling, uniform)])
+    assert np.isfinite(filtered(logits, sampling)[drawn(law(logits, sampling), uniform)])
 
 
 def test_draws_follow_the_distribution() -> None:
-    draws = [choose(LOGITS, Sampling(temperature=1.0), (i + 0.5) / 1000) for i in range(1000)]
+    draws = [drawn(law(LOGITS, Sampling(temperature=1.0)), (i + 0.5) / 1000) for i in range(1000)]
     assert np.bincount(draws).tolist() == pytest.approx([500, 200, 150, 100, 50], abs=1)
 
 
 def test_temperature_zero_is_greedy() -> None:
-    assert choose(LOGITS, Sampling(), 0.999) == 0
+    assert drawn(law(LOGITS, Sampling()), 0.999) == 0
 
 
 @pytest.mark.parametrize("penalty", [1.3, 0.7])

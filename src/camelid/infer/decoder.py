@@ -1,90 +1,110 @@
-"""What the engine needs of a model: sequences in slots, extended by tokens, forked, and cut.
+"""What the engine needs of a model: sequences in a cache, many extended in one pass.
 
-Slots are numbered from 0 and the engine keeps those in use dense, so that a batch is a range of them.
+    sequence, rest = decoder.begin(prompt)
+    logits = decoder.extend([Extension(sequence, rest)])
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from camelid.model.cache import KeyValueCache
+from camelid.infer.blocks import BLOCK_TOKENS, BlockPool, CachedSequence
+from camelid.model.cache import BlockCache
 from camelid.model.layers import Source
+from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 
+KEPT_CONTEXTS = 4
+"""Whole contexts of blocks that nobody uses are kept for prompts that begin alike."""
 
-class Decoder(Protocol):
-    """A model with a cache of its past; `lengths[slot]` tokens of each slot are in it."""
 
-    lengths: list[int]
+@dataclass(frozen=True)
+class Extension:
+    """Tokens that follow those of a sequence; logits are asked for after the last `wanted` of them."""
 
-    def extend(
-        self, first_slot: int, tokens: Sequence[Sequence[int]], every: bool = False
-    ) -> Float[Tensor, "rows vocab"]:
-        """Appends tokens[i] to slot first_slot + i; returns float32 logits after each slot's last token.
+    sequence: CachedSequence
+    tokens: Sequence[int]
+    wanted: int = 1
 
-        With `every`, logits after every token, slot by slot.
+
+class Decoder(ABC):
+    """A model over blocks of keys and values, `tokens` tokens in all."""
+
+    def __init__(self, spec: ModelSpec, tokens: int) -> None:
+        self.spec = spec
+        blocks = -(-tokens // BLOCK_TOKENS)
+        self.pool = BlockPool(blocks, keep=KEPT_CONTEXTS * -(-spec.context_length // BLOCK_TOKENS))
+
+    def begin(
+        self, prompt: Sequence[int], said: Sequence[int] = ()
+    ) -> tuple[CachedSequence, Sequence[int]]:
+        """A sequence that holds as much of prompt and answer as the cache does, and the tokens that are left to compute."""
+        sequence, tokens = CachedSequence(self.pool), [*prompt, *said]
+        return sequence, tokens[sequence.adopt(tokens) :]
+
+    def extend(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
+        """Computes the tokens, which then are in the cache; float32 logits, one sequence's behind the other's.
+
+        Raises `NoBlocksError` where the cache is full, and `CamelidError` where memory runs out; no sequence has changed then.
         """
-        ...
+        for extension in extensions:
+            if copy := extension.sequence.reserve(len(extension.tokens)):
+                self.copy_block(*copy)
+        logits = self.compute(extensions)
+        for extension in extensions:
+            extension.sequence.append(extension.tokens)
+        return logits
 
+    @abstractmethod
+    def compute(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
+        """Writes keys and values of the tokens into the reserved blocks; logits as `extend` gives them."""
+
+    @abstractmethod
+    def copy_block(self, source: int, target: int) -> None:
+        """Copies a block in every layer."""
+
+    @abstractmethod
     def summarise(
         self, logits: Float[Tensor, "rows vocab"]
     ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
         """The index of each row's largest logit, and the logarithm of its sum of exponentials."""
-        ...
-
-    def fork(self, source: int, target: int, length: int) -> None:
-        """Makes slot `target` hold the first `length` tokens of `source`."""
-        ...
-
-    def truncate(self, slot: int, length: int) -> None:
-        """Forgets all but the first `length` tokens of a slot."""
-        ...
 
 
-def padded_rows(
-    rows: Sequence[Sequence[int]],
-) -> tuple[Int[Tensor, "rows longest"], Bool[Tensor, "rows longest"]]:
-    """Rows of tokens filled up with zeros on the right, and where the tokens are."""
-    lengths = torch.tensor([len(row) for row in rows])
-    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-    for row, ids in zip(padded, rows, strict=True):
-        row[: len(ids)] = torch.as_tensor(ids)
-    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+class TorchDecoder(Decoder):
+    """The `Transformer`'s own forward pass; rows of unequal length are padded on the right."""
 
-
-class TorchDecoder:
-    """The `Transformer`'s own forward pass over a `KeyValueCache`; rows of unequal length are padded on the right."""
-
-    def __init__(self, model: Transformer, dtype: torch.dtype, slots: int, capacity: int) -> None:
+    def __init__(self, model: Transformer, dtype: torch.dtype, tokens: int) -> None:
+        super().__init__(model.spec, tokens)
         self.model, self.dtype = model, dtype
         device = model.embed_tokens.weight.device
-        self.cache = KeyValueCache(model.spec, slots, capacity, dtype, device)
-        self.lengths = [0] * slots
+        # One more, where padding goes.
+        shape = (model.spec.num_layers, self.pool.count + 1, BLOCK_TOKENS, model.spec.num_kv_heads, model.spec.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
 
     @torch.inference_mode()
-    def extend(
-        self, first_slot: int, tokens: Sequence[Sequence[int]], every: bool = False
-    ) -> Float[Tensor, "rows vocab"]:
-        """See `Decoder.extend`."""
-        padded, present = padded_rows(tokens)
+    def compute(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
+        """See `Decoder.compute`."""
+        padded, present = padded_rows([extension.tokens for extension in extensions])
         counts = present.sum(1)
-        device = self.cache.lengths.device
-        cache = self.cache.rows(first_slot, first_slot + len(tokens))
-        ends = cache.lengths + counts.to(device)
-        source = self.source(first_slot, len(tokens))
-        hidden = self.model.hidden_states(padded.to(device), cache=cache, source=source, dtype=self.dtype)
-        # Padding was written behind each row's end, where the row's next tokens overwrite it.
-        cache.lengths.copy_(ends)
-        for slot, count in enumerate(counts.tolist(), first_slot):
-            self.lengths[slot] += count
-        wanted = present if every else present & (torch.arange(padded.shape[1]) == counts[:, None] - 1)
-        return self.model.unembed(hidden[wanted.to(device)]).float()
+        device = self.keys.device
+        hidden = self.model.hidden_states(
+            padded.to(device),
+            cache=self._cache(extensions, padded.shape[1]),
+            source=self.source(extensions),
+            dtype=self.dtype,
+        )
+        wanted = torch.tensor([extension.wanted for extension in extensions])
+        columns = torch.arange(padded.shape[1])
+        rows = present & (columns >= (counts - wanted)[:, None])
+        return self.model.unembed(hidden[rows.to(device)]).float()
 
-    def source(self, first_slot: int, count: int) -> Source | None:
-        """What `count` slots attend to beside their own past: nothing, without an encoder."""
+    def source(self, extensions: Sequence[Extension]) -> Source | None:
+        """What the sequences attend to beside their own past: nothing, without an encoder."""
         return None
 
     def summarise(
@@ -93,13 +113,28 @@ class TorchDecoder:
         """See `Decoder.summarise`."""
         return logits.argmax(-1), logits.logsumexp(-1)
 
-    def fork(self, source: int, target: int, length: int) -> None:
-        """See `Decoder.fork`."""
-        for side in (self.cache.keys, self.cache.values):
-            side[:, target, :length] = side[:, source, :length]
-        self.truncate(target, length)
+    def copy_block(self, source: int, target: int) -> None:
+        """See `Decoder.copy_block`."""
+        for side in (self.keys, self.values):
+            side[:, target] = side[:, source]
 
-    def truncate(self, slot: int, length: int) -> None:
-        """See `Decoder.truncate`."""
-        self.cache.lengths[slot] = length
-        self.lengths[slot] = length
+    def _cache(self, extensions: Sequence[Extension], longest: int) -> BlockCache:
+        lengths = [len(extension.sequence) for extension in extensions]
+        width = -(-(max(lengths) + longest) // BLOCK_TOKENS)
+        tables = torch.full((len(extensions), width), self.pool.count)
+        for row, extension in zip(tables, extensions, strict=True):
+            blocks = extension.sequence.blocks[:width]
+            row[: len(blocks)] = torch.tensor(blocks, dtype=torch.long)
+        device = self.keys.device
+        return BlockCache(self.keys, self.values, tables.to(device), torch.tensor(lengths, device=device))
+
+
+def padded_rows(
+    rows: Sequence[Sequence[int]],
+) -> tuple[Int[Tensor, "rows longest"], Tensor]:
+    """Rows of tokens filled up with zeros on the right, and where the tokens are."""
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = torch.as_tensor(ids)
+    return padded, torch.arange(padded.shape[1]) < lengths[:, None]

@@ -1,86 +1,70 @@
-"""Decoding with an encoder: a slot's first tokens are its source text, which is read once and attended to ever after."""
+"""Decoding with an encoder: the source text is read once and attended to ever after."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from camelid.infer.decoder import TorchDecoder, padded_rows
+from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence, chain
+from camelid.infer.decoder import Extension, TorchDecoder
 from camelid.model.layers import CrossAttention, Source
 from camelid.model.transformer import Transformer
 
 
+@dataclass(frozen=True, eq=False)
+class ReadSource:
+    """What every layer made of one source text."""
+
+    keys: Float[Tensor, "layers source kv_heads dim"]
+    values: Float[Tensor, "layers source kv_heads dim"]
+
+
 class EncoderDecoder(TorchDecoder):
-    """See `camelid.infer.decoder.Decoder`; a slot's length counts its source and what was said, without the start token.
+    """See `camelid.infer.decoder.Decoder`; a prompt is a source, and a sequence begins with the start token."""
 
-    capacity: tokens of the longest source, and as many of the longest answer.
-    """
-
-    def __init__(
-        self, model: Transformer, dtype: torch.dtype, slots: int, capacity: int, start_id: int
-    ) -> None:
-        super().__init__(model, dtype, slots, capacity + 1)
-        spec, device = model.spec, self.cache.keys.device
-        shape = (spec.num_layers, slots, capacity, spec.num_kv_heads, spec.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.source_lengths = torch.zeros(slots, dtype=torch.long, device=device)
+    def __init__(self, model: Transformer, dtype: torch.dtype, tokens: int, start_id: int) -> None:
+        super().__init__(model, dtype, tokens)
         self.start_id = start_id
+        self._batch: tuple[tuple[object, ...], Source | None] = ((), None)
+
+    def begin(
+        self, prompt: Sequence[int], said: Sequence[int] = ()
+    ) -> tuple[CachedSequence, Sequence[int]]:
+        """See `Decoder.begin`; reads the source."""
+        padding = [-1] * (-len(prompt) % BLOCK_TOKENS)
+        *_, root = chain(b"source", [*prompt, *padding])
+        sequence, tokens = CachedSequence(self.pool, root, self._read(prompt)), [self.start_id, *said]
+        return sequence, tokens[sequence.adopt(tokens) :]
 
     @torch.inference_mode()
-    def extend(
-        self, first_slot: int, tokens: Sequence[Sequence[int]], every: bool = False
-    ) -> Float[Tensor, "rows vocab"]:
-        """See `Decoder.extend`; slots that are empty take the tokens as their sources, all or none of those given."""
-        if self.lengths[first_slot]:
-            return super().extend(first_slot, tokens, every)
-        self._read(first_slot, tokens)
-        logits = super().extend(first_slot, [[self.start_id]] * len(tokens))
-        for slot, source in enumerate(tokens, first_slot):
-            self.lengths[slot] = len(source)
-        return logits
+    def _read(self, prompt: Sequence[int]) -> ReadSource:
+        ids = torch.tensor([list(prompt)], device=self.keys.device)
+        encoded = self.model.encode(ids, torch.ones_like(ids, dtype=torch.bool), self.dtype)
+        layers = enumerate(self.model.layers)
+        pairs = [cast(CrossAttention, block.cross_attn).read(encoded, layer) for layer, block in layers]
+        keys, values = (torch.cat(side) for side in zip(*pairs, strict=True))
+        return ReadSource(keys, values)
 
-    def fork(self, source: int, target: int, length: int) -> None:
-        """See `Decoder.fork`."""
-        for side in (self.keys, self.values):
-            side[:, target] = side[:, source]
-        self.source_lengths[target] = self.source_lengths[source]
-        said = self._said(source, length)
-        for side in (self.cache.keys, self.cache.values):
-            side[:, target, :said] = side[:, source, :said]
-        self.truncate(target, length)
+    def source(self, extensions: Sequence[Extension]) -> Source:
+        """What the rows' layers attend to: the kept keys and values, padded to the longest source."""
+        read = tuple(cast(ReadSource, extension.sequence.source) for extension in extensions)
+        if self._batch[1] is None or self._batch[0] != read:
+            self._batch = read, _batched(read)
+        assert self._batch[1] is not None
+        return self._batch[1]
 
-    def truncate(self, slot: int, length: int) -> None:
-        """See `Decoder.truncate`; an empty slot is ready for another source."""
-        self.cache.lengths[slot] = self._said(slot, length) if length else 0
-        self.lengths[slot] = length
 
-    def _said(self, slot: int, length: int) -> int:
-        return length - int(self.source_lengths[slot]) + 1
-
-    def _read(self, first_slot: int, sources: Sequence[Sequence[int]]) -> None:
-        """Encodes the sources and keeps the keys and values that every layer makes of them."""
-        device = self.cache.lengths.device
-        padded, mask = (tensor.to(device) for tensor in padded_rows(sources))
-        rows = slice(first_slot, first_slot + len(sources))
-        encoded = self.model.encode(padded, mask, self.dtype)
-        for layer, block in enumerate(self.model.layers):
-            keys, values = cast(CrossAttention, block.cross_attn).read(encoded, layer)
-            self.keys[layer, rows, : padded.shape[1]] = keys
-            self.values[layer, rows, : padded.shape[1]] = values
-        self.source_lengths[rows] = mask.sum(1)
-
-    def source(self, first_slot: int, count: int) -> Source:
-        """What the rows' layers attend to: the kept keys and values, up to the longest source."""
-        rows = slice(first_slot, first_slot + count)
-        lengths = self.source_lengths[rows]
-        longest = int(lengths.max())
-        mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
-        kept = {
-            layer: (self.keys[layer, rows, :longest], self.values[layer, rows, :longest])
-            for layer in range(len(self.model.layers))
-        }
-        # The states themselves are not needed any more.
-        return Source(self.keys.new_empty(0), mask, kept)
+def _batched(read: Sequence[ReadSource]) -> Source:
+    lengths = torch.tensor([source.keys.shape[1] for source in read], device=read[0].keys.device)
+    mask = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
+    # [source, layers, kv_heads, dim] each, as padding goes along the first axis.
+    keys, values = (
+        torch.nn.utils.rnn.pad_sequence([side.transpose(0, 1) for side in sides], batch_first=True)
+        for sides in zip(*((source.keys, source.values) for source in read), strict=True)
+    )
+    kept = {layer: (keys[:, :, layer], values[:, :, layer]) for layer in range(keys.shape[2])}
+    # The states themselves are not needed any more.
+    return Source(keys.new_empty(0), mask, kept)

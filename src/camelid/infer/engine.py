@@ -1,22 +1,26 @@
-"""The engine: requests in, text out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
+"""The engine: requests in, steps out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
 
 import sys
-from collections import defaultdict, deque
+import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
 from torch import Tensor
 
 from camelid.errors import CamelidError, WrongCall
-from camelid.infer.decoder import Decoder, TorchDecoder
+from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
+from camelid.infer.decoder import Decoder, Extension, TorchDecoder
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.generation import Generation
 from camelid.infer.native.build import NoCompilerError
 from camelid.infer.native.decoder import NativeDecoder, supports
+from camelid.infer.scheduler import Scheduler
+from camelid.infer.speculative import DraftModel, PromptLookup, Proposer
 from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_list, with_changes
 from camelid.load import check_tokenizer_fits, load_model
 from camelid.model.checkpoint import read_config
@@ -25,16 +29,18 @@ from camelid.model.transformer import Transformer
 from camelid.text.chat_template import encode_conversation
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
-PREFILL_TOKENS = 2048
-"""Tokens of waiting prompts that join the batch in one pass, padding included."""
-
 
 class Engine(LM):
     """A model and its tokenizer as an `LM`.
 
-    dtype: of activations and cache, by default the weights'; max_batch: sequences that run at once, fewer where their
-    cache would not fit into half of the free memory; native: whether to use the decoder in C where it knows the model
-    and can be compiled (otherwise torch computes the same, and it is said once what speed is lost).
+    dtype: of activations and cache, by default the weights'; max_batch: sequences that run at once; step_tokens: tokens
+    that one step computes at most; cache_tokens: tokens of all sequences that fit into the cache, by default what half of
+    the free memory holds, at most `max_batch` contexts; cache: `8-bit` halves what a token takes there; draft: a smaller engine
+    of the same vocabulary, or `prompt` for what the text itself holds, whose guesses save steps; native: whether
+    to use the decoder in C where it knows the model and can be compiled (otherwise torch computes the same, and it is said
+    once what speed is lost).
+
+    `generate`, `stream` and `score` may be called from several threads: they share the batch.
     """
 
     def __init__(
@@ -44,13 +50,20 @@ class Engine(LM):
         *,
         dtype: torch.dtype | None = None,
         max_batch: int = 64,
+        step_tokens: int = 512,
+        cache_tokens: int | None = None,
+        cache: Literal["whole", "8-bit"] = "whole",
+        draft: "Engine | Literal['prompt'] | None" = None,
+        guesses: int | None = None,
         native: bool = True,
     ) -> None:
         check_tokenizer_fits(model.spec, tokenizer)
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
         self.dtype = dtype or model.embed_tokens.weight.dtype
         self.context_length = model.spec.context_length
-        self.native = native
+        self.step_tokens, self.cache_tokens, self.cache, self.native = step_tokens, cache_tokens, cache, native
+        self.proposer = self._proposer(draft, guesses)
+        self._lock = threading.RLock()
 
     @classmethod
     def load(cls, path: str | Path, *, dtype: torch.dtype | None = None, **settings: Any) -> "Engine":
@@ -59,12 +72,30 @@ class Engine(LM):
         model = load_model(folder, dtype or stored_dtype(read_config(folder)))
         return cls(model, load_tokenizer(folder), **settings)
 
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The model with its cache, made when first asked for."""
+        tokens = self.cache_tokens or self._cache_tokens()
+        if self.model.encoder is not None:
+            return EncoderDecoder(self.model, self.dtype, tokens, self.tokenizer.pad_id or 0)
+        if self.native and supports(self.model, self.dtype):
+            try:
+                return NativeDecoder(self.model, self.dtype, tokens, self.cache)
+            except NoCompilerError as reason:
+                _say_once(f"{reason}; generating on torch alone, at about a third of the speed")
+        if self.cache != "whole":
+            raise WrongCall("an 8-bit cache needs the decoder in C, which does not compute this model here")
+        return TorchDecoder(self.model, self.dtype, tokens)
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """What decides who is computed next."""
+        return Scheduler(self.decoder, self.max_batch, self.step_tokens, self.proposer)
+
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Completions; raises `PromptTooLong` where a prompt leaves no room in the context."""
         generations = [
-            self._generation(self.encode(prompt), sampling, sample)
-            for prompt in prompts
-            for sample in range(sampling.samples)
+            self.request(prompt, sampling, sample) for prompt in prompts for sample in range(sampling.samples)
         ]
         for _ in self.run(generations):
             pass
@@ -73,14 +104,14 @@ class Engine(LM):
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """The text of one completion in pieces; what a stop string could still take back waits."""
-        generation = self._generation(self.encode(prompt), with_changes(sampling, changes), 0)
+        generation = self.request(prompt, with_changes(sampling, changes))
         for _, piece in self.run([generation]):
             if piece:
                 yield piece
         return generation.completion()
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        """Scores of continuations; continuations of one prompt share its computation.
+        """Scores of continuations; those of one prompt share its computation.
 
         A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone
         has; where a token spans the border and none is left, the continuation's own.
@@ -96,37 +127,51 @@ class Engine(LM):
             scores.update(zip(members, self._score(context, targets), strict=True))
         return [scores[index] for index in range(len(encoded))]
 
-    def run(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
-        """Advances the generations to their ends; yields each with its new text after every one of its tokens."""
-        # Equal prompts stand side by side, to be computed once; long ones start first, so that padding is small.
-        waiting = deque(sorted(generations, key=lambda g: (-len(g.prompt), g.prompt)))
-        if not waiting:
-            return
-        capacity = max(len(g.prompt) + g.limit for g in waiting)
-        slots = min(len(waiting), self._slots(capacity))
-        decoder = self.decoder(slots, capacity)
-        active: list[Generation] = []
-        while waiting or active:
-            if waiting and len(active) < slots:
-                begin = len(active)
-                logits = _admit(decoder, waiting, active, slots)
-            else:
-                begin = 0
-                logits = decoder.extend(0, [g.tokens[-1:] for g in active])
-            for generation, token, logprob in _choose(decoder, active[begin:], logits):
-                yield generation, generation.accept(token, logprob)
-            _retire(decoder, active)
+    def request(self, prompt: Prompt, sampling: Sampling, sample: int = 0) -> Generation:
+        """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`."""
+        return self._generation(self.encode(prompt), sampling, sample)
 
-    def decoder(self, slots: int, capacity: int) -> Decoder:
-        """A decoder of `slots` sequences of up to `capacity` tokens."""
-        if self.model.encoder is not None:
-            return EncoderDecoder(self.model, self.dtype, slots, capacity, self.tokenizer.pad_id or 0)
-        if self.native and supports(self.model, self.dtype):
-            try:
-                return NativeDecoder(self.model, self.dtype, slots, capacity)
-            except NoCompilerError as reason:
-                _say_once(f"{reason}; generating on torch alone, at about a third of the speed")
-        return TorchDecoder(self.model, self.dtype, slots, capacity)
+    def submit(self, generation: Generation) -> None:
+        """Queues a request; `step` advances it."""
+        with self._lock:
+            self.scheduler.submit(generation)
+
+    def step(self) -> list[tuple[Generation, str]]:
+        """Advances all requests by one step; each that said something, with its new text."""
+        with self._lock, torch.inference_mode():
+            said = self.scheduler.step()
+            for generation, piece in said:
+                generation.pieces.append(piece)
+            return said
+
+    def cancel(self, generation: Generation) -> None:
+        """Forgets a request, wherever it is, and gives its part of the cache back."""
+        with self._lock:
+            self.scheduler.cancel(generation)
+
+    def run(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
+        """Advances the generations to their ends; yields each with its new text after every one of its tokens.
+
+        Whoever stops listening cancels what is left. Raises the error of one that failed, after the others have ended.
+        """
+        for generation in generations:
+            self.submit(generation)
+        active = list(generations)
+        try:
+            while active:
+                with self._lock:
+                    if not any(generation.pieces for generation in active):
+                        self.step()
+                for generation in active:
+                    while generation.pieces:
+                        yield generation, generation.pieces.popleft()
+                active = [each for each in active if each.pieces or not each.ended]
+        finally:
+            for generation in active:
+                self.cancel(generation)
+        for generation in generations:
+            if generation.error is not None:
+                raise generation.error
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
@@ -155,19 +200,28 @@ class Engine(LM):
             raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
         return Generation(prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer)
 
-    def _slots(self, capacity: int) -> int:
-        """Sequences of `capacity` tokens whose cache fits into half of the free memory, at most `max_batch`."""
-        sides = 1 if self.model.encoder is None else 2
-        each = sides * self.model.spec.kv_bytes_per_token(self.dtype.itemsize) * capacity
+    def _cache_tokens(self) -> int:
+        """Tokens whose keys and values fit into half of the free memory, at most `max_batch` contexts."""
+        each = self.model.spec.kv_bytes_per_token(self.dtype.itemsize)
         device = self.model.embed_tokens.weight.device
         cuda = device.type == "cuda"
         free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
-        if free < each:
-            raise CamelidError(
-                f"a cache of {capacity} tokens takes {each / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
-                "ask for fewer new tokens or give a shorter prompt"
+        return max(BLOCK_TOKENS, min(self.max_batch * self.context_length, free // 2 // each))
+
+    def _proposer(self, draft: "Engine | str | None", guesses: int | None) -> Proposer | None:
+        settings = {} if guesses is None else {"guesses": guesses}
+        if draft is None:
+            return None
+        if isinstance(draft, str):
+            if draft != "prompt":
+                raise WrongCall(f"draft is {draft!r}; it is an engine, or 'prompt' for what the text itself holds")
+            return PromptLookup(**settings)
+        if draft.tokenizer.backend.get_vocab() != self.tokenizer.backend.get_vocab():
+            raise WrongCall(
+                f"the draft model has another vocabulary ({draft.tokenizer.vocab_size} tokens, the model "
+                f"{self.tokenizer.vocab_size}): its guesses would mean other tokens"
             )
-        return max(1, min(self.max_batch, free // 2 // each))
+        return DraftModel(draft.decoder, **settings)
 
     def _encode_pair(self, prompt: Prompt, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         context = self.encode(prompt)
@@ -190,19 +244,27 @@ class Engine(LM):
         return whole[: len(context)], whole[len(context) :]
 
     def _score(self, context: tuple[int, ...], targets: list[tuple[int, ...]]) -> list[Score]:
-        capacity = len(context) + max(map(len, targets))
-        slots = min(len(targets), self._slots(capacity))
-        decoder = self.decoder(slots, capacity)
-        first = decoder.extend(0, [context])
-        scores = []
-        for target in targets:
-            decoder.truncate(0, len(context))
-            logits = torch.cat([first, decoder.extend(0, [target[:-1]], every=True)]) if target[1:] else first
-            logprobs = logits.log_softmax(-1)
-            own = logprobs.gather(1, torch.tensor(target, device=logits.device)[:, None])
-            greedy = bool((own[:, 0] == logprobs.amax(1)).all())
-            scores.append(Score(float(own.sum()), len(target), greedy))
-        return scores
+        with self._lock, torch.inference_mode():
+            sequence, rest = self.decoder.begin(context)
+            try:
+                first = self.decoder.extend([Extension(sequence, rest)])
+                return [self._scored(sequence, first, target) for target in targets]
+            finally:
+                sequence.release()
+
+    def _scored(self, context: CachedSequence, first: Tensor, target: tuple[int, ...]) -> Score:
+        logits = first
+        if len(target) > 1:
+            twin = context.fork(len(context))
+            try:
+                more = self.decoder.extend([Extension(twin, target[:-1], wanted=len(target) - 1)])
+            finally:
+                twin.release()
+            logits = torch.cat([first, more])
+        logprobs = logits.log_softmax(-1)
+        own = logprobs.gather(1, torch.tensor(target, device=logits.device)[:, None])[:, 0]
+        greedy = bool((own == logprobs.amax(1)).all())
+        return Score(float(own.sum()), len(target), greedy, tuple(own.tolist()))
 
 
 @cache
@@ -214,55 +276,3 @@ def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
     """The dtype that a config.json says its weights have; float32 for half precision, which no CPU computes well."""
     named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
     return named if named in (torch.bfloat16, torch.float32) else torch.float32
-
-
-def _admit(decoder: Decoder, waiting: deque[Generation], active: list[Generation], slots: int) -> Tensor:
-    """Moves waiting generations into free slots; logits after their prompts, an equal prompt computed once."""
-    begin = len(active)
-    rows: dict[tuple[int, ...], list[Generation]] = {}
-    width = len(waiting[0].prompt)
-    for _ in range(slots - begin):
-        if not waiting:
-            break
-        prompt = waiting[0].prompt
-        if rows and prompt not in rows and (len(rows) + 1) * width > PREFILL_TOKENS:
-            break
-        rows.setdefault(prompt, []).append(waiting.popleft())
-    logits = decoder.extend(begin, list(rows))
-    active += [generations[0] for generations in rows.values()]
-    origins = list(range(len(rows)))
-    for origin, (prompt, generations) in enumerate(rows.items()):
-        for generation in generations[1:]:
-            decoder.fork(begin + origin, len(active), len(prompt))
-            active.append(generation)
-            origins.append(origin)
-    return logits[origins]
-
-
-def _choose(
-    decoder: Decoder, generations: Sequence[Generation], logits: Tensor
-) -> list[tuple[Generation, int, float]]:
-    """Every generation's next token with its log-probability under the model itself."""
-    greedy, log_totals = (column.tolist() for column in decoder.summarise(logits))
-    chosen = []
-    for row, generation in enumerate(generations):
-        token = (
-            greedy[row]
-            if generation.sampling.temperature == 0 and not generation.sampling.changes_logits
-            else generation.choose(logits[row].cpu().numpy())
-        )
-        chosen.append((generation, token, float(logits[row, token]) - log_totals[row]))
-    return chosen
-
-
-def _retire(decoder: Decoder, active: list[Generation]) -> None:
-    """Takes finished generations out; the last ones move into the gaps."""
-    for slot in reversed(range(len(active))):
-        if active[slot].finish_reason is None:
-            continue
-        last = len(active) - 1
-        if slot != last:
-            decoder.fork(last, slot, decoder.lengths[last])
-            active[slot] = active[last]
-        decoder.truncate(last, 0)
-        active.pop()

@@ -2,9 +2,10 @@
 
 import hashlib
 import random
+from collections import deque
 from collections.abc import Sequence
 
-from camelid.infer.sampling import Logits, choose, penalised
+from camelid.infer.sampling import Logits, drawn, law, penalised
 from camelid.lm import Completion, FinishReason, Sampling
 from camelid.text.stream import StreamDecoder
 from camelid.text.tokenizer import Tokenizer
@@ -13,7 +14,8 @@ from camelid.text.tokenizer import Tokenizer
 class Generation:
     """One sample of one prompt; it knows nothing of the model or of what else is in the batch.
 
-    `limit` is the number of tokens after which it is cut. `finish_reason` is None until it ends.
+    `limit` is the number of tokens after which it is cut. `finish_reason` is None until it ends, and stays so where an
+    `error` ended it. `pieces` is text that nobody has taken yet.
     """
 
     def __init__(
@@ -23,6 +25,8 @@ class Generation:
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.finish_reason: FinishReason | None = None
+        self.error: BaseException | None = None
+        self.pieces: deque[str] = deque()
         identity = repr((sampling.seed, sample, self.prompt)).encode()
         self._random = random.Random(hashlib.blake2b(identity).digest())
         self._stop_ids = tokenizer.stop_ids
@@ -30,10 +34,43 @@ class Generation:
         self._text = ""
         self._released = 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.finish_reason is not None or self.error is not None
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it always says the most probable token of the model itself."""
+        return self.sampling.temperature == 0 and not self.sampling.changes_logits
+
+    @property
+    def may_speculate(self) -> bool:
+        """Whether several tokens may be guessed at once."""
+        return True
+
     def choose(self, logits: Logits) -> int:
         """The next token, by this generation's own random numbers."""
-        logits = penalised(logits, self.sampling, self.prompt, self.tokens)
-        return choose(logits, self.sampling, self._random.random())
+        if self.sampling.temperature == 0:
+            return int(penalised(logits, self.sampling, self.prompt, self.tokens).argmax())
+        return self.draw(self.law(logits))
+
+    def law(self, logits: Logits, guessed: Sequence[int] = ()) -> Logits:
+        """The distribution of the next token, after penalties, temperature and filters, where `guessed` was said too."""
+        said = [*self.tokens, *guessed] if guessed else self.tokens
+        return law(penalised(logits, self.sampling, self.prompt, said), self.sampling)
+
+    def draw(self, weights: Logits) -> int:
+        """A token drawn in proportion to its weight."""
+        return drawn(weights, self.uniform())
+
+    def uniform(self) -> float:
+        """This generation's next random number in [0, 1)."""
+        return self._random.random()
+
+    def fail(self, error: BaseException) -> None:
+        """Ends it without a completion."""
+        self.error = error
 
     def accept(self, token: int, logprob: float) -> str:
         """Appends a token; returns the text that is now certain, which a stop string can no longer take back."""

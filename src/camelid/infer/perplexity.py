@@ -8,6 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from camelid.errors import WrongCall
+from camelid.infer.blocks import CachedSequence
+from camelid.infer.decoder import Extension
 from camelid.infer.engine import Engine
 
 PIECE = 512
@@ -56,17 +58,18 @@ def perplexity(engine: Engine, documents: Iterable[str]) -> Perplexity:
 @torch.inference_mode()
 def _nats(engine: Engine, ids: tuple[int, ...]) -> float:
     window = min(engine.context_length, len(ids))
-    decoder = engine.decoder(1, window)
     nats, known, start = 0.0, 1, 0
     while known < len(ids):
         end = min(start + window, len(ids))
-        decoder.truncate(0, 0)
+        sequence = CachedSequence(engine.decoder.pool)
         for begin in range(start, end - 1, PIECE):
             stop = min(begin + PIECE, end - 1)
-            logits = decoder.extend(0, [ids[begin:stop]], every=True)
             new = max(begin, known - 1)
-            if new < stop:
+            wanted = max(0, stop - new)
+            logits = engine.decoder.extend([Extension(sequence, ids[begin:stop], wanted)])
+            if wanted:
                 targets = torch.tensor(ids[new + 1 : stop + 1], device=logits.device)
-                nats += float(cross_entropy(logits[new - begin :], targets, reduction="sum"))
+                nats += float(cross_entropy(logits, targets, reduction="sum"))
+        sequence.release()
         known, start = end, end - window // 2
     return nats

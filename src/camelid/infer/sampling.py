@@ -79,11 +79,18 @@ def probabilities(logits: Logits) -> Logits:
     return shares
 
 
-def choose(logits: Logits, sampling: Sampling, uniform: float) -> int:
-    """The token whose slice of the cumulative distribution holds `uniform` in [0, 1); at temperature 0, the largest."""
+def law(logits: Logits, sampling: Sampling) -> Logits:
+    """The distribution that `sampling` draws from; at temperature 0 all of it on the largest logit."""
     if sampling.temperature == 0:
-        return int(logits.argmax())
-    cumulative = probabilities(filtered(logits, sampling)).cumsum()
+        certain = np.zeros(len(logits))
+        certain[logits.argmax()] = 1.0
+        return certain
+    return probabilities(filtered(logits, sampling))
+
+
+def drawn(weights: Logits, uniform: float) -> int:
+    """The token whose slice of the cumulative weights holds `uniform` in [0, 1)."""
+    cumulative = weights.cumsum()
     return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
 
 

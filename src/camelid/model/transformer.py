@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from camelid.model.cache import KeyValueCache
+from camelid.model.cache import Cache
 from camelid.model.initialize import initialize
 from camelid.model.layers import (
     Attention,
@@ -99,7 +99,7 @@ class Stack(nn.Module):
         *,
         mask: Bool[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
-        cache: KeyValueCache | None = None,
+        cache: Cache | None = None,
         source: Source | None = None,
     ) -> Float[Tensor, "batch time width"]:
         """The normalised states after all layers."""
@@ -124,7 +124,7 @@ class Stack(nn.Module):
             positions, inverse_frequencies(self.spec.positions, self.spec.head_dim, positions.device)
         )
 
-    def _bias(self, positions: Tensor, cache: KeyValueCache | None) -> Tensor | None:
+    def _bias(self, positions: Tensor, cache: Cache | None) -> Tensor | None:
         if self.relative_bias is None:
             return None
         if cache is not None:
@@ -166,7 +166,7 @@ class Transformer(Stack):
         *,
         positions: Int[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
-        cache: KeyValueCache | None = None,
+        cache: Cache | None = None,
         source: Source | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "batch time width"]:
@@ -217,7 +217,7 @@ class Transformer(Stack):
         mask: Bool[Tensor, "batch time"] | None = None,
         positions: Int[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
-        cache: KeyValueCache | None = None,
+        cache: Cache | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "batch time vocab"]:
         """Logits of the next token at every position; the arguments are those of `hidden_states`.

@@ -3,7 +3,8 @@
 import math
 
 import torch
-from jaxtyping import Int, Int32
+import torch.nn.functional as F
+from jaxtyping import Int, Int32, UInt8
 from torch import Tensor
 
 
@@ -12,9 +13,10 @@ def run_length(bits: int) -> int:
     return 32 // math.gcd(bits, 32)
 
 
-def pack_integers(values: Int[Tensor, "n m"], bits: int) -> Int32[Tensor, "words m"]:
-    """[n, m] integers below 2^bits -> int32 [n * bits / 32, m]; n is a multiple of `run_length`."""
+def pack_integers(values: Int[Tensor, "n m"] | UInt8[Tensor, "n m"], bits: int) -> Int32[Tensor, "words m"]:
+    """[n, m] integers below 2^bits -> int32 [n * bits / 32, m]; n is filled up with zeros to a multiple of `run_length`."""
     run = run_length(bits)
+    values = F.pad(values, (0, 0, 0, -len(values) % run))
     words = values.new_zeros(len(values) // run, run * bits // 32, values.shape[1], dtype=torch.long)
     for index, column in enumerate(values.long().reshape(-1, run, values.shape[1]).unbind(1)):
         word, shift = divmod(index * bits, 32)
@@ -26,7 +28,7 @@ def pack_integers(values: Int[Tensor, "n m"], bits: int) -> Int32[Tensor, "words
 
 
 def unpack_integers(words: Int32[Tensor, "words m"], bits: int) -> Int32[Tensor, "n m"]:
-    """What `pack_integers` packed."""
+    """What `pack_integers` packed, filled up to a multiple of `run_length`."""
     run = run_length(bits)
     pairs = words.long().reshape(-1, run * bits // 32, words.shape[1]) & 0xFFFFFFFF
     values = torch.empty(len(pairs), run, words.shape[1], dtype=torch.int32, device=words.device)

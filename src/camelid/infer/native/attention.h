@@ -1,71 +1,125 @@
-// Attention of a few query heads over the keys and values of one sequence.
+// Attention over keys and values that lie in blocks of 16 positions, block after block through a sequence's table.
+//
+// Up to 16 queries of one key-value head attend together: rows of one sequence that follow each other, and the heads that
+// share keys. A query's result does not depend on which others attend with it, bit for bit.
 
-#include "products.h"
+#include "packed.h"
 
-enum { G_MOST = 4 };  // query heads that attend together
+enum { KV_BLOCK = 16, QUERIES = 16 };
 
-// scores = exp(q k^T / sqrt(dim) - their maximum) over positions 0..past-1; returns their sum.
-INLINE float score(int kind, const char *q, const char *keys, int past, int64_t bytes, float scale, float *scores) {
-    floats highest = splat(-INFINITY), sum = splat(0);
-    for (int p = 0; p < past; p += LANES) {
-        floats products[LANES];
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) {
-            // Behind the last position the first key of the block stands in; its score is replaced below.
-            const char *key = keys + (p + i < past ? p + i : p) * bytes;
-            products[i] = splat(0);
-            for (int64_t at = 0; at < bytes; at += CHUNK_BYTES)
-                products[i] = multiply_add(kind, products[i], key + at, q + at);
+// Keys or values of one layer and one key-value head. At 8 bits a position's vector has a scale of its own, behind the
+// block's codes.
+typedef struct {
+    const char *first;       // of block 0
+    int64_t block_bytes;     // from a block to the next
+    const int32_t *table;
+    int32_t kind, packed, stride;  // packed: 8-bit codes that are turned into `kind`; stride: padded head_dim
+} Past;
+
+INLINE const char *block_of(const Past *past, int block, char *scratch) {
+    const char *at = past->first + past->table[block] * past->block_bytes;
+    if (!past->packed) return at;
+    const float *scales = (const float *)(at + KV_BLOCK * past->stride);
+    for (int p = 0; p < KV_BLOCK; p++)
+        for (int i = 0; i < past->stride; i += LANES) {
+            floats all = widen_signed(at + p * past->stride + i) * splat(scales[p]);
+            store_all(past->kind, scratch + (p * past->stride + i) * itemsize(past->kind), all);
         }
-        floats all = choose(COUNT + p < past, totals(products, LANES) * scale, splat(-INFINITY));
+    return scratch;
+}
+
+// scores[i][p] = q[i] . k[p] over whole blocks.
+INLINE void score_block(int kind, int count, const char *q, const char *keys, int64_t bytes, float *scores, int64_t row) {
+    for (int i = 0, taken; i < count; i += taken) {
+        taken = count - i >= 4 ? 4 : count - i >= 2 ? 2 : 1;
+        for (int p = 0; p < KV_BLOCK; p += 4) {
+            const char *k = keys + p * bytes, *x = q + i * bytes;
+            float *to = scores + i * row + p;
+            if (taken == 4) tile(kind, 4, 4, k, x, bytes, to, row, (Next){0});
+            else if (taken == 2) tile(kind, 4, 2, k, x, bytes, to, row, (Next){0});
+            else tile(kind, 4, 1, k, x, bytes, to, row, (Next){0});
+        }
+    }
+}
+
+// Turns the scores of positions begin..end-1 into exp(scale * score - maximum), all others up to `width` into 0; returns the sum.
+static float softmax(float *scores, int begin, int end, int width, float scale) {
+    floats highest = splat(-INFINITY), sum = splat(0);
+    for (int p = 0; p < width; p += LANES) {
+        ints seen = (COUNT + p >= begin) & (COUNT + p < end);
+        floats all = choose(seen, load(FLOAT32, scores + p) * scale, splat(-INFINITY));
         highest = choose(all > highest, all, highest);
-        memcpy(scores + p, &all, sizeof all);
+        store_all(FLOAT32, scores + p, all);
     }
     float most = highest[0];
     for (int i = 1; i < LANES; i++) most = fmaxf(most, highest[i]);
-    for (int p = 0; p < past; p += LANES) {
+    for (int p = 0; p < width; p += LANES) {
         floats weights = exponential(load(FLOAT32, scores + p) - most);
-        memcpy(scores + p, &weights, sizeof weights);
+        store_all(FLOAT32, scores + p, weights);
         sum += weights;
     }
     return total(sum);
 }
 
-// softmax(q k^T / sqrt(dim)) v of G query heads over positions 0..past-1 of the key-value head that they share.
-// q: [G, stride] in the model's type; scores: [G, padded capacity]; mixed: [G, stride].
-INLINE void attend_kind(int kind, int G, int dim, int capacity, const char *q, const char *keys, const char *values,
-                        int past, float *scores, float *mixed) {
-    int stride = padded(dim);
-    int64_t row = padded(capacity), bytes = (int64_t)stride * itemsize(kind);
-    float scale = 1.0f / sqrtf(dim), sums[G_MOST];
-    for (int g = 0; g < G; g++) sums[g] = score(kind, q + g * bytes, keys, past, bytes, scale, scores + g * row);
-    for (int i = 0; i < stride; i += 2 * LANES) {
-        floats first[G_MOST], second[G_MOST];
-        for (int g = 0; g < G; g++) first[g] = second[g] = splat(0);
-        for (int p = 0; p < past; p++) {
-            const char *value = values + p * bytes + i * itemsize(kind);
-            floats a = load(kind, value), b = load(kind, value + LANES * itemsize(kind));
+// mixed[i] += weights[i] . values for R queries and N vectors of 16 dimensions from `at` on, over one block.
+INLINE void mix(int kind, int R, int N, const float *weights, int64_t row, const char *values, int stride, int at, float *mixed) {
+    floats sums[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < R * N; i++) sums[i] = load(FLOAT32, mixed + i / N * stride + at + i % N * LANES);
+    for (int p = 0; p < KV_BLOCK; p++) {
+        const char *value = values + ((int64_t)p * stride + at) * itemsize(kind);
 #pragma GCC unroll 4
-            for (int g = 0; g < G; g++) first[g] += scores[g * row + p] * a, second[g] += scores[g * row + p] * b;
+        for (int n = 0; n < N; n++) {
+            floats v = load(kind, value + n * LANES * itemsize(kind));
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++) sums[r * N + n] = fused(v, splat(weights[r * row + p]), sums[r * N + n]);
         }
-        for (int g = 0; g < G; g++) {
-            first[g] /= sums[g], second[g] /= sums[g];
-            memcpy(mixed + g * stride + i, &first[g], sizeof first[g]);
-            memcpy(mixed + g * stride + i + LANES, &second[g], sizeof second[g]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < R * N; i++) store_all(FLOAT32, mixed + i / N * stride + at + i % N * LANES, sums[i]);
+}
+
+INLINE void mix_block(int kind, int count, const float *weights, int64_t row, const char *values, int stride, float *mixed) {
+    for (int at = 0; at < stride;) {
+        int vectors = stride - at >= 4 * LANES ? 4 : 2;
+        for (int i = 0, taken; i < count; i += taken) {
+            taken = count - i >= 4 ? 4 : 1;
+            const float *w = weights + i * row;
+            float *to = mixed + i * stride;
+            if (taken == 4 && vectors == 4) mix(kind, 4, 4, w, row, values, stride, at, to);
+            else if (taken == 4) mix(kind, 4, 2, w, row, values, stride, at, to);
+            else if (vectors == 4) mix(kind, 1, 4, w, row, values, stride, at, to);
+            else mix(kind, 1, 2, w, row, values, stride, at, to);
         }
+        at += vectors * LANES;
     }
 }
 
-static void attend_heads(int kind, int G, int dim, int capacity, const char *q, const char *keys, const char *values,
-                         int past, float *scores, float *mixed) {
-#define ATTEND(KIND, COUNT) attend_kind(KIND, COUNT, dim, capacity, q, keys, values, past, scores, mixed)
-#define ATTEND_ANY(KIND) \
-    switch (G) { \
-        case 1: ATTEND(KIND, 1); break; \
-        case 2: ATTEND(KIND, 2); break; \
-        case 3: ATTEND(KIND, 3); break; \
-        default: ATTEND(KIND, 4); \
+// softmax(q k^T / sqrt(dim)) v of `count` queries, each over positions begins[i]..ends[i]-1.
+// q: [count, stride] of `kind`; scores: [count, row]; mixed: [count, stride].
+INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past *keys, const Past *values, const int *begins,
+                        const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
+    int stride = keys->stride, first = begins[0], last = ends[0];
+    for (int i = 1; i < count; i++) {
+        first = begins[i] < first ? begins[i] : first;
+        last = ends[i] > last ? ends[i] : last;
     }
-    if (kind == FLOAT32) ATTEND_ANY(FLOAT32)
-    else ATTEND_ANY(BFLOAT16)
+    int from = first / KV_BLOCK, to = (last + KV_BLOCK - 1) / KV_BLOCK, base = from * KV_BLOCK;
+    int64_t bytes = (int64_t)stride * itemsize(kind);
+    float sums[QUERIES];
+    for (int block = from; block < to; block++)
+        score_block(kind, count, q, block_of(keys, block, scratch), bytes, scores + block * KV_BLOCK - base, row);
+    for (int i = 0; i < count; i++)
+        sums[i] = softmax(scores + i * row, begins[i] - base, ends[i] - base, to * KV_BLOCK - base, 1.0f / sqrtf(dim));
+    memset(mixed, 0, 4 * (int64_t)count * stride);
+    for (int block = from; block < to; block++)
+        mix_block(kind, count, scores + block * KV_BLOCK - base, row, block_of(values, block, scratch), stride, mixed);
+    for (int i = 0; i < count; i++)
+        for (int d = 0; d < dim; d++) mixed[i * stride + d] /= sums[i];
+}
+
+static void attend_together(int count, int dim, const char *q, const Past *keys, const Past *values, const int *begins,
+                            const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
+    if (keys->kind == FLOAT32) attend_kind(FLOAT32, count, dim, q, keys, values, begins, ends, scores, row, scratch, mixed);
+    else attend_kind(BFLOAT16, count, dim, q, keys, values, begins, ends, scores, row, scratch, mixed);
 }

@@ -1,104 +1,158 @@
 // A LLaMA decoder step over a batch of rows, in one call.
 //
-// A row is one token of one sequence: (token, slot, position). Rows of a sequence stand in order, so prefill,
-// decode and any mixture of both are the same step. All threads run it together; a barrier ends every phase,
-// and inside a phase they take numbered tasks from one counter.
+// A row is one token of one sequence. Rows of a sequence stand in order, so prefill, decode and any mixture of both are
+// the same step. All threads run it together; a barrier ends every phase, and inside a phase they take numbered tasks
+// from one counter.
 //
-// Weights are used as they lie in the model: [outer, inner], row by row, in float32 or bfloat16, the model's kind, or
-// packed. What enters a product, keys and values have the model's kind; all else is float32.
+// Dense weights are used as they lie in the model: [outer, inner], row by row, in float32 or bfloat16, the model's kind.
+// Packed ones lie in lines (see packed.h). Keys and values have the model's kind or 8 bits; all else is float32.
 
 #include <stdlib.h>
 #include <time.h>
 
-#include "attention.h"
 #include "threads.h"
+#include "attention.h"
 
 typedef struct {
     const float *attention_norm, *mlp_norm;  // [width]
+    const float *query_norm, *key_norm;      // [head_dim], or NULL
+    int32_t window;                          // positions that a query sees, itself among them; 0: all
     Linear query, key, value, output, gate, up, down;
 } Layer;
 
 typedef struct {
-    int32_t kind, layers, width, heads, kv_heads, head_dim, hidden, vocab;
-    int32_t slots, capacity, widen;  // widen: rows from which products are done in float32
+    int32_t kind, arithmetic;  // of dense weights; of dense products: `kind`, or FLOAT32 where that is faster
+    int32_t layers, width, heads, kv_heads, head_dim, hidden, vocab;
+    int32_t blocks, kv_packed;  // of the cache; whether it has 8 bits
+    int32_t segment;           // inputs of packed products that share a scale; 0: they are done in float32
     float eps;
     const Layer *layer;
     const void *embedding;       // [vocab, width]
     const float *norm;           // [width]
     Linear unembedding;          // vocab x width
-    const float *cosine, *sine;  // [capacity, head_dim / 2]
-    void *keys, *values;         // [layers, slots, kv_heads, capacity, padded head_dim], zero behind it
+    const float *cosine, *sine;  // [context, head_dim / 2]
+    char *keys, *values;         // [layers, blocks, kv_heads, block]
+    char *workspace;             // of the steps; grows with them
+    int64_t workspace_bytes;
 } Model;
 
 typedef struct {
     int32_t rows, wanted;
-    const int32_t *tokens, *slots, *positions;  // [rows]
-    const int32_t *wanted_rows;                 // [wanted]: rows whose logits are asked for, ascending
-    float *logits;                              // [wanted, vocab]
+    const int32_t *tokens, *positions;  // [rows]
+    const int32_t *tables;              // [rows]: where in `blocks` the table of the row's sequence begins
+    const int32_t *blocks;
+    const int32_t *wanted_rows;  // [wanted]: rows whose logits are asked for, ascending
+    float *logits;               // [wanted, vocab]
 } Batch;
+
+// What enters products: for dense ones in their arithmetic, for packed ones as they read it.
+typedef struct {
+    char *dense;  // [rows, inner]
+    Activations packed;
+    int32_t inner;
+} Input;
+
+typedef struct {
+    int32_t row, count;  // rows of one sequence
+} Stretch;
 
 typedef struct {
     const Model *model;
     const Batch *batch;
-    int32_t kind;  // of what enters a product
-    float *residual, *query, *key, *value, *scores;  // [rows, ...]; scores: [threads, G_MOST, capacity]
-    char *narrow, *mixed, *wide;                     // inputs of products, of `kind`
-    char *scratch;                                   // [threads, BLOCK, widest input], for weights of another kind
-    int64_t scratch_bytes;                           // of one thread
+    float *residual, *query, *key, *value;  // [rows, ...]
+    Input narrow, mixed, wide;
+    Stretch *stretches;  // what attends together
+    int32_t stretch_count, past;  // past: positions of the longest row, in whole blocks
+    char *scratch;                // [threads, scratch_bytes]
+    int64_t scratch_bytes;
 } Step;
 
-// Writes what enters a product: rounded to the model's type, whichever type the product is done in.
-static void enter(const Step *s, char *to, const float *from, int count) {
-    store(s->model->kind, to, from, count);
-    if (s->kind == s->model->kind) return;
-    for (int i = count - 1; i >= 0; i--) ((float *)to)[i] = load_one(BFLOAT16, to, i);
+enum { BLOCK = 32, WIDE_BLOCK = 64, ROWS = 64 };  // outputs and rows of one task
+
+INLINE int is_packed(const Linear *l) { return l->kind >= INT8; }
+INLINE char *scratch_of(const Step *s, int thread) { return s->scratch + thread * s->scratch_bytes; }
+
+// Row `row` of an input, `count` values from `from` on.
+static void enter(const Step *s, const Input *to, int row, int from, const float *values, int count) {
+    int kind = s->model->kind, arithmetic = s->model->arithmetic;
+    char *dense = to->dense + ((int64_t)row * to->inner + from) * itemsize(arithmetic);
+    store(kind, dense, values, count);  // rounded to the model's kind, whatever the products are done in
+    for (int i = count - 1; arithmetic != kind && i >= 0; i--) ((float *)dense)[i] = load_one(BFLOAT16, dense, i);
+    if (to->packed.codes || to->packed.whole) pack_activations(&to->packed, row, from, values, count, to->inner);
 }
 
-INLINE char *scratch_of(const Step *s, int thread) { return s->scratch + thread * s->scratch_bytes; }
+// Outputs begin..end-1 for rows top..bottom-1: y[row - top][output - begin].
+static void product(const Step *s, const Linear *l, const Input *x, int begin, int end, int top, int bottom, float *y,
+                    int64_t step, int thread) {
+    const char *dense = x->dense + (int64_t)top * x->inner * itemsize(s->model->arithmetic);
+    if (is_packed(l)) product_packed(l, begin, end, &x->packed, top, bottom - top, y, step);
+    else product_dense(s->model->arithmetic, l, begin, end, dense, bottom - top, y, step, scratch_of(s, thread));
+    if (l->bias)
+        for (int r = 0; r < bottom - top; r++)
+            for (int o = begin; o < end; o++) y[r * step + o - begin] += l->bias[o];
+}
+
+// A task's share of a linear: outputs begin..end-1 and rows top..bottom-1; the rows of the same outputs follow each other.
+typedef struct {
+    int begin, end, top, bottom;
+} Share;
+
+INLINE int tops(int rows) { return (rows + ROWS - 1) / ROWS; }
+INLINE int shares(const Linear *l, int block, int rows) { return (l->outer + block - 1) / block * tops(rows); }
+INLINE Share share(const Linear *l, int block, int rows, int task) {
+    int begin = task / tops(rows) * block, top = task % tops(rows) * ROWS;
+    return (Share){begin, begin + block < l->outer ? begin + block : l->outer, top, top + ROWS < rows ? top + ROWS : rows};
+}
+
+// One row needs small tasks, which share out evenly; many rows large ones, which load less.
+INLINE int block_for(int rows) { return rows == 1 ? BLOCK : WIDE_BLOCK; }
+
+// to[row][output] = linear(x), or += it.
+static void write_product(const Step *s, const Linear *l, const Input *x, Share part, float *to, int add, int thread) {
+    float sums[ROWS][WIDE_BLOCK];
+    product(s, l, x, part.begin, part.end, part.top, part.bottom, &sums[0][0], WIDE_BLOCK, thread);
+    for (int r = part.top; r < part.bottom; r++) {
+        float *row = to + (int64_t)r * l->outer;
+        const float *from = sums[r - part.top];
+        if (add)
+            for (int o = part.begin; o < part.end; o++) row[o] += from[o - part.begin];
+        else memcpy(row + part.begin, from, 4 * (part.end - part.begin));
+    }
+}
 
 // Queries, keys and values: one phase, so that no thread waits between them.
 static void project(const Step *s, const Layer *layer, int thread) {
     const Linear *linears[] = {&layer->query, &layer->key, &layer->value};
     float *outputs[] = {s->query, s->key, s->value};
-    int counts[] = {blocks(linears[0]), blocks(linears[1]), blocks(linears[2])};
+    int rows = s->batch->rows, block = block_for(rows), counts[3];
+    for (int i = 0; i < 3; i++) counts[i] = shares(linears[i], block, rows);
     EACH_TASK(task, counts[0] + counts[1] + counts[2]) {
-        int which = 0, block = task;
-        while (block >= counts[which]) block -= counts[which++];
-        const Linear *l = linears[which];
-        int begin = block * BLOCK;
-        product(s->kind, l, begin, end_of(l, begin), s->narrow, s->batch->rows, outputs[which] + begin, l->outer,
-                scratch_of(s, thread));
+        int which = 0, part = task;
+        while (part >= counts[which]) part -= counts[which++];
+        write_product(s, linears[which], &s->narrow, share(linears[which], block, rows, part), outputs[which], 0, thread);
     }
 }
 
 // residual += linear(x)
-static void add_product(const Step *s, const Linear *l, const char *x, int thread) {
-    int rows = s->batch->rows, width = s->model->width;
-    EACH_TASK(task, blocks(l)) {
-        int begin = task * BLOCK, end = end_of(l, begin);
-        float sums[rows][BLOCK];
-        product(s->kind, l, begin, end, x, rows, &sums[0][0], BLOCK, scratch_of(s, thread));
-        for (int r = 0; r < rows; r++)
-            for (int o = begin; o < end; o++) s->residual[(int64_t)r * width + o] += sums[r][o - begin];
-    }
+static void add_product(const Step *s, const Linear *l, const Input *x, int thread) {
+    int rows = s->batch->rows, block = block_for(rows);
+    EACH_TASK(task, shares(l, block, rows)) write_product(s, l, x, share(l, block, rows, task), s->residual, 1, thread);
 }
 
-// wide = silu(gate(x)) * up(x)
+// wide = silu(gate(x)) * up(x); blocks are whole segments of it.
 static void gated(const Step *s, const Layer *layer, int thread) {
-    const Model *m = s->model;
-    int rows = s->batch->rows, size = itemsize(s->kind);
-    EACH_TASK(task, blocks(&layer->gate)) {
-        int begin = task * BLOCK, end = end_of(&layer->gate, begin);
-        float gate[rows][BLOCK], up[rows][BLOCK];
-        product(s->kind, &layer->gate, begin, end, s->narrow, rows, &gate[0][0], BLOCK, scratch_of(s, thread));
-        product(s->kind, &layer->up, begin, end, s->narrow, rows, &up[0][0], BLOCK, scratch_of(s, thread));
-        for (int r = 0; r < rows; r++) {
-            for (int i = 0; i < BLOCK; i += LANES) {
+    int rows = s->batch->rows;
+    EACH_TASK(task, shares(&layer->gate, WIDE_BLOCK, rows)) {
+        Share part = share(&layer->gate, WIDE_BLOCK, rows, task);
+        float gate[ROWS][WIDE_BLOCK], up[ROWS][WIDE_BLOCK];
+        product(s, &layer->gate, &s->narrow, part.begin, part.end, part.top, part.bottom, &gate[0][0], WIDE_BLOCK, thread);
+        product(s, &layer->up, &s->narrow, part.begin, part.end, part.top, part.bottom, &up[0][0], WIDE_BLOCK, thread);
+        for (int r = 0; r < part.bottom - part.top; r++) {
+            for (int i = 0; i < WIDE_BLOCK; i += LANES) {
                 floats g = load(FLOAT32, &gate[r][i]), u = load(FLOAT32, &up[r][i]);
-                floats result = g / (1.0f + exponential(-g)) * u;
-                memcpy(&gate[r][i], &result, sizeof result);
+                store_all(FLOAT32, &gate[r][i], g / (1.0f + exponential(-g)) * u);
             }
-            enter(s, s->wide + ((int64_t)r * m->hidden + begin) * size, gate[r], end - begin);
+            enter(s, &s->wide, part.top + r, part.begin, gate[r], part.end - part.begin);
         }
     }
 }
@@ -111,65 +165,111 @@ static void rotate(float *restrict head, const float *restrict cosine, const flo
     }
 }
 
-INLINE int64_t cached(const Model *m, int layer, int slot, int kv_head) {
-    return (((int64_t)layer * m->slots + slot) * m->kv_heads + kv_head) * m->capacity * padded(m->head_dim);
+// to = x * gain / root mean square
+static void normalise(const Model *m, const float *x, const float *gain, int width, float *to) {
+    floats sums = splat(0);
+    float squares = 0;
+    for (int i = 0; i + LANES <= width; i += LANES) sums = fused(load(FLOAT32, x + i), load(FLOAT32, x + i), sums);
+    for (int i = width / LANES * LANES; i < width; i++) squares += x[i] * x[i];
+    float scale = 1.0f / sqrtf((total(sums) + squares) / width + m->eps);
+    for (int i = 0; i < width; i++) to[i] = x[i] * scale * gain[i];
+}
+
+INLINE int64_t kv_bytes(const Model *m) {  // of one block of one head
+    int stride = padded(m->head_dim);
+    return m->kv_packed ? KV_BLOCK * (stride + 4) : (int64_t)KV_BLOCK * stride * itemsize(m->kind);
+}
+
+static Past past_of(const Model *m, const char *cache, int layer, int kv_head, const int32_t *table) {
+    int64_t bytes = kv_bytes(m), layer_bytes = m->blocks * m->kv_heads * bytes;
+    return (Past){cache + layer * layer_bytes + kv_head * bytes, m->kv_heads * bytes, table, m->kind, m->kv_packed,
+                  padded(m->head_dim)};
+}
+
+static void keep(const Model *m, const Past *past, int position, const float *vector) {
+    int offset = position % KV_BLOCK, dim = m->head_dim;
+    char *block = (char *)past->first + past->table[position / KV_BLOCK] * past->block_bytes;
+    if (!m->kv_packed) {
+        store(m->kind, block + (int64_t)offset * past->stride * itemsize(m->kind), vector, dim);
+        return;
+    }
+    float most = 0;
+    for (int i = 0; i < dim; i++) most = fmaxf(most, fabsf(vector[i]));
+    int8_t *codes = (int8_t *)block + offset * past->stride;
+    for (int i = 0; i < dim; i++) codes[i] = (int8_t)rintf(most > 0 ? vector[i] * (127 / most) : 0);
+    ((float *)(block + KV_BLOCK * past->stride))[offset] = most / 127;
 }
 
 // Turns queries and keys to their positions; keys and values go into the cache.
-static void remember(const Step *s, int layer) {
+static void remember(const Step *s, int index) {
     const Model *m = s->model;
-    int dim = m->head_dim, half = dim / 2, size = itemsize(m->kind);
+    const Layer *layer = &m->layer[index];
+    int dim = m->head_dim, half = dim / 2;
     EACH_TASK(row, s->batch->rows) {
         int position = s->batch->positions[row];
+        const int32_t *table = s->batch->blocks + s->batch->tables[row];
         const float *cosine = m->cosine + (int64_t)position * half, *sine = m->sine + (int64_t)position * half;
-        for (int h = 0; h < m->heads; h++) rotate(s->query + ((int64_t)row * m->heads + h) * dim, cosine, sine, half);
+        for (int h = 0; h < m->heads; h++) {
+            float *query = s->query + ((int64_t)row * m->heads + h) * dim;
+            if (layer->query_norm) normalise(m, query, layer->query_norm, dim, query);
+            rotate(query, cosine, sine, half);
+        }
         for (int h = 0; h < m->kv_heads; h++) {
             float *key = s->key + ((int64_t)row * m->kv_heads + h) * dim;
-            float *value = s->value + ((int64_t)row * m->kv_heads + h) * dim;
-            int64_t at = (cached(m, layer, s->batch->slots[row], h) + (int64_t)position * padded(dim)) * size;
+            Past keys = past_of(m, m->keys, index, h, table), values = past_of(m, m->values, index, h, table);
+            if (layer->key_norm) normalise(m, key, layer->key_norm, dim, key);
             rotate(key, cosine, sine, half);
-            store(m->kind, (char *)m->keys + at, key, dim);
-            store(m->kind, (char *)m->values + at, value, dim);
+            keep(m, &keys, position, key);
+            keep(m, &values, position, s->value + ((int64_t)row * m->kv_heads + h) * dim);
         }
     }
 }
 
-static void attend(const Step *s, int layer, int thread) {
+// Tasks that share keys follow each other.
+static void attend(const Step *s, int index, int thread) {
     const Model *m = s->model;
     int dim = m->head_dim, stride = padded(dim), group = m->heads / m->kv_heads, size = itemsize(m->kind);
-    char q[G_MOST * stride * size];
-    float mixed[G_MOST * stride], *scores = s->scores + (int64_t)thread * G_MOST * padded(m->capacity);
-    memset(q, 0, sizeof q);
-    EACH_TASK(task, s->batch->rows * m->kv_heads) {
-        int row = task / m->kv_heads, kv_head = task % m->kv_heads, past = s->batch->positions[row] + 1;
-        int64_t at = cached(m, layer, s->batch->slots[row], kv_head) * size;
-        for (int done = 0; done < group; done += G_MOST) {
-            int heads = group - done < G_MOST ? group - done : G_MOST;
-            int64_t from = ((int64_t)row * m->heads + kv_head * group + done) * dim;
-            for (int g = 0; g < heads; g++) store(m->kind, q + g * stride * size, s->query + from + g * dim, dim);
-            attend_heads(m->kind, heads, dim, m->capacity, q, (char *)m->keys + at, (char *)m->values + at, past,
-                         scores, mixed);
-            for (int g = 0; g < heads; g++)
-                enter(s, s->mixed + (from + g * dim) * itemsize(s->kind), mixed + g * stride, dim);
+    int window = m->layer[index].window;
+    char *scratch = scratch_of(s, thread), *q = scratch + KV_BLOCK * stride * 4;
+    float *mixed = (float *)(q + QUERIES * stride * 4), *scores = mixed + QUERIES * stride;
+    memset(q, 0, (size_t)QUERIES * stride * size);
+    EACH_TASK(task, s->stretch_count * m->kv_heads) {
+        Stretch stretch = s->stretches[task % s->stretch_count];
+        int kv_head = task / s->stretch_count, total = stretch.count * group;
+        const int32_t *table = s->batch->blocks + s->batch->tables[stretch.row];
+        Past keys = past_of(m, m->keys, index, kv_head, table), values = past_of(m, m->values, index, kv_head, table);
+        for (int done = 0; done < total; done += QUERIES) {
+            int count = total - done < QUERIES ? total - done : QUERIES, begins[QUERIES], ends[QUERIES];
+            for (int i = 0; i < count; i++) {
+                int row = stretch.row + (done + i) / group, head = kv_head * group + (done + i) % group;
+                store(m->kind, q + i * stride * size, s->query + ((int64_t)row * m->heads + head) * dim, dim);
+                ends[i] = s->batch->positions[row] + 1;
+                begins[i] = window && ends[i] > window ? ends[i] - window : 0;
+            }
+            attend_together(count, dim, q, &keys, &values, begins, ends, scores, s->past, scratch, mixed);
+            for (int i = 0; i < count; i++) {
+                int row = stretch.row + (done + i) / group, head = kv_head * group + (done + i) % group;
+                memcpy(s->query + ((int64_t)row * m->heads + head) * dim, mixed + i * stride, 4 * dim);
+            }
         }
     }
 }
 
-// Row `to` of the products' input from row `from` of the residual stream.
-static void normalise(const Step *s, int to, int from, const float *gain) {
+// What was attended to, which has taken the queries' place, enters the output projection.
+static void enter_mixed(const Step *s) {
+    int size = s->model->heads * s->model->head_dim;
+    EACH_TASK(row, s->batch->rows) enter(s, &s->mixed, row, 0, s->query + (int64_t)row * size, size);
+}
+
+static void enter_normalised(const Step *s, int to, int from, const float *gain) {
     int width = s->model->width;
-    const float *x = s->residual + (int64_t)from * width;
-    floats sums = splat(0);
-    float squares = 0, scaled[width];
-    for (int i = 0; i + LANES <= width; i += LANES) sums += load(FLOAT32, x + i) * load(FLOAT32, x + i);
-    for (int i = width / LANES * LANES; i < width; i++) squares += x[i] * x[i];
-    float scale = 1.0f / sqrtf((total(sums) + squares) / width + s->model->eps);
-    for (int i = 0; i < width; i++) scaled[i] = x[i] * scale * gain[i];
-    enter(s, s->narrow + (int64_t)to * width * itemsize(s->kind), scaled, width);
+    float scaled[width];
+    normalise(s->model, s->residual + (int64_t)from * width, gain, width, scaled);
+    enter(s, &s->narrow, to, 0, scaled, width);
 }
 
 static void normalise_all(const Step *s, const float *gain) {
-    EACH_TASK(row, s->batch->rows) normalise(s, row, row, gain);
+    EACH_TASK(row, s->batch->rows) enter_normalised(s, row, row, gain);
 }
 
 // The embedding's rows of the tokens.
@@ -183,11 +283,9 @@ static void embed(const Step *s) {
 
 static void unembed(const Step *s, int thread) {
     const Linear *l = &s->model->unembedding;
-    EACH_TASK(task, blocks(l)) {
-        int begin = task * BLOCK;
-        product(s->kind, l, begin, end_of(l, begin), s->narrow, s->batch->wanted, s->batch->logits + begin,
-                l->outer, scratch_of(s, thread));
-    }
+    int rows = s->batch->wanted;
+    EACH_TASK(task, shares(l, WIDE_BLOCK, rows))
+        write_product(s, l, &s->narrow, share(l, WIDE_BLOCK, rows, task), s->batch->logits, 0, thread);
 }
 
 static void step_together(const void *job, int thread) {
@@ -199,12 +297,13 @@ static void step_together(const void *job, int thread) {
         project(s, layer, thread), barrier();
         remember(s, i), barrier();
         attend(s, i, thread), barrier();
-        add_product(s, &layer->output, s->mixed, thread), barrier();
+        enter_mixed(s), barrier();
+        add_product(s, &layer->output, &s->mixed, thread), barrier();
         normalise_all(s, layer->mlp_norm), barrier();
         gated(s, layer, thread), barrier();
-        add_product(s, &layer->down, s->wide, thread), barrier();
+        add_product(s, &layer->down, &s->wide, thread), barrier();
     }
-    EACH_TASK(task, s->batch->wanted) normalise(s, task, s->batch->wanted_rows[task], s->model->norm);
+    EACH_TASK(task, s->batch->wanted) enter_normalised(s, task, s->batch->wanted_rows[task], s->model->norm);
     barrier();
     unembed(s, thread), barrier();
 }
@@ -216,48 +315,111 @@ static void *take(char **free, int64_t bytes) {
     return taken;
 }
 
+static Input take_input(const Model *m, char **free, int64_t rows, int inner) {
+    Input input = {.inner = inner, .packed = {.stride = round_up(inner, 8), .segment = m->segment}};
+    Activations *packed = &input.packed;
+    input.dense = take(free, rows * inner * itemsize(m->arithmetic) + 64);
+    if (m->segment == 0) {
+        packed->whole = take(free, rows * packed->stride * 4);
+        return input;
+    }
+    packed->segments = (inner + m->segment - 1) / m->segment;
+    packed->codes = take(free, rows * packed->stride + 64);
+    packed->scales = take(free, rows * packed->segments * 4);
+    packed->offsets = take(free, rows * packed->segments * 4);
+    return input;
+}
+
+// Lays a step out from `memory` on and returns its bytes; with NULL it only counts them.
+static int64_t lay_out(Step *s, char *memory, int threads) {
+    const Model *m = s->model;
+    int64_t rows = s->batch->rows, stride = padded(m->head_dim), widest = m->width > m->hidden ? m->width : m->hidden;
+    int64_t attention = 4 * (KV_BLOCK * stride + 2 * QUERIES * stride + (int64_t)QUERIES * s->past);
+    int64_t queries = m->heads * m->head_dim, dense = WIDE_BLOCK * 4 * (widest > queries ? widest : queries);
+    char *free = memory;
+    s->stretches = take(&free, rows * sizeof(Stretch));
+    s->residual = take(&free, 4 * rows * m->width);
+    s->query = take(&free, 4 * rows * queries);
+    s->key = take(&free, 4 * rows * m->kv_heads * m->head_dim);
+    s->value = take(&free, 4 * rows * m->kv_heads * m->head_dim);
+    s->narrow = take_input(m, &free, rows, m->width);
+    s->mixed = take_input(m, &free, rows, queries);
+    s->wide = take_input(m, &free, rows, m->hidden);
+    s->scratch_bytes = (64 + (attention > dense ? attention : dense)) / 64 * 64;
+    s->scratch = take(&free, threads * s->scratch_bytes);
+    return free - memory;
+}
+
+// Rows of one sequence that follow each other attend together, as many as fill the queries of a task.
+static void find_stretches(Step *s) {
+    const Batch *b = s->batch;
+    int group = s->model->heads / s->model->kv_heads, most = group < QUERIES ? QUERIES / group : 1;
+    for (int row = 0; row < b->rows; row++) {
+        Stretch *last = &s->stretches[s->stretch_count - 1];
+        int follows = row && b->tables[row] == b->tables[row - 1] && b->positions[row] == b->positions[row - 1] + 1;
+        if (follows && last->count < most) last->count++;
+        else s->stretches[s->stretch_count++] = (Stretch){row, 1};
+    }
+}
+
 // One step on `threads` threads; returns 0, or -1 where memory ran out.
-int camelid_step(const Model *m, const Batch *b, int threads) {
-    int kind = b->rows >= m->widen ? FLOAT32 : m->kind;
-    int64_t rows = b->rows, size = itemsize(kind), scores = (int64_t)threads * G_MOST * padded(m->capacity);
-    int64_t query = rows * m->heads * m->head_dim, key = rows * m->kv_heads * m->head_dim;
-    int64_t width = rows * m->width, hidden = rows * m->hidden;
-    int64_t widest = m->width > m->hidden ? m->width : m->hidden, mixed = (int64_t)m->heads * m->head_dim;
-    int64_t scratch = (BLOCK * (widest > mixed ? widest : mixed) * size + 63) / 64 * 64;
-    int64_t needed = 4 * (width + query + 2 * key + scores) + size * (width + query + hidden) + threads * scratch + 10 * 64;
-    char *memory = malloc(needed), *free_from = (char *)(((uintptr_t)memory + 63) / 64 * 64);
-    if (!memory) return -1;
-    Step step = {.model = m, .batch = b, .kind = kind};
-    step.residual = take(&free_from, 4 * width);
-    step.query = take(&free_from, 4 * query);
-    step.key = take(&free_from, 4 * key);
-    step.value = take(&free_from, 4 * key);
-    step.scores = take(&free_from, 4 * scores);
-    step.narrow = take(&free_from, size * width);
-    step.mixed = take(&free_from, size * query);
-    step.wide = take(&free_from, size * hidden);
-    step.scratch = take(&free_from, threads * scratch);
-    step.scratch_bytes = scratch;
+int camelid_step(Model *m, const Batch *b, int threads) {
+    Step step = {.model = m, .batch = b};
+    for (int row = 0; row < b->rows; row++)
+        if (b->positions[row] >= step.past) step.past = round_up(b->positions[row] + 1, KV_BLOCK);
+    int64_t bytes = lay_out(&step, NULL, threads);
+    if (bytes > m->workspace_bytes) {
+        free(m->workspace);
+        m->workspace = aligned_alloc(64, bytes);
+        m->workspace_bytes = m->workspace ? bytes : 0;
+        if (!m->workspace) return -1;
+    }
+    lay_out(&step, m->workspace, threads);
+    find_stretches(&step);
     run_together(step_together, &step, threads);
-    free(memory);
     return 0;
 }
 
-// Rows from which bfloat16 products are better done in float32: 8, where a float32 one takes 0.8 of the time or less.
-int camelid_widen_from(void) {
-    enum { ROWS = 16, INNER = 512, TRIALS = 20 };
-    static char weights[BLOCK * INNER * 4], inputs[ROWS * INNER * 4];
-    static float sums[ROWS * BLOCK];
+// Gives back what the steps have used.
+void camelid_free(Model *m) {
+    free(m->workspace);
+    m->workspace = NULL;
+    m->workspace_bytes = 0;
+}
+
+// Copies one block of the cache onto another, in every layer.
+void camelid_copy_block(const Model *m, int from, int to) {
+    int64_t bytes = kv_bytes(m) * m->kv_heads;
+    for (int64_t layer = 0; layer < m->layers; layer++) {
+        memcpy(m->keys + (layer * m->blocks + to) * bytes, m->keys + (layer * m->blocks + from) * bytes, bytes);
+        memcpy(m->values + (layer * m->blocks + to) * bytes, m->values + (layer * m->blocks + from) * bytes, bytes);
+    }
+}
+
+// What products with bfloat16 weights are best done in: float32 where that takes 0.8 of the time or less.
+int camelid_arithmetic(void) {
+    enum { ROWS_TIMED = 16, INNER = 512, TRIALS = 20 };
+    static char weights[BLOCK * INNER * 4], inputs[ROWS_TIMED * INNER * 4];
+    static float sums[ROWS_TIMED * BLOCK];
     double best[2] = {INFINITY, INFINITY};
     for (int i = 0; i < 2 * TRIALS; i++) {
         struct timespec begin, end;
         clock_gettime(CLOCK_MONOTONIC, &begin);
         Linear linear = {.weight = weights, .kind = i % 2, .outer = BLOCK, .inner = INNER};
-        product(linear.kind, &linear, 0, BLOCK, inputs, ROWS, sums, BLOCK, NULL);
+        product_dense(linear.kind, &linear, 0, BLOCK, inputs, ROWS_TIMED, sums, BLOCK, NULL);
         clock_gettime(CLOCK_MONOTONIC, &end);
         best[i % 2] = fmin(best[i % 2], end.tv_sec - begin.tv_sec + 1e-9 * (end.tv_nsec - begin.tv_nsec));
     }
-    return best[FLOAT32] < 0.8 * best[BFLOAT16] ? 8 : INT32_MAX;
+    return best[FLOAT32] < 0.8 * best[BFLOAT16] ? FLOAT32 : BFLOAT16;
+}
+
+// Whether packed products are done in integers on this processor.
+int camelid_integers(void) {
+#ifdef __AVX512VNNI__
+    return 1;
+#else
+    return 0;
+#endif
 }
 
 typedef struct {

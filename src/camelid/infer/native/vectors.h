@@ -19,8 +19,18 @@ typedef uint8_t bytes __attribute__((vector_size(LANES)));
 
 INLINE int itemsize(int kind) { return kind == FLOAT32 ? 4 : 2; }
 INLINE int padded(int count) { return (count + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
+INLINE int round_up(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
 static const ints COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 INLINE floats splat(float x) { return x - (floats){0}; }
+
+// a * b + c in one rounding wherever the processor can, so that equal sums are equal bits in every loop they occur in.
+INLINE floats fused(floats a, floats b, floats c) {
+#ifdef __AVX512F__
+    return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#else
+    return a * b + c;
+#endif
+}
 
 INLINE floats load(int kind, const void *from) {  // 16 values
     if (kind == FLOAT32) {
@@ -82,10 +92,15 @@ INLINE floats widen(bytes all) {
 #endif
 }
 
-// a0 b0 a1 b1 ..., the first and the second half of it.
-INLINE void interleave(bytes a, bytes b, bytes *first, bytes *second) {
-    *first = SHUFFLE(bytes, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    *second = SHUFFLE(bytes, a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+INLINE floats widen_signed(const char *from) {  // 16 signed bytes
+    bytes all;
+    memcpy(&all, from, sizeof all);
+#ifdef __AVX512F__
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)all));
+#else
+    typedef int8_t signed_bytes __attribute__((vector_size(LANES)));
+    return __builtin_convertvector(__builtin_convertvector((signed_bytes)all, ints), floats);
+#endif
 }
 
 // Sums over 8, 4, 2 and 1 lanes: each folds two vectors into one that holds the sums of both.

@@ -1,0 +1,204 @@
+// Products with packed weights, scale * (code - zero), a scale and a zero point for each group of inputs of an output.
+//
+// Sixteen outputs make a tile. A line of 64 bytes holds, for each output of a tile, the codes of four inputs: at 8 bits the
+// first four; at 4 bits eight, the first four in the low halves of the bytes, the others in the high ones. A tile's
+// lines follow each other along the inputs, so that weights stream straight through.
+//
+// Where the processor multiplies bytes (VNNI), activations are rounded to 8 bits too, by a scale for each segment of
+// at most 64 inputs, and sums of codes are exact integers; elsewhere, and in float32, activations stay as they are.
+// Either way a row's result does not depend on how many rows and tiles are computed at once, bit for bit.
+
+#include "dense.h"
+
+enum { INT8 = 2, INT4 = 3 };  // beside FLOAT32 and BFLOAT16
+
+// Rows of activations as packed products read them.
+typedef struct {
+    int8_t *codes;            // [rows, stride]
+    float *scales, *offsets;  // [rows, segments]: of a code; the scale times the sum of the codes
+    float *whole;             // [rows, stride], instead of the three, where products are done in float32
+    int32_t stride, segments, segment;
+} Activations;
+
+INLINE int lines(const Linear *l) { return l->kind == INT4 ? (l->inner + 7) / 8 : (l->inner + 3) / 4; }
+INLINE int tiles(const Linear *l) { return (l->outer + LANES - 1) / LANES; }
+INLINE int groups(const Linear *l) { return (l->inner + l->group - 1) / l->group; }
+INLINE const char *tile_lines(const Linear *l, int tile) { return (const char *)l->weight + (int64_t)tile * lines(l) * 64; }
+
+INLINE floats group_scale(const Linear *l, int64_t tile, int group) {
+    int64_t at = (tile * groups(l) + group) * LANES;
+    return load(l->scale_kind, (const char *)l->scales + at * itemsize(l->scale_kind));
+}
+
+INLINE floats group_zero(const Linear *l, int64_t tile, int group) {
+    bytes zeros;
+    memcpy(&zeros, l->zeros + (tile * groups(l) + group) * LANES, sizeof zeros);
+    return widen(zeros);
+}
+
+#ifdef __AVX512VNNI__
+// T tiles by R rows: y[r][16 t + lane].
+INLINE void packed_integers(int kind, int T, int R, const Linear *l, int first, const Activations *x, int row, float *y,
+                            int64_t step) {
+    int per_line = kind == INT4 ? 8 : 4, count = lines(l), per_segment = x->segment / per_line;
+    const __m512i low = _mm512_set1_epi8(15);
+    const int8_t *codes = x->codes + (int64_t)row * x->stride;
+    const char *w[4];
+    floats sums[16];
+#pragma GCC unroll 4
+    for (int t = 0; t < T; t++) w[t] = tile_lines(l, first + t);
+#pragma GCC unroll 16
+    for (int i = 0; i < T * R; i++) sums[i] = splat(0);
+    for (int s = 0, line = 0; line < count; s++) {
+        __m512i exact[16];
+        int stop = line + per_segment < count ? line + per_segment : count, group = s * x->segment / l->group;
+#pragma GCC unroll 16
+        for (int i = 0; i < T * R; i++) exact[i] = _mm512_setzero_si512();
+        for (; line < stop; line++) {
+            __m512i first_half[4], second_half[4];
+#pragma GCC unroll 4
+            for (int t = 0; t < T; t++) {
+                __m512i all = _mm512_loadu_si512(w[t] + (int64_t)line * 64);
+                if (T * R <= 4) __builtin_prefetch(w[t] + (int64_t)line * 64 + AHEAD / 2);
+                first_half[t] = kind == INT4 ? _mm512_and_si512(all, low) : all;
+                if (kind == INT4) second_half[t] = _mm512_and_si512(_mm512_srli_epi16(all, 4), low);
+            }
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++) {
+                const int8_t *from = codes + (int64_t)r * x->stride + line * per_line;
+                int32_t quads[2];
+                memcpy(quads, from, per_line);
+                __m512i quad = _mm512_set1_epi32(quads[0]);
+#pragma GCC unroll 4
+                for (int t = 0; t < T; t++) exact[r * T + t] = _mm512_dpbusd_epi32(exact[r * T + t], first_half[t], quad);
+                if (kind != INT4) continue;
+                quad = _mm512_set1_epi32(quads[1]);
+#pragma GCC unroll 4
+                for (int t = 0; t < T; t++) exact[r * T + t] = _mm512_dpbusd_epi32(exact[r * T + t], second_half[t], quad);
+            }
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < T; t++) {
+            floats scale = group_scale(l, first + t, group), shift = scale * group_zero(l, first + t, group);
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++) {
+                int64_t at = (int64_t)(row + r) * x->segments + s;
+                floats all = (floats)_mm512_cvtepi32_ps(exact[r * T + t]);
+                floats sum = fused(all, scale * splat(x->scales[at]), sums[r * T + t]);
+                sums[r * T + t] = fused(shift, splat(-x->offsets[at]), sum);
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int t = 0; t < T; t++) store_all(FLOAT32, y + r * step + t * LANES, sums[r * T + t]);
+}
+#endif
+
+// One tile by R rows in float32.
+INLINE void packed_floats(int kind, int R, const Linear *l, int tile, const Activations *x, int row, float *y, int64_t step) {
+    int quads = kind == INT4 ? 2 : 1, count = lines(l);
+    const char *w = tile_lines(l, tile);
+    floats sums[4];
+    for (int r = 0; r < R; r++) sums[r] = splat(0);
+    for (int line = 0; line < count; line++) {
+        ints all;
+        memcpy(&all, w + (int64_t)line * 64, sizeof all);
+        int input = line * 4 * quads, group = input / l->group < groups(l) ? input / l->group : groups(l) - 1;
+        floats scale = group_scale(l, tile, group), zero = group_zero(l, tile, group);
+        for (int i = 0; i < 4 * quads; i++, input++) {
+            ints code = all >> (8 * (i % 4) + 4 * (i / 4)) & (kind == INT4 ? 15 : 255);
+            floats weight = scale * (__builtin_convertvector(code, floats) - zero);
+            for (int r = 0; r < R; r++) sums[r] = fused(weight, splat(x->whole[(int64_t)(row + r) * x->stride + input]), sums[r]);
+        }
+    }
+    for (int r = 0; r < R; r++) store_all(FLOAT32, y + r * step, sums[r]);
+}
+
+// Tiles first..first+count-1 (at most 4) for R rows.
+INLINE void packed_rows(int kind, int R, const Linear *l, int first, int count, const Activations *x, int row, float *y,
+                        int64_t step) {
+#ifdef __AVX512VNNI__
+    if (x->codes) {
+        if (count == 4 && R > 1) packed_integers(kind, 4, R, l, first, x, row, y, step);
+        else
+            for (int t = 0; t < count; t++) packed_integers(kind, 1, R, l, first + t, x, row, y + t * LANES, step);
+        return;
+    }
+#endif
+    for (int t = 0; t < count; t++) packed_floats(kind, R, l, first + t, x, row, y + t * LANES, step);
+}
+
+INLINE void packed_kind(int kind, const Linear *l, int first, int count, const Activations *x, int top, int rows, float *y,
+                        int64_t step) {
+    for (int r = 0; r < rows;) {
+        if (rows - r >= 4) packed_rows(kind, 4, l, first, count, x, top + r, y + r * step, step), r += 4;
+        else if (rows - r >= 2) packed_rows(kind, 2, l, first, count, x, top + r, y + r * step, step), r += 2;
+        else packed_rows(kind, 1, l, first, count, x, top + r, y + r * step, step), r++;
+    }
+}
+
+// y[r][o - begin] for outputs begin..end-1, both multiples of 16, at most 64, and rows top..top+rows-1; whole tiles are written.
+static void product_packed(const Linear *l, int begin, int end, const Activations *x, int top, int rows, float *y, int64_t step) {
+    int first = begin / LANES, count = (end - begin + LANES - 1) / LANES;
+    if (l->kind == INT4) packed_kind(INT4, l, first, count, x, top, rows, y, step);
+    else packed_kind(INT8, l, first, count, x, top, rows, y, step);
+}
+
+// A row of activations, `count` of them from input `from` on, a multiple of the segment; behind the last one zeros.
+static void pack_activations(const Activations *to, int row, int from, const float *x, int count, int inner) {
+    int64_t behind = (int64_t)row * to->stride + inner;
+    if (from + count == inner && to->whole) memset(to->whole + behind, 0, 4 * (to->stride - inner));
+    if (from + count == inner && to->codes) memset(to->codes + behind, 0, to->stride - inner);
+    if (to->whole) {
+        memcpy(to->whole + (int64_t)row * to->stride + from, x, 4 * count);
+        return;
+    }
+    for (int begin = 0; begin < count; begin += to->segment) {
+        int size = count - begin < to->segment ? count - begin : to->segment;
+        int64_t at = (int64_t)row * to->segments + (from + begin) / to->segment;
+        int8_t *codes = to->codes + (int64_t)row * to->stride + from + begin;
+        float most = 0, values[64] = {0};
+        memcpy(values, x + begin, 4 * size);
+        for (int i = 0; i < size; i++) most = fmaxf(most, fabsf(values[i]));
+        float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
+        int sum = 0;
+        for (int i = 0; i < size; i++) {
+            codes[i] = (int8_t)rintf(values[i] * inverse);
+            sum += codes[i];
+        }
+        to->scales[at] = scale;
+        to->offsets[at] = scale * sum;
+    }
+}
+
+// Codes as the GPTQ layout stores them, int32 [inner * bits / 32, outer], as tiles of lines.
+typedef struct {
+    const uint32_t *words;
+    uint32_t *lines;
+    int32_t bits, words_count, outer;
+} Packing;
+
+static void pack_together(const void *job, int thread) {
+    (void)thread;
+    const Packing *p = job;
+    EACH_TASK(tile, (p->outer + LANES - 1) / LANES) {
+        uint32_t *to = p->lines + (int64_t)tile * p->words_count * LANES;
+        int width = p->outer - tile * LANES < LANES ? p->outer - tile * LANES : LANES;
+        for (int line = 0; line < p->words_count; line++, to += LANES) {
+            uint32_t all[LANES] = {0};
+            memcpy(all, p->words + (int64_t)line * p->outer + tile * LANES, 4 * width);
+            for (int i = 0; i < LANES; i++) {
+                uint32_t a = all[i] & 0xffff, b = all[i] >> 16;
+                a = (a | a << 8) & 0x00ff00ff, a = (a | a << 4) & 0x0f0f0f0f;
+                b = (b | b << 8) & 0x00ff00ff, b = (b | b << 4) & 0x0f0f0f0f;
+                to[i] = p->bits == 4 ? a | b << 4 : all[i];
+            }
+        }
+    }
+    barrier();
+}
+
+// Brings 4- or 8-bit codes into lines.
+void camelid_pack(const Packing *packing, int threads) { run_together(pack_together, packing, threads); }

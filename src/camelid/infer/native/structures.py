@@ -1,0 +1,63 @@
+"""The structures of `decoder.c` and `packed.h`, field by field."""
+
+import ctypes
+from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+
+
+def _structure(name: str, **fields: object) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+def _integers(*names: str) -> dict[str, object]:
+    return dict.fromkeys(names, c_int32)
+
+
+def _pointers(*names: str) -> dict[str, object]:
+    return dict.fromkeys(names, c_void_p)
+
+
+PROJECTIONS = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "output": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+"""The linears of a layer, by their fields in C."""
+NORMS = {
+    "attention_norm": "input_layernorm.weight",
+    "mlp_norm": "post_attention_layernorm.weight",
+    "query_norm": "self_attn.q_norm.weight",
+    "key_norm": "self_attn.k_norm.weight",
+}
+CLinear = _structure(
+    "CLinear",
+    **_pointers("weight", "bias", "scales", "zeros"),
+    **_integers("kind", "scale_kind", "outer", "inner", "group"),
+)
+CLayer = _structure(
+    "CLayer", **_pointers(*NORMS), **_integers("window"), **dict.fromkeys(PROJECTIONS, CLinear)
+)
+CModel = _structure(
+    "CModel",
+    **_integers("kind", "arithmetic"),
+    **_integers("layers", "width", "heads", "kv_heads", "head_dim", "hidden", "vocab"),
+    **_integers("blocks", "kv_packed", "segment"),
+    eps=c_float,
+    layer=POINTER(CLayer),
+    **_pointers("embedding", "norm"),
+    unembedding=CLinear,
+    **_pointers("cosine", "sine", "keys", "values", "workspace"),
+    workspace_bytes=c_int64,
+)
+CBatch = _structure(
+    "CBatch",
+    **_integers("rows", "wanted"),
+    **_pointers("tokens", "positions", "tables", "blocks", "wanted_rows", "logits"),
+)
+CSummary = _structure(
+    "CSummary", logits=c_void_p, **_integers("rows", "vocab"), **_pointers("greedy", "log_total")
+)
+CPacking = _structure("CPacking", **_pointers("words", "lines"), **_integers("bits", "words_count", "outer"))

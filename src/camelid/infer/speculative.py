@@ -1,0 +1,166 @@
+"""Speculative decoding: cheap guesses of the next tokens, which the model accepts or refuses so that its law stays exact.
+
+Leviathan et al. 2022 (arXiv:2211.17192), algorithm 1: a token x guessed with probability q(x) is taken with probability
+min(1, p(x) / q(x)); at the first refusal the token is drawn from the positive part of p - q, normalised; where all
+are taken, one more is drawn from p. Both are the distributions after penalties, temperature and filters.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from camelid.errors import WrongCall
+from camelid.infer.blocks import CachedSequence
+from camelid.infer.decoder import Decoder, Extension
+from camelid.infer.generation import Generation
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Guessed tokens, and the distribution that each was drawn from: [guesses, vocab], None where it was certain."""
+
+    tokens: tuple[int, ...]
+    law: Float[ndarray, "guesses vocab"] | None
+
+
+class Proposer(ABC):
+    """What guesses; it counts how many guesses were taken."""
+
+    def __init__(self, guesses: int) -> None:
+        if guesses < 1:
+            raise WrongCall(f"guesses is {guesses}; at least 1 token is guessed at a time")
+        self.guesses = guesses
+        self.proposed = self.taken = self.rounds = 0
+
+    def report(self, proposed: int, taken: int) -> None:
+        """Counts one round."""
+        self.proposed += proposed
+        self.taken += taken
+        self.rounds += 1
+
+    @property
+    def acceptance(self) -> float:
+        """The share of guesses that were taken."""
+        return self.taken / max(1, self.proposed)
+
+    @property
+    def tokens_a_step(self) -> float:
+        """Tokens that a step of the model gave where there was a guess; 1 without any."""
+        return 1 + self.taken / max(1, self.rounds)
+
+    @abstractmethod
+    def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
+        """A proposal for what follows each."""
+
+    def forget(self, generation: Generation) -> None:
+        """A generation has ended or starts anew."""
+
+
+class PromptLookup(Proposer):
+    """Guesses that what followed the last tokens when they stood there before follows again; it costs nothing.
+
+    longest: tokens that are looked for at most, down to one.
+    """
+
+    def __init__(self, guesses: int = 8, longest: int = 3) -> None:
+        super().__init__(guesses)
+        self.longest = longest
+
+    def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
+        """See `Proposer.propose`."""
+        return [Proposal(self._found(each), None) for each in generations]
+
+    def _found(self, generation: Generation) -> tuple[int, ...]:
+        text = np.array([*generation.prompt, *generation.tokens])
+        room = min(self.guesses, generation.limit - len(generation.tokens) - 1)
+        for size in range(min(self.longest, len(text) - 1), 0, -1):
+            windows = np.lib.stride_tricks.sliding_window_view(text[:-1], size)
+            [places] = np.nonzero((windows == text[-size:]).all(1))
+            if len(places):
+                begin = int(places[-1]) + size
+                return tuple(int(token) for token in text[begin : begin + room])
+        return ()
+
+
+class DraftModel(Proposer):
+    """Guesses what a smaller model of the same vocabulary would say, drawn as the generation draws."""
+
+    def __init__(self, decoder: Decoder, guesses: int = 4) -> None:
+        super().__init__(guesses)
+        self.decoder = decoder
+        self._sequences: dict[Generation, CachedSequence] = {}
+
+    def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
+        """See `Proposer.propose`; the drafts of all generations are computed together."""
+        rooms = [min(self.guesses, each.limit - len(each.tokens) - 1) for each in generations]
+        guessed: list[list[int]] = [[] for _ in generations]
+        laws: list[list[ndarray]] = [[] for _ in generations]
+        rests = [self._catch_up(each) for each in generations]
+        for round_ in range(max(rooms, default=0)):
+            able = [index for index, room in enumerate(rooms) if room > round_]
+            logits = self.decoder.extend(
+                [Extension(self._sequences[generations[index]], rests[index]) for index in able]
+            )
+            for row, index in zip(logits, able, strict=True):
+                law = generations[index].law(row.cpu().numpy(), guessed[index])
+                token = generations[index].draw(law)
+                guessed[index].append(token)
+                laws[index].append(law)
+                rests[index] = [token]
+        return [
+            Proposal(tuple(tokens), np.stack(own) if own else None)
+            for tokens, own in zip(guessed, laws, strict=True)
+        ]
+
+    def forget(self, generation: Generation) -> None:
+        """See `Proposer.forget`."""
+        if sequence := self._sequences.pop(generation, None):
+            sequence.release()
+
+    def _catch_up(self, generation: Generation) -> Sequence[int]:
+        """What the draft has not read of a text; guesses that were refused are forgotten."""
+        text = [*generation.prompt, *generation.tokens]
+        sequence = self._sequences.get(generation)
+        if sequence is None:
+            sequence, _ = self.decoder.begin(text)
+            self._sequences[generation] = sequence
+        known = next(
+            (index for index, pair in enumerate(zip(sequence.tokens, text, strict=False)) if pair[0] != pair[1]),
+            min(len(sequence), len(text)),
+        )
+        sequence.truncate(min(known, len(text) - 1))
+        return text[len(sequence) :]
+
+
+def accepted_tokens(
+    generation: Generation, proposal: Proposal, logits: Tensor, greedy: Sequence[int]
+) -> Iterator[int]:
+    """The tokens that a generation says of a proposal, and the one that the model adds.
+
+    logits: after the last token and after each guess; greedy: their largest. A token must be accepted by the
+    generation before the next one is asked for.
+    """
+    if generation.is_greedy:
+        for index, token in enumerate(greedy):
+            yield token
+            if index == len(proposal.tokens) or proposal.tokens[index] != token:
+                return
+    for index, guess in enumerate(proposal.tokens):
+        law = generation.law(logits[index].cpu().numpy())
+        if proposal.law is None:
+            guessed = np.zeros_like(law)
+            guessed[guess] = 1.0
+        else:
+            guessed = proposal.law[index]
+        if generation.uniform() * guessed[guess] < law[guess]:
+            yield guess
+            continue
+        rest = np.maximum(law - guessed, 0.0)
+        yield generation.draw(rest)
+        return
+    yield generation.choose(logits[len(proposal.tokens)].cpu().numpy())
