@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from camelid.errors import CamelidError, WrongCall
+from camelid.infer.constraint import Grammars
 from camelid.infer.decoder import Decoder, TorchDecoder
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.generation import Generation
@@ -51,6 +52,7 @@ class Engine(LM):
         self.dtype = dtype or model.embed_tokens.weight.dtype
         self.context_length = model.spec.context_length
         self.native = native
+        self._grammars = Grammars(tokenizer)
 
     @classmethod
     def load(cls, path: str | Path, *, dtype: torch.dtype | None = None, **settings: Any) -> "Engine":
@@ -153,7 +155,10 @@ class Engine(LM):
             )
         if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
             raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
-        return Generation(prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer)
+        constraint = self._grammars.constraint(sampling)
+        return Generation(
+            prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer, constraint
+        )
 
     def _slots(self, capacity: int) -> int:
         """Sequences of `capacity` tokens whose cache fits into half of the free memory, at most `max_batch`."""

@@ -1,9 +1,12 @@
 """One completion in the making: its random numbers, its text, and when it ends."""
 
 import hashlib
+import math
 import random
 from collections.abc import Sequence
 
+from camelid.errors import WrongCall
+from camelid.infer.constraint import Constraint
 from camelid.infer.sampling import Logits, choose, penalised
 from camelid.lm import Completion, FinishReason, Sampling
 from camelid.text.stream import StreamDecoder
@@ -13,11 +16,18 @@ from camelid.text.tokenizer import Tokenizer
 class Generation:
     """One sample of one prompt; it knows nothing of the model or of what else is in the batch.
 
-    `limit` is the number of tokens after which it is cut. `finish_reason` is None until it ends.
+    `limit` is the number of tokens after which it is cut; `constraint` is what its text is held to.
+    `finish_reason` is None until it ends.
     """
 
     def __init__(
-        self, prompt: Sequence[int], sampling: Sampling, sample: int, limit: int, tokenizer: Tokenizer
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        sample: int,
+        limit: int,
+        tokenizer: Tokenizer,
+        constraint: Constraint | None = None,
     ) -> None:
         self.prompt, self.sampling, self.limit = tuple(prompt), sampling, limit
         self.tokens: list[int] = []
@@ -25,14 +35,22 @@ class Generation:
         self.finish_reason: FinishReason | None = None
         identity = repr((sampling.seed, sample, self.prompt)).encode()
         self._random = random.Random(hashlib.blake2b(identity).digest())
+        self._constraint = constraint
         self._stop_ids = tokenizer.stop_ids
         self._decoder = StreamDecoder(tokenizer)
         self._text = ""
         self._released = 0
 
     def choose(self, logits: Logits) -> int:
-        """The next token, by this generation's own random numbers."""
+        """The next token, by this generation's own random numbers.
+
+        Raises `WrongCall` where the bias forbids everything that the constraint allows.
+        """
+        if self._constraint is not None:
+            logits = self._constraint.masked(logits)
         logits = penalised(logits, self.sampling, self.prompt, self.tokens)
+        if self._constraint is not None and logits.max() == -math.inf:
+            raise WrongCall("logit_bias forbids every token that regex or json_schema allows here")
         return choose(logits, self.sampling, self._random.random())
 
     def accept(self, token: int, logprob: float) -> str:
@@ -44,7 +62,9 @@ class Generation:
             self.finish_reason = "stop"
         else:
             self._text += self._decoder.push(token)
-            if len(self.tokens) == self.limit:
+            if self._is_complete_by(token):
+                self.finish_reason = "stop"
+            elif len(self.tokens) == self.limit:
                 self.finish_reason = "length"
         if self.finish_reason:
             self._text += self._decoder.finish()
@@ -55,6 +75,13 @@ class Generation:
         """The finished completion."""
         assert self.finish_reason is not None
         return Completion(self._text, tuple(self.tokens), tuple(self.logprobs), self.finish_reason)
+
+    def _is_complete_by(self, token: int) -> bool:
+        """Whether the constraint, which goes on by `token`, lets nothing follow it."""
+        if self._constraint is None:
+            return False
+        self._constraint.accept(token)
+        return self._constraint.is_complete
 
     def _cut_at_stop_string(self, searched: int) -> None:
         begin = max(0, searched - max(map(len, self.sampling.stop), default=0))
