@@ -5,6 +5,7 @@ import random
 import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -107,20 +108,27 @@ def said(tokenizer: Tokenizer, tokens: list[int]) -> bytes:
     return spelt if tokenizer.is_byte_level or not tokenizer.marks_spaces else spelt.removeprefix(b" ")
 
 
+@cache
 def may_begin(pattern: str, text: bytes) -> bool:
     """Whether some text that matches begins with these bytes, of which the last may be part of a character."""
     cut = next((cut for cut in range(4) if is_text(text[: len(text) - cut])), None)
     if cut is None:
         return False
-    if cut == 0:
-        return regex.fullmatch(pattern, text.decode(), partial=True) is not None
-    letters = {letter for letter in pattern + TEXT if letter.encode().startswith(text[-cut:])}
+    head, tail = text[: len(text) - cut].decode(), text[len(text) - cut :]
+    return any(regex.fullmatch(pattern, head + letter, partial=True) for letter in letters(pattern, tail))
+
+
+@cache
+def letters(pattern: str, tail: bytes) -> set[str]:
+    """Characters that begin with these bytes, also those that the pattern names; for none, no character."""
+    if not tail:
+        return {""}
+    found = {letter for letter in pattern + TEXT if letter.encode().startswith(tail)}
     for length in range(1, 4):
         for rest in product((0x80, 0x90, 0x9F, 0xA0, 0xBF), repeat=length):
-            if is_text(whole := text[-cut:] + bytes(rest)) and len(whole.decode()) == 1:
-                letters.add(whole.decode())
-    head = text[:-cut].decode()
-    return any(regex.fullmatch(pattern, head + letter, partial=True) for letter in letters)
+            if is_text(whole := tail + bytes(rest)) and len(whole.decode()) == 1:
+                found.add(whole.decode())
+    return found
 
 
 def is_text(data: bytes) -> bool:
@@ -353,10 +361,11 @@ def test_a_vocabulary_that_cannot_spell_it_says_so(shared: Path) -> None:
 @pytest.mark.parametrize("name", ["llama/tokenizer.model", "t5/spiece.model"])
 def test_published_sentencepiece_vocabularies(shared: Path, name: str) -> None:
     tokenizer = load_vocabulary_file(shared / "weights" / "tokenizers" / name)
+    grammars = Grammars(tokenizer)
     for pattern in (r"[0-9]{2} (cats|dogs)\.", r"( ?[a-z]{1,9}){3}"):
         for seed in range(5):
             draw = np.random.default_rng(seed)
-            constraint = Grammars(tokenizer).constraint(Sampling(regex=pattern))
+            constraint = grammars.constraint(Sampling(regex=pattern))
             assert constraint is not None
             tokens: list[int] = []
             while not constraint.is_complete:

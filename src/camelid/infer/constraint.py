@@ -7,7 +7,7 @@ and where a text may end, is said here, so that every kind of vocabulary will do
 import json
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +26,6 @@ KEPT = 64
 """Compiled grammars that one engine keeps."""
 WHITE_SPACE = r" |\n[ \t]{0,32}"
 """Between the parts of JSON, at most once in a place: without a bound, a model may go on with spaces for ever."""
-
-
 HEAD = '%llguidance {"no_forcing": true}'
 """Where only one text can follow, llguidance would allow its usual tokens alone; here every spelling is the model's choice."""
 
@@ -135,7 +133,7 @@ class _Vocabulary:
 
 def check_text(sampling: Sampling, text: str) -> None:
     """Raises `WrongCall` where `text` is none that the regular expression or schema of `sampling` allows."""
-    matcher = _compile(_trie([bytes([byte]) for byte in range(256)]), sampling)
+    matcher = _compile(_bytes_alone(), sampling)
     spelt = list(text.encode())
     if matcher.try_consume_tokens(spelt) < len(spelt) or not matcher.is_accepting():
         raise WrongCall(f"{text!r} is not what {_named(sampling)} allows")
@@ -162,14 +160,18 @@ def _trie(spelt: Sequence[bytes]) -> "LLTokenizer":
     return trie
 
 
+@cache
+def _bytes_alone() -> "LLTokenizer":
+    return _trie([bytes([byte]) for byte in range(256)])
+
+
 def _compile(trie: "LLTokenizer", sampling: Sampling) -> "LLMatcher":
     llguidance = _library()
     if sampling.regex is not None:
         start = f"/{llguidance.regex_to_lark(sampling.regex, '')}/"
     else:
         schema = json.loads(str(sampling.json_schema))
-        layout = {"whitespace_pattern": WHITE_SPACE} | schema.get("x-guidance", {})
-        start = "%json " + json.dumps(schema | {"x-guidance": layout})
+        start = "%json " + json.dumps({"x-guidance": {"whitespace_pattern": WHITE_SPACE}} | schema)
     matcher: LLMatcher = llguidance.LLMatcher(
         trie, llguidance.LLMatcher.grammar_from_lark(f"{HEAD}\nstart: {start}"), log_level=0
     )
