@@ -25,6 +25,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, Any, str | None]] = []
         self.failures: list[int] = []
+        self.models: list[dict[str, str]] = [{"id": "llama"}]
 
     @property
     def url(self) -> str:
@@ -38,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.send(200, json.dumps({"data": [{"id": "llama"}]}))
+        self.send(200, json.dumps({"data": self.server.models}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -93,6 +94,10 @@ def server() -> Iterator[Server]:
         ("repetition_penalty", 0.0),
         ("presence_penalty", float("nan")),
         ("logit_bias", {-1: 1.0}),
+        ("regex", ""),
+        ("json_schema", "{"),
+        ("json_schema", "[]"),
+        ("json_schema", {"enum": {1, 2}}),
     ],
 )
 def test_sampling_refuses_what_means_nothing(name: str, value: object) -> None:
@@ -102,6 +107,27 @@ def test_sampling_refuses_what_means_nothing(name: str, value: object) -> None:
 
 def test_one_stop_string_is_a_list_of_one() -> None:
     assert Sampling(stop="\n").stop == ("\n",)  # type: ignore[arg-type]
+
+
+def test_a_schema_is_kept_as_json_and_alone() -> None:
+    schema = {"type": "object", "properties": {"ü": {}, "a": {}}}
+    kept = Sampling(json_schema=schema)
+    assert kept.json_schema == '{"type": "object", "properties": {"ü": {}, "a": {}}}'
+    assert hash(kept) == hash(Sampling(json_schema=json.dumps(schema)))
+    assert kept == Sampling(json_schema=json.dumps(schema, indent=3))
+    with pytest.raises(WrongCall, match="there is a regex too"):
+        Sampling(regex="a", json_schema=schema)
+
+
+def test_a_script_is_held_to_what_was_asked() -> None:
+    lm = ScriptedLM(["yes", "maybe", '{"a": 1}', "{}"])
+    schema = {"type": "object", "required": ["a"]}
+    assert lm.generate(["q"], regex="yes|no")[0][0].text == "yes"
+    with pytest.raises(WrongCall, match=r"'maybe' is not what regex 'yes\|no' allows"):
+        lm.generate(["q"], regex="yes|no")
+    assert lm.generate(["q"], json_schema=schema)[0][0].text == '{"a": 1}'
+    with pytest.raises(WrongCall, match=r"'\{\}' is not what json_schema allows"):
+        lm.generate(["q"], json_schema=schema)
 
 
 def test_scripted_lm() -> None:
@@ -136,6 +162,36 @@ def test_remote_generates(server: Server) -> None:
     assert chat_body["model"] == "llama"
     assert chat_body["top_k"] == 5
     assert "stop" not in body
+
+
+def test_remote_asks_for_json_and_is_not_content_with_less(server: Server) -> None:
+    lm, schema = RemoteLM(server.url), {"type": "object", "properties": {"a": {"type": "integer"}}}
+    assert lm.generate([HELLO], json_schema=schema)[0][0].finish_reason == "length"
+    assert server.asked[-1][1]["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": True},
+    }
+    with pytest.raises(CamelidError, match=r"did not keep to json_schema.*'Hi'"):
+        lm.generate(["Hello"], json_schema=schema)
+    with pytest.raises(CamelidError, match=r"did not keep to json_schema.*'Hello'"):
+        list(lm.stream(HELLO, json_schema=schema))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [("vllm", {"structured_outputs": {"regex": "H."}}), ("sglang", {"regex": "H."})]
+)
+def test_remote_sends_a_regex_where_it_has_a_field(server: Server, name: str, fields: dict[str, Any]) -> None:
+    server.models = [{"id": "llama", "owned_by": name}]
+    RemoteLM(server.url, model="llama").generate(["Hello"], regex="H.")
+    assert fields.items() <= server.asked[-1][1].items()
+
+
+def test_remote_refuses_a_regex_that_a_server_would_drop(server: Server) -> None:
+    for owner in ({}, {"owned_by": "openai"}):
+        server.models = [{"id": "llama", **owner}]
+        with pytest.raises(WrongCall, match=r"no field for regex.*vllm and sglang, this server"):
+            RemoteLM(server.url).generate(["Hello"], regex="H.")
+    assert not server.asked
 
 
 def test_remote_streams(server: Server) -> None:

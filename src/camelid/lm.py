@@ -8,6 +8,7 @@ A prompt is a string, which the model continues, or a `Conversation`, whose next
 """
 
 import dataclasses
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -27,7 +28,7 @@ Value = TypeVar("Value")
 class Sampling:
     """How to continue a prompt; raises `WrongCall` on values that mean nothing.
 
-    They apply in this order: penalties, bias, temperature, top-k, top-p, min-p.
+    They apply in this order: regex or json_schema, penalties, bias, temperature, top-k, top-p, min-p.
     """
 
     max_new_tokens: int = 256
@@ -54,12 +55,17 @@ class Sampling:
     """Taken from them once for each time that the answer has them."""
     logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
     """Added to the logits of single tokens, by their ids; -inf forbids one."""
+    regex: str | None = None
+    """The whole text matches it; in Rust's syntax, which has no look-around and no back-references."""
+    json_schema: Mapping[str, Any] | str | None = None
+    """The whole text is JSON that this schema, given as a mapping or as JSON, describes; kept as JSON."""
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", tuple(self.stop))
         object.__setattr__(self, "logit_bias", tuple(sorted(dict(self.logit_bias).items())))
+        object.__setattr__(self, "json_schema", _schema_text(self.json_schema))
         allowed = {
             "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
             "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or a positive number"),
@@ -75,6 +81,8 @@ class Sampling:
                 all(index >= 0 and bias < float("inf") for index, bias in dict(self.logit_bias).items()),
                 "numbers, or -inf, by the ids of tokens",
             ),
+            "regex": (self.regex != "", "not empty"),
+            "json_schema": (None in (self.regex, self.json_schema), "alone: there is a regex too"),
         }
         for name, (holds, what) in allowed.items():
             if not holds:
@@ -82,9 +90,14 @@ class Sampling:
 
     @property
     def changes_logits(self) -> bool:
-        """Whether penalties or a bias may make another token the most probable one."""
+        """Whether penalties, a bias or a constraint may make another token the most probable one."""
         penalties = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
-        return bool(penalties or self.logit_bias)
+        return bool(penalties or self.logit_bias or self.is_constrained)
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether the text is held to a regular expression or a schema."""
+        return self.regex is not None or self.json_schema is not None
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,8 @@ class ScriptedLM(LM):
     """An LM for tests: a function, or a list of answers given in turn, says every completion.
 
     `score` counts a continuation's words as tokens, each of log-probability -1, unless `logprob` says otherwise.
-    `prompts` holds every prompt asked so far. Raises `WrongCall` when the list of answers runs out.
+    `prompts` holds every prompt asked so far. Raises `WrongCall` when the list of answers runs out, and on an answer
+    that `regex` or `json_schema` does not allow.
     """
 
     def __init__(
@@ -178,6 +192,10 @@ class ScriptedLM(LM):
     def _complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
         self.prompts.append(prompt)
         text = self._answer(prompt)
+        if sampling.is_constrained:
+            from camelid.infer.constraint import check_text
+
+            check_text(sampling, text)
         ends = [end for stop in sampling.stop if (end := text.find(stop)) >= 0]
         return Completion(text[: min(ends, default=len(text))], (), (), "stop")
 
@@ -209,6 +227,20 @@ def with_changes(sampling: Sampling | None, changes: dict[str, Any]) -> Sampling
     if unknown := sorted(changes.keys() - set(names)):
         raise WrongCall(f"no such sampling setting: {', '.join(unknown)}; there are {', '.join(names)}")
     return dataclasses.replace(sampling or Sampling(), **changes)
+
+
+def _schema_text(schema: Mapping[str, Any] | str | None) -> str | None:
+    """A JSON schema as JSON, its keys in their order; raises `WrongCall` where it is no JSON object."""
+    if schema is None:
+        return None
+    try:
+        read = json.loads(schema) if isinstance(schema, str) else dict(schema)
+        text = json.dumps(read, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise WrongCall(f"json_schema is no JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise WrongCall(f"json_schema is {text}; a schema is a JSON object")
+    return text
 
 
 def _in_turn(answers: Sequence[str]) -> Callable[[Prompt], str]:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,6 +14,15 @@ import httpx
 from camelid.errors import CamelidError, WrongCall
 from camelid.lm import LM, Completion, FinishReason, Prompt, Sampling, Score, Stream, as_list, with_changes
 
+REGEX_FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "vllm": lambda regex: {"structured_outputs": {"regex": regex}},
+    "sglang": lambda regex: {"regex": regex},
+}
+"""How a request names a regular expression, by what the server says in its models' `owned_by`.
+
+vLLM from 0.12: docs.vllm.ai, "Structured Outputs"; SGLang: docs.sglang.io, "Structured Outputs".
+"""
+
 
 class RemoteLM(LM):
     """An OpenAI-compatible server, asked over HTTP, `parallel` requests at a time.
@@ -22,6 +31,8 @@ class RemoteLM(LM):
     first that the server lists; timeout: seconds for one answer. A busy server (429, 5xx) is asked again, four times
     at growing distances. Completions hold no tokens and no logprobs. Raises `CamelidError` where the server cannot be
     reached or refuses.
+
+    `json_schema` is sent as OpenAI's `response_format`, `regex` in the field of the servers that are known to have one.
     """
 
     def __init__(
@@ -43,7 +54,12 @@ class RemoteLM(LM):
     @cached_property
     def model(self) -> str:
         """The model's name on the server."""
-        return self._model or str(self._ask("GET", "models")["data"][0]["id"])
+        return self._model or str(self._first_model["id"])
+
+    @cached_property
+    def _first_model(self) -> Mapping[str, Any]:
+        first: Mapping[str, Any] = self._ask("GET", "models")["data"][0]
+        return first
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """What the server answers."""
@@ -59,7 +75,8 @@ class RemoteLM(LM):
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """The text of one completion in pieces, as server-sent events bring them."""
         said, reason = "", "stop"
-        path, body = self._request(prompt, with_changes(sampling, {**changes, "samples": 1}))
+        sampling = with_changes(sampling, {**changes, "samples": 1})
+        path, body = self._request(prompt, sampling)
         with (
             self._connection() as client,
             client.stream("POST", path, json={**body, "stream": True}) as answer,
@@ -74,7 +91,7 @@ class RemoteLM(LM):
                         reason = choice.get("finish_reason") or reason
                         said += piece
                         yield piece
-        return Completion(said, (), (), _finish_reason(reason))
+        return _checked(Completion(said, (), (), _finish_reason(reason)), sampling)
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
@@ -91,6 +108,7 @@ class RemoteLM(LM):
             "frequency_penalty": sampling.frequency_penalty or None,
             "repetition_penalty": None if sampling.repetition_penalty == 1 else sampling.repetition_penalty,
             "logit_bias": {str(token): bias for token, bias in dict(sampling.logit_bias).items()} or None,
+            **self._constraint(sampling),
         }
         if isinstance(prompt, str):
             path, body["prompt"] = "completions", prompt
@@ -105,7 +123,22 @@ class RemoteLM(LM):
             choice["text"] if "text" in choice else choice["message"]["content"] or "" for choice in choices
         ]
         reasons = [_finish_reason(choice["finish_reason"]) for choice in choices]
-        return [Completion(text, (), (), reason) for text, reason in zip(texts, reasons, strict=True)]
+        completions = [Completion(text, (), (), reason) for text, reason in zip(texts, reasons, strict=True)]
+        return [_checked(completion, sampling) for completion in completions]
+
+    def _constraint(self, sampling: Sampling) -> dict[str, Any]:
+        if sampling.json_schema is not None:
+            schema = {"name": "answer", "schema": json.loads(str(sampling.json_schema)), "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        if sampling.regex is None:
+            return {}
+        server = str(self._first_model.get("owned_by"))
+        if server not in REGEX_FIELDS:
+            raise WrongCall(
+                f"{self.url}: OpenAI's API has no field for regex, and a server drops what it does not know; "
+                f"it is sent to {' and '.join(REGEX_FIELDS)}, this server says {server}"
+            )
+        return REGEX_FIELDS[server](sampling.regex)
 
     def _score(self, prompt: Prompt, continuation: str) -> Score:
         if not isinstance(prompt, str):
@@ -151,6 +184,19 @@ class RemoteLM(LM):
     def _check(self, answer: httpx.Response) -> None:
         if answer.is_error:
             raise CamelidError(f"{answer.url}: HTTP {answer.status_code}: {answer.text[:500]}")
+
+
+def _checked(completion: Completion, sampling: Sampling) -> Completion:
+    """The completion; raises `CamelidError` where JSON was asked for and a server that knows no schemas said something else."""
+    if sampling.json_schema is not None and completion.finish_reason == "stop" and not sampling.stop:
+        try:
+            json.loads(completion.text)
+        except ValueError as error:
+            raise CamelidError(
+                f"the server did not keep to json_schema, perhaps it knows no response_format here; "
+                f"it said {completion.text[:200]!r}"
+            ) from error
+    return completion
 
 
 def _finish_reason(told: str | None) -> FinishReason:

@@ -40,6 +40,21 @@ def test_generate_prints_the_text_alone(
         generate("anything", "x", system="be kind")
 
 
+def test_generate_takes_a_form(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, schema = str(shared / "weights" / "tinystories-656k"), '{"enum": ["one", "two"]}'
+    (tmp_path / "schema.json").write_text(schema, encoding="utf-8")
+    generate(model, "Once", regex="[0-9]{4}")
+    generate(model, "Once", json_schema=schema)
+    generate(model, "Once", json_schema=str(tmp_path / "schema.json"))
+    number, *words = capsys.readouterr().out.splitlines()
+    assert number.isdecimal()
+    assert len(number) == 4
+    assert words[0] == words[1]
+    assert words[0] in ('"one"', '"two"')
+    with pytest.raises(WrongCall, match=r"--json-schema nowhere.json: neither JSON nor a file"):
+        generate(model, "Once", json_schema="nowhere.json")
+
+
 def test_answers_alone_go_to_standard_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,3 +142,10 @@ def test_named_token_outside_the_vocabulary_is_refused():
     backend.pre_tokenizer = pre_tokenizers.ByteLevel()
     with pytest.raises(CamelidError, match="eos_token"):
         Tokenizer(backend, {"eos_token": "</s>"})
+
+
+def test_the_bytes_of_an_added_token_are_those_that_it_decodes_to():
+    tokenizer = train_tokenizer(TEXTS, 300)
+    tokenizer.backend.add_tokens(["two  words", "→"])
+    for index in (tokenizer.vocab_size, tokenizer.vocab_size + 1):
+        assert token_bytes(tokenizer, index).decode() == tokenizer.decode([index])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from camelid.errors import CamelidError, WrongCall
 from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
+from camelid.infer.constraint import Grammars
 from camelid.infer.decoder import Decoder, Extension, TorchDecoder
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.generation import Generation
@@ -64,6 +65,7 @@ class Engine(LM):
         self.step_tokens, self.cache_tokens, self.cache, self.native = step_tokens, cache_tokens, cache, native
         self.proposer = self._proposer(draft, guesses)
         self._lock = threading.RLock()
+        self._grammars = Grammars(tokenizer)
 
     @classmethod
     def load(cls, path: str | Path, *, dtype: torch.dtype | None = None, **settings: Any) -> "Engine":
@@ -198,7 +200,10 @@ class Engine(LM):
             )
         if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
             raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
-        return Generation(prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer)
+        constraint = self._grammars.constraint(sampling)
+        return Generation(
+            prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer, constraint
+        )
 
     def _cache_tokens(self) -> int:
         """Tokens whose keys and values fit into half of the free memory, at most `max_batch` contexts."""

@@ -1,10 +1,13 @@
 """One completion in the making: its random numbers, its text, and when it ends."""
 
 import hashlib
+import math
 import random
 from collections import deque
 from collections.abc import Sequence
 
+from camelid.errors import WrongCall
+from camelid.infer.constraint import Constraint
 from camelid.infer.sampling import Logits, drawn, law, penalised
 from camelid.lm import Completion, FinishReason, Sampling
 from camelid.text.stream import StreamDecoder
@@ -14,12 +17,18 @@ from camelid.text.tokenizer import Tokenizer
 class Generation:
     """One sample of one prompt; it knows nothing of the model or of what else is in the batch.
 
-    `limit` is the number of tokens after which it is cut. `finish_reason` is None until it ends, and stays so where an
-    `error` ended it. `pieces` is text that nobody has taken yet.
+    `limit` is the number of tokens after which it is cut; `constraint` is what its text is held to. `finish_reason` is None
+    until it ends, and stays so where an `error` ended it. `pieces` is text that nobody has taken yet.
     """
 
     def __init__(
-        self, prompt: Sequence[int], sampling: Sampling, sample: int, limit: int, tokenizer: Tokenizer
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        sample: int,
+        limit: int,
+        tokenizer: Tokenizer,
+        constraint: Constraint | None = None,
     ) -> None:
         self.prompt, self.sampling, self.limit = tuple(prompt), sampling, limit
         self.tokens: list[int] = []
@@ -29,6 +38,7 @@ class Generation:
         self.pieces: deque[str] = deque()
         identity = repr((sampling.seed, sample, self.prompt)).encode()
         self._random = random.Random(hashlib.blake2b(identity).digest())
+        self._constraint = constraint
         self._stop_ids = tokenizer.stop_ids
         self._decoder = StreamDecoder(tokenizer)
         self._text = ""
@@ -47,18 +57,17 @@ class Generation:
     @property
     def may_speculate(self) -> bool:
         """Whether several tokens may be guessed at once."""
-        return True
+        return self._constraint is None
 
     def choose(self, logits: Logits) -> int:
         """The next token, by this generation's own random numbers."""
         if self.sampling.temperature == 0:
-            return int(penalised(logits, self.sampling, self.prompt, self.tokens).argmax())
+            return int(self._changed(logits, self.tokens).argmax())
         return self.draw(self.law(logits))
 
     def law(self, logits: Logits, guessed: Sequence[int] = ()) -> Logits:
-        """The distribution of the next token, after penalties, temperature and filters, where `guessed` was said too."""
-        said = [*self.tokens, *guessed] if guessed else self.tokens
-        return law(penalised(logits, self.sampling, self.prompt, said), self.sampling)
+        """The distribution of the next token where `guessed` was said too: what `sampling` asks for, constraint first."""
+        return law(self._changed(logits, [*self.tokens, *guessed] if guessed else self.tokens), self.sampling)
 
     def draw(self, weights: Logits) -> int:
         """A token drawn in proportion to its weight."""
@@ -72,6 +81,15 @@ class Generation:
         """Ends it without a completion."""
         self.error = error
 
+    def _changed(self, logits: Logits, said: Sequence[int]) -> Logits:
+        """Logits under constraint, penalties and bias; raises `WrongCall` where the bias forbids all that is allowed."""
+        if self._constraint is None:
+            return penalised(logits, self.sampling, self.prompt, said)
+        logits = penalised(self._constraint.masked(logits), self.sampling, self.prompt, said)
+        if logits.max() == -math.inf:
+            raise WrongCall("logit_bias forbids every token that regex or json_schema allows here")
+        return logits
+
     def accept(self, token: int, logprob: float) -> str:
         """Appends a token; returns the text that is now certain, which a stop string can no longer take back."""
         self.tokens.append(token)
@@ -81,7 +99,9 @@ class Generation:
             self.finish_reason = "stop"
         else:
             self._text += self._decoder.push(token)
-            if len(self.tokens) == self.limit:
+            if self._is_complete_by(token):
+                self.finish_reason = "stop"
+            elif len(self.tokens) == self.limit:
                 self.finish_reason = "length"
         if self.finish_reason:
             self._text += self._decoder.finish()
@@ -92,6 +112,13 @@ class Generation:
         """The finished completion."""
         assert self.finish_reason is not None
         return Completion(self._text, tuple(self.tokens), tuple(self.logprobs), self.finish_reason)
+
+    def _is_complete_by(self, token: int) -> bool:
+        """Whether the constraint, which goes on by `token`, lets nothing follow it."""
+        if self._constraint is None:
+            return False
+        self._constraint.accept(token)
+        return self._constraint.is_complete
 
     def _cut_at_stop_string(self, searched: int) -> None:
         begin = max(0, searched - max(map(len, self.sampling.stop), default=0))

@@ -1,7 +1,7 @@
 """Which tokens of which requests a step computes (continuous batching: Orca, OSDI 2022)."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -196,23 +196,27 @@ class Scheduler:
         greedy: Sequence[int],
         log_totals: Sequence[float],
         proposal: Proposal,
-    ) -> Iterator[tuple[Generation, str]]:
+    ) -> list[tuple[Generation, str]]:
         generation, before = running.generation, len(running.sequence) - len(proposal.tokens)
-        kept = 0
-        for index, token in enumerate(accepted_tokens(generation, proposal, logits, greedy)):
-            piece = generation.accept(token, float(logits[index, token]) - log_totals[index])
-            kept = index
-            yield generation, piece
-            if generation.finish_reason:
-                break
+        kept, said = 0, []
+        try:
+            for index, token in enumerate(accepted_tokens(generation, proposal, logits, greedy)):
+                piece = generation.accept(token, float(logits[index, token]) - log_totals[index])
+                kept = index
+                said.append((generation, piece))
+                if generation.finish_reason:
+                    break
+        except CamelidError as error:  # a constraint that cannot be kept
+            return [*said, self._fail(running, error)]
         if self.proposer and proposal.tokens:
             self.proposer.report(len(proposal.tokens), kept)
         if generation.finish_reason:
             self._stop(running)
-            return
+            return said
         # The last token is not in the cache yet, nor is any proposed one after those taken.
         running.sequence.truncate(before + kept)
         running.rest = generation.tokens[-1:]
+        return said
 
     def _stop(self, running: Running) -> None:
         running.sequence.release()

@@ -97,10 +97,10 @@ class DraftModel(Proposer):
 
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
         """See `Proposer.propose`; the drafts of all generations are computed together."""
-        rooms = [min(self.guesses, each.limit - len(each.tokens) - 1) for each in generations]
+        rooms = [self._room(each) for each in generations]
         guessed: list[list[int]] = [[] for _ in generations]
         laws: list[list[ndarray]] = [[] for _ in generations]
-        rests = [self._catch_up(each) for each in generations]
+        rests = [self._catch_up(each) if room else () for each, room in zip(generations, rooms, strict=True)]
         for round_ in range(max(rooms, default=0)):
             able = [index for index, room in enumerate(rooms) if room > round_]
             logits = self.decoder.extend(
@@ -121,6 +121,12 @@ class DraftModel(Proposer):
         """See `Proposer.forget`."""
         if sequence := self._sequences.pop(generation, None):
             sequence.release()
+
+    def _room(self, generation: Generation) -> int:
+        """Guesses that answer and context of the draft have room for."""
+        text = len(generation.prompt) + len(generation.tokens)
+        room = min(generation.limit - len(generation.tokens) - 1, self.decoder.spec.context_length - text)
+        return max(0, min(self.guesses, room))
 
     def _catch_up(self, generation: Generation) -> Sequence[int]:
         """What the draft has not read of a text; guesses that were refused are forgotten."""

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -34,6 +35,8 @@ def generate(
     seed: int = 0,
     stop: tuple[str, ...] = (),
     repetition_penalty: float = 1.0,
+    regex: str | None = None,
+    json_schema: str | None = None,
     dtype: Precision = "stored",
 ) -> None:
     """Continues a prompt, or answers it with --chat; the text alone goes to standard output.
@@ -51,12 +54,23 @@ def generate(
         seed: of the draws
         stop: strings that end the text
         repetition_penalty: above 1, tokens of the prompt and the text so far become less probable
+        regex: an expression (Rust's syntax) that the whole text matches
+        json_schema: a file with a JSON schema, or the schema itself, that the text keeps to
         dtype: precision to compute in, by default that of the stored weights
     """
     if system is not None and not chat:
         raise WrongCall("--system needs --chat: only a conversation has a system message")
     sampling = Sampling(
-        max_new_tokens, temperature, top_k, top_p, min_p, seed, stop, repetition_penalty=repetition_penalty
+        max_new_tokens,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        seed,
+        stop,
+        repetition_penalty=repetition_penalty,
+        regex=regex,
+        json_schema=_schema(json_schema),
     )
     text = sys.stdin.read() if prompt == "-" else prompt
     asked: Prompt = _conversation(system, text) if chat else text
@@ -73,6 +87,8 @@ def chat(
     min_p: float | None = None,
     seed: int = 0,
     repetition_penalty: float = 1.0,
+    regex: str | None = None,
+    json_schema: str | None = None,
     dtype: Precision = "stored",
 ) -> None:
     """Talks to a model in the terminal; /help lists what can be typed.
@@ -87,10 +103,20 @@ def chat(
         min_p: keep tokens with at least this share of the highest probability
         seed: of the draws
         repetition_penalty: above 1, tokens of the conversation so far become less probable
+        regex: an expression (Rust's syntax) that every answer matches
+        json_schema: a file with a JSON schema, or the schema itself, that every answer keeps to
         dtype: precision to compute in, by default that of the stored weights
     """
     sampling = Sampling(
-        max_new_tokens, temperature, top_k, top_p, min_p, seed, repetition_penalty=repetition_penalty
+        max_new_tokens,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        seed,
+        repetition_penalty=repetition_penalty,
+        regex=regex,
+        json_schema=_schema(json_schema),
     )
     session = ChatSession(_open(model, dtype), sampling, system)
     with _line_history():
@@ -183,6 +209,16 @@ def _open(model: str, dtype: Precision) -> LM:
     if model.startswith(("http://", "https://")):
         return connect(model)
     return connect(model, dtype=None if dtype == "stored" else getattr(torch, dtype))
+
+
+def _schema(file_or_json: str | None) -> str | None:
+    """The JSON of a schema that is given as itself, which begins with a brace, or as a file."""
+    if file_or_json is None or file_or_json.lstrip().startswith("{"):
+        return file_or_json
+    try:
+        return Path(file_or_json).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongCall(f"--json-schema {file_or_json}: neither JSON nor a file to read: {error}") from error
 
 
 def _note(text: str) -> None:

@@ -56,7 +56,7 @@ def token_bytes(tokenizer: Tokenizer, index: int) -> bytes:
         raise CamelidError(f"id {index} is not in the vocabulary of {tokenizer.vocab_size} tokens")
     if token in tokenizer.special_ids:
         return token.encode()
-    if tokenizer.is_byte_level:
+    if tokenizer.is_byte_level and BYTE_OF_CHARACTER.keys() >= set(token):
         return bytes(BYTE_OF_CHARACTER[character] for character in token)
     if byte := _BYTE_TOKEN.fullmatch(token):
         return bytes([int(byte[1], 16)])
