@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from camelid.infer.decoder import Extension
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.engine import Engine
 from camelid.model.transformer import Transformer
@@ -30,30 +31,38 @@ def whole(model: Transformer, source: list[int], said: list[int]) -> torch.Tenso
 
 def test_every_step_equals_the_whole_model(model):
     sources = [[5, 6, 7, 8, 9, 1], [44, 3, 1], [20, 21, 22, 23, 1]]
-    decoder = EncoderDecoder(model, torch.float32, slots=4, capacity=12, start_id=START)
-    logits = decoder.extend(0, sources)
+    decoder = EncoderDecoder(model, torch.float32, tokens=200, start_id=START)
+    begun = [decoder.begin(source) for source in sources]
+    logits = decoder.extend([Extension(sequence, rest) for sequence, rest in begun])
     said: list[list[int]] = [[], [], []]
-    for _ in range(8):
+    for _ in range(20):
         for row, source in enumerate(sources):
             torch.testing.assert_close(logits[row], whole(model, source, said[row])[-1], atol=1e-4, rtol=0)
             said[row].append(int(logits[row].argmax()))
-        logits = decoder.extend(0, [[row[-1]] for row in said])
+        logits = decoder.extend(
+            [Extension(sequence, row[-1:]) for (sequence, _), row in zip(begun, said, strict=True)]
+        )
+    # What is in the cache is found again, under the same source alone.
+    again, rest = decoder.begin(sources[0], said[0])
+    assert len(again) == 16
+    expected = whole(model, sources[0], said[0])[16:]
+    torch.testing.assert_close(
+        decoder.extend([Extension(again, rest, len(rest))]), expected, atol=1e-4, rtol=0
+    )
+    assert len(decoder.begin(sources[1], said[0])[0]) == 0
 
 
 def test_forks_and_cuts(model):
     source, said = [5, 6, 7, 8, 1], [10, 11, 12]
-    decoder = EncoderDecoder(model, torch.float32, slots=2, capacity=12, start_id=START)
-    decoder.extend(0, [source])
-    decoder.extend(0, [said])
-    decoder.fork(0, 1, len(source) + 2)
+    decoder = EncoderDecoder(model, torch.float32, tokens=64, start_id=START)
+    sequence, rest = decoder.begin(source, said)
+    decoder.extend([Extension(sequence, rest)])
+    twin = sequence.fork(3)
     expected = whole(model, source, [10, 11, 99])[-1]
-    torch.testing.assert_close(decoder.extend(1, [[99]])[0], expected, atol=1e-4, rtol=0)
-    decoder.truncate(0, len(source))
-    every = decoder.extend(0, [[30, 31]], every=True)
+    torch.testing.assert_close(decoder.extend([Extension(twin, [99])])[0], expected, atol=1e-4, rtol=0)
+    sequence.truncate(1)
+    every = decoder.extend([Extension(sequence, [30, 31], 2)])
     torch.testing.assert_close(every, whole(model, source, [30, 31])[1:], atol=1e-4, rtol=0)
-    decoder.truncate(1, 0)
-    other = decoder.extend(1, [[40, 41, 1]])
-    torch.testing.assert_close(other[0], whole(model, [40, 41, 1], [])[-1], atol=1e-4, rtol=0)
 
 
 def test_the_engine_generates_and_scores(model, tokenizer):

@@ -96,8 +96,7 @@ def test_ragged_prefill_and_decode(spec: ModelSpec, dtype: torch.dtype) -> None:
         prompts = [ids(length, seed) for seed, length in enumerate(lengths)]
         for every in (False, True, False):
             ours, theirs = (
-                extend(decoder, own, prompts, every)
-                for decoder, own in zip(decoders, sequences, strict=True)
+                extend(decoder, own, prompts, every) for decoder, own in zip(decoders, sequences, strict=True)
             )
             assert ours.dtype == torch.float32
             assert close(ours, theirs, dtype)

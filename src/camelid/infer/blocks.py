@@ -48,7 +48,9 @@ class BlockPool:
     def take(self) -> int:
         """A block for one user, to be written to; raises `NoBlocksError`."""
         if not self._free and not self._idle:
-            raise NoBlocksError(f"all {self.count} blocks of the cache ({self.count * BLOCK_TOKENS} tokens) are in use")
+            raise NoBlocksError(
+                f"all {self.count} blocks of the cache ({self.count * BLOCK_TOKENS} tokens) are in use"
+            )
         if not self._free:
             self._forget_oldest()
         block = self._free.pop()

@@ -1,7 +1,7 @@
 """What the engine needs of a model: sequences in a cache, many extended in one pass.
 
-    sequence, rest = decoder.begin(prompt)
-    logits = decoder.extend([Extension(sequence, rest)])
+sequence, rest = decoder.begin(prompt)
+logits = decoder.extend([Extension(sequence, rest)])
 """
 
 from abc import ABC, abstractmethod
@@ -39,9 +39,7 @@ class Decoder(ABC):
         blocks = -(-tokens // BLOCK_TOKENS)
         self.pool = BlockPool(blocks, keep=KEPT_CONTEXTS * -(-spec.context_length // BLOCK_TOKENS))
 
-    def begin(
-        self, prompt: Sequence[int], said: Sequence[int] = ()
-    ) -> tuple[CachedSequence, Sequence[int]]:
+    def begin(self, prompt: Sequence[int], said: Sequence[int] = ()) -> tuple[CachedSequence, Sequence[int]]:
         """A sequence that holds as much of prompt and answer as the cache does, and the tokens that are left to compute."""
         sequence, tokens = CachedSequence(self.pool), [*prompt, *said]
         return sequence, tokens[sequence.adopt(tokens) :]
@@ -52,12 +50,16 @@ class Decoder(ABC):
         Raises `NoBlocksError` where the cache is full, and `CamelidError` where memory runs out; no sequence has changed then.
         """
         for extension in extensions:
-            if copy := extension.sequence.reserve(len(extension.tokens)):
-                self.copy_block(*copy)
+            self.reserve(extension)
         logits = self.compute(extensions)
         for extension in extensions:
             extension.sequence.append(extension.tokens)
         return logits
+
+    def reserve(self, extension: Extension) -> None:
+        """Takes the blocks that an extension needs, which then are its sequence's own; raises `NoBlocksError`."""
+        if copy := extension.sequence.reserve(len(extension.tokens)):
+            self.copy_block(*copy)
 
     @abstractmethod
     def compute(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
@@ -82,7 +84,13 @@ class TorchDecoder(Decoder):
         self.model, self.dtype = model, dtype
         device = model.embed_tokens.weight.device
         # One more, where padding goes.
-        shape = (model.spec.num_layers, self.pool.count + 1, BLOCK_TOKENS, model.spec.num_kv_heads, model.spec.head_dim)
+        shape = (
+            model.spec.num_layers,
+            self.pool.count + 1,
+            BLOCK_TOKENS,
+            model.spec.num_kv_heads,
+            model.spec.head_dim,
+        )
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
 

@@ -30,9 +30,7 @@ class EncoderDecoder(TorchDecoder):
         self.start_id = start_id
         self._batch: tuple[tuple[object, ...], Source | None] = ((), None)
 
-    def begin(
-        self, prompt: Sequence[int], said: Sequence[int] = ()
-    ) -> tuple[CachedSequence, Sequence[int]]:
+    def begin(self, prompt: Sequence[int], said: Sequence[int] = ()) -> tuple[CachedSequence, Sequence[int]]:
         """See `Decoder.begin`; reads the source."""
         padding = [-1] * (-len(prompt) % BLOCK_TOKENS)
         *_, root = chain(b"source", [*prompt, *padding])

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.errors import WrongCall
 from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
 from camelid.infer.constraint import Grammars
 from camelid.infer.decoder import Decoder, Extension, TorchDecoder
@@ -62,7 +62,12 @@ class Engine(LM):
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
         self.dtype = dtype or model.embed_tokens.weight.dtype
         self.context_length = model.spec.context_length
-        self.step_tokens, self.cache_tokens, self.cache, self.native = step_tokens, cache_tokens, cache, native
+        self.step_tokens, self.cache_tokens, self.cache, self.native = (
+            step_tokens,
+            cache_tokens,
+            cache,
+            native,
+        )
         self.proposer = self._proposer(draft, guesses)
         self._lock = threading.RLock()
         self._grammars = Grammars(tokenizer)
@@ -219,7 +224,9 @@ class Engine(LM):
             return None
         if isinstance(draft, str):
             if draft != "prompt":
-                raise WrongCall(f"draft is {draft!r}; it is an engine, or 'prompt' for what the text itself holds")
+                raise WrongCall(
+                    f"draft is {draft!r}; it is an engine, or 'prompt' for what the text itself holds"
+                )
             return PromptLookup(**settings)
         if draft.tokenizer.backend.get_vocab() != self.tokenizer.backend.get_vocab():
             raise WrongCall(

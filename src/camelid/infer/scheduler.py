@@ -11,7 +11,7 @@ from camelid.errors import CamelidError
 from camelid.infer.blocks import CachedSequence, NoBlocksError
 from camelid.infer.decoder import Decoder, Extension
 from camelid.infer.generation import Generation
-from camelid.infer.speculative import Proposer, Proposal, accepted_tokens
+from camelid.infer.speculative import Proposal, Proposer, accepted_tokens
 
 NO_PROPOSAL = Proposal((), None)
 
@@ -107,8 +107,7 @@ class Scheduler:
                 passed.append(generation)
                 continue
             try:
-                if copy := sequence.reserve(len(rest)):
-                    self.decoder.copy_block(*copy)
+                self.decoder.reserve(Extension(sequence, rest))
             except NoBlocksError as error:
                 sequence.release()
                 if self.running or passed:
@@ -131,8 +130,9 @@ class Scheduler:
         for running in answering:
             proposal = proposals.get(running, NO_PROPOSAL)
             tokens = [*running.rest, *proposal.tokens]
-            if self._make_room(running, len(tokens)):
-                planned.append((running, Extension(running.sequence, tokens, len(tokens)), proposal))
+            extension = Extension(running.sequence, tokens, len(tokens))
+            if self._make_room(running, extension):
+                planned.append((running, extension, proposal))
         planned = [part for part in planned if part[0] in self.running]
         left = max(1, self.step_tokens - sum(len(extension.tokens) for _, extension, _ in planned))
         for running in self.running:
@@ -151,12 +151,11 @@ class Scheduler:
         proposals = self.proposer.propose([running.generation for running in able])
         return dict(zip(able, proposals, strict=True))
 
-    def _make_room(self, running: Running, count: int) -> bool:
+    def _make_room(self, running: Running, extension: Extension) -> bool:
         """Blocks for an answer's next tokens, if need be from the youngest; whether it still runs."""
         while running in self.running:
             try:
-                if copy := running.sequence.reserve(count):
-                    self.decoder.copy_block(*copy)
+                self.decoder.reserve(extension)
                 return True
             except NoBlocksError as error:
                 youngest = self.running[-1]
@@ -172,7 +171,9 @@ class Scheduler:
     ) -> list[tuple[Generation, str]]:
         """Gives the step's logits to the generations that wait for them; what they said."""
         said: list[tuple[Generation, str]] = []
-        greedy, log_totals = (column.tolist() for column in self.decoder.summarise(logits)) if len(logits) else ([], [])
+        greedy, log_totals = (
+            (column.tolist() for column in self.decoder.summarise(logits)) if len(logits) else ([], [])
+        )
         row = 0
         for running, extension, proposal in planned:
             rows = slice(row, row + extension.wanted)

@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from camelid.errors import WrongCall
-from camelid.infer.blocks import CachedSequence
+from camelid.infer.blocks import CachedSequence, NoBlocksError
 from camelid.infer.decoder import Decoder, Extension
 from camelid.infer.generation import Generation
 
@@ -57,6 +57,7 @@ class Proposer(ABC):
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
         """A proposal for what follows each."""
 
+    @abstractmethod
     def forget(self, generation: Generation) -> None:
         """A generation has ended or starts anew."""
 
@@ -74,6 +75,9 @@ class PromptLookup(Proposer):
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
         """See `Proposer.propose`."""
         return [Proposal(self._found(each), None) for each in generations]
+
+    def forget(self, generation: Generation) -> None:
+        """See `Proposer.forget`: nothing is kept."""
 
     def _found(self, generation: Generation) -> tuple[int, ...]:
         text = np.array([*generation.prompt, *generation.tokens])
@@ -103,10 +107,17 @@ class DraftModel(Proposer):
         rests = [self._catch_up(each) if room else () for each, room in zip(generations, rooms, strict=True)]
         for round_ in range(max(rooms, default=0)):
             able = [index for index, room in enumerate(rooms) if room > round_]
-            logits = self.decoder.extend(
-                [Extension(self._sequences[generations[index]], rests[index]) for index in able]
-            )
-            for row, index in zip(logits, able, strict=True):
+            extensions = {
+                index: Extension(self._sequences[generations[index]], rests[index]) for index in able
+            }
+            full = [index for index in able if not self._has_room(extensions[index])]
+            for index in full:
+                rooms[index] = 0
+                del extensions[index]
+            if not extensions:
+                break
+            logits = self.decoder.extend(list(extensions.values()))
+            for row, index in zip(logits, extensions, strict=True):
                 law = generations[index].law(row.cpu().numpy(), guessed[index])
                 token = generations[index].draw(law)
                 guessed[index].append(token)
@@ -128,6 +139,14 @@ class DraftModel(Proposer):
         room = min(generation.limit - len(generation.tokens) - 1, self.decoder.spec.context_length - text)
         return max(0, min(self.guesses, room))
 
+    def _has_room(self, extension: Extension) -> bool:
+        """Takes the blocks that an extension needs; where the draft's cache is full, a text goes without guesses."""
+        try:
+            self.decoder.reserve(extension)
+        except NoBlocksError:
+            return False
+        return True
+
     def _catch_up(self, generation: Generation) -> Sequence[int]:
         """What the draft has not read of a text; guesses that were refused are forgotten."""
         text = [*generation.prompt, *generation.tokens]
@@ -136,7 +155,11 @@ class DraftModel(Proposer):
             sequence, _ = self.decoder.begin(text)
             self._sequences[generation] = sequence
         known = next(
-            (index for index, pair in enumerate(zip(sequence.tokens, text, strict=False)) if pair[0] != pair[1]),
+            (
+                index
+                for index, pair in enumerate(zip(sequence.tokens, text, strict=False))
+                if pair[0] != pair[1]
+            ),
             min(len(sequence), len(text)),
         )
         sequence.truncate(min(known, len(text) - 1))

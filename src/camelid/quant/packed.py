@@ -69,17 +69,19 @@ class PackedLinear(nn.Module):
         """x W^T by a packed kernel; None where no kernel takes this device, dtype or shape."""
         if self.words.device.type != "cpu":
             return None
+        product: Tensor | None = None
         if self.bits == 4 and self.group_size in INT4_GROUPS and self.out_features % 16 == 0:
             codes, scales = self._kernel(x.dtype)
             op = torch.ops.aten._weight_int4pack_mm_for_cpu
-            product: Tensor = op(x.contiguous(), codes, self.group_size, scales)
-            return product
-        # The kernel reads 16 inputs at a time, and past the end where they are no multiple of that.
-        one_scale = self.bits == 8 and self.group_size == self.in_features and self.in_features % 16 == 0
-        if one_scale and x.dtype != torch.float16 and bool((self.zeros == 128).all()):
+            product = op(x.contiguous(), codes, self.group_size, scales)
+        elif self._takes_int8(x.dtype):
             product = torch._weight_int8pack_mm(x.contiguous(), *self._kernel(x.dtype))
-            return product
-        return None
+        return product
+
+    def _takes_int8(self, dtype: torch.dtype) -> bool:
+        # The kernel reads 16 inputs at a time, and past the end where they are no multiple of that.
+        one_scale = self.group_size == self.in_features and self.in_features % 16 == 0
+        return self.bits == 8 and one_scale and dtype != torch.float16 and bool((self.zeros == 128).all())
 
     def _kernel(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Codes and scales as the kernels want them, made when a product first asks."""

@@ -77,7 +77,9 @@ class NativeDecoder(Decoder):
         self._weights = weights = Weights(model, dtype, integers=bool(code.camelid_integers()))
         self.keys, self.values = (_cache_memory(spec, self.pool.count, dtype, cache) for _ in "kv")
         assert isinstance(spec.positions, Rotary)  # `supports` has said so
-        angles = rotation(torch.arange(spec.context_length), inverse_frequencies(spec.positions, spec.head_dim))
+        angles = rotation(
+            torch.arange(spec.context_length), inverse_frequencies(spec.positions, spec.head_dim)
+        )
         cosine, sine = (side[:, : spec.head_dim // 2] for side in angles)
         self._model = CModel(
             kind=KINDS[dtype],
@@ -111,7 +113,9 @@ class NativeDecoder(Decoder):
         for extension in extensions:
             begin, count = len(extension.sequence), len(extension.tokens)
             if begin + count > self.spec.context_length:
-                raise CamelidError(f"the context holds {self.spec.context_length} tokens and would need {begin + count}")
+                raise CamelidError(
+                    f"the context holds {self.spec.context_length} tokens and would need {begin + count}"
+                )
             wanted.extend(range(len(tokens) + max(0, count - extension.wanted), len(tokens) + count))
             tokens.extend(extension.tokens)
             positions.extend(range(begin, begin + count))
