@@ -130,7 +130,7 @@ def _check_expressible(layout: Layout, packed: Mapping[str, PackedLinear], dtype
         if low := int((module.zeros < layout.lowest_zero).sum()):
             raise CamelidError(
                 f"{path}: {low} of its zero points are 0, and the {layout.name} layout stores them minus one, so 1 is "
-                "the least; the awq layout stores them as they are (camelid export --to awq)"
+                "the least; take the awq layout, which stores them as they are"
             )
         scales = module.scales
         if lost := int((scales.to(dtype).to(scales.dtype) != scales).sum()):
