@@ -166,7 +166,9 @@ def test_keys_of_older_folders_are_read(awq):
     before = load_model(awq)(ids)
     change(awq, bits=None, group_size=None, w_bit=4, q_group_size=32, version="GEMM")
     assert torch.equal(load_model(awq)(ids), before)
-    change(awq, version=None, zero_point=None, modules_to_not_convert=None)
+    change(awq, version=None, checkpoint_format="gemm", zero_point=None)
+    assert torch.equal(load_model(awq)(ids), before)
+    change(awq, checkpoint_format=None, modules_to_not_convert=None)
     assert torch.equal(load_model(awq)(ids), before)
 
 

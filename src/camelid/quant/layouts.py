@@ -165,7 +165,9 @@ def _interleave(values: Int[Tensor, "outer m"], order: Sequence[int]) -> Int[Ten
 
 def _check_awq(method: Mapping[str, Any]) -> tuple[Bits, int]:
     bits = method.get("bits", method.get("w_bit"))
-    version = str(method.get("version", method.get("format", "gemm"))).lower()
+    # AutoAWQ says `version`, GPTQModel `format` or `checkpoint_format`, the first folders nothing.
+    named = (method.get(key) for key in ("version", "format", "checkpoint_format"))
+    version = str(next(filter(None, named), "gemm")).lower()
     if bits != 4 or version != "gemm" or not method.get("zero_point", True):
         raise CamelidError(
             f"quantization_config is awq with {bits} bits, version {version}, zero_point "

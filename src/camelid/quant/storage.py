@@ -82,7 +82,7 @@ def check_quantizable(spec: ModelSpec) -> None:
     if not family.quantizable:
         able = ", ".join(each.architecture for each in FAMILIES if each.quantizable)
         raise CamelidError(
-            f"{family.architecture} keeps its weights in another form than the GPTQ layout has a place for; supported: {able}"
+            f"{family.architecture} keeps its weights in another form than the GPTQ and AWQ layouts have a place for; supported: {able}"
         )
 
 
