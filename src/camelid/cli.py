@@ -41,7 +41,9 @@ VERBS: dict[str, Verb] = {
         "camelid.importing:import_model",
         "turn a GGUF file or Meta's folder into a model folder",
     ),
-    "export": Verb("Make a model", "camelid.exporting:export", "write a model as a GGUF file for llama.cpp"),
+    "export": Verb(
+        "Make a model", "camelid.exporting:export", "write a model for llama.cpp, transformers or vLLM"
+    ),
     "generate": Verb(
         "Use a model", "camelid.infer.terminal:generate", "continue a prompt, or answer it with --chat"
     ),

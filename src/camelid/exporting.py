@@ -1,7 +1,7 @@
 """`camelid export MODEL OUT`: a checkpoint folder in a layout of other tools, tried in those tools before it is handed out."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -9,6 +9,7 @@ import tyro
 from camelid.atomic import atomic_file, atomic_folder
 from camelid.consumers import HuggingFace, LlamaCpp, Trained, installed
 from camelid.errors import CamelidError, WrongCall, naming
+from camelid.json_table import read_table
 from camelid.load import check_tokenizer_fits, load_model, load_tokenizer
 from camelid.model import gguf_families
 from camelid.model.checkpoint import read_config, save_checkpoint, stored_parameters
@@ -18,12 +19,22 @@ from camelid.model.hub import resolve
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, provenance
+from camelid.quant.layouts import LAYOUTS
 from camelid.quant.quantize import unpack_model
+from camelid.quant.storage import load_quantized, round_the_rest, save_quantized
 from camelid.text.gguf_vocabulary import vocabulary_metadata
-from camelid.verifying import compare
+from camelid.text.tokenizer import Tokenizer
+from camelid.verifying import compare, compare_exactly
 
-Layout = Literal["hf", "gguf"]
+Layout = Literal["hf", "gguf", "gptq", "awq"]
 FOLDER_DTYPES = ("float32", "float16", "bfloat16")
+READERS = {
+    "gguf": ("llama_cpp",),
+    "hf": ("transformers",),
+    "gptq": ("transformers", "accelerate", "optimum", "gptqmodel"),
+    "awq": ("transformers", "accelerate", "gptqmodel"),
+}
+"""The packages that read each layout."""
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 2e-2}
 """Of logits, as a share of their spread; llama.cpp rounds activations to the weights' precision, to 8 bits under 4-bit ones."""
 QUANTIZED_TOLERANCE = 0.15
@@ -41,26 +52,36 @@ def export(
     """Writes a model in a layout of other tools: weights, tokenizer, chat template.
 
     Args:
-        model: a checkpoint folder or a name on the hub; for gguf of an architecture like LLaMA, GPT-2 or T5
-        out: the file (gguf) or folder (hf) to write; it must not exist
-        to: gguf for llama.cpp, hf for transformers; a quantised folder becomes an ordinary one
-        dtype: of the matrices; q8_0, q4_0 and q4_k are llama.cpp's blocks, for gguf alone
+        model: a checkpoint folder or a name on the hub; for gguf of an architecture like LLaMA, GPT-2 or T5, for gptq and
+            awq a quantised one
+        out: the file (gguf) or folder to write; it must not exist
+        to: gguf for llama.cpp, hf for transformers; a quantised folder becomes an ordinary one. gptq and awq are quantised
+            folders for vLLM and transformers, with the codes that the model has
+        dtype: of the matrices, in gptq and awq of all but the codes; q8_0, q4_0 and q4_k are llama.cpp's blocks, for gguf
+            alone; awq takes float16 alone
         verify: load what was written in llama.cpp or transformers and compare tokens, template, stops, logits and greedy
             text with the model; a difference is an error, and nothing is written
     """
     folder, out = resolve(model), Path(out)
-    if to == "hf" and dtype not in FOLDER_DTYPES:
-        raise WrongCall(
-            f"--dtype {dtype} is llama.cpp's; a folder for transformers takes {', '.join(FOLDER_DTYPES)}"
+    allowed: tuple[str, ...] = FOLDER_DTYPES
+    if to in LAYOUTS:
+        allowed = tuple(str(kind).removeprefix("torch.") for kind in LAYOUTS[to].dtypes)
+    if to != "gguf" and dtype not in allowed:
+        whose = "is llama.cpp's" if dtype not in FOLDER_DTYPES else "is not for this layout"
+        raise WrongCall(f"--dtype {dtype} {whose}; a folder in {to} takes {', '.join(allowed)}")
+    missing = [package for package in READERS[to] if not installed(package)] if verify else []
+    if missing:
+        packages = ["llama-cpp-python" if package == "llama_cpp" else package for package in missing]
+        raise CamelidError(
+            f"--verify asks the real reader, and of what that needs {', '.join(missing)} is not installed: "
+            f"pip install {' '.join(packages)}"
         )
-    if verify:
-        package = {"gguf": "llama_cpp", "hf": "transformers"}[to]
-        if not installed(package):
-            raise CamelidError(
-                f"--verify asks {package.replace('_', '.')}, which is not installed: pip install "
-                f"{'llama-cpp-python' if to == 'gguf' else package}"
-            )
-    said = (_to_folder if to == "hf" else _to_gguf)(folder, out, dtype, verify)
+    if to == "gguf":
+        said = _to_gguf(folder, out, dtype, verify)
+    elif to == "hf":
+        said = _to_folder(folder, out, dtype, verify)
+    else:
+        said = _to_quantised(folder, out, to, dtype, verify)
     print(f"{folder} -> {out}: {said[0]}")
     for line in said[1:]:
         print(f"  {line}")
@@ -69,11 +90,10 @@ def export(
 def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[str]:
     model, tokenizer = unpack_model(load_model(folder)), load_tokenizer(folder)
     check_tokenizer_fits(model.spec, tokenizer)
-    config = read_config(folder)
-    ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     made, lines = provenance(parents=[Parent.of(folder)]), []
     with atomic_folder(out) as draft:
         kind = getattr(torch, dtype)
+        ids = _special_ids(folder, tokenizer)
         save_checkpoint(draft, model, dtype=kind, special_ids=ids, provenance=made)
         tokenizer.save(draft)
         if verify:
@@ -82,6 +102,48 @@ def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[
             found.raise_on_difference(reader.name)
             lines = [f"in {reader.name} as trained:", *found.equal]
     return [f"hf of {model.spec.parameter_count():,} parameters, {dtype}", *lines]
+
+
+def _to_quantised(
+    folder: Path, out: Path, to: Literal["gptq", "awq"], dtype: Precision, verify: bool
+) -> list[str]:
+    """Codes, scales and zero points as they are, the rest in `dtype`; always read back and held to that bit for bit."""
+    if "quantization_config" not in read_config(folder):
+        raise CamelidError(
+            f"{folder} is in full precision, and {to} folders hold codes: choose how they are made with camelid quantize "
+            f"(--bits 4, --method rtn, gptq or awq), and export the folder that it writes"
+        )
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    check_tokenizer_fits(model.spec, tokenizer)
+    made, kind = provenance(parents=[Parent.of(folder)]), getattr(torch, dtype)
+    if method := read_table(folder / "camelid.json", optional=True).get("quantized"):
+        made["quantized"] = method
+    with atomic_folder(out) as draft, naming(folder):
+        changed = round_the_rest(model, kind)
+        ids = _special_ids(folder, tokenizer)
+        save_quantized(draft, model, dtype=kind, special_ids=ids, provenance=made, layout=to)
+        tokenizer.save(draft)
+        trained = Trained(model, tokenizer)
+        found = compare_exactly(trained, Trained(load_quantized(draft), load_tokenizer(draft)))
+        found.raise_on_difference("what was read back")
+        lines = ["read back:", *found.equal]
+        if verify:
+            reader = HuggingFace(draft)
+            found = compare(trained, reader, None, TOLERANCE["float16"])
+            found.raise_on_difference(reader.name)
+            lines += [f"in {reader.name} as trained:", *found.equal]
+    rounded = f"; {changed:,} values that are not quantised were rounded to {dtype}" if changed else ""
+    return [f"{to} of {model.spec.parameter_count():,} parameters{rounded}", *lines]
+
+
+def _special_ids(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """BOS, EOS and padding for the configs; as EOS all tokens that stop the model here, wherever its folder says so."""
+    config = read_config(folder)
+    ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    named = ids["eos_token_id"]
+    if tokenizer.stop_ids != frozenset(named if isinstance(named, list) else [named]):
+        ids["eos_token_id"] = sorted(tokenizer.stop_ids) or named
+    return ids
 
 
 def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[str]:

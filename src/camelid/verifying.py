@@ -4,6 +4,7 @@ Good in training and garbage after export has few causes: other tokens, another 
 not known, weights in another order. Each is a check here, and says where it failed.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from camelid.consumers import Consumer, Trained
 from camelid.errors import CamelidError
+from camelid.model.transformer import Transformer
+from camelid.quant.packed import PackedLinear
 from camelid.text.conversation import Conversation, Message
 
 TEXTS = (
@@ -78,6 +81,40 @@ def compare(trained: Trained, reader: Consumer, stored: Trained | None, toleranc
     if stored is not None:
         result.equal.append(_distance(trained, reader, prompts))
     return result
+
+
+def compare_exactly(source: Trained, again: Trained) -> Comparison:
+    """Compares what was quantised with what was written of it: vocabulary, template and stops, and bit for bit every
+    weight and the logits after every token of a text.
+    """
+    result = Comparison()
+    compare_texts(source, again, result)
+    before, after = dict(_weights(source.model)), dict(_weights(again.model))
+    wrong = [name for name in before | after if not _same_weight(before.get(name), after.get(name))]
+    result.check(f"all {len(before)} weights bit for bit", not wrong, f"not so {', '.join(wrong[:3])}")
+    ids = source.ids(TEXTS[0])[: source.model.spec.context_length]
+    if ids and not wrong:
+        same = torch.equal(source.logits(ids), again.logits(ids))
+        result.check("logits after text 1 bit for bit", same, "they differ")
+    return result
+
+
+def _weights(model: Transformer) -> Iterator[tuple[str, Tensor | PackedLinear]]:
+    yield from model.named_parameters()
+    for path, module in model.named_modules():
+        if isinstance(module, PackedLinear):
+            yield f"{path}.weight", module
+            if module.bias is not None:
+                yield f"{path}.bias", module.bias
+
+
+def _same_weight(before: Tensor | PackedLinear | None, after: Tensor | PackedLinear | None) -> bool:
+    """Packed weights are compared by what they stand for, one at a time."""
+    if isinstance(before, PackedLinear) and isinstance(after, PackedLinear):
+        return torch.equal(before.quantized().dequantize(), after.quantized().dequantize())
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
+        return torch.equal(before.float(), after.float())
+    return False
 
 
 def compare_texts(trained: Trained, reader: Consumer, result: Comparison) -> None:

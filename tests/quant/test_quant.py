@@ -138,7 +138,7 @@ def test_selected_linears_only(tmp_path: Path) -> None:
     model = quantize_model(tiny(), 4, 32, ["layers.*_proj", "!layers.0.*"])
     save_quantized(tmp_path, model)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert r"-:.*layers\.0\.mlp\.up_proj$" in config["quantization_config"]["dynamic"]
+    assert r"-:.*model\.layers\.0\.mlp\.up_proj$" in config["quantization_config"]["dynamic"]
     assert isinstance(load_quantized(tmp_path).layers[0].mlp.up_proj, torch.nn.Linear)  # type: ignore[union-attr]
     with pytest.raises(
         CamelidError, match=r"'decoder.\*' matches nothing; there are layers.0.self_attn.q_proj"
@@ -168,7 +168,7 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:
         with pytest.raises(CamelidError, match=match):
             load_quantized(tmp_path)
 
-    refuse("awq with 4 bits", quant_method="awq")
+    refuse("quant_method fp8; supported: gptq, awq", quant_method="fp8")
     refuse("gptq with 5 bits", bits=5)
     file = {name: np.array(tensor) for name, tensor in _arrays(path).items()}
     name = "model.layers.0.mlp.up_proj."

@@ -1,34 +1,21 @@
-"""Quantised models on disk, in the layout of GPTQ checkpoints, which vLLM and transformers read.
+"""Quantised models on disk, in the public layouts of `camelid.quant.layouts`."""
 
-For a linear of `outer` x `inner` weights w = scale * (code - zero), integers of `bits` bits side by side in int32, the
-first in the lowest bits (`camelid.quant.words`):
-
-    qweight  int32 [inner * bits / 32, outer]    codes, packed along the inputs
-    qzeros   int32 [groups, outer * bits / 32]   zero points MINUS ONE, packed along the outputs
-    scales   float [groups, outer]
-    g_idx    int32 [inner]                       the group of each input: index // group_size
-
-The minus one is a quirk of the first GPTQ kernels, which added one again; every reader of `checkpoint_format: gptq`
-keeps to it. `gptq_v2`, which stores zero points as they are, is read too, never written.
-"""
-
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, naming
 from camelid.model.checkpoint import fill, read_config, read_spec, read_tensors, write_checkpoint
 from camelid.model.families import FAMILIES, family_for
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, replace
 from camelid.model.transformer import Transformer
-from camelid.quant.packed import PACKED, PackedLinear, pack
-from camelid.quant.round_to_nearest import Bits, QuantizedWeight
-from camelid.quant.words import pack_integers, unpack_integers
+from camelid.quant.layouts import LAYOUTS, Layout, LayoutName, Scheme, layout_of
+from camelid.quant.packed import PackedLinear, pack
+from camelid.quant.round_to_nearest import Bits
 
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 
@@ -40,17 +27,21 @@ def save_quantized(
     dtype: torch.dtype = torch.bfloat16,
     special_ids: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    layout: LayoutName = "gptq",
 ) -> None:
     """Writes a model with packed linears into an existing folder; `dtype` is that of all that is not quantised.
 
-    Raises `CamelidError` where the packed linears differ in bits or group size, which the layout cannot say.
+    Raises `CamelidError` where the layout cannot say what the linears are: other bits, a zero point below its least,
+    bits or group sizes that differ, scales that `dtype` does not hold exactly.
     """
     packed = {path: module for path, module in model.named_modules() if isinstance(module, PackedLinear)}
-    method = _method(packed, [path for path in linears(model) if path.startswith("layers.")])
+    chosen = LAYOUTS[layout]
+    method = _method(chosen, model, packed)
+    _check_expressible(chosen, packed, dtype)
     write_checkpoint(
         folder,
         model.spec,
-        _tensors(model, packed, dtype),
+        _tensors(chosen, model, packed),
         dtype=dtype,
         special_ids=special_ids,
         extra_config={"quantization_config": method},
@@ -59,58 +50,107 @@ def save_quantized(
 
 
 def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
-    """The model of a folder in the GPTQ layout, 2, 3, 4 or 8 bits, with packed linears; `dtype` of all other weights.
+    """The model of a folder in a public layout, its linears packed; `dtype` of all other weights.
 
-    Raises `CamelidError` on other methods and bits, on reordered groups (`desc_act`), and on damaged tensors.
+    Layouts: GPTQ with 2, 3, 4 or 8 bits, AWQ with 4. Raises `CamelidError` on other methods, versions and bits, on
+    reordered groups (`desc_act`), and on damaged tensors.
     """
     folder = Path(folder)
     method = read_config(folder)["quantization_config"]
-    bits, offset = _check_method(folder, method)
+    with naming(folder / "config.json"):
+        layout = layout_of(method)
+        bits, offset = layout.check(method)
     spec = read_spec(folder)
     check_quantizable(spec)
     with torch.device("meta"):
         model = Transformer(spec)
-    family, tensors = family_for(model.spec), read_tensors(folder)
+    tensors = read_tensors(folder)
     for path, linear in linears(model).items():
-        name = family.place(model.spec, path + ".weight").name.removesuffix("weight")
-        if name + "qweight" in tensors:
-            weight = _read_weight(folder, name, tensors, bits, offset, linear.weight.shape)
+        name = _stored_name(model, path)
+        if f"{name}.qweight" in tensors:
+            with naming(f"{folder}: {name}"):
+                parts = _take_parts(layout, name, tensors, bits, linear.weight.shape)
+                weight = layout.read(parts, bits, offset)
             has_bias = "bias" in dict(linear.named_parameters())
-            replace(model, path, pack(weight, tensors.pop(name + "bias", None) if has_bias else None))
+            replace(model, path, pack(weight, tensors.pop(f"{name}.bias", None) if has_bias else None))
     return fill(model, folder, tensors, dtype)
 
 
 def check_quantizable(spec: ModelSpec) -> None:
-    """Raises `CamelidError` where the GPTQ layout has no place for this model's linears."""
+    """Raises `CamelidError` where the layouts have no place for this model's linears."""
     family = family_for(spec)
     if not family.quantizable:
         able = ", ".join(each.architecture for each in FAMILIES if each.quantizable)
         raise CamelidError(
-            f"{family.architecture} keeps its weights in another form than the GPTQ layout has a place for; supported: {able}"
+            f"{family.architecture} keeps its weights in another form than the GPTQ and AWQ layouts have a place for; supported: {able}"
         )
 
 
+@torch.no_grad()
+def round_the_rest(model: Transformer, dtype: torch.dtype) -> int:
+    """Rounds all that is not quantised to `dtype`, in place, and gives how many values that changed.
+
+    Raises `CamelidError` where a value is too large for `dtype`.
+    """
+    biases = {
+        f"{path}.bias": module.bias
+        for path, module in model.named_modules()
+        if isinstance(module, PackedLinear) and module.bias is not None
+    }
+    changed = 0
+    for name, tensor in {**dict(model.named_parameters()), **biases}.items():
+        rounded = tensor.to(dtype).to(tensor.dtype)
+        if not torch.equal(rounded.isfinite(), tensor.isfinite()):
+            raise CamelidError(
+                f"{name} has values up to {tensor.abs().max():.3g}, too large for {_word(dtype)}"
+            )
+        changed += int((rounded != tensor).sum())
+        tensor.data = rounded
+    return changed
+
+
 def _tensors(
-    model: Transformer, packed: Mapping[str, PackedLinear], dtype: torch.dtype
+    layout: Layout, model: Transformer, packed: Mapping[str, PackedLinear]
 ) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in model.state_dict().items():
         yield name, tensor.detach()
     for path, module in packed.items():
-        weight = module.quantized()
-        if not torch.equal(weight.scales.to(dtype).to(weight.scales.dtype), weight.scales):
-            raise CamelidError(
-                f"{path}: its {weight.scales.dtype} scales would be changed by storing them as {dtype}"
-            )
-        yield f"{path}.qweight", pack_integers(weight.codes.T, weight.bits)
-        yield f"{path}.qzeros", pack_integers(weight.zeros - 1, weight.bits).T
-        yield f"{path}.scales", weight.scales.T
-        yield f"{path}.g_idx", torch.arange(module.in_features, dtype=torch.int32) // module.group_size
+        for part, tensor in layout.write(module.quantized()).items():
+            yield f"{path}.{part}", tensor
         if module.bias is not None:
             yield f"{path}.bias", module.bias
 
 
-def _method(packed: Mapping[str, PackedLinear], left: Sequence[str]) -> dict[str, Any]:
-    """The `quantization_config`; `left` are linears inside the layers that stay as they are."""
+def _check_expressible(layout: Layout, packed: Mapping[str, PackedLinear], dtype: torch.dtype) -> None:
+    """Raises `CamelidError` that names the first linear whose scales or zero points the layout cannot hold."""
+    if dtype not in layout.dtypes:
+        able = ", ".join(_word(each) for each in layout.dtypes)
+        raise CamelidError(f"the {layout.name} layout keeps scales as {able}, not {_word(dtype)}")
+    for path, module in packed.items():
+        if low := int((module.zeros < layout.lowest_zero).sum()):
+            raise CamelidError(
+                f"{path}: {low} of its zero points are 0, and the {layout.name} layout stores them minus one, so 1 is "
+                "the least; take the awq layout, which stores them as they are"
+            )
+        scales = module.scales
+        if lost := int((scales.to(dtype).to(scales.dtype) != scales).sum()):
+            out = (
+                f"store them with --dtype {_word(scales.dtype)}"
+                if scales.dtype in layout.dtypes
+                else "quantise the model again with --dtype float16"
+            )
+            raise CamelidError(
+                f"{path}: {lost} of its {_word(scales.dtype)} scales would be changed by storing them as {_word(dtype)}, "
+                f"and the codes were chosen for them as they are; {out}"
+            )
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _method(layout: Layout, model: Transformer, packed: Mapping[str, PackedLinear]) -> dict[str, Any]:
+    """The `quantization_config`."""
     if not packed:
         raise CamelidError("the model has no packed linears to save; quantise it first")
     # One group for a whole row is written as -1, whatever the rows' lengths.
@@ -119,59 +159,35 @@ def _method(packed: Mapping[str, PackedLinear], left: Sequence[str]) -> dict[str
     if len(kinds) > 1:
         raise CamelidError(f"the layout has one (bits, group size) for a model, this one has {sorted(kinds)}")
     [(bits, group_size)] = kinds
+    if bits not in layout.bits:
+        raise CamelidError(
+            f"the weights have {bits} bits, and the {layout.name} layout holds {', '.join(map(str, layout.bits))} alone; "
+            "export --to gptq, or quantise the model again with --bits 4"
+        )
     symmetric = all(bool((module.zeros == 2 ** (bits - 1)).all()) for module in packed.values())
-    method: dict[str, Any] = {
-        "quant_method": "gptq",
-        "checkpoint_format": "gptq",
-        "bits": bits,
-        "group_size": group_size,
-        "sym": symmetric,
-        "desc_act": False,
-        "lm_head": False,
-    }
-    if left:
-        # How GPTQModel and vLLM say which modules to leave alone: a pattern with "-:" before it.
-        method["dynamic"] = {f"-:.*{re.escape(path)}$": {} for path in left}
-    return method
+    left = [path for path in linears(model) if path.startswith("layers.")]
+    names = [[_stored_name(model, path) for path in paths] for paths in (packed, left)]
+    return layout.describe(Scheme(bits, group_size, symmetric, *names))
 
 
-def _check_method(folder: Path, method: Mapping[str, Any]) -> tuple[Bits, int]:
-    """Bits, and what to add to stored zero points."""
-    kind, bits = method.get("quant_method"), method.get("bits")
-    form = method.get("checkpoint_format", "gptq")
-    if kind != "gptq" or bits not in PACKED or form not in ("gptq", "gptq_v2"):
-        raise CamelidError(
-            f"{folder / 'config.json'}: quantization_config is {kind} with {bits} bits, format {form}; "
-            "supported: gptq with 2, 3, 4 or 8 bits, format gptq or gptq_v2"
-        )
-    return bits, 0 if form == "gptq_v2" else 1
+def _stored_name(model: Transformer, path: str) -> str:
+    """The name on disk of the linear at a path."""
+    return family_for(model.spec).place(model.spec, f"{path}.weight").name.removesuffix(".weight")
 
 
-def _read_weight(
-    folder: Path, name: str, tensors: dict[str, Tensor], bits: Bits, offset: int, shape: torch.Size
-) -> QuantizedWeight:
-    if missing := [part for part in PARTS if name + part not in tensors]:
-        raise CamelidError(
-            f"{folder}: {name}qweight stands there without {', '.join(missing)}; fetch it again"
-        )
-    words, zeros, scales, groups = (tensors.pop(name + part) for part in PARTS)
-    (outer, inner), count = shape, scales.shape[0]
-    expected = {
-        "qweight": (words, (inner * bits // 32, outer)),
-        "qzeros": (zeros, (count, outer * bits // 32)),
-        "scales": (scales, (count, outer)),
-        "g_idx": (groups, (inner,)),
-    }
-    for part, (tensor, wanted) in expected.items():
-        if tuple(tensor.shape) != wanted or inner % count:
+def _take_parts(
+    layout: Layout, name: str, tensors: dict[str, Tensor], bits: Bits, shape: torch.Size
+) -> dict[str, Tensor]:
+    """Takes a linear's tensors out of those of the folder, their shapes checked."""
+    outer, inner = shape
+    names = layout.shapes(outer, inner, 1, bits)
+    if missing := [part for part in names if f"{name}.{part}" not in tensors]:
+        raise CamelidError(f"qweight stands there without {', '.join(missing)}; fetch it again")
+    parts = {part: tensors.pop(f"{name}.{part}") for part in names}
+    count = len(parts["scales"])
+    for part, wanted in layout.shapes(outer, inner, count, bits).items():
+        if tuple(parts[part].shape) != wanted or inner % max(count, 1):
             raise CamelidError(
-                f"{folder}: {name}{part} is {list(tensor.shape)}; config.json and scales ask for {list(wanted)}"
+                f"{part} is {list(parts[part].shape)}; config.json and scales ask for {list(wanted)}"
             )
-    if not torch.equal(groups.long(), torch.arange(inner) // (inner // count)):
-        raise CamelidError(
-            f"{folder}: {name}g_idx reorders the groups (desc_act); only ordered ones are supported"
-        )
-    codes = unpack_integers(words, bits).T.to(torch.uint8).contiguous()
-    # Stored minus one, 0 becomes the highest code: adding one wraps it back.
-    points = (unpack_integers(zeros.T, bits) + offset) % 2**bits
-    return QuantizedWeight(codes, scales.T.contiguous(), points.int().contiguous(), bits)
+    return parts

@@ -67,7 +67,7 @@ class Family:
     optional_prefix: str = ""
     """What some files leave out before every name."""
     quantizable: bool = True
-    """Whether the GPTQ layout has a place for this architecture's linears."""
+    """Whether the public quantised layouts have a place for this architecture's linears."""
 
 
 def prefixed(spec: ModelSpec, parameter: str) -> Place:
