@@ -15,6 +15,7 @@ from camelid.errors import CamelidError, WrongCall
 from camelid.infer.decoder import Decoder, TorchDecoder
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.generation import Generation
+from camelid.infer.memory import refuse_too_large
 from camelid.infer.native.build import NoCompilerError
 from camelid.infer.native.decoder import NativeDecoder, supports
 from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_list, with_changes
@@ -56,8 +57,9 @@ class Engine(LM):
     def load(cls, path: str | Path, *, dtype: torch.dtype | None = None, **settings: Any) -> "Engine":
         """The engine of a checkpoint folder or hub name; dtype: by default the one that the folder stores."""
         folder = resolve(path)
-        model = load_model(folder, dtype or stored_dtype(read_config(folder)))
-        return cls(model, load_tokenizer(folder), **settings)
+        kind = dtype or stored_dtype(read_config(folder))
+        refuse_too_large(folder, kind)
+        return cls(load_model(folder, kind), load_tokenizer(folder), **settings)
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Completions; raises `PromptTooLong` where a prompt leaves no room in the context."""

@@ -109,18 +109,22 @@ def _complete_prefix(tensors: dict[str, Tensor], family: Family) -> None:
 
 
 def blank_model(spec: ModelSpec, stored: int) -> Transformer:
-    """A model without memory, to be filled with the `stored` values of a file.
+    """A model without memory, to be filled with the `stored` values of a file; see `check_belong_together`."""
+    check_belong_together(spec, stored)
+    with torch.device("meta"), _NoInitialization():
+        return Transformer(spec)
 
-    Raises `CamelidError` where the spec describes more than twice as many: a damaged size would otherwise build
-    layers without end.
+
+def check_belong_together(spec: ModelSpec, stored: int) -> None:
+    """Raises `CamelidError` where the spec describes more than twice as many parameters as are stored.
+
+    A damaged size would otherwise build layers without end.
     """
     if spec.parameter_count() > 2 * stored:
         raise CamelidError(
             f"its sizes describe a model of {spec.parameter_count():,} parameters, and {stored:,} are stored; "
             "they do not belong together: fetch or convert the model again"
         )
-    with torch.device("meta"), _NoInitialization():
-        return Transformer(spec)
 
 
 class _NoInitialization(TorchFunctionMode):
