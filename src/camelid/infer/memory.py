@@ -22,9 +22,8 @@ from camelid.model.gguf_families import read_spec as read_gguf_spec
 from camelid.model.hub import resolve
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.surgery import linears, select
-from camelid.model.transformer import Transformer
 from camelid.quant.quantize import ALL_LINEARS, fitting_group
-from camelid.quant.storage import check_quantizable
+from camelid.quant.storage import check_quantizable, stored_sizes
 
 SMALLER_BITS = (8, 4, 3, 2)
 SMALLER_DTYPE = torch.bfloat16
@@ -166,9 +165,9 @@ def plain_weights(spec: ModelSpec, dtype: torch.dtype, stored: int = 0) -> Weigh
 def folder_weights(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> Weights:
     """Those of a checkpoint folder, from its config.json and the headers of its tensor files."""
     tensors = read_tensors(folder)
+    with naming(folder):
+        check_belong_together(spec, stored_sizes(tensors))
     if "quantization_config" not in read_config(folder):
-        with naming(folder):
-            check_belong_together(spec, sum(tensor.numel() for tensor in tensors.values()))
         stored = sum(tensor.nbytes for tensor in tensors.values() if tensor.dtype == dtype)
         return plain_weights(spec, dtype, stored)
     return _packed_in_folder(spec, tensors, dtype)
@@ -181,7 +180,7 @@ def quantized_weights(spec: ModelSpec, bits: int, dtype: torch.dtype = SMALLER_D
     """
     check_quantizable(spec)
     # One layer without memory: the linears and their choice are those of the model itself.
-    layer = linears(_blank(replace(spec, num_layers=1, vocab_size=1)))
+    layer = linears(blank_model(replace(spec, num_layers=1, vocab_size=1)))
     chosen = {path: layer[path] for path in select(layer, ALL_LINEARS)}
     group = fitting_group({path: linear.weight.shape for path, linear in chosen.items()}, bits)
     parts = [
@@ -246,11 +245,7 @@ def _is_native(spec: ModelSpec, dtype: torch.dtype) -> bool:
         feed_forward=replace(spec.feed_forward, width=1),
         encoder_layers=min(1, spec.encoder_layers),
     )
-    return supports(_blank(smallest).to_empty(device="cpu"), dtype)
-
-
-def _blank(spec: ModelSpec) -> Transformer:
-    return blank_model(spec, spec.parameter_count())
+    return supports(blank_model(smallest).to_empty(device="cpu"), dtype)
 
 
 def _smaller(spec: ModelSpec, weights: Weights) -> list[Weights]:

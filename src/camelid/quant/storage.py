@@ -15,20 +15,20 @@ keeps to it. `gptq_v2`, which stores zero points as they are, is read too, never
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from camelid.errors import CamelidError
-from camelid.model.checkpoint import fill, read_config, read_spec, read_tensors, write_checkpoint
+from camelid.errors import CamelidError, naming
+from camelid.model.checkpoint import blank_model, fill, read_config, read_spec, read_tensors, write_checkpoint
 from camelid.model.families import FAMILIES, family_for
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, replace
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PACKED, PackedLinear, pack
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight
-from camelid.quant.words import pack_integers, unpack_integers
+from camelid.quant.words import pack_integers, run_length, unpack_integers
 
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 
@@ -67,10 +67,11 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
     method = read_config(folder)["quantization_config"]
     bits, offset = _check_method(folder, method)
     spec = read_spec(folder)
-    check_quantizable(spec)
-    with torch.device("meta"):
-        model = Transformer(spec)
-    family, tensors = family_for(model.spec), read_tensors(folder)
+    tensors = read_tensors(folder)
+    with naming(folder):
+        model = blank_model(spec, stored_sizes(tensors))
+        check_quantizable(spec)
+    family = family_for(model.spec)
     for path, linear in linears(model).items():
         name = family.place(model.spec, path + ".weight").name.removesuffix("weight")
         if name + "qweight" in tensors:
@@ -78,6 +79,12 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
             has_bias = "bias" in dict(linear.named_parameters())
             replace(model, path, pack(weight, tensors.pop(name + "bias", None) if has_bias else None))
     return fill(model, folder, tensors, dtype)
+
+
+def stored_sizes(tensors: Mapping[str, Tensor]) -> Iterator[int]:
+    """How many weights each tensor can hold at most: codes of 2 bits in a word are sixteen."""
+    for name, tensor in tensors.items():
+        yield tensor.numel() * (16 if name.endswith(".qweight") else 1)
 
 
 def check_quantizable(spec: ModelSpec) -> None:
@@ -135,16 +142,17 @@ def _method(packed: Mapping[str, PackedLinear], left: Sequence[str]) -> dict[str
     return method
 
 
-def _check_method(folder: Path, method: Mapping[str, Any]) -> tuple[Bits, int]:
+def _check_method(folder: Path, method: object) -> tuple[Bits, int]:
     """Bits, and what to add to stored zero points."""
-    kind, bits = method.get("quant_method"), method.get("bits")
-    form = method.get("checkpoint_format", "gptq")
-    if kind != "gptq" or bits not in PACKED or form not in ("gptq", "gptq_v2"):
+    said = method if isinstance(method, dict) else {}
+    kind, bits, form = said.get("quant_method"), said.get("bits"), said.get("checkpoint_format", "gptq")
+    if kind != "gptq" or type(bits) is not int or bits not in PACKED or form not in ("gptq", "gptq_v2"):
+        found = " ".join((str(kind)[:80], "with", str(bits)[:80], "bits, format", str(form)[:80]))
         raise CamelidError(
-            f"{folder / 'config.json'}: quantization_config is {kind} with {bits} bits, format {form}; "
+            f"{folder / 'config.json'}: quantization_config is {found}; "
             "supported: gptq with 2, 3, 4 or 8 bits, format gptq or gptq_v2"
         )
-    return bits, 0 if form == "gptq_v2" else 1
+    return cast(Bits, bits), 0 if form == "gptq_v2" else 1
 
 
 def _read_weight(
@@ -155,7 +163,14 @@ def _read_weight(
             f"{folder}: {name}qweight stands there without {', '.join(missing)}; fetch it again"
         )
     words, zeros, scales, groups = (tensors.pop(name + part) for part in PARTS)
-    (outer, inner), count = shape, scales.shape[0]
+    (outer, inner), count, run = shape, scales.shape[0] if scales.ndim else 0, run_length(bits)
+    if count < 1 or inner % count or outer % run or inner % run:
+        raise CamelidError(
+            f"{folder}: {name}scales has {count} groups of {inner} inputs to {outer} outputs; {bits}-bit weights are "
+            f"stored {run} at a time, and groups are of one size"
+        )
+    whole, real = torch.int32, scales.dtype if scales.is_floating_point() else torch.float32
+    kinds = dict(zip(PARTS, (whole, whole, real, whole), strict=True))
     expected = {
         "qweight": (words, (inner * bits // 32, outer)),
         "qzeros": (zeros, (count, outer * bits // 32)),
@@ -163,9 +178,10 @@ def _read_weight(
         "g_idx": (groups, (inner,)),
     }
     for part, (tensor, wanted) in expected.items():
-        if tuple(tensor.shape) != wanted or inner % count:
+        if tuple(tensor.shape) != wanted or tensor.dtype != kinds[part]:
             raise CamelidError(
-                f"{folder}: {name}{part} is {list(tensor.shape)}; config.json and scales ask for {list(wanted)}"
+                f"{folder}: {name}{part} is {tensor.dtype} {list(tensor.shape)}; config.json and scales ask for "
+                f"{kinds[part]} {list(wanted)}"
             )
     if not torch.equal(groups.long(), torch.arange(inner) // (inner // count)):
         raise CamelidError(
