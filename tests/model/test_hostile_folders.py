@@ -106,7 +106,7 @@ def test_any_config(folders, kind):
 def test_any_header(folders, kind):
     header, data = header_of((folders[kind] / WEIGHTS).read_bytes())
 
-    @FEW
+    @settings(FEW, max_examples=60)
     @given(edited_header(header))
     def run(text):
         changed(folders[kind], WEIGHTS, with_header(text, data))
@@ -137,3 +137,52 @@ def test_any_index(folders, value):
         value,
     ):
         changed(folders["sharded"], INDEX, dumped(table))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "part"),
+    [
+        ("packed", {"quantization_config": None}, "quantization_config is None"),
+        ("packed", {"quantization_config": ["gptq"]}, "quantization_config is None"),
+        ("packed", {"quantization_config": {"quant_method": "gptq", "bits": 4.0}}, "4.0 bits"),
+        ("packed", {"num_hidden_layers": 10**9}, "do not belong together"),
+        ("qwen2", {"layer_types": [["full_attention"], {}]}, "layer_types needs 2 entries"),
+        (
+            "qwen2",
+            {"layer_types": None, "max_window_layers": 1, "num_hidden_layers": 10**12},
+            "at most 65,536",
+        ),
+        ("llama", {"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
+        ("llama", {"vocab_size": 10**4000}, "vocab_size is 1000"),
+        ("own", {"spec": {"feed_forward": {"width": -5}}}, "feed_forward.width is -5"),
+        ("own", {"spec": {"norm": {"eps": float("nan")}}}, "norm.eps is nan"),
+    ],
+)
+def test_what_the_fuzzer_found_in_configs(folders, kind, changes, part):
+    config = read_json(folders[kind] / "config.json")
+    for key, value in changes.items():
+        if key == "spec":
+            value = config["spec"] | {each: config["spec"][each] | inner for each, inner in value.items()}
+        config[key] = value
+    assert part in str(changed(folders[kind], "config.json", dumped(config)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "entry", "part"),
+    [
+        ("llama", "more", {"dtype": "F32", "shape": [0, 2**64 - 1]}, "cannot be read as safetensors"),
+        ("llama", "model.norm.weight", {"dtype": "F8_E8M0", "shape": [128]}, "model.norm.weight"),
+        ("packed", "model.layers.0.mlp.up_proj.scales", {"shape": [32]}, "up_proj."),
+        (
+            "packed",
+            "model.layers.0.mlp.up_proj.qweight",
+            {"dtype": "F32"},
+            "up_proj.qweight is torch.float32",
+        ),
+        ("packed", "model.layers.0.mlp.up_proj.g_idx", {"dtype": "F32"}, "up_proj.g_idx is torch.float32"),
+    ],
+)
+def test_what_the_fuzzer_found_in_headers(folders, kind, name, entry, part):
+    header, data = header_of((folders[kind] / WEIGHTS).read_bytes())
+    header[name] = header.get(name, {"data_offsets": [len(data)] * 2}) | entry
+    assert part in str(changed(folders[kind], WEIGHTS, with_header(dumped(header), data)))

@@ -188,3 +188,25 @@ def test_any_damaged_bytes(parts):
         outcome(content)
 
     run()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("llama.attention.layer_norm_rms_epsilon", ("f32", float("nan")), "norm.eps is nan"),
+        ("llama.attention.layer_norm_rms_epsilon", ("f32", 0.0), "norm.eps is 0.0"),
+        ("llama.rope.freq_base", ("f32", float("inf")), "positions.theta is inf"),
+        ("llama.rope.scaling.factor", ("f32", -2.0), "positions.scaling.factor is -2.0"),
+    ],
+)
+def test_numbers_that_are_none_become_no_folder(parts, key, value, part):
+    assert part in str(outcome(parts.file(parts.keys | {key: value}, parts.tensors)))
+
+
+def test_tensors_that_share_bytes_are_refused(parts):
+    tensors = [list(tensor) for tensor in parts.tensors]
+    names = {tensor[0]: tensor for tensor in tensors}
+    names[b"blk.0.attn_q.weight"][3] = names[b"token_embd.weight"][3]
+    said = outcome(parts.file(parts.keys, tensors))
+    assert "overlap" in str(said)
+    assert "token_embd.weight" in str(said)

@@ -85,7 +85,7 @@ def hostile_headers(whole: bytes) -> dict[str, bytes]:
 
 
 def hostile_configs(config: dict[str, object]) -> dict[str, bytes]:
-    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0, "layer_types": None}
+    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1, "layer_types": None}
     return {
         "deep": b"[" * MEGABYTE,
         "deep objects": b'{"a":' * (MEGABYTE // 5),
