@@ -57,6 +57,9 @@ VERBS: dict[str, Verb] = {
     "models": Verb(
         "Plan", "camelid.models:models", "published models: parameters, cost to train, memory to run"
     ),
+    "fits": Verb(
+        "Plan", "camelid.fits:fits", "whether a model and its cache fit into memory, and what would"
+    ),
     "report": Verb("Judge", "camelid.report.training:rebuild", "write a run's report.html anew"),
 }
 

@@ -18,6 +18,12 @@ class WrongCall(CamelidError):  # noqa: N818 -- it reads as what happened
     """The call itself is wrong: an argument or a recipe value that can never work."""
 
 
+def shortened(value: object, most: int = 80) -> str:
+    """A foreign value as it is shown in a message: its beginning, where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 @contextmanager
 def naming(source: object) -> Iterator[None]:
     """Puts `source`, a file or folder, before the message of a `CamelidError` from inside."""

@@ -8,7 +8,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -17,7 +16,9 @@ from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
 from camelid.infer.constraint import Grammars
 from camelid.infer.decoder import Decoder, Extension, TorchDecoder
 from camelid.infer.encoder_decoder import EncoderDecoder
+from camelid.infer.free_memory import free_memory
 from camelid.infer.generation import Generation
+from camelid.infer.memory import refuse_too_large
 from camelid.infer.native.build import NoCompilerError
 from camelid.infer.native.decoder import NativeDecoder, supports
 from camelid.infer.scheduler import Scheduler
@@ -76,8 +77,9 @@ class Engine(LM):
     def load(cls, path: str | Path, *, dtype: torch.dtype | None = None, **settings: Any) -> "Engine":
         """The engine of a checkpoint folder or hub name; dtype: by default the one that the folder stores."""
         folder = resolve(path)
-        model = load_model(folder, dtype or stored_dtype(read_config(folder)))
-        return cls(model, load_tokenizer(folder), **settings)
+        kind = dtype or stored_dtype(read_config(folder))
+        refuse_too_large(folder, kind)
+        return cls(load_model(folder, kind), load_tokenizer(folder), **settings)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -213,9 +215,7 @@ class Engine(LM):
     def _cache_tokens(self) -> int:
         """Tokens whose keys and values fit into half of the free memory, at most `max_batch` contexts."""
         each = self.model.spec.kv_bytes_per_token(self.dtype.itemsize)
-        device = self.model.embed_tokens.weight.device
-        cuda = device.type == "cuda"
-        free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
+        free = free_memory(self.model.embed_tokens.weight.device)
         return max(BLOCK_TOKENS, min(self.max_batch * self.context_length, free // 2 // each))
 
     def _proposer(self, draft: "Engine | str | None", guesses: int | None) -> Proposer | None:

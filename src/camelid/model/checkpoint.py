@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from camelid.errors import CamelidError, naming
+from camelid.errors import CamelidError, naming, shortened
 from camelid.json_table import read_table
 from camelid.model.families import Family, Place, family_for, family_of
 from camelid.model.spec import ModelSpec
@@ -19,6 +19,17 @@ from camelid.model.tensor_files import DEFAULT_SHARD_BYTES, INDEX, WEIGHTS, save
 from camelid.model.transformer import Transformer
 
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
+WIDENED = (
+    torch.float64,
+    torch.float32,
+    torch.bfloat16,
+    torch.float16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+)
+"""Types of weights in files; those of fewer bits are nothing without a scale that would stand elsewhere."""
+LEAST_TENSORS = 6
+"""Of a layer: GPT-2's without biases are so few."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -61,7 +72,7 @@ def _open(folder: Path) -> tuple[Transformer, Path, dict[str, Tensor]]:
     spec = read_spec(folder)
     tensors = read_tensors(folder)
     with naming(folder):
-        return blank_model(spec, sum(tensor.numel() for tensor in tensors.values())), folder, tensors
+        return blank_model(spec, (tensor.numel() for tensor in tensors.values())), folder, tensors
 
 
 def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> Transformer:
@@ -108,19 +119,26 @@ def _complete_prefix(tensors: dict[str, Tensor], family: Family) -> None:
             tensors[prefix + name] = tensors.pop(name)
 
 
-def blank_model(spec: ModelSpec, stored: int) -> Transformer:
-    """A model without memory, to be filled with the `stored` values of a file.
-
-    Raises `CamelidError` where the spec describes more than twice as many: a damaged size would otherwise build
-    layers without end.
-    """
-    if spec.parameter_count() > 2 * stored:
-        raise CamelidError(
-            f"its sizes describe a model of {spec.parameter_count():,} parameters, and {stored:,} are stored; "
-            "they do not belong together: fetch or convert the model again"
-        )
+def blank_model(spec: ModelSpec, stored: Iterable[int] | None = None) -> Transformer:
+    """A model without memory; stored: sizes of the tensors that are to fill it, see `check_belong_together`."""
+    if stored is not None:
+        check_belong_together(spec, stored)
     with torch.device("meta"), _NoInitialization():
         return Transformer(spec)
+
+
+def check_belong_together(spec: ModelSpec, stored: Iterable[int]) -> None:
+    """Raises `CamelidError` where the spec is of a far larger model than tensors of these many values can be.
+
+    A damaged size would otherwise build layers without end.
+    """
+    sizes = list(stored)
+    values, layers = sum(sizes), spec.num_layers + spec.encoder_layers
+    if spec.parameter_count() > 2 * values or layers * LEAST_TENSORS > len(sizes):
+        raise CamelidError(
+            f"its sizes describe a model of {spec.parameter_count():,} parameters in {layers:,} layers, and {values:,} "
+            f"in {len(sizes):,} tensors are stored; they do not belong together: fetch or convert the model again"
+        )
 
 
 class _NoInitialization(TorchFunctionMode):
@@ -139,9 +157,19 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors.update((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+        # A type that torch lacks and a size beyond 64 bits are found while the tensor is made, by errors of all kinds.
+        except (
+            SafetensorError,
+            OSError,
+            ArithmeticError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CamelidError(
-                f"{path}: cannot be read as safetensors ({error}); fetch or export it again"
+                f"{path}: cannot be read as safetensors ({reason}); fetch or export it again"
             ) from error
     return tensors
 
@@ -155,13 +183,13 @@ def weight_files(folder: Path) -> list[Path]:
         weight_map = read_table(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CamelidError(f"{index} has no weight_map from tensors to files; fetch it again")
-        names = sorted({str(name) for name in weight_map.values()})
-        if outside := [name for name in names if Path(name).name != name]:
-            raise CamelidError(f"{index} names {outside[0]!r}, which is no file of this folder")
-        if missing := [name for name in names if not (folder / name).is_file()]:
-            raise CamelidError(
-                f"{index} names {', '.join(missing)}, which the folder does not hold; fetch the rest"
-            )
+        named = list(weight_map.values())
+        if outside := [name for name in named if not isinstance(name, str) or Path(name).name != name]:
+            raise CamelidError(f"{index} names {shortened(outside[0])}, which is no file of this folder")
+        names, held = sorted(set(named)), {path.name for path in folder.iterdir()}
+        if missing := [name for name in names if name not in held]:
+            shown = f"{', '.join(missing[:5])}{' and more' if missing[5:] else ''}"
+            raise CamelidError(f"{index} names {shown}, which the folder does not hold; fetch the rest")
         return [folder / name for name in names]
     pickles = [path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in sorted(folder.glob(pattern))]
     hint = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
@@ -236,11 +264,17 @@ def _share_embedding(folder: Path, tensors: dict[str, Tensor], embedding: str) -
     # Folders with tied embeddings keep either name, some keep both.
     head = HEAD
     kept = tensors.pop(head, None)
-    if kept is not None and not torch.equal(tensors.setdefault(embedding, kept), kept):
+    if kept is not None and not _equal(tensors.setdefault(embedding, kept), kept):
         raise CamelidError(
             f"{folder}: config.json has tie_word_embeddings, and yet {embedding} and {head} differ; "
             "set it to false where both were trained"
         )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    # By their bytes: not every type can be compared.
+    alike = (one.dtype, one.shape) == (other.dtype, other.shape)
+    return alike and torch.equal(*(each.flatten().view(torch.uint8) for each in (one, other)))
 
 
 def _check_tensors(
@@ -256,7 +290,7 @@ def _check_tensors(
     whole = [
         f"{name} ({found[name].dtype})"
         for name in shapes
-        if name in found and not found[name].is_floating_point()
+        if name in found and found[name].dtype not in WIDENED
     ]
     parts = [*_listed("missing tensors", missing), *_listed("foreign tensors", foreign)]
     parts += [*_listed("wrong shapes", misshapen), *_listed("not floating-point", whole)]

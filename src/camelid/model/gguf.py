@@ -7,13 +7,14 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, shortened
 from camelid.model.gguf_types import FORMATS, BlockFormat, Bytes, Floats
 
 MAGIC = b"GGUF"
@@ -61,12 +62,13 @@ class GGUFFile:
         for number in range(keys):
             name = cursor.string(f"metadata key {number + 1} of {keys}")
             if name in self.metadata:
-                raise cursor.error(f"key {name!r} stands there twice")
-            self.metadata[name] = cursor.value(f"key {name!r}")
+                raise cursor.error(f"key {shortened(name)} stands there twice")
+            self.metadata[name] = cursor.value(f"key {shortened(name)}")
         described = [cursor.tensor(number, tensors) for number in range(tensors)]
         start = _aligned(cursor.position, self._alignment())
         for name, shape, kind, offset in described:
             self._place(name, shape, kind, start + offset)
+        self._check_apart()
 
     def tensor(self, name: str) -> Floats:
         """A tensor's values in float32, exactly as ggml would widen them."""
@@ -81,30 +83,41 @@ class GGUFFile:
     def _alignment(self) -> int:
         alignment = self.metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
-            raise CamelidError(f"{self.path}: general.alignment is {alignment!r}; a whole number is needed")
+            raise CamelidError(
+                f"{self.path}: general.alignment is {shortened(alignment)}; a whole number is needed"
+            )
         return alignment
 
     def _place(self, name: str, shape: tuple[int, ...], kind: int, start: int) -> None:
         if name in self.tensors:
-            raise CamelidError(f"{self.path}: tensor {name!r} stands there twice")
+            raise CamelidError(f"{self.path}: tensor {shortened(name)} stands there twice")
         if (form := FORMATS.get(kind)) is None:
             known = ", ".join(form.name for form in FORMATS.values())
             raise CamelidError(
-                f"{self.path}: tensor {name!r} has the unsupported type {kind}; supported: {known}. "
+                f"{self.path}: tensor {shortened(name)} has the unsupported type {kind}; supported: {known}. "
                 "Convert the model to one of these"
             )
         if shape[-1] % form.values:
             raise CamelidError(
-                f"{self.path}: tensor {name!r} has rows of {shape[-1]}, which {form.name}'s blocks "
+                f"{self.path}: tensor {shortened(name)} has rows of {shape[-1]}, which {form.name}'s blocks "
                 f"of {form.values} do not divide; the file is damaged"
             )
         size = math.prod(shape) // form.values * form.size
         if start + size > len(self._data):
             raise CamelidError(
-                f"{self.path} is cut short: tensor {name!r} ends at byte {start + size}, "
+                f"{self.path} is cut short: tensor {shortened(name)} ends at byte {start + size}, "
                 f"the file has {len(self._data)}; fetch it again"
             )
         self.tensors[name] = StoredTensor(name, shape, form, start, size)
+
+    def _check_apart(self) -> None:
+        # A small file whose tensors share their bytes would otherwise become a model of any size.
+        ordered = sorted(self.tensors.values(), key=lambda tensor: tensor.start)
+        for before, after in pairwise(ordered):
+            if after.start < before.start + before.size:
+                raise CamelidError(
+                    f"{self.path}: tensors {shortened(before.name)} and {shortened(after.name)} overlap; the file is damaged"
+                )
 
 
 class _Cursor:
@@ -127,7 +140,7 @@ class _Cursor:
     def tensor(self, number: int, count: int) -> tuple[str, tuple[int, ...], int, int]:
         """One tensor's name, shape, type and offset from the start of the data."""
         name = self.string(f"the name of tensor {number + 1} of {count}")
-        what = f"tensor {name!r}"
+        what = f"tensor {shortened(name)}"
         dimensions = self.number("<u4", what)
         if not 1 <= dimensions <= MAX_DIMENSIONS:
             raise self.error(f"{what} has {dimensions} dimensions; 1 to {MAX_DIMENSIONS} are allowed")
@@ -179,6 +192,8 @@ class _Cursor:
         kind, count = self.number("<u4", what), self.number("<u8", what)
         if kind in NUMBERS:
             return list(self._numbers(NUMBERS[kind], count, what).tolist())
+        if kind == BOOL:
+            return [value != 0 for value in self.take(count, what)]
         if kind == ARRAY:
             raise self.error(f"{what} is an array of arrays, which no known key is")
         return [self._typed(kind, what) for _ in range(count)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, shortened
 from camelid.model.families.family import Place
 from camelid.model.gguf import GGUFFile, StoredTensor
 from camelid.model.spec import ModelSpec
@@ -33,27 +33,28 @@ class Keys:
         """A whole number above 0."""
         value = self.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CamelidError(f"{self.prefix}{key} is {value!r}; a whole number above 0 is needed")
+            raise CamelidError(f"{self.prefix}{key} is {shortened(value)}; a whole number above 0 is needed")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
         """A number, as the decimal that its author wrote."""
         value = self.get(key, default)
         if not isinstance(value, float | int) or isinstance(value, bool):
-            raise CamelidError(f"{self.prefix}{key} is {value!r}; a number is needed")
+            raise CamelidError(f"{self.prefix}{key} is {shortened(value)}; a number is needed")
         # A float32 key is the nearest one to the decimal that the author wrote, which is the shortest that gives it.
-        single = np.float32(value)
+        with np.errstate(over="ignore"):
+            single = np.float32(value)
         return float(str(single)) if single == value else float(value)
 
     def expect(self, key: str, wanted: int, why: str) -> None:
         """Refuses another value than the one wanted, where there is one."""
         if (value := self.get(key, wanted)) != wanted:
-            raise CamelidError(f"{self.prefix}{key} is {value!r}, not {wanted}: {why}")
+            raise CamelidError(f"{self.prefix}{key} is {shortened(value)}, not {wanted}: {why}")
 
     def stored(self, name: str) -> StoredTensor:
         """Where a tensor stands; raises where it is missing."""
         if name not in self.file.tensors:
-            raise CamelidError(f"tensor {name!r} is missing; convert or fetch the file again")
+            raise CamelidError(f"tensor {shortened(name)} is missing; convert or fetch the file again")
         return self.file.tensors[name]
 
     def head_dim(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, shortened
 from camelid.model.checkpoint import blank_model
 from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_architecture import OUTPUT, Architecture, Keys
@@ -39,7 +39,7 @@ def read_spec(file: GGUFFile) -> ModelSpec:
 def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
     """Our parameters by name in float32, one at a time; raises where the file's tensors are not exactly those."""
     architecture = _architecture(file)
-    model = blank_model(spec, sum(math.prod(tensor.shape) for tensor in file.tensors.values()))
+    model = blank_model(spec, (math.prod(tensor.shape) for tensor in file.tensors.values()))
     parameters = model.state_dict()
     places = {name: architecture.place(spec, name) for name in parameters}
     shapes = {place.name: tuple(place.stored_shape(parameters[name].shape)) for name, place in places.items()}
@@ -70,7 +70,7 @@ def _architecture(file: GGUFFile) -> Architecture:
     name = file.metadata.get("general.architecture")
     readable = [name for name, architecture in ARCHITECTURES.items() if architecture.read is not None]
     if name not in readable:
-        raise CamelidError(f"general.architecture is {name!r}; supported: {', '.join(readable)}")
+        raise CamelidError(f"general.architecture is {shortened(name)}; supported: {', '.join(readable)}")
     return ARCHITECTURES[name]
 
 
@@ -78,8 +78,10 @@ def _check_tensors(file: GGUFFile, architecture: Architecture, expected: dict[st
     keys = Keys(file)
     for name, shape in expected.items():
         if (found := keys.stored(name).shape) != shape:
-            raise CamelidError(f"tensor {name!r} is {list(found)}; the file's own keys ask for {list(shape)}")
+            raise CamelidError(
+                f"tensor {shortened(name)} is {list(found)}; the file's own keys ask for {list(shape)}"
+            )
     if foreign := sorted(file.tensors.keys() - {*expected, *architecture.ignored, OUTPUT}):
         raise CamelidError(
-            f"{len(foreign)} tensors that no supported {architecture.name} model has, the first {foreign[0]!r}"
+            f"{len(foreign)} tensors that no supported {architecture.name} model has, the first {shortened(foreign[0])}"
         )

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, shortened
 from camelid.model.families.family import Place
 from camelid.model.gguf_architecture import EMBEDDING, OUTPUT, Architecture, Keys, sizes
 from camelid.model.rotary import inverse_frequencies
@@ -69,7 +69,7 @@ def _rotary(keys: Keys, head_dim: int) -> Rotary:
     kind = keys.get("rope.scaling.type", "none")
     factor = keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 1.0))
     if kind not in ("none", "linear"):
-        raise CamelidError(f"llama.rope.scaling.type is {kind!r}; supported: none, linear")
+        raise CamelidError(f"llama.rope.scaling.type is {shortened(kind)}; supported: none, linear")
     if ROPE_FACTORS in keys.file.tensors:
         return Rotary(theta, _llama3_scaling(keys, theta, head_dim))
     return Rotary(theta, LinearScaling(factor) if factor not in (0.0, 1.0) else None)

@@ -109,8 +109,7 @@ def read_spec(source: MetaFolder) -> ModelSpec:
 def read_parameters(source: MetaFolder, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
     """Our parameters by name, one at a time; raises where the folder's tensors are not exactly those."""
     with naming(source.folder):
-        stored = sum(tensor.numel() for part in source.parts for tensor in part.values())
-        model = blank_model(spec, stored)
+        model = blank_model(spec, [tensor.numel() for part in source.parts for tensor in part.values()])
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         places = {name: _place(spec, name) for name in shapes}
         known = {*(place.name for place in places.values()), IGNORED, OUTPUT}

@@ -1,9 +1,10 @@
 """The small frozen description of a model: every architecture of the survey is a value of `ModelSpec`."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, shortened
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,11 @@ class Window:
     layers: tuple[int, ...] | None = None
 
 
+SIZES = ("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "context_length")
+LARGEST = 2**40
+"""Of every size: beyond any model, and small enough that products of sizes can be said in a message."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A Transformer, decoder-only or with an encoder; sizes in units (not multiples), `context_length` in tokens.
@@ -123,9 +129,17 @@ class ModelSpec:
     """Share of activations dropped in training: of embeddings, attention weights, sub-layers; T5 in its five places."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim"):
-            if getattr(self, name) < 1:
-                raise CamelidError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        sizes = {name: getattr(self, name) for name in SIZES} | {
+            "feed_forward.width": self.feed_forward.width
+        }
+        if isinstance(self.positions, RelativeBuckets):
+            sizes |= {"positions.buckets": self.positions.buckets}
+        for name, size in sizes.items():
+            if not 1 <= size <= LARGEST:
+                raise CamelidError(f"{name} is {shortened(size)}; it must be from 1 to {LARGEST:,}")
+        for name, number in self._numbers().items():
+            if not 0 < number < math.inf:
+                raise CamelidError(f"{name} is {number}; it must be a number above 0")
         if self.num_heads % self.num_kv_heads:
             raise CamelidError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; "
@@ -137,12 +151,21 @@ class ModelSpec:
             raise CamelidError(f"window.size is {self.window.size}; a token sees at least itself: at least 1")
         if not 0 <= self.dropout < 1:
             raise CamelidError(f"dropout is {self.dropout}; a share from 0 up to 1 is needed")
-        if self.encoder_layers < 0 or (
+        if not 0 <= self.encoder_layers <= LARGEST or (
             self.encoder_layers and not isinstance(self.positions, RelativeBuckets)
         ):
             raise CamelidError(
-                f"encoder_layers is {self.encoder_layers}; an encoder needs at least 1 and relative positions, as T5 has"
+                f"encoder_layers is {shortened(self.encoder_layers)}; an encoder needs at least 1 and relative positions, as T5 has"
             )
+
+    def _numbers(self) -> dict[str, float]:
+        """Those by which something is multiplied or divided."""
+        numbers = {"norm.eps": self.norm.eps, "output_scale": self.output_scale}
+        if isinstance(self.positions, Rotary):
+            numbers["positions.theta"] = self.positions.theta
+            scaling = {} if self.positions.scaling is None else vars(self.positions.scaling)
+            numbers |= {f"positions.scaling.{name}": number for name, number in scaling.items()}
+        return numbers
 
     @classmethod
     def llama(

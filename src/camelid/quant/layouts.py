@@ -24,15 +24,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, Int32, UInt8
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, shortened
 from camelid.quant.packed import PACKED
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight
 from camelid.quant.words import pack_integers, unpack_integers
 
 LayoutName = Literal["gptq", "awq"]
+Packed = tuple[Int32[Tensor, "words outer"], Float[Tensor, "outer groups"], UInt8[Tensor, "outer groups"]]
 INTERLEAVED = (0, 2, 4, 6, 1, 3, 5, 7)
 """The outputs in a word of AWQ's, from the lowest four bits on."""
 
@@ -64,19 +65,21 @@ class Layout:
     shapes: Callable[[int, int, int, Bits], dict[str, tuple[int, ...]]]
     """The tensors of a linear of `outer` x `inner` weights in some groups."""
     write: Callable[[QuantizedWeight], dict[str, Tensor]]
-    read: Callable[[Mapping[str, Tensor], Bits, int], QuantizedWeight]
-    """The weight in such tensors, once what is to be added to stored zero points is known."""
+    read: Callable[[Mapping[str, Tensor], Bits, int], Packed]
+    """Words, scales and zero points of a `PackedLinear`, once what is to be added to stored zero points is known."""
     check: Callable[[Mapping[str, Any]], tuple[Bits, int]]
     """Bits, and what to add to stored zero points; raises `CamelidError` on what is not supported."""
     describe: Callable[[Scheme], dict[str, Any]]
     """The `quantization_config`."""
 
 
-def layout_of(method: Mapping[str, Any]) -> Layout:
+def layout_of(method: object) -> Layout:
     """The layout that a `quantization_config` names; raises `CamelidError` on any other."""
-    kind = method.get("quant_method")
-    if kind not in LAYOUTS:
-        raise CamelidError(f"quantization_config is of quant_method {kind}; supported: {', '.join(LAYOUTS)}")
+    kind = method.get("quant_method") if isinstance(method, Mapping) else method
+    if not isinstance(kind, str) or kind not in LAYOUTS:
+        raise CamelidError(
+            f"quantization_config is of quant_method {shortened(kind)}; supported: {', '.join(LAYOUTS)}"
+        )
     return LAYOUTS[kind]
 
 
@@ -99,21 +102,20 @@ def _write_gptq(weight: QuantizedWeight) -> dict[str, Tensor]:
     }
 
 
-def _read_gptq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> QuantizedWeight:
+def _read_gptq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
     groups, count = parts["g_idx"].long(), len(parts["scales"])
     if not torch.equal(groups, torch.arange(len(groups)) // (len(groups) // count)):
         raise CamelidError("g_idx reorders the groups (desc_act); only ordered ones are supported")
-    codes = unpack_integers(parts["qweight"], bits).T.to(torch.uint8).contiguous()
     # Stored minus one, 0 becomes the highest code: adding one wraps it back.
     points = (unpack_integers(parts["qzeros"].T, bits) + offset) % 2**bits
-    return QuantizedWeight(codes, parts["scales"].T.contiguous(), points.int().contiguous(), bits)
+    return parts["qweight"], parts["scales"].T.contiguous(), points.to(torch.uint8).contiguous()
 
 
 def _check_gptq(method: Mapping[str, Any]) -> tuple[Bits, int]:
     bits, form = method.get("bits"), method.get("checkpoint_format", "gptq")
-    if bits not in PACKED or form not in ("gptq", "gptq_v2"):
+    if type(bits) is not int or bits not in PACKED or form not in ("gptq", "gptq_v2"):
         raise CamelidError(
-            f"quantization_config is gptq with {bits} bits, format {form}; "
+            f"quantization_config is gptq with {shortened(bits)} bits, format {shortened(form)}; "
             "supported: gptq with 2, 3, 4 or 8 bits, format gptq or gptq_v2"
         )
     return bits, 0 if form == "gptq_v2" else 1
@@ -150,12 +152,13 @@ def _write_awq(weight: QuantizedWeight) -> dict[str, Tensor]:
     }
 
 
-def _read_awq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> QuantizedWeight:
+def _read_awq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
     back = [INTERLEAVED.index(output) for output in range(8)]
     codes, points = (
         _interleave(unpack_integers(parts[part].T, bits), back) for part in ("qweight", "qzeros")
     )
-    return QuantizedWeight(codes.to(torch.uint8), parts["scales"].T.contiguous(), points + offset, bits)
+    words = pack_integers(codes.T, bits)
+    return words, parts["scales"].T.contiguous(), (points + offset).to(torch.uint8).contiguous()
 
 
 def _interleave(values: Int[Tensor, "outer m"], order: Sequence[int]) -> Int[Tensor, "outer m"]:
@@ -168,10 +171,10 @@ def _check_awq(method: Mapping[str, Any]) -> tuple[Bits, int]:
     # AutoAWQ says `version`, GPTQModel `format` or `checkpoint_format`, the first folders nothing.
     named = (method.get(key) for key in ("version", "format", "checkpoint_format"))
     version = str(next(filter(None, named), "gemm")).lower()
-    if bits != 4 or version != "gemm" or not method.get("zero_point", True):
+    if type(bits) is not int or bits != 4 or version != "gemm" or not method.get("zero_point", True):
         raise CamelidError(
-            f"quantization_config is awq with {bits} bits, version {version}, zero_point "
-            f"{method.get('zero_point')}; supported: awq with 4 bits, version gemm, zero_point true"
+            f"quantization_config is awq with {shortened(bits)} bits, version {shortened(version)}, zero_point "
+            f"{shortened(method.get('zero_point'))}; supported: awq with 4 bits, version gemm, zero_point true"
         )
     return 4, 0
 

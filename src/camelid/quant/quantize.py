@@ -67,7 +67,7 @@ def quantize_model(
     found = linears(model)
     chosen = {path: found[path] for path in select(found, selector)}
     shapes = {path: linear.weight.shape for path, linear in chosen.items()}
-    fitting = _fitting_group(shapes, bits, group_size)
+    fitting = fitting_group(shapes, bits, group_size)
     groups = {path: inner if fitting == -1 else fitting for path, (_, inner) in shapes.items()}
     if calibrated is None:
         for path, linear in chosen.items():
@@ -146,7 +146,11 @@ def unpack_model(model: Transformer) -> Transformer:
     return model
 
 
-def _fitting_group(shapes: dict[str, torch.Size], bits: int, group_size: int | None) -> int:
+def fitting_group(shapes: dict[str, torch.Size], bits: int, group_size: int | None = None) -> int:
+    """The group size for linears of these shapes [outer, inner], -1 for whole rows; by default see `quantize_model`.
+
+    Raises `CamelidError` that names a linear which does not fit.
+    """
     block = run_length(bits)
     for path, (outer, inner) in shapes.items():
         if outer % block or inner % block:

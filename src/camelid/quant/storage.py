@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from camelid.errors import CamelidError, naming
-from camelid.model.checkpoint import fill, read_config, read_spec, read_tensors, write_checkpoint
+from camelid.model.checkpoint import blank_model, fill, read_config, read_spec, read_tensors, write_checkpoint
 from camelid.model.families import FAMILIES, family_for
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, replace
 from camelid.model.transformer import Transformer
 from camelid.quant.layouts import LAYOUTS, Layout, LayoutName, Scheme, layout_of
-from camelid.quant.packed import PackedLinear, pack
+from camelid.quant.packed import PackedLinear
 from camelid.quant.round_to_nearest import Bits
+from camelid.quant.words import run_length
 
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 
@@ -61,19 +62,26 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
         layout = layout_of(method)
         bits, offset = layout.check(method)
     spec = read_spec(folder)
-    check_quantizable(spec)
-    with torch.device("meta"):
-        model = Transformer(spec)
     tensors = read_tensors(folder)
+    with naming(folder):
+        model = blank_model(spec, stored_sizes(tensors))
+        check_quantizable(spec)
     for path, linear in linears(model).items():
         name = _stored_name(model, path)
         if f"{name}.qweight" in tensors:
             with naming(f"{folder}: {name}"):
                 parts = _take_parts(layout, name, tensors, bits, linear.weight.shape)
-                weight = layout.read(parts, bits, offset)
+                words, scales, zeros = layout.read(parts, bits, offset)
             has_bias = "bias" in dict(linear.named_parameters())
-            replace(model, path, pack(weight, tensors.pop(f"{name}.bias", None) if has_bias else None))
+            bias = tensors.pop(f"{name}.bias", None) if has_bias else None
+            replace(model, path, PackedLinear(words, scales, zeros, bits, linear.in_features, bias))
     return fill(model, folder, tensors, dtype)
+
+
+def stored_sizes(tensors: Mapping[str, Tensor]) -> Iterator[int]:
+    """How many weights each tensor can hold at most: codes of 2 bits in a word are sixteen."""
+    for name, tensor in tensors.items():
+        yield tensor.numel() * (16 if name.endswith(".qweight") else 1)
 
 
 def check_quantizable(spec: ModelSpec) -> None:
@@ -178,16 +186,25 @@ def _stored_name(model: Transformer, path: str) -> str:
 def _take_parts(
     layout: Layout, name: str, tensors: dict[str, Tensor], bits: Bits, shape: torch.Size
 ) -> dict[str, Tensor]:
-    """Takes a linear's tensors out of those of the folder, their shapes checked."""
+    """Takes a linear's tensors out of those of the folder, their shapes and types checked."""
     outer, inner = shape
     names = layout.shapes(outer, inner, 1, bits)
     if missing := [part for part in names if f"{name}.{part}" not in tensors]:
         raise CamelidError(f"qweight stands there without {', '.join(missing)}; fetch it again")
     parts = {part: tensors.pop(f"{name}.{part}") for part in names}
-    count = len(parts["scales"])
+    scales, run = parts["scales"], run_length(bits)
+    count = scales.shape[0] if scales.ndim else 0
+    if count < 1 or inner % count or outer % run or inner % run:
+        raise CamelidError(
+            f"scales has {count} groups of {inner} inputs to {outer} outputs; {bits}-bit weights are stored {run} at a "
+            "time, and groups are of one size"
+        )
+    real = scales.dtype if scales.is_floating_point() else torch.float32
     for part, wanted in layout.shapes(outer, inner, count, bits).items():
-        if tuple(parts[part].shape) != wanted or inner % max(count, 1):
+        kind = real if part == "scales" else torch.int32
+        if tuple(parts[part].shape) != wanted or parts[part].dtype != kind:
             raise CamelidError(
-                f"{part} is {list(parts[part].shape)}; config.json and scales ask for {list(wanted)}"
+                f"{part} is {parts[part].dtype} {list(parts[part].shape)}; config.json and scales ask for "
+                f"{kind} {list(wanted)}"
             )
     return parts

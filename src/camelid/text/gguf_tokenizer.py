@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 
-from camelid.errors import CamelidError, naming
+from camelid.errors import CamelidError, naming, shortened
 from camelid.text.tokenizer import Tokenizer
 from camelid.text.vocabulary import (
     DIGITS,
@@ -56,7 +56,7 @@ def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
         case "llama":
             backend, add_bos = _sentencepiece(metadata, tokens, kinds), True
         case other:
-            raise CamelidError(f"tokenizer.ggml.model is {other!r}; supported: gpt2, llama")
+            raise CamelidError(f"tokenizer.ggml.model is {shortened(other)}; supported: gpt2, llama")
     add_special_pieces(backend, tokens, kinds)
     ids = {name: _special(metadata, name, tokens) for name in ("bos", "eos", "unknown", "padding")}
     config = {
@@ -84,12 +84,14 @@ def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
 def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Tokenizer, bool]:
     name = _key(metadata, "pre")
     if not isinstance(name, str) or name not in SPLITTERS:
-        raise CamelidError(f"tokenizer.ggml.pre is {name!r}; supported: {', '.join(SPLITTERS)}")
+        raise CamelidError(f"tokenizer.ggml.pre is {shortened(name)}; supported: {', '.join(SPLITTERS)}")
     splitter = SPLITTERS[name]
     merges = [tuple(merge.split(" ")) for merge in _strings(metadata, "merges")]
     bad = next((index for index, merge in enumerate(merges) if len(merge) != 2), None)
     if bad is not None:
-        raise CamelidError(f"tokenizer.ggml.merges[{bad}] is no pair of tokens: {' '.join(merges[bad])!r}")
+        raise CamelidError(
+            f"tokenizer.ggml.merges[{bad}] is no pair of tokens: {shortened(' '.join(merges[bad]))}"
+        )
     with naming("tokenizer.ggml"):
         return byte_level(ids_of(tokens), merges, splitter), splitter.add_bos
 
@@ -118,7 +120,9 @@ def _special(metadata: Metadata, name: str, tokens: list[str]) -> int | None:
     if index is None or index == NO_ID:
         return None
     if not isinstance(index, int) or not 0 <= index < len(tokens):
-        raise CamelidError(f"tokenizer.ggml.{name}_token_id is {index!r}; there are {len(tokens)} tokens")
+        raise CamelidError(
+            f"tokenizer.ggml.{name}_token_id is {shortened(index)}; there are {len(tokens)} tokens"
+        )
     return index
 
 

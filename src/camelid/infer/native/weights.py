@@ -17,6 +17,8 @@ from camelid.quant.words import pack_integers
 FLOAT32, BFLOAT16 = 0, 1
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
 PACKED_KINDS = {8: 2, 4: 3}
+LEAST_BITS = 4
+"""Fewer are computed as so many."""
 LANES = 16
 LARGEST_SEGMENT = 64
 """Inputs of packed products that share a scale, at most."""
@@ -90,8 +92,7 @@ class Weights:
         return linear
 
     def _pack(self, module: PackedLinear, linear: ctypes.Structure) -> None:
-        # 2 and 3 bits are computed as 4.
-        bits = max(4, module.bits)
+        bits = max(LEAST_BITS, module.bits)
         words = module.words if bits == module.bits else pack_integers(module.quantized().codes.T, bits)
         words = words.contiguous()
         linear.kind, linear.group = PACKED_KINDS[bits], module.group_size

@@ -1,10 +1,10 @@
 """Reading values out of a `config.json`: what is missing, of another type or unsupported is named by its key."""
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, shortened
 from camelid.model.spec import LinearScaling, Llama3Scaling, ModelSpec, Positions, Rotary
 
 Config = Mapping[str, Any]
@@ -15,7 +15,7 @@ def rotary(config: Config, default_theta: float = 10000.0) -> Rotary:
     # transformers 5 keeps one `rope_parameters`; older folders keep `rope_theta` beside `rope_scaling`.
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
-        raise CamelidError(f"config.json: the rope settings are {rope!r}; a table is needed")
+        raise CamelidError(f"config.json: the rope settings are {shortened(rope)}; a table is needed")
     refuse({**config, **rope}, "partial_rotary_factor", allowed=(1, None), default=None)
     theta = real(rope, "rope_theta", real(config, "rope_theta", default_theta))
     match rope.get("rope_type") or rope.get("type") or "default":
@@ -32,7 +32,9 @@ def rotary(config: Config, default_theta: float = 10000.0) -> Rotary:
             )
             return Rotary(theta, scaling)
         case kind:
-            raise CamelidError(f"config.json: rope_type is {kind!r}; supported: default, linear, llama3")
+            raise CamelidError(
+                f"config.json: rope_type is {shortened(kind)}; supported: default, linear, llama3"
+            )
 
 
 def rope_settings(positions: Positions) -> dict[str, Any]:
@@ -77,15 +79,15 @@ def whole(config: Config, key: str, default: int | None = None) -> int:
     """A whole number above 0."""
     value = default if config.get(key) is None else config[key]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CamelidError(f"config.json: {key} is {value!r}; a whole number above 0 is needed")
+        raise CamelidError(f"config.json: {key} is {shortened(value)}; a whole number above 0 is needed")
     return value
 
 
 def real(config: Config, key: str, default: float | None = None) -> float:
     """A number above 0."""
     value = default if config.get(key) is None else config[key]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise CamelidError(f"config.json: {key} is {value!r}; a number above 0 is needed")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        raise CamelidError(f"config.json: {key} is {shortened(value)}; a number above 0 is needed")
     return float(value)
 
 
@@ -93,7 +95,7 @@ def share(config: Config, key: str, default: float) -> float:
     """A number from 0 up to 1."""
     value = default if config.get(key) is None else config[key]
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
-        raise CamelidError(f"config.json: {key} is {value!r}; a number from 0 up to 1 is needed")
+        raise CamelidError(f"config.json: {key} is {shortened(value)}; a number from 0 up to 1 is needed")
     return float(value)
 
 
@@ -106,4 +108,6 @@ def flag(config: Config, key: str, default: bool = False) -> bool:
 def refuse(config: Config, key: str, *, allowed: tuple[Any, ...], default: Any) -> None:
     """Raises `CamelidError` where the key has a value that is not among those supported."""
     if (value := config.get(key, default)) not in allowed:
-        raise CamelidError(f"config.json: {key} is {value!r}; supported: {', '.join(map(repr, allowed))}")
+        raise CamelidError(
+            f"config.json: {key} is {shortened(value)}; supported: {', '.join(map(repr, allowed))}"
+        )

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, shortened
 from camelid.model.families.config import Config, flag, real, refuse, rotary, sizes, whole
 from camelid.model.families.family import Family, prefixed
 from camelid.model.spec import FeedForward, ModelSpec, Norm, Window
@@ -111,9 +111,13 @@ def _window_of_some(config: Config) -> Window | None:
     kinds = config.get("layer_types")
     if kinds is None:
         first = whole(config, "max_window_layers", 28)
+        if count > MOST_LISTED:
+            raise CamelidError(
+                f"config.json: num_hidden_layers is {shortened(count)}; with a window in some layers at most {MOST_LISTED:,}"
+            )
         layers = tuple(range(first, count))
     else:
-        if not isinstance(kinds, list) or len(kinds) != count or set(kinds) - {*KINDS}:
+        if not isinstance(kinds, list) or len(kinds) != count or any(kind not in KINDS for kind in kinds):
             raise CamelidError(f"config.json: layer_types needs {count} entries, each of {', '.join(KINDS)}")
         layers = tuple(layer for layer, kind in enumerate(kinds) if kind == KINDS[1])
     if not layers:
@@ -121,6 +125,8 @@ def _window_of_some(config: Config) -> Window | None:
     return Window(whole(config, "sliding_window", 4096), None if len(layers) == count else layers)
 
 
+MOST_LISTED = 2**16
+"""Layers that are listed one by one."""
 KINDS = ("full_attention", "sliding_attention")
 
 
