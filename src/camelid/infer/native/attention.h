@@ -51,8 +51,7 @@ static float softmax(float *scores, int begin, int end, int width, float scale) 
         highest = choose(all > highest, all, highest);
         store_all(FLOAT32, scores + p, all);
     }
-    float most = highest[0];
-    for (int i = 1; i < LANES; i++) most = fmaxf(most, highest[i]);
+    float most = largest(highest);
     for (int p = 0; p < width; p += LANES) {
         floats weights = exponential(load(FLOAT32, scores + p) - most);
         store_all(FLOAT32, scores + p, weights);

@@ -440,8 +440,7 @@ static void summarise_together(const void *job, int thread) {
             floats x = load(FLOAT32, logits + i);
             highest = choose(x > highest, x, highest);
         }
-        float most = highest[0], rest = 0;
-        for (int i = 1; i < LANES; i++) most = fmaxf(most, highest[i]);
+        float most = largest(highest), rest = 0;
         for (int i = whole; i < s->vocab; i++) most = fmaxf(most, logits[i]);
         while (best < s->vocab - 1 && logits[best] != most) best++;
         for (int i = 0; i < whole; i += LANES) sums += exponential(load(FLOAT32, logits + i) - most);

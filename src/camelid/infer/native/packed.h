@@ -11,6 +11,7 @@
 #include "dense.h"
 
 enum { INT8 = 2, INT4 = 3 };  // beside FLOAT32 and BFLOAT16
+enum { LARGEST_SEGMENT = 64 };
 
 // Rows of activations as packed products read them.
 typedef struct {
@@ -37,62 +38,95 @@ INLINE floats group_zero(const Linear *l, int64_t tile, int group) {
 }
 
 #ifdef __AVX512VNNI__
-// T tiles by R rows: y[r][16 t + lane].
-INLINE void packed_integers(int kind, int T, int R, const Linear *l, int first, const Activations *x, int row, float *y,
-                            int64_t step) {
+// What four tiles hold, by names and not by numbers, so that compilers keep all of it in registers.
+typedef struct {
+    __m512i a, b, c, d;
+} Four;
+
+INLINE __m512i low_half(__m512i all) { return _mm512_and_si512(all, _mm512_set1_epi8(15)); }
+INLINE __m512i high_half(__m512i all) { return low_half(_mm512_srli_epi16(all, 4)); }
+INLINE Four four_lines(const char *w, int64_t tile_bytes) {
+    return (Four){_mm512_loadu_si512(w), _mm512_loadu_si512(w + tile_bytes), _mm512_loadu_si512(w + 2 * tile_bytes),
+                  _mm512_loadu_si512(w + 3 * tile_bytes)};
+}
+INLINE Four low_halves(Four l) { return (Four){low_half(l.a), low_half(l.b), low_half(l.c), low_half(l.d)}; }
+INLINE Four high_halves(Four l) { return (Four){high_half(l.a), high_half(l.b), high_half(l.c), high_half(l.d)}; }
+INLINE __m512i quad_at(const int8_t *x) {
+    int32_t quad;
+    memcpy(&quad, x, sizeof quad);
+    return _mm512_set1_epi32(quad);
+}
+INLINE Four add_products(Four sums, Four w, const int8_t *x) {
+    __m512i quad = quad_at(x);
+    return (Four){_mm512_dpbusd_epi32(sums.a, w.a, quad), _mm512_dpbusd_epi32(sums.b, w.b, quad),
+                  _mm512_dpbusd_epi32(sums.c, w.c, quad), _mm512_dpbusd_epi32(sums.d, w.d, quad)};
+}
+
+// sum + scale * (codes . x - zero * sum of x), as floats: `shift` is scale * zero.
+INLINE floats add_segment(floats sum, __m512i exact, floats scale, floats shift, const Activations *x, int64_t at) {
+    floats scaled = fused((floats)_mm512_cvtepi32_ps(exact), scale * splat(x->scales[at]), sum);
+    return fused(shift, splat(-x->offsets[at]), scaled);
+}
+
+// Four tiles by R rows, at most 4: y[r][16 t + lane].
+INLINE void integers_four(int kind, int R, const Linear *l, int first, const Activations *x, int row, float *y, int64_t step) {
     int per_line = kind == INT4 ? 8 : 4, count = lines(l), per_segment = x->segment / per_line;
-    const __m512i low = _mm512_set1_epi8(15);
-    const int8_t *codes = x->codes + (int64_t)row * x->stride;
-    const char *w[4];
+    int64_t tile_bytes = (int64_t)count * 64, stride = x->stride;
+    const char *w = tile_lines(l, first);
+    const int8_t *codes = x->codes + (int64_t)row * stride;
     floats sums[16];
-#pragma GCC unroll 4
-    for (int t = 0; t < T; t++) w[t] = tile_lines(l, first + t);
-#pragma GCC unroll 16
-    for (int i = 0; i < T * R; i++) sums[i] = splat(0);
+    for (int i = 0; i < 4 * R; i++) sums[i] = splat(0);
     for (int s = 0, line = 0; line < count; s++) {
-        __m512i exact[16];
+        Four r0 = {0}, r1 = {0}, r2 = {0}, r3 = {0};
         int stop = line + per_segment < count ? line + per_segment : count, group = s * x->segment / l->group;
-#pragma GCC unroll 16
-        for (int i = 0; i < T * R; i++) exact[i] = _mm512_setzero_si512();
         for (; line < stop; line++) {
-            __m512i first_half[4], second_half[4];
-#pragma GCC unroll 4
-            for (int t = 0; t < T; t++) {
-                __m512i all = _mm512_loadu_si512(w[t] + (int64_t)line * 64);
-                if (T * R <= 4) __builtin_prefetch(w[t] + (int64_t)line * 64 + AHEAD / 2);
-                first_half[t] = kind == INT4 ? _mm512_and_si512(all, low) : all;
-                if (kind == INT4) second_half[t] = _mm512_and_si512(_mm512_srli_epi16(all, 4), low);
-            }
-#pragma GCC unroll 4
-            for (int r = 0; r < R; r++) {
-                const int8_t *from = codes + (int64_t)r * x->stride + line * per_line;
-                int32_t quads[2];
-                memcpy(quads, from, per_line);
-                __m512i quad = _mm512_set1_epi32(quads[0]);
-#pragma GCC unroll 4
-                for (int t = 0; t < T; t++) exact[r * T + t] = _mm512_dpbusd_epi32(exact[r * T + t], first_half[t], quad);
-                if (kind != INT4) continue;
-                quad = _mm512_set1_epi32(quads[1]);
-#pragma GCC unroll 4
-                for (int t = 0; t < T; t++) exact[r * T + t] = _mm512_dpbusd_epi32(exact[r * T + t], second_half[t], quad);
-            }
+            const int8_t *from = codes + line * per_line;
+            Four all = four_lines(w + (int64_t)line * 64, tile_bytes), half = kind == INT4 ? low_halves(all) : all;
+            r0 = add_products(r0, half, from);
+            if (R > 1) r1 = add_products(r1, half, from + stride);
+            if (R > 2) r2 = add_products(r2, half, from + 2 * stride);
+            if (R > 3) r3 = add_products(r3, half, from + 3 * stride);
+            if (kind != INT4) continue;
+            half = high_halves(all);
+            r0 = add_products(r0, half, from + 4);
+            if (R > 1) r1 = add_products(r1, half, from + stride + 4);
+            if (R > 2) r2 = add_products(r2, half, from + 2 * stride + 4);
+            if (R > 3) r3 = add_products(r3, half, from + 3 * stride + 4);
         }
+        Four rows[4] = {r0, r1, r2, r3};
 #pragma GCC unroll 4
-        for (int t = 0; t < T; t++) {
+        for (int t = 0; t < 4; t++) {
             floats scale = group_scale(l, first + t, group), shift = scale * group_zero(l, first + t, group);
 #pragma GCC unroll 4
             for (int r = 0; r < R; r++) {
+                __m512i exact = t == 0 ? rows[r].a : t == 1 ? rows[r].b : t == 2 ? rows[r].c : rows[r].d;
                 int64_t at = (int64_t)(row + r) * x->segments + s;
-                floats all = (floats)_mm512_cvtepi32_ps(exact[r * T + t]);
-                floats sum = fused(all, scale * splat(x->scales[at]), sums[r * T + t]);
-                sums[r * T + t] = fused(shift, splat(-x->offsets[at]), sum);
+                sums[4 * r + t] = add_segment(sums[4 * r + t], exact, scale, shift, x, at);
             }
         }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int t = 0; t < T; t++) store_all(FLOAT32, y + r * step + t * LANES, sums[r * T + t]);
+    for (int i = 0; i < 4 * R; i++) store_all(FLOAT32, y + i / 4 * step + i % 4 * LANES, sums[i]);
+}
+
+// One tile by one row: the weights pass by once, straight through.
+INLINE void integers_one(int kind, const Linear *l, int tile, const Activations *x, int row, float *y) {
+    int per_line = kind == INT4 ? 8 : 4, count = lines(l), per_segment = x->segment / per_line;
+    const char *w = tile_lines(l, tile);
+    const int8_t *from = x->codes + (int64_t)row * x->stride;
+    floats sum = splat(0);
+    for (int s = 0, line = 0; line < count; s++) {
+        __m512i even = _mm512_setzero_si512(), odd = even;
+        int stop = line + per_segment < count ? line + per_segment : count, group = s * x->segment / l->group;
+        for (; line < stop; line++, w += 64, from += per_line) {
+            __m512i all = _mm512_loadu_si512(w);
+            __builtin_prefetch(w + AHEAD);
+            even = _mm512_dpbusd_epi32(even, kind == INT4 ? low_half(all) : all, quad_at(from));
+            if (kind == INT4) odd = _mm512_dpbusd_epi32(odd, high_half(all), quad_at(from + 4));
+        }
+        floats scale = group_scale(l, tile, group), shift = scale * group_zero(l, tile, group);
+        sum = add_segment(sum, _mm512_add_epi32(even, odd), scale, shift, x, (int64_t)row * x->segments + s);
+    }
+    store_all(FLOAT32, y, sum);
 }
 #endif
 
@@ -121,9 +155,10 @@ INLINE void packed_rows(int kind, int R, const Linear *l, int first, int count, 
                         int64_t step) {
 #ifdef __AVX512VNNI__
     if (x->codes) {
-        if (count == 4 && R > 1) packed_integers(kind, 4, R, l, first, x, row, y, step);
+        if (count == 4 && R > 1) integers_four(kind, R, l, first, x, row, y, step);
         else
-            for (int t = 0; t < count; t++) packed_integers(kind, 1, R, l, first + t, x, row, y + t * LANES, step);
+            for (int i = 0; i < count * R; i++)
+                integers_one(kind, l, first + i / R, x, row + i % R, y + i % R * step + i / R * LANES);
         return;
     }
 #endif
@@ -156,20 +191,29 @@ static void pack_activations(const Activations *to, int row, int from, const flo
         return;
     }
     for (int begin = 0; begin < count; begin += to->segment) {
-        int size = count - begin < to->segment ? count - begin : to->segment;
+        int size = count - begin < to->segment ? count - begin : to->segment, end = round_up(size, LANES);
         int64_t at = (int64_t)row * to->segments + (from + begin) / to->segment;
         int8_t *codes = to->codes + (int64_t)row * to->stride + from + begin;
-        float most = 0, values[64] = {0};
+        float values[LARGEST_SEGMENT] __attribute__((aligned(64))) = {0};
+        int8_t rounded[LARGEST_SEGMENT];
         memcpy(values, x + begin, 4 * size);
-        for (int i = 0; i < size; i++) most = fmaxf(most, fabsf(values[i]));
-        float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
-        int sum = 0;
-        for (int i = 0; i < size; i++) {
-            codes[i] = (int8_t)rintf(values[i] * inverse);
-            sum += codes[i];
+        floats most = splat(0);
+        for (int i = 0; i < end; i += LANES) {
+            floats v = load(FLOAT32, values + i), size_of = choose(v < 0.0f, -v, v);
+            most = choose(size_of > most, size_of, most);
         }
-        to->scales[at] = scale;
-        to->offsets[at] = scale * sum;
+        float highest = largest(most), inverse = highest > 0 ? 127 / highest : 0;
+        ints sum = {0};
+        for (int i = 0; i < end; i += LANES) {
+            ints code = nearest(load(FLOAT32, values + i) * inverse);
+            narrow(rounded + i, code);
+            sum += code;
+        }
+        memcpy(codes, rounded, size);
+        int total = 0;
+        for (int i = 0; i < LANES; i++) total += sum[i];
+        to->scales[at] = highest / 127;
+        to->offsets[at] = highest / 127 * total;
     }
 }
 

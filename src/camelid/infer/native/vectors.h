@@ -140,6 +140,27 @@ INLINE floats totals(const floats *v, int count) {
     return fold1(a[0], a[1]);
 }
 
+INLINE float largest(floats all) {
+    float most = all[0];
+    for (int i = 1; i < LANES; i++) most = all[i] > most ? all[i] : most;
+    return most;
+}
+
+INLINE ints nearest(floats all) {  // ties to even
+#ifdef __AVX512F__
+    return (ints)_mm512_cvtps_epi32((__m512)all);
+#else
+    floats shifted = all + 12582912.0f;  // 1.5 * 2^23, where floats are whole numbers
+    return __builtin_convertvector(shifted - 12582912.0f, ints);
+#endif
+}
+
+INLINE void narrow(int8_t *to, ints all) {  // 16 integers that fit into a byte
+    typedef int8_t signed_bytes __attribute__((vector_size(LANES)));
+    signed_bytes few = __builtin_convertvector(all, signed_bytes);
+    memcpy(to, &few, sizeof few);
+}
+
 INLINE floats choose(ints mask, floats a, floats b) { return (floats)(((ints)a & mask) | ((ints)b & ~mask)); }
 
 // exp by 2^n * p(x - n ln 2), |x - n ln 2| <= ln 2 / 2, p of degree 6 (relative error about 1e-7); 0 below -87.

@@ -1,7 +1,9 @@
 """A model's weights as the decoder in C reads them: dense ones where they lie, packed ones in lines."""
 
+import contextlib
 import ctypes
 import math
+import mmap
 from ctypes import c_int, c_void_p
 
 import torch
@@ -51,6 +53,7 @@ class Weights:
         self._parameters = dict(model.named_parameters())
         packed = [each for each in self._linears.values() if isinstance(each, PackedLinear)]
         self.segment = _segment(packed) if integers and dtype != torch.float32 and packed else 0
+        self._arena = _memory(sum(map(_line_words, packed)))
         self.embedding = self.address(model.embed_tokens.weight, dtype)
         self.unembedding = self._unembedding()
 
@@ -104,15 +107,35 @@ class Weights:
 
     def _lines(self, words: Tensor, bits: int) -> int:
         count, outer = words.shape
-        # A line is fetched whole, so it must not cross into another.
-        memory = torch.empty(-(-outer // LANES) * count * LANES + LANES, dtype=torch.int32)
-        begin = -memory.data_ptr() % 64 // 4
-        lines = memory[begin : len(memory) - LANES + begin]
+        lines = self._arena[: _tile_count(outer) * count * LANES]
+        self._arena = self._arena[len(lines) :]
         pack = library().camelid_pack
         pack.argtypes, pack.restype = [c_void_p, c_int], None
         packing = CPacking(words.data_ptr(), lines.data_ptr(), bits, count, outer)
         pack(ctypes.addressof(packing), torch.get_num_threads())
         return self.address(lines, torch.int32)
+
+
+def _line_words(linear: PackedLinear) -> int:
+    """Words of a linear's lines."""
+    return (
+        _tile_count(linear.out_features) * -(-linear.in_features * max(LEAST_BITS, linear.bits) // 32) * LANES
+    )
+
+
+def _memory(words: int) -> Tensor:
+    """Zeros in large pages where the system has them: of small ones, looking up where they lie costs a third of the speed."""
+    if not words:
+        return torch.empty(0, dtype=torch.int32)
+    pages = mmap.mmap(-1, 4 * words, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(pages, dtype=torch.int32)
+
+
+def _tile_count(outer: int) -> int:
+    return -(-outer // LANES)
 
 
 def _segment(packed: list[PackedLinear]) -> int:
@@ -124,6 +147,6 @@ def _segment(packed: list[PackedLinear]) -> int:
 def _tiles(values: Tensor) -> Tensor:
     """[outer, groups] -> [tiles, groups, 16], filled up with zeros."""
     outer, groups = values.shape
-    padded = values.new_zeros(-(-outer // LANES) * LANES, groups)
+    padded = values.new_zeros(_tile_count(outer) * LANES, groups)
     padded[:outer] = values
     return padded.view(-1, LANES, groups).transpose(1, 2).contiguous()
