@@ -81,3 +81,17 @@ def test_the_engine_generates_and_scores(model, tokenizer):
         float(sum(row[token] for row, token in zip(logprobs, ids, strict=True))), abs=1e-3
     )
     assert score.tokens == len(ids)
+
+
+def test_a_constraint_leaves_the_most_probable_of_what_it_allows(model, tokenizer):
+    pytest.importorskip("llguidance")
+    engine = Engine(model, tokenizer)
+    digits = sorted(token for digit in "0123456789" for token in tokenizer.encode(digit))
+    assert len(digits) == 10
+    prompts = ["a story", "of the old mill by the river", "x"]
+    for prompt, [answer] in zip(prompts, engine.generate(prompts, regex="[0-9]{4}"), strict=True):
+        source, said = list(engine.encode(prompt)), []
+        for _ in range(4):
+            logits = whole(model, source, said)[-1]
+            said.append(digits[int(logits[digits].argmax())])
+        assert (answer.text, answer.finish_reason) == (tokenizer.decode(said), "stop")

@@ -11,12 +11,14 @@ from camelid import cli
 from camelid.errors import CamelidError, WrongCall
 from camelid.fits import parse_size
 from camelid.infer import free_memory, memory
+from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
 from camelid.infer.decoder import TorchDecoder
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.engine import Engine
-from camelid.infer.memory import cache_bytes, folder_weights, plain_weights, plan, quantized_weights
+from camelid.infer.memory import cache_bytes, plan
 from camelid.infer.native.build import NoCompilerError
 from camelid.infer.native.decoder import NativeDecoder
+from camelid.infer.weight_memory import folder_weights, plain_weights, quantized_weights
 from camelid.load import load_model
 from camelid.model.checkpoint import read_spec, save_checkpoint
 from camelid.model.presets import preset
@@ -59,7 +61,9 @@ def test_llama2_7b_by_hand():
     assert by_bits[8].weights.size == linears + 3 * rows + 2 * rest
     assert (found.fits, found.asked.longest) == (False, 0)
     assert (by_bits[4].fits, by_bits[4].longest) == (True, 4096)
-    # What has no kernel is computed as bytes, so that fewer bits than 4 do not run in less memory.
+    # Of the words in the file the decoder reads its own copy alone, beside which it keeps scales and zero points.
+    assert by_bits[4].weights.beside == linears // 64 * 3
+    # Fewer bits than 4 are computed as so many, so that they do not run in less memory.
     assert by_bits[2].total > by_bits[4].total
 
 
@@ -88,41 +92,71 @@ def test_packed_weights_are_those_that_loading_gives(tmp_path, bits):
     assert fewer == [each for each in (8, 4, 3, 2) if each < bits]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_cache_is_that_of_the_decoders(dtype):
-    spec = llama()
+    """Three sequences of 40 tokens fill three blocks each; the decoder in C does not know float16."""
+    spec = llama(hidden_size=48)
+    assert spec.head_dim == 24
     model = Transformer(spec).initialize(0)
-    cache = TorchDecoder(model, dtype, 3, 40).cache
-    assert cache_bytes(spec, dtype, 40, 3) == cache.keys.nbytes + cache.values.nbytes
     try:
-        native = NativeDecoder(model, dtype, 3, 40)
+        kind = TorchDecoder if dtype == torch.float16 else NativeDecoder
+        decoder = kind(model, dtype, 9 * BLOCK_TOKENS)
     except NoCompilerError:
         pytest.skip("no C compiler")
-    assert cache_bytes(spec, dtype, 40, 3) == native.keys.nbytes + native.values.nbytes
+    for _ in range(3):
+        assert decoder.pool.available >= 3
+        CachedSequence(decoder.pool).reserve(40)
+    assert decoder.pool.available == 0
+    assert cache_bytes(spec, dtype, 40, 3) == decoder.keys.nbytes + decoder.values.nbytes
 
 
-def test_the_cache_of_an_encoder_has_the_source_too():
+def test_the_cache_of_an_encoder_has_the_sources_too():
     spec = replace(preset("t5-small"), num_layers=1, encoder_layers=1, vocab_size=20)
-    decoder = EncoderDecoder(Transformer(spec).initialize(0), torch.float32, 2, 10, 0)
-    sides = (decoder.cache.keys, decoder.cache.values, decoder.keys, decoder.values)
+    decoder = EncoderDecoder(Transformer(spec).initialize(0), torch.float32, 2 * BLOCK_TOKENS, 0)
+    sides = [decoder.keys, decoder.values]
+    for token in (3, 4):
+        sequence, _ = decoder.begin([token] * 10)
+        sequence.reserve(10)
+        sides += [sequence.source.keys, sequence.source.values]
+    assert decoder.pool.available == 0
     assert cache_bytes(spec, torch.float32, 10, 2) == sum(side.nbytes for side in sides)
 
 
-@pytest.mark.parametrize("bits", [4, 3])
-def test_what_the_decoder_in_c_keeps_beside(tmp_path, bits):
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize("scales", [torch.bfloat16, torch.float32])
+def test_what_the_decoder_in_c_keeps_beside(tmp_path, bits, scales):
+    """What it made is no longer a view of what was loaded; the words in the file are read no more."""
     spec = llama()
-    model = quantize_model(Transformer(spec).initialize(0), bits).to(torch.bfloat16)
+    save_quantized(
+        tmp_path, quantize_model(Transformer(spec).initialize(0), bits, scale_dtype=scales), dtype=scales
+    )
+    model = load_model(tmp_path, torch.bfloat16)
     try:
-        decoder = NativeDecoder(model, torch.bfloat16, 1, 1)
+        decoder = NativeDecoder(model, torch.bfloat16, 1)
     except NoCompilerError:
         pytest.skip("no C compiler")
-    own = {buffer.data_ptr() for buffer in model.buffers()}
-    kept = [tensor for tensor in decoder._kept if tensor.data_ptr() not in own]
-    # Norms in float32 and the angles of one position are not counted.
-    small = 4 * (5 * 64 + 32)
-    loaded = {parameter.data_ptr() for parameter in model.parameters()}
-    grown = sum({each.data_ptr(): each.nbytes for each in kept if each.data_ptr() not in loaded}.values())
-    assert grown - small == quantized_weights(spec, bits).beside
+    loaded = {each.data_ptr() for each in (*model.parameters(), *model.buffers())}
+    kept = [each for each in decoder._weights._kept if each.data_ptr() not in loaded]
+    # Norms in float32 and the angles of all positions are not counted.
+    small = 4 * (5 * 64 + 128 * 32)
+    words = sum(each.nbytes for name, each in model.named_buffers() if name.endswith("words"))
+    found = folder_weights(tmp_path, spec, torch.bfloat16)
+    assert sum(each.nbytes for each in kept) - small - words == found.beside
+
+
+def test_words_of_awq_are_not_those_of_the_file(tmp_path):
+    spec, found = llama(), {}
+    model = quantize_model(Transformer(spec).initialize(0), 4, scale_dtype=torch.float16)
+    for layout in ("gptq", "awq"):
+        (tmp_path / layout).mkdir()
+        save_quantized(tmp_path / layout, model, dtype=torch.float16, layout=layout)
+        found[layout] = folder_weights(tmp_path / layout, spec, torch.float32)
+    words = sum(each.nbytes for name, each in model.named_buffers() if name.endswith("words"))
+    assert found["awq"].size == found["gptq"].size == held(load_model(tmp_path / "awq", torch.float32))
+    assert found["awq"].beside == found["gptq"].beside + words
+    # torch's products of many rows read the words themselves.
+    mapped = {layout: folder_weights(tmp_path / layout, spec, torch.float16).mapped for layout in found}
+    assert mapped["gptq"] == mapped["awq"] + words
 
 
 def test_the_longest_context_is_the_last_that_fits():

@@ -143,7 +143,7 @@ def test_any_index(folders, value):
     ("kind", "changes", "part"),
     [
         ("packed", {"quantization_config": None}, "quantization_config is None"),
-        ("packed", {"quantization_config": ["gptq"]}, "quantization_config is None"),
+        ("packed", {"quantization_config": ["gptq"]}, "quantization_config is ['gptq']; a table"),
         ("packed", {"quantization_config": {"quant_method": "gptq", "bits": 4.0}}, "4.0 bits"),
         ("packed", {"num_hidden_layers": 10**9}, "do not belong together"),
         ("qwen2", {"layer_types": [["full_attention"], {}]}, "layer_types needs 2 entries"),
@@ -172,14 +172,14 @@ def test_what_the_fuzzer_found_in_configs(folders, kind, changes, part):
     [
         ("llama", "more", {"dtype": "F32", "shape": [0, 2**64 - 1]}, "cannot be read as safetensors"),
         ("llama", "model.norm.weight", {"dtype": "F8_E8M0", "shape": [128]}, "model.norm.weight"),
-        ("packed", "model.layers.0.mlp.up_proj.scales", {"shape": [32]}, "up_proj."),
+        ("packed", "model.layers.0.mlp.up_proj.scales", {"shape": [32]}, "up_proj: qzeros is int32 [1, 4]"),
         (
             "packed",
             "model.layers.0.mlp.up_proj.qweight",
             {"dtype": "F32"},
-            "up_proj.qweight is torch.float32",
+            "up_proj: qweight is float32",
         ),
-        ("packed", "model.layers.0.mlp.up_proj.g_idx", {"dtype": "F32"}, "up_proj.g_idx is torch.float32"),
+        ("packed", "model.layers.0.mlp.up_proj.g_idx", {"dtype": "F32"}, "up_proj: g_idx is float32"),
     ],
 )
 def test_what_the_fuzzer_found_in_headers(folders, kind, name, entry, part):

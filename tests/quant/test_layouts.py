@@ -97,9 +97,10 @@ def test_what_is_written_is_read(seed, kind):
     shapes = {part: tuple(tensor.shape) for part, tensor in written.items()}
     assert shapes == layout.shapes(32, 3 * size, 3, bits)
     again = layout.read(written, *layout.check(layout.describe(Scheme(bits, size, False, [], []))))
-    assert torch.equal(again.codes, weight.codes)
-    assert torch.equal(again.zeros, weight.zeros)
-    assert torch.equal(again.scales, weight.scales)
+    read = PackedLinear(*again, bits, 3 * size).quantized()
+    assert torch.equal(read.codes, weight.codes)
+    assert torch.equal(read.zeros, weight.zeros)
+    assert torch.equal(read.scales, weight.scales)
 
 
 @pytest.mark.parametrize(("layout", "bits"), [("awq", 4), ("gptq", 4), ("gptq", 8), ("gptq", 2)])
@@ -175,12 +176,12 @@ def test_keys_of_older_folders_are_read(awq):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"bits": 8}, "awq with 8 bits, version gemm, zero_point True; supported: awq with 4 bits"),
-        ({"version": "gemv"}, "version gemv"),
-        ({"version": "gemv_fast"}, "version gemv_fast"),
-        ({"version": "marlin"}, "version marlin"),
+        ({"bits": 8}, "awq with 8 bits, version 'gemm', zero_point True; supported: awq with 4 bits"),
+        ({"version": "gemv"}, "version 'gemv'"),
+        ({"version": "gemv_fast"}, "version 'gemv_fast'"),
+        ({"version": "marlin"}, "version 'marlin'"),
         ({"zero_point": False}, "zero_point False"),
-        ({"quant_method": "bitsandbytes"}, "of quant_method bitsandbytes; supported: gptq, awq"),
+        ({"quant_method": "bitsandbytes"}, "of quant_method 'bitsandbytes'; supported: gptq, awq"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(awq, keys, message):
@@ -196,7 +197,7 @@ def test_damaged_folders_are_refused_by_name(awq):
     for part in ("qweight", "qzeros", "scales"):
         wrong = {**tensors, f"{NAME}.{part}": tensors[f"{NAME}.{part}"][:, 1:].contiguous()}
         save_file(wrong, path)
-        with pytest.raises(CamelidError, match=rf"{NAME}: {part} is \["):
+        with pytest.raises(CamelidError, match=rf"{NAME}: {part} is (int32|float16) \["):
             load_model(awq)
         save_file({key: value for key, value in tensors.items() if key != f"{NAME}.{part}"}, path)
         missing = "missing tensors" if part == "qweight" else f"{NAME}: qweight stands there without {part}"
@@ -244,4 +245,5 @@ def test_zero_points_of_zero_live_in_awq_and_are_read_in_gptq_v2(tmp_path):
     assert torch.equal(load_quantized(tmp_path).layers[1].mlp.up_proj.quantized().zeros, wanted.zeros)
     written = LAYOUTS["gptq"].write(QuantizedWeight(wanted.codes, wanted.scales, wanted.zeros + 1, 4))
     as_they_are = LAYOUTS["gptq"].check({"bits": 4, "checkpoint_format": "gptq_v2"})
-    assert torch.equal(LAYOUTS["gptq"].read(written, *as_they_are).zeros, wanted.zeros)
+    _, _, zeros = LAYOUTS["gptq"].read(written, *as_they_are)
+    assert torch.equal(zeros.int(), wanted.zeros)

@@ -168,7 +168,7 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:
         with pytest.raises(CamelidError, match=match):
             load_quantized(tmp_path)
 
-    refuse("quant_method fp8; supported: gptq, awq", quant_method="fp8")
+    refuse("quant_method 'fp8'; supported: gptq, awq", quant_method="fp8")
     refuse("gptq with 5 bits", bits=5)
     file = {name: np.array(tensor) for name, tensor in _arrays(path).items()}
     name = "model.layers.0.mlp.up_proj."

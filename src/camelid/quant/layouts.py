@@ -75,7 +75,11 @@ class Layout:
 
 def layout_of(method: object) -> Layout:
     """The layout that a `quantization_config` names; raises `CamelidError` on any other."""
-    kind = method.get("quant_method") if isinstance(method, Mapping) else method
+    if not isinstance(method, Mapping):
+        raise CamelidError(
+            f"quantization_config is {shortened(method)}; a table with a quant_method is needed"
+        )
+    kind = method.get("quant_method")
     if not isinstance(kind, str) or kind not in LAYOUTS:
         raise CamelidError(
             f"quantization_config is of quant_method {shortened(kind)}; supported: {', '.join(LAYOUTS)}"

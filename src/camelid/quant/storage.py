@@ -204,7 +204,7 @@ def _take_parts(
         kind = real if part == "scales" else torch.int32
         if tuple(parts[part].shape) != wanted or parts[part].dtype != kind:
             raise CamelidError(
-                f"{part} is {parts[part].dtype} {list(parts[part].shape)}; config.json and scales ask for "
-                f"{kind} {list(wanted)}"
+                f"{part} is {_word(parts[part].dtype)} {list(parts[part].shape)}; config.json and scales ask for "
+                f"{_word(kind)} {list(wanted)}"
             )
     return parts

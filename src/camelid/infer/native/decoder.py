@@ -150,9 +150,14 @@ class NativeDecoder(Decoder):
         self._copy(self._address, source, target)
 
 
+def padded(head_dim: int) -> int:
+    """Values that a head's vector takes in the cache."""
+    return -(-head_dim // LANES) * LANES
+
+
 def _cache_memory(spec: ModelSpec, blocks: int, dtype: torch.dtype, cache: str) -> Tensor:
     """Keys or values: [layers, blocks, kv_heads, bytes of a block]; pages are the system's until they are written."""
-    stride = -(-spec.head_dim // LANES) * LANES
+    stride = padded(spec.head_dim)
     each = BLOCK_TOKENS * (stride + 4 if cache == "8-bit" else stride * dtype.itemsize)
     return torch.zeros(spec.num_layers, blocks, spec.num_kv_heads, each, dtype=torch.uint8)
 
