@@ -39,7 +39,7 @@ def ids(count: int, vocab: int, seed: int = 0) -> list[int]:
 
 
 def random_model(shape: str, bits: int) -> object:
-    """A model of random weights, its layers packed to `bits` and a tied output projection to 8."""
+    """A model of random weights; at 4 bits its layers are packed, and its output projection to 8 bits."""
     import torch
 
     from camelid.model.presets import PRESETS
@@ -61,8 +61,7 @@ def random_model(shape: str, bits: int) -> object:
         for path, linear in list(linears(model).items()):
             if path.startswith("layers."):
                 replace(model, path, packed(*linear.weight.shape, 4, 64))
-        if spec.tie_embeddings:
-            model.lm_head = packed(spec.vocab_size, spec.hidden_size, 8, spec.hidden_size)
+        model.lm_head = packed(spec.vocab_size, spec.hidden_size, 8, spec.hidden_size)
     model = model.bfloat16()
     for name, parameter in list(model.named_parameters()):
         parent, _, leaf = name.rpartition(".")

@@ -35,9 +35,9 @@ INLINE void score_block(int kind, int count, const char *q, const char *keys, in
         for (int p = 0; p < KV_BLOCK; p += 4) {
             const char *k = keys + p * bytes, *x = q + i * bytes;
             float *to = scores + i * row + p;
-            if (taken == 4) tile(kind, 4, 4, k, x, bytes, to, row, (Next){0});
-            else if (taken == 2) tile(kind, 4, 2, k, x, bytes, to, row, (Next){0});
-            else tile(kind, 4, 1, k, x, bytes, to, row, (Next){0});
+            if (taken == 4) tile(kind, 4, k, x, bytes, to, row, (Next){0});
+            else if (taken == 2) tile(kind, 2, k, x, bytes, to, row, (Next){0});
+            else tile(kind, 1, k, x, bytes, to, row, (Next){0});
         }
     }
 }
@@ -60,22 +60,42 @@ static float softmax(float *scores, int begin, int end, int width, float scale) 
     return total(sum);
 }
 
-// mixed[i] += weights[i] . values for R queries and N vectors of 16 dimensions from `at` on, over one block.
+INLINE Vectors add_weighted(Vectors sums, Vectors v, float weight) {
+    floats w = splat(weight);
+    return (Vectors){fused(v.a, w, sums.a), fused(v.b, w, sums.b), fused(v.c, w, sums.c), fused(v.d, w, sums.d)};
+}
+
+INLINE Vectors load_vectors(int kind, int N, const void *from) {
+    const char *at = from;
+    int bytes = LANES * itemsize(kind);
+    return (Vectors){load(kind, at), load(kind, at + bytes), N > 2 ? load(kind, at + 2 * bytes) : splat(0),
+                     N > 2 ? load(kind, at + 3 * bytes) : splat(0)};
+}
+
+INLINE void store_vectors(int N, float *to, Vectors all) {
+    store_all(FLOAT32, to, all.a), store_all(FLOAT32, to + LANES, all.b);
+    if (N > 2) store_all(FLOAT32, to + 2 * LANES, all.c), store_all(FLOAT32, to + 3 * LANES, all.d);
+}
+
+// mixed[i] += weights[i] . values for R queries, 1 or 4, and N vectors of 16 dimensions, 2 or 4, from `at` on, over one block.
 INLINE void mix(int kind, int R, int N, const float *weights, int64_t row, const char *values, int stride, int at, float *mixed) {
-    floats sums[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < R * N; i++) sums[i] = load(FLOAT32, mixed + i / N * stride + at + i % N * LANES);
-    for (int p = 0; p < KV_BLOCK; p++) {
-        const char *value = values + ((int64_t)p * stride + at) * itemsize(kind);
-#pragma GCC unroll 4
-        for (int n = 0; n < N; n++) {
-            floats v = load(kind, value + n * LANES * itemsize(kind));
-#pragma GCC unroll 4
-            for (int r = 0; r < R; r++) sums[r * N + n] = fused(v, splat(weights[r * row + p]), sums[r * N + n]);
-        }
+    float *to = mixed + at;
+    Vectors r0 = load_vectors(FLOAT32, N, to), r1 = r0, r2 = r0, r3 = r0;
+    if (R > 1) {
+        r1 = load_vectors(FLOAT32, N, to + stride), r2 = load_vectors(FLOAT32, N, to + 2 * stride);
+        r3 = load_vectors(FLOAT32, N, to + 3 * stride);
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < R * N; i++) store_all(FLOAT32, mixed + i / N * stride + at + i % N * LANES, sums[i]);
+    for (int p = 0; p < KV_BLOCK; p++) {
+        Vectors v = load_vectors(kind, N, values + ((int64_t)p * stride + at) * itemsize(kind));
+        r0 = add_weighted(r0, v, weights[p]);
+        if (R == 1) continue;
+        r1 = add_weighted(r1, v, weights[row + p]);
+        r2 = add_weighted(r2, v, weights[2 * row + p]);
+        r3 = add_weighted(r3, v, weights[3 * row + p]);
+    }
+    store_vectors(N, to, r0);
+    if (R == 1) return;
+    store_vectors(N, to + stride, r1), store_vectors(N, to + 2 * stride, r2), store_vectors(N, to + 3 * stride, r3);
 }
 
 INLINE void mix_block(int kind, int count, const float *weights, int64_t row, const char *values, int stride, float *mixed) {

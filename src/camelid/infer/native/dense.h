@@ -21,13 +21,30 @@ typedef struct {
 #define CHUNK_BYTES (kind == FLOAT32 ? 64 : 32)
 #endif
 
-// sum + w * x over one chunk of inputs.
-INLINE floats multiply_add(int kind, floats sum, const char *w, const char *x) {
+// One chunk of inputs as `add_chunk` takes it, and sum + w * x over it.
+INLINE floats chunk_at(int kind, const char *from) {
 #ifdef __AVX512BF16__
-    if (kind == BFLOAT16)
-        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_loadu_si512(w), (__m512bh)_mm512_loadu_si512(x));
+    if (kind == BFLOAT16) return load(FLOAT32, from);  // the pairs as they lie
 #endif
-    return fused(load(kind, w), load(kind, x), sum);
+    return load(kind, from);
+}
+
+INLINE floats add_chunk(int kind, floats sum, floats w, floats x) {
+#ifdef __AVX512BF16__
+    if (kind == BFLOAT16) return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
+#endif
+    (void)kind;
+    return fused(w, x, sum);
+}
+
+// Four vectors by names and not by numbers, so that compilers keep them in registers.
+typedef struct {
+    floats a, b, c, d;
+} Vectors;
+
+INLINE Vectors add_chunks(int kind, Vectors sums, Vectors w, floats x) {
+    return (Vectors){add_chunk(kind, sums.a, w.a, x), add_chunk(kind, sums.b, w.b, x), add_chunk(kind, sums.c, w.c, x),
+                     add_chunk(kind, sums.d, w.d, x)};
 }
 
 // The weights that come next in memory, which are fetched while these are multiplied: memory is fastest as one
@@ -39,50 +56,48 @@ typedef struct {
 
 INLINE int64_t fetched(Next next, int64_t multiplied) { return multiplied * next.ahead >> next.shift; }
 
-// y[r][o] = w[o] . x[r] for O outputs and R rows of `stride` bytes; O * R <= 16 sums stay in registers.
-INLINE void tile(int kind, int O, int R, const char *w, const char *x, int64_t stride, float *y, int64_t step, Next next) {
+// y[r][o] = w[o] . x[r] for 4 outputs and R rows of `stride` bytes, at most 4.
+INLINE void tile(int kind, int R, const char *w, const char *x, int64_t stride, float *y, int64_t step, Next next) {
     int64_t whole = stride / CHUNK_BYTES * CHUNK_BYTES, left = stride - whole;
-    floats sums[16];
-    for (int i = 0; i < O * R; i++) sums[i] = splat(0);
-    for (int64_t at = 0; at < whole; at += CHUNK_BYTES) {
+    Vectors r0 = {0}, r1 = {0}, r2 = {0}, r3 = {0};
+    char last[8][64];
+    for (int64_t at = 0; at < whole + (left > 0) * CHUNK_BYTES; at += CHUNK_BYTES) {
+        if (at == whole) {  // what is left, filled up with zeros
+            memset(last, 0, sizeof last);
+            for (int i = 0; i < 4; i++) memcpy(last[i], w + i * stride + whole, left);
+            for (int i = 0; i < R; i++) memcpy(last[4 + i], x + i * stride + whole, left);
+            w = last[0] - at, x = last[4] - at, stride = sizeof last[0];
+        }
         for (int i = 0; i < next.ahead; i++) __builtin_prefetch(next.from + fetched(next, at) + 64 * i);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-            for (int o = 0; o < O; o++)
-                sums[r * O + o] = multiply_add(kind, sums[r * O + o], w + o * stride + at, x + r * stride + at);
+        Vectors weights = {chunk_at(kind, w + at), chunk_at(kind, w + stride + at), chunk_at(kind, w + 2 * stride + at),
+                           chunk_at(kind, w + 3 * stride + at)};
+        r0 = add_chunks(kind, r0, weights, chunk_at(kind, x + at));
+        if (R > 1) r1 = add_chunks(kind, r1, weights, chunk_at(kind, x + stride + at));
+        if (R > 2) r2 = add_chunks(kind, r2, weights, chunk_at(kind, x + 2 * stride + at));
+        if (R > 3) r3 = add_chunks(kind, r3, weights, chunk_at(kind, x + 3 * stride + at));
     }
-    if (left) {
-        char last_w[4][64] = {0}, last_x[4][64] = {0};
-        for (int o = 0; o < O; o++) memcpy(last_w[o], w + o * stride + whole, left);
-        for (int r = 0; r < R; r++) memcpy(last_x[r], x + r * stride + whole, left);
-        for (int i = 0; i < O * R; i++) sums[i] = multiply_add(kind, sums[i], last_w[i % O], last_x[i / O]);
-    }
-    floats all = totals(sums, O * R);
+    floats sums[16] = {r0.a, r0.b, r0.c, r0.d, r1.a, r1.b, r1.c, r1.d, r2.a, r2.b, r2.c, r2.d, r3.a, r3.b, r3.c, r3.d};
+    floats all = totals(sums, 4 * R);
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-        for (int o = 0; o < O; o++) y[r * step + o] = all[r * O + o];
+        for (int o = 0; o < 4; o++) y[r * step + o] = all[r * 4 + o];
 }
 
-// One row of activations: the weights pass by once, straight through.
-INLINE void product_one(int kind, const char *w, int outputs, const char *x, int64_t stride, float *y) {
+// w . x over `stride` bytes, in the order of a tile's sums.
+INLINE float dot(int kind, const char *w, const char *x, int64_t stride) {
     int64_t whole = stride / CHUNK_BYTES * CHUNK_BYTES;
-    for (int o = 0; o < outputs; o++, w += stride) {
-        floats sum = splat(0);
+    floats sum = splat(0);
 #pragma GCC unroll 4
-        for (int64_t at = 0; at < whole; at += CHUNK_BYTES) {
-            __builtin_prefetch(w + at + AHEAD);
-            sum = multiply_add(kind, sum, w + at, x + at);
-        }
-        if (whole < stride) {
-            char last_w[64] = {0}, last_x[64] = {0};
-            memcpy(last_w, w + whole, stride - whole);
-            memcpy(last_x, x + whole, stride - whole);
-            sum = multiply_add(kind, sum, last_w, last_x);
-        }
-        y[o] = total(sum);
+    for (int64_t at = 0; at < whole; at += CHUNK_BYTES)
+        sum = add_chunk(kind, sum, chunk_at(kind, w + at), chunk_at(kind, x + at));
+    if (whole < stride) {
+        char last_w[64] = {0}, last_x[64] = {0};
+        memcpy(last_w, w + whole, stride - whole);
+        memcpy(last_x, x + whole, stride - whole);
+        sum = add_chunk(kind, sum, chunk_at(kind, last_w), chunk_at(kind, last_x));
     }
+    return total(sum);
 }
 
 // 16 rows of activations stay in the cache while a block's weights pass by, four outputs at a time.
@@ -102,12 +117,11 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
                 if (o + 4 > outputs)
                     for (int i = 0; i < taken * (outputs - o); i++) {
                         int row = i / (outputs - o), output = i % (outputs - o);
-                        tile(kind, 1, 1, w + output * stride, from + row * stride, stride, to + row * step + output,
-                             step, (Next){0});
+                        to[row * step + output] = dot(kind, w + output * stride, from + row * stride, stride);
                     }
-                else if (taken == 4) tile(kind, 4, 4, w, from, stride, to, step, then);
-                else if (taken == 2) tile(kind, 4, 2, w, from, stride, to, step, then);
-                else tile(kind, 4, 1, w, from, stride, to, step, then);
+                else if (taken == 4) tile(kind, 4, w, from, stride, to, step, then);
+                else if (taken == 2) tile(kind, 2, w, from, stride, to, step, then);
+                else tile(kind, 1, w, from, stride, to, step, then);
                 r += taken;
             }
         }
@@ -116,8 +130,11 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
 
 INLINE void product_kind(int kind, const char *weight, int outputs, const char *x, int rows, int64_t stride, float *y,
                          int64_t step, Next next) {
-    if (rows == 1) product_one(kind, weight, outputs, x, stride, y);
-    else product_many(kind, weight, outputs, x, rows, stride, y, step, next);
+    // One row: the weights pass by once, which processors foresee better than we do.
+    for (int o = 0; rows == 1 && o < outputs; o += 4)
+        if (o + 4 <= outputs) tile(kind, 1, weight + o * stride, x, stride, y + o, 0, (Next){0});
+        else for (int i = o; i < outputs; i++) y[i] = dot(kind, weight + i * stride, x, stride);
+    if (rows > 1) product_many(kind, weight, outputs, x, rows, stride, y, step, next);
 }
 
 // One output's bfloat16 weights as float32.

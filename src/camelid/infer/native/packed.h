@@ -119,7 +119,6 @@ INLINE void integers_one(int kind, const Linear *l, int tile, const Activations 
         int stop = line + per_segment < count ? line + per_segment : count, group = s * x->segment / l->group;
         for (; line < stop; line++, w += 64, from += per_line) {
             __m512i all = _mm512_loadu_si512(w);
-            __builtin_prefetch(w + AHEAD);
             even = _mm512_dpbusd_epi32(even, kind == INT4 ? low_half(all) : all, quad_at(from));
             if (kind == INT4) odd = _mm512_dpbusd_epi32(odd, high_half(all), quad_at(from + 4));
         }
@@ -194,9 +193,9 @@ static void pack_activations(const Activations *to, int row, int from, const flo
         int size = count - begin < to->segment ? count - begin : to->segment, end = round_up(size, LANES);
         int64_t at = (int64_t)row * to->segments + (from + begin) / to->segment;
         int8_t *codes = to->codes + (int64_t)row * to->stride + from + begin;
-        float values[LARGEST_SEGMENT] __attribute__((aligned(64))) = {0};
-        int8_t rounded[LARGEST_SEGMENT];
-        memcpy(values, x + begin, 4 * size);
+        float filled[LARGEST_SEGMENT] = {0};
+        const float *values = x + begin;
+        if (size < end) values = memcpy(filled, values, 4 * size);
         floats most = splat(0);
         for (int i = 0; i < end; i += LANES) {
             floats v = load(FLOAT32, values + i), size_of = choose(v < 0.0f, -v, v);
@@ -205,13 +204,13 @@ static void pack_activations(const Activations *to, int row, int from, const flo
         float highest = largest(most), inverse = highest > 0 ? 127 / highest : 0;
         ints sum = {0};
         for (int i = 0; i < end; i += LANES) {
+            int8_t few[LANES];
             ints code = nearest(load(FLOAT32, values + i) * inverse);
-            narrow(rounded + i, code);
+            narrow(few, code);
+            memcpy(codes + i, few, size - i < LANES ? size - i : LANES);
             sum += code;
         }
-        memcpy(codes, rounded, size);
-        int total = 0;
-        for (int i = 0; i < LANES; i++) total += sum[i];
+        int total = whole_total(sum);
         to->scales[at] = highest / 127;
         to->offsets[at] = highest / 127 * total;
     }

@@ -141,9 +141,23 @@ INLINE floats totals(const floats *v, int count) {
 }
 
 INLINE float largest(floats all) {
+#ifdef __AVX512F__
+    return _mm512_reduce_max_ps((__m512)all);
+#else
     float most = all[0];
     for (int i = 1; i < LANES; i++) most = all[i] > most ? all[i] : most;
     return most;
+#endif
+}
+
+INLINE int whole_total(ints all) {
+#ifdef __AVX512F__
+    return _mm512_reduce_add_epi32((__m512i)all);
+#else
+    int sum = 0;
+    for (int i = 0; i < LANES; i++) sum += all[i];
+    return sum;
+#endif
 }
 
 INLINE ints nearest(floats all) {  // ties to even
