@@ -246,7 +246,9 @@ def write_gguf(shape: str, kind: str, file: Path) -> None:
         kind = "q5_0" if kind == "q4_k" and inner % 256 else kind
         if kind == "bf16":
             data = (draw.standard_normal((outer, inner), numpy.float32) * 0.02).view(numpy.uint32) >> 16
-            writer.add_tensor(name, data.astype(numpy.uint16).view(numpy.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
+            writer.add_tensor(
+                name, data.astype(numpy.uint16).view(numpy.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16
+            )
             return
         of = gguf.GGMLQuantizationType[kind.upper()]
         size, each = gguf.GGML_QUANT_SIZES[of]
@@ -293,7 +295,9 @@ def compared(name: str, tokens: int, seconds: dict[str, float]) -> dict[str, obj
     """Our row beside the fastest peer's."""
     speeds = {each: tokens / taken for each, taken in seconds.items()}
     ours = next(speed for each, speed in speeds.items() if each.startswith("camelid"))
-    peer, best = max(((e, s) for e, s in speeds.items() if not e.startswith("camelid")), key=lambda pair: pair[1])
+    peer, best = max(
+        ((e, s) for e, s in speeds.items() if not e.startswith("camelid")), key=lambda pair: pair[1]
+    )
     return {
         "name": name,
         "ours": round(ours, 1),

@@ -183,7 +183,7 @@ def test_an_8_bit_cache_is_close() -> None:
     [pieces] = fresh(small, 1)
     again = torch.cat([extend(small, [pieces], [tokens[i : i + 20]], True) for i in range(0, 100, 20)])
     assert torch.equal(again, found)
-    assert small.keys.nbytes < 0.35 * whole.keys.nbytes
+    assert small.cache.nbytes < 0.35 * whole.cache.nbytes
 
 
 def test_forked_and_truncated_sequences() -> None:

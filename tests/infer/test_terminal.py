@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import select
 import signal
 import sys
@@ -137,3 +138,18 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     os.write(screen, b"/exit\n")
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     assert (tmp_path / "chat_history").read_text().splitlines()[-3:] == ["first", "second", "/exit"]
+
+
+def test_guesses_are_told(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(shared / "weights" / "tinystories-656k")
+    words = ["generate", model, "--prompt", "Once upon a time", "--max-new-tokens", "60"]
+    assert main(words) == 0
+    plain = capsys.readouterr().out
+    for draft in ("prompt", model):
+        assert main([*words, "--draft", draft, "--guesses", "3"]) == 0
+        out, err = capsys.readouterr()
+        assert out == plain
+        assert re.search(r"\d+ of \d+ guesses were taken: [1-4]\.\d\d tokens a step", err)
+    assert main([*words, "--cache", "8-bit"]) == 0
+    assert main(["generate", "http://127.0.0.1:9", "--prompt", "x", "--draft", "prompt"]) == 2
+    assert "a server has its own" in capsys.readouterr().err

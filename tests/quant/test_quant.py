@@ -19,6 +19,7 @@ from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
 from camelid.quant import load_quantized, quantize_model, save_quantized
 from camelid.quant.packed import pack
+from camelid.quant.quantize import quantize_head
 from camelid.quant.round_to_nearest import round_to_nearest
 from camelid.quant.stage import quantize
 from camelid.quant.words import pack_integers, run_length, unpack_integers
@@ -234,3 +235,36 @@ def test_relatives_and_our_own_mixtures_are_packed_exactly(architecture: str, tm
     ids = torch.randint(0, 40, (2, 10))
     with torch.inference_mode():
         assert torch.equal(load_quantized(tmp_path)(ids), packed(ids))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_output_projection_of_8_bits_is_saved_and_computed(tmp_path: Path, tied: bool, bits: int) -> None:
+    spec = ModelSpec.llama(
+        vocab_size=96, hidden_size=64, num_layers=1, num_heads=2, context_length=64, tie_embeddings=tied
+    )
+    model = Transformer(spec).initialize(0, std=0.1).eval()
+    weight = model.output_weight().detach().clone()
+    embedding = model.embed_tokens.weight.detach().bfloat16()
+    quantize_head(quantize_model(model, bits))  # type: ignore[arg-type]
+    assert model.lm_head.quantized().dequantize() == pytest.approx(
+        weight, abs=float(weight.abs().max()) / 100
+    )
+    save_quantized(tmp_path, model)
+    method = json.loads((tmp_path / "config.json").read_text())
+    assert not method["tie_word_embeddings"]
+    assert method["quantization_config"]["lm_head"] is True
+    assert method["quantization_config"]["dynamic"]["+:^lm_head$"] == {"bits": 8, "group_size": -1}
+    again = load_quantized(tmp_path, torch.bfloat16)
+    assert torch.equal(again.embed_tokens.weight, embedding)
+    assert torch.equal(again.lm_head.quantized().codes, model.lm_head.quantized().codes)
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        assert torch.allclose(load_quantized(tmp_path)(ids), model.bfloat16().float()(ids), atol=1e-4)
+    with pytest.raises(CamelidError, match="no place for a quantised output projection"):
+        save_quantized(
+            tmp_path,
+            quantize_head(quantize_model(Transformer(spec).initialize(0), 4)),
+            layout="awq",
+            dtype=torch.float16,
+        )

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from camelid.infer.free_memory import free_memory
 from camelid.infer.generation import Generation
 from camelid.infer.memory import refuse_too_large
 from camelid.infer.native.build import NoCompilerError
-from camelid.infer.native.decoder import NativeDecoder, supports
+from camelid.infer.native.decoder import CacheKind, NativeDecoder, block_bytes, supports
 from camelid.infer.scheduler import Scheduler
 from camelid.infer.speculative import DraftModel, PromptLookup, Proposer
 from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_list, with_changes
@@ -54,8 +54,8 @@ class Engine(LM):
         max_batch: int = 64,
         step_tokens: int = 512,
         cache_tokens: int | None = None,
-        cache: Literal["whole", "8-bit"] = "whole",
-        draft: "Engine | Literal['prompt'] | None" = None,
+        cache: CacheKind = "whole",
+        draft: "Engine | str | Path | None" = None,
         guesses: int | None = None,
         native: bool = True,
     ) -> None:
@@ -74,12 +74,24 @@ class Engine(LM):
         self._grammars = Grammars(tokenizer)
 
     @classmethod
-    def load(cls, path: str | Path, *, dtype: torch.dtype | None = None, **settings: Any) -> "Engine":
-        """The engine of a checkpoint folder or hub name; dtype: by default the one that the folder stores."""
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        draft: "str | Path | Engine | None" = None,
+        **settings: Any,
+    ) -> "Engine":
+        """The engine of a checkpoint folder or hub name.
+
+        dtype: by default the one that the folder stores; draft: an engine, a folder or hub name, or `prompt`.
+        """
         folder = resolve(path)
         kind = dtype or stored_dtype(read_config(folder))
         refuse_too_large(folder, kind)
-        return cls(load_model(folder, kind), load_tokenizer(folder), **settings)
+        if isinstance(draft, str | Path) and draft != "prompt":
+            draft = cls.load(draft, native=settings.get("native", True))
+        return cls(load_model(folder, kind), load_tokenizer(folder), draft=draft, **settings)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -214,15 +226,15 @@ class Engine(LM):
 
     def _cache_tokens(self) -> int:
         """Tokens whose keys and values fit into half of the free memory, at most `max_batch` contexts."""
-        each = self.model.spec.kv_bytes_per_token(self.dtype.itemsize)
+        each = -(-block_bytes(self.model.spec, self.dtype, self.cache) // BLOCK_TOKENS)
         free = free_memory(self.model.embed_tokens.weight.device)
         return max(BLOCK_TOKENS, min(self.max_batch * self.context_length, free // 2 // each))
 
-    def _proposer(self, draft: "Engine | str | None", guesses: int | None) -> Proposer | None:
+    def _proposer(self, draft: "Engine | str | Path | None", guesses: int | None) -> Proposer | None:
         settings = {} if guesses is None else {"guesses": guesses}
         if draft is None:
             return None
-        if isinstance(draft, str):
+        if not isinstance(draft, Engine):
             if draft != "prompt":
                 raise WrongCall(
                     f"draft is {draft!r}; it is an engine, or 'prompt' for what the text itself holds"

@@ -11,6 +11,8 @@ import tyro
 
 from camelid.errors import WrongCall
 from camelid.home import camelid_home
+from camelid.infer.engine import Engine
+from camelid.infer.native.decoder import CacheKind
 from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, connect
 from camelid.text.conversation import Conversation, Message
 
@@ -38,6 +40,9 @@ def generate(
     regex: str | None = None,
     json_schema: str | None = None,
     dtype: Precision = "stored",
+    draft: str | None = None,
+    guesses: int | None = None,
+    cache: CacheKind = "whole",
 ) -> None:
     """Continues a prompt, or answers it with --chat; the text alone goes to standard output.
 
@@ -57,6 +62,9 @@ def generate(
         regex: an expression (Rust's syntax) that the whole text matches
         json_schema: a file with a JSON schema, or the schema itself, that the text keeps to
         dtype: precision to compute in, by default that of the stored weights
+        draft: a smaller model of the same vocabulary whose guesses save steps, or `prompt`: what the text itself holds
+        guesses: tokens that are guessed at a time
+        cache: 8-bit rounds keys and values, of which half the memory then holds as many tokens
     """
     if system is not None and not chat:
         raise WrongCall("--system needs --chat: only a conversation has a system message")
@@ -74,7 +82,9 @@ def generate(
     )
     text = sys.stdin.read() if prompt == "-" else prompt
     asked: Prompt = _conversation(system, text) if chat else text
-    _show(_open(model, dtype), asked, sampling)
+    lm = _open(model, dtype, draft, guesses, cache)
+    _show(lm, asked, sampling)
+    _say_guesses(lm)
 
 
 def chat(
@@ -90,6 +100,9 @@ def chat(
     regex: str | None = None,
     json_schema: str | None = None,
     dtype: Precision = "stored",
+    draft: str | None = None,
+    guesses: int | None = None,
+    cache: CacheKind = "whole",
 ) -> None:
     """Talks to a model in the terminal; /help lists what can be typed.
 
@@ -106,6 +119,9 @@ def chat(
         regex: an expression (Rust's syntax) that every answer matches
         json_schema: a file with a JSON schema, or the schema itself, that every answer keeps to
         dtype: precision to compute in, by default that of the stored weights
+        draft: a smaller model of the same vocabulary whose guesses save steps, or `prompt`: what the text itself holds
+        guesses: tokens that are guessed at a time
+        cache: 8-bit rounds keys and values, of which half the memory then holds as many tokens
     """
     sampling = Sampling(
         max_new_tokens,
@@ -118,10 +134,11 @@ def chat(
         regex=regex,
         json_schema=_schema(json_schema),
     )
-    session = ChatSession(_open(model, dtype), sampling, system)
+    session = ChatSession(_open(model, dtype, draft, guesses, cache), sampling, system)
     with _line_history():
         while session.turn():
             pass
+    _say_guesses(session.lm)
 
 
 class ChatSession:
@@ -205,10 +222,22 @@ def _conversation(system: str | None, question: str, before: list[Message] | Non
     return Conversation((*head, *(before or ()), Message("user", question)))
 
 
-def _open(model: str, dtype: Precision) -> LM:
+def _open(model: str, dtype: Precision, draft: str | None, guesses: int | None, cache: CacheKind) -> LM:
     if model.startswith(("http://", "https://")):
+        if draft is not None or guesses is not None or cache != "whole":
+            raise WrongCall(
+                "--draft, --guesses and --cache are for models that run here; a server has its own"
+            )
         return connect(model)
-    return connect(model, dtype=None if dtype == "stored" else getattr(torch, dtype))
+    precision = None if dtype == "stored" else getattr(torch, dtype)
+    return connect(model, dtype=precision, draft=draft, guesses=guesses, cache=cache)
+
+
+def _say_guesses(lm: LM) -> None:
+    """How many guesses were taken, where there were any."""
+    if isinstance(lm, Engine) and lm.proposer and lm.proposer.proposed:
+        taken = f"{lm.proposer.taken} of {lm.proposer.proposed} guesses were taken"
+        _note(f"{taken}: {lm.proposer.tokens_a_step:.2f} tokens a step where there was a guess")
 
 
 def _schema(file_or_json: str | None) -> str | None:

@@ -1,11 +1,13 @@
 """Changing a model from outside: one selector over paths, and the exchange of modules."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from camelid.errors import CamelidError
+from camelid.model.transformer import Transformer
 
 
 def select(paths: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -40,3 +42,10 @@ def replace(model: nn.Module, path: str, module: nn.Module) -> None:
 def _some(paths: Sequence[str], shown: int = 8) -> str:
     more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
     return (", ".join(paths[:shown]) or "no paths") + more
+
+
+def put_head(model: Transformer, head: nn.Module) -> None:
+    """Gives a model this output projection for its own, also where it was the embedding."""
+    vars(model).pop("lm_head", None)
+    model.add_module("lm_head", head)
+    model.spec = dataclasses.replace(model.spec, tie_embeddings=False)

@@ -34,6 +34,8 @@ from camelid.quant.words import pack_integers, unpack_integers
 
 LayoutName = Literal["gptq", "awq"]
 Packed = tuple[Int32[Tensor, "words outer"], Float[Tensor, "outer groups"], UInt8[Tensor, "outer groups"]]
+HEAD_PATTERN = "+:^lm_head$"
+"""The key of `dynamic` (GPTQModel, vLLM) that the output projection's own settings stand under."""
 INTERLEAVED = (0, 2, 4, 6, 1, 3, 5, 7)
 """The outputs in a word of AWQ's, from the lowest four bits on."""
 
@@ -50,6 +52,8 @@ class Scheme:
     packed: Sequence[str]
     left: Sequence[str]
     """Linears of the layers by their names on disk: those that are quantised, and those that stay as they are."""
+    head_bits: Bits | None = None
+    """Of the output projection, one scale a row; None where it stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +137,30 @@ def _describe_gptq(scheme: Scheme) -> dict[str, Any]:
         "group_size": scheme.group_size,
         "sym": scheme.symmetric,
         "desc_act": False,
-        "lm_head": False,
+        "lm_head": scheme.head_bits is not None,
     }
+    dynamic: dict[str, Any] = {}
+    if scheme.head_bits is not None:
+        # "+:" gives a module settings of its own.
+        dynamic[HEAD_PATTERN] = {"bits": scheme.head_bits, "group_size": -1}
     if scheme.left:
         # Which modules to leave alone is a pattern with "-:" before it for GPTQModel and vLLM; transformers goes by
         # optimum, which asks for those that are quantised.
-        method["dynamic"] = {f"-:.*{re.escape(path)}$": {} for path in scheme.left}
+        dynamic |= {f"-:.*{re.escape(path)}$": {} for path in scheme.left}
         method["modules_in_block_to_quantize"] = [list(scheme.packed)]
-    return method
+    return method | ({"dynamic": dynamic} if dynamic else {})
+
+
+def bits_of_head(method: Mapping[str, Any], bits: Bits) -> Bits:
+    """Bits of a quantised output projection: its own, or those of the layers."""
+    dynamic = method.get("dynamic")
+    own = dynamic.get(HEAD_PATTERN) if isinstance(dynamic, Mapping) else None
+    if own is None:
+        return bits
+    head = own.get("bits") if isinstance(own, Mapping) else own
+    if type(head) is not int or head not in PACKED:
+        raise CamelidError(f"{HEAD_PATTERN} is {shortened(own)}; its bits must be one of 2, 3, 4 and 8")
+    return head
 
 
 def _awq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, tuple[int, ...]]:
@@ -184,6 +204,10 @@ def _check_awq(method: Mapping[str, Any]) -> tuple[Bits, int]:
 
 
 def _describe_awq(scheme: Scheme) -> dict[str, Any]:
+    if scheme.head_bits is not None:
+        raise CamelidError(
+            "the awq layout has no place for a quantised output projection; quantise the model again without --head-bits"
+        )
     # Zero points are stored even where all are alike: without them no reader of the version takes the folder.
     return {
         "quant_method": "awq",

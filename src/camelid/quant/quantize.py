@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from camelid.errors import CamelidError, WrongCall, naming
 from camelid.model.layers import Linear
-from camelid.model.surgery import linears, replace, select
+from camelid.model.surgery import linears, put_head, replace, select
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
 from camelid.quant.gptq import gptq
@@ -132,6 +132,26 @@ def _awq(
 def _put(model: Transformer, path: str, weight: QuantizedWeight) -> None:
     bias = dict(model.get_submodule(path).named_parameters()).get("bias")
     replace(model, path, pack(weight, None if bias is None else bias.detach()))
+
+
+@torch.no_grad()
+def quantize_head(
+    model: Transformer, bits: Bits = 8, scale_dtype: torch.dtype = torch.bfloat16
+) -> Transformer:
+    """Rounds the output projection, one scale a row, in place; a tied one becomes a weight of its own.
+
+    The embedding stays as it is: a token reads one row of it, and all of the output projection.
+    Raises `CamelidError` where its sizes are no multiples of what fills whole words.
+    """
+    weight = model.embed_tokens.weight if model.lm_head is None else model.lm_head.weight
+    (outer, inner), block = weight.shape, run_length(bits)
+    if outer % block or inner % block:
+        raise CamelidError(
+            f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
+            f"must be multiples of {block}: leave out --head-bits"
+        )
+    put_head(model, pack(round_to_nearest(weight.detach(), bits, inner, scale_dtype)))
+    return model
 
 
 def unpack_model(model: Transformer) -> Transformer:

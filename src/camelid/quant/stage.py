@@ -21,7 +21,7 @@ from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, provenance
 from camelid.quant.calibration import calibration_rows as rows_of_text
 from camelid.quant.packed import PackedLinear
-from camelid.quant.quantize import ALL_LINEARS, Calibrated, Method, quantize_model
+from camelid.quant.quantize import ALL_LINEARS, Calibrated, Method, quantize_head, quantize_model
 from camelid.quant.round_to_nearest import Bits
 from camelid.quant.storage import PARTS, check_quantizable, save_quantized
 from camelid.text.tokenizer import Tokenizer
@@ -44,6 +44,7 @@ def quantize(
     true_sequential: bool = True,
     damping: float = 0.01,
     seed: int = 0,
+    head_bits: Literal[8] | None = None,
     compare: tuple[Path, ...] = (),
 ) -> None:
     """Makes a model small: its linears at 2, 3, 4 or 8 bits, in the public GPTQ layout.
@@ -65,6 +66,7 @@ def quantize(
         true_sequential: gptq: linears of a layer see what the quantised ones before them in the layer make of the text
         damping: gptq: share of the Hessian's mean diagonal that is added to its diagonal
         seed: of the draw of stretches
+        head_bits: of the output projection, which a small model spends half of its time on; it stays as it is unless told otherwise
         compare: files of text that no method has seen: quantise by every method instead, each into a folder inside `out`,
             and say what each keeps of the model, in a table and in report.html
     """
@@ -85,7 +87,18 @@ def quantize(
         def one(method: Method, out: Path) -> None:
             looked = () if method == "rtn" else calibration
             quantize(
-                model, out, bits, group_size, select, dtype, method, looked, damping=damping, **text, **ways
+                model,
+                out,
+                bits,
+                group_size,
+                select,
+                dtype,
+                method,
+                looked,
+                damping=damping,
+                head_bits=head_bits,
+                **text,
+                **ways,
             )
 
         compare_methods(folder, out, compare, bits, one)
@@ -102,6 +115,8 @@ def quantize(
     # Calibrating, weights that are stored in half the size are kept so: the products widen them as they go.
     source = load_model(folder, stored_dtype(config) if calibrated else torch.float32)
     quantized = quantize_model(source, bits, group_size, select, kind, calibrated, _say)
+    if head_bits is not None:
+        quantize_head(quantized, head_bits, kind)
     ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     with atomic_folder(out) as draft:
         made = provenance(parents=[Parent.of(folder)])

@@ -13,11 +13,12 @@ from camelid.model.families import FAMILIES, family_for
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, replace
 from camelid.model.transformer import Transformer
-from camelid.quant.layouts import LAYOUTS, Layout, LayoutName, Scheme, layout_of
+from camelid.quant.layouts import LAYOUTS, Layout, LayoutName, Scheme, bits_of_head, layout_of
 from camelid.quant.packed import PackedLinear
 from camelid.quant.round_to_nearest import Bits
 from camelid.quant.words import run_length
 
+HEAD = "lm_head"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 
 
@@ -61,6 +62,7 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
     with naming(folder / "config.json"):
         layout = layout_of(method)
         bits, offset = layout.check(method)
+        head_bits = bits_of_head(method, bits)
     spec = read_spec(folder)
     tensors = read_tensors(folder)
     with naming(folder):
@@ -70,11 +72,12 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
         name = _stored_name(model, path)
         if f"{name}.qweight" in tensors:
             with naming(f"{folder}: {name}"):
-                parts = _take_parts(layout, name, tensors, bits, linear.weight.shape)
-                words, scales, zeros = layout.read(parts, bits, offset)
+                own = head_bits if path == HEAD else bits
+                parts = _take_parts(layout, name, tensors, own, linear.weight.shape)
+                words, scales, zeros = layout.read(parts, own, offset)
             has_bias = "bias" in dict(linear.named_parameters())
             bias = tensors.pop(f"{name}.bias", None) if has_bias else None
-            replace(model, path, PackedLinear(words, scales, zeros, bits, linear.in_features, bias))
+            replace(model, path, PackedLinear(words, scales, zeros, own, linear.in_features, bias))
     return fill(model, folder, tensors, dtype)
 
 
@@ -161,6 +164,14 @@ def _method(layout: Layout, model: Transformer, packed: Mapping[str, PackedLinea
     """The `quantization_config`."""
     if not packed:
         raise CamelidError("the model has no packed linears to save; quantise it first")
+    head = packed.get(HEAD)
+    packed = {path: module for path, module in packed.items() if path != HEAD}
+    if not packed:
+        raise CamelidError("the layers have no packed linears to save beside the output projection")
+    if head is not None and head.group_size != head.in_features:
+        raise CamelidError(
+            f"the output projection has groups of {head.group_size}; only whole rows can be saved"
+        )
     # One group for a whole row is written as -1, whatever the rows' lengths.
     whole_rows = all(module.group_size == module.in_features for module in packed.values())
     kinds = {(module.bits, -1 if whole_rows else module.group_size) for module in packed.values()}
@@ -174,8 +185,10 @@ def _method(layout: Layout, model: Transformer, packed: Mapping[str, PackedLinea
         )
     symmetric = all(bool((module.zeros == 2 ** (bits - 1)).all()) for module in packed.values())
     left = [path for path in linears(model) if path.startswith("layers.")]
-    names = [[_stored_name(model, path) for path in paths] for paths in (packed, left)]
-    return layout.describe(Scheme(bits, group_size, symmetric, *names))
+    names, kept = ([_stored_name(model, path) for path in paths] for paths in (packed, left))
+    return layout.describe(
+        Scheme(bits, group_size, symmetric, names, kept, None if head is None else head.bits)
+    )
 
 
 def _stored_name(model: Transformer, path: str) -> str:

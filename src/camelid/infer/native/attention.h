@@ -2,10 +2,13 @@
 //
 // Up to 16 queries of one key-value head attend together: rows of one sequence that follow each other, and the heads that
 // share keys. A query's result does not depend on which others attend with it, bit for bit.
+//
+// A block's numbers stand in units of 4 bytes, a float or two neighbouring bfloat16: keys as [unit of a vector, position], so
+// that 16 scores are summed side by side; values as [position, or two of them, dimension].
 
 #include "packed.h"
 
-enum { KV_BLOCK = 16, QUERIES = 16 };
+enum { KV_BLOCK = 16, QUERIES = 16, UNIT = 4 };
 
 // Keys or values of one layer and one key-value head. At 8 bits a position's vector has a scale of its own, behind the
 // block's codes.
@@ -16,34 +19,106 @@ typedef struct {
     int32_t kind, packed, stride;  // packed: 8-bit codes that are turned into `kind`; stride: padded head_dim
 } Past;
 
-INLINE const char *block_of(const Past *past, int block, char *scratch) {
+// sum + v * w over units.
+INLINE floats add_unit(int kind, floats sum, floats v, float w) {
+    if (kind == FLOAT32) return fused(v, splat(w), sum);
+#ifdef __AVX512BF16__
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)v, (__m512bh)_mm512_set1_ps(w));
+#else
+    union { float unit; uint32_t bits; } pair = {w};
+    union { uint32_t bits; float value; } even = {pair.bits << 16}, odd = {pair.bits & 0xffff0000};
+    floats first = (floats)((words)v << 16), second = (floats)((words)v & 0xffff0000);
+    return fused(second, splat(odd.value), fused(first, splat(even.value), sum));
+#endif
+}
+
+INLINE float unit_at(const char *from) {
+    float unit;
+    memcpy(&unit, from, sizeof unit);
+    return unit;
+}
+
+// Four vectors of units times one unit.
+INLINE Vectors add_units(int kind, Vectors sums, Vectors v, float w) {
+    return (Vectors){add_unit(kind, sums.a, v.a, w), add_unit(kind, sums.b, v.b, w), add_unit(kind, sums.c, v.c, w),
+                     add_unit(kind, sums.d, v.d, w)};
+}
+
+// Where value `i` of position `p` of a block lies, in numbers of `kind`.
+INLINE int key_place(int kind, int p, int i) {
+    int count = UNIT / itemsize(kind);
+    return (i / count * KV_BLOCK + p) * count + i % count;
+}
+INLINE int value_place(int kind, int stride, int p, int i) {
+    int count = UNIT / itemsize(kind);
+    return (p / count * stride + i) * count + p % count;
+}
+
+// Writes the vector of one position.
+static void keep(const Past *past, int is_key, int position, const float *vector, int dim) {
+    int offset = position % KV_BLOCK, size = itemsize(past->kind), stride = past->stride;
+    char *block = (char *)past->first + past->table[position / KV_BLOCK] * past->block_bytes;
+    if (past->packed) {
+        float most = 0;
+        for (int i = 0; i < dim; i++) most = fmaxf(most, fabsf(vector[i]));
+        int8_t *codes = (int8_t *)block + offset * stride;
+        for (int i = 0; i < dim; i++) codes[i] = (int8_t)rintf(most > 0 ? vector[i] * (127 / most) : 0);
+        ((float *)(block + KV_BLOCK * stride))[offset] = most / 127;
+        return;
+    }
+    float rounded[dim];
+    store(past->kind, rounded, vector, dim);
+    for (int i = 0; i < dim; i++) {
+        int place = is_key ? key_place(past->kind, offset, i) : value_place(past->kind, stride, offset, i);
+        memcpy(block + place * size, (char *)rounded + i * size, size);
+    }
+}
+
+// Where the block lies that is read two blocks later: of `past`, or behind its last one from `then` on of `after`.
+INLINE const char *ahead_of(const Past *past, int block, int end, const Past *after, int then) {
+    int ahead = block + 2;
+    if (ahead < end) return past->first + past->table[ahead] * past->block_bytes;
+    then += ahead - end;
+    return after->first + after->table[then < end ? then : end - 1] * after->block_bytes;
+}
+
+INLINE const char *block_of(const Past *past, int is_key, int block, char *scratch) {
     const char *at = past->first + past->table[block] * past->block_bytes;
     if (!past->packed) return at;
-    const float *scales = (const float *)(at + KV_BLOCK * past->stride);
+    int stride = past->stride, kind = past->kind;
+    const float *scales = (const float *)(at + KV_BLOCK * stride);
     for (int p = 0; p < KV_BLOCK; p++)
-        for (int i = 0; i < past->stride; i += LANES) {
-            floats all = widen_signed(at + p * past->stride + i) * splat(scales[p]);
-            store_all(past->kind, scratch + (p * past->stride + i) * itemsize(past->kind), all);
+        for (int i = 0; i < stride; i += LANES) {
+            float few[LANES];
+            store_all(kind, few, widen_signed(at + p * stride + i) * splat(scales[p]));
+            for (int k = 0; k < LANES; k++) {
+                int place = is_key ? key_place(kind, p, i + k) : value_place(kind, stride, p, i + k);
+                memcpy(scratch + place * itemsize(kind), (char *)few + k * itemsize(kind), itemsize(kind));
+            }
         }
     return scratch;
 }
 
-// scores[i][p] = q[i] . k[p] over whole blocks.
-INLINE void score_block(int kind, int count, const char *q, const char *keys, int64_t bytes, float *scores, int64_t row) {
-    for (int i = 0, taken; i < count; i += taken) {
-        taken = count - i >= 4 ? 4 : count - i >= 2 ? 2 : 1;
-        for (int p = 0; p < KV_BLOCK; p += 4) {
-            const char *k = keys + p * bytes, *x = q + i * bytes;
-            float *to = scores + i * row + p;
-            if (taken == 4) tile(kind, 4, k, x, bytes, to, row, (Next){0});
-            else if (taken == 2) tile(kind, 2, k, x, bytes, to, row, (Next){0});
-            else tile(kind, 1, k, x, bytes, to, row, (Next){0});
-        }
+// scores[i][p] = q[i] . k[p] over a whole block, R queries of `bytes` bytes; what is read `next` is fetched meanwhile.
+INLINE void score(int kind, int R, const char *q, const char *keys, const char *next, int64_t bytes, float *scores, int64_t row) {
+    Vectors sums = {0};
+    for (int64_t at = 0; at < bytes; at += UNIT) {
+        floats k = load(FLOAT32, keys + at / UNIT * sizeof(floats));
+        __builtin_prefetch(next + at / UNIT * sizeof(floats));
+        sums.a = add_unit(kind, sums.a, k, unit_at(q + at));
+        if (R > 1) sums.b = add_unit(kind, sums.b, k, unit_at(q + bytes + at));
+        if (R > 2) sums.c = add_unit(kind, sums.c, k, unit_at(q + 2 * bytes + at));
+        if (R > 3) sums.d = add_unit(kind, sums.d, k, unit_at(q + 3 * bytes + at));
     }
+    store_all(FLOAT32, scores, sums.a);
+    if (R > 1) store_all(FLOAT32, scores + row, sums.b);
+    if (R > 2) store_all(FLOAT32, scores + 2 * row, sums.c);
+    if (R > 3) store_all(FLOAT32, scores + 3 * row, sums.d);
 }
 
-// Turns the scores of positions begin..end-1 into exp(scale * score - maximum), all others up to `width` into 0; returns the sum.
-static float softmax(float *scores, int begin, int end, int width, float scale) {
+// Turns the scores of positions begin..end-1 into exp(scale * score - maximum), all others up to `width` into 0, as numbers of
+// `kind` from the row's beginning on; returns their sum.
+INLINE float softmax(int kind, float *scores, int begin, int end, int width, float scale) {
     floats highest = splat(-INFINITY), sum = splat(0);
     for (int p = 0; p < width; p += LANES) {
         ints seen = (COUNT + p >= begin) & (COUNT + p < end);
@@ -53,23 +128,17 @@ static float softmax(float *scores, int begin, int end, int width, float scale) 
     }
     float most = largest(highest);
     for (int p = 0; p < width; p += LANES) {
-        floats weights = exponential(load(FLOAT32, scores + p) - most);
-        store_all(FLOAT32, scores + p, weights);
-        sum += weights;
+        char *to = (char *)scores + p * itemsize(kind);
+        store_all(kind, to, exponential(load(FLOAT32, scores + p) - most));
+        sum += load(kind, to);
     }
     return total(sum);
 }
 
-INLINE Vectors add_weighted(Vectors sums, Vectors v, float weight) {
-    floats w = splat(weight);
-    return (Vectors){fused(v.a, w, sums.a), fused(v.b, w, sums.b), fused(v.c, w, sums.c), fused(v.d, w, sums.d)};
-}
-
-INLINE Vectors load_vectors(int kind, int N, const void *from) {
-    const char *at = from;
-    int bytes = LANES * itemsize(kind);
-    return (Vectors){load(kind, at), load(kind, at + bytes), N > 2 ? load(kind, at + 2 * bytes) : splat(0),
-                     N > 2 ? load(kind, at + 3 * bytes) : splat(0)};
+INLINE Vectors load_vectors(int N, const char *from) {
+    int bytes = sizeof(floats);
+    return (Vectors){load(FLOAT32, from), load(FLOAT32, from + bytes), N > 2 ? load(FLOAT32, from + 2 * bytes) : splat(0),
+                     N > 2 ? load(FLOAT32, from + 3 * bytes) : splat(0)};
 }
 
 INLINE void store_vectors(int N, float *to, Vectors all) {
@@ -77,42 +146,41 @@ INLINE void store_vectors(int N, float *to, Vectors all) {
     if (N > 2) store_all(FLOAT32, to + 2 * LANES, all.c), store_all(FLOAT32, to + 3 * LANES, all.d);
 }
 
-// mixed[i] += weights[i] . values for R queries, 1 or 4, and N vectors of 16 dimensions, 2 or 4, from `at` on, over one block.
-INLINE void mix(int kind, int R, int N, const float *weights, int64_t row, const char *values, int stride, int at, float *mixed) {
+// mixed[i] += weights[i] . values over one block, for R queries and N vectors of 16 dimensions, 2 or 4, from `at` on.
+INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, const char *values, int stride, int at, float *mixed) {
     float *to = mixed + at;
-    Vectors r0 = load_vectors(FLOAT32, N, to), r1 = r0, r2 = r0, r3 = r0;
-    if (R > 1) {
-        r1 = load_vectors(FLOAT32, N, to + stride), r2 = load_vectors(FLOAT32, N, to + 2 * stride);
-        r3 = load_vectors(FLOAT32, N, to + 3 * stride);
-    }
-    for (int p = 0; p < KV_BLOCK; p++) {
-        Vectors v = load_vectors(kind, N, values + ((int64_t)p * stride + at) * itemsize(kind));
-        r0 = add_weighted(r0, v, weights[p]);
-        if (R == 1) continue;
-        r1 = add_weighted(r1, v, weights[row + p]);
-        r2 = add_weighted(r2, v, weights[2 * row + p]);
-        r3 = add_weighted(r3, v, weights[3 * row + p]);
+    Vectors zero = {0}, r0 = load_vectors(N, (char *)to), r1 = zero, r2 = zero, r3 = zero;
+    if (R > 1) r1 = load_vectors(N, (char *)(to + stride));
+    if (R > 2) r2 = load_vectors(N, (char *)(to + 2 * stride));
+    if (R > 3) r3 = load_vectors(N, (char *)(to + 3 * stride));
+    for (int step = 0; step < KV_BLOCK * itemsize(kind) / UNIT; step++) {
+        Vectors v = load_vectors(N, values + (int64_t)(step * stride + at) * UNIT);
+        const char *w = weights + step * UNIT;
+        r0 = add_units(kind, r0, v, unit_at(w));
+        if (R > 1) r1 = add_units(kind, r1, v, unit_at(w + row));
+        if (R > 2) r2 = add_units(kind, r2, v, unit_at(w + 2 * row));
+        if (R > 3) r3 = add_units(kind, r3, v, unit_at(w + 3 * row));
     }
     store_vectors(N, to, r0);
-    if (R == 1) return;
-    store_vectors(N, to + stride, r1), store_vectors(N, to + 2 * stride, r2), store_vectors(N, to + 3 * stride, r3);
+    if (R > 1) store_vectors(N, to + stride, r1);
+    if (R > 2) store_vectors(N, to + 2 * stride, r2);
+    if (R > 3) store_vectors(N, to + 3 * stride, r3);
 }
 
-INLINE void mix_block(int kind, int count, const float *weights, int64_t row, const char *values, int stride, float *mixed) {
-    for (int at = 0; at < stride;) {
-        int vectors = stride - at >= 4 * LANES ? 4 : 2;
-        for (int i = 0, taken; i < count; i += taken) {
-            taken = count - i >= 4 ? 4 : 1;
-            const float *w = weights + i * row;
-            float *to = mixed + i * stride;
-            if (taken == 4 && vectors == 4) mix(kind, 4, 4, w, row, values, stride, at, to);
-            else if (taken == 4) mix(kind, 4, 2, w, row, values, stride, at, to);
-            else if (vectors == 4) mix(kind, 1, 4, w, row, values, stride, at, to);
-            else mix(kind, 1, 2, w, row, values, stride, at, to);
-        }
-        at += vectors * LANES;
-    }
+INLINE void mix_all(int kind, int R, const char *weights, int64_t row, const char *values, int stride, float *mixed) {
+    int at = 0;
+    for (; at + 4 * LANES <= stride; at += 4 * LANES) mix(kind, R, 4, weights, row, values, stride, at, mixed);
+    if (at < stride) mix(kind, R, 2, weights, row, values, stride, at, mixed);
 }
+
+// Calls the code for 1, 2, 3 and 4 queries each, for as many as are left.
+#define BY_FOURS(i, count, CALL) \
+    for (int i = 0; i < (count); i += 4) switch ((count) - i) { \
+        case 1: CALL(1); break; \
+        case 2: CALL(2); break; \
+        case 3: CALL(3); break; \
+        default: CALL(4); \
+    }
 
 // softmax(q k^T / sqrt(dim)) v of `count` queries, each over positions begins[i]..ends[i]-1.
 // q: [count, stride] of `kind`; scores: [count, row]; mixed: [count, stride].
@@ -126,13 +194,22 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
     int from = first / KV_BLOCK, to = (last + KV_BLOCK - 1) / KV_BLOCK, base = from * KV_BLOCK;
     int64_t bytes = (int64_t)stride * itemsize(kind);
     float sums[QUERIES];
-    for (int block = from; block < to; block++)
-        score_block(kind, count, q, block_of(keys, block, scratch), bytes, scores + block * KV_BLOCK - base, row);
+    for (int block = from; block < to; block++) {
+        const char *k = block_of(keys, 1, block, scratch), *next = ahead_of(keys, block, to, values, from);
+        float *at = scores + block * KV_BLOCK - base;
+#define SCORE(R) score(kind, R, q + i * bytes, k, next, bytes, at + i * row, row)
+        BY_FOURS(i, count, SCORE)
+    }
     for (int i = 0; i < count; i++)
-        sums[i] = softmax(scores + i * row, begins[i] - base, ends[i] - base, to * KV_BLOCK - base, 1.0f / sqrtf(dim));
+        sums[i] = softmax(kind, scores + i * row, begins[i] - base, ends[i] - base, to * KV_BLOCK - base, 1.0f / sqrtf(dim));
     memset(mixed, 0, 4 * (int64_t)count * stride);
-    for (int block = from; block < to; block++)
-        mix_block(kind, count, scores + block * KV_BLOCK - base, row, block_of(values, block, scratch), stride, mixed);
+    for (int block = from; block < to; block++) {
+        const char *v = block_of(values, 0, block, scratch), *next = ahead_of(values, block, to, values, to - 1);
+        const char *weights = (char *)scores + (block * KV_BLOCK - base) * itemsize(kind);
+        for (int64_t at = 0; at < KV_BLOCK * bytes; at += sizeof(floats)) __builtin_prefetch(next + at);
+#define MIX(R) mix_all(kind, R, weights + i * 4 * row, 4 * row, v, stride, mixed + i * stride)
+        BY_FOURS(i, count, MIX)
+    }
     for (int i = 0; i < count; i++)
         for (int d = 0; d < dim; d++) mixed[i * stride + d] /= sums[i];
 }

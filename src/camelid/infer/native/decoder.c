@@ -31,7 +31,7 @@ typedef struct {
     const float *norm;           // [width]
     Linear unembedding;          // vocab x width
     const float *cosine, *sine;  // [context, head_dim / 2]
-    char *keys, *values;         // [layers, blocks, kv_heads, block]
+    char *cache;                 // [blocks, layers, keys and values, kv_heads, block]
     char *workspace;             // of the steps; grows with them
     int64_t workspace_bytes;
 } Model;
@@ -180,24 +180,12 @@ INLINE int64_t kv_bytes(const Model *m) {  // of one block of one head
     return m->kv_packed ? KV_BLOCK * (stride + 4) : (int64_t)KV_BLOCK * stride * itemsize(m->kind);
 }
 
-static Past past_of(const Model *m, const char *cache, int layer, int kv_head, const int32_t *table) {
-    int64_t bytes = kv_bytes(m), layer_bytes = m->blocks * m->kv_heads * bytes;
-    return (Past){cache + layer * layer_bytes + kv_head * bytes, m->kv_heads * bytes, table, m->kind, m->kv_packed,
-                  padded(m->head_dim)};
-}
+enum { VALUES, KEYS };
 
-static void keep(const Model *m, const Past *past, int position, const float *vector) {
-    int offset = position % KV_BLOCK, dim = m->head_dim;
-    char *block = (char *)past->first + past->table[position / KV_BLOCK] * past->block_bytes;
-    if (!m->kv_packed) {
-        store(m->kind, block + (int64_t)offset * past->stride * itemsize(m->kind), vector, dim);
-        return;
-    }
-    float most = 0;
-    for (int i = 0; i < dim; i++) most = fmaxf(most, fabsf(vector[i]));
-    int8_t *codes = (int8_t *)block + offset * past->stride;
-    for (int i = 0; i < dim; i++) codes[i] = (int8_t)rintf(most > 0 ? vector[i] * (127 / most) : 0);
-    ((float *)(block + KV_BLOCK * past->stride))[offset] = most / 127;
+static Past past_of(const Model *m, int side, int layer, int kv_head, const int32_t *table) {
+    int64_t bytes = kv_bytes(m), row = layer * 2 + (side == VALUES);
+    return (Past){m->cache + (row * m->kv_heads + kv_head) * bytes, m->layers * 2 * m->kv_heads * bytes, table, m->kind,
+                  m->kv_packed, padded(m->head_dim)};
 }
 
 // Turns queries and keys to their positions; keys and values go into the cache.
@@ -216,11 +204,11 @@ static void remember(const Step *s, int index) {
         }
         for (int h = 0; h < m->kv_heads; h++) {
             float *key = s->key + ((int64_t)row * m->kv_heads + h) * dim;
-            Past keys = past_of(m, m->keys, index, h, table), values = past_of(m, m->values, index, h, table);
+            Past keys = past_of(m, KEYS, index, h, table), values = past_of(m, VALUES, index, h, table);
             if (layer->key_norm) normalise(m, key, layer->key_norm, dim, key);
             rotate(key, cosine, sine, half);
-            keep(m, &keys, position, key);
-            keep(m, &values, position, s->value + ((int64_t)row * m->kv_heads + h) * dim);
+            keep(&keys, KEYS, position, key, dim);
+            keep(&values, VALUES, position, s->value + ((int64_t)row * m->kv_heads + h) * dim, dim);
         }
     }
 }
@@ -237,7 +225,7 @@ static void attend(const Step *s, int index, int thread) {
         Stretch stretch = s->stretches[task % s->stretch_count];
         int kv_head = task / s->stretch_count, total = stretch.count * group;
         const int32_t *table = s->batch->blocks + s->batch->tables[stretch.row];
-        Past keys = past_of(m, m->keys, index, kv_head, table), values = past_of(m, m->values, index, kv_head, table);
+        Past keys = past_of(m, KEYS, index, kv_head, table), values = past_of(m, VALUES, index, kv_head, table);
         for (int done = 0; done < total; done += QUERIES) {
             int count = total - done < QUERIES ? total - done : QUERIES, begins[QUERIES], ends[QUERIES];
             for (int i = 0; i < count; i++) {
@@ -389,11 +377,8 @@ void camelid_free(Model *m) {
 
 // Copies one block of the cache onto another, in every layer.
 void camelid_copy_block(const Model *m, int from, int to) {
-    int64_t bytes = kv_bytes(m) * m->kv_heads;
-    for (int64_t layer = 0; layer < m->layers; layer++) {
-        memcpy(m->keys + (layer * m->blocks + to) * bytes, m->keys + (layer * m->blocks + from) * bytes, bytes);
-        memcpy(m->values + (layer * m->blocks + to) * bytes, m->values + (layer * m->blocks + from) * bytes, bytes);
-    }
+    int64_t bytes = kv_bytes(m) * m->layers * 2 * m->kv_heads;
+    memcpy(m->cache + to * bytes, m->cache + from * bytes, bytes);
 }
 
 // What products with bfloat16 weights are best done in: float32 where that takes 0.8 of the time or less.

@@ -16,12 +16,14 @@ from camelid.errors import CamelidError
 from camelid.infer.blocks import BLOCK_TOKENS
 from camelid.infer.decoder import Decoder, Extension
 from camelid.infer.native.build import library
+from camelid.infer.native.pages import zero_pages
 from camelid.infer.native.structures import CBatch, CLayer, CModel, CSummary
 from camelid.infer.native.weights import FLOAT32, KINDS, Weights, projections, takes
 from camelid.model.rotary import inverse_frequencies, rotation
 from camelid.model.spec import ModelSpec, Rotary
 from camelid.model.transformer import Transformer
 
+CacheKind = Literal["whole", "8-bit"]
 LANES = 32
 CHUNK_ROWS = 512
 """Rows of one call; longer prompts take several, which bounds the memory of a step."""
@@ -64,7 +66,7 @@ class NativeDecoder(Decoder):
         model: Transformer,
         dtype: torch.dtype,
         tokens: int,
-        cache: Literal["whole", "8-bit"] = "whole",
+        cache: CacheKind = "whole",
     ) -> None:
         super().__init__(model.spec, tokens)
         spec = model.spec
@@ -75,7 +77,8 @@ class NativeDecoder(Decoder):
         self._copy = code.camelid_copy_block
         self._copy.argtypes, self._copy.restype = [c_void_p, c_int, c_int], None
         self._weights = weights = Weights(model, dtype, integers=bool(code.camelid_integers()))
-        self.keys, self.values = (_cache_memory(spec, self.pool.count, dtype, cache) for _ in "kv")
+        # [blocks, layers, keys and values, kv_heads, bytes]
+        self.cache = zero_pages(self.pool.count * block_bytes(spec, dtype, cache))
         assert isinstance(spec.positions, Rotary)  # `supports` has said so
         angles = rotation(
             torch.arange(spec.context_length), inverse_frequencies(spec.positions, spec.head_dim)
@@ -101,8 +104,7 @@ class NativeDecoder(Decoder):
             unembedding=weights.unembedding,
             cosine=weights.address(cosine),
             sine=weights.address(sine),
-            keys=self.keys.data_ptr(),
-            values=self.values.data_ptr(),
+            cache=self.cache.data_ptr(),
         )
         self._address = ctypes.addressof(self._model)
         weakref.finalize(self, _free, self._model)
@@ -155,11 +157,11 @@ def padded(head_dim: int) -> int:
     return -(-head_dim // LANES) * LANES
 
 
-def _cache_memory(spec: ModelSpec, blocks: int, dtype: torch.dtype, cache: str) -> Tensor:
-    """Keys or values: [layers, blocks, kv_heads, bytes of a block]; pages are the system's until they are written."""
+def block_bytes(spec: ModelSpec, dtype: torch.dtype, cache: CacheKind = "whole") -> int:
+    """Bytes of a block of the cache in all layers."""
     stride = padded(spec.head_dim)
-    each = BLOCK_TOKENS * (stride + 4 if cache == "8-bit" else stride * dtype.itemsize)
-    return torch.zeros(spec.num_layers, blocks, spec.num_kv_heads, each, dtype=torch.uint8)
+    each = stride + 4 if cache == "8-bit" else stride * dtype.itemsize
+    return 2 * spec.num_layers * spec.num_kv_heads * BLOCK_TOKENS * each
 
 
 def _free(model: ctypes.Structure) -> None:

@@ -49,7 +49,7 @@ CModel = _structure(
     layer=POINTER(CLayer),
     **_pointers("embedding", "norm"),
     unembedding=CLinear,
-    **_pointers("cosine", "sine", "keys", "values", "workspace"),
+    **_pointers("cosine", "sine", "cache", "workspace"),
     workspace_bytes=c_int64,
 )
 CBatch = _structure(

@@ -1,15 +1,14 @@
 """A model's weights as the decoder in C reads them: dense ones where they lie, packed ones in lines."""
 
-import contextlib
 import ctypes
 import math
-import mmap
 from ctypes import c_int, c_void_p
 
 import torch
 from torch import Tensor, nn
 
 from camelid.infer.native.build import library
+from camelid.infer.native.pages import zero_pages
 from camelid.infer.native.structures import NORMS, PROJECTIONS, CLayer, CLinear, CPacking
 from camelid.model.surgery import linears
 from camelid.model.transformer import Transformer
@@ -53,7 +52,7 @@ class Weights:
         self._parameters = dict(model.named_parameters())
         packed = [each for each in self._linears.values() if isinstance(each, PackedLinear)]
         self.segment = _segment(packed) if integers and dtype != torch.float32 and packed else 0
-        self._arena = _memory(sum(map(_line_words, packed)))
+        self._arena = zero_pages(4 * sum(map(_line_words, packed))).view(torch.int32)
         self.embedding = self.address(model.embed_tokens.weight, dtype)
         self.unembedding = self._unembedding()
 
@@ -121,17 +120,6 @@ def _line_words(linear: PackedLinear) -> int:
     return (
         _tile_count(linear.out_features) * -(-linear.in_features * max(LEAST_BITS, linear.bits) // 32) * LANES
     )
-
-
-def _memory(words: int) -> Tensor:
-    """Zeros in large pages where the system has them: of small ones, looking up where they lie costs a third of the speed."""
-    if not words:
-        return torch.empty(0, dtype=torch.int32)
-    pages = mmap.mmap(-1, 4 * words, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(pages, dtype=torch.int32)
 
 
 def _tile_count(outer: int) -> int:
