@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from camelid.cli import main
 from camelid.errors import WrongCall
 from camelid.infer.engine import Engine
 from camelid.infer.terminal import ChatSession, generate

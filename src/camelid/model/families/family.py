@@ -72,4 +72,4 @@ class Family:
 
 def prefixed(spec: ModelSpec, parameter: str) -> Place:
     """LLaMA's names, which are ours: `model.` before all but the output projection."""
-    return Place(parameter if parameter == "lm_head.weight" else f"model.{parameter}")
+    return Place(parameter if parameter.startswith("lm_head.") else f"model.{parameter}")
