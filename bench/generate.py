@@ -8,6 +8,7 @@ reported, in new tokens a second over the whole batch.
 
 import argparse
 import contextlib
+import itertools
 import json
 import statistics
 import subprocess
@@ -23,9 +24,10 @@ GGUF = SHARED / "smollm2-135m-instruct-q4_1" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def prompts(batch: int, vocab_size: int) -> list[list[int]]:
+    """Others at every call, so that no cache of prefixes holds them."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(next(CALLS))
     return torch.randint(100, vocab_size, (batch, PROMPT), generator=generator).tolist()
 
 
@@ -68,6 +70,7 @@ def transformers(model: Path, new_tokens: int) -> Callable[[int], None]:
     return run
 
 
+CALLS = itertools.count()
 CONTENDERS = {"camelid": camelid, "transformers": transformers}
 
 

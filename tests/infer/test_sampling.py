@@ -85,3 +85,13 @@ def test_presence_frequency_and_bias_by_hand() -> None:
 
 def test_without_them_logits_are_untouched() -> None:
     assert penalised(LOGITS, Sampling(), [0], [1]) is LOGITS
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=700).filter(any), st.floats(0, 1, exclude_max=True))
+def test_a_draw_in_two_looks_is_one_over_all(weights: list[float], uniform: float) -> None:
+    every = np.array(weights)
+    found = drawn(every, uniform)
+    assert every[found] > 0
+    cumulative = every.cumsum()
+    target, slack = uniform * cumulative[-1], 1e-9 * cumulative[-1]
+    assert cumulative[found] - every[found] - slack <= target <= cumulative[found] + slack

@@ -74,7 +74,7 @@ def test_words_of_awq_by_hand():
     # Output o has the code o throughout, and the zero point 15 - o.
     codes = torch.arange(8, dtype=torch.uint8)[:, None].expand(8, 4)
     weight = QuantizedWeight(codes, torch.ones(8, 1).half(), 15 - torch.arange(8)[:, None].int(), 4)
-    written = LAYOUTS["awq"].write(weight)
+    written = LAYOUTS["awq"].write(pack(weight))
     assert [f"{word:x}" for word in written["qweight"][:, 0]] == ["75316420"] * 4
     assert [f"{int(word) & 0xFFFFFFFF:x}" for word in written["qzeros"][0]] == ["8ace9bdf"]
     assert [list(written[part].shape) for part in written] == [[4, 1], [1, 1], [1, 8]]
@@ -83,7 +83,7 @@ def test_words_of_awq_by_hand():
 def test_words_of_gptq_by_hand():
     codes = torch.arange(8, dtype=torch.uint8)[None].expand(8, 8)
     weight = QuantizedWeight(codes, torch.ones(8, 1).half(), 1 + torch.arange(8)[:, None].int(), 4)
-    written = LAYOUTS["gptq"].write(weight)
+    written = LAYOUTS["gptq"].write(pack(weight))
     assert [f"{word:x}" for word in written["qweight"][0]] == ["76543210"] * 8
     assert [f"{word:x}" for word in written["qzeros"][0]] == ["76543210"]
 
@@ -93,7 +93,7 @@ def test_what_is_written_is_read(seed, kind):
     name, bits = kind
     layout, size = LAYOUTS[name], 32
     weight = random_weight(seed, bits, size=size, lowest_zero=layout.lowest_zero)
-    written = layout.write(weight)
+    written = layout.write(pack(weight))
     shapes = {part: tuple(tensor.shape) for part, tensor in written.items()}
     assert shapes == layout.shapes(32, 3 * size, 3, bits)
     again = layout.read(written, *layout.check(layout.describe(Scheme(bits, size, False, [], []))))
@@ -243,7 +243,7 @@ def test_zero_points_of_zero_live_in_awq_and_are_read_in_gptq_v2(tmp_path):
     wanted = model.layers[1].mlp.up_proj.quantized()
     save_quantized(tmp_path, model, dtype=torch.float16, layout="awq")
     assert torch.equal(load_quantized(tmp_path).layers[1].mlp.up_proj.quantized().zeros, wanted.zeros)
-    written = LAYOUTS["gptq"].write(QuantizedWeight(wanted.codes, wanted.scales, wanted.zeros + 1, 4))
+    written = LAYOUTS["gptq"].write(pack(QuantizedWeight(wanted.codes, wanted.scales, wanted.zeros + 1, 4)))
     as_they_are = LAYOUTS["gptq"].check({"bits": 4, "checkpoint_format": "gptq_v2"})
     _, _, zeros = LAYOUTS["gptq"].read(written, *as_they_are)
     assert torch.equal(zeros.int(), wanted.zeros)

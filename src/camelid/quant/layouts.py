@@ -28,8 +28,8 @@ from jaxtyping import Float, Int, Int32, UInt8
 from torch import Tensor
 
 from camelid.errors import CamelidError, shortened
-from camelid.quant.packed import PACKED
-from camelid.quant.round_to_nearest import Bits, QuantizedWeight
+from camelid.quant.packed import PACKED, PackedLinear
+from camelid.quant.round_to_nearest import Bits
 from camelid.quant.words import pack_integers, unpack_integers
 
 LayoutName = Literal["gptq", "awq"]
@@ -68,7 +68,7 @@ class Layout:
     """The least zero point that can be written."""
     shapes: Callable[[int, int, int, Bits], dict[str, tuple[int, ...]]]
     """The tensors of a linear of `outer` x `inner` weights in some groups."""
-    write: Callable[[QuantizedWeight], dict[str, Tensor]]
+    write: Callable[[PackedLinear], dict[str, Tensor]]
     read: Callable[[Mapping[str, Tensor], Bits, int], Packed]
     """Words, scales and zero points of a `PackedLinear`, once what is to be added to stored zero points is known."""
     check: Callable[[Mapping[str, Any]], tuple[Bits, int]]
@@ -100,13 +100,12 @@ def _gptq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, t
     }
 
 
-def _write_gptq(weight: QuantizedWeight) -> dict[str, Tensor]:
-    inner = weight.codes.shape[1]
+def _write_gptq(linear: PackedLinear) -> dict[str, Tensor]:
     return {
-        "qweight": pack_integers(weight.codes.T, weight.bits),
-        "qzeros": pack_integers(weight.zeros - 1, weight.bits).T,
-        "scales": weight.scales.T,
-        "g_idx": torch.arange(inner, dtype=torch.int32) // weight.group_size,
+        "qweight": linear.words,
+        "qzeros": pack_integers(linear.zeros.int() - 1, linear.bits).T,
+        "scales": linear.scales.T,
+        "g_idx": torch.arange(linear.in_features, dtype=torch.int32) // linear.group_size,
     }
 
 
@@ -168,7 +167,8 @@ def _awq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, tu
     return {"qweight": (inner, words), "qzeros": (groups, words), "scales": (groups, outer)}
 
 
-def _write_awq(weight: QuantizedWeight) -> dict[str, Tensor]:
+def _write_awq(linear: PackedLinear) -> dict[str, Tensor]:
+    weight = linear.quantized()
     return {
         "qweight": pack_integers(_interleave(weight.codes, INTERLEAVED), 4).T,
         "qzeros": pack_integers(_interleave(weight.zeros, INTERLEAVED), 4).T,

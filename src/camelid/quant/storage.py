@@ -126,7 +126,7 @@ def _tensors(
     for name, tensor in model.state_dict().items():
         yield name, tensor.detach()
     for path, module in packed.items():
-        for part, tensor in layout.write(module.quantized()).items():
+        for part, tensor in layout.write(module).items():
             yield f"{path}.{part}", tensor
         if module.bias is not None:
             yield f"{path}.bias", module.bias
