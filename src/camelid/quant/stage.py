@@ -99,6 +99,7 @@ def quantize(
         compare_chat: ask them in the model's chat template
     """
     folder = resolve(model)
+    check_quantizable(read_spec(folder))
     gptq = {
         "act_order": act_order,
         "static_groups": static_groups,
@@ -108,6 +109,10 @@ def quantize(
     making = Making(group_size, select, dtype, calibration, calibration_rows, calibration_length, seed, gptq)
     if compare:
         _check_comparison(method, calibration, compare)
+        if compare_task is None and (compare_data or compare_limit or compare_chat):
+            raise WrongCall(
+                "--compare-data, --compare-limit and --compare-chat are of a task: name it with --compare-task"
+            )
         data = None if compare_data is None else str(compare_data)
         texts = tuple(map(str, compare))
         yardstick = Yardstick(texts, compare_perplexity, compare_task, data, compare_limit, compare_chat)
@@ -119,6 +124,8 @@ def quantize(
         )
     if len(bits) != 1:
         raise WrongCall(f"--bits is {' '.join(map(str, bits))}: several go with --compare; else give one")
+    if calibration and method == "rtn":
+        raise WrongCall("--calibration is for --method gptq and awq; rtn looks at no text")
     _print_sizes(folder, out, _make(folder, making, method, bits[0], out))
 
 
@@ -134,7 +141,6 @@ def _check_comparison(method: Method, calibration: Sequence[Path], compare: Sequ
 
 def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -> Transformer:
     """Writes one folder, whole or not at all, and gives the model in it."""
-    check_quantizable(read_spec(folder))
     with atomic_folder(out) as draft:
         kind: torch.dtype = getattr(torch, making.dtype)
         config, tokenizer = read_config(folder), load_tokenizer(folder)
@@ -142,7 +148,7 @@ def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -
             raise WrongCall(f"{folder} is quantised already; start from the model that it was made of")
         calibrated = None
         if method != "rtn":
-            tokens = _tokens(method, making, tokenizer)
+            tokens = _tokens(method, making, tokenizer, read_spec(folder).context_length)
             computed = fastest_dtype(torch.device("cpu"))
             calibrated = Calibrated(method, tokens, dtype=computed, **making.gptq)
         # Calibrating, weights that are stored in half the size are kept so: the products widen them as they go.
@@ -157,9 +163,13 @@ def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -
     return quantized
 
 
-def _tokens(method: str, making: Making, tokenizer: Tokenizer) -> Tensor:
+def _tokens(method: str, making: Making, tokenizer: Tokenizer, context_length: int) -> Tensor:
     if not making.calibration:
         raise WrongCall(f"--method {method} needs text: name files with --calibration")
+    if making.length > context_length:
+        raise WrongCall(
+            f"--calibration-length is {making.length}; the model's context holds {context_length} tokens"
+        )
     texts = (text for text, _ in Corpus(making.calibration))
     return rows_of_text(texts, tokenizer, making.rows, making.length, making.seed)
 
