@@ -1,6 +1,6 @@
-"""Quantised models of one source side by side: size, how well each predicts a text, how fast it talks, in what memory.
+"""Quantised models of one source side by side: size, how well each predicts a text and answers a task, speed, memory.
 
-Every model is measured in a process of its own: `python -m camelid.comparing FOLDER TEXT...` prints what it found.
+Every model is measured in a process of its own: `python -m camelid.comparing FOLDER YARDSTICK` prints what it found.
 """
 
 import json
@@ -9,111 +9,214 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from camelid.atomic import atomic_folder, write_text_atomically
 from camelid.data.corpus import Corpus
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, naming
+from camelid.evals.evaluate import evaluate
+from camelid.evals.intervals import compare_grades
+from camelid.evals.stage import make_program
+from camelid.evals.task import Task, load_task
+from camelid.infer.conventions import Convention, described
 from camelid.infer.engine import Engine
 from camelid.infer.perplexity import perplexity
-from camelid.model.checkpoint import weight_files
+from camelid.model.checkpoint import read_config, read_spec, weight_files
 from camelid.quant.quantize import Method
-from camelid.report import BarPlot, Cell, Estimate, Report, Section, Table
-from camelid.report.page import write_report
+from camelid.quant.round_to_nearest import Bits
+from camelid.report import Estimate, Table
+from camelid.report.comparison import AS_IT_IS, Measured, best_of, comparison_report, comparison_table
+from camelid.report.page import show_cell, write_report
 
 METHODS: tuple[Method, ...] = ("rtn", "gptq", "awq")
 MOST_TOKENS = 32768
-"""Of the text that is predicted; more would tell little more."""
+"""Of the text, where windows overlap; more would tell little more. A published convention is of the whole text."""
 NEW_TOKENS = 128
-COLUMNS = ("method", "bits a weight", "MB", "perplexity", "bits a byte", "tokens/s", "peak MB")
-CONVENTION = (
-    f"Perplexity a token and bits a byte of the first {MOST_TOKENS:,} tokens of the text at most, in windows of the model's context "
-    "that overlap by half, so that after the first window every token has at least half a context before it. Tokens a second: "
-    f"{NEW_TOKENS} new ones of one greedy sequence, the best of three. Peak: the resident memory of a process that does no more than this."
+SPEED = (
+    f"Tokens a second: {NEW_TOKENS} new ones of one greedy sequence, the best of three. "
+    "Peak: the resident memory of a process that does no more than this."
 )
 
 
+@dataclass(frozen=True)
+class Yardstick:
+    """What models are measured by: texts in the windows of a convention, and a task where one is named."""
+
+    texts: tuple[str, ...]
+    convention: Convention = "overlapping"
+    task: str | None = None
+    data: str | None = None
+    """The rows of a published task."""
+    limit: int | None = None
+    """The first questions alone."""
+    chat: bool = False
+    """Whether questions are asked in the model's chat template."""
+
+    def load_task(self) -> Task | None:
+        """The task; raises `CamelidError` where there is none of its name, or not its data."""
+        if self.task is None:
+            return None
+        with naming("--compare-task (its rows: --compare-data)"):
+            data = None if self.data is None else Path(self.data)
+            return load_task(self.task, limit=self.limit, data=data)
+
+
 def compare_methods(
-    source: Path, out: Path, texts: Sequence[Path], bits: int, quantize_one: Callable[[Method, Path], None]
+    source: Path,
+    out: Path,
+    yardstick: Yardstick,
+    bits: Sequence[Bits],
+    quantize_one: Callable[[Method, Bits, Path], object],
 ) -> None:
-    """Quantises by every method into a folder of its own in `out`, measures, prints the table and writes report.html.
+    """Quantises by every method at every number of bits into folders in `out`, measures, prints the table, writes report.html.
 
-    quantize_one: is given a method and a folder to write. Raises `CamelidError` where a model cannot be measured.
+    quantize_one: is given a method, bits and a folder to write. Raises `CamelidError` where a model cannot be measured;
+    then, as when it is interrupted, nothing stays.
     """
+    task = yardstick.load_task()
+    if task is not None:
+        make_program(task, chat=yardstick.chat)
+    Corpus(yardstick.texts)
     with atomic_folder(out) as draft:
-        rows: dict[str, dict[str, float]] = {"as it is": measured(source, texts)}
-        for method in METHODS:
-            quantize_one(method, draft / method)
-            rows[method] = {**measured(draft / method, texts), "bits": bits}
-        write_text_atomically(draft / "comparison.json", json.dumps(rows, indent=2) + "\n")
-        table = Table("", COLUMNS, tuple(_cells(name, row) for name, row in rows.items()), CONVENTION)
-        write_report(_report(source, out, bits, rows, table), draft)
-    widths = [12, 14, 9, 11, 12, 9, 8]
-    for cells in (COLUMNS, *((_text(cell) for cell in row) for row in table.rows)):
-        print("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
-    print(f"{out / 'report.html'}\n{CONVENTION}")
+        _say(f"{AS_IT_IS}: measuring")
+        first = measured(source, yardstick)
+        rows = [found_row(AS_IT_IS, None, source, first, None)]
+        for number in sorted(set(bits), reverse=True):
+            for method in METHODS:
+                name = f"{method} {number}-bit"
+                folder = draft / name.replace(" ", "-")
+                _say(f"{name}: quantising")
+                quantize_one(method, number, folder)
+                _say(f"{name}: measuring")
+                rows.append(found_row(method, number, folder, measured(folder, yardstick), first))
+        caption = _caption(source, yardstick, first)
+        table = comparison_table(rows, caption)
+        said = {"measured": caption, "models": [asdict(row) for row in rows]}
+        write_text_atomically(draft / "comparison.json", json.dumps(said, indent=2) + "\n")
+        best = best_of(rows)[0].name.replace(" ", "-")
+        command = f"camelid {'chat' if yardstick.chat else 'generate'} {out / best}"
+        title = f"{source.resolve().name} at {', '.join(map(str, sorted(set(bits), reverse=True)))} bits"
+        write_report(comparison_report(title, rows, caption, [command]), draft)
+    print(plain_text(table))
+    print(f"{caption}\n{out / 'report.html'}")
 
 
-def measured(folder: Path, texts: Sequence[Path]) -> dict[str, float]:
+def measured(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
     """What a process of its own finds of a model."""
-    command = [sys.executable, "-m", "camelid.comparing", str(folder), *map(str, texts)]
+    command = [sys.executable, "-m", "camelid.comparing", str(folder), json.dumps(asdict(yardstick))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CamelidError(f"{folder} cannot be measured: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        lines = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
+        raise CamelidError(f"{folder.name} cannot be measured: {lines[-1]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    for warning in found.get("task", {}).get("warnings", ()):
+        _say(f"{folder.name}: {warning}")
     return found
 
 
-def measure(folder: Path, texts: Sequence[Path]) -> dict[str, float]:
-    """Size, perplexity, speed and memory of the model in this process."""
+def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
+    """Size, perplexity, speed, memory and the grades of a task's questions of the model in this process."""
     engine = Engine.load(folder)
-    whole = engine.encode("\n\n".join(text for text, _ in Corpus(texts)))
-    found = perplexity(engine, [engine.tokenizer.decode(whole[:MOST_TOKENS])])
+    text = "\n\n".join(text for text, _ in Corpus(yardstick.texts))
+    if yardstick.convention == "overlapping":
+        text = engine.tokenizer.decode(engine.encode(text)[:MOST_TOKENS])
+    found = perplexity(engine, [text], yardstick.convention)
+    opening = engine.tokenizer.decode(engine.encode(text[:1000])[:2])
     room = min(NEW_TOKENS, engine.context_length - 2)
     speeds = []
     for _ in range(3):
         began = time.perf_counter()
-        [[said]] = engine.generate([engine.tokenizer.decode(whole[:2])], max_new_tokens=room)
+        [[said]] = engine.generate([opening], max_new_tokens=room)
         speeds.append(len(said.tokens) / (time.perf_counter() - began))
-    return {
+    result: dict[str, Any] = {
         "megabytes": sum(path.stat().st_size for path in weight_files(folder)) / 1e6,
         "perplexity": found.perplexity,
         "bits_per_byte": found.bits_per_byte,
         "tokens_per_second": max(speeds),
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_megabytes": _peak_bytes() / 1e6,
+        "tokens": found.tokens,
+    }
+    if (task := yardstick.load_task()) is not None:
+        result["task"] = _asked(task, engine, yardstick.chat)
+    return result
+
+
+def _peak_bytes() -> int:
+    """Of this process alone: under Linux, what getrusage says begins with what the parent held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
+    # A model that quantising has broken may never end an answer: that is a finding, not a failure.
+    evaluation = evaluate(task, make_program(task, chat=chat), engine, allow_cut=True)
+    result = evaluation.results[0]
+    interval = result.interval
+    return {
+        "said": f"{result.task} ({result.metric}, {result.program}, {result.n} questions)",
+        "accuracy": [result.value, *((interval.low, interval.high) if interval else (result.value,) * 2)],
+        "values": evaluation.values(result.metric),
+        "warnings": evaluation.warnings,
     }
 
 
-def _cells(name: str, row: dict[str, float]) -> tuple[Cell, ...]:
+def found_row(
+    method: str, bits: int | None, folder: Path, found: dict[str, Any], before: dict[str, Any] | None
+) -> Measured:
+    """What `measure` found of a folder; `before` is what it found of the model as it is."""
     keys = ("megabytes", "perplexity", "bits_per_byte", "tokens_per_second", "peak_megabytes")
-    return (name, int(row["bits"]) if "bits" in row else None, *(row[key] for key in keys))
+    group = read_config(folder).get("quantization_config", {}).get("group_size")
+    accuracy = difference = None
+    if "task" in found:
+        value, low, high = (100 * each for each in found["task"]["accuracy"])
+        accuracy = Estimate(value, low, high)
+        if before is not None:
+            change = compare_grades(before["task"]["values"], found["task"]["values"])
+            value, low, high = change.difference, change.interval.low, change.interval.high
+            difference = Estimate(100 * value, 100 * low, 100 * high)
+    numbers = {key: found[key] for key in keys}
+    return Measured(method, bits, group, **numbers, accuracy=accuracy, difference=difference)
 
 
-def _text(cell: Any) -> str:
-    return "-" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+def _caption(source: Path, yardstick: Yardstick, found: dict[str, Any]) -> str:
+    of = f"{found['tokens']:,} tokens of {', '.join(Path(text).name for text in yardstick.texts)}"
+    said = [
+        f"Perplexity a token and bits a byte: {of}, in {described(yardstick.convention, read_spec(source).context_length)}."
+    ]
+    if "task" in found:
+        said.append(
+            f"Accuracy: {found['task']['said']}, with its 95 % interval; the difference to the model as it is, in points, "
+            "question by question, with a bootstrap interval."
+        )
+    return " ".join([*said, SPEED])
 
 
-def _report(source: Path, out: Path, bits: int, rows: dict[str, dict[str, float]], table: Table) -> Report:
-    best = min(METHODS, key=lambda name: rows[name]["perplexity"])
-    bars = BarPlot(
-        "Perplexity",
-        "perplexity a token",
-        tuple(rows),
-        {"": tuple(Estimate(*[row["perplexity"]] * 3) for row in rows.values())},
-        "Lower is better.",
+def plain_text(table: Table) -> str:
+    """A table for a terminal: columns set to the right, two blanks apart."""
+    cells = [table.columns, *(tuple(map(show_cell, row)) for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells
     )
-    return Report(
-        title=f"{source.resolve().name} at {bits} bits",
-        summary=(
-            f"{best} loses least: perplexity {rows[best]['perplexity']:.3f}, where the model as it is has "
-            f"{rows['as it is']['perplexity']:.3f}, in {rows[best]['megabytes']:.1f} instead of "
-            f"{rows['as it is']['megabytes']:.1f} MB."
-        ),
-        commands=(f"camelid chat {out / best}",),
-        sections=(Section("The methods", figures=(bars,), tables=(table,)),),
-    )
+
+
+def _say(text: str) -> None:
+    print(f"camelid: {text}", file=sys.stderr, flush=True)
+
+
+def _main(folder: str, yardstick: str) -> int:
+    try:
+        print(json.dumps(measure(Path(folder), Yardstick(**json.loads(yardstick)))))
+    except CamelidError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])))
+    sys.exit(_main(*sys.argv[1:]))

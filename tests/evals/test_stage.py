@@ -132,3 +132,16 @@ def test_a_real_model(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert metrics["bits_per_byte"]["value"] == pytest.approx(
         nats / math.log(2) / story.stat().st_size, rel=0.1
     )
+
+
+def test_perplexity_by_a_published_convention(shared: Path, tmp_path: Path) -> None:
+    text = tmp_path / "story.txt"
+    text.write_text("One day, Tom and Lily went to the park. They saw a big dog. " * 160)
+    words = ["eval", str(shared / "weights/tinystories-656k"), "--text", str(text), "--out", str(tmp_path)]
+    for convention in ("overlapping", "llama.cpp"):
+        assert main([*words, "--perplexity", convention]) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["results"]
+    overlapping, _, llama, _ = rows
+    assert [row["program"] for row in (overlapping, llama)] == ["overlapping@1", "llama.cpp@1"]
+    assert llama["n"] % 255 == 0, "255 of every 512 tokens"
+    assert "second halves" in llama["settings"]["windows"]

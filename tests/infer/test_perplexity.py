@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from camelid.errors import WrongCall
+from camelid.infer.conventions import PUBLISHED, described
 from camelid.infer.engine import Engine
 from camelid.infer.perplexity import Perplexity, perplexity
 from camelid.model.transformer import Transformer
@@ -36,6 +37,55 @@ def test_every_token_is_predicted_once_with_half_a_window_before_it(
     assert measured.tokens == len(ids) - 1
     first_text = "" if ids[0] == tokenizer.bos_id else tokenizer.decode(ids[:1])
     assert measured.bytes == len(TEXT.encode()) - len(first_text.encode())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("convention", "length"), [("papers", 2048), ("llama.cpp", 512)])
+@pytest.mark.parametrize("context_length", [9, 16, 10_000])
+@pytest.mark.parametrize("bos", [False, True])
+def test_published_conventions_are_whole_windows_without_overlap(
+    tiny: Callable[..., Transformer], tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch,
+    convention: str, length: int, context_length: int, bos: bool,
+) -> None:  # fmt: skip
+    # One uncached pass over each window, from the definitions; short windows stand in for the published ones.
+    monkeypatch.setitem(PUBLISHED, convention, PUBLISHED[convention]._replace(length=length // 32))
+    engine = Engine(tiny(context_length=context_length), tokenizer)
+    documents = [TEXT, "the dogs ran over to it; " * 9]
+    ids = [*([tokenizer.bos_id] if bos else []), *tokenizer.encode("\n\n".join(documents))]
+    monkeypatch.setattr(engine, "encode", lambda text: tuple(ids) if text == "\n\n".join(documents) else ())
+    window = min(length // 32, context_length)
+    nats, size, count = 0.0, 0, 0
+    for index in range(len(ids) // window):
+        row = ids[index * window : (index + 1) * window]
+        if convention == "llama.cpp" and bos:
+            row[0] = ids[0]
+        logprobs = engine.model(torch.tensor([row]))[0].log_softmax(-1)
+        positions = range(window // 2 if convention == "llama.cpp" else 0, window - 1)
+        nats -= sum(float(logprobs[position, row[position + 1]]) for position in positions)
+        count += len(positions)
+        size += len(tokenizer.decode(row).encode()) - len(tokenizer.decode(row[: positions[0] + 1]).encode())
+    assert len(ids) % window, "the test has a tail to leave out"
+    measured = perplexity(engine, documents, convention)  # type: ignore[arg-type]
+    assert measured.nats == pytest.approx(nats, rel=1e-4)
+    assert (measured.tokens, measured.bytes) == (count, size)
+
+
+def test_what_published_conventions_score() -> None:
+    # GPTQ's code takes the loss of 2,047 shifted positions; llama.cpp counts n_ctx - n_ctx / 2 - 1 of a chunk.
+    papers, llama = PUBLISHED["papers"], PUBLISHED["llama.cpp"]
+    assert papers.length - papers.first(papers.length) == 2047
+    assert llama.length - llama.first(llama.length) == 255
+
+
+def test_a_convention_says_what_it_did_and_what_it_needs(
+    tiny: Callable[..., Transformer], tokenizer: Tokenizer
+) -> None:
+    assert described("papers", 4096) == (
+        "the papers' convention: windows of 2,048 tokens without overlap, the tail left out"
+    )
+    assert "256 tokens, the model's context, instead of 512" in described("llama.cpp", 256)
+    with pytest.raises(WrongCall, match=r"the text has \d+ tokens, and the windows .*'papers' 2,048"):
+        perplexity(Engine(tiny(context_length=4096), tokenizer), [TEXT], "papers")
 
 
 def test_units() -> None:

@@ -1,19 +1,16 @@
 """GPTQ and AWQ beside brute force, by hand, and on a model of our own."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from camelid.cli import main
-from camelid.data.corpus import Corpus
 from camelid.errors import CamelidError
-from camelid.load import load_model, load_tokenizer
+from camelid.load import load_model
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
-from camelid.quant.calibration import calibration_rows
 from camelid.quant.gptq import gptq
 from camelid.quant.moments import SHARED_INPUTS, layer_by_layer
 from camelid.quant.packed import PackedLinear
@@ -182,18 +179,6 @@ def test_clipping_takes_the_range_that_errs_least():
         assert loss(weight[row : row + 1], made.dequantize()[row : row + 1], second) == pytest.approx(best)
 
 
-@pytest.fixture(scope="module")
-def stories(shared, tmp_path_factory):
-    """A trained model, stories of the kind that it was trained on as a file, and its tokens of others."""
-    source = shared / "weights" / "tinystories-656k"
-    file = next((shared / "data" / "pretrain" / "tinystories").glob("*valid*"))
-    whole = "\n".join(text for text, _ in Corpus(file))
-    path = tmp_path_factory.mktemp("stories") / "stories.txt"
-    path.write_text(whole[:60_000])
-    fresh = calibration_rows([whole[60_000:100_000]], load_tokenizer(source), 16, 64)
-    return source, path, fresh
-
-
 @pytest.mark.parametrize("method", ["gptq", "awq"])
 @pytest.mark.parametrize("bits", [3, 4])
 def test_from_the_command_line_a_model_loses_less_than_by_rounding(method, bits, stories, tmp_path, capsys):
@@ -227,24 +212,3 @@ def test_shared_values_and_chosen_linears(method):
     assert packed == {
         f"layers.1.{name}" for names in SHARED_INPUTS for name in names if not name.endswith("v_proj")
     }
-
-
-def test_the_methods_are_compared(stories, tmp_path, capsys):
-    source, text, _ = stories
-    held_out = tmp_path / "held_out.txt"
-    held_out.write_text(text.read_text()[:3000])
-    words = ["quantize", str(source), str(tmp_path / "out"), "--bits", "3", "--compare", str(held_out)]
-    words += ["--calibration", str(text), "--calibration-rows", "16", "--calibration-length", "64"]
-    assert main(words) == 0, capsys.readouterr().err
-    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert list(rows) == ["as it is", "rtn", "gptq", "awq"]
-    assert rows["as it is"]["perplexity"] < min(rows[name]["perplexity"] for name in ("gptq", "awq"))
-    assert max(rows[name]["perplexity"] for name in ("gptq", "awq")) < rows["rtn"]["perplexity"]
-    assert rows["gptq"]["megabytes"] < rows["as it is"]["megabytes"]
-    said = capsys.readouterr().out
-    assert f"{rows['gptq']['perplexity']:.4g}" in said
-    assert "overlap by half" in said
-    assert "loses least" in (tmp_path / "out" / "report.html").read_text()
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "rtn", "gptq", "awq", "comparison.json", "report.html",
-    }  # fmt: skip

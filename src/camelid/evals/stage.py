@@ -17,6 +17,7 @@ from camelid.evals.item import Item
 from camelid.evals.results import Result, print_table, write_results
 from camelid.evals.task import Task, load_task
 from camelid.evals.tasks import FORMATS, WITH_SETTING, Format
+from camelid.infer.conventions import Convention, described
 from camelid.lm import LM, Sampling, connect
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
 from camelid.prompting.programs import (
@@ -42,6 +43,7 @@ def evaluate(
     task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = (),
     text: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = (),
+    perplexity: Convention = "overlapping",
     program: ProgramName | None = None,
     chat: bool = False,
     shots: int = 0,
@@ -61,6 +63,8 @@ def evaluate(
             file of questions; can be given again.
         data: The rows of a published task; one for each such --task, in their order.
         text: A text file, a folder of them or rows with `text`, to measure perplexity on; can be given again.
+        perplexity: The windows of a text: overlapping, so that every token is predicted once with at least half a context
+            before it; or as published tables have it, of papers (2048 tokens end to end) or llama.cpp (second halves of 512).
         program: How to ask; by default directly, and a published task as it was published.
         chat: Ask in the model's chat template.
         shots: Solved questions to show before each one.
@@ -85,7 +89,7 @@ def evaluate(
         for each, how in zip(tasks, programs, strict=True)
     ]
     results = [result for evaluation in evaluations for result in evaluation.results]
-    results += [result for path in text for result in _text_results(lm, path, identity)]
+    results += [result for path in text for result in _text_results(lm, path, identity, perplexity)]
     write_results(out / "results.json", results)
     print_table(results)
     for warning in (warning for evaluation in evaluations for warning in evaluation.warnings):
@@ -222,23 +226,26 @@ def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> 
     return shown if shots else ()
 
 
-def _text_results(lm: LM, path: Path, identity: str) -> list[Result]:
+def _text_results(lm: LM, path: Path, identity: str, convention: Convention) -> list[Result]:
     """Perplexity and bits per byte of a text, as rows of the table; `n` is the number of tokens."""
     from camelid.infer.engine import Engine
     from camelid.infer.perplexity import perplexity
 
     if not isinstance(lm, Engine):
         raise WrongCall("--text needs a model folder: a server does not give the probability of a whole text")
-    measured = perplexity(lm, (document for document, _ in Corpus(path)))
+    measured = perplexity(lm, (document for document, _ in Corpus(path)), convention)
     digest = digest_path(path)
-    version = f"sha256:{digest[:8]}"
-    evaluation = hashlib.sha256(f"{path.name} {digest} {identity}".encode()).hexdigest()[:16]
-    return [
-        Result(
-            path.name, version, "perplexity@1", 0, metric, value, None, measured.tokens, identity, evaluation
-        )
-        for metric, value in (
-            ("perplexity", measured.perplexity),
-            ("bits_per_byte", measured.bits_per_byte),
-        )
-    ]
+    row = Result(
+        task=path.name,
+        version=f"sha256:{digest[:8]}",
+        program=f"{convention}@1",
+        shots=0,
+        metric="perplexity",
+        value=measured.perplexity,
+        interval=None,
+        n=measured.tokens,
+        model=identity,
+        evaluation=hashlib.sha256(f"{path.name} {digest} {identity} {convention}".encode()).hexdigest()[:16],
+        settings={"windows": described(convention, lm.context_length)},
+    )
+    return [row, dataclasses.replace(row, metric="bits_per_byte", value=measured.bits_per_byte)]

@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from camelid.errors import WrongCall
 from camelid.infer.blocks import CachedSequence
-from camelid.infer.decoder import Extension
+from camelid.infer.conventions import PUBLISHED, Convention
+from camelid.infer.decoder import Decoder, Extension
 from camelid.infer.engine import Engine
 
 PIECE = 512
@@ -35,19 +36,29 @@ class Perplexity:
         return self.nats / (math.log(2) * self.bytes)
 
 
-def perplexity(engine: Engine, documents: Iterable[str]) -> Perplexity:
-    """The likelihood of documents of any length, each by itself.
+def perplexity(
+    engine: Engine, documents: Iterable[str], convention: Convention = "overlapping"
+) -> Perplexity:
+    """The likelihood of text, in the windows of a convention; a tokenizer's BOS is never predicted.
 
-    Every token is predicted once, in windows of the context's length that overlap by half, so that past the first
-    window it has at least half a context before it. A document whose tokenizer adds no BOS counts from its second
-    token. Raises `WrongCall` where nothing is left to predict.
+    overlapping: documents of any length, each by itself. Every token is predicted once, in windows of the context's
+    length that overlap by half, so that past the first window it has at least half a context before it. A document
+    whose tokenizer adds no BOS counts from its second token.
+    papers: documents joined by an empty line and encoded as one, windows of 2,048 tokens (or the context, where that is
+    shorter) end to end, each from its second token; a tail that fills no window is left out.
+    llama.cpp: the same with windows of 512, each with BOS in place of its first token where the tokenizer adds one,
+    of which the tokens after the first of the second half are scored.
+    Bytes are those of the tokens that are scored, to within a character at the ends of a published convention's window.
+    Raises `WrongCall` where nothing is left to predict.
     """
+    if convention in PUBLISHED:
+        return _published(engine, "\n\n".join(documents), convention)
     nats, tokens, size = 0.0, 0, 0
     for text in documents:
         ids = engine.encode(text) if text else ()
         unseen = "" if ids[:1] == (engine.tokenizer.bos_id,) else engine.tokenizer.decode(ids[:1])
         if len(ids) > 1:
-            nats += _nats(engine, ids)
+            nats += _overlapping(engine, ids)
             tokens += len(ids) - 1
             size += len(text.encode()) - len(unseen.encode())
     if not tokens:
@@ -55,21 +66,47 @@ def perplexity(engine: Engine, documents: Iterable[str]) -> Perplexity:
     return Perplexity(nats, tokens, size)
 
 
-@torch.inference_mode()
-def _nats(engine: Engine, ids: tuple[int, ...]) -> float:
+def _published(engine: Engine, text: str, convention: Convention) -> Perplexity:
+    windows, tokenizer = PUBLISHED[convention], engine.tokenizer
+    ids = engine.encode(text) if text else ()
+    length = min(windows.length, engine.context_length)
+    if len(ids) < length:
+        raise WrongCall(
+            f"the text has {len(ids):,} tokens, and the windows of the convention {convention!r} {length:,}: "
+            "give more text, or take overlapping ones"
+        )
+    opening = ids[:1] if windows.second_half and ids[0] == tokenizer.bos_id else ()
+    decoder, first = engine.decoder, windows.first(length)
+    nats, size, count = 0.0, 0, len(ids) // length
+    for begin in range(0, count * length, length):
+        window = (*opening, *ids[begin + len(opening) : begin + length])
+        nats += _nats(decoder, window, first)
+        size += len(tokenizer.decode(window).encode()) - len(tokenizer.decode(window[:first]).encode())
+    return Perplexity(nats, count * (length - first), size)
+
+
+def _overlapping(engine: Engine, ids: tuple[int, ...]) -> float:
     window = min(engine.context_length, len(ids))
     nats, known, start = 0.0, 1, 0
     while known < len(ids):
         end = min(start + window, len(ids))
-        sequence = CachedSequence(engine.decoder.pool)
-        for begin in range(start, end - 1, PIECE):
-            stop = min(begin + PIECE, end - 1)
-            new = max(begin, known - 1)
-            wanted = max(0, stop - new)
-            logits = engine.decoder.extend([Extension(sequence, ids[begin:stop], wanted)])
-            if wanted:
-                targets = torch.tensor(ids[new + 1 : stop + 1], device=logits.device)
-                nats += float(cross_entropy(logits, targets, reduction="sum"))
-        sequence.release()
+        nats += _nats(engine.decoder, ids[start:end], known - start)
         known, start = end, end - window // 2
+    return nats
+
+
+@torch.inference_mode()
+def _nats(decoder: Decoder, ids: tuple[int, ...], first: int) -> float:
+    """Of the tokens from `first` on, each given all before it."""
+    sequence = CachedSequence(decoder.pool)
+    nats = 0.0
+    for begin in range(0, len(ids) - 1, PIECE):
+        stop = min(begin + PIECE, len(ids) - 1)
+        new = max(begin, first - 1)
+        wanted = max(0, stop - new)
+        logits = decoder.extend([Extension(sequence, ids[begin:stop], wanted)])
+        if wanted:
+            targets = torch.tensor(ids[new + 1 : stop + 1], device=logits.device)
+            nats += float(cross_entropy(logits, targets, reduction="sum"))
+    sequence.release()
     return nats

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, WrongCall
 from camelid.text.tokenizer import Tokenizer
 
 MOST_READ = 32
@@ -18,8 +18,11 @@ def calibration_rows(
 ) -> Int[Tensor, "rows length"]:
     """`rows` different stretches of `length` tokens, documents end to end with EOS between them, drawn by the seed.
 
-    Raises `CamelidError` where the text is too short.
+    Raises `WrongCall` where rows or length are less than 1, and `CamelidError` where the text is too short.
     """
+    for name, value in (("rows", rows), ("length", length)):
+        if value < 1:
+            raise WrongCall(f"--calibration-{name} is {value}; it must be at least 1")
     ids: list[int] = []
     for text in texts:
         ids += tokenizer.encode(text)
@@ -29,9 +32,10 @@ def calibration_rows(
             break
     count = len(ids) // length
     if count < rows:
+        fewer = f", or take --calibration-rows {count} or a smaller --calibration-length" if count else ""
         raise CamelidError(
             f"the calibration text has {len(ids):,} tokens, and {rows} rows of {length} need {rows * length:,}; "
-            f"name more text, or take --calibration-rows {count or 1} or a smaller --calibration-length"
+            f"name more text{fewer}"
         )
     stretches = torch.tensor(ids[: count * length]).view(count, length)
     return stretches[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:rows]]

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, WrongCall
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight, fit_groups
 
 BLOCK = 128
@@ -29,11 +29,14 @@ def gptq(
     second: mean of x x^T over the inputs. act_order: columns of large inputs first; group_size: inputs that share a
     scale, fitted to the given weights (`static_groups`), else to the weights as they are when their group begins.
     damping: share of the mean diagonal that is added to the diagonal; ten times more where that is not enough. Inputs
-    that are always zero get the weight zero. Raises `CamelidError` on groups in act-order that are not static, which
-    a layout with ordered groups cannot hold, and where no damping up to 1 makes the Hessian definite.
+    that are always zero get the weight zero. Raises `WrongCall` on groups in act-order that are not static, which a
+    layout with ordered groups cannot hold, and on a damping outside 0 ... 1; `CamelidError` where no damping up to 1
+    makes the Hessian definite.
     """
+    if not 0 <= damping <= 1:
+        raise WrongCall(f"the damping is {damping}; it is a share of the mean diagonal, from 0 to 1")
     if act_order and not static_groups and group_size != weight.shape[1]:
-        raise CamelidError(
+        raise WrongCall(
             "act-order with groups fitted on the way needs an index for every input, which the layout here does not "
             "keep; take static groups with act-order, or leave one of the two out"
         )

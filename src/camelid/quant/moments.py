@@ -75,7 +75,8 @@ def layer_by_layer(
             for names, moments in zip(together, _measured(block, states, together), strict=True):
                 if not moments.second.isfinite().all():
                     raise CamelidError(
-                        f"layers.{layer}.{names[0]}: its input is not finite on the calibration text"
+                        f"layers.{layer}.{names[0]}: its input is not finite on the calibration text; `camelid check` "
+                        "looks for damaged weights, and a model that overflows needs repairing before it is made small"
                     )
                 yield layer, names, moments
         for index, (x, context) in enumerate(states):

@@ -60,7 +60,8 @@ def quantize_model(
 
     group_size: inputs that share a scale, -1 for all of them; by default -1 at 8 bits, and below the largest of
     64, 32, 16 and 8 that divides the inputs of every linear. Without `calibrated` every weight is rounded to the
-    nearest code. Raises `CamelidError` that names a linear whose shape does not fit, before anything is changed.
+    nearest code. Raises `CamelidError` that names a linear whose shape does not fit or whose weights are not finite,
+    before anything is changed.
     """
     if bits not in PACKED:
         raise WrongCall(f"bits is {bits}; allowed: {', '.join(map(str, PACKED))}")
@@ -69,6 +70,12 @@ def quantize_model(
     shapes = {path: linear.weight.shape for path, linear in chosen.items()}
     fitting = fitting_group(shapes, bits, group_size)
     groups = {path: inner if fitting == -1 else fitting for path, (_, inner) in shapes.items()}
+    for path, linear in chosen.items():
+        if broken := int((~linear.weight.isfinite()).sum()):
+            raise CamelidError(
+                f"{path}: {broken} of its {linear.weight.numel():,} weights are infinite or no number; "
+                f"fetch or train the model again, or leave it out with --select '{ALL_LINEARS[0]}' '!{path}'"
+            )
     if calibrated is None:
         for path, linear in chosen.items():
             weight = round_to_nearest(linear.weight.detach(), bits, groups[path], scale_dtype)

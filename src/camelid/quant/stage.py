@@ -1,7 +1,10 @@
 """`camelid quantize MODEL OUT`: a checkpoint folder as a smaller one."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,9 +13,11 @@ import tyro
 from torch import Tensor
 
 from camelid.atomic import atomic_folder
-from camelid.comparing import compare_methods
+from camelid.comparing import Yardstick, compare_methods
 from camelid.data.corpus import Corpus
+from camelid.data.files import data_files
 from camelid.errors import WrongCall
+from camelid.infer.conventions import Convention
 from camelid.infer.engine import stored_dtype
 from camelid.load import load_model, load_tokenizer
 from camelid.model.checkpoint import read_config, read_spec, read_tensors, weight_files
@@ -28,10 +33,26 @@ from camelid.text.tokenizer import Tokenizer
 from camelid.train.machine import fastest_dtype
 
 
+@dataclass(frozen=True)
+class Making:
+    """How one folder is made of another; the flags of `camelid quantize` say what each means."""
+
+    group_size: int | None
+    select: tuple[str, ...]
+    dtype: Literal["bfloat16", "float16", "float32"]
+    calibration: tuple[Path, ...]
+    rows: int
+    length: int
+    seed: int
+    gptq: dict[str, Any]
+    """act_order, static_groups, true_sequential and damping."""
+    head_bits: Literal[8] | None = None
+
+
 def quantize(
     model: Annotated[Path, tyro.conf.Positional],
     out: Annotated[Path, tyro.conf.Positional],
-    bits: Bits = 4,
+    bits: tuple[Bits, ...] = (4,),
     group_size: int | None = None,
     select: tuple[str, ...] = ALL_LINEARS,
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
@@ -46,13 +67,18 @@ def quantize(
     seed: int = 0,
     head_bits: Literal[8] | None = None,
     compare: tuple[Path, ...] = (),
+    compare_perplexity: Convention = "overlapping",
+    compare_task: str | None = None,
+    compare_data: Path | None = None,
+    compare_limit: int | None = None,
+    compare_chat: bool = False,
 ) -> None:
     """Makes a model small: its linears at 2, 3, 4 or 8 bits, in the public GPTQ layout.
 
     Args:
         model: a checkpoint folder or a name on the hub
         out: the folder to write; it must not exist, or be empty
-        bits: of each weight
+        bits: of each weight; several with --compare
         group_size: neighbouring weights that share a scale, -1 for a whole row; by default -1 at 8 bits, and below
             the largest of 64, 32, 16 and 8 that fits the model
         select: shell patterns over linears; `!pattern` leaves some out
@@ -69,76 +95,90 @@ def quantize(
         head_bits: of the output projection, which a small model spends half of its time on; it stays as it is unless told otherwise
         compare: files of text that no method has seen: quantise by every method instead, each into a folder inside `out`,
             and say what each keeps of the model, in a table and in report.html
+        compare_perplexity: the windows of that text: overlapping, or as published tables have it, of papers or llama.cpp
+        compare_task: also ask the questions of a task, by name or from a file, as `camelid eval --task` does
+        compare_data: the rows of a published task
+        compare_limit: its first questions alone
+        compare_chat: ask them in the model's chat template
     """
     folder = resolve(model)
     check_quantizable(read_spec(folder))
-    text: dict[str, Any] = {
-        "calibration_rows": calibration_rows,
-        "calibration_length": calibration_length,
-        "seed": seed,
-    }
-    ways: dict[str, Any] = {
+    gptq = {
         "act_order": act_order,
         "static_groups": static_groups,
         "true_sequential": true_sequential,
+        "damping": damping,
     }
+    making = Making(
+        group_size, select, dtype, calibration, calibration_rows, calibration_length, seed, gptq, head_bits
+    )
     if compare:
-
-        def one(method: Method, out: Path) -> None:
-            looked = () if method == "rtn" else calibration
-            quantize(
-                model,
-                out,
-                bits,
-                group_size,
-                select,
-                dtype,
-                method,
-                looked,
-                damping=damping,
-                head_bits=head_bits,
-                **text,
-                **ways,
+        _check_comparison(method, calibration, compare)
+        if compare_task is None and (compare_data or compare_limit or compare_chat):
+            raise WrongCall(
+                "--compare-data, --compare-limit and --compare-chat are of a task: name it with --compare-task"
             )
-
-        compare_methods(folder, out, compare, bits, one)
+        data = None if compare_data is None else str(compare_data)
+        texts = tuple(map(str, compare))
+        yardstick = Yardstick(texts, compare_perplexity, compare_task, data, compare_limit, compare_chat)
+        compare_methods(folder, out, yardstick, bits, partial(_make, folder, making))
         return
-    kind: torch.dtype = getattr(torch, dtype)
-    config, tokenizer = read_config(folder), load_tokenizer(folder)
-    calibrated = None
-    if method != "rtn":
-        tokens = _tokens(method, calibration, tokenizer, **text)
-        computed = fastest_dtype(torch.device("cpu"))
-        calibrated = Calibrated(method, tokens, damping=damping, dtype=computed, **ways)
-    elif calibration:
+    if compare_task or compare_data or compare_limit or compare_chat or compare_perplexity != "overlapping":
+        raise WrongCall(
+            "--compare-... says how models are compared; name the text to compare on with --compare"
+        )
+    if len(bits) != 1:
+        raise WrongCall(f"--bits is {' '.join(map(str, bits))}: several go with --compare; else give one")
+    if calibration and method == "rtn":
         raise WrongCall("--calibration is for --method gptq and awq; rtn looks at no text")
-    # Calibrating, weights that are stored in half the size are kept so: the products widen them as they go.
-    source = load_model(folder, stored_dtype(config) if calibrated else torch.float32)
-    quantized = quantize_model(source, bits, group_size, select, kind, calibrated, _say)
-    if head_bits is not None:
-        quantize_head(quantized, head_bits, kind)
-    ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    _print_sizes(folder, out, _make(folder, making, method, bits[0], out))
+
+
+def _check_comparison(method: Method, calibration: Sequence[Path], compare: Sequence[Path]) -> None:
+    if method != "rtn":
+        raise WrongCall(f"--compare takes every method; leave out --method {method}")
+    if not calibration:
+        raise WrongCall("--compare takes gptq and awq too, which need text: name files with --calibration")
+    seen = {path.resolve() for path in data_files(calibration)}
+    if both := [path for path in data_files(compare) if path.resolve() in seen]:
+        raise WrongCall(f"{both[0]} is calibration text too; compare on text that no method has seen")
+
+
+def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -> Transformer:
+    """Writes one folder, whole or not at all, and gives the model in it."""
     with atomic_folder(out) as draft:
+        kind: torch.dtype = getattr(torch, making.dtype)
+        config, tokenizer = read_config(folder), load_tokenizer(folder)
+        if "quantization_config" in config:
+            raise WrongCall(f"{folder} is quantised already; start from the model that it was made of")
+        calibrated = None
+        if method != "rtn":
+            tokens = _tokens(method, making, tokenizer, read_spec(folder).context_length)
+            computed = fastest_dtype(torch.device("cpu"))
+            calibrated = Calibrated(method, tokens, dtype=computed, **making.gptq)
+        # Calibrating, weights that are stored in half the size are kept so: the products widen them as they go.
+        source = load_model(folder, stored_dtype(config) if calibrated else torch.float32)
+        with _counting() as say:
+            quantized = quantize_model(source, bits, making.group_size, making.select, kind, calibrated, say)
+        if making.head_bits is not None:
+            quantize_head(quantized, making.head_bits, kind)
+        ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         made = provenance(parents=[Parent.of(folder)])
-        made["quantized"] = {"method": method, "bits": bits, **_settings(calibrated, seed)}
+        made["quantized"] = {"method": method, "bits": bits, **_settings(calibrated, making.seed)}
         save_quantized(draft, quantized, dtype=kind, special_ids=ids, provenance=made)
         tokenizer.save(draft)
-    _print_sizes(folder, out, quantized)
+    return quantized
 
 
-def _tokens(
-    method: str,
-    paths: Sequence[Path],
-    tokenizer: Tokenizer,
-    *,
-    calibration_rows: int,
-    calibration_length: int,
-    seed: int,
-) -> Tensor:
-    if not paths:
+def _tokens(method: str, making: Making, tokenizer: Tokenizer, context_length: int) -> Tensor:
+    if not making.calibration:
         raise WrongCall(f"--method {method} needs text: name files with --calibration")
-    texts = (text for text, _ in Corpus(paths))
-    return rows_of_text(texts, tokenizer, calibration_rows, calibration_length, seed)
+    if making.length > context_length:
+        raise WrongCall(
+            f"--calibration-length is {making.length}; the model's context holds {context_length} tokens"
+        )
+    texts = (text for text, _ in Corpus(making.calibration))
+    return rows_of_text(texts, tokenizer, making.rows, making.length, making.seed)
 
 
 def _settings(calibrated: Calibrated | None, seed: int) -> dict[str, Any]:
@@ -153,8 +193,15 @@ def _settings(calibrated: Calibrated | None, seed: int) -> dict[str, Any]:
     return shown | {name: getattr(calibrated, name) for name in names}
 
 
-def _say(text: str) -> None:
-    print(f"\r{text}", end="", file=sys.stderr, flush=True)
+@contextmanager
+def _counting() -> Iterator[Callable[[str], None]]:
+    """Says on a terminal how far the layers are, on one line, which ends when they do or something stops them."""
+    shown = sys.stderr.isatty()
+    try:
+        yield lambda text: print(f"\r{text}", end="", file=sys.stderr, flush=True) if shown else None
+    finally:
+        if shown:
+            print(file=sys.stderr)
 
 
 def _print_sizes(before: Path, after: Path, model: Transformer) -> None:

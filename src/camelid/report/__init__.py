@@ -17,17 +17,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points joined by a line; `spread`: many noisy points, shown as means with the range around them."""
+    """Points joined by a line; `spread`: many noisy points, shown as means with the range around them.
+
+    labels: what is written above each point; nothing where it is empty.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     spread: bool = False
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class LinePlot:
-    """Curves over one axis."""
+    """Curves over one axis, and `levels` of the other by name; its scale may be logarithmic."""
 
     title: str
     x_label: str
@@ -35,6 +39,8 @@ class LinePlot:
     curves: tuple[Curve, ...]
     from_zero: bool = False
     caption: str = ""
+    levels: Mapping[str, float] = field(default_factory=dict)
+    logarithmic: bool = False
 
 
 @dataclass(frozen=True)

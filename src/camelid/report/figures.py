@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from camelid.report import BarPlot, Curve, LinePlot
 
@@ -66,17 +67,39 @@ def _lines(axes: Axes, plot: LinePlot) -> None:
             axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(x, mean, color=colour, linewidth=1.6, label=curve.name)
         else:
-            marker = "o" if len(curve.x) <= 30 else None
+            marker, size = ("o" if len(curve.x) <= 30 else None), (5 if curve.labels else 3)
             axes.plot(
-                curve.x, curve.y, color=colour, linewidth=1.6, marker=marker, markersize=3, label=curve.name
+                curve.x,
+                curve.y,
+                color=colour,
+                linewidth=1.6,
+                marker=marker,
+                markersize=size,
+                label=curve.name,
             )
+        for label, *point in zip(curve.labels, curve.x, curve.y, strict=False):
+            axes.annotate(label, (point[0], point[1]), (3, 3), textcoords="offset points", va="bottom")
+    for name, level in plot.levels.items():
+        axes.axhline(level, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=name)
     axes.set_xlabel(plot.x_label)
     axes.set_ylabel(plot.y_label)
-    axes.margins(x=0.02)
+    labelled = any(curve.labels for curve in plot.curves)
+    axes.margins(x=0.12 if labelled else 0.02, y=0.12 if labelled else None)
+    if plot.logarithmic:
+        _logarithmic(axes)
     if plot.from_zero:
         axes.set_ylim(bottom=0)
-    if len(plot.curves) > 1:
+    if len(plot.curves) + len(plot.levels) > 1:
         axes.legend()
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Powers of ten, or where there are few of them, their multiples by 2 and 5, in plain figures."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _bars(axes: Axes, plot: BarPlot) -> None:

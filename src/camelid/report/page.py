@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from camelid.atomic import write_text_atomically
-from camelid.report import BarPlot, Cell, Estimate, LinePlot, Report
+from camelid.report import BarPlot, Cell, Estimate, LinePlot, Report, Table
 from camelid.report.figures import draw
 
 REPORT = "report.html"
@@ -26,7 +26,7 @@ def render(report: Report) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters: dict[str, Callable[..., object]] = {"draw": _drawn, "cell": show_cell, "numeric": _is_numeric}
+    filters: dict[str, Callable[..., object]] = {"draw": _drawn, "cell": show_cell, "aligned": _aligned}
     environment.filters.update(filters)
     template = (resources.files("camelid.report") / "page.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(report=report)
@@ -52,8 +52,10 @@ def _number(value: float) -> str:
     )
 
 
-def _is_numeric(cell: Cell) -> bool:
-    return isinstance(cell, int | float | Estimate)
+def _aligned(table: Table, column: int) -> str:
+    """The class of a column's cells: numbers are set to the right, and so is what stands among them."""
+    numeric = any(isinstance(row[column], int | float | Estimate) for row in table.rows)
+    return ' class="number"' if numeric else ""
 
 
 def _drawn(plot: LinePlot | BarPlot) -> Markup:

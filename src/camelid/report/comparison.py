@@ -1,0 +1,115 @@
+"""The report of quantised models of one source side by side, from plain rows."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from camelid.report import BarPlot, Cell, Curve, Estimate, LinePlot, Report, Section, Table
+
+AS_IT_IS = "as it is"
+STEEP = 5
+"""Times the least perplexity from which on its axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found of a model as it is, or by a method at a number of bits."""
+
+    method: str
+    bits: int | None
+    group_size: int | None
+    """Weights that share a scale, -1 for a whole row."""
+    megabytes: float
+    perplexity: float
+    bits_per_byte: float
+    tokens_per_second: float
+    peak_megabytes: float
+    accuracy: Estimate | None = None
+    """Of a task, in percent, with its 95 % interval."""
+    difference: Estimate | None = None
+    """Of the accuracy to that of the model as it is, question by question, in points."""
+
+    @property
+    def name(self) -> str:
+        """As people say it, which is also a folder's name where blanks are hyphens."""
+        return self.method if self.bits is None else f"{self.method} {self.bits}-bit"
+
+
+def comparison_report(
+    title: str, rows: Sequence[Measured], caption: str, commands: Sequence[str] = ()
+) -> Report:
+    """The page: the first row is the model as it is; `caption` says how things were measured."""
+    figures: list[LinePlot | BarPlot] = [_sizes(rows)]
+    if rows[0].accuracy is not None:
+        shown = {"": tuple(row.accuracy for row in rows)}
+        figures.append(
+            BarPlot("Accuracy", "% right", tuple(row.name for row in rows), shown, "With 95 % intervals.")
+        )
+    table = comparison_table(rows, caption)
+    section = Section("The methods", figures=tuple(figures), tables=(table,))
+    return Report(title=title, summary=_summary(rows), commands=tuple(commands), sections=(section,))
+
+
+def comparison_table(rows: Sequence[Measured], caption: str = "") -> Table:
+    """A row for each model."""
+    graded = rows[0].accuracy is not None
+    columns = ["method", "bits", "group", "MB", "perplexity", "bits a byte"]
+    columns += ["accuracy, %", "difference"] if graded else []
+    cells: list[tuple[Cell, ...]] = []
+    for row in rows:
+        group = "row" if row.group_size == -1 else row.group_size
+        accuracy = (row.accuracy, row.difference) if graded else ()
+        numbers = (row.megabytes, row.perplexity, row.bits_per_byte, *accuracy)
+        cells.append((row.method, row.bits, group, *numbers, row.tokens_per_second, row.peak_megabytes))
+    return Table("", (*columns, "tokens/s", "peak MB"), tuple(cells), caption)
+
+
+def best_of(rows: Sequence[Measured]) -> list[Measured]:
+    """The row of the least perplexity at each number of bits, most bits first."""
+    found = sorted({row.bits for row in rows if row.bits is not None}, reverse=True)
+    return [min((row for row in rows if row.bits == bits), key=_order) for bits in found]
+
+
+def _order(row: Measured) -> float:
+    return row.perplexity if math.isfinite(row.perplexity) else math.inf
+
+
+def _summary(rows: Sequence[Measured]) -> str:
+    source, best = rows[0], best_of(rows)
+    least = (
+        f"at {row.bits} bits {row.method}: perplexity {row.perplexity:.4g} in {row.megabytes:.1f} MB"
+        for row in best
+    )
+    return (
+        f"The model as it is has perplexity {source.perplexity:.4g} in {source.megabytes:.1f} MB. "
+        f"What loses least {'; '.join(least)}."
+    )
+
+
+def _sizes(rows: Sequence[Measured]) -> LinePlot:
+    source, made = rows[0], [row for row in rows[1:] if math.isfinite(row.perplexity)]
+    highest = {
+        bits: max(row.perplexity for row in made if row.bits == bits) for bits in {r.bits for r in made}
+    }
+    named: set[int | None] = set()
+    curves = []
+    for method in dict.fromkeys(row.method for row in made):
+        own = sorted((row for row in made if row.method == method), key=lambda row: row.megabytes)
+        labels = []
+        for row in own:
+            # Methods at one number of bits have one size; it is named once, above the highest of them.
+            first = row.perplexity == highest[row.bits] and row.bits not in named
+            labels.append(f"{row.bits} bits" if first else "")
+            named |= {row.bits} if first else set()
+        x, y = [row.megabytes for row in own], [row.perplexity for row in own]
+        curves.append(Curve(method, x, y, labels=labels))
+    every = [row.perplexity for row in (source, *made)]
+    return LinePlot(
+        "Perplexity against size",
+        "MB",
+        "perplexity a token",
+        tuple(curves),
+        caption="Lower is better, and so is further left.",
+        levels={f"{AS_IT_IS}, {source.megabytes:,.1f} MB": source.perplexity},
+        logarithmic=max(every) > STEEP * min(every),
+    )

@@ -1,0 +1,208 @@
+"""What goes wrong when a model is made small is named, with the way out, and nothing half-written stays."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from camelid.cli import main
+from camelid.model.checkpoint import save_checkpoint
+from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
+from camelid.text.tokenizer import train_tokenizer
+
+TEXT = "The cat sat on the mat, and the dog ran over to it. One, two, three birds sang in the old tree. " * 40
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a tiny model, changed in place, into a folder."""
+
+    def write(change: Callable[[Transformer], object] = lambda model: None, name: str = "model") -> Path:
+        tokenizer = train_tokenizer([TEXT], 300)
+        spec = ModelSpec.llama(
+            vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=2, num_heads=4, context_length=64
+        )
+        model = Transformer(spec).initialize(0, std=0.2)
+        with torch.no_grad():
+            change(model)
+        folder = tmp_path / name
+        folder.mkdir()
+        save_checkpoint(folder, model, dtype=torch.float32)
+        tokenizer.save(folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def looking(text: Path, *more: str, method: str = "gptq") -> list[str]:
+    words = ["--method", method, "--calibration", str(text), "--calibration-rows", "4"]
+    return [*words, "--calibration-length", "16", *more]
+
+
+def refused(folder: Path, words: Iterable[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit code and the message of `camelid quantize`, which leaves nothing."""
+    before = {path.name for path in folder.parent.iterdir()}
+    code = main(["quantize", str(folder), str(folder.parent / "out"), *words])
+    assert {path.name for path in folder.parent.iterdir()} == before
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--calibration-rows", "1000"], 1, "tokens, and 1000 rows of 16 need 16,000; name more text, or take --calibration-rows"),
+        (["--calibration-rows", "0"], 2, "--calibration-rows is 0; it must be at least 1"),
+        (["--calibration-length", "0"], 2, "--calibration-length is 0; it must be at least 1"),
+        (["--calibration-length", "65"], 2, "--calibration-length is 65; the model's context holds 64 tokens"),
+        (["--group-size", "24"], 1, "layers.0.self_attn.q_proj has 32 inputs, no multiple of group size 24; sizes that fit"),
+        (["--no-static-groups", "--group-size", "8"], 2, "take static groups with act-order, or leave one of the two out"),
+        (["--damping", "1.5"], 2, "the damping is 1.5; it is a share of the mean diagonal, from 0 to 1"),
+        (["--bits", "4", "3"], 2, "--bits is 4 3: several go with --compare"),
+        (["--method", "rtn"], 2, "--calibration is for --method gptq and awq"),
+        (["--compare-task", "world/dates"], 2, "name the text to compare on with --compare"),
+    ],
+)  # fmt: skip
+def test_calls_that_cannot_go_well(build, text, more, code, message, capsys) -> None:
+    found, said = refused(build(), looking(text, *more), capsys)
+    assert (found, message in said) == (code, True), said
+
+
+def test_a_text_of_less_than_one_row_has_no_other_way_out(build, text, capsys) -> None:
+    text.write_text("The cat.")
+    code, said = refused(build(), looking(text), capsys)
+    assert code == 1
+    assert said.endswith("name more text\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"abc\0def", "text.txt is binary: byte 3 is zero"),
+        (b"caf\xe9 " * 200, "text.txt:1: byte 3 (0xE9) is not UTF-8; save the file as UTF-8"),
+        (b"", "text.txt is empty"),
+        (None, "text.txt does not exist"),
+    ],
+)
+def test_calibration_files_that_cannot_be_read(build, text, content, message, capsys) -> None:
+    folder = build()
+    if content is None:
+        text.unlink()
+    else:
+        text.write_bytes(content)
+    code, said = refused(folder, looking(text), capsys)
+    assert (code, message in said) == (1, True), said
+
+
+@pytest.mark.parametrize("method", ["rtn", "gptq", "awq"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_name_their_linear(build, text, method, value, capsys) -> None:
+    folder = build(lambda model: model.layers[1].mlp.up_proj.weight[3, 4:6].fill_(value))
+    words = [] if method == "rtn" else looking(text, method=method)
+    code, said = refused(folder, words, capsys)
+    assert code == 1
+    assert "layers.1.mlp.up_proj: 2 of its" in said
+    assert "are infinite or no number" in said
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_inputs_that_are_no_numbers_name_the_linear_that_is_given_them(build, text, method, capsys) -> None:
+    folder = build(lambda model: model.layers[1].input_layernorm.weight[3].fill_(float("nan")))
+    code, said = refused(folder, looking(text, method=method), capsys)
+    assert (code, "layers.1.self_attn.q_proj: its input is not finite" in said) == (1, True), said
+
+
+def same_and_dead(model: Transformer) -> None:
+    """Two inputs of the first linears that are always equal and one that is always zero."""
+    for layer in model.layers:
+        layer.input_layernorm.weight[7] = 0
+    model.embed_tokens.weight[:, 1] = model.embed_tokens.weight[:, 0]
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_dead_and_doubled_inputs_are_no_fault(build, text, method) -> None:
+    folder = build(same_and_dead)
+    words = looking(text, "--damping", "0", method=method)
+    assert main(["quantize", str(folder), str(folder.parent / "out"), *words]) == 0
+
+
+def test_an_out_that_exists_is_refused_before_any_work(build, text, capsys, monkeypatch) -> None:
+    folder = build()
+    (folder.parent / "out").mkdir()
+    (folder.parent / "out" / "mine").write_text("mine")
+    monkeypatch.setattr("camelid.quant.stage.load_model", lambda *given: pytest.fail("it was loaded"))
+    code, said = refused(folder, looking(text), capsys)
+    assert (code, "out exists and is not empty; choose another folder or remove it" in said) == (1, True)
+    assert (folder.parent / "out" / "mine").read_text() == "mine"
+
+
+def test_what_is_small_already_is_not_made_smaller(build, capsys) -> None:
+    folder = build()
+    small = folder.parent / "small"
+    assert main(["quantize", str(folder), str(small)]) == 0
+    code, said = refused(small, [], capsys)
+    assert (code, "small is quantised already; start from the model that it was made of" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--method", "gptq"], "--compare takes every method; leave out --method gptq"),
+        (["--compare-limit", "4"], "name it with --compare-task"),
+        (["--compare-task", "lambada"], "lambada is known without its data"),
+        (["--compare-task", "world/nothing"], "no such task"),
+        (["--calibration", "OTHER"], "is calibration text too; compare on text that no method has seen"),
+    ],
+)
+def test_comparisons_that_cannot_go_well(build, text, more, message, capsys) -> None:
+    folder, other = build(), text.with_name("other.txt")
+    shutil.copy(text, other)
+    words = ["--compare", str(other), "--calibration", str(text)]
+    code, said = refused(
+        folder, [*words, *(str(other) if word == "OTHER" else word for word in more)], capsys
+    )
+    assert (code, message in said) == (2, True), said
+
+
+def test_what_cannot_be_measured_says_why(build, text, capsys) -> None:
+    folder, other = build(), text.with_name("other.txt")
+    other.write_text("The cat.")
+    words = ["--compare", str(other), "--compare-perplexity", "papers", "--calibration", str(text)]
+    code, said = refused(folder, words, capsys)
+    assert code == 1
+    assert "model cannot be measured: the text has" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("comparing", [False, True])
+def test_ctrl_c_in_the_middle_leaves_nothing(build, text, comparing) -> None:
+    folder, other = build(), text.with_name("other.txt")
+    shutil.copy(text, other)
+    words = [sys.executable, "-m", "camelid.cli", "quantize", str(folder), str(folder.parent / "out")]
+    words += ["--calibration", str(text), "--calibration-length", "16"]
+    # Weights enough for the signal to come in time: the draft stands there before the first is read.
+    words += ["--compare", str(other)] if comparing else ["--method", "gptq", "--calibration-rows", "60"]
+    before = {path.name for path in folder.parent.iterdir()}
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(folder.parent.glob(".out.*.partial")) and running.poll() is None:
+        time.sleep(0.005)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert said.endswith("camelid: interrupted\n")
+    assert {path.name for path in folder.parent.iterdir()} == before
