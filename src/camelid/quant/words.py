@@ -16,7 +16,7 @@ def run_length(bits: int) -> int:
 def pack_integers(values: Int[Tensor, "n m"] | UInt8[Tensor, "n m"], bits: int) -> Int32[Tensor, "words m"]:
     """[n, m] integers below 2^bits -> int32 [n * bits / 32, m]; n is filled up with zeros to a multiple of `run_length`."""
     run = run_length(bits)
-    values = F.pad(values, (0, 0, 0, -len(values) % run))
+    values = F.pad(values, (0, 0, 0, -len(values) % run)).contiguous()
     words = values.new_zeros(len(values) // run, run * bits // 32, values.shape[1], dtype=torch.int32)
     for index, column in enumerate(values.reshape(-1, run, values.shape[1]).unbind(1)):
         word, shift = divmod(index * bits, 32)
