@@ -68,7 +68,7 @@ def compared(
     held_out = folder / "held_out.txt"
     held_out.write_text(text.read_text()[:3000])
     words = [sys.executable, "-m", "camelid.cli", "quantize", str(source), str(folder / "out")]
-    words += ["--bits", "2", "3", "--compare", str(held_out), "--calibration", str(text)]
+    words += ["--compare-bits", "2", "3", "--compare", str(held_out), "--calibration", str(text)]
     words += ["--calibration-rows", "16", "--calibration-length", "64", "--compare-perplexity", "llama.cpp"]
     words += ["--compare-task", str(folder / "choices.jsonl"), "--compare-limit", "12"]
     choices = [
