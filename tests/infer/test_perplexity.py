@@ -83,7 +83,7 @@ def test_a_convention_says_what_it_did_and_what_it_needs(
     assert described("papers", 4096) == (
         "the papers' convention: windows of 2,048 tokens without overlap, the tail left out"
     )
-    assert "256 tokens, the model's context, instead of 512" in described("llama.cpp", 256)
+    assert "256 tokens (the model's context; the convention has 512) without" in described("llama.cpp", 256)
     with pytest.raises(WrongCall, match=r"the text has \d+ tokens, and the windows .*'papers' 2,048"):
         perplexity(Engine(tiny(context_length=4096), tokenizer), [TEXT], "papers")
 

@@ -46,7 +46,7 @@ def test_quantised_it_still_knows_paris(
     folder: Path, tmp_path: Path, bits: int, group: int | None, smaller: float
 ) -> None:
     out = tmp_path / "small"
-    quantize(folder, out, bits=(bits,), group_size=group)  # type: ignore[arg-type]
+    quantize(folder, out, bits=bits, group_size=group)  # type: ignore[arg-type]
     assert (folder / "model.safetensors").stat().st_size > smaller * (
         out / "model.safetensors"
     ).stat().st_size

@@ -31,7 +31,7 @@ ROWS = [row(AS_IT_IS, None, 10), *(row(m, b, 10 + 40 / b + i) for b in (4, 2) fo
 def test_the_page_names_the_best_at_each_number_of_bits_and_draws_every_point() -> None:
     report = comparison_report("m at 4, 2 bits", ROWS, "How.")
     assert [each.name for each in best_of(ROWS)] == ["rtn 4-bit", "rtn 2-bit"]
-    assert "at 4 bits rtn: perplexity 20 in 60.0 MB; at 2 bits rtn" in report.summary
+    assert "Least is lost at 4 bits by rtn (perplexity 20 in 60.0 MB), at 2 bits by rtn" in report.summary
     [plot] = report.sections[0].figures
     assert {curve.name: list(curve.x) for curve in plot.curves} == {
         method: [40.0, 60.0] for method in METHODS
@@ -68,7 +68,7 @@ def compared(
     held_out = folder / "held_out.txt"
     held_out.write_text(text.read_text()[:3000])
     words = [sys.executable, "-m", "camelid.cli", "quantize", str(source), str(folder / "out")]
-    words += ["--bits", "2", "3", "--compare", str(held_out), "--calibration", str(text)]
+    words += ["--compare-bits", "2", "3", "--compare", str(held_out), "--calibration", str(text)]
     words += ["--calibration-rows", "16", "--calibration-length", "64", "--compare-perplexity", "llama.cpp"]
     words += ["--compare-task", str(folder / "choices.jsonl"), "--compare-limit", "12"]
     choices = [

@@ -72,7 +72,7 @@ def refused(folder: Path, words: Iterable[str], capsys: pytest.CaptureFixture[st
         (["--group-size", "24"], 1, "layers.0.self_attn.q_proj has 32 inputs, no multiple of group size 24; sizes that fit"),
         (["--no-static-groups", "--group-size", "8"], 2, "take static groups with act-order, or leave one of the two out"),
         (["--damping", "1.5"], 2, "the damping is 1.5; it is a share of the mean diagonal, from 0 to 1"),
-        (["--bits", "4", "3"], 2, "--bits is 4 3: several go with --compare"),
+        (["--compare-bits", "4", "3"], 2, "name the text to compare on with --compare"),
         (["--method", "rtn"], 2, "--calibration is for --method gptq and awq"),
         (["--compare-task", "world/dates"], 2, "name the text to compare on with --compare"),
     ],

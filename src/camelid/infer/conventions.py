@@ -28,7 +28,9 @@ def described(convention: Convention, context_length: int) -> str:
         return f"windows of {context_length:,} tokens that overlap by half"
     windows = PUBLISHED[convention]
     shorter = (
-        f", the model's context, instead of {windows.length:,}" if context_length < windows.length else ""
+        f" (the model's context; the convention has {windows.length:,})"
+        if context_length < windows.length
+        else ""
     )
     scored = ", of which the second halves are scored" if windows.second_half else ""
     named = "the papers' convention" if convention == "papers" else "llama.cpp's convention"

@@ -52,7 +52,7 @@ class Making:
 def quantize(
     model: Annotated[Path, tyro.conf.Positional],
     out: Annotated[Path, tyro.conf.Positional],
-    bits: tuple[Bits, ...] = (4,),
+    bits: Bits = 4,
     group_size: int | None = None,
     select: tuple[str, ...] = ALL_LINEARS,
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
@@ -67,6 +67,7 @@ def quantize(
     seed: int = 0,
     head_bits: Literal[8] | None = None,
     compare: tuple[Path, ...] = (),
+    compare_bits: tuple[Bits, ...] = (),
     compare_perplexity: Convention = "overlapping",
     compare_task: str | None = None,
     compare_data: Path | None = None,
@@ -78,7 +79,7 @@ def quantize(
     Args:
         model: a checkpoint folder or a name on the hub
         out: the folder to write; it must not exist, or be empty
-        bits: of each weight; several with --compare
+        bits: of each weight
         group_size: neighbouring weights that share a scale, -1 for a whole row; by default -1 at 8 bits, and below
             the largest of 64, 32, 16 and 8 that fits the model
         select: shell patterns over linears; `!pattern` leaves some out
@@ -95,6 +96,7 @@ def quantize(
         head_bits: of the output projection, which a small model spends half of its time on; it stays as it is unless told otherwise
         compare: files of text that no method has seen: quantise by every method instead, each into a folder inside `out`,
             and say what each keeps of the model, in a table and in report.html
+        compare_bits: several numbers of bits to compare at, instead of the one
         compare_perplexity: the windows of that text: overlapping, or as published tables have it, of papers or llama.cpp
         compare_task: also ask the questions of a task, by name or from a file, as `camelid eval --task` does
         compare_data: the rows of a published task
@@ -121,17 +123,16 @@ def quantize(
         data = None if compare_data is None else str(compare_data)
         texts = tuple(map(str, compare))
         yardstick = Yardstick(texts, compare_perplexity, compare_task, data, compare_limit, compare_chat)
-        compare_methods(folder, out, yardstick, bits, partial(_make, folder, making))
+        compare_methods(folder, out, yardstick, compare_bits or (bits,), partial(_make, folder, making))
         return
-    if compare_task or compare_data or compare_limit or compare_chat or compare_perplexity != "overlapping":
+    settings = (compare_bits, compare_task, compare_data, compare_limit, compare_chat)
+    if any(settings) or compare_perplexity != "overlapping":
         raise WrongCall(
             "--compare-... says how models are compared; name the text to compare on with --compare"
         )
-    if len(bits) != 1:
-        raise WrongCall(f"--bits is {' '.join(map(str, bits))}: several go with --compare; else give one")
     if calibration and method == "rtn":
         raise WrongCall("--calibration is for --method gptq and awq; rtn looks at no text")
-    _print_sizes(folder, out, _make(folder, making, method, bits[0], out))
+    _print_sizes(folder, out, _make(folder, making, method, bits, out))
 
 
 def _check_comparison(method: Method, calibration: Sequence[Path], compare: Sequence[Path]) -> None:

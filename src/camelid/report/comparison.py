@@ -77,12 +77,12 @@ def _order(row: Measured) -> float:
 def _summary(rows: Sequence[Measured]) -> str:
     source, best = rows[0], best_of(rows)
     least = (
-        f"at {row.bits} bits {row.method}: perplexity {row.perplexity:.4g} in {row.megabytes:.1f} MB"
+        f"at {row.bits} bits by {row.method} (perplexity {row.perplexity:.4g} in {row.megabytes:.1f} MB)"
         for row in best
     )
     return (
         f"The model as it is has perplexity {source.perplexity:.4g} in {source.megabytes:.1f} MB. "
-        f"What loses least {'; '.join(least)}."
+        f"Least is lost {', '.join(least)}."
     )
 
 
