@@ -130,10 +130,8 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
 
 INLINE void product_kind(int kind, const char *weight, int outputs, const char *x, int rows, int64_t stride, float *y,
                          int64_t step, Next next) {
-    // One row: the weights pass by once, which processors foresee better than we do.
-    for (int o = 0; rows == 1 && o < outputs; o += 4)
-        if (o + 4 <= outputs) tile(kind, 1, weight + o * stride, x, stride, y + o, 0, (Next){0});
-        else for (int i = o; i < outputs; i++) y[i] = dot(kind, weight + i * stride, x, stride);
+    // One row: the weights pass by as one stream, which processors foresee better than we do.
+    for (int o = 0; rows == 1 && o < outputs; o++) y[o] = dot(kind, weight + o * stride, x, stride);
     if (rows > 1) product_many(kind, weight, outputs, x, rows, stride, y, step, next);
 }
 
