@@ -74,8 +74,13 @@ def losses(stories: list[Path], names: list[str], seeds: int) -> None:
 
 def speeds(names: list[str], rounds: int = 7, updates: int = 3) -> None:
     """Prints the rows' tokens a second, medians of `rounds` turns of `updates` updates each."""
+    import torch
+
     from camelid.recipe import PretrainRecipe, load_recipe
     from camelid.train.speed import timed_updates
+
+    # Each row is compiled by itself; torch gives up after eight unless told otherwise.
+    torch._dynamo.config.recompile_limit = 8 * len(ROWS)
 
     context, batch = 256, 8
     running = {}
