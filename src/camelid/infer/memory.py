@@ -14,12 +14,11 @@ import torch
 from camelid.errors import CamelidError, WrongCall, naming
 from camelid.infer.blocks import BLOCK_TOKENS
 from camelid.infer.free_memory import CPU, free_memory
-from camelid.infer.native.decoder import CHUNK_ROWS, padded
+from camelid.infer.native.decoder import CHUNK_ROWS, block_bytes, knows
 from camelid.infer.weight_memory import (
     SMALLER_DTYPE,
     Weights,
     folder_weights,
-    is_native,
     plain_weights,
     quantized_weights,
 )
@@ -169,11 +168,11 @@ def cache_bytes(spec: ModelSpec, dtype: torch.dtype, context: int, sequences: in
 
     Every sequence takes whole blocks, in `dtype` (an 8-bit cache takes less).
     """
-    token = spec.kv_bytes_per_token(dtype.itemsize)
     blocks = sequences * -(-context // BLOCK_TOKENS)
-    if is_native(spec, dtype):
-        return token // spec.head_dim * padded(spec.head_dim) * BLOCK_TOKENS * blocks
+    if knows(spec, dtype):
+        return block_bytes(spec, dtype) * blocks
     # torch has one more block, where padding goes.
+    token = spec.kv_bytes_per_token(dtype.itemsize)
     return token * BLOCK_TOKENS * (blocks + 1) + _source_bytes(spec, dtype, context, sequences)
 
 
@@ -189,7 +188,7 @@ def _step_bytes(spec: ModelSpec, dtype: torch.dtype, context: int, sequences: in
     positions the scores of a layer, their bias and their softmax. torch also brings the blocks of a layer together, and
     the sources of a batch, while it may still hold those of the batch before.
     """
-    native = is_native(spec, dtype)
+    native = knows(spec, dtype)
     rows = min(context, CHUNK_ROWS) if native else context
     heads = (spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
     activations = 4 * rows * (4 * spec.hidden_size + 3 * spec.feed_forward.width + 2 * heads)

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from camelid.errors import naming
-from camelid.infer.native.decoder import supports
+from camelid.infer.native.decoder import knows
 from camelid.infer.native.weights import LANES, LEAST_BITS
 from camelid.model.checkpoint import blank_model, check_belong_together, read_config, read_tensors
 from camelid.model.spec import ModelSpec
@@ -118,7 +117,7 @@ def _packed_weights(
     codes = sum(each.outer * each.inner * each.bits // 8 for each in packed)
     points = sum(each.outer * each.groups * (each.scale.itemsize + 1) for each in packed)
     bits = min((each.bits for each in packed), default=8)
-    native = is_native(spec, dtype)
+    native = knows(spec, dtype)
     beside = sum(_beside(each, dtype, native) for each in packed)
     # The decoder in C has its own words and never reads those of the file again; the system drops them.
     dropped = words if native else 0
@@ -139,21 +138,3 @@ def _beside(packed: PackedShape, dtype: torch.dtype, native: bool) -> int:
     numbers = {8: 1, 4: 2}.get(packed.bits)
     codes = packed.outer * packed.inner * packed.bits // 8
     return 0 if numbers is None else codes + numbers * dtype.itemsize * packed.outer * packed.groups
-
-
-@cache
-def is_native(spec: ModelSpec, dtype: torch.dtype) -> bool:
-    """Whether the decoder in C takes such a model, asked by the smallest one of its kind."""
-    smallest = replace(
-        spec,
-        vocab_size=1,
-        hidden_size=2,
-        num_layers=1,
-        num_heads=1,
-        num_kv_heads=1,
-        head_dim=2,
-        context_length=1,
-        feed_forward=replace(spec.feed_forward, width=1),
-        encoder_layers=min(1, spec.encoder_layers),
-    )
-    return supports(blank_model(smallest).to_empty(device="cpu"), dtype)

@@ -1,8 +1,8 @@
 // A LLaMA decoder step over a batch of rows, in one call.
 //
 // A row is one token of one sequence. Rows of a sequence stand in order, so prefill, decode and any mixture of both are
-// the same step. All threads run it together; a barrier ends every phase, and inside a phase they take numbered tasks
-// from one counter.
+// the same step. All threads run it together; a barrier ends every phase, and inside a phase they take numbered
+// tasks (see threads.h).
 //
 // Dense weights are used as they lie in the model: [outer, inner], row by row, in float32 or bfloat16, the model's kind.
 // Packed ones lie in lines (see packed.h). Keys and values have the model's kind or 8 bits; all else is float32.

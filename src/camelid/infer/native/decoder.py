@@ -31,16 +31,15 @@ CHUNK_ROWS = 512
 
 def supports(model: Transformer, dtype: torch.dtype) -> bool:
     """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears plain or packed."""
-    if not _is_llama(model.spec):
-        return False
     on_cpu = all(tensor.device.type == "cpu" for tensor in [*model.parameters(), *model.buffers()])
-    return on_cpu and dtype in KINDS and all(map(takes, projections(model).values()))
+    return knows(model.spec, dtype) and on_cpu and all(map(takes, projections(model).values()))
 
 
-def _is_llama(spec: ModelSpec) -> bool:
-    """Whether the blocks are LLaMA's, save for biases, windows, and norms of queries and keys."""
+def knows(spec: ModelSpec, dtype: torch.dtype) -> bool:
+    """Whether the blocks are LLaMA's, save for biases, windows, and norms of queries and keys, in a dtype that is computed."""
     return (
-        isinstance(spec.positions, Rotary)
+        dtype in KINDS
+        and isinstance(spec.positions, Rotary)
         and spec.norm.kind == "rms"
         and spec.feed_forward.kind == "swiglu"
         and spec.output_scale == 1
