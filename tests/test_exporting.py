@@ -16,6 +16,7 @@ from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PackedLinear, pack
 from camelid.quant.round_to_nearest import QuantizedWeight
+from camelid.quant.stage import quantize
 from camelid.shape import ModelShape
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 from camelid.verifying import compare
@@ -185,12 +186,16 @@ def test_codes_go_from_one_layout_to_the_other_and_back(small, tmp_path, capsys)
     assert table["parents"][0]["name"] == str(tmp_path / "awq")
 
 
-def test_all_stops_of_a_public_folder_are_kept(small, tmp_path):
-    generation = small / "generation_config.json"
+def test_all_stops_of_a_public_folder_are_kept(folder, tmp_path):
+    generation = folder / "generation_config.json"
     generation.write_text(json.dumps({"eos_token_id": [7, 1]}))
-    export(str(small), tmp_path / "awq", to="awq")
-    assert json.loads((tmp_path / "awq" / "generation_config.json").read_text())["eos_token_id"] == [1, 7]
-    assert load_tokenizer(tmp_path / "awq").stop_ids == {1, 7}
+    made = [tmp_path / "small", tmp_path / "awq", tmp_path / "hf"]
+    quantize(folder, made[0], bits=4, group_size=16, dtype="float16")
+    export(str(made[0]), made[1], to="awq")
+    export(str(made[1]), made[2], to="hf")
+    for each in made:
+        assert json.loads((each / "generation_config.json").read_text())["eos_token_id"] == [1, 7]
+        assert load_tokenizer(each).stop_ids == {1, 7}
 
 
 @pytest.mark.parametrize(

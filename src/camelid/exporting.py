@@ -1,7 +1,7 @@
 """`camelid export MODEL OUT`: a checkpoint folder in a layout of other tools, tried in those tools before it is handed out."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -10,20 +10,20 @@ from camelid.atomic import atomic_file, atomic_folder
 from camelid.consumers import HuggingFace, LlamaCpp, Trained, installed
 from camelid.errors import CamelidError, WrongCall, naming
 from camelid.json_table import read_table
-from camelid.load import check_tokenizer_fits, load_model, load_tokenizer
+from camelid.load import check_tokenizer_fits, load_model, load_tokenizer, special_ids
 from camelid.model import gguf_families
 from camelid.model.checkpoint import read_config, save_checkpoint, stored_parameters
 from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_writing import Precision, write_gguf
 from camelid.model.hub import resolve
 from camelid.model.spec import ModelSpec
+from camelid.model.tensor_files import dtype_name
 from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, provenance
 from camelid.quant.layouts import LAYOUTS
 from camelid.quant.quantize import unpack_model
 from camelid.quant.storage import load_quantized, round_the_rest, save_quantized
 from camelid.text.gguf_vocabulary import vocabulary_metadata
-from camelid.text.tokenizer import Tokenizer
 from camelid.verifying import compare, compare_exactly
 
 Layout = Literal["hf", "gguf", "gptq", "awq"]
@@ -65,7 +65,7 @@ def export(
     folder, out = resolve(model), Path(out)
     allowed: tuple[str, ...] = FOLDER_DTYPES
     if to in LAYOUTS:
-        allowed = tuple(str(kind).removeprefix("torch.") for kind in LAYOUTS[to].dtypes)
+        allowed = tuple(dtype_name(kind) for kind in LAYOUTS[to].dtypes)
     if to != "gguf" and dtype not in allowed:
         whose = "is llama.cpp's" if dtype not in FOLDER_DTYPES else "is not for this layout"
         raise WrongCall(f"--dtype {dtype} {whose}; a folder in {to} takes {', '.join(allowed)}")
@@ -93,7 +93,7 @@ def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[
     made, lines = provenance(parents=[Parent.of(folder)]), []
     with atomic_folder(out) as draft:
         kind = getattr(torch, dtype)
-        ids = _special_ids(folder, tokenizer)
+        ids = special_ids(tokenizer, read_config(folder))
         save_checkpoint(draft, model, dtype=kind, special_ids=ids, provenance=made)
         tokenizer.save(draft)
         if verify:
@@ -120,7 +120,7 @@ def _to_quantised(
         made["quantized"] = method
     with atomic_folder(out) as draft, naming(folder):
         changed = round_the_rest(model, kind)
-        ids = _special_ids(folder, tokenizer)
+        ids = special_ids(tokenizer, read_config(folder))
         save_quantized(draft, model, dtype=kind, special_ids=ids, provenance=made, layout=to)
         tokenizer.save(draft)
         trained = Trained(model, tokenizer)
@@ -134,16 +134,6 @@ def _to_quantised(
             lines += [f"in {reader.name} as trained:", *found.equal]
     rounded = f"; {changed:,} values that are not quantised were rounded to {dtype}" if changed else ""
     return [f"{to} of {model.spec.parameter_count():,} parameters{rounded}", *lines]
-
-
-def _special_ids(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """BOS, EOS and padding for the configs; as EOS all tokens that stop the model here, wherever its folder says so."""
-    config = read_config(folder)
-    ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    named = ids["eos_token_id"]
-    if tokenizer.stop_ids != frozenset(named if isinstance(named, list) else [named]):
-        ids["eos_token_id"] = sorted(tokenizer.stop_ids) or named
-    return ids
 
 
 def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[str]:

@@ -10,12 +10,13 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from camelid.errors import CamelidError, WrongCall
-from camelid.infer.engine import stored_dtype
-from camelid.infer.memory import Need, Plan, gigabytes, name_of, plan, ways_out
+from camelid.infer.memory import Need, Plan, gigabytes, plan, ways_out
+from camelid.load import stored_dtype
 from camelid.model.checkpoint import read_config
 from camelid.model.hub import resolve
 from camelid.model.presets import PRESETS, preset
 from camelid.model.spec import ModelSpec
+from camelid.model.tensor_files import dtype_name
 
 UNITS = {
     "": 1,
@@ -105,6 +106,6 @@ def _print(model: str, answer: Plan) -> None:
 
 def _figures(need: Need) -> tuple[str, ...]:
     weights = need.weights
-    name = name_of(need.dtype) if weights.bits >= 16 else f"{weights.bits} bits"
+    name = dtype_name(need.dtype) if weights.bits >= 16 else f"{weights.bits} bits"
     sizes = (weights.size, need.cache, need.working, need.total)
     return name, *map(gigabytes, sizes), "yes" if need.fits else "no", f"{need.longest:,}"

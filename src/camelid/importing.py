@@ -13,7 +13,7 @@ from torch import Tensor
 
 from camelid.atomic import atomic_folder
 from camelid.errors import CamelidError, naming
-from camelid.load import check_tokenizer_fits
+from camelid.load import check_tokenizer_fits, special_ids
 from camelid.model import gguf_families, meta_llama
 from camelid.model.checkpoint import write_checkpoint
 from camelid.model.gguf import GGUFFile
@@ -57,19 +57,13 @@ def import_model(
     found = _read(file, given)
     with naming(file):
         check_tokenizer_fits(found.spec, found.tokenizer)
-    stops = sorted(found.tokenizer.stop_ids)
-    special_ids = {
-        "bos_token_id": found.tokenizer.bos_id,
-        "eos_token_id": stops if len(stops) > 1 else found.tokenizer.eos_id,
-        "pad_token_id": found.tokenizer.pad_id,
-    }
     with atomic_folder(out) as folder, naming(file):
         write_checkpoint(
             folder,
             found.spec,
             found.parameters,
             dtype=getattr(torch, dtype),
-            special_ids=special_ids,
+            special_ids=special_ids(found.tokenizer),
             provenance={**provenance(parents=[Parent(file.name, digest_path(file))]), **found.said},
             max_shard_bytes=SHARD_BYTES,
         )

@@ -1,6 +1,8 @@
 """Loading a model, wherever it is: a local folder or a name on the hub, in full precision or quantised."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,9 +28,33 @@ def load_model(path_or_name: str | Path, dtype: torch.dtype = torch.float32) -> 
     return load_checkpoint(folder, dtype)
 
 
+def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
+    """The dtype that a config.json says its weights have; float32 for half precision, which no CPU computes well."""
+    named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
+    return named if named in (torch.bfloat16, torch.float32) else torch.float32
+
+
 def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
     """The tokenizer in a checkpoint folder or on the hub; raises `CamelidError` like `load_model`."""
     return tokenizer_file.load_tokenizer(resolve(path_or_name))
+
+
+def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """BOS, EOS and padding for the configs of a folder; as EOS all tokens that stop the model.
+
+    config: of the folder that the model comes from, which keeps its BOS and padding whatever the tokenizer says.
+    """
+    stops = sorted(tokenizer.stop_ids)
+    if config is None:
+        config = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
+    named = config.get("eos_token_id")
+    if stops and set(stops) != {*(named if isinstance(named, list) else [named])}:
+        named = stops[0] if len(stops) == 1 else stops
+    return {
+        "bos_token_id": config.get("bos_token_id"),
+        "eos_token_id": named,
+        "pad_token_id": config.get("pad_token_id"),
+    }
 
 
 def check_tokenizer_fits(spec: ModelSpec, tokenizer: Tokenizer) -> None:

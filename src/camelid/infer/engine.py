@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from camelid.infer.native.decoder import CacheKind, NativeDecoder, block_bytes, 
 from camelid.infer.scheduler import Scheduler
 from camelid.infer.speculative import DraftModel, PromptLookup, Proposer
 from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_list, with_changes
-from camelid.load import check_tokenizer_fits, load_model
+from camelid.load import check_tokenizer_fits, load_model, stored_dtype
 from camelid.model.checkpoint import read_config
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
@@ -294,9 +294,3 @@ class Engine(LM):
 @cache
 def _say_once(text: str) -> None:
     print(f"camelid: {text}", file=sys.stderr)
-
-
-def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
-    """The dtype that a config.json says its weights have; float32 for half precision, which no CPU computes well."""
-    named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
-    return named if named in (torch.bfloat16, torch.float32) else torch.float32

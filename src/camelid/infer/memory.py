@@ -27,6 +27,7 @@ from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_families import read_spec as read_gguf_spec
 from camelid.model.hub import resolve
 from camelid.model.spec import ModelSpec, RelativeBuckets
+from camelid.model.tensor_files import dtype_name
 
 SMALLER_BITS = (8, 4, 3, 2)
 
@@ -110,7 +111,7 @@ def refuse_too_large(folder: Path, dtype: torch.dtype) -> None:
         return
     found = plan(folder, dtype, context=1)
     asked, weights = found.asked, found.asked.weights
-    says = f"its weights take {gigabytes(weights.size)} in {name_of(dtype)}, "
+    says = f"its weights take {gigabytes(weights.size)} in {dtype_name(dtype)}, "
     says += f"a step {gigabytes(asked.total - weights.size)} more, and {gigabytes(found.free)} are free"
     out = "; ".join(ways_out(found, str(folder)))
     if asked.total - weights.mapped > found.free:
@@ -208,7 +209,7 @@ def ways_out(found: Plan, model: str) -> list[str]:
     for need in found.smaller:
         bits, size = need.weights.bits, f"{gigabytes(need.weights.size)} of weights, {need.longest:,} tokens"
         if need.fits and bits == 16:
-            ways.append(f"{name_of(need.dtype)} fits ({size}): --dtype {name_of(need.dtype)}")
+            ways.append(f"{dtype_name(need.dtype)} fits ({size}): --dtype {dtype_name(need.dtype)}")
         elif need.fits:
             ways.append(f"{bits} bits fit ({size}): camelid quantize {model} OUT --bits {bits}")
             if found.quantizing > found.free:
@@ -220,8 +221,3 @@ def ways_out(found: Plan, model: str) -> list[str]:
 def gigabytes(size: int) -> str:
     """Bytes for people: GB, and MB below one tenth of it."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
-
-
-def name_of(dtype: torch.dtype) -> str:
-    """The dtype's name without torch's before it."""
-    return str(dtype).removeprefix("torch.")

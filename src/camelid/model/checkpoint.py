@@ -15,7 +15,14 @@ from camelid.errors import CamelidError, naming, shortened
 from camelid.json_table import read_table
 from camelid.model.families import Family, Place, family_for, family_of
 from camelid.model.spec import ModelSpec
-from camelid.model.tensor_files import DEFAULT_SHARD_BYTES, INDEX, WEIGHTS, save_tensors, write_json
+from camelid.model.tensor_files import (
+    DEFAULT_SHARD_BYTES,
+    INDEX,
+    WEIGHTS,
+    dtype_name,
+    save_tensors,
+    write_json,
+)
 from camelid.model.transformer import Transformer
 
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
@@ -242,7 +249,7 @@ def write_checkpoint(
         "architectures": [family.architecture],
         "model_type": family.model_type,
         **family.write(spec),
-        "torch_dtype": str(dtype).removeprefix("torch."),
+        "torch_dtype": dtype_name(dtype),
         **ids,
         **(extra_config or {}),
     }

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,6 +15,11 @@ from camelid.errors import CamelidError
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DEFAULT_SHARD_BYTES = 5 * 10**9
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The dtype's name as configs and people write it: `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def save_tensors(

@@ -18,8 +18,7 @@ from camelid.data.corpus import Corpus
 from camelid.data.files import data_files
 from camelid.errors import WrongCall
 from camelid.infer.conventions import Convention
-from camelid.infer.engine import stored_dtype
-from camelid.load import load_model, load_tokenizer
+from camelid.load import load_model, load_tokenizer, special_ids, stored_dtype
 from camelid.model.checkpoint import read_config, read_spec, read_tensors, weight_files
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
@@ -163,7 +162,7 @@ def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -
             quantized = quantize_model(source, bits, making.group_size, making.select, kind, calibrated, say)
         if making.head_bits is not None:
             quantize_head(quantized, making.head_bits, kind)
-        ids = {key: config.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        ids = special_ids(tokenizer, config)
         made = provenance(parents=[Parent.of(folder)])
         made["quantized"] = {"method": method, "bits": bits, **_settings(calibrated, making.seed)}
         save_quantized(draft, quantized, dtype=kind, special_ids=ids, provenance=made)

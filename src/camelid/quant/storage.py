@@ -12,6 +12,7 @@ from camelid.model.checkpoint import blank_model, fill, read_config, read_spec, 
 from camelid.model.families import FAMILIES, family_for
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, replace
+from camelid.model.tensor_files import dtype_name
 from camelid.model.transformer import Transformer
 from camelid.quant.layouts import LAYOUTS, Layout, LayoutName, Scheme, bits_of_head, layout_of
 from camelid.quant.packed import PackedLinear
@@ -113,7 +114,7 @@ def round_the_rest(model: Transformer, dtype: torch.dtype) -> int:
         rounded = tensor.to(dtype).to(tensor.dtype)
         if not torch.equal(rounded.isfinite(), tensor.isfinite()):
             raise CamelidError(
-                f"{name} has values up to {tensor.abs().max():.3g}, too large for {_word(dtype)}"
+                f"{name} has values up to {tensor.abs().max():.3g}, too large for {dtype_name(dtype)}"
             )
         changed += int((rounded != tensor).sum())
         tensor.data = rounded
@@ -135,8 +136,8 @@ def _tensors(
 def _check_expressible(layout: Layout, packed: Mapping[str, PackedLinear], dtype: torch.dtype) -> None:
     """Raises `CamelidError` that names the first linear whose scales or zero points the layout cannot hold."""
     if dtype not in layout.dtypes:
-        able = ", ".join(_word(each) for each in layout.dtypes)
-        raise CamelidError(f"the {layout.name} layout keeps scales as {able}, not {_word(dtype)}")
+        able = ", ".join(dtype_name(each) for each in layout.dtypes)
+        raise CamelidError(f"the {layout.name} layout keeps scales as {able}, not {dtype_name(dtype)}")
     for path, module in packed.items():
         if low := int((module.zeros < layout.lowest_zero).sum()):
             raise CamelidError(
@@ -146,18 +147,14 @@ def _check_expressible(layout: Layout, packed: Mapping[str, PackedLinear], dtype
         scales = module.scales
         if lost := int((scales.to(dtype).to(scales.dtype) != scales).sum()):
             out = (
-                f"store them with --dtype {_word(scales.dtype)}"
+                f"store them with --dtype {dtype_name(scales.dtype)}"
                 if scales.dtype in layout.dtypes
                 else "quantise the model again with --dtype float16"
             )
             raise CamelidError(
-                f"{path}: {lost} of its {_word(scales.dtype)} scales would be changed by storing them as {_word(dtype)}, "
+                f"{path}: {lost} of its {dtype_name(scales.dtype)} scales would be changed by storing them as {dtype_name(dtype)}, "
                 f"and the codes were chosen for them as they are; {out}"
             )
-
-
-def _word(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _method(layout: Layout, model: Transformer, packed: Mapping[str, PackedLinear]) -> dict[str, Any]:
@@ -217,7 +214,7 @@ def _take_parts(
         kind = real if part == "scales" else torch.int32
         if tuple(parts[part].shape) != wanted or parts[part].dtype != kind:
             raise CamelidError(
-                f"{part} is {_word(parts[part].dtype)} {list(parts[part].shape)}; config.json and scales ask for "
-                f"{_word(kind)} {list(wanted)}"
+                f"{part} is {dtype_name(parts[part].dtype)} {list(parts[part].shape)}; config.json and scales ask for "
+                f"{dtype_name(kind)} {list(wanted)}"
             )
     return parts

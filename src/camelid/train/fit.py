@@ -14,6 +14,7 @@ from camelid.data.batches import AnyBatch, batches, collate
 from camelid.data.packing import Rows
 from camelid.data.pairs import PairRows
 from camelid.errors import CamelidError
+from camelid.model.tensor_files import dtype_name
 from camelid.model.transformer import Transformer
 from camelid.progress import StepLog
 from camelid.recipe import Training
@@ -89,7 +90,7 @@ def fit(
     folder = None if run is None else run.folder
     with stop_between_steps() as stop, log, tracked(training.track, folder) as track:
         if run is not None and done == 0:
-            run.log({"step": 0, "dtype": str(dtype).removeprefix("torch."), **validated(-1)})
+            run.log({"step": 0, "dtype": dtype_name(dtype), **validated(-1)})
         for step in _watched(steps):
             last = step.number + 1 == training.total_steps
             record = log.step(step)

@@ -11,7 +11,7 @@ from camelid.atomic import atomic_folder
 from camelid.data.packing import Rows
 from camelid.data.pairs import PairRows
 from camelid.errors import CamelidError
-from camelid.load import check_tokenizer_fits, load_model
+from camelid.load import check_tokenizer_fits, load_model, special_ids
 from camelid.model.checkpoint import read_spec, save_checkpoint
 from camelid.model.families import why_own
 from camelid.model.hub import resolve
@@ -100,7 +100,7 @@ def _train(
         trained = fit(run, model, rows, validation, recipe.training, token_lengths(learnt))
         if run is not None:
             with atomic_folder(folder) as draft:
-                save_checkpoint(draft, trained, special_ids=_special_ids(learnt), provenance=run.identity)
+                save_checkpoint(draft, trained, special_ids=special_ids(learnt), provenance=run.identity)
                 (learnt.for_encoder() if model.encoder is not None else learnt).save(draft)
     if run is not None and not (finished and (run.folder / REPORT).exists()):
         write_report(training_report(run.folder), run.folder)
@@ -136,9 +136,3 @@ def _up_to(texts: Iterable[str], size: int) -> Iterator[str]:
         size -= len(text.encode())
         if size <= 0:
             return
-
-
-def _special_ids(learnt: Tokenizer) -> dict[str, object]:
-    stops = sorted(learnt.stop_ids)
-    eos = stops[0] if len(stops) == 1 else stops
-    return {"bos_token_id": learnt.bos_id, "eos_token_id": eos, "pad_token_id": learnt.pad_id}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from camelid.errors import CamelidError
 from camelid.home import camelid_home
+from camelid.infer.native.structures import FUNCTIONS
 
 SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h"))
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread", "-std=gnu11")
@@ -40,7 +41,11 @@ def _loaded() -> "ctypes.CDLL | NoCompilerError":
         target = camelid_home() / "native" / f"decoder-{_digest(compiler)}.so"
         if not target.is_file():
             _compile(compiler, target)
-        return ctypes.CDLL(str(target))
+        code = ctypes.CDLL(str(target))
+        for name, (returned, *taken) in FUNCTIONS.items():
+            function = getattr(code, name)
+            function.restype, function.argtypes = returned, taken
+        return code
     except NoCompilerError as error:
         return error
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -4,7 +4,6 @@ import ctypes
 import weakref
 from array import array
 from collections.abc import Sequence
-from ctypes import c_int, c_void_p
 from functools import cache
 from typing import Literal
 
@@ -24,7 +23,7 @@ from camelid.model.spec import ModelSpec, Rotary
 from camelid.model.transformer import Transformer
 
 CacheKind = Literal["whole", "8-bit"]
-LANES = 32
+HEAD_MULTIPLE = 32
 CHUNK_ROWS = 512
 """Rows of one call; longer prompts take several, which bounds the memory of a step."""
 
@@ -71,10 +70,7 @@ class NativeDecoder(Decoder):
         spec = model.spec
         code = library()
         self._step, self._summarise = code.camelid_step, code.camelid_summarise
-        self._step.argtypes, self._step.restype = [c_void_p, c_void_p, c_int], c_int
-        self._summarise.argtypes, self._summarise.restype = [c_void_p, c_int], None
         self._copy = code.camelid_copy_block
-        self._copy.argtypes, self._copy.restype = [c_void_p, c_int, c_int], None
         self._weights = weights = Weights(model, dtype, integers=bool(code.camelid_integers()))
         # [blocks, layers, keys and values, kv_heads, bytes]
         self.cache = zero_pages(self.pool.count * block_bytes(spec, dtype, cache))
@@ -153,7 +149,7 @@ class NativeDecoder(Decoder):
 
 def padded(head_dim: int) -> int:
     """Values that a head's vector takes in the cache."""
-    return -(-head_dim // LANES) * LANES
+    return -(-head_dim // HEAD_MULTIPLE) * HEAD_MULTIPLE
 
 
 def block_bytes(spec: ModelSpec, dtype: torch.dtype, cache: CacheKind = "whole") -> int:
@@ -164,6 +160,4 @@ def block_bytes(spec: ModelSpec, dtype: torch.dtype, cache: CacheKind = "whole")
 
 
 def _free(model: ctypes.Structure) -> None:
-    release = library().camelid_free
-    release.argtypes, release.restype = [c_void_p], None
-    release(ctypes.addressof(model))
+    library().camelid_free(ctypes.addressof(model))

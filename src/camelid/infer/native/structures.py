@@ -1,7 +1,7 @@
-"""The structures of `decoder.c` and `packed.h`, field by field."""
+"""The structures of `decoder.c` and `packed.h`, field by field, and the functions that take them."""
 
 import ctypes
-from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_void_p
 
 
 def _structure(name: str, **fields: object) -> type[ctypes.Structure]:
@@ -61,3 +61,14 @@ CSummary = _structure(
     "CSummary", logits=c_void_p, **_integers("rows", "vocab"), **_pointers("greedy", "log_total")
 )
 CPacking = _structure("CPacking", **_pointers("words", "lines"), **_integers("bits", "words_count", "outer"))
+
+FUNCTIONS = {
+    "camelid_step": (c_int, c_void_p, c_void_p, c_int),
+    "camelid_summarise": (None, c_void_p, c_int),
+    "camelid_copy_block": (None, c_void_p, c_int, c_int),
+    "camelid_pack": (None, c_void_p, c_int),
+    "camelid_free": (None, c_void_p),
+    "camelid_arithmetic": (c_int,),
+    "camelid_integers": (c_int,),
+}
+"""What each function returns, and then what it takes."""

@@ -2,7 +2,6 @@
 
 import ctypes
 import math
-from ctypes import c_int, c_void_p
 
 import torch
 from torch import Tensor, nn
@@ -108,10 +107,8 @@ class Weights:
         count, outer = words.shape
         lines = self._arena[: _tile_count(outer) * count * LANES]
         self._arena = self._arena[len(lines) :]
-        pack = library().camelid_pack
-        pack.argtypes, pack.restype = [c_void_p, c_int], None
         packing = CPacking(words.data_ptr(), lines.data_ptr(), bits, count, outer)
-        pack(ctypes.addressof(packing), torch.get_num_threads())
+        library().camelid_pack(ctypes.addressof(packing), torch.get_num_threads())
         return self.address(lines, torch.int32)
 
 
