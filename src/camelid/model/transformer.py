@@ -27,6 +27,9 @@ from camelid.model.relative import RelativeBias
 from camelid.model.rotary import inverse_frequencies, rotation
 from camelid.model.spec import Learned, ModelSpec, RelativeBuckets, Rotary
 
+SubLayer = Callable[[Tensor, Context], Tensor]
+"""The states and their context to the states after it."""
+
 
 class Block(nn.Module):
     """Pre-norm residual block: attention, in a decoder with an encoder attention to the source, then feed-forward."""
@@ -47,11 +50,23 @@ class Block(nn.Module):
         self, x: Float[Tensor, "batch time width"], context: Context
     ) -> Float[Tensor, "batch time width"]:
         """x plus what each sub-layer adds."""
-        x = x + dropped(self.self_attn(self.input_layernorm(x), context), self.dropout, self.training)
-        if self.crosses:
-            x = x + dropped(
-                self.cross_attn(self.cross_attn_layernorm(x), context), self.dropout, self.training
-            )
+        for sub_layer in self.sub_layers().values():
+            x = sub_layer(x, context)
+        return x
+
+    def sub_layers(self) -> dict[str, SubLayer]:
+        """What is added one after the other, by the name of the module that computes it."""
+        crossing = {"cross_attn": self._cross} if self.crosses else {}
+        return {"self_attn": self._attend, **crossing, "mlp": self._feed_forward}
+
+    def _attend(self, x: Tensor, context: Context) -> Tensor:
+        return x + dropped(self.self_attn(self.input_layernorm(x), context), self.dropout, self.training)
+
+    def _cross(self, x: Tensor, context: Context) -> Tensor:
+        added = self.cross_attn(self.cross_attn_layernorm(x), context)
+        return x + dropped(added, self.dropout, self.training)
+
+    def _feed_forward(self, x: Tensor, context: Context) -> Tensor:
         return x + dropped(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
 
 
@@ -72,6 +87,10 @@ class ParallelBlock(nn.Module):
         normalised = self.input_layernorm(x)
         added = self.self_attn(normalised, context) + self.mlp(normalised)
         return x + dropped(added, self.dropout, self.training)
+
+    def sub_layers(self) -> dict[str, SubLayer]:
+        """All of the block at once, by the empty name: its modules read the same states."""
+        return {"": self}
 
 
 class Stack(nn.Module):

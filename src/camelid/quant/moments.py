@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from camelid.errors import CamelidError
 from camelid.model.layers import Context
-from camelid.model.transformer import Transformer
+from camelid.model.transformer import Block, SubLayer, Transformer
 
 SHARED_INPUTS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -24,10 +24,12 @@ SHARED_INPUTS = (
 )
 """A block's linears in the order in which they are computed; those of one group read the same input."""
 ROWS_AT_ONCE = 4
+STRIP = 384
+"""Rows of the second moments that are summed up to the diagonal, and mirrored there: half of the products, nearly."""
 
 
 class _ReachedError(Exception):
-    """The last linear of interest has its input; the rest of the block need not be computed."""
+    """The last linear of interest has its input; the rest need not be computed."""
 
 
 @dataclass
@@ -47,7 +49,11 @@ class Moments:
         """Takes more inputs into the means."""
         rows = x.reshape(-1, x.shape[-1]).float()
         count = self.tokens + len(rows)
-        self.second.mul_(self.tokens / count).addmm_(rows.T, rows, alpha=1 / count)
+        self.second.mul_(self.tokens / count)
+        for begin in range(0, len(self.second), STRIP):
+            end = begin + STRIP
+            self.second[begin:end, :end].addmm_(rows[:, begin:end].T, rows[:, :end], alpha=1 / count)
+            self.second[:begin, begin:end] = self.second[begin:end, :begin].T
         self.magnitude.mul_(self.tokens / count).add_(rows.abs().sum(0), alpha=1 / count)
         self.tokens = count
 
@@ -68,19 +74,27 @@ def layer_by_layer(
     """
     states = [_first_states(model, rows, dtype) for rows in torch.split(tokens, ROWS_AT_ONCE)]
     for layer, block in enumerate(model.layers):
-        found = [tuple(name for name in names if _has(block, name)) for names in SHARED_INPUTS]
-        groups = [names for names in found if names]
         states = [(x, replace(context, layer=layer)) for x, context in states]
-        for together in [[names] for names in groups] if true_sequential else [groups]:
-            for names, moments in zip(together, _measured(block, states, together), strict=True):
-                if not moments.second.isfinite().all():
-                    raise CamelidError(
-                        f"layers.{layer}.{names[0]}: its input is not finite on the calibration text; `camelid check` "
-                        "looks for damaged weights, and a model that overflows needs repairing before it is made small"
-                    )
-                yield layer, names, moments
-        for index, (x, context) in enumerate(states):
-            states[index] = (model.run_block(block, x, context), context)
+        whole = {"": block}
+        for part, sub_layer in (cast(Block, block).sub_layers() if true_sequential else whole).items():
+            found = [tuple(name for name in names if _has(block, name)) for names in SHARED_INPUTS]
+            groups = [names for names in found if names and names[0].startswith(part)]
+            for together in [[names] for names in groups] if true_sequential else [groups]:
+                for names, moments in zip(
+                    together, _measured(block, sub_layer, states, together), strict=True
+                ):
+                    _check_finite(moments, f"layers.{layer}.{names[0]}")
+                    yield layer, names, moments
+            for index, (x, context) in enumerate(states):
+                states[index] = (sub_layer(x, context), context)
+
+
+def _check_finite(moments: Moments, path: str) -> None:
+    if not moments.second.isfinite().all():
+        raise CamelidError(
+            f"{path}: its input is not finite on the calibration text; `camelid check` looks for damaged weights, and a "
+            "model that overflows needs repairing before it is made small"
+        )
 
 
 def _has(block: nn.Module, name: str) -> bool:
@@ -88,7 +102,10 @@ def _has(block: nn.Module, name: str) -> bool:
 
 
 def _measured(
-    block: nn.Module, states: Sequence[tuple[Tensor, Context]], groups: Sequence[tuple[str, ...]]
+    block: nn.Module,
+    sub_layer: SubLayer,
+    states: Sequence[tuple[Tensor, Context]],
+    groups: Sequence[tuple[str, ...]],
 ) -> list[Moments]:
     """The moments of each group's input."""
     watched = [cast(nn.Linear, block.get_submodule(names[0])) for names in groups]
@@ -96,7 +113,7 @@ def _measured(
     with _hooks(watched, moments):
         for x, context in states:
             try:
-                block(x, context)
+                sub_layer(x, context)
             except _ReachedError:
                 continue
     return moments
