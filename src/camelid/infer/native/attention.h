@@ -54,9 +54,18 @@ INLINE int value_place(int kind, int stride, int p, int i) {
     return (p / count * stride + i) * count + p % count;
 }
 
+// Writes `dim` numbers of `kind`, of one position of a block, to their places.
+INLINE void scatter(int kind, int is_key, int stride, int position, const char *numbers, int dim, char *block) {
+    int size = itemsize(kind);
+    for (int i = 0; i < dim; i++) {
+        int place = is_key ? key_place(kind, position, i) : value_place(kind, stride, position, i);
+        memcpy(block + place * size, numbers + i * size, size);
+    }
+}
+
 // Writes the vector of one position.
 static void keep(const Past *past, int is_key, int position, const float *vector, int dim) {
-    int offset = position % KV_BLOCK, size = itemsize(past->kind), stride = past->stride;
+    int offset = position % KV_BLOCK, stride = past->stride;
     char *block = (char *)past->first + past->table[position / KV_BLOCK] * past->block_bytes;
     if (past->packed) {
         float most = 0;
@@ -66,12 +75,11 @@ static void keep(const Past *past, int is_key, int position, const float *vector
         ((float *)(block + KV_BLOCK * stride))[offset] = most / 127;
         return;
     }
-    float rounded[dim];
-    store(past->kind, rounded, vector, dim);
-    for (int i = 0; i < dim; i++) {
-        int place = is_key ? key_place(past->kind, offset, i) : value_place(past->kind, stride, offset, i);
-        memcpy(block + place * size, (char *)rounded + i * size, size);
-    }
+    char numbers[4 * dim];
+    store(past->kind, numbers, vector, dim);
+    if (past->kind == FLOAT32) scatter(FLOAT32, is_key, stride, offset, numbers, dim, block);
+    else if (is_key) scatter(BFLOAT16, 1, stride, offset, numbers, dim, block);
+    else scatter(BFLOAT16, 0, stride, offset, numbers, dim, block);
 }
 
 // Where the block lies that is read two blocks later: of `past`, or behind its last one from `then` on of `after`.
@@ -89,47 +97,74 @@ INLINE const char *block_of(const Past *past, int is_key, int block, char *scrat
     const float *scales = (const float *)(at + KV_BLOCK * stride);
     for (int p = 0; p < KV_BLOCK; p++)
         for (int i = 0; i < stride; i += LANES) {
-            float few[LANES];
+            char few[4 * LANES], *to = scratch + (is_key ? key_place(kind, 0, i) : value_place(kind, stride, 0, i)) * itemsize(kind);
             store_all(kind, few, widen_signed(at + p * stride + i) * splat(scales[p]));
-            for (int k = 0; k < LANES; k++) {
-                int place = is_key ? key_place(kind, p, i + k) : value_place(kind, stride, p, i + k);
-                memcpy(scratch + place * itemsize(kind), (char *)few + k * itemsize(kind), itemsize(kind));
-            }
+            scatter(kind, is_key, stride, p, few, LANES, to);
         }
     return scratch;
 }
 
-// scores[i][p] = q[i] . k[p] over a whole block, R queries of `bytes` bytes; what is read `next` is fetched meanwhile.
-INLINE void score(int kind, int R, const char *q, const char *keys, const char *next, int64_t bytes, float *scores, int64_t row) {
-    Vectors sums = {0};
-    for (int64_t at = 0; at < bytes; at += UNIT) {
-        floats k = load(FLOAT32, keys + at / UNIT * sizeof(floats));
-        __builtin_prefetch(next + at / UNIT * sizeof(floats));
-        sums.a = add_unit(kind, sums.a, k, unit_at(q + at));
-        if (R > 1) sums.b = add_unit(kind, sums.b, k, unit_at(q + bytes + at));
-        if (R > 2) sums.c = add_unit(kind, sums.c, k, unit_at(q + 2 * bytes + at));
-        if (R > 3) sums.d = add_unit(kind, sums.d, k, unit_at(q + 3 * bytes + at));
-    }
-    store_all(FLOAT32, scores, sums.a);
-    if (R > 1) store_all(FLOAT32, scores + row, sums.b);
-    if (R > 2) store_all(FLOAT32, scores + 2 * row, sums.c);
-    if (R > 3) store_all(FLOAT32, scores + 3 * row, sums.d);
+// Two neighbouring blocks, or twice the same one where there is no second.
+typedef struct {
+    const char *first, *second;
+} Pair;
+
+// Two blocks, or one, `scratch` having room for both.
+INLINE Pair pair_of(const Past *past, int is_key, int block, int blocks, char *scratch) {
+    const char *first = block_of(past, is_key, block, scratch);
+    int64_t bytes = (int64_t)KV_BLOCK * past->stride * itemsize(past->kind);
+    return (Pair){first, blocks > 1 ? block_of(past, is_key, block + 1, scratch + bytes) : first};
 }
 
-// Turns the scores of positions begin..end-1 into exp(scale * score - maximum), all others up to `width` into 0, as numbers of
+// Lanes p..p+15 where they are in begin..end-1, else `other`.
+INLINE floats within(int p, int begin, int end, floats all, float other) {
+    if (p >= begin && p + LANES <= end) return all;
+    return choose((COUNT + p >= begin) & (COUNT + p < end), all, splat(other));
+}
+
+// scores[i][p] = q[i] . k[p] over N blocks of 16 positions, 1 or 2, and R queries of `bytes` bytes; what is read `next` is fetched
+// meanwhile. Two blocks at a time, since a sum has to wait for its last addition.
+INLINE void score(int kind, int R, int N, const char *q, Pair keys, Pair next, int64_t bytes, float *scores, int64_t row) {
+    Vectors one = {0}, two = {0};
+    for (int64_t at = 0; at < bytes; at += UNIT) {
+        int64_t place = at / UNIT * sizeof(floats);
+        floats k = load(FLOAT32, keys.first + place), l = N > 1 ? load(FLOAT32, keys.second + place) : k;
+        float a = unit_at(q + at), b = R > 1 ? unit_at(q + bytes + at) : 0;
+        float c = R > 2 ? unit_at(q + 2 * bytes + at) : 0, d = R > 3 ? unit_at(q + 3 * bytes + at) : 0;
+        __builtin_prefetch(next.first + place);
+        if (N > 1) __builtin_prefetch(next.second + place);
+        one.a = add_unit(kind, one.a, k, a);
+        if (N > 1) two.a = add_unit(kind, two.a, l, a);
+        if (R > 1) one.b = add_unit(kind, one.b, k, b);
+        if (R > 1 && N > 1) two.b = add_unit(kind, two.b, l, b);
+        if (R > 2) one.c = add_unit(kind, one.c, k, c);
+        if (R > 2 && N > 1) two.c = add_unit(kind, two.c, l, c);
+        if (R > 3) one.d = add_unit(kind, one.d, k, d);
+        if (R > 3 && N > 1) two.d = add_unit(kind, two.d, l, d);
+    }
+    for (int n = 0; n < N; n++) {
+        Vectors sums = n ? two : one;
+        float *to = scores + n * KV_BLOCK;
+        store_all(FLOAT32, to, sums.a);
+        if (R > 1) store_all(FLOAT32, to + row, sums.b);
+        if (R > 2) store_all(FLOAT32, to + 2 * row, sums.c);
+        if (R > 3) store_all(FLOAT32, to + 3 * row, sums.d);
+    }
+}
+
+// Turns the scores of positions begin..end-1 into exp(scale * (score - maximum)), all others up to `width` into 0, as numbers of
 // `kind` from the row's beginning on; returns their sum.
 INLINE float softmax(int kind, float *scores, int begin, int end, int width, float scale) {
     floats highest = splat(-INFINITY), sum = splat(0);
     for (int p = 0; p < width; p += LANES) {
-        ints seen = (COUNT + p >= begin) & (COUNT + p < end);
-        floats all = choose(seen, load(FLOAT32, scores + p) * scale, splat(-INFINITY));
+        floats all = within(p, begin, end, load(FLOAT32, scores + p), -INFINITY);
         highest = choose(all > highest, all, highest);
-        store_all(FLOAT32, scores + p, all);
     }
-    float most = largest(highest);
+    floats most = splat(largest(highest) * -scale);
     for (int p = 0; p < width; p += LANES) {
         char *to = (char *)scores + p * itemsize(kind);
-        store_all(kind, to, exponential(load(FLOAT32, scores + p) - most));
+        floats all = exponential(fused(load(FLOAT32, scores + p), splat(scale), most));
+        store_all(kind, to, within(p, begin, end, all, 0));
         sum += load(kind, to);
     }
     return total(sum);
@@ -146,20 +181,22 @@ INLINE void store_vectors(int N, float *to, Vectors all) {
     if (N > 2) store_all(FLOAT32, to + 2 * LANES, all.c), store_all(FLOAT32, to + 3 * LANES, all.d);
 }
 
-// mixed[i] += weights[i] . values over one block, for R queries and N vectors of 16 dimensions, 2 or 4, from `at` on.
-INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, const char *values, int stride, int at, float *mixed) {
+// mixed[i] += weights[i] . values over one or two blocks, for R queries and N vectors of 16 dimensions, 2 or 4, from `at` on.
+INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, Pair values, int blocks, int stride, int at, float *mixed) {
     float *to = mixed + at;
     Vectors zero = {0}, r0 = load_vectors(N, (char *)to), r1 = zero, r2 = zero, r3 = zero;
     if (R > 1) r1 = load_vectors(N, (char *)(to + stride));
     if (R > 2) r2 = load_vectors(N, (char *)(to + 2 * stride));
     if (R > 3) r3 = load_vectors(N, (char *)(to + 3 * stride));
-    for (int step = 0; step < KV_BLOCK * itemsize(kind) / UNIT; step++) {
-        Vectors v = load_vectors(N, values + (int64_t)(step * stride + at) * UNIT);
-        const char *w = weights + step * UNIT;
-        r0 = add_units(kind, r0, v, unit_at(w));
-        if (R > 1) r1 = add_units(kind, r1, v, unit_at(w + row));
-        if (R > 2) r2 = add_units(kind, r2, v, unit_at(w + 2 * row));
-        if (R > 3) r3 = add_units(kind, r3, v, unit_at(w + 3 * row));
+    for (int block = 0; block < blocks; block++) {
+        const char *from = (block ? values.second : values.first) + at * UNIT;
+        for (int step = 0; step < KV_BLOCK * itemsize(kind) / UNIT; step++, weights += UNIT) {
+            Vectors v = load_vectors(N, from + (int64_t)step * stride * UNIT);
+            r0 = add_units(kind, r0, v, unit_at(weights));
+            if (R > 1) r1 = add_units(kind, r1, v, unit_at(weights + row));
+            if (R > 2) r2 = add_units(kind, r2, v, unit_at(weights + 2 * row));
+            if (R > 3) r3 = add_units(kind, r3, v, unit_at(weights + 3 * row));
+        }
     }
     store_vectors(N, to, r0);
     if (R > 1) store_vectors(N, to + stride, r1);
@@ -167,10 +204,10 @@ INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, const 
     if (R > 3) store_vectors(N, to + 3 * stride, r3);
 }
 
-INLINE void mix_all(int kind, int R, const char *weights, int64_t row, const char *values, int stride, float *mixed) {
+INLINE void mix_all(int kind, int R, const char *weights, int64_t row, Pair values, int blocks, int stride, float *mixed) {
     int at = 0;
-    for (; at + 4 * LANES <= stride; at += 4 * LANES) mix(kind, R, 4, weights, row, values, stride, at, mixed);
-    if (at < stride) mix(kind, R, 2, weights, row, values, stride, at, mixed);
+    for (; at + 4 * LANES <= stride; at += 4 * LANES) mix(kind, R, 4, weights, row, values, blocks, stride, at, mixed);
+    if (at < stride) mix(kind, R, 2, weights, row, values, blocks, stride, at, mixed);
 }
 
 // Calls the code for 1, 2, 3 and 4 queries each, for as many as are left.
@@ -194,20 +231,27 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
     int from = first / KV_BLOCK, to = (last + KV_BLOCK - 1) / KV_BLOCK, base = from * KV_BLOCK;
     int64_t bytes = (int64_t)stride * itemsize(kind);
     float sums[QUERIES];
-    for (int block = from; block < to; block++) {
-        const char *k = block_of(keys, 1, block, scratch), *next = ahead_of(keys, block, to, values, from);
+    for (int block = from; block < to; block += 2) {
+        int blocks = block + 1 < to ? 2 : 1;
+        Pair k = pair_of(keys, 1, block, blocks, scratch);
+        Pair next = {ahead_of(keys, block, to, values, from), ahead_of(keys, block + 1, to, values, from)};
         float *at = scores + block * KV_BLOCK - base;
-#define SCORE(R) score(kind, R, q + i * bytes, k, next, bytes, at + i * row, row)
+#define SCORE(R) blocks > 1 ? score(kind, R, 2, q + i * bytes, k, next, bytes, at + i * row, row) \
+                            : score(kind, R, 1, q + i * bytes, k, next, bytes, at + i * row, row)
         BY_FOURS(i, count, SCORE)
     }
     for (int i = 0; i < count; i++)
         sums[i] = softmax(kind, scores + i * row, begins[i] - base, ends[i] - base, to * KV_BLOCK - base, 1.0f / sqrtf(dim));
     memset(mixed, 0, 4 * (int64_t)count * stride);
-    for (int block = from; block < to; block++) {
-        const char *v = block_of(values, 0, block, scratch), *next = ahead_of(values, block, to, values, to - 1);
+    for (int block = from; block < to; block += 2) {
+        int blocks = block + 1 < to ? 2 : 1;
+        Pair v = pair_of(values, 0, block, blocks, scratch);
         const char *weights = (char *)scores + (block * KV_BLOCK - base) * itemsize(kind);
-        for (int64_t at = 0; at < KV_BLOCK * bytes; at += sizeof(floats)) __builtin_prefetch(next + at);
-#define MIX(R) mix_all(kind, R, weights + i * 4 * row, 4 * row, v, stride, mixed + i * stride)
+        for (int n = 0; n < blocks; n++) {
+            const char *next = ahead_of(values, block + n, to, values, to - 1);
+            for (int64_t at = 0; at < KV_BLOCK * bytes; at += sizeof(floats)) __builtin_prefetch(next + at);
+        }
+#define MIX(R) mix_all(kind, R, weights + i * 4 * row, 4 * row, v, blocks, stride, mixed + i * stride)
         BY_FOURS(i, count, MIX)
     }
     for (int i = 0; i < count; i++)

@@ -45,7 +45,7 @@ typedef struct {
     float *logits;               // [wanted, vocab]
 } Batch;
 
-// What enters products: for dense ones in their arithmetic, for packed ones as they read it.
+// What enters products: for dense ones in their arithmetic, for packed ones as they read it; NULL in the form that none reads.
 typedef struct {
     char *dense;  // [rows, inner]
     Activations packed;
@@ -69,15 +69,20 @@ typedef struct {
 
 enum { BLOCK = 32, WIDE_BLOCK = 64, ROWS = 64 };  // outputs and rows of one task
 
+enum { DENSE = 1, PACKED = 2 };  // forms of inputs
+
 INLINE int is_packed(const Linear *l) { return l->kind >= INT8; }
+INLINE int form(const Linear *l) { return is_packed(l) ? PACKED : DENSE; }
 INLINE char *scratch_of(const Step *s, int thread) { return s->scratch + thread * s->scratch_bytes; }
 
 // Row `row` of an input, `count` values from `from` on.
 static void enter(const Step *s, const Input *to, int row, int from, const float *values, int count) {
     int kind = s->model->kind, arithmetic = s->model->arithmetic;
-    char *dense = to->dense + ((int64_t)row * to->inner + from) * itemsize(arithmetic);
-    store(kind, dense, values, count);  // rounded to the model's kind, whatever the products are done in
-    for (int i = count - 1; arithmetic != kind && i >= 0; i--) ((float *)dense)[i] = load_one(BFLOAT16, dense, i);
+    if (to->dense) {
+        char *dense = to->dense + ((int64_t)row * to->inner + from) * itemsize(arithmetic);
+        store(kind, dense, values, count);  // rounded to the model's kind, whatever the products are done in
+        for (int i = count - 1; arithmetic != kind && i >= 0; i--) ((float *)dense)[i] = load_one(BFLOAT16, dense, i);
+    }
     if (to->packed.codes || to->packed.whole) pack_activations(&to->packed, row, from, values, count, to->inner);
 }
 
@@ -109,7 +114,7 @@ INLINE int block_for(int rows) { return rows == 1 ? BLOCK : WIDE_BLOCK; }
 
 // to[row][output] = linear(x), or += it.
 static void write_product(const Step *s, const Linear *l, const Input *x, Share part, float *to, int add, int thread) {
-    float sums[ROWS][WIDE_BLOCK];
+    _Alignas(64) float sums[ROWS][WIDE_BLOCK];
     product(s, l, x, part.begin, part.end, part.top, part.bottom, &sums[0][0], WIDE_BLOCK, thread);
     for (int r = part.top; r < part.bottom; r++) {
         float *row = to + (int64_t)r * l->outer;
@@ -144,7 +149,7 @@ static void gated(const Step *s, const Layer *layer, int thread) {
     int rows = s->batch->rows;
     EACH_TASK(task, shares(&layer->gate, WIDE_BLOCK, rows)) {
         Share part = share(&layer->gate, WIDE_BLOCK, rows, task);
-        float gate[ROWS][WIDE_BLOCK], up[ROWS][WIDE_BLOCK];
+        _Alignas(64) float gate[ROWS][WIDE_BLOCK], up[ROWS][WIDE_BLOCK];
         product(s, &layer->gate, &s->narrow, part.begin, part.end, part.top, part.bottom, &gate[0][0], WIDE_BLOCK, thread);
         product(s, &layer->up, &s->narrow, part.begin, part.end, part.top, part.bottom, &up[0][0], WIDE_BLOCK, thread);
         for (int r = 0; r < part.bottom - part.top; r++) {
@@ -218,7 +223,7 @@ static void attend(const Step *s, int index, int thread) {
     const Model *m = s->model;
     int dim = m->head_dim, stride = padded(dim), group = m->heads / m->kv_heads, size = itemsize(m->kind);
     int window = m->layer[index].window;
-    char *scratch = scratch_of(s, thread), *q = scratch + KV_BLOCK * stride * 4;
+    char *scratch = scratch_of(s, thread), *q = scratch + 2 * KV_BLOCK * stride * 4;
     float *mixed = (float *)(q + QUERIES * stride * 4), *scores = mixed + QUERIES * stride;
     memset(q, 0, (size_t)QUERIES * stride * size);
     EACH_TASK(task, s->stretch_count * m->kv_heads) {
@@ -249,15 +254,15 @@ static void enter_mixed(const Step *s) {
     EACH_TASK(row, s->batch->rows) enter(s, &s->mixed, row, 0, s->query + (int64_t)row * size, size);
 }
 
-static void enter_normalised(const Step *s, int to, int from, const float *gain) {
+static void enter_normalised(const Step *s, int to, int from, const float *gain, int thread) {
     int width = s->model->width;
-    float scaled[width];
+    float *scaled = (float *)scratch_of(s, thread);
     normalise(s->model, s->residual + (int64_t)from * width, gain, width, scaled);
     enter(s, &s->narrow, to, 0, scaled, width);
 }
 
-static void normalise_all(const Step *s, const float *gain) {
-    EACH_TASK(row, s->batch->rows) enter_normalised(s, row, row, gain);
+static void normalise_all(const Step *s, const float *gain, int thread) {
+    EACH_TASK(row, s->batch->rows) enter_normalised(s, row, row, gain, thread);
 }
 
 // The embedding's rows of the tokens.
@@ -281,17 +286,18 @@ static void step_together(const void *job, int thread) {
     embed(s), barrier();
     for (int i = 0; i < s->model->layers; i++) {
         const Layer *layer = &s->model->layer[i];
-        normalise_all(s, layer->attention_norm), barrier();
+        normalise_all(s, layer->attention_norm, thread), barrier();
         project(s, layer, thread), barrier();
         remember(s, i), barrier();
         attend(s, i, thread), barrier();
         enter_mixed(s), barrier();
         add_product(s, &layer->output, &s->mixed, thread), barrier();
-        normalise_all(s, layer->mlp_norm), barrier();
+        normalise_all(s, layer->mlp_norm, thread), barrier();
         gated(s, layer, thread), barrier();
         add_product(s, &layer->down, &s->wide, thread), barrier();
     }
-    EACH_TASK(task, s->batch->wanted) enter_normalised(s, task, s->batch->wanted_rows[task], s->model->norm);
+    EACH_TASK(task, s->batch->wanted)
+        enter_normalised(s, task, s->batch->wanted_rows[task], s->model->norm, thread);
     barrier();
     unembed(s, thread), barrier();
 }
@@ -303,10 +309,11 @@ static void *take(char **free, int64_t bytes) {
     return taken;
 }
 
-static Input take_input(const Model *m, char **free, int64_t rows, int inner) {
+static Input take_input(const Model *m, char **free, int64_t rows, int inner, int forms) {
     Input input = {.inner = inner, .packed = {.stride = round_up(inner, 8), .segment = m->segment}};
     Activations *packed = &input.packed;
-    input.dense = take(free, rows * inner * itemsize(m->arithmetic) + 64);
+    if (forms & DENSE) input.dense = take(free, rows * inner * itemsize(m->arithmetic) + 64);
+    if (!(forms & PACKED)) return input;
     if (m->segment == 0) {
         packed->whole = take(free, rows * packed->stride * 4);
         return input;
@@ -318,11 +325,24 @@ static Input take_input(const Model *m, char **free, int64_t rows, int inner) {
     return input;
 }
 
+// The inputs of linears, in the forms in which those of some layer read them.
+static void take_inputs(Step *s, char **free, int64_t rows) {
+    const Model *m = s->model;
+    int narrow = form(&m->unembedding), mixed = 0, wide = 0;
+    for (const Layer *l = m->layer; l < m->layer + m->layers; l++) {
+        narrow |= form(&l->query) | form(&l->key) | form(&l->value) | form(&l->gate) | form(&l->up);
+        mixed |= form(&l->output), wide |= form(&l->down);
+    }
+    s->narrow = take_input(m, free, rows, m->width, narrow);
+    s->mixed = take_input(m, free, rows, m->heads * m->head_dim, mixed);
+    s->wide = take_input(m, free, rows, m->hidden, wide);
+}
+
 // Lays a step out from `memory` on and returns its bytes; with NULL it only counts them.
 static int64_t lay_out(Step *s, char *memory, int threads) {
     const Model *m = s->model;
     int64_t rows = s->batch->rows, stride = padded(m->head_dim), widest = m->width > m->hidden ? m->width : m->hidden;
-    int64_t attention = 4 * (KV_BLOCK * stride + 2 * QUERIES * stride + (int64_t)QUERIES * s->past);
+    int64_t attention = 4 * (2 * KV_BLOCK * stride + 2 * QUERIES * stride + (int64_t)QUERIES * s->past);
     int64_t queries = m->heads * m->head_dim, dense = WIDE_BLOCK * 4 * (widest > queries ? widest : queries);
     char *free = memory;
     s->stretches = take(&free, rows * sizeof(Stretch));
@@ -330,9 +350,7 @@ static int64_t lay_out(Step *s, char *memory, int threads) {
     s->query = take(&free, 4 * rows * queries);
     s->key = take(&free, 4 * rows * m->kv_heads * m->head_dim);
     s->value = take(&free, 4 * rows * m->kv_heads * m->head_dim);
-    s->narrow = take_input(m, &free, rows, m->width);
-    s->mixed = take_input(m, &free, rows, queries);
-    s->wide = take_input(m, &free, rows, m->hidden);
+    take_inputs(s, &free, rows);
     s->scratch_bytes = (64 + (attention > dense ? attention : dense)) / 64 * 64;
     s->scratch = take(&free, threads * s->scratch_bytes);
     return free - memory;

@@ -68,8 +68,9 @@ INLINE floats add_segment(floats sum, __m512i exact, floats scale, floats shift,
     return fused(shift, splat(-x->offsets[at]), scaled);
 }
 
-// Four tiles by R rows, at most 4: y[r][16 t + lane].
-INLINE void integers_four(int kind, int R, const Linear *l, int first, const Activations *x, int row, float *y, int64_t step) {
+// Four tiles by R rows, at most 4: y[r][16 t + lane]. Two lines of `next` are fetched for every four multiplied, unless it is NULL.
+INLINE void integers_four(int kind, int R, const Linear *l, int first, const Activations *x, int row, float *y, int64_t step,
+                          const char *next) {
     int per_line = kind == INT4 ? 8 : 4, count = lines(l), per_segment = x->segment / per_line;
     int64_t tile_bytes = (int64_t)count * 64, stride = x->stride;
     const char *w = tile_lines(l, first);
@@ -81,6 +82,7 @@ INLINE void integers_four(int kind, int R, const Linear *l, int first, const Act
         int stop = line + per_segment < count ? line + per_segment : count, group = s * x->segment / l->group;
         for (; line < stop; line++) {
             const int8_t *from = codes + line * per_line;
+            if (next) __builtin_prefetch(next + line * 128, 0, 2), __builtin_prefetch(next + line * 128 + 64, 0, 2);
             Four all = four_lines(w + (int64_t)line * 64, tile_bytes), half = kind == INT4 ? low_halves(all) : all;
             r0 = add_products(r0, half, from);
             if (R > 1) r1 = add_products(r1, half, from + stride);
@@ -151,10 +153,11 @@ INLINE void packed_floats(int kind, int R, const Linear *l, int tile, const Acti
 
 // Tiles first..first+count-1 (at most 4) for R rows.
 INLINE void packed_rows(int kind, int R, const Linear *l, int first, int count, const Activations *x, int row, float *y,
-                        int64_t step) {
+                        int64_t step, const char *next) {
+    (void)next;
 #ifdef __AVX512VNNI__
     if (x->codes) {
-        if (count == 4 && R > 1) integers_four(kind, R, l, first, x, row, y, step);
+        if (count == 4 && R > 1) integers_four(kind, R, l, first, x, row, y, step, next);
         else
             for (int i = 0; i < count * R; i++)
                 integers_one(kind, l, first + i / R, x, row + i % R, y + i % R * step + i / R * LANES);
@@ -164,12 +167,20 @@ INLINE void packed_rows(int kind, int R, const Linear *l, int first, int count, 
     for (int t = 0; t < count; t++) packed_floats(kind, R, l, first + t, x, row, y + t * LANES, step);
 }
 
+// The first rows wait for these tiles' lines to come from memory; the second and third four fetch the lines behind them meanwhile,
+// half each.
+INLINE const char *fetched_by(const Linear *l, int first, int r) {
+    int pass = r / 4;
+    return pass == 1 || pass == 2 ? tile_lines(l, first + 2 + 2 * pass) : NULL;
+}
+
 INLINE void packed_kind(int kind, const Linear *l, int first, int count, const Activations *x, int top, int rows, float *y,
                         int64_t step) {
     for (int r = 0; r < rows;) {
-        if (rows - r >= 4) packed_rows(kind, 4, l, first, count, x, top + r, y + r * step, step), r += 4;
-        else if (rows - r >= 2) packed_rows(kind, 2, l, first, count, x, top + r, y + r * step, step), r += 2;
-        else packed_rows(kind, 1, l, first, count, x, top + r, y + r * step, step), r++;
+        const char *next = fetched_by(l, first, r);
+        if (rows - r >= 4) packed_rows(kind, 4, l, first, count, x, top + r, y + r * step, step, next), r += 4;
+        else if (rows - r >= 2) packed_rows(kind, 2, l, first, count, x, top + r, y + r * step, step, next), r += 2;
+        else packed_rows(kind, 1, l, first, count, x, top + r, y + r * step, step, next), r++;
     }
 }
 
@@ -193,7 +204,7 @@ static void pack_activations(const Activations *to, int row, int from, const flo
         int size = count - begin < to->segment ? count - begin : to->segment, end = round_up(size, LANES);
         int64_t at = (int64_t)row * to->segments + (from + begin) / to->segment;
         int8_t *codes = to->codes + (int64_t)row * to->stride + from + begin;
-        float filled[LARGEST_SEGMENT] = {0};
+        _Alignas(64) float filled[LARGEST_SEGMENT] = {0};
         const float *values = x + begin;
         if (size < end) values = memcpy(filled, values, 4 * size);
         floats most = splat(0);

@@ -179,11 +179,22 @@ INLINE floats choose(ints mask, floats a, floats b) { return (floats)(((ints)a &
 
 // exp by 2^n * p(x - n ln 2), |x - n ln 2| <= ln 2 / 2, p of degree 6 (relative error about 1e-7); 0 below -87.
 INLINE floats exponential(floats x) {
+#ifdef __AVX512F__
+    __m512 clamped = _mm512_max_ps(_mm512_set1_ps(-120), (__m512)x);  // a NaN stays one
+    floats n = (floats)_mm512_roundscale_ps(_mm512_mul_ps(clamped, _mm512_set1_ps(1.44269504f)), 0);
+    floats r = fused(n, splat(-0.693359375f), (floats)clamped);
+    r = fused(n, splat(2.12194440e-4f), r);
+#else
     floats low = choose(x < -87.0f, splat(-87.0f), x), clamped = choose(low > 88.0f, splat(88.0f), low);
-    ints n = __builtin_convertvector(clamped * 1.44269504f + choose(clamped < 0.0f, splat(-0.5f), splat(0.5f)), ints);
-    floats whole = __builtin_convertvector(n, floats);
-    floats r = clamped - whole * 0.693359375f + whole * 2.12194440e-4f;
-    floats p = 1.0f / 720 * r + 1.0f / 120;
-    p = ((((p * r + 1.0f / 24) * r + 1.0f / 6) * r + 0.5f) * r + 1.0f) * r + 1.0f;
-    return choose(x < -87.0f, splat(0), p * (floats)((n + 127) << 23));
+    ints whole = __builtin_convertvector(clamped * 1.44269504f + choose(clamped < 0.0f, splat(-0.5f), splat(0.5f)), ints);
+    floats n = __builtin_convertvector(whole, floats), r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
+#endif
+    floats p = fused(splat(1.0f / 720), r, splat(1.0f / 120));
+    p = fused(p, r, splat(1.0f / 24)), p = fused(p, r, splat(1.0f / 6)), p = fused(p, r, splat(0.5f));
+    p = fused(p, r, splat(1)), p = fused(p, r, splat(1));
+#ifdef __AVX512F__
+    return (floats)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    return choose(x < -87.0f, splat(0), p * (floats)((whole + 127) << 23));
+#endif
 }
