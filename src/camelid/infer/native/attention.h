@@ -17,6 +17,7 @@ typedef struct {
     int64_t block_bytes;     // from a block to the next
     const int32_t *table;
     int32_t kind, packed, stride;  // packed: 8-bit codes that are turned into `kind`; stride: padded head_dim
+    int32_t begin, end;            // blocks of the table that are read
 } Past;
 
 // sum + v * w over units.
@@ -63,6 +64,20 @@ INLINE void scatter(int kind, int is_key, int stride, int position, const char *
     }
 }
 
+// Fetches the lines of memory that `keep` writes to, all of them at once.
+static void fetch_places(const Past *past, int is_key, int position) {
+    int offset = position % KV_BLOCK, stride = past->stride, size = itemsize(past->kind);
+    char *block = (char *)past->first + past->table[position / KV_BLOCK] * past->block_bytes;
+    if (past->packed) {
+        __builtin_prefetch(block + offset * stride, 1);
+        return;
+    }
+    for (int i = 0; i < stride; i += is_key ? UNIT / size : LANES) {
+        int place = is_key ? key_place(past->kind, offset, i) : value_place(past->kind, stride, offset, i);
+        __builtin_prefetch(block + place * size, 1);
+    }
+}
+
 // Writes the vector of one position.
 static void keep(const Past *past, int is_key, int position, const float *vector, int dim) {
     int offset = position % KV_BLOCK, stride = past->stride;
@@ -82,12 +97,12 @@ static void keep(const Past *past, int is_key, int position, const float *vector
     else scatter(BFLOAT16, 0, stride, offset, numbers, dim, block);
 }
 
-// Where the block lies that is read two blocks later: of `past`, or behind its last one from `then` on of `after`.
-INLINE const char *ahead_of(const Past *past, int block, int end, const Past *after, int then) {
+// Where the block lies that is read two blocks later: of `past`, or behind its last one of `after`.
+INLINE const char *ahead_of(const Past *past, int block, const Past *after) {
     int ahead = block + 2;
-    if (ahead < end) return past->first + past->table[ahead] * past->block_bytes;
-    then += ahead - end;
-    return after->first + after->table[then < end ? then : end - 1] * after->block_bytes;
+    if (ahead < past->end) return past->first + past->table[ahead] * past->block_bytes;
+    ahead += after->begin - past->end;
+    return after->first + after->table[ahead < after->end ? ahead : after->end - 1] * after->block_bytes;
 }
 
 INLINE const char *block_of(const Past *past, int is_key, int block, char *scratch) {
@@ -220,21 +235,16 @@ INLINE void mix_all(int kind, int R, const char *weights, int64_t row, Pair valu
     }
 
 // softmax(q k^T / sqrt(dim)) v of `count` queries, each over positions begins[i]..ends[i]-1.
-// q: [count, stride] of `kind`; scores: [count, row]; mixed: [count, stride].
-INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past *keys, const Past *values, const int *begins,
-                        const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
-    int stride = keys->stride, first = begins[0], last = ends[0];
-    for (int i = 1; i < count; i++) {
-        first = begins[i] < first ? begins[i] : first;
-        last = ends[i] > last ? ends[i] : last;
-    }
-    int from = first / KV_BLOCK, to = (last + KV_BLOCK - 1) / KV_BLOCK, base = from * KV_BLOCK;
+// q: [count, stride] of `kind`; scores: [count, row]; mixed: [count, stride]; after: keys that are fetched for what comes next.
+INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past *keys, const Past *values, const Past *after,
+                        const int *begins, const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
+    int stride = keys->stride, from = keys->begin, to = keys->end, base = from * KV_BLOCK;
     int64_t bytes = (int64_t)stride * itemsize(kind);
     float sums[QUERIES];
     for (int block = from; block < to; block += 2) {
         int blocks = block + 1 < to ? 2 : 1;
         Pair k = pair_of(keys, 1, block, blocks, scratch);
-        Pair next = {ahead_of(keys, block, to, values, from), ahead_of(keys, block + 1, to, values, from)};
+        Pair next = {ahead_of(keys, block, values), ahead_of(keys, block + 1, values)};
         float *at = scores + block * KV_BLOCK - base;
 #define SCORE(R) blocks > 1 ? score(kind, R, 2, q + i * bytes, k, next, bytes, at + i * row, row) \
                             : score(kind, R, 1, q + i * bytes, k, next, bytes, at + i * row, row)
@@ -248,7 +258,7 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
         Pair v = pair_of(values, 0, block, blocks, scratch);
         const char *weights = (char *)scores + (block * KV_BLOCK - base) * itemsize(kind);
         for (int n = 0; n < blocks; n++) {
-            const char *next = ahead_of(values, block + n, to, values, to - 1);
+            const char *next = ahead_of(values, block + n, after);
             for (int64_t at = 0; at < KV_BLOCK * bytes; at += sizeof(floats)) __builtin_prefetch(next + at);
         }
 #define MIX(R) mix_all(kind, R, weights + i * 4 * row, 4 * row, v, blocks, stride, mixed + i * stride)
@@ -258,8 +268,9 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
         for (int d = 0; d < dim; d++) mixed[i * stride + d] /= sums[i];
 }
 
-static void attend_together(int count, int dim, const char *q, const Past *keys, const Past *values, const int *begins,
-                            const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
-    if (keys->kind == FLOAT32) attend_kind(FLOAT32, count, dim, q, keys, values, begins, ends, scores, row, scratch, mixed);
-    else attend_kind(BFLOAT16, count, dim, q, keys, values, begins, ends, scores, row, scratch, mixed);
+static void attend_together(int count, int dim, const char *q, const Past *keys, const Past *values, const Past *after,
+                            const int *begins, const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
+    if (keys->kind == FLOAT32)
+        attend_kind(FLOAT32, count, dim, q, keys, values, after, begins, ends, scores, row, scratch, mixed);
+    else attend_kind(BFLOAT16, count, dim, q, keys, values, after, begins, ends, scores, row, scratch, mixed);
 }

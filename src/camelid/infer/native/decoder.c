@@ -53,7 +53,7 @@ typedef struct {
 } Input;
 
 typedef struct {
-    int32_t row, count;  // rows of one sequence
+    int32_t row, count, kv_head;  // rows of one sequence
 } Stretch;
 
 typedef struct {
@@ -61,7 +61,7 @@ typedef struct {
     const Batch *batch;
     float *residual, *query, *key, *value;  // [rows, ...]
     Input narrow, mixed, wide;
-    Stretch *stretches;  // what attends together
+    Stretch *stretches;  // what attends together, in the order in which it does
     int32_t stretch_count, past;  // past: positions of the longest row, in whole blocks
     char *scratch;                // [threads, scratch_bytes]
     int64_t scratch_bytes;
@@ -190,7 +190,7 @@ enum { VALUES, KEYS };
 static Past past_of(const Model *m, int side, int layer, int kv_head, const int32_t *table) {
     int64_t bytes = kv_bytes(m), row = layer * 2 + (side == VALUES);
     return (Past){m->cache + (row * m->kv_heads + kv_head) * bytes, m->layers * 2 * m->kv_heads * bytes, table, m->kind,
-                  m->kv_packed, padded(m->head_dim)};
+                  m->kv_packed, padded(m->head_dim), 0, 0};
 }
 
 // Turns queries and keys to their positions; keys and values go into the cache.
@@ -202,6 +202,10 @@ static void remember(const Step *s, int index) {
         int position = s->batch->positions[row];
         const int32_t *table = s->batch->blocks + s->batch->tables[row];
         const float *cosine = m->cosine + (int64_t)position * half, *sine = m->sine + (int64_t)position * half;
+        for (int h = 0; h < 2 * m->kv_heads; h++) {
+            Past past = past_of(m, h % 2, index, h / 2, table);
+            fetch_places(&past, h % 2 == KEYS, position);
+        }
         for (int h = 0; h < m->heads; h++) {
             float *query = s->query + ((int64_t)row * m->heads + h) * dim;
             if (layer->query_norm) normalise(m, query, layer->query_norm, dim, query);
@@ -218,30 +222,40 @@ static void remember(const Step *s, int index) {
     }
 }
 
-// Tasks that share keys follow each other.
+INLINE int seen_from(const Step *s, int layer, int row) {
+    int window = s->model->layer[layer].window, end = s->batch->positions[row] + 1;
+    return window && end > window ? end - window : 0;
+}
+
+// Keys or values that a stretch sees.
+static Past seen(const Step *s, int side, int layer, Stretch stretch) {
+    Past past = past_of(s->model, side, layer, stretch.kv_head, s->batch->blocks + s->batch->tables[stretch.row]);
+    past.begin = seen_from(s, layer, stretch.row) / KV_BLOCK;
+    past.end = s->batch->positions[stretch.row + stretch.count - 1] / KV_BLOCK + 1;
+    return past;
+}
+
 static void attend(const Step *s, int index, int thread) {
     const Model *m = s->model;
     int dim = m->head_dim, stride = padded(dim), group = m->heads / m->kv_heads, size = itemsize(m->kind);
-    int window = m->layer[index].window;
     char *scratch = scratch_of(s, thread), *q = scratch + 2 * KV_BLOCK * stride * 4;
     float *mixed = (float *)(q + QUERIES * stride * 4), *scores = mixed + QUERIES * stride;
     memset(q, 0, (size_t)QUERIES * stride * size);
-    EACH_TASK(task, s->stretch_count * m->kv_heads) {
-        Stretch stretch = s->stretches[task % s->stretch_count];
-        int kv_head = task / s->stretch_count, total = stretch.count * group;
-        const int32_t *table = s->batch->blocks + s->batch->tables[stretch.row];
-        Past keys = past_of(m, KEYS, index, kv_head, table), values = past_of(m, VALUES, index, kv_head, table);
+    EACH_TASK(task, s->stretch_count) {
+        Stretch stretch = s->stretches[task], after = s->stretches[task + 1 < all ? task + 1 : task];
+        Past keys = seen(s, KEYS, index, stretch), values = seen(s, VALUES, index, stretch), then = seen(s, KEYS, index, after);
+        int total = stretch.count * group;
         for (int done = 0; done < total; done += QUERIES) {
             int count = total - done < QUERIES ? total - done : QUERIES, begins[QUERIES], ends[QUERIES];
             for (int i = 0; i < count; i++) {
-                int row = stretch.row + (done + i) / group, head = kv_head * group + (done + i) % group;
+                int row = stretch.row + (done + i) / group, head = stretch.kv_head * group + (done + i) % group;
                 store(m->kind, q + i * stride * size, s->query + ((int64_t)row * m->heads + head) * dim, dim);
                 ends[i] = s->batch->positions[row] + 1;
-                begins[i] = window && ends[i] > window ? ends[i] - window : 0;
+                begins[i] = seen_from(s, index, row);
             }
-            attend_together(count, dim, q, &keys, &values, begins, ends, scores, s->past, scratch, mixed);
+            attend_together(count, dim, q, &keys, &values, &then, begins, ends, scores, s->past, scratch, mixed);
             for (int i = 0; i < count; i++) {
-                int row = stretch.row + (done + i) / group, head = kv_head * group + (done + i) % group;
+                int row = stretch.row + (done + i) / group, head = stretch.kv_head * group + (done + i) % group;
                 memcpy(s->query + ((int64_t)row * m->heads + head) * dim, mixed + i * stride, 4 * dim);
             }
         }
@@ -345,7 +359,7 @@ static int64_t lay_out(Step *s, char *memory, int threads) {
     int64_t attention = 4 * (2 * KV_BLOCK * stride + 2 * QUERIES * stride + (int64_t)QUERIES * s->past);
     int64_t queries = m->heads * m->head_dim, dense = WIDE_BLOCK * 4 * (widest > queries ? widest : queries);
     char *free = memory;
-    s->stretches = take(&free, rows * sizeof(Stretch));
+    s->stretches = take(&free, rows * m->kv_heads * sizeof(Stretch));
     s->residual = take(&free, 4 * rows * m->width);
     s->query = take(&free, 4 * rows * queries);
     s->key = take(&free, 4 * rows * m->kv_heads * m->head_dim);
@@ -356,15 +370,17 @@ static int64_t lay_out(Step *s, char *memory, int threads) {
     return free - memory;
 }
 
-// Rows of one sequence that follow each other attend together, as many as fill the queries of a task.
+// Rows of one sequence that follow each other attend together, as many as fill the queries of a task. Those that share keys
+// follow each other, sequence by sequence, since the keys of its heads are neighbours.
 static void find_stretches(Step *s) {
     const Batch *b = s->batch;
-    int group = s->model->heads / s->model->kv_heads, most = group < QUERIES ? QUERIES / group : 1;
-    for (int row = 0; row < b->rows; row++) {
-        Stretch *last = &s->stretches[s->stretch_count - 1];
-        int follows = row && b->tables[row] == b->tables[row - 1] && b->positions[row] == b->positions[row - 1] + 1;
-        if (follows && last->count < most) last->count++;
-        else s->stretches[s->stretch_count++] = (Stretch){row, 1};
+    int kv_heads = s->model->kv_heads, group = s->model->heads / kv_heads, most = group < QUERIES ? QUERIES / group : 1;
+    for (int begin = 0, end; begin < b->rows; begin = end) {
+        for (end = begin + 1; end < b->rows && b->tables[end] == b->tables[begin]; end++)
+            if (b->positions[end] != b->positions[end - 1] + 1) break;
+        for (int head = 0; head < kv_heads; head++)
+            for (int row = begin; row < end; row += most)
+                s->stretches[s->stretch_count++] = (Stretch){row, end - row < most ? end - row : most, head};
     }
 }
 
