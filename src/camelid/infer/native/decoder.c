@@ -97,15 +97,16 @@ static void product(const Step *s, const Linear *l, const Input *x, int begin, i
             for (int o = begin; o < end; o++) y[r * step + o - begin] += l->bias[o];
 }
 
-// A task's share of a linear: outputs begin..end-1 and rows top..bottom-1; the rows of the same outputs follow each other.
+// A task's share of a linear: outputs begin..end-1 and rows top..bottom-1. The outputs of the same rows follow each other: what
+// a thread reads of many rows is then mostly what it has written itself.
 typedef struct {
     int begin, end, top, bottom;
 } Share;
 
-INLINE int tops(int rows) { return (rows + ROWS - 1) / ROWS; }
-INLINE int shares(const Linear *l, int block, int rows) { return (l->outer + block - 1) / block * tops(rows); }
+INLINE int widths(const Linear *l, int block) { return (l->outer + block - 1) / block; }
+INLINE int shares(const Linear *l, int block, int rows) { return widths(l, block) * ((rows + ROWS - 1) / ROWS); }
 INLINE Share share(const Linear *l, int block, int rows, int task) {
-    int begin = task / tops(rows) * block, top = task % tops(rows) * ROWS;
+    int begin = task % widths(l, block) * block, top = task / widths(l, block) * ROWS;
     return (Share){begin, begin + block < l->outer ? begin + block : l->outer, top, top + ROWS < rows ? top + ROWS : rows};
 }
 
@@ -121,7 +122,7 @@ static void write_product(const Step *s, const Linear *l, const Input *x, Share 
         const float *from = sums[r - part.top];
         if (add)
             for (int o = part.begin; o < part.end; o++) row[o] += from[o - part.begin];
-        else memcpy(row + part.begin, from, 4 * (part.end - part.begin));
+        else copy(row + part.begin, from, part.end - part.begin);
     }
 }
 
@@ -256,7 +257,7 @@ static void attend(const Step *s, int index, int thread) {
             attend_together(count, dim, q, &keys, &values, &then, begins, ends, scores, s->past, scratch, mixed);
             for (int i = 0; i < count; i++) {
                 int row = stretch.row + (done + i) / group, head = stretch.kv_head * group + (done + i) % group;
-                memcpy(s->query + ((int64_t)row * m->heads + head) * dim, mixed + i * stride, 4 * dim);
+                copy(s->query + ((int64_t)row * m->heads + head) * dim, mixed + i * stride, dim);
             }
         }
     }
@@ -335,7 +336,7 @@ static Input take_input(const Model *m, char **free, int64_t rows, int inner, in
     packed->segments = (inner + m->segment - 1) / m->segment;
     packed->codes = take(free, rows * packed->stride + 64);
     packed->scales = take(free, rows * packed->segments * 4);
-    packed->offsets = take(free, rows * packed->segments * 4);
+    packed->owing = take(free, rows * packed->segments * 4);
     return input;
 }
 

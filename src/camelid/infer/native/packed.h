@@ -15,9 +15,10 @@ enum { LARGEST_SEGMENT = 64 };
 
 // Rows of activations as packed products read them.
 typedef struct {
-    int8_t *codes;            // [rows, stride]
-    float *scales, *offsets;  // [rows, segments]: of a code; the scale times the sum of the codes
-    float *whole;             // [rows, stride], instead of the three, where products are done in float32
+    int8_t *codes;   // [rows, stride]
+    float *scales;   // [rows, segments]: of a code
+    int32_t *owing;  // [rows, segments]: minus the sum of the codes, by which zero points are taken off
+    float *whole;    // [rows, stride], instead of the three, where products are done in float32
     int32_t stride, segments, segment;
 } Activations;
 
@@ -31,7 +32,7 @@ INLINE floats group_scale(const Linear *l, int64_t tile, int group) {
     return load(l->scale_kind, (const char *)l->scales + at * itemsize(l->scale_kind));
 }
 
-INLINE floats group_zero(const Linear *l, int64_t tile, int group) {
+INLINE ints group_zero(const Linear *l, int64_t tile, int group) {
     bytes zeros;
     memcpy(&zeros, l->zeros + (tile * groups(l) + group) * LANES, sizeof zeros);
     return widen(zeros);
@@ -62,10 +63,15 @@ INLINE Four add_products(Four sums, Four w, const int8_t *x) {
                   _mm512_dpbusd_epi32(sums.c, w.c, quad), _mm512_dpbusd_epi32(sums.d, w.d, quad)};
 }
 
-// sum + scale * (codes . x - zero * sum of x), as floats: `shift` is scale * zero.
-INLINE floats add_segment(floats sum, __m512i exact, floats scale, floats shift, const Activations *x, int64_t at) {
-    floats scaled = fused((floats)_mm512_cvtepi32_ps(exact), scale * splat(x->scales[at]), sum);
-    return fused(shift, splat(-x->offsets[at]), scaled);
+// What a segment's sum begins with: minus zero * sum of x, so that it ends as (codes - zero) . x, exactly.
+INLINE __m512i owed(ints zero, const Activations *x, int64_t at) {
+    return _mm512_mullo_epi32((__m512i)zero, _mm512_set1_epi32(x->owing[at]));
+}
+INLINE Four owed_by_four(const ints *zeros, const Activations *x, int64_t at) {
+    return (Four){owed(zeros[0], x, at), owed(zeros[1], x, at), owed(zeros[2], x, at), owed(zeros[3], x, at)};
+}
+INLINE floats add_segment(floats sum, __m512i exact, floats scale, const Activations *x, int64_t at) {
+    return fused((floats)_mm512_cvtepi32_ps(exact), scale * splat(x->scales[at]), sum);
 }
 
 // Four tiles by R rows, at most 4: y[r][16 t + lane]. Two lines of `next` are fetched for every four multiplied, unless it is NULL.
@@ -78,8 +84,15 @@ INLINE void integers_four(int kind, int R, const Linear *l, int first, const Act
     floats sums[16];
     for (int i = 0; i < 4 * R; i++) sums[i] = splat(0);
     for (int s = 0, line = 0; line < count; s++) {
-        Four r0 = {0}, r1 = {0}, r2 = {0}, r3 = {0};
         int stop = line + per_segment < count ? line + per_segment : count, group = s * x->segment / l->group;
+        int64_t at = (int64_t)row * x->segments + s;
+        ints zeros[4];
+#pragma GCC unroll 4
+        for (int t = 0; t < 4; t++) zeros[t] = group_zero(l, first + t, group);
+        Four r0 = owed_by_four(zeros, x, at), r1 = r0, r2 = r0, r3 = r0;
+        if (R > 1) r1 = owed_by_four(zeros, x, at + x->segments);
+        if (R > 2) r2 = owed_by_four(zeros, x, at + 2 * x->segments);
+        if (R > 3) r3 = owed_by_four(zeros, x, at + 3 * x->segments);
         for (; line < stop; line++) {
             const int8_t *from = codes + line * per_line;
             if (next) __builtin_prefetch(next + line * 128, 0, 2), __builtin_prefetch(next + line * 128 + 64, 0, 2);
@@ -98,12 +111,11 @@ INLINE void integers_four(int kind, int R, const Linear *l, int first, const Act
         Four rows[4] = {r0, r1, r2, r3};
 #pragma GCC unroll 4
         for (int t = 0; t < 4; t++) {
-            floats scale = group_scale(l, first + t, group), shift = scale * group_zero(l, first + t, group);
+            floats scale = group_scale(l, first + t, group);
 #pragma GCC unroll 4
             for (int r = 0; r < R; r++) {
                 __m512i exact = t == 0 ? rows[r].a : t == 1 ? rows[r].b : t == 2 ? rows[r].c : rows[r].d;
-                int64_t at = (int64_t)(row + r) * x->segments + s;
-                sums[4 * r + t] = add_segment(sums[4 * r + t], exact, scale, shift, x, at);
+                sums[4 * r + t] = add_segment(sums[4 * r + t], exact, scale, x, at + r * x->segments);
             }
         }
     }
@@ -117,15 +129,15 @@ INLINE void integers_one(int kind, const Linear *l, int tile, const Activations 
     const int8_t *from = x->codes + (int64_t)row * x->stride;
     floats sum = splat(0);
     for (int s = 0, line = 0; line < count; s++) {
-        __m512i even = _mm512_setzero_si512(), odd = even;
         int stop = line + per_segment < count ? line + per_segment : count, group = s * x->segment / l->group;
+        int64_t at = (int64_t)row * x->segments + s;
+        __m512i even = owed(group_zero(l, tile, group), x, at), odd = _mm512_setzero_si512();
         for (; line < stop; line++, w += 64, from += per_line) {
             __m512i all = _mm512_loadu_si512(w);
             even = _mm512_dpbusd_epi32(even, kind == INT4 ? low_half(all) : all, quad_at(from));
             if (kind == INT4) odd = _mm512_dpbusd_epi32(odd, high_half(all), quad_at(from + 4));
         }
-        floats scale = group_scale(l, tile, group), shift = scale * group_zero(l, tile, group);
-        sum = add_segment(sum, _mm512_add_epi32(even, odd), scale, shift, x, (int64_t)row * x->segments + s);
+        sum = add_segment(sum, _mm512_add_epi32(even, odd), group_scale(l, tile, group), x, at);
     }
     store_all(FLOAT32, y, sum);
 }
@@ -141,10 +153,11 @@ INLINE void packed_floats(int kind, int R, const Linear *l, int tile, const Acti
         ints all;
         memcpy(&all, w + (int64_t)line * 64, sizeof all);
         int input = line * 4 * quads, group = input / l->group < groups(l) ? input / l->group : groups(l) - 1;
-        floats scale = group_scale(l, tile, group), zero = group_zero(l, tile, group);
+        floats scale = group_scale(l, tile, group);
+        ints zero = group_zero(l, tile, group);
         for (int i = 0; i < 4 * quads; i++, input++) {
             ints code = all >> (8 * (i % 4) + 4 * (i / 4)) & (kind == INT4 ? 15 : 255);
-            floats weight = scale * (__builtin_convertvector(code, floats) - zero);
+            floats weight = scale * __builtin_convertvector(code - zero, floats);
             for (int r = 0; r < R; r++) sums[r] = fused(weight, splat(x->whole[(int64_t)(row + r) * x->stride + input]), sums[r]);
         }
     }
@@ -194,10 +207,11 @@ static void product_packed(const Linear *l, int begin, int end, const Activation
 // A row of activations, `count` of them from input `from` on, a multiple of the segment; behind the last one zeros.
 static void pack_activations(const Activations *to, int row, int from, const float *x, int count, int inner) {
     int64_t behind = (int64_t)row * to->stride + inner;
-    if (from + count == inner && to->whole) memset(to->whole + behind, 0, 4 * (to->stride - inner));
-    if (from + count == inner && to->codes) memset(to->codes + behind, 0, to->stride - inner);
+    for (int i = 0; from + count == inner && i < to->stride - inner; i++)
+        if (to->whole) to->whole[behind + i] = 0;
+        else to->codes[behind + i] = 0;
     if (to->whole) {
-        memcpy(to->whole + (int64_t)row * to->stride + from, x, 4 * count);
+        copy(to->whole + (int64_t)row * to->stride + from, x, count);
         return;
     }
     for (int begin = 0; begin < count; begin += to->segment) {
@@ -218,12 +232,12 @@ static void pack_activations(const Activations *to, int row, int from, const flo
             int8_t few[LANES];
             ints code = nearest(load(FLOAT32, values + i) * inverse);
             narrow(few, code);
-            memcpy(codes + i, few, size - i < LANES ? size - i : LANES);
+            if (size - i >= LANES) memcpy(codes + i, few, LANES);
+            else memcpy(codes + i, few, size - i);
             sum += code;
         }
-        int total = whole_total(sum);
         to->scales[at] = highest / 127;
-        to->offsets[at] = highest / 127 * total;
+        to->owing[at] = -whole_total(sum);
     }
 }
 

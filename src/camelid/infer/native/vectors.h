@@ -78,17 +78,24 @@ static void store(int kind, void *to, const float *from, int count) {
     memcpy(to, all, count * itemsize(kind));
 }
 
+// Short runs: calling memcpy takes longer, several times so where the processor cannot foretell where calls lead.
+INLINE void copy(float *to, const float *from, int count) {
+    int whole = count / LANES * LANES;
+    for (int i = 0; i < whole; i += LANES) store_all(FLOAT32, to + i, load(FLOAT32, from + i));
+    for (int i = whole; i < count; i++) to[i] = from[i];
+}
+
 #ifdef __clang__
 #define SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #define SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, (type){__VA_ARGS__})
 #endif
 
-INLINE floats widen(bytes all) {
+INLINE ints widen(bytes all) {
 #ifdef __AVX512F__
-    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)all));
+    return (ints)_mm512_cvtepu8_epi32((__m128i)all);
 #else
-    return __builtin_convertvector(__builtin_convertvector(all, ints), floats);
+    return __builtin_convertvector(all, ints);
 #endif
 }
 
