@@ -12,7 +12,7 @@ from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
 from camelid.quant.gptq import gptq
-from camelid.quant.moments import SHARED_INPUTS, layer_by_layer
+from camelid.quant.moments import SHARED_INPUTS, STRIP, Moments, layer_by_layer
 from camelid.quant.packed import PackedLinear
 from camelid.quant.quantize import Calibrated, quantize_model
 from camelid.quant.round_to_nearest import round_to_nearest
@@ -113,6 +113,19 @@ def tiny(**changes) -> Transformer:
 
 
 TOKENS = torch.randint(50, (6, 24), generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("inner", [40, STRIP, 2 * STRIP + 40])
+def test_moments_are_the_means_over_all_that_is_added(inner):
+    x = torch.randn(300, inner, generator=torch.Generator().manual_seed(1))
+    moments = Moments.empty(inner)
+    moments.add(x[:100])
+    moments.add(x[100:].view(2, 100, inner).bfloat16())
+    x[100:] = x[100:].bfloat16().float()
+    wide = x.double()
+    assert moments.tokens == 300
+    assert torch.allclose(moments.second.double(), wide.T @ wide / 300, atol=1e-6)
+    assert torch.allclose(moments.magnitude.double(), wide.abs().mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("true_sequential", [True, False])

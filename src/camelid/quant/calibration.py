@@ -1,5 +1,6 @@
 """The user's own text as rows of tokens, from which GPTQ and AWQ learn what the layers are given."""
 
+from array import array
 from collections.abc import Iterable
 
 import torch
@@ -23,9 +24,9 @@ def calibration_rows(
     for name, value in (("rows", rows), ("length", length)):
         if value < 1:
             raise WrongCall(f"--calibration-{name} is {value}; it must be at least 1")
-    ids: list[int] = []
+    ids = array("i")
     for text in texts:
-        ids += tokenizer.encode(text)
+        ids.extend(tokenizer.encode(text))
         if tokenizer.eos_id is not None:
             ids.append(tokenizer.eos_id)
         if len(ids) >= MOST_READ * rows * length:
@@ -37,5 +38,5 @@ def calibration_rows(
             f"the calibration text has {len(ids):,} tokens, and {rows} rows of {length} need {rows * length:,}; "
             f"name more text{fewer}"
         )
-    stretches = torch.tensor(ids[: count * length]).view(count, length)
+    stretches = torch.tensor(ids[: count * length], dtype=torch.int64).view(count, length)
     return stretches[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:rows]]

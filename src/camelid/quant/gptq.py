@@ -48,7 +48,8 @@ def gptq(
     scales, zeros = fit_groups(weight.reshape(len(weight), -1, group_size), bits, scale_dtype)
     order = hessian.diagonal().argsort(descending=True) if act_order else torch.arange(inner)
     weight, group_of = weight[:, order], order // group_size
-    factor = _inverse_factor(hessian[order][:, order], damping)
+    factor = _inverse_factor(hessian[order[:, None], order], damping)
+    del hessian
     codes = torch.empty_like(weight)
     # A group that is fitted on the way begins with a block, when all earlier columns have been made good.
     step = BLOCK if static_groups else min(BLOCK, group_size)
@@ -74,13 +75,15 @@ def gptq(
 
 
 def _inverse_factor(hessian: Float[Tensor, "inner inner"], damping: float) -> Float[Tensor, "inner inner"]:
-    """The upper Cholesky factor U of the damped Hessian's inverse, H^-1 = U^T U."""
-    mean = hessian.diagonal().mean()
+    """The upper Cholesky factor U of the damped Hessian's inverse, H^-1 = U^T U; the damping stays in the Hessian."""
+    diagonal = hessian.diagonal().clone()
     while damping <= 1:
-        damped = hessian + damping * mean * torch.eye(len(hessian))
-        lower, failed = torch.linalg.cholesky_ex(damped)
+        hessian.diagonal().copy_(diagonal + damping * diagonal.mean())
+        lower, failed = torch.linalg.cholesky_ex(hessian)
         if not failed:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            inverse = torch.cholesky_inverse(lower)
+            del lower
+            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
         if not failed and upper.isfinite().all():
             factor: Tensor = upper
             return factor

@@ -23,7 +23,7 @@ SHARED_INPUTS = (
     ("mlp.down_proj",),
 )
 """A block's linears in the order in which they are computed; those of one group read the same input."""
-ROWS_AT_ONCE = 4
+ROWS_AT_ONCE = 2
 STRIP = 384
 """Rows of the second moments that are summed up to the diagonal, and mirrored there: half of the products, nearly."""
 

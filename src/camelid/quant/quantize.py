@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from camelid.errors import CamelidError, WrongCall, naming
 from camelid.model.layers import Linear
 from camelid.model.surgery import linears, put_head, replace, select
+from camelid.model.tensor_files import let_go
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
 from camelid.quant.gptq import gptq
@@ -18,6 +19,7 @@ from camelid.quant.moments import Moments, layer_by_layer
 from camelid.quant.packed import PACKED, PackedLinear, pack
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
 from camelid.quant.words import run_length
+from camelid.train.machine import return_freed_memory
 
 Method = Literal["rtn", "gptq", "awq"]
 ALL_LINEARS = ("layers.*_proj",)
@@ -76,6 +78,7 @@ def quantize_model(
                 f"{path}: {broken} of its {linear.weight.numel():,} weights are infinite or no number; "
                 f"fetch or train the model again, or leave it out with --select '{ALL_LINEARS[0]}' '!{path}'"
             )
+        let_go(linear.weight)
     if calibrated is None:
         for path, linear in chosen.items():
             weight = round_to_nearest(linear.weight.detach(), bits, groups[path], scale_dtype)
@@ -86,6 +89,7 @@ def quantize_model(
     steps = layer_by_layer(model, calibrated.tokens, dtype=calibrated.dtype, true_sequential=sequential)
     for layer, names, moments in steps:
         progress(f"layer {layer + 1} of {len(model.layers)}")
+        return_freed_memory()
         paths = tuple(path for name in names if (path := f"layers.{layer}.{name}") in groups)
         if calibrated.method == "gptq":
             for path in paths:
@@ -137,7 +141,9 @@ def _awq(
 
 
 def _put(model: Transformer, path: str, weight: QuantizedWeight) -> None:
-    bias = dict(model.get_submodule(path).named_parameters()).get("bias")
+    parameters = dict(model.get_submodule(path).named_parameters())
+    bias = parameters.get("bias")
+    let_go(parameters["weight"])
     replace(model, path, pack(weight, None if bias is None else bias.detach()))
 
 

@@ -4,6 +4,7 @@ import ctypes
 import sys
 import time
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -67,9 +68,17 @@ def keep_freed_memory(device: torch.device) -> None:
     Faulting fresh pages in takes several times as long as computing what they hold. Other C libraries have no such
     switch, and a GPU's memory has an allocator of its own; there nothing changes.
     """
-    if sys.platform != "linux" or device.type != "cpu":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    mallopt = _glibc("mallopt")
+    if mallopt is not None and device.type == "cpu":
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_MMAP_MAX, 0)
+
+
+def return_freed_memory() -> None:
+    """Has glibc return to the kernel what is freed by now: pieces of many sizes leave gaps, of which it keeps all."""
+    if (trim := _glibc("malloc_trim")) is not None:
+        trim(0)
+
+
+def _glibc(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
