@@ -7,73 +7,10 @@
 // Dense weights are used as they lie in the model: [outer, inner], row by row, in float32 or bfloat16, the model's kind.
 // Packed ones lie in lines (see packed.h). Keys and values have the model's kind or 8 bits; all else is float32.
 
-#include <stdlib.h>
 #include <time.h>
 
-#include "threads.h"
-#include "attention.h"
-
-typedef struct {
-    const float *attention_norm, *mlp_norm;  // [width]
-    const float *query_norm, *key_norm;      // [head_dim], or NULL
-    int32_t window;                          // positions that a query sees, itself among them; 0: all
-    Linear query, key, value, output, gate, up, down;
-} Layer;
-
-typedef struct {
-    int32_t kind, arithmetic;  // of dense weights; of dense products: `kind`, or FLOAT32 where that is faster
-    int32_t layers, width, heads, kv_heads, head_dim, hidden, vocab;
-    int32_t blocks, kv_packed;  // of the cache; whether it has 8 bits
-    int32_t segment;           // inputs of packed products that share a scale; 0: they are done in float32
-    float eps;
-    const Layer *layer;
-    const void *embedding;       // [vocab, width]
-    const float *norm;           // [width]
-    Linear unembedding;          // vocab x width
-    const float *cosine, *sine;  // [context, head_dim / 2]
-    char *cache;                 // [blocks, layers, keys and values, kv_heads, block]
-    char *workspace;             // of the steps; grows with them
-    int64_t workspace_bytes;
-} Model;
-
-typedef struct {
-    int32_t rows, wanted;
-    const int32_t *tokens, *positions;  // [rows]
-    const int32_t *tables;              // [rows]: where in `blocks` the table of the row's sequence begins
-    const int32_t *blocks;
-    const int32_t *wanted_rows;  // [wanted]: rows whose logits are asked for, ascending
-    float *logits;               // [wanted, vocab]
-} Batch;
-
-// What enters products: for dense ones in their arithmetic, for packed ones as they read it; NULL in the form that none reads.
-typedef struct {
-    char *dense;  // [rows, inner]
-    Activations packed;
-    int32_t inner;
-} Input;
-
-typedef struct {
-    int32_t row, count, kv_head;  // rows of one sequence
-} Stretch;
-
-typedef struct {
-    const Model *model;
-    const Batch *batch;
-    float *residual, *query, *key, *value;  // [rows, ...]
-    Input narrow, mixed, wide;
-    Stretch *stretches;  // what attends together, in the order in which it does
-    int32_t stretch_count, past;  // past: positions of the longest row, in whole blocks
-    char *scratch;                // [threads, scratch_bytes]
-    int64_t scratch_bytes;
-} Step;
-
-enum { BLOCK = 32, WIDE_BLOCK = 64, ROWS = 64 };  // outputs and rows of one task
-
-enum { DENSE = 1, PACKED = 2 };  // forms of inputs
-
-INLINE int is_packed(const Linear *l) { return l->kind >= INT8; }
-INLINE int form(const Linear *l) { return is_packed(l) ? PACKED : DENSE; }
-INLINE char *scratch_of(const Step *s, int thread) { return s->scratch + thread * s->scratch_bytes; }
+#include "step.h"
+#include "summary.h"
 
 // Row `row` of an input, `count` values from `from` on.
 static void enter(const Step *s, const Input *to, int row, int from, const float *values, int count) {
@@ -317,74 +254,6 @@ static void step_together(const void *job, int thread) {
     unembed(s, thread), barrier();
 }
 
-// Takes `bytes` from the memory at *free, up to the next cache line: products load whole lines.
-static void *take(char **free, int64_t bytes) {
-    char *taken = *free;
-    *free += (bytes + 63) / 64 * 64;
-    return taken;
-}
-
-static Input take_input(const Model *m, char **free, int64_t rows, int inner, int forms) {
-    Input input = {.inner = inner, .packed = {.stride = round_up(inner, 8), .segment = m->segment}};
-    Activations *packed = &input.packed;
-    if (forms & DENSE) input.dense = take(free, rows * inner * itemsize(m->arithmetic) + 64);
-    if (!(forms & PACKED)) return input;
-    if (m->segment == 0) {
-        packed->whole = take(free, rows * packed->stride * 4);
-        return input;
-    }
-    packed->segments = (inner + m->segment - 1) / m->segment;
-    packed->codes = take(free, rows * packed->stride + 64);
-    packed->scales = take(free, rows * packed->segments * 4);
-    packed->owing = take(free, rows * packed->segments * 4);
-    return input;
-}
-
-// The inputs of linears, in the forms in which those of some layer read them.
-static void take_inputs(Step *s, char **free, int64_t rows) {
-    const Model *m = s->model;
-    int narrow = form(&m->unembedding), mixed = 0, wide = 0;
-    for (const Layer *l = m->layer; l < m->layer + m->layers; l++) {
-        narrow |= form(&l->query) | form(&l->key) | form(&l->value) | form(&l->gate) | form(&l->up);
-        mixed |= form(&l->output), wide |= form(&l->down);
-    }
-    s->narrow = take_input(m, free, rows, m->width, narrow);
-    s->mixed = take_input(m, free, rows, m->heads * m->head_dim, mixed);
-    s->wide = take_input(m, free, rows, m->hidden, wide);
-}
-
-// Lays a step out from `memory` on and returns its bytes; with NULL it only counts them.
-static int64_t lay_out(Step *s, char *memory, int threads) {
-    const Model *m = s->model;
-    int64_t rows = s->batch->rows, stride = padded(m->head_dim), widest = m->width > m->hidden ? m->width : m->hidden;
-    int64_t attention = 4 * (2 * KV_BLOCK * stride + 2 * QUERIES * stride + (int64_t)QUERIES * s->past);
-    int64_t queries = m->heads * m->head_dim, dense = WIDE_BLOCK * 4 * (widest > queries ? widest : queries);
-    char *free = memory;
-    s->stretches = take(&free, rows * m->kv_heads * sizeof(Stretch));
-    s->residual = take(&free, 4 * rows * m->width);
-    s->query = take(&free, 4 * rows * queries);
-    s->key = take(&free, 4 * rows * m->kv_heads * m->head_dim);
-    s->value = take(&free, 4 * rows * m->kv_heads * m->head_dim);
-    take_inputs(s, &free, rows);
-    s->scratch_bytes = (64 + (attention > dense ? attention : dense)) / 64 * 64;
-    s->scratch = take(&free, threads * s->scratch_bytes);
-    return free - memory;
-}
-
-// Rows of one sequence that follow each other attend together, as many as fill the queries of a task. Those that share keys
-// follow each other, sequence by sequence, since the keys of its heads are neighbours.
-static void find_stretches(Step *s) {
-    const Batch *b = s->batch;
-    int kv_heads = s->model->kv_heads, group = s->model->heads / kv_heads, most = group < QUERIES ? QUERIES / group : 1;
-    for (int begin = 0, end; begin < b->rows; begin = end) {
-        for (end = begin + 1; end < b->rows && b->tables[end] == b->tables[begin]; end++)
-            if (b->positions[end] != b->positions[end - 1] + 1) break;
-        for (int head = 0; head < kv_heads; head++)
-            for (int row = begin; row < end; row += most)
-                s->stretches[s->stretch_count++] = (Stretch){row, end - row < most ? end - row : most, head};
-    }
-}
-
 // One step on `threads` threads; returns 0, or -1 where memory ran out.
 int camelid_step(Model *m, const Batch *b, int threads) {
     Step step = {.model = m, .batch = b};
@@ -441,35 +310,3 @@ int camelid_integers(void) {
     return 0;
 #endif
 }
-
-typedef struct {
-    const float *logits;  // [rows, vocab]
-    int32_t rows, vocab;
-    int32_t *greedy;      // [rows]: index of the largest, the first of equals
-    float *log_total;     // [rows]: log of the sum of exponentials
-} Summary;
-
-static void summarise_together(const void *job, int thread) {
-    (void)thread;
-    const Summary *s = job;
-    EACH_TASK(row, s->rows) {
-        const float *logits = s->logits + (int64_t)row * s->vocab;
-        floats highest = splat(-INFINITY), sums = splat(0);
-        int whole = s->vocab / LANES * LANES, best = 0;
-        for (int i = 0; i < whole; i += LANES) {
-            floats x = load(FLOAT32, logits + i);
-            highest = choose(x > highest, x, highest);
-        }
-        float most = largest(highest), rest = 0;
-        for (int i = whole; i < s->vocab; i++) most = fmaxf(most, logits[i]);
-        while (best < s->vocab - 1 && logits[best] != most) best++;
-        for (int i = 0; i < whole; i += LANES) sums += exponential(load(FLOAT32, logits + i) - most);
-        for (int i = whole; i < s->vocab; i++) rest += expf(logits[i] - most);
-        s->greedy[row] = best;
-        s->log_total[row] = most + logf(total(sums) + rest);
-    }
-    barrier();
-}
-
-// The largest logit of every row, and what turns logits into log-probabilities.
-void camelid_summarise(const Summary *summary, int threads) { run_together(summarise_together, summary, threads); }

@@ -8,6 +8,7 @@
 // at most 64 inputs, and sums of codes are exact integers; elsewhere, and in float32, activations stay as they are.
 // Either way a row's result does not depend on how many rows and tiles are computed at once, bit for bit.
 
+#include "threads.h"
 #include "dense.h"
 
 enum { INT8 = 2, INT4 = 3 };  // beside FLOAT32 and BFLOAT16

@@ -1,4 +1,4 @@
-"""The structures of `decoder.c` and `packed.h`, field by field, and the functions that take them."""
+"""The structures of the decoder in C, field by field, and the functions that take them."""
 
 import ctypes
 from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_void_p

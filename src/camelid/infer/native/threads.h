@@ -1,3 +1,4 @@
+#pragma once
 // Threads that work together on one job: barriers between its phases, and a counter of tasks inside each.
 //
 // Every thread runs the same function on the same job. All of them come to the same barriers; between two of them,

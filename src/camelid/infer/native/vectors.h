@@ -1,3 +1,4 @@
+#pragma once
 // Sixteen floats at a time, for whatever processor the compiler knows.
 
 #include <math.h>
