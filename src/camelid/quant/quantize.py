@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from camelid.errors import CamelidError, WrongCall, naming
+from camelid.freed_memory import return_freed_memory
 from camelid.model.layers import Linear
 from camelid.model.surgery import linears, put_head, replace, select
 from camelid.model.tensor_files import let_go
@@ -19,7 +20,6 @@ from camelid.quant.moments import Moments, layer_by_layer
 from camelid.quant.packed import PACKED, PackedLinear, pack
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
 from camelid.quant.words import run_length
-from camelid.train.machine import return_freed_memory
 
 Method = Literal["rtn", "gptq", "awq"]
 ALL_LINEARS = ("layers.*_proj",)

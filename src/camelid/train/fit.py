@@ -14,6 +14,7 @@ from camelid.data.batches import AnyBatch, batches, collate
 from camelid.data.packing import Rows
 from camelid.data.pairs import PairRows
 from camelid.errors import CamelidError
+from camelid.freed_memory import keep_freed_memory
 from camelid.model.tensor_files import dtype_name
 from camelid.model.transformer import Transformer
 from camelid.progress import StepLog
@@ -22,7 +23,7 @@ from camelid.run import METRICS, Run, read_metrics
 from camelid.train.compilation import compile_blocks
 from camelid.train.interrupt import stop_between_steps
 from camelid.train.loop import Step, training_steps
-from camelid.train.machine import fastest_dtype, keep_freed_memory, peak_flops, rows_at_once
+from camelid.train.machine import fastest_dtype, peak_flops, rows_at_once
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS, check_adafactor_rate
 from camelid.train.parallel import World, from_main, join_world, wait_for_all, wished_anywhere
@@ -60,7 +61,8 @@ def fit(
     `KeyboardInterrupt`. Raises `CamelidError` where the loss is no number or diverges.
     """
     world = join_world()
-    keep_freed_memory(world.device)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     dtype = _precision(run, training, world)
     batch_rows = training.global_batch_tokens // training.context_length
     micro_batch_size = _rows_at_once(training, batch_rows // world.size, model.spec.hidden_size, dtype, world)

@@ -1,10 +1,7 @@
-"""What the machine decides where a recipe leaves it open: precision, rows at once, and how memory is kept."""
+"""What the machine decides where a recipe leaves it open: precision, and rows at once."""
 
-import ctypes
-import sys
 import time
 from functools import lru_cache
-from typing import Any
 
 import torch
 
@@ -18,8 +15,6 @@ TOKENS_FOR_PRODUCTS = 1024
 """Rows of a matrix product from which on a CPU computes it at full speed."""
 TOKENS_ON_DEVICE = 16_384
 """Tokens of one pass on a GPU: enough to fill it, and a few GB for a model of some hundred million parameters."""
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of glibc's mallopt(3)."""
 
 
 @lru_cache
@@ -60,25 +55,3 @@ def rows_at_once(rows: int, context: int, width: int, dtype: torch.dtype, device
         tokens = TOKENS_ON_DEVICE
     most = max(1, tokens // context)
     return max(count for count in range(1, min(most, rows) + 1) if rows % count == 0)
-
-
-def keep_freed_memory(device: torch.device) -> None:
-    """Has glibc keep what is freed instead of returning it to the kernel, which would zero it again at every step.
-
-    Faulting fresh pages in takes several times as long as computing what they hold. Other C libraries have no such
-    switch, and a GPU's memory has an allocator of its own; there nothing changes.
-    """
-    mallopt = _glibc("mallopt")
-    if mallopt is not None and device.type == "cpu":
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_MMAP_MAX, 0)
-
-
-def return_freed_memory() -> None:
-    """Has glibc return to the kernel what is freed by now: pieces of many sizes leave gaps, of which it keeps all."""
-    if (trim := _glibc("malloc_trim")) is not None:
-        trim(0)
-
-
-def _glibc(name: str) -> Any:
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -8,12 +8,13 @@ import torch
 
 from camelid.data.batches import Batch, PairBatch
 from camelid.data.denoising import random_spans_lengths
+from camelid.freed_memory import keep_freed_memory
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.recipe import OptimizerName
 from camelid.train.compilation import compile_blocks
 from camelid.train.loop import training_steps
-from camelid.train.machine import fastest_dtype, keep_freed_memory, rows_at_once
+from camelid.train.machine import fastest_dtype, rows_at_once
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS
 from camelid.train.parallel import join_world
@@ -50,7 +51,8 @@ def timed_updates(
     """
     device = join_world().device
     dtype = fastest_dtype(device)
-    keep_freed_memory(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     model = Transformer(spec).initialize(0).to(device)
     if compiled:
         compile_blocks(model, "auto")
