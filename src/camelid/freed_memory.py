@@ -4,17 +4,20 @@ import ctypes
 import sys
 from typing import Any
 
+import torch
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's mallopt(3)."""
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(device: torch.device) -> None:
     """Has glibc keep what is freed instead of returning it to the kernel, which would zero it again at every step.
 
     Faulting fresh pages in takes several times as long as computing what they hold. Other C libraries have no such
-    switch; there nothing changes.
+    switch, and a GPU's memory has an allocator of its own; there nothing changes.
     """
-    if (mallopt := _glibc("mallopt")) is not None:
+    mallopt = _glibc("mallopt")
+    if mallopt is not None and device.type == "cpu":
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_MMAP_MAX, 0)
 

@@ -75,9 +75,10 @@ def layer_by_layer(
     states = [_first_states(model, rows, dtype) for rows in torch.split(tokens, ROWS_AT_ONCE)]
     for layer, block in enumerate(model.layers):
         states = [(x, replace(context, layer=layer)) for x, context in states]
+        present = {name for name, _ in block.named_modules()}
+        found = [tuple(name for name in names if name in present) for names in SHARED_INPUTS]
         whole = {"": block}
         for part, sub_layer in (cast(Block, block).sub_layers() if true_sequential else whole).items():
-            found = [tuple(name for name in names if _has(block, name)) for names in SHARED_INPUTS]
             groups = [names for names in found if names and names[0].startswith(part)]
             for together in [[names] for names in groups] if true_sequential else [groups]:
                 for names, moments in zip(
@@ -95,10 +96,6 @@ def _check_finite(moments: Moments, path: str) -> None:
             f"{path}: its input is not finite on the calibration text; `camelid check` looks for damaged weights, and a "
             "model that overflows needs repairing before it is made small"
         )
-
-
-def _has(block: nn.Module, name: str) -> bool:
-    return name in dict(block.named_modules())
 
 
 def _measured(

@@ -61,8 +61,7 @@ def fit(
     `KeyboardInterrupt`. Raises `CamelidError` where the loss is no number or diverges.
     """
     world = join_world()
-    if world.device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(world.device)
     dtype = _precision(run, training, world)
     batch_rows = training.global_batch_tokens // training.context_length
     micro_batch_size = _rows_at_once(training, batch_rows // world.size, model.spec.hidden_size, dtype, world)

@@ -51,8 +51,7 @@ def timed_updates(
     """
     device = join_world().device
     dtype = fastest_dtype(device)
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(device)
     model = Transformer(spec).initialize(0).to(device)
     if compiled:
         compile_blocks(model, "auto")

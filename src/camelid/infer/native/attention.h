@@ -13,12 +13,16 @@ enum { KV_BLOCK = 16, QUERIES = 16, UNIT = 4 };
 // Keys or values of one layer and one key-value head. At 8 bits a position's vector has a scale of its own, behind the
 // block's codes.
 typedef struct {
-    const char *first;       // of block 0
+    char *first;             // of block 0
     int64_t block_bytes;     // from a block to the next
     const int32_t *table;
     int32_t kind, packed, stride;  // packed: 8-bit codes that are turned into `kind`; stride: padded head_dim
     int32_t begin, end;            // blocks of the table that are read
 } Past;
+
+INLINE char *block_at(const Past *past, int index) {
+    return past->first + past->table[index] * past->block_bytes;
+}
 
 // sum + v * w over units.
 INLINE floats add_unit(int kind, floats sum, floats v, float w) {
@@ -67,7 +71,7 @@ INLINE void scatter(int kind, int is_key, int stride, int position, const char *
 // Fetches the lines of memory that `keep` writes to, all of them at once.
 static void fetch_places(const Past *past, int is_key, int position) {
     int offset = position % KV_BLOCK, stride = past->stride, size = itemsize(past->kind);
-    char *block = (char *)past->first + past->table[position / KV_BLOCK] * past->block_bytes;
+    char *block = block_at(past, position / KV_BLOCK);
     if (past->packed) {
         __builtin_prefetch(block + offset * stride, 1);
         return;
@@ -81,7 +85,7 @@ static void fetch_places(const Past *past, int is_key, int position) {
 // Writes the vector of one position.
 static void keep(const Past *past, int is_key, int position, const float *vector, int dim) {
     int offset = position % KV_BLOCK, stride = past->stride;
-    char *block = (char *)past->first + past->table[position / KV_BLOCK] * past->block_bytes;
+    char *block = block_at(past, position / KV_BLOCK);
     if (past->packed) {
         float most = 0;
         for (int i = 0; i < dim; i++) most = fmaxf(most, fabsf(vector[i]));
@@ -100,13 +104,13 @@ static void keep(const Past *past, int is_key, int position, const float *vector
 // Where the block lies that is read two blocks later: of `past`, or behind its last one of `after`.
 INLINE const char *ahead_of(const Past *past, int block, const Past *after) {
     int ahead = block + 2;
-    if (ahead < past->end) return past->first + past->table[ahead] * past->block_bytes;
+    if (ahead < past->end) return block_at(past, ahead);
     ahead += after->begin - past->end;
-    return after->first + after->table[ahead < after->end ? ahead : after->end - 1] * after->block_bytes;
+    return block_at(after, ahead < after->end ? ahead : after->end - 1);
 }
 
 INLINE const char *block_of(const Past *past, int is_key, int block, char *scratch) {
-    const char *at = past->first + past->table[block] * past->block_bytes;
+    const char *at = block_at(past, block);
     if (!past->packed) return at;
     int stride = past->stride, kind = past->kind;
     const float *scales = (const float *)(at + KV_BLOCK * stride);
@@ -137,34 +141,35 @@ INLINE floats within(int p, int begin, int end, floats all, float other) {
     return choose((COUNT + p >= begin) & (COUNT + p < end), all, splat(other));
 }
 
+// sums + k * q[i] over one unit, for R queries of `bytes` bytes.
+INLINE Vectors add_scores(int kind, int R, Vectors sums, floats k, const char *q, int64_t bytes) {
+    sums.a = add_unit(kind, sums.a, k, unit_at(q));
+    if (R > 1) sums.b = add_unit(kind, sums.b, k, unit_at(q + bytes));
+    if (R > 2) sums.c = add_unit(kind, sums.c, k, unit_at(q + 2 * bytes));
+    if (R > 3) sums.d = add_unit(kind, sums.d, k, unit_at(q + 3 * bytes));
+    return sums;
+}
+
+INLINE void store_scores(int R, float *to, int64_t row, Vectors sums) {
+    store_all(FLOAT32, to, sums.a);
+    if (R > 1) store_all(FLOAT32, to + row, sums.b);
+    if (R > 2) store_all(FLOAT32, to + 2 * row, sums.c);
+    if (R > 3) store_all(FLOAT32, to + 3 * row, sums.d);
+}
+
 // scores[i][p] = q[i] . k[p] over N blocks of 16 positions, 1 or 2, and R queries of `bytes` bytes; what is read `next` is fetched
 // meanwhile. Two blocks at a time, since a sum has to wait for its last addition.
 INLINE void score(int kind, int R, int N, const char *q, Pair keys, Pair next, int64_t bytes, float *scores, int64_t row) {
     Vectors one = {0}, two = {0};
     for (int64_t at = 0; at < bytes; at += UNIT) {
         int64_t place = at / UNIT * sizeof(floats);
-        floats k = load(FLOAT32, keys.first + place), l = N > 1 ? load(FLOAT32, keys.second + place) : k;
-        float a = unit_at(q + at), b = R > 1 ? unit_at(q + bytes + at) : 0;
-        float c = R > 2 ? unit_at(q + 2 * bytes + at) : 0, d = R > 3 ? unit_at(q + 3 * bytes + at) : 0;
         __builtin_prefetch(next.first + place);
         if (N > 1) __builtin_prefetch(next.second + place);
-        one.a = add_unit(kind, one.a, k, a);
-        if (N > 1) two.a = add_unit(kind, two.a, l, a);
-        if (R > 1) one.b = add_unit(kind, one.b, k, b);
-        if (R > 1 && N > 1) two.b = add_unit(kind, two.b, l, b);
-        if (R > 2) one.c = add_unit(kind, one.c, k, c);
-        if (R > 2 && N > 1) two.c = add_unit(kind, two.c, l, c);
-        if (R > 3) one.d = add_unit(kind, one.d, k, d);
-        if (R > 3 && N > 1) two.d = add_unit(kind, two.d, l, d);
+        one = add_scores(kind, R, one, load(FLOAT32, keys.first + place), q + at, bytes);
+        if (N > 1) two = add_scores(kind, R, two, load(FLOAT32, keys.second + place), q + at, bytes);
     }
-    for (int n = 0; n < N; n++) {
-        Vectors sums = n ? two : one;
-        float *to = scores + n * KV_BLOCK;
-        store_all(FLOAT32, to, sums.a);
-        if (R > 1) store_all(FLOAT32, to + row, sums.b);
-        if (R > 2) store_all(FLOAT32, to + 2 * row, sums.c);
-        if (R > 3) store_all(FLOAT32, to + 3 * row, sums.d);
-    }
+    store_scores(R, scores, row, one);
+    if (N > 1) store_scores(R, scores + KV_BLOCK, row, two);
 }
 
 // Turns the scores of positions begin..end-1 into exp(scale * (score - maximum)), all others up to `width` into 0, as numbers of

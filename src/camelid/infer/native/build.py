@@ -16,8 +16,7 @@ from camelid.home import camelid_home
 from camelid.infer.native.structures import FUNCTIONS
 
 SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h"))
-OPTIMISED = ("-O3", "-march=native", "-fno-math-errno", "-fno-tree-loop-distribute-patterns")
-FLAGS = (*OPTIMISED, "-fPIC", "-shared", "-pthread", "-std=gnu11")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread", "-std=gnu11")
 
 
 class NoCompilerError(CamelidError):

@@ -59,7 +59,7 @@ static void write_product(const Step *s, const Linear *l, const Input *x, Share 
         const float *from = sums[r - part.top];
         if (add)
             for (int o = part.begin; o < part.end; o++) row[o] += from[o - part.begin];
-        else copy(row + part.begin, from, part.end - part.begin);
+        else memcpy(row + part.begin, from, 4 * (part.end - part.begin));
     }
 }
 
@@ -142,7 +142,7 @@ static void remember(const Step *s, int index) {
         const float *cosine = m->cosine + (int64_t)position * half, *sine = m->sine + (int64_t)position * half;
         for (int h = 0; h < 2 * m->kv_heads; h++) {
             Past past = past_of(m, h % 2, index, h / 2, table);
-            fetch_places(&past, h % 2 == KEYS, position);
+            fetch_places(&past, h % 2, position);
         }
         for (int h = 0; h < m->heads; h++) {
             float *query = s->query + ((int64_t)row * m->heads + h) * dim;
@@ -194,7 +194,7 @@ static void attend(const Step *s, int index, int thread) {
             attend_together(count, dim, q, &keys, &values, &then, begins, ends, scores, s->past, scratch, mixed);
             for (int i = 0; i < count; i++) {
                 int row = stretch.row + (done + i) / group, head = stretch.kv_head * group + (done + i) % group;
-                copy(s->query + ((int64_t)row * m->heads + head) * dim, mixed + i * stride, dim);
+                memcpy(s->query + ((int64_t)row * m->heads + head) * dim, mixed + i * stride, 4 * dim);
             }
         }
     }

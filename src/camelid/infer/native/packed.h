@@ -208,11 +208,10 @@ static void product_packed(const Linear *l, int begin, int end, const Activation
 // A row of activations, `count` of them from input `from` on, a multiple of the segment; behind the last one zeros.
 static void pack_activations(const Activations *to, int row, int from, const float *x, int count, int inner) {
     int64_t behind = (int64_t)row * to->stride + inner;
-    for (int i = 0; from + count == inner && i < to->stride - inner; i++)
-        if (to->whole) to->whole[behind + i] = 0;
-        else to->codes[behind + i] = 0;
+    if (from + count == inner && to->whole) memset(to->whole + behind, 0, 4 * (to->stride - inner));
+    if (from + count == inner && to->codes) memset(to->codes + behind, 0, to->stride - inner);
     if (to->whole) {
-        copy(to->whole + (int64_t)row * to->stride + from, x, count);
+        memcpy(to->whole + (int64_t)row * to->stride + from, x, 4 * count);
         return;
     }
     for (int begin = 0; begin < count; begin += to->segment) {
@@ -233,8 +232,7 @@ static void pack_activations(const Activations *to, int row, int from, const flo
             int8_t few[LANES];
             ints code = nearest(load(FLOAT32, values + i) * inverse);
             narrow(few, code);
-            if (size - i >= LANES) memcpy(codes + i, few, LANES);
-            else memcpy(codes + i, few, size - i);
+            memcpy(codes + i, few, size - i < LANES ? size - i : LANES);
             sum += code;
         }
         to->scales[at] = highest / 127;

@@ -79,13 +79,6 @@ static void store(int kind, void *to, const float *from, int count) {
     memcpy(to, all, count * itemsize(kind));
 }
 
-// Short runs: calling memcpy takes longer, several times so where the processor cannot foretell where calls lead.
-INLINE void copy(float *to, const float *from, int count) {
-    int whole = count / LANES * LANES;
-    for (int i = 0; i < whole; i += LANES) store_all(FLOAT32, to + i, load(FLOAT32, from + i));
-    for (int i = whole; i < count; i++) to[i] = from[i];
-}
-
 #ifdef __clang__
 #define SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -185,7 +178,7 @@ INLINE void narrow(int8_t *to, ints all) {  // 16 integers that fit into a byte
 
 INLINE floats choose(ints mask, floats a, floats b) { return (floats)(((ints)a & mask) | ((ints)b & ~mask)); }
 
-// exp by 2^n * p(x - n ln 2), |x - n ln 2| <= ln 2 / 2, p of degree 6 (relative error about 1e-7); 0 below -87.
+// exp by 2^n * p(x - n ln 2), |x - n ln 2| <= ln 2 / 2, p of degree 6 (relative error about 1e-7); 0 below -104, or from -87 on.
 INLINE floats exponential(floats x) {
 #ifdef __AVX512F__
     __m512 clamped = _mm512_max_ps(_mm512_set1_ps(-120), (__m512)x);  // a NaN stays one
