@@ -7,6 +7,14 @@
 
 enum { AHEAD = 4096 };
 
+// Whether one row's weights are best read output by output, or by four outputs at a time: where measured, AMD's processors foresee
+// one stream of memory best, Intel's several.
+#if defined(__znver3__) || defined(__znver4__) || defined(__znver5__)
+enum { ONE_STREAM = 1 };
+#else
+enum { ONE_STREAM = 0 };
+#endif
+
 typedef struct {
     const void *weight;    // [outer, inner]; of packed ones the lines (see packed.h)
     const float *bias;     // [outer], or NULL
@@ -105,7 +113,7 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
                          int64_t step, Next next) {
     for (int top = 0; top < rows; top += 16) {
         int bottom = top + 16 < rows ? top + 16 : rows, groups = (bottom - top + 3) / 4;
-        next.ahead = groups == 1 ? 4 : groups == 2 ? 2 : 1;
+        next.ahead = rows == 1 ? 0 : groups == 1 ? 4 : groups == 2 ? 2 : 1;
         for (int o = 0; o < outputs; o += 4) {
             const char *w = weight + o * stride;
             Next then = next;
@@ -130,9 +138,9 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
 
 INLINE void product_kind(int kind, const char *weight, int outputs, const char *x, int rows, int64_t stride, float *y,
                          int64_t step, Next next) {
-    // One row: the weights pass by as one stream, which processors foresee better than we do.
-    for (int o = 0; rows == 1 && o < outputs; o++) y[o] = dot(kind, weight + o * stride, x, stride);
-    if (rows > 1) product_many(kind, weight, outputs, x, rows, stride, y, step, next);
+    int one = rows == 1 && ONE_STREAM;
+    for (int o = 0; one && o < outputs; o++) y[o] = dot(kind, weight + o * stride, x, stride);
+    if (!one) product_many(kind, weight, outputs, x, rows, stride, y, step, next);
 }
 
 // One output's bfloat16 weights as float32.

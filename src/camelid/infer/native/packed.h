@@ -13,6 +13,7 @@
 
 enum { INT8 = 2, INT4 = 3 };  // beside FLOAT32 and BFLOAT16
 enum { LARGEST_SEGMENT = 64 };
+enum { FETCHED_AHEAD = 8192 };  // bytes; two small pages, since processors foresee nothing beyond the end of one
 
 // Rows of activations as packed products read them.
 typedef struct {
@@ -123,7 +124,7 @@ INLINE void integers_four(int kind, int R, const Linear *l, int first, const Act
     for (int i = 0; i < 4 * R; i++) store_all(FLOAT32, y + i / 4 * step + i % 4 * LANES, sums[i]);
 }
 
-// One tile by one row: the weights pass by once, straight through.
+// One tile by one row: the weights pass by once, straight through, and what comes later is fetched into the second cache.
 INLINE void integers_one(int kind, const Linear *l, int tile, const Activations *x, int row, float *y) {
     int per_line = kind == INT4 ? 8 : 4, count = lines(l), per_segment = x->segment / per_line;
     const char *w = tile_lines(l, tile);
@@ -134,6 +135,7 @@ INLINE void integers_one(int kind, const Linear *l, int tile, const Activations 
         int64_t at = (int64_t)row * x->segments + s;
         __m512i even = owed(group_zero(l, tile, group), x, at), odd = _mm512_setzero_si512();
         for (; line < stop; line++, w += 64, from += per_line) {
+            __builtin_prefetch(w + FETCHED_AHEAD, 0, 2);
             __m512i all = _mm512_loadu_si512(w);
             even = _mm512_dpbusd_epi32(even, kind == INT4 ? low_half(all) : all, quad_at(from));
             if (kind == INT4) odd = _mm512_dpbusd_epi32(odd, high_half(all), quad_at(from + 4));
