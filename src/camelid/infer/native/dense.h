@@ -76,7 +76,8 @@ INLINE void tile(int kind, int R, const char *w, const char *x, int64_t stride, 
             for (int i = 0; i < R; i++) memcpy(last[4 + i], x + i * stride + whole, left);
             w = last[0] - at, x = last[4] - at, stride = sizeof last[0];
         }
-        for (int i = 0; i < next.ahead; i++) __builtin_prefetch(next.from + fetched(next, at) + 64 * i);
+        // One row is done before the first cache would have them.
+        for (int i = 0; i < next.ahead; i++) __builtin_prefetch(next.from + fetched(next, at) + 64 * i, 0, R == 1 ? 2 : 3);
         Vectors weights = {chunk_at(kind, w + at), chunk_at(kind, w + stride + at), chunk_at(kind, w + 2 * stride + at),
                            chunk_at(kind, w + 3 * stride + at)};
         r0 = add_chunks(kind, r0, weights, chunk_at(kind, x + at));
@@ -113,7 +114,7 @@ INLINE void product_many(int kind, const char *weight, int outputs, const char *
                          int64_t step, Next next) {
     for (int top = 0; top < rows; top += 16) {
         int bottom = top + 16 < rows ? top + 16 : rows, groups = (bottom - top + 3) / 4;
-        next.ahead = rows == 1 ? 0 : groups == 1 ? 4 : groups == 2 ? 2 : 1;
+        next.ahead = groups == 1 ? 4 : groups == 2 ? 2 : 1;
         for (int o = 0; o < outputs; o += 4) {
             const char *w = weight + o * stride;
             Next then = next;
