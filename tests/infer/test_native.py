@@ -1,5 +1,6 @@
 """The decoder in C against the Transformer's own forward pass."""
 
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -266,6 +267,31 @@ def test_without_a_compiler_torch_computes_and_it_is_said_once(
     assert answers[0] == answers[1]
     assert capsys.readouterr().err.count("a third of the speed") == 1
     assert not list(no_library.rglob("*.so"))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86 processors")
+@pytest.mark.parametrize("lacking", ["amx-int8", "avx512vnni", "avx512bf16", "avx512f"])
+def test_processors_that_can_do_less(lacking: str, no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(PLAIN, feed_forward=FeedForward(160))
+    _, *packed = models = [random_model(spec) for _ in range(3)]
+    for model, bits in zip(packed, (4, 8), strict=True):
+        quantize_model(model, bits, 32, scale_dtype=torch.bfloat16)  # type: ignore[arg-type]
+
+    def logits(model: Transformer, kind: type[Decoder], dtype: torch.dtype) -> torch.Tensor:
+        decoder = kind(model, dtype, 144)
+        return extend(decoder, fresh(decoder, 3), [ids(70), ids(9, 1), ids(1, 2)], True)
+
+    here = [logits(model, NativeDecoder, torch.bfloat16) for model in models]
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, f"-mno-{lacking}"))
+    build._loaded.cache_clear()
+    for model, same in zip(models, here, strict=True):
+        exact = logits(model, TorchDecoder, torch.float32)
+        assert close(logits(model, NativeDecoder, torch.float32), exact, torch.float32)
+        ours = logits(model, NativeDecoder, torch.bfloat16)
+        assert (ours - exact).abs().max() <= 7e-2 * exact.abs().max()
+        if lacking == "amx-int8":  # the same integers, however they are summed
+            assert torch.equal(ours, same)
+    assert len(list(no_library.rglob("*.so"))) == 2
 
 
 def test_the_library_is_compiled_once(no_library: Path) -> None:

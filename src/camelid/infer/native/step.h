@@ -73,8 +73,9 @@ static void *take(char **free, int64_t bytes) {
     return taken;
 }
 
+// Rows of activations are an odd number of cache lines apart: at powers of two, the first cache keeps only a few of them.
 static Input take_input(const Model *m, char **free, int64_t rows, int inner, int forms) {
-    Input input = {.inner = inner, .packed = {.stride = round_up(inner, 8), .segment = m->segment}};
+    Input input = {.inner = inner, .packed = {.stride = round_up(inner, 64) | 64, .segment = m->segment}};
     Activations *packed = &input.packed;
     if (forms & DENSE) input.dense = take(free, rows * inner * itemsize(m->arithmetic) + 64);
     if (!(forms & PACKED)) return input;
@@ -83,7 +84,7 @@ static Input take_input(const Model *m, char **free, int64_t rows, int inner, in
         return input;
     }
     packed->segments = (inner + m->segment - 1) / m->segment;
-    packed->codes = take(free, rows * packed->stride + 64);
+    packed->codes = take(free, (int64_t)round_up(rows, 16) * packed->stride + 64);
     packed->scales = take(free, rows * packed->segments * 4);
     packed->owing = take(free, rows * packed->segments * 4);
     return input;
