@@ -270,7 +270,7 @@ def test_without_a_compiler_torch_computes_and_it_is_said_once(
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86 processors")
-@pytest.mark.parametrize("lacking", ["amx-int8", "avx512vnni", "avx512bf16", "avx512f"])
+@pytest.mark.parametrize("lacking", ["amx-int8", "amx-bf16", "avx512vnni", "avx512bf16", "avx512f"])
 def test_processors_that_can_do_less(lacking: str, no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = replace(PLAIN, feed_forward=FeedForward(160))
     _, *packed = models = [random_model(spec) for _ in range(3)]

@@ -1,3 +1,4 @@
+#pragma once
 // Attention over keys and values that lie in blocks of 16 positions, block after block through a sequence's table.
 //
 // Up to 16 queries of one key-value head attend together: rows of one sequence that follow each other, and the heads that

@@ -15,7 +15,8 @@
 // Row `row` of an input, `count` values from `from` on.
 static void enter(const Step *s, const Input *to, int row, int from, const float *values, int count) {
     int kind = s->model->kind, arithmetic = s->model->arithmetic;
-    if (to->dense) {
+    if (to->dense && to->columns) enter_columns(to->dense, to->columns, row, from, values, count, to->inner);
+    else if (to->dense) {
         char *dense = to->dense + ((int64_t)row * to->inner + from) * itemsize(arithmetic);
         store(kind, dense, values, count);  // rounded to the model's kind, whatever the products are done in
         for (int i = count - 1; arithmetic != kind && i >= 0; i--) ((float *)dense)[i] = load_one(BFLOAT16, dense, i);
@@ -26,9 +27,14 @@ static void enter(const Step *s, const Input *to, int row, int from, const float
 // Outputs begin..end-1 for rows top..bottom-1: y[row - top][output - begin].
 static void product(const Step *s, const Linear *l, const Input *x, int begin, int end, int top, int bottom, float *y,
                     int64_t step, int thread) {
-    const char *dense = x->dense + (int64_t)top * x->inner * itemsize(s->model->arithmetic);
-    if (is_packed(l)) product_packed(l, begin, end, &x->packed, top, bottom - top, y, step);
-    else product_dense(s->model->arithmetic, l, begin, end, dense, bottom - top, y, step, scratch_of(s, thread));
+    int rows = bottom - top;
+    if (is_packed(l)) product_packed(l, begin, end, &x->packed, top, rows, y, step);
+    else if (x->columns)
+        product_dense_amx(l, begin, end, x->dense + top / 16 * sixteen_bytes(x->inner, x->columns), x->columns, rows, y, step);
+    else {
+        const char *dense = x->dense + (int64_t)top * x->inner * itemsize(s->model->arithmetic);
+        product_dense(s->model->arithmetic, l, begin, end, dense, rows, y, step, scratch_of(s, thread));
+    }
     if (l->bias)
         for (int r = 0; r < bottom - top; r++)
             for (int o = begin; o < end; o++) y[r * step + o - begin] += l->bias[o];
@@ -285,8 +291,9 @@ void camelid_copy_block(const Model *m, int from, int to) {
     memcpy(m->cache + to * bytes, m->cache + from * bytes, bytes);
 }
 
-// What products with bfloat16 weights are best done in: float32 where that takes 0.8 of the time or less.
+// What products with bfloat16 weights are best done in: float32 where there is no AMX and that takes 0.8 of the time or less.
 int camelid_arithmetic(void) {
+    if (may_use_amx()) return BFLOAT16;
     enum { ROWS_TIMED = 16, INNER = 512, TRIALS = 20 };
     static char weights[BLOCK * INNER * 4], inputs[ROWS_TIMED * INNER * 4];
     static float sums[ROWS_TIMED * BLOCK];

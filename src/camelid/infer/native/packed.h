@@ -1,8 +1,10 @@
+#pragma once
 // Products with packed weights (see lines.h): in integers where the processor multiplies bytes (see integers.h), elsewhere, and in
 // float32, with activations as they are. Either way a row's result does not depend on how many rows and tiles are computed at once,
 // bit for bit.
 
-#include "amx.h"
+#include "dense_amx.h"
+#include "integers_amx.h"
 #include "threads.h"
 
 // One tile by R rows in float32.
@@ -63,7 +65,7 @@ INLINE void packed_kind(int kind, const Linear *l, int first, int count, const A
 // written.
 static void product_packed(const Linear *l, int begin, int end, const Activations *x, int top, int rows, float *y, int64_t step) {
     int first = begin / LANES, count = (end - begin + LANES - 1) / LANES;
-#ifdef AMX
+#ifdef INTEGERS_IN_AMX
     if (x->codes && rows >= FEWEST_AMX_ROWS && may_use_amx()) {
         if (l->kind == INT4) integers_amx(INT4, l, first, count, x, top, rows, y, step);
         else integers_amx(INT8, l, first, count, x, top, rows, y, step);

@@ -1,3 +1,4 @@
+#pragma once
 // A model, a batch of rows, and what a step over them needs: where its numbers lie, and which rows attend together.
 
 #include <stdlib.h>
@@ -38,9 +39,9 @@ typedef struct {
 
 // What enters products: for dense ones in their arithmetic, for packed ones as they read it; NULL in the form that none reads.
 typedef struct {
-    char *dense;  // [rows, inner]
+    char *dense;  // [rows, inner], or as AMX takes them
     Activations packed;
-    int32_t inner;
+    int32_t inner, columns;  // columns: of AMX (see dense_amx.h), or 0
 } Input;
 
 typedef struct {
@@ -77,7 +78,9 @@ static void *take(char **free, int64_t bytes) {
 static Input take_input(const Model *m, char **free, int64_t rows, int inner, int forms) {
     Input input = {.inner = inner, .packed = {.stride = round_up(inner, 64) | 64, .segment = m->segment}};
     Activations *packed = &input.packed;
-    if (forms & DENSE) input.dense = take(free, rows * inner * itemsize(m->arithmetic) + 64);
+    if (m->arithmetic == BFLOAT16 && may_use_amx()) input.columns = rows < 16 ? rows : 16;
+    int64_t in_columns = input.columns ? (rows + 15) / 16 * sixteen_bytes(inner, input.columns) : 0;
+    if (forms & DENSE) input.dense = take(free, in_columns ? in_columns : rows * inner * itemsize(m->arithmetic) + 64);
     if (!(forms & PACKED)) return input;
     if (m->segment == 0) {
         packed->whole = take(free, rows * packed->stride * 4);

@@ -1,3 +1,4 @@
+#pragma once
 // What sampling asks of every row of logits before anything else.
 
 #include "threads.h"

@@ -122,6 +122,20 @@ INLINE floats fold1(floats a, floats b) {
            SHUFFLE(ints, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 
+// v[i][j] and v[j][i] change places: four times the upper eight vectors are zipped with the lower eight.
+INLINE void transpose(floats *v) {
+#pragma GCC unroll 4
+    for (int round = 0; round < 4; round++) {
+        floats zipped[LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < LANES / 2; i++) {
+            zipped[2 * i] = SHUFFLE(ints, v[i], v[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            zipped[2 * i + 1] = SHUFFLE(ints, v[i], v[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+        memcpy(v, zipped, sizeof zipped);
+    }
+}
+
 INLINE float total(floats all) {
     all = fold8(all, all), all = fold4(all, all), all = fold2(all, all);
     return all[0] + all[1];
