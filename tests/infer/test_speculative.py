@@ -45,6 +45,21 @@ def test_greedy_texts_are_equal(tiny: Tiny, tokenizer: Tokenizer, native: bool, 
     assert not itself.proposer._sequences
 
 
+def test_the_speed_up_is_of_seconds(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer, draft="prompt")
+    [[said]] = engine.generate(PROMPTS[:1], max_new_tokens=30)
+    proposer = engine.proposer
+    assert 0 < proposer.seconds < 60
+    # By steps of the same length, it is the tokens that a step gave; by steps twice as long, twice as many.
+    of_a_step = proposer.seconds / proposer.rounds
+    assert proposer.speed_up(of_a_step) == pytest.approx(proposer.tokens_a_step)
+    assert proposer.speed_up(2 * of_a_step) == pytest.approx(2 * proposer.tokens_a_step)
+    assert 0 < engine.plain_step_seconds(PROMPTS[0]) < 10
+    assert engine.decoder.pool.used == 0
+    again = engine.generate(PROMPTS[:1], max_new_tokens=30)
+    assert again[0][0].tokens == said.tokens
+
+
 def test_the_law_of_texts_is_the_models(tiny: Tiny) -> None:
     # A vocabulary of which three tokens are left, so that all texts of three tokens can be counted.
     letters = train_tokenizer(["abc"] * 8, 260)

@@ -150,7 +150,10 @@ def test_guesses_are_told(shared: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert main([*words, "--draft", draft, "--guesses", "3"]) == 0
         out, err = capsys.readouterr()
         assert out == plain
-        assert re.search(r"\d+ of \d+ guesses were taken: [1-4]\.\d\d tokens a step", err)
+        told = (
+            r"\d+ of \d+ guesses were taken: [1-4]\.\d\d tokens a step .*, \d+\.\d\d times as fast as without"
+        )
+        assert re.search(told, err)
     assert main([*words, "--cache", "8-bit"]) == 0
     assert main(["generate", "http://127.0.0.1:9", "--prompt", "x", "--draft", "prompt"]) == 2
     assert "a server has its own" in capsys.readouterr().err

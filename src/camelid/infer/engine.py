@@ -1,7 +1,9 @@
 """The engine: requests in, steps out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
 
+import statistics
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
@@ -30,6 +32,9 @@ from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
 from camelid.text.chat_template import encode_conversation
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
+
+PLAIN_STEPS = 9
+"""Steps that are timed to know what guesses save."""
 
 
 class Engine(LM):
@@ -193,6 +198,22 @@ class Engine(LM):
         for generation in generations:
             if generation.error is not None:
                 raise generation.error
+
+    def plain_step_seconds(self, prompt: Prompt) -> float:
+        """How long a step without guesses takes after a prompt: the median of a few, whose tokens nobody sees."""
+        ids = self.encode(prompt)[-(self.context_length - PLAIN_STEPS) :]
+        with self._lock, torch.inference_mode():
+            sequence, rest = self.decoder.begin(ids)
+            try:
+                self.decoder.extend([Extension(sequence, rest)])
+                times = []
+                for _ in range(PLAIN_STEPS):
+                    began = time.perf_counter()
+                    self.decoder.summarise(self.decoder.extend([Extension(sequence, ids[-1:])]))
+                    times.append(time.perf_counter() - began)
+                return statistics.median(times)
+            finally:
+                sequence.release()
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""

@@ -1,5 +1,6 @@
 """Which tokens of which requests a step computes (continuous batching: Orca, OSDI 2022)."""
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class Scheduler:
 
         A generation that alone needs more memory than there is fails (`Generation.error`), the others go on.
         """
+        began = time.perf_counter()
         self._admit()
         planned = self._plan()
         if not planned:
@@ -90,7 +92,10 @@ class Scheduler:
                 except (CamelidError, MemoryError, torch.OutOfMemoryError) as alone:
                     said.append(self._fail(part[0], alone))
             return said
-        return self._take(planned, logits)
+        said = self._take(planned, logits)
+        if self.proposer and any(proposal.tokens for _, _, proposal in planned):
+            self.proposer.seconds += time.perf_counter() - began
+        return said
 
     def _admit(self) -> None:
         """Starts waiting generations while there are places and blocks, the longest waiting first."""

@@ -29,13 +29,14 @@ class Proposal:
 
 
 class Proposer(ABC):
-    """What guesses; it counts how many guesses were taken."""
+    """What guesses; it counts how many guesses were taken, and the seconds of the steps with guesses."""
 
     def __init__(self, guesses: int) -> None:
         if guesses < 1:
             raise WrongCall(f"guesses is {guesses}; at least 1 token is guessed at a time")
         self.guesses = guesses
         self.proposed = self.taken = self.rounds = 0
+        self.seconds = 0.0
 
     def report(self, proposed: int, taken: int) -> None:
         """Counts one round."""
@@ -52,6 +53,10 @@ class Proposer(ABC):
     def tokens_a_step(self) -> float:
         """Tokens that a step of the model gave where there was a guess; 1 without any."""
         return 1 + self.taken / max(1, self.rounds)
+
+    def speed_up(self, plain_step: float) -> float:
+        """How many times as fast one text came, where guesses were made, as in steps of `plain_step` seconds a token."""
+        return self.tokens_a_step * plain_step * self.rounds / max(self.seconds, 1e-9)
 
     @abstractmethod
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:

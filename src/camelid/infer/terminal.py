@@ -84,7 +84,7 @@ def generate(
     asked: Prompt = _conversation(system, text) if chat else text
     lm = _open(model, dtype, draft, guesses, cache)
     _show(lm, asked, sampling)
-    _say_guesses(lm)
+    _say_guesses(lm, asked)
 
 
 def chat(
@@ -138,7 +138,7 @@ def chat(
     with _line_history():
         while session.turn():
             pass
-    _say_guesses(session.lm)
+    _say_guesses(session.lm, Conversation(tuple(session.messages)))
 
 
 class ChatSession:
@@ -233,11 +233,15 @@ def _open(model: str, dtype: Precision, draft: str | None, guesses: int | None, 
     return connect(model, dtype=precision, draft=draft, guesses=guesses, cache=cache)
 
 
-def _say_guesses(lm: LM) -> None:
-    """How many guesses were taken, where there were any."""
+def _say_guesses(lm: LM, after: Prompt) -> None:
+    """How many guesses were taken and what that saved, where there were any."""
     if isinstance(lm, Engine) and lm.proposer and lm.proposer.proposed:
         taken = f"{lm.proposer.taken} of {lm.proposer.proposed} guesses were taken"
-        _note(f"{taken}: {lm.proposer.tokens_a_step:.2f} tokens a step where there was a guess")
+        speed_up = lm.proposer.speed_up(lm.plain_step_seconds(after))
+        _note(
+            f"{taken}: {lm.proposer.tokens_a_step:.2f} tokens a step where there was a guess, "
+            f"{speed_up:.2f} times as fast as without"
+        )
 
 
 def _schema(file_or_json: str | None) -> str | None:
