@@ -3,6 +3,7 @@
 Every model is measured in a process of its own: `python -m camelid.comparing FOLDER YARDSTICK` prints what it found.
 """
 
+import itertools
 import json
 import resource
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 from camelid.atomic import atomic_folder, write_text_atomically
 from camelid.data.corpus import Corpus
-from camelid.errors import CamelidError, naming
+from camelid.errors import CamelidError, WrongCall, naming
 from camelid.evals.evaluate import evaluate
 from camelid.evals.intervals import compare_grades
 from camelid.evals.stage import make_program
@@ -72,8 +73,9 @@ def compare_methods(
 ) -> None:
     """Quantises by every method at every number of bits into folders in `out`, measures, prints the table, writes report.html.
 
-    quantize_one: is given a method, bits and a folder to write. Raises `CamelidError` where a model cannot be measured;
-    then, as when it is interrupted, nothing stays.
+    quantize_one: is given a method, bits and a folder to write. Where one cannot be made or measured, the others go on and
+    stay, and `CamelidError` is raised at the end. Raises it at once where the source cannot be measured, or where no method
+    can be carried out; then, as when it is interrupted, nothing stays.
     """
     task = yardstick.load_task()
     if task is not None:
@@ -82,18 +84,25 @@ def compare_methods(
     with atomic_folder(out) as draft:
         _say(f"{AS_IT_IS}: measuring")
         first = measured(source, yardstick)
-        rows = [found_row(AS_IT_IS, None, source, first, None)]
-        for number in sorted(set(bits), reverse=True):
-            for method in METHODS:
-                name = f"{method} {number}-bit"
-                folder = draft / name.replace(" ", "-")
+        rows, failures = [found_row(AS_IT_IS, None, source, first, None)], []
+        for number, method in itertools.product(sorted(set(bits), reverse=True), METHODS):
+            name = f"{method} {number}-bit"
+            folder = draft / name.replace(" ", "-")
+            try:
                 _say(f"{name}: quantising")
                 quantize_one(method, number, folder)
                 _say(f"{name}: measuring")
                 rows.append(found_row(method, number, folder, measured(folder, yardstick), first))
-        caption = _caption(source, yardstick, first)
+            except WrongCall:
+                raise
+            except CamelidError as error:
+                failures.append(f"{name}: {error}")
+                _say(f"{failures[-1]}; going on without it")
+        if len(rows) == 1:
+            raise CamelidError(f"no quantised model could be made; {failures[0]}")
+        caption = " ".join([_caption(source, yardstick, first), *(f"Not made: {each}." for each in failures)])
         table = comparison_table(rows, caption)
-        said = {"measured": caption, "models": [asdict(row) for row in rows]}
+        said = {"measured": caption, "models": [asdict(row) for row in rows], "failures": failures}
         write_text_atomically(draft / "comparison.json", json.dumps(said, indent=2) + "\n")
         best = best_of(rows)[0].name.replace(" ", "-")
         command = f"camelid {'chat' if yardstick.chat else 'generate'} {out / best}"
@@ -101,6 +110,10 @@ def compare_methods(
         write_report(comparison_report(title, rows, caption, [command]), draft)
     print(plain_text(table))
     print(f"{caption}\n{out / 'report.html'}")
+    if failures:
+        raise CamelidError(
+            f"{len(failures)} of {len(rows) - 1 + len(failures)} could not be made: {failures[0]}"
+        )
 
 
 def measured(folder: Path, yardstick: Yardstick) -> dict[str, Any]:

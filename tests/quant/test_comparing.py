@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from camelid import comparing
 from camelid.comparing import METHODS, Yardstick, found_row, measure
+from camelid.errors import CamelidError
 from camelid.evals.intervals import compare_grades
 from camelid.infer.engine import Engine
 from camelid.infer.perplexity import perplexity
@@ -106,6 +108,36 @@ def test_what_is_measured_is_what_the_library_measures(compared: Any, stories: A
     assert found["perplexity"] == pytest.approx(perplexity(made, [text], "llama.cpp").perplexity, rel=1e-3)
     assert found["group_size"] == 64
     assert found["accuracy"].keys() == {"value", "low", "high"}
+
+
+def test_what_cannot_be_made_is_told_and_the_others_stay(
+    stories: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, text, _ = stories
+    found = dict.fromkeys(("megabytes", "perplexity", "bits_per_byte", "tokens_per_second"), 1.0)
+    monkeypatch.setattr(
+        comparing, "measured", lambda folder, yardstick: {**found, "peak_megabytes": 1.0, "tokens": 9}
+    )
+    failing = {"gptq", "awq"}
+
+    def quantize_one(method: str, bits: int, folder: Path) -> None:
+        if method in failing:
+            raise CamelidError("the Hessian is singular")
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+
+    out, yardstick = tmp_path / "out", Yardstick((str(text),))
+    with pytest.raises(CamelidError, match="2 of 3 could not be made: gptq 4-bit: the Hessian is singular"):
+        comparing.compare_methods(source, out, yardstick, [4], quantize_one)
+    assert "Not made: awq 4-bit: the Hessian is singular." in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {"rtn-4-bit", "comparison.json", "report.html"}
+    told = json.loads((out / "comparison.json").read_text())
+    assert [each["method"] for each in told["models"]] == [AS_IT_IS, "rtn"]
+    assert len(told["failures"]) == 2
+    failing.add("rtn")
+    with pytest.raises(CamelidError, match="no quantised model could be made; rtn 4-bit: the Hessian"):
+        comparing.compare_methods(source, tmp_path / "none", yardstick, [4], quantize_one)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_task_is_asked_and_differences_are_those_of_its_questions(stories: Any, tmp_path: Path) -> None:

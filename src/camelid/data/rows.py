@@ -23,7 +23,10 @@ class BadRows:
     def add(self, where: str, problem: str) -> None:
         """Raises `CamelidError` unless bad rows are skipped."""
         if not self.skip:
-            raise CamelidError(f"{where}: {problem} (--skip-bad-rows leaves such rows out and lists them)")
+            raise CamelidError(
+                f"{where}: {problem} (--data.skip-bad-rows, in `camelid check` --skip-bad-rows, leaves such rows out and "
+                "lists them; other commands need the row mended)"
+            )
         self.listed.append(f"{where}: {problem}")
 
 
