@@ -1,29 +1,11 @@
 #pragma once
-// Attention over keys and values that lie in blocks of 16 positions, block after block through a sequence's table.
+// Attention over keys and values in blocks (see blocks.h).
 //
 // Up to 16 queries of one key-value head attend together: rows of one sequence that follow each other, and the heads that
 // share keys. A query's result does not depend on which others attend with it, bit for bit.
-//
-// A block's numbers stand in units of 4 bytes, a float or two neighbouring bfloat16: keys as [unit of a vector, position], so
-// that 16 scores are summed side by side; values as [position, or two of them, dimension].
 
-#include "packed.h"
-
-enum { KV_BLOCK = 16, QUERIES = 16, UNIT = 4 };
-
-// Keys or values of one layer and one key-value head. At 8 bits a position's vector has a scale of its own, behind the
-// block's codes.
-typedef struct {
-    char *first;             // of block 0
-    int64_t block_bytes;     // from a block to the next
-    const int32_t *table;
-    int32_t kind, packed, stride;  // packed: 8-bit codes that are turned into `kind`; stride: padded head_dim
-    int32_t begin, end;            // blocks of the table that are read
-} Past;
-
-INLINE char *block_at(const Past *past, int index) {
-    return past->first + past->table[index] * past->block_bytes;
-}
+#include "attention_amx.h"
+#include "dense.h"
 
 // sum + v * w over units.
 INLINE floats add_unit(int kind, floats sum, floats v, float w) {
@@ -48,98 +30,6 @@ INLINE float unit_at(const char *from) {
 INLINE Vectors add_units(int kind, Vectors sums, Vectors v, float w) {
     return (Vectors){add_unit(kind, sums.a, v.a, w), add_unit(kind, sums.b, v.b, w), add_unit(kind, sums.c, v.c, w),
                      add_unit(kind, sums.d, v.d, w)};
-}
-
-// Where value `i` of position `p` of a block lies, in numbers of `kind`.
-INLINE int key_place(int kind, int p, int i) {
-    int count = UNIT / itemsize(kind);
-    return (i / count * KV_BLOCK + p) * count + i % count;
-}
-INLINE int value_place(int kind, int stride, int p, int i) {
-    int count = UNIT / itemsize(kind);
-    return (p / count * stride + i) * count + p % count;
-}
-
-// Writes `dim` numbers of `kind`, of one position of a block, to their places.
-INLINE void scatter(int kind, int is_key, int stride, int position, const char *numbers, int dim, char *block) {
-    int size = itemsize(kind);
-    for (int i = 0; i < dim; i++) {
-        int place = is_key ? key_place(kind, position, i) : value_place(kind, stride, position, i);
-        memcpy(block + place * size, numbers + i * size, size);
-    }
-}
-
-// Fetches the lines of memory that `keep` writes to, all of them at once.
-static void fetch_places(const Past *past, int is_key, int position) {
-    int offset = position % KV_BLOCK, stride = past->stride, size = itemsize(past->kind);
-    char *block = block_at(past, position / KV_BLOCK);
-    if (past->packed) {
-        __builtin_prefetch(block + offset * stride, 1);
-        return;
-    }
-    for (int i = 0; i < stride; i += is_key ? UNIT / size : LANES) {
-        int place = is_key ? key_place(past->kind, offset, i) : value_place(past->kind, stride, offset, i);
-        __builtin_prefetch(block + place * size, 1);
-    }
-}
-
-// Writes the vector of one position.
-static void keep(const Past *past, int is_key, int position, const float *vector, int dim) {
-    int offset = position % KV_BLOCK, stride = past->stride;
-    char *block = block_at(past, position / KV_BLOCK);
-    if (past->packed) {
-        float most = 0;
-        for (int i = 0; i < dim; i++) most = fmaxf(most, fabsf(vector[i]));
-        int8_t *codes = (int8_t *)block + offset * stride;
-        for (int i = 0; i < dim; i++) codes[i] = (int8_t)rintf(most > 0 ? vector[i] * (127 / most) : 0);
-        ((float *)(block + KV_BLOCK * stride))[offset] = most / 127;
-        return;
-    }
-    char numbers[4 * dim];
-    store(past->kind, numbers, vector, dim);
-    if (past->kind == FLOAT32) scatter(FLOAT32, is_key, stride, offset, numbers, dim, block);
-    else if (is_key) scatter(BFLOAT16, 1, stride, offset, numbers, dim, block);
-    else scatter(BFLOAT16, 0, stride, offset, numbers, dim, block);
-}
-
-// Where the block lies that is read two blocks later: of `past`, or behind its last one of `after`.
-INLINE const char *ahead_of(const Past *past, int block, const Past *after) {
-    int ahead = block + 2;
-    if (ahead < past->end) return block_at(past, ahead);
-    ahead += after->begin - past->end;
-    return block_at(after, ahead < after->end ? ahead : after->end - 1);
-}
-
-INLINE const char *block_of(const Past *past, int is_key, int block, char *scratch) {
-    const char *at = block_at(past, block);
-    if (!past->packed) return at;
-    int stride = past->stride, kind = past->kind;
-    const float *scales = (const float *)(at + KV_BLOCK * stride);
-    for (int p = 0; p < KV_BLOCK; p++)
-        for (int i = 0; i < stride; i += LANES) {
-            char few[4 * LANES], *to = scratch + (is_key ? key_place(kind, 0, i) : value_place(kind, stride, 0, i)) * itemsize(kind);
-            store_all(kind, few, widen_signed(at + p * stride + i) * splat(scales[p]));
-            scatter(kind, is_key, stride, p, few, LANES, to);
-        }
-    return scratch;
-}
-
-// Two neighbouring blocks, or twice the same one where there is no second.
-typedef struct {
-    const char *first, *second;
-} Pair;
-
-// Two blocks, or one, `scratch` having room for both.
-INLINE Pair pair_of(const Past *past, int is_key, int block, int blocks, char *scratch) {
-    const char *first = block_of(past, is_key, block, scratch);
-    int64_t bytes = (int64_t)KV_BLOCK * past->stride * itemsize(past->kind);
-    return (Pair){first, blocks > 1 ? block_of(past, is_key, block + 1, scratch + bytes) : first};
-}
-
-// Lanes p..p+15 where they are in begin..end-1, else `other`.
-INLINE floats within(int p, int begin, int end, floats all, float other) {
-    if (p >= begin && p + LANES <= end) return all;
-    return choose((COUNT + p >= begin) & (COUNT + p < end), all, splat(other));
 }
 
 // sums + k * q[i] over one unit, for R queries of `bytes` bytes.
@@ -171,24 +61,6 @@ INLINE void score(int kind, int R, int N, const char *q, Pair keys, Pair next, i
     }
     store_scores(R, scores, row, one);
     if (N > 1) store_scores(R, scores + KV_BLOCK, row, two);
-}
-
-// Turns the scores of positions begin..end-1 into exp(scale * (score - maximum)), all others up to `width` into 0, as numbers of
-// `kind` from the row's beginning on; returns their sum.
-INLINE float softmax(int kind, float *scores, int begin, int end, int width, float scale) {
-    floats highest = splat(-INFINITY), sum = splat(0);
-    for (int p = 0; p < width; p += LANES) {
-        floats all = within(p, begin, end, load(FLOAT32, scores + p), -INFINITY);
-        highest = choose(all > highest, all, highest);
-    }
-    floats most = splat(largest(highest) * -scale);
-    for (int p = 0; p < width; p += LANES) {
-        char *to = (char *)scores + p * itemsize(kind);
-        floats all = exponential(fused(load(FLOAT32, scores + p), splat(scale), most));
-        store_all(kind, to, within(p, begin, end, all, 0));
-        sum += load(kind, to);
-    }
-    return total(sum);
 }
 
 INLINE Vectors load_vectors(int N, const char *from) {
@@ -274,9 +146,12 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
         for (int d = 0; d < dim; d++) mixed[i * stride + d] /= sums[i];
 }
 
+// Bfloat16 in AMX, where there is one and vectors fit into its registers: whether there are one or many queries.
 static void attend_together(int count, int dim, const char *q, const Past *keys, const Past *values, const Past *after,
                             const int *begins, const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
     if (keys->kind == FLOAT32)
         attend_kind(FLOAT32, count, dim, q, keys, values, after, begins, ends, scores, row, scratch, mixed);
+    else if (keys->stride <= MOST_AMX_DIMENSIONS && may_use_amx())
+        attend_amx(count, dim, q, keys, values, after, begins, ends, scores, row, scratch, mixed);
     else attend_kind(BFLOAT16, count, dim, q, keys, values, after, begins, ends, scores, row, scratch, mixed);
 }

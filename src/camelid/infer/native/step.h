@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "attention.h"
+#include "packed.h"
 
 typedef struct {
     const float *attention_norm, *mlp_norm;  // [width]
