@@ -103,7 +103,7 @@ INLINE void integers_one(int kind, const Linear *l, int tile, const Activations 
         int64_t at = (int64_t)row * x->segments + s;
         __m512i even = owed(group_zero(l, tile, group), x->owing[at]), odd = _mm512_setzero_si512();
         for (; line < stop; line++, w += 64, from += per_line) {
-            __builtin_prefetch(w + FETCHED_AHEAD, 0, 2);
+            fetch_ahead(w);
             __m512i all = _mm512_loadu_si512(w);
             even = _mm512_dpbusd_epi32(even, kind == INT4 ? low_half(all) : all, quad_at(from));
             if (kind == INT4) odd = _mm512_dpbusd_epi32(odd, high_half(all), quad_at(from + 4));

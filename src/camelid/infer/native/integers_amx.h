@@ -23,7 +23,7 @@ static void shape_for_integers(int segment) {
 INLINE void spread(int kind, const char *line, int count, int quads, __m512i *to) {
     int each = kind == INT4 ? 2 : 1;
     for (int i = 0; i < count; i++, line += 64) {
-        __builtin_prefetch(line + FETCHED_AHEAD, 0, 2);
+        fetch_ahead(line);
         __m512i all = _mm512_loadu_si512(line);
         to[i * each] = kind == INT4 ? low_half(all) : all;
         if (kind == INT4) to[i * each + 1] = high_half(all);

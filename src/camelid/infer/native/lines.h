@@ -10,7 +10,6 @@
 
 enum { INT8 = 2, INT4 = 3 };  // beside FLOAT32 and BFLOAT16
 enum { LARGEST_SEGMENT = 64 };
-enum { FETCHED_AHEAD = 8192 };  // bytes; two small pages, since processors foresee nothing beyond the end of one
 
 // Rows of activations as packed products read them.
 typedef struct {
@@ -20,6 +19,11 @@ typedef struct {
     float *whole;    // [rows, stride], instead of the three, where products are done in float32
     int32_t stride, segments, segment;
 } Activations;
+
+// Fetches into the second cache what comes two small pages later: processors foresee nothing beyond the end of one.
+INLINE void fetch_ahead(const char *line) {
+    if (!ONE_STREAM) __builtin_prefetch(line + 8192, 0, 2);
+}
 
 INLINE int inputs_of_line(int kind) { return kind == INT4 ? 8 : 4; }
 INLINE int lines(const Linear *l) { return (l->inner + inputs_of_line(l->kind) - 1) / inputs_of_line(l->kind); }
