@@ -62,7 +62,12 @@ def words(base, out, pairs, **settings):
 
 @pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
 def test_what_was_learnt_is_what_the_engine_answers(kind, bases, pairs, tmp_path):
-    assert cli.main(words(bases[kind], tmp_path / "run", pairs, training__steps=250)) == 0
+    assert (
+        cli.main(
+            words(bases[kind], tmp_path / "run", pairs, training__steps=200, training__learning_rate=0.003)
+        )
+        == 0
+    )
     engine = Engine.load(tmp_path / "run" / "model")
     ends = "" if kind == "encoder-decoder" else "\n"
     prompts = [f"{row['prefix']} {row['input']}{ends}" for row in ROWS]
