@@ -138,7 +138,7 @@ def chat(
     with _line_history():
         while session.turn():
             pass
-    _say_guesses(session.lm, Conversation(tuple(session.messages)))
+    _say_guesses(session.lm, session.asked)
 
 
 class ChatSession:
@@ -147,6 +147,7 @@ class ChatSession:
     def __init__(self, lm: LM, sampling: Sampling, system: str | None = None) -> None:
         self.lm, self.sampling, self.system = lm, sampling, system
         self.messages: list[Message] = []
+        self.asked: Prompt = ""
         self._typed_by_hand = sys.stdin.isatty()
         if self._typed_by_hand:
             _note("/help lists commands, /exit leaves")
@@ -183,9 +184,9 @@ class ChatSession:
         return True
 
     def _answer(self, question: str) -> None:
-        asked = _conversation(self.system, question, self.messages)
+        self.asked = _conversation(self.system, question, self.messages)
         try:
-            completion = _show(self.lm, asked, self.sampling, stoppable=self._typed_by_hand)
+            completion = _show(self.lm, self.asked, self.sampling, stoppable=self._typed_by_hand)
         except PromptTooLong as error:
             _note(f"{error}, or forget what was said so far with /reset")
             return

@@ -135,10 +135,7 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
         int blocks = block + 1 < to ? 2 : 1;
         Pair v = pair_of(values, 0, block, blocks, scratch);
         const char *weights = (char *)scores + (block * KV_BLOCK - base) * itemsize(kind);
-        for (int n = 0; n < blocks; n++) {
-            const char *next = ahead_of(values, block + n, after);
-            for (int64_t at = 0; at < KV_BLOCK * bytes; at += sizeof(floats)) __builtin_prefetch(next + at);
-        }
+        for (int n = 0; n < blocks; n++) fetch_block(ahead_of(values, block + n, after), KV_BLOCK * bytes);
 #define MIX(R) mix_all(kind, R, weights + i * 4 * row, 4 * row, v, blocks, stride, mixed + i * stride)
         BY_FOURS(i, count, MIX)
     }

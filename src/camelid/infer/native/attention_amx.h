@@ -69,10 +69,6 @@ INLINE void store_sums(float *to, int stride, int dimensions) {
     if (dimensions > 3 * LANES) _tile_stored(3, to + 3 * LANES, 4 * stride);
 }
 
-INLINE void fetch_block(const char *block, int64_t bytes) {
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at);
-}
-
 // See attend_kind; all is bfloat16. What is read two blocks later is fetched meanwhile.
 static void attend_amx(int count, int dim, const char *q, const Past *keys, const Past *values, const Past *after, const int *begins,
                        const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {

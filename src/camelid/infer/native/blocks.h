@@ -74,6 +74,10 @@ static void keep(const Past *past, int is_key, int position, const float *vector
     else scatter(BFLOAT16, 0, stride, offset, numbers, dim, block);
 }
 
+INLINE void fetch_block(const char *block, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at);
+}
+
 // Where the block lies that is read two blocks later: of `past`, or behind its last one of `after`.
 INLINE const char *ahead_of(const Past *past, int block, const Past *after) {
     int ahead = block + 2;

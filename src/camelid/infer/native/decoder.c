@@ -5,7 +5,7 @@
 // tasks (see threads.h).
 //
 // Dense weights are used as they lie in the model: [outer, inner], row by row, in float32 or bfloat16, the model's kind.
-// Packed ones lie in lines (see packed.h). Keys and values have the model's kind or 8 bits; all else is float32.
+// Packed ones lie in lines (see lines.h). Keys and values have the model's kind or 8 bits; all else is float32.
 
 #include <time.h>
 

@@ -17,7 +17,7 @@ enum { ONE_STREAM = 0 };
 #endif
 
 typedef struct {
-    const void *weight;    // [outer, inner]; of packed ones the lines (see packed.h)
+    const void *weight;    // [outer, inner]; of packed ones the lines (see lines.h)
     const float *bias;     // [outer], or NULL
     const void *scales;    // packed: [tiles, groups, 16]
     const uint8_t *zeros;  // packed: [tiles, groups, 16]
