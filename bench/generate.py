@@ -38,7 +38,7 @@ def camelid(model: Path, new_tokens: int) -> Callable[[int], None]:
     from camelid.infer.generation import Generation
     from camelid.lm import Sampling
 
-    engine = Engine.load(model, dtype=torch.bfloat16)
+    engine = Engine.load(model, dtype=torch.bfloat16, device="cpu")
     engine.tokenizer.stop_ids = frozenset()
     sampling = Sampling(max_new_tokens=new_tokens)
 

@@ -131,7 +131,8 @@ def measured(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
 
 def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
     """Size, perplexity, speed, memory and the grades of a task's questions of the model in this process."""
-    engine = Engine.load(folder)
+    # The memory that is measured is this process's own.
+    engine = Engine.load(folder, device="cpu")
     text = "\n\n".join(text for text, _ in Corpus(yardstick.texts))
     if yardstick.convention == "overlapping":
         text = engine.tokenizer.decode(engine.encode(text)[:MOST_TOKENS])

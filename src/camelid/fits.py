@@ -10,6 +10,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from camelid.errors import CamelidError, WrongCall
+from camelid.infer.device import choose_device
 from camelid.infer.memory import Need, Plan, gigabytes, plan, ways_out
 from camelid.load import stored_dtype
 from camelid.model.checkpoint import read_config
@@ -38,6 +39,7 @@ def fits(
     sequences: int = 1,
     dtype: Literal["stored", "float32", "bfloat16", "float16"] = "stored",
     memory: str | None = None,
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> None:
     """Says whether a model and its key-value cache fit into memory, and what would; no weight is read.
 
@@ -49,11 +51,14 @@ def fits(
         sequences: how many run at once
         dtype: precision to compute in, by default that of the stored weights; of a published model bfloat16
         memory: free memory of another machine, such as 8GB or 6.5GiB, by default this machine's
+        device: whether the CPU or a GPU is meant, by default a GPU where there is one
     """
     free = None if memory is None else parse_size(memory)
     found, kind = _described(model)
     asked = kind if dtype == "stored" else getattr(torch, dtype)
-    answer = plan(found, asked, context=context, sequences=sequences, free=free)
+    # Of another machine only the kind of device counts.
+    place = choose_device(device) if free is None or device is None else torch.device(device)
+    answer = plan(found, asked, context=context, sequences=sequences, free=free, device=place)
     _print(model, answer)
     if not answer.fits:
         source = model if isinstance(found, Path) and found.is_dir() else "MODEL"

@@ -205,13 +205,18 @@ def connect(path_or_url: str | Path, **settings: Any) -> LM:
 
     settings: those of `RemoteLM` (`model`, `api_key`, ...) for a URL, else those of `Engine.load` (`dtype`, ...).
     """
-    if str(path_or_url).startswith(("http://", "https://")):
+    if is_url(path_or_url):
         from camelid.remote import RemoteLM
 
         return RemoteLM(str(path_or_url), **settings)
     from camelid.infer.engine import Engine
 
     return Engine.load(path_or_url, **settings)
+
+
+def is_url(model: str | Path) -> bool:
+    """Whether a model is a server's, not one that runs here."""
+    return str(model).startswith(("http://", "https://"))
 
 
 def as_list(values: Sequence[Value]) -> list[Value]:

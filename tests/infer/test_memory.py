@@ -15,6 +15,7 @@ from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
 from camelid.infer.decoder import TorchDecoder
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.engine import Engine
+from camelid.infer.free_memory import CPU
 from camelid.infer.memory import cache_bytes, plan
 from camelid.infer.native.build import NoCompilerError
 from camelid.infer.native.decoder import NativeDecoder
@@ -24,6 +25,7 @@ from camelid.model.checkpoint import read_spec, save_checkpoint
 from camelid.model.presets import preset
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.quant.packed import PackedLinear
 from camelid.quant.quantize import quantize_model
 from camelid.quant.storage import save_quantized
 from camelid.text.tokenizer import train_tokenizer
@@ -148,6 +150,20 @@ def test_what_the_decoder_in_c_keeps_beside(tmp_path, bits, scales):
     assert sum(each.nbytes for each in kept) - small - words == found.beside
 
 
+def test_a_gpu_holds_all_weights_and_what_its_kernels_read(tmp_path):
+    """Codes once more in tiles, and a scale and an offset in bfloat16 for each group; nothing is mapped."""
+    model = quantize_model(Transformer(llama()).initialize(0), 4, 32)
+    save_quantized(tmp_path, model)
+    place = torch.device("cuda")
+    found = plan(tmp_path, torch.bfloat16, context=40, sequences=3, free=10**9, device=place).asked
+    packed = [each for each in model.modules() if isinstance(each, PackedLinear)]
+    kernels = sum(each.words.nbytes + 2 * 2 * each.scales.numel() for each in packed)
+    assert (found.weights.mapped, found.weights.beside) == (0, kernels)
+    assert found.weights.size == held(load_model(tmp_path, torch.bfloat16))
+    decoder = TorchDecoder(model, torch.bfloat16, 9 * BLOCK_TOKENS)
+    assert found.cache == decoder.keys.nbytes + decoder.values.nbytes
+
+
 def test_words_of_awq_are_not_those_of_the_file(tmp_path):
     spec, found = llama(), {}
     model = quantize_model(Transformer(spec).initialize(0), 4, scale_dtype=torch.float16)
@@ -170,7 +186,7 @@ def test_the_longest_context_is_the_last_that_fits():
         for need in (found.asked, *found.smaller):
             dtype, longest = need.dtype, need.longest
             again = [
-                memory._need(spec, need.weights, dtype, context, 2, free).total
+                memory._need(spec, need.weights, dtype, context, 2, free, CPU).total
                 for context in (longest, longest + 1)
                 if 1 <= context <= 5000
             ]

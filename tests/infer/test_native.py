@@ -227,8 +227,9 @@ def test_summary_of_logits(vocab: int) -> None:
     logits[2, vocab // 2 :] = -torch.inf
     if vocab == 1:
         logits[2] = 0.0
-    greedy, log_totals = decoder.summarise(logits)
+    greedy, highest, log_totals = decoder.summarise(logits)
     assert greedy.tolist() == logits.numpy().argmax(1).tolist()
+    assert torch.equal(highest, logits.amax(1))
     assert torch.allclose(log_totals, logits.double().logsumexp(-1).float(), rtol=1e-5, atol=1e-5)
 
 

@@ -152,7 +152,7 @@ def test_stories260k_published_text(imported, shared):
     folder = imported(STORIES)
     model, tokenizer = camelid.load_model(folder), camelid.load_tokenizer(folder)
     published = (shared / "weights/stories260K/published_greedy.txt").read_text().strip()
-    cache = KeyValueCache(model.spec, 1, 256)
+    cache = KeyValueCache.empty(model.spec, 1, 256)
     ids = [tokenizer.bos_id]
     with torch.inference_mode():
         while len(ids) <= 256:

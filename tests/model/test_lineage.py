@@ -64,7 +64,7 @@ def test_cached_equals_uncached(name, seed, tmp_path):
     with torch.inference_mode():
         source = model.encode(ids[:, :11]) if model.encoder is not None else None
         whole = model.hidden_states(ids, source=source)
-        cache = KeyValueCache(model.spec, 2, 20)
+        cache = KeyValueCache.empty(model.spec, 2, 20)
         steps = [model.hidden_states(ids[:, :9], cache=cache, source=source)]
         steps += [model.hidden_states(ids[:, i : i + 1], cache=cache, source=source) for i in range(9, 20)]
     assert (torch.cat(steps, 1) - whole).abs().max() <= TOLERANCE

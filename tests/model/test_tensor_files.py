@@ -1,6 +1,7 @@
 """Tensors that lie where their file is mapped."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,13 @@ def test_what_was_let_go_takes_no_memory_and_is_read_again(tmp_path):
     model = load_checkpoint(tmp_path)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     held, size = mapped_bytes(), sum(parameter.nbytes for parameter in model.parameters())
-    for parameter in model.parameters():
-        let_go(parameter)
+    # The kernel takes pages back when it can: not while they are still being written to the disk, say.
+    for _ in range(50):
+        for parameter in model.parameters():
+            let_go(parameter)
+        if mapped_bytes() < held - size * 0.9:
+            break
+        time.sleep(0.1)
     assert mapped_bytes() < held - size * 0.9
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name])

@@ -18,7 +18,7 @@ from camelid.evals.results import Result, print_table, write_results
 from camelid.evals.task import Task, load_task
 from camelid.evals.tasks import FORMATS, WITH_SETTING, Format
 from camelid.infer.conventions import Convention, described
-from camelid.lm import LM, Sampling, connect
+from camelid.lm import LM, Sampling, connect, is_url
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
 from camelid.prompting.programs import (
     ANSWER,
@@ -53,6 +53,7 @@ def evaluate(
     max_new_tokens: int | None = None,
     answer_context: bool = False,
     allow_cut: bool = False,
+    device: str | None = None,
 ) -> None:
     """Measures a model: accuracy with its interval on tasks, perplexity and bits per byte on text.
 
@@ -74,6 +75,7 @@ def evaluate(
         max_new_tokens: Length limit of a reply.
         answer_context: For likelihood, also divide by each choice's probability without its question.
         allow_cut: Only warn where every reply is empty or was cut at the length limit.
+        device: cpu, cuda or cuda:N, by default a GPU where there is one.
     """
     if not task and not text:
         raise WrongCall("nothing to measure: give --task NAME|FILE, or --text FILE")
@@ -82,7 +84,9 @@ def evaluate(
         make_program(each, program, chat, shots, exemplars, max_new_tokens, answer_context, seed)
         for each in tasks
     ]
-    lm = connect(model)
+    if device is not None and is_url(model):
+        raise WrongCall("--device is for models that run here; a server has its own")
+    lm = connect(model) if device is None else connect(model, device=device)
     identity = model_identity(model)
     evaluations = [
         evaluate_task(each, how, lm, out, model=identity, allow_cut=allow_cut)

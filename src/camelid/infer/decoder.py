@@ -5,6 +5,7 @@ logits = decoder.extend([Extension(sequence, rest)])
 """
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from camelid.infer.blocks import BLOCK_TOKENS, BlockPool, CachedSequence
-from camelid.model.cache import BlockCache
+from camelid.model.cache import KeyValueCache
 from camelid.model.layers import Source
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
@@ -72,8 +73,8 @@ class Decoder(ABC):
     @abstractmethod
     def summarise(
         self, logits: Float[Tensor, "rows vocab"]
-    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
-        """The index of each row's largest logit, and the logarithm of its sum of exponentials."""
+    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """The index of each row's largest logit, that logit, and the logarithm of the row's sum of exponentials."""
 
 
 class TorchDecoder(Decoder):
@@ -96,9 +97,20 @@ class TorchDecoder(Decoder):
 
     @torch.inference_mode()
     def compute(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
-        """See `Decoder.compute`."""
+        """See `Decoder.compute`; a pass for lengths that share a power of two, so that less than half of it is padding."""
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for index, extension in enumerate(extensions):
+            groups[power_of_two(len(extension.tokens))].append(index)
+        rows: dict[int, Tensor] = {}
+        for members in groups.values():
+            group = [extensions[index] for index in members]
+            own = torch.split(self.compute_together(group), [extension.wanted for extension in group])
+            rows.update(zip(members, own, strict=True))
+        return torch.cat([rows[index] for index in range(len(extensions))])
+
+    def compute_together(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
+        """What `compute` gives, in one pass."""
         padded, present = padded_rows([extension.tokens for extension in extensions])
-        counts = present.sum(1)
         device = self.keys.device
         hidden = self.model.hidden_states(
             padded.to(device),
@@ -108,8 +120,9 @@ class TorchDecoder(Decoder):
         )
         wanted = torch.tensor([extension.wanted for extension in extensions])
         columns = torch.arange(padded.shape[1])
-        rows = present & (columns >= (counts - wanted)[:, None])
-        return self.model.unembed(hidden[rows.to(device)]).float()
+        # Counted here, since a GPU would have to tell how many there are.
+        rows = (present & (columns >= (present.sum(1) - wanted)[:, None])).flatten().nonzero()[:, 0]
+        return self.model.unembed(hidden.flatten(0, 1)[rows.to(device)]).float()
 
     def source(self, extensions: Sequence[Extension]) -> Source | None:
         """What the sequences attend to beside their own past: nothing, without an encoder."""
@@ -117,16 +130,17 @@ class TorchDecoder(Decoder):
 
     def summarise(
         self, logits: Float[Tensor, "rows vocab"]
-    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See `Decoder.summarise`."""
-        return logits.argmax(-1), logits.logsumexp(-1)
+        highest, greedy = logits.max(-1)
+        return greedy, highest, logits.logsumexp(-1)
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Decoder.copy_block`."""
         for side in (self.keys, self.values):
             side[:, target] = side[:, source]
 
-    def _cache(self, extensions: Sequence[Extension], longest: int) -> BlockCache:
+    def _cache(self, extensions: Sequence[Extension], longest: int) -> KeyValueCache:
         lengths = [len(extension.sequence) for extension in extensions]
         width = -(-(max(lengths) + longest) // BLOCK_TOKENS)
         tables = torch.full((len(extensions), width), self.pool.count)
@@ -134,7 +148,12 @@ class TorchDecoder(Decoder):
             blocks = extension.sequence.blocks[:width]
             row[: len(blocks)] = torch.tensor(blocks, dtype=torch.long)
         device = self.keys.device
-        return BlockCache(self.keys, self.values, tables.to(device), torch.tensor(lengths, device=device))
+        return KeyValueCache(self.keys, self.values, tables.to(device), torch.tensor(lengths, device=device))
+
+
+def power_of_two(count: int) -> int:
+    """The least power of two that is no less than `count`."""
+    return 1 << (count - 1).bit_length()
 
 
 def padded_rows(

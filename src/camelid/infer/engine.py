@@ -17,9 +17,11 @@ from camelid.errors import WrongCall
 from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
 from camelid.infer.constraint import Grammars
 from camelid.infer.decoder import Decoder, Extension, TorchDecoder
+from camelid.infer.device import choose_device
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.free_memory import free_memory
 from camelid.infer.generation import Generation
+from camelid.infer.graphs import GraphDecoder
 from camelid.infer.memory import refuse_too_large
 from camelid.infer.native.build import NoCompilerError
 from camelid.infer.native.decoder import CacheKind, NativeDecoder, block_bytes, supports
@@ -33,6 +35,8 @@ from camelid.model.transformer import Transformer
 from camelid.text.chat_template import encode_conversation
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
+STEP_TOKENS, GPU_STEP_TOKENS = 512, 4096
+"""Tokens of a step that keep a CPU or a GPU busy; answers wait while a longer one is computed."""
 PLAIN_STEPS = 9
 """Steps that are timed to know what guesses save."""
 
@@ -41,11 +45,12 @@ class Engine(LM):
     """A model and its tokenizer as an `LM`.
 
     dtype: of activations and cache, by default the weights'; max_batch: sequences that run at once; step_tokens: tokens
-    that one step computes at most; cache_tokens: tokens of all sequences that fit into the cache, by default what half of
+    that one step computes at most, by default what keeps the device busy; cache_tokens: tokens of all sequences that fit into the cache, by default what half of
     the free memory holds, at most `max_batch` contexts; cache: `8-bit` halves what a token takes there; draft: a smaller engine
     of the same vocabulary, or `prompt` for what the text itself holds, whose guesses save steps; native: whether
     to use the decoder in C where it knows the model and can be compiled (otherwise torch computes the same, and it is said
-    once what speed is lost).
+    once what speed is lost); compiled: on a GPU, whether torch.compile fuses what a step does beside its products, which
+    takes the first steps some ten seconds. The model runs on the device where it lies.
 
     `generate`, `stream` and `score` may be called from several threads: they share the batch.
     """
@@ -57,23 +62,22 @@ class Engine(LM):
         *,
         dtype: torch.dtype | None = None,
         max_batch: int = 64,
-        step_tokens: int = 512,
+        step_tokens: int | None = None,
         cache_tokens: int | None = None,
         cache: CacheKind = "whole",
         draft: "Engine | str | Path | None" = None,
         guesses: int | None = None,
         native: bool = True,
+        compiled: bool = False,
     ) -> None:
         check_tokenizer_fits(model.spec, tokenizer)
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
         self.dtype = dtype or model.embed_tokens.weight.dtype
         self.context_length = model.spec.context_length
-        self.step_tokens, self.cache_tokens, self.cache, self.native = (
-            step_tokens,
-            cache_tokens,
-            cache,
-            native,
-        )
+        on_cpu = model.embed_tokens.weight.device.type == "cpu"
+        self.step_tokens = step_tokens or (STEP_TOKENS if on_cpu else GPU_STEP_TOKENS)
+        self.cache_tokens, self.cache = cache_tokens, cache
+        self.native, self.compiled = native, compiled
         self.proposer = self._proposer(draft, guesses)
         self._lock = threading.RLock()
         self._grammars = Grammars(tokenizer)
@@ -84,19 +88,22 @@ class Engine(LM):
         path: str | Path,
         *,
         dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
         draft: "str | Path | Engine | None" = None,
         **settings: Any,
     ) -> "Engine":
         """The engine of a checkpoint folder or hub name.
 
-        dtype: by default the one that the folder stores; draft: an engine, a folder or hub name, or `prompt`.
+        dtype: by default the one that the folder stores; device: `cpu`, `cuda` or `cuda:N`, by default a GPU where there is
+        one; draft: an engine, a folder or hub name, or `prompt`.
         """
+        place = choose_device(device)
         folder = resolve(path)
         kind = dtype or stored_dtype(read_config(folder))
-        refuse_too_large(folder, kind)
+        refuse_too_large(folder, kind, place)
         if isinstance(draft, str | Path) and draft != "prompt":
-            draft = cls.load(draft, native=settings.get("native", True))
-        return cls(load_model(folder, kind), load_tokenizer(folder), draft=draft, **settings)
+            draft = cls.load(draft, device=place, native=settings.get("native", True))
+        return cls(load_model(folder, kind).to(place), load_tokenizer(folder), draft=draft, **settings)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -109,8 +116,13 @@ class Engine(LM):
                 return NativeDecoder(self.model, self.dtype, tokens, self.cache)
             except NoCompilerError as reason:
                 _say_once(f"{reason}; generating on torch alone, at about a third of the speed")
+        device = self.model.embed_tokens.weight.device
         if self.cache != "whole":
-            raise WrongCall("an 8-bit cache needs the decoder in C, which does not compute this model here")
+            raise WrongCall(
+                f"an 8-bit cache needs the decoder in C, which does not compute this model here (on {device.type})"
+            )
+        if device.type == "cuda":
+            return GraphDecoder(self.model, self.dtype, tokens, compiled=self.compiled)
         return TorchDecoder(self.model, self.dtype, tokens)
 
     @cached_property

@@ -95,25 +95,30 @@ def plan(
     if sequences < 1:
         raise WrongCall(f"{sequences} sequences; at least 1 is needed")
     free = free_memory(device) if free is None else free
-    asked = _need(spec, weights, dtype, context, sequences, free)
-    smaller = [_need(spec, each, SMALLER_DTYPE, context, sequences, free) for each in _smaller(spec, weights)]
+    asked = _need(spec, weights, dtype, context, sequences, free, device)
+    smaller = [
+        _need(spec, each, SMALLER_DTYPE, context, sequences, free, device)
+        for each in _smaller(spec, weights, device)
+    ]
     return Plan(free, sequences, asked, tuple(smaller), 4 * spec.parameter_count())
 
 
-def refuse_too_large(folder: Path, dtype: torch.dtype) -> None:
-    """Raises `CamelidError` where the model cannot run here even for one token; to be called before it is loaded.
+def refuse_too_large(folder: Path, dtype: torch.dtype, device: torch.device = CPU) -> None:
+    """Raises `CamelidError` where the model cannot run on the device even for one token; to be called before it is loaded.
 
     Weights that stay in the file can be dropped and read again, so they alone are no reason; it is said on standard
     error that this is slow.
     """
-    spec, weights = _loaded(folder, dtype, CPU)
-    if _need(spec, weights, dtype, 1, 1, free_memory()).fits:
+    spec, weights = _loaded(folder, dtype, device)
+    if _need(spec, weights, dtype, 1, 1, free_memory(device), device).fits:
         return
-    found = plan(folder, dtype, context=1)
+    found = plan(folder, dtype, context=1, device=device)
     asked, weights = found.asked, found.asked.weights
     says = f"its weights take {gigabytes(weights.size)} in {dtype_name(dtype)}, "
     says += f"a step {gigabytes(asked.total - weights.size)} more, and {gigabytes(found.free)} are free"
-    out = "; ".join(ways_out(found, str(folder)))
+    out = "; ".join(
+        (*ways_out(found, str(folder)), *([] if device == CPU else ["the CPU may: --device cpu"]))
+    )
     if asked.total - weights.mapped > found.free:
         raise CamelidError(f"{folder} does not fit into memory: {says}; {out}")
     print(
@@ -125,11 +130,11 @@ def refuse_too_large(folder: Path, dtype: torch.dtype) -> None:
 def _loaded(model: Path | ModelSpec, dtype: torch.dtype, device: torch.device) -> tuple[ModelSpec, Weights]:
     spec = model if isinstance(model, ModelSpec) else spec_of(model)
     if isinstance(model, Path) and model.is_dir():
-        weights = folder_weights(model, spec, dtype)
+        weights = folder_weights(model, spec, dtype, device)
     else:
         weights = plain_weights(spec, dtype)
-    # Elsewhere products are of what was loaded, and nothing is mapped.
-    return spec, weights if device.type == "cpu" else replace(weights, mapped=0, beside=0)
+    # A GPU has its own copy of what a file holds.
+    return spec, weights if device.type == "cpu" else replace(weights, mapped=0)
 
 
 def spec_of(model: Path) -> ModelSpec:
@@ -141,36 +146,45 @@ def spec_of(model: Path) -> ModelSpec:
     return read_spec(resolve(model))
 
 
-def _smaller(spec: ModelSpec, weights: Weights) -> list[Weights]:
+def _smaller(spec: ModelSpec, weights: Weights, device: torch.device) -> list[Weights]:
     found = [plain_weights(spec, SMALLER_DTYPE)] if weights.bits > 16 else []
     for bits in SMALLER_BITS:
         if bits < weights.bits:
             try:
-                found.append(quantized_weights(spec, bits))
+                found.append(quantized_weights(spec, bits, device=device))
             except CamelidError:
                 continue  # the layout has no place for this model, or its sizes are no multiples of the words'
     return found
 
 
 def _need(
-    spec: ModelSpec, weights: Weights, dtype: torch.dtype, context: int, sequences: int, free: int
+    spec: ModelSpec,
+    weights: Weights,
+    dtype: torch.dtype,
+    context: int,
+    sequences: int,
+    free: int,
+    device: torch.device,
 ) -> Need:
     def need(context: int, longest: int = 0) -> Need:
-        size = cache_bytes(spec, dtype, context, sequences)
-        working = weights.beside + max(_step_bytes(spec, dtype, context, sequences), weights.loading)
+        size = cache_bytes(spec, dtype, context, sequences, device)
+        step = _step_bytes(spec, dtype, context, sequences, device)
+        working = weights.beside + max(step, weights.loading)
         return Need(weights, dtype, size, working, context, longest)
 
     longest = bisect_right(range(1, spec.context_length + 1), free, key=lambda each: need(each).total)
     return need(context, longest)
 
 
-def cache_bytes(spec: ModelSpec, dtype: torch.dtype, context: int, sequences: int) -> int:
+def cache_bytes(
+    spec: ModelSpec, dtype: torch.dtype, context: int, sequences: int, device: torch.device = CPU
+) -> int:
     """The key-value cache of `sequences` of `context` tokens; with an encoder, of as long a source and answer each.
 
     Every sequence takes whole blocks, in `dtype` (an 8-bit cache takes less).
     """
     blocks = sequences * -(-context // BLOCK_TOKENS)
-    if knows(spec, dtype):
+    if knows(spec, dtype, device):
         return block_bytes(spec, dtype) * blocks
     # torch has one more block, where padding goes.
     token = spec.kv_bytes_per_token(dtype.itemsize)
@@ -182,14 +196,16 @@ def _source_bytes(spec: ModelSpec, dtype: torch.dtype, context: int, sequences: 
     return spec.kv_bytes_per_token(dtype.itemsize) * context * sequences if spec.encoder_layers else 0
 
 
-def _step_bytes(spec: ModelSpec, dtype: torch.dtype, context: int, sequences: int) -> int:
+def _step_bytes(
+    spec: ModelSpec, dtype: torch.dtype, context: int, sequences: int, device: torch.device
+) -> int:
     """The activations of one pass over a prompt in float32, and the logits with their probabilities.
 
     The decoder in C takes long prompts in chunks, torch as a whole with the mask of who sees whom, and with relative
     positions the scores of a layer, their bias and their softmax. torch also brings the blocks of a layer together, and
     the sources of a batch, while it may still hold those of the batch before.
     """
-    native = knows(spec, dtype)
+    native = knows(spec, dtype, device)
     rows = min(context, CHUNK_ROWS) if native else context
     heads = (spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
     activations = 4 * rows * (4 * spec.hidden_size + 3 * spec.feed_forward.width + 2 * heads)
@@ -197,7 +213,7 @@ def _step_bytes(spec: ModelSpec, dtype: torch.dtype, context: int, sequences: in
     if native:
         return step
     scores = 16 * spec.num_heads if isinstance(spec.positions, RelativeBuckets) else 1
-    gathered = cache_bytes(spec, dtype, context, sequences) // spec.num_layers
+    gathered = cache_bytes(spec, dtype, context, sequences, device) // spec.num_layers
     return step + rows * context * scores + gathered + 2 * _source_bytes(spec, dtype, context, sequences)
 
 

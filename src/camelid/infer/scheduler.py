@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +37,14 @@ class Running:
     def key(self) -> tuple[int, ...]:
         """What is to be read."""
         return (*self.generation.prompt, *self.generation.tokens)
+
+
+class RowSummary(NamedTuple):
+    """What `Decoder.summarise` says of one row of logits."""
+
+    greedy: int
+    highest: float
+    log_total: float
 
 
 class Scheduler:
@@ -176,9 +185,8 @@ class Scheduler:
     ) -> list[tuple[Generation, str]]:
         """Gives the step's logits to the generations that wait for them; what they said."""
         said: list[tuple[Generation, str]] = []
-        greedy, log_totals = (
-            (column.tolist() for column in self.decoder.summarise(logits)) if len(logits) else ([], [])
-        )
+        columns = self.decoder.summarise(logits) if len(logits) else ()
+        summaries = [RowSummary(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         row = 0
         for running, extension, proposal in planned:
             rows = slice(row, row + extension.wanted)
@@ -186,7 +194,7 @@ class Scheduler:
             if not extension.wanted:
                 del running.rest[: len(extension.tokens)]
                 continue
-            own = logits[rows], greedy[rows], log_totals[rows]
+            own = logits[rows], summaries[rows]
             followers, running.followers = running.followers, []
             for follower in followers:
                 twin = Running(follower, running.sequence.fork(len(running.sequence)), [])
@@ -199,15 +207,18 @@ class Scheduler:
         self,
         running: Running,
         logits: Tensor,
-        greedy: Sequence[int],
-        log_totals: Sequence[float],
+        summaries: Sequence[RowSummary],
         proposal: Proposal,
     ) -> list[tuple[Generation, str]]:
         generation, before = running.generation, len(running.sequence) - len(proposal.tokens)
         kept, said = 0, []
         try:
+            greedy = [row.greedy for row in summaries]
             for index, token in enumerate(accepted_tokens(generation, proposal, logits, greedy)):
-                piece = generation.accept(token, float(logits[index, token]) - log_totals[index])
+                row = summaries[index]
+                # On a GPU every look at a logit waits for it.
+                logit = row.highest if token == row.greedy else float(logits[index, token])
+                piece = generation.accept(token, logit - row.log_total)
                 kept = index
                 said.append((generation, piece))
                 if generation.finish_reason:

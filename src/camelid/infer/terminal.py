@@ -13,7 +13,7 @@ from camelid.errors import WrongCall
 from camelid.home import camelid_home
 from camelid.infer.engine import Engine
 from camelid.infer.native.decoder import CacheKind
-from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, connect
+from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, connect, is_url
 from camelid.text.conversation import Conversation, Message
 
 Precision = Literal["stored", "float32", "bfloat16"]
@@ -43,6 +43,7 @@ def generate(
     draft: str | None = None,
     guesses: int | None = None,
     cache: CacheKind = "whole",
+    device: str | None = None,
 ) -> None:
     """Continues a prompt, or answers it with --chat; the text alone goes to standard output.
 
@@ -65,6 +66,7 @@ def generate(
         draft: a smaller model of the same vocabulary whose guesses save steps, or `prompt`: what the text itself holds
         guesses: tokens that are guessed at a time
         cache: 8-bit rounds keys and values, of which half the memory then holds as many tokens
+        device: cpu, cuda or cuda:N, by default a GPU where there is one
     """
     if system is not None and not chat:
         raise WrongCall("--system needs --chat: only a conversation has a system message")
@@ -82,7 +84,7 @@ def generate(
     )
     text = sys.stdin.read() if prompt == "-" else prompt
     asked: Prompt = _conversation(system, text) if chat else text
-    lm = _open(model, dtype, draft, guesses, cache)
+    lm = _open(model, dtype, draft, guesses, cache, device)
     _show(lm, asked, sampling)
     _say_guesses(lm, asked)
 
@@ -103,6 +105,7 @@ def chat(
     draft: str | None = None,
     guesses: int | None = None,
     cache: CacheKind = "whole",
+    device: str | None = None,
 ) -> None:
     """Talks to a model in the terminal; /help lists what can be typed.
 
@@ -122,6 +125,7 @@ def chat(
         draft: a smaller model of the same vocabulary whose guesses save steps, or `prompt`: what the text itself holds
         guesses: tokens that are guessed at a time
         cache: 8-bit rounds keys and values, of which half the memory then holds as many tokens
+        device: cpu, cuda or cuda:N, by default a GPU where there is one
     """
     sampling = Sampling(
         max_new_tokens,
@@ -134,7 +138,7 @@ def chat(
         regex=regex,
         json_schema=_schema(json_schema),
     )
-    session = ChatSession(_open(model, dtype, draft, guesses, cache), sampling, system)
+    session = ChatSession(_open(model, dtype, draft, guesses, cache, device), sampling, system)
     with _line_history():
         while session.turn():
             pass
@@ -223,15 +227,22 @@ def _conversation(system: str | None, question: str, before: list[Message] | Non
     return Conversation((*head, *(before or ()), Message("user", question)))
 
 
-def _open(model: str, dtype: Precision, draft: str | None, guesses: int | None, cache: CacheKind) -> LM:
-    if model.startswith(("http://", "https://")):
-        if draft is not None or guesses is not None or cache != "whole":
+def _open(
+    model: str,
+    dtype: Precision,
+    draft: str | None,
+    guesses: int | None,
+    cache: CacheKind,
+    device: str | None,
+) -> LM:
+    if is_url(model):
+        if draft is not None or guesses is not None or cache != "whole" or device is not None:
             raise WrongCall(
-                "--draft, --guesses and --cache are for models that run here; a server has its own"
+                "--draft, --guesses, --cache and --device are for models that run here; a server has its own"
             )
         return connect(model)
     precision = None if dtype == "stored" else getattr(torch, dtype)
-    return connect(model, dtype=precision, draft=draft, guesses=guesses, cache=cache)
+    return connect(model, dtype=precision, draft=draft, guesses=guesses, cache=cache, device=device)
 
 
 def _say_guesses(lm: LM, after: Prompt) -> None:

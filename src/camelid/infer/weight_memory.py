@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from camelid.errors import naming
+from camelid.infer.free_memory import CPU
 from camelid.infer.native.decoder import knows
 from camelid.infer.native.weights import LANES, LEAST_BITS
 from camelid.model.checkpoint import blank_model, check_belong_together, read_config, read_tensors
@@ -55,7 +56,7 @@ def plain_weights(spec: ModelSpec, dtype: torch.dtype, stored: int = 0) -> Weigh
     return Weights(8 * dtype.itemsize, size, min(size, stored))
 
 
-def folder_weights(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> Weights:
+def folder_weights(folder: Path, spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> Weights:
     """Those of a checkpoint folder, from its config.json and the headers of its tensor files."""
     tensors = read_tensors(folder)
     with naming(folder):
@@ -63,10 +64,12 @@ def folder_weights(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> Weights
     if "quantization_config" not in read_config(folder):
         stored = sum(tensor.nbytes for tensor in tensors.values() if tensor.dtype == dtype)
         return plain_weights(spec, dtype, stored)
-    return _packed_in_folder(spec, tensors, dtype)
+    return _packed_in_folder(spec, tensors, dtype, device)
 
 
-def quantized_weights(spec: ModelSpec, bits: int, dtype: torch.dtype = SMALLER_DTYPE) -> Weights:
+def quantized_weights(
+    spec: ModelSpec, bits: int, dtype: torch.dtype = SMALLER_DTYPE, device: torch.device = CPU
+) -> Weights:
     """What `camelid quantize --bits` makes of the model, all but the codes in `dtype`.
 
     Raises `CamelidError` where it would.
@@ -85,10 +88,13 @@ def quantized_weights(spec: ModelSpec, bits: int, dtype: torch.dtype = SMALLER_D
     )
     codes = sum(each.outer * each.inner for each in packed)
     rest = (spec.parameter_count() - codes) * dtype.itemsize
-    return _packed_weights(spec, packed, dtype, rest, rest - biases * dtype.itemsize, codes * bits // 8)
+    stored = rest - biases * dtype.itemsize
+    return _packed_weights(spec, packed, dtype, rest, stored, codes * bits // 8, device)
 
 
-def _packed_in_folder(spec: ModelSpec, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Weights:
+def _packed_in_folder(
+    spec: ModelSpec, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
+) -> Weights:
     packed, biases, values, words = [], 0, 0, 0
     for name, tensor in tensors.items():
         if not name.endswith(".qweight"):
@@ -107,17 +113,23 @@ def _packed_in_folder(spec: ModelSpec, tensors: Mapping[str, Tensor], dtype: tor
             biases, values = biases + bias.nbytes, values + bias.numel()
     stored = sum(tensor.nbytes for tensor in tensors.values() if tensor.dtype == dtype)
     rest = max(0, spec.parameter_count() - values) * dtype.itemsize
-    return _packed_weights(spec, packed, dtype, rest + biases, min(rest, stored), words)
+    return _packed_weights(spec, packed, dtype, rest + biases, min(rest, stored), words, device)
 
 
 def _packed_weights(
-    spec: ModelSpec, packed: Sequence[PackedShape], dtype: torch.dtype, rest: int, stored: int, words: int
+    spec: ModelSpec,
+    packed: Sequence[PackedShape],
+    dtype: torch.dtype,
+    rest: int,
+    stored: int,
+    words: int,
+    device: torch.device,
 ) -> Weights:
     """Weights of which some are packed; rest: bytes of the others; stored, words: bytes of both that a file has as they are."""
     codes = sum(each.outer * each.inner * each.bits // 8 for each in packed)
     points = sum(each.outer * each.groups * (each.scale.itemsize + 1) for each in packed)
     bits = min((each.bits for each in packed), default=8)
-    native = knows(spec, dtype)
+    native = knows(spec, dtype, device)
     beside = sum(_beside(each, dtype, native) for each in packed)
     # The decoder in C has its own words and never reads those of the file again; the system drops them.
     dropped = words if native else 0
@@ -128,7 +140,7 @@ def _packed_weights(
 
 
 def _beside(packed: PackedShape, dtype: torch.dtype, native: bool) -> int:
-    """What a decoder on the CPU keeps of a packed linear beside what was loaded, in the order in which it computes."""
+    """What a decoder keeps of a packed linear beside what was loaded, in the order in which it computes."""
     if native:
         outer = -(-packed.outer // LANES) * LANES
         # A scale, in bfloat16 where that holds it exactly, and a byte of zero point for each group.

@@ -47,6 +47,10 @@ def attention(
     else:
         limited = documents is not None or query_positions is not None or window is not None
         mask = causal_mask(q, k.shape[2], documents, query_positions, window) if limited else None
+        shape = q.shape
+        if mask is not None and q.shape[2] == 1:
+            # Heads that share keys see the same of them: as rows of one product they need no copies of the keys.
+            q = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
         mixed = F.scaled_dot_product_attention(
             q,
             k.to(q.dtype),
@@ -55,7 +59,7 @@ def attention(
             dropout,
             is_causal=mask is None,
             enable_gqa=q.shape[1] != k.shape[1],
-        )
+        ).reshape(shape)
     return mixed.transpose(1, 2)
 
 

@@ -1,93 +1,20 @@
-"""The key-value cache: an argument of the forward pass, never hidden state of the model.
+"""The key-value cache: an argument of the forward pass, never hidden state of the model."""
 
-Two kinds: rows of one length for each sequence, and blocks that sequences share, looked up in a table.
-"""
-
-from typing import Protocol
+from typing import Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from camelid.errors import CamelidError
 from camelid.model.spec import ModelSpec
 
 
-class Cache(Protocol):
-    """What the forward pass asks of a cache."""
-
-    def positions(self, new_tokens: int) -> Int[Tensor, "batch time"]:
-        """Positions of the next `new_tokens` tokens of every sequence."""
-        ...
-
-    def extend(
-        self,
-        layer: int,
-        positions: Int[Tensor, "batch time"],
-        keys: Float[Tensor, "batch time kv_heads dim"],
-        values: Float[Tensor, "batch time kv_heads dim"],
-    ) -> tuple[Float[Tensor, "batch past kv_heads dim"], Float[Tensor, "batch past kv_heads dim"]]:
-        """Writes one layer's new keys and values at `positions` and returns all up to the longest sequence."""
-        ...
-
-    def advance(self, new_tokens: int) -> None:
-        """Counts the tokens that the forward pass has written."""
-        ...
-
-
 class KeyValueCache:
-    """Keys and values of every layer for `batch` sequences, each with its own length.
-
-    keys, values: [layers, batch, capacity, kv_heads, head_dim]; lengths: [batch], tokens already cached.
-    """
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        batch: int,
-        capacity: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        shape = (spec.num_layers, batch, capacity, spec.num_kv_heads, spec.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
-        self.capacity = capacity
-
-    def positions(self, new_tokens: int) -> Int[Tensor, "batch time"]:
-        """Positions of the next `new_tokens` tokens of every sequence; raises where they do not fit."""
-        end = int(self.lengths.max()) + new_tokens
-        if end > self.capacity:
-            raise CamelidError(
-                f"the cache holds {self.capacity} tokens and would need {end}; make it larger or the prompt shorter"
-            )
-        return self.lengths[:, None] + torch.arange(new_tokens, device=self.lengths.device)
-
-    def extend(
-        self,
-        layer: int,
-        positions: Int[Tensor, "batch time"],
-        keys: Float[Tensor, "batch time kv_heads dim"],
-        values: Float[Tensor, "batch time kv_heads dim"],
-    ) -> tuple[Float[Tensor, "batch past kv_heads dim"], Float[Tensor, "batch past kv_heads dim"]]:
-        """Writes one layer's new keys and values at `positions` and returns all up to the longest sequence."""
-        rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
-        self.keys[layer][rows, positions] = keys.to(self.keys.dtype)
-        self.values[layer][rows, positions] = values.to(self.values.dtype)
-        end = int(positions.max()) + 1
-        return self.keys[layer, :, :end], self.values[layer, :, :end]
-
-    def advance(self, new_tokens: int) -> None:
-        """Counts the tokens that the forward pass has written."""
-        self.lengths += new_tokens
-
-
-class BlockCache:
-    """One step's view of keys and values that lie in blocks.
+    """Keys and values of every layer in blocks, and which blocks hold each sequence of a batch.
 
     keys, values: [layers, blocks, block, kv_heads, head_dim]; tables: [batch, width], the blocks of each sequence in
-    order; lengths: [batch], tokens already cached.
+    order; lengths: [batch], tokens already cached. Sequences may share blocks that none of them writes to. Nothing here
+    waits for a GPU to tell how long a sequence is.
     """
 
     def __init__(
@@ -99,8 +26,28 @@ class BlockCache:
     ) -> None:
         self.keys, self.values, self.tables, self.lengths = keys, values, tables, lengths
 
+    @classmethod
+    def empty(
+        cls,
+        spec: ModelSpec,
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """A cache of `batch` sequences of up to `capacity` tokens, a block for each."""
+        shape = (spec.num_layers, batch, capacity, spec.num_kv_heads, spec.head_dim)
+        keys, values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
+        tables = torch.arange(batch, device=device)[:, None]
+        return cls(keys, values, tables, torch.zeros(batch, dtype=torch.long, device=device))
+
+    @property
+    def capacity(self) -> int:
+        """Tokens for which a sequence has blocks; so many keys are attended to, those to come hidden by their positions."""
+        return self.tables.shape[1] * self.keys.shape[2]
+
     def positions(self, new_tokens: int) -> Int[Tensor, "batch time"]:
-        """See `Cache.positions`."""
+        """Positions of the next `new_tokens` tokens of every sequence."""
         return self.lengths[:, None] + torch.arange(new_tokens, device=self.lengths.device)
 
     def extend(
@@ -109,17 +56,18 @@ class BlockCache:
         positions: Int[Tensor, "batch time"],
         keys: Float[Tensor, "batch time kv_heads dim"],
         values: Float[Tensor, "batch time kv_heads dim"],
-    ) -> tuple[Float[Tensor, "batch past kv_heads dim"], Float[Tensor, "batch past kv_heads dim"]]:
-        """See `Cache.extend`."""
+    ) -> tuple[Float[Tensor, "batch capacity kv_heads dim"], Float[Tensor, "batch capacity kv_heads dim"]]:
+        """Writes one layer's new keys and values at `positions` and returns those of all its blocks.
+
+        A position beyond the capacity raises torch's own `RuntimeError`.
+        """
         size = self.keys.shape[2]
         blocks, offsets = self.tables.gather(1, positions // size), positions % size
         self.keys[layer][blocks, offsets] = keys.to(self.keys.dtype)
         self.values[layer][blocks, offsets] = values.to(self.values.dtype)
-        end = int(positions.max()) + 1
-        past_keys, past_values = (
-            side[layer][self.tables].flatten(1, 2)[:, :end] for side in (self.keys, self.values)
-        )
+        past_keys, past_values = (side[layer][self.tables].flatten(1, 2) for side in (self.keys, self.values))
         return past_keys, past_values
 
     def advance(self, new_tokens: int) -> None:
-        """Nothing: the view lasts for one step, and its maker counts."""
+        """Counts the tokens that the forward pass has written."""
+        self.lengths = self.lengths + new_tokens

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from camelid.model.attention import attention, biased_attention, causal_mask
-from camelid.model.cache import Cache
+from camelid.model.cache import KeyValueCache
 from camelid.model.rotary import rotate
 from camelid.model.spec import ModelSpec, Norm
 
@@ -121,7 +121,7 @@ class Context:
     mask: Bool[Tensor, "batch time"] | None = None
     """An encoder's tokens, True where they are no padding."""
     documents: Int[Tensor, "batch time"] | None = None
-    cache: Cache | None = None
+    cache: KeyValueCache | None = None
     source: Source | None = None
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from camelid.model.cache import Cache
+from camelid.model.cache import KeyValueCache
 from camelid.model.initialize import initialize
 from camelid.model.layers import (
     Attention,
@@ -29,6 +29,8 @@ from camelid.model.spec import Learned, ModelSpec, RelativeBuckets, Rotary
 
 SubLayer = Callable[[Tensor, Context], Tensor]
 """The states and their context to the states after it."""
+RunBlock = Callable[[nn.Module, Tensor, Context], Tensor]
+"""How a stack runs one of its blocks: as it is, or compiled."""
 
 
 class Block(nn.Module):
@@ -109,7 +111,7 @@ class Stack(nn.Module):
         if isinstance(spec.positions, RelativeBuckets):
             self.relative_bias = RelativeBias(spec.positions, spec.num_heads, bidirectional=encoder)
         self.recompute_activations = False
-        self.run_block: Callable[[nn.Module, Tensor, Context], Tensor] = _run_block
+        self.run_block: RunBlock = _run_block
 
     def run(
         self,
@@ -118,7 +120,7 @@ class Stack(nn.Module):
         *,
         mask: Bool[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
-        cache: Cache | None = None,
+        cache: KeyValueCache | None = None,
         source: Source | None = None,
     ) -> Float[Tensor, "batch time width"]:
         """The normalised states after all layers."""
@@ -143,11 +145,11 @@ class Stack(nn.Module):
             positions, inverse_frequencies(self.spec.positions, self.spec.head_dim, positions.device)
         )
 
-    def _bias(self, positions: Tensor, cache: Cache | None) -> Tensor | None:
+    def _bias(self, positions: Tensor, cache: KeyValueCache | None) -> Tensor | None:
         if self.relative_bias is None:
             return None
         if cache is not None:
-            keys = torch.arange(int(positions.max()) + 1, device=positions.device)
+            keys = torch.arange(cache.capacity, device=positions.device)
             return self.relative_bias(positions, keys)  # type: ignore[no-any-return]
         # Distances inside a document are the same wherever it stands in its row.
         steps = torch.arange(positions.shape[1], device=positions.device)
@@ -185,7 +187,7 @@ class Transformer(Stack):
         *,
         positions: Int[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
-        cache: Cache | None = None,
+        cache: KeyValueCache | None = None,
         source: Source | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "batch time width"]:
@@ -236,7 +238,7 @@ class Transformer(Stack):
         mask: Bool[Tensor, "batch time"] | None = None,
         positions: Int[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
-        cache: Cache | None = None,
+        cache: KeyValueCache | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "batch time vocab"]:
         """Logits of the next token at every position; the arguments are those of `hidden_states`.

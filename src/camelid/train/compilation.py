@@ -5,7 +5,6 @@ in a fraction of the time that a whole model takes. Passes without gradients sta
 """
 
 import warnings
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -14,9 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from camelid.errors import CamelidError
 from camelid.model.layers import Context
-from camelid.model.transformer import Transformer
-
-RunBlock = Callable[[nn.Module, Tensor, Context], Tensor]
+from camelid.model.transformer import RunBlock, Transformer
 
 
 def compile_blocks(model: Transformer, mode: Literal["auto"] | bool = "auto") -> None:

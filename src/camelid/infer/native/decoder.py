@@ -14,6 +14,7 @@ from torch import Tensor
 from camelid.errors import CamelidError
 from camelid.infer.blocks import BLOCK_TOKENS
 from camelid.infer.decoder import Decoder, Extension
+from camelid.infer.free_memory import CPU
 from camelid.infer.native.build import library
 from camelid.infer.native.pages import zero_pages
 from camelid.infer.native.structures import CBatch, CLayer, CModel, CSummary
@@ -31,13 +32,17 @@ CHUNK_ROWS = 512
 def supports(model: Transformer, dtype: torch.dtype) -> bool:
     """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears plain or packed."""
     on_cpu = all(tensor.device.type == "cpu" for tensor in [*model.parameters(), *model.buffers()])
-    return knows(model.spec, dtype) and on_cpu and all(map(takes, projections(model).values()))
+    return on_cpu and knows(model.spec, dtype) and all(map(takes, projections(model).values()))
 
 
-def knows(spec: ModelSpec, dtype: torch.dtype) -> bool:
-    """Whether the blocks are LLaMA's, save for biases, windows, and norms of queries and keys, in a dtype that is computed."""
+def knows(spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> bool:
+    """Whether the blocks are LLaMA's, save for biases, windows, and norms of queries and keys, in a dtype that is computed.
+
+    On a CPU, that is.
+    """
     return (
-        dtype in KINDS
+        device.type == "cpu"
+        and dtype in KINDS
         and isinstance(spec.positions, Rotary)
         and spec.norm.kind == "rms"
         and spec.feed_forward.kind == "swiglu"
@@ -133,14 +138,14 @@ class NativeDecoder(Decoder):
 
     def summarise(
         self, logits: Float[Tensor, "rows vocab"]
-    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See `Decoder.summarise`; torch's threads stay asleep, which would otherwise be in the way of ours."""
         rows, vocab = logits.shape
-        greedy, log_total = torch.empty(rows, dtype=torch.int32), torch.empty(rows)
+        columns = torch.empty(rows, dtype=torch.int32), torch.empty(rows), torch.empty(rows)
         logits = logits.contiguous()
-        summary = CSummary(logits.data_ptr(), rows, vocab, greedy.data_ptr(), log_total.data_ptr())
+        summary = CSummary(logits.data_ptr(), rows, vocab, *(column.data_ptr() for column in columns))
         self._summarise(ctypes.addressof(summary), torch.get_num_threads())
-        return greedy, log_total
+        return columns
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Decoder.copy_block`."""

@@ -58,7 +58,7 @@ CBatch = _structure(
     **_pointers("tokens", "positions", "tables", "blocks", "wanted_rows", "logits"),
 )
 CSummary = _structure(
-    "CSummary", logits=c_void_p, **_integers("rows", "vocab"), **_pointers("greedy", "log_total")
+    "CSummary", logits=c_void_p, **_integers("rows", "vocab"), **_pointers("greedy", "highest", "log_total")
 )
 CPacking = _structure("CPacking", **_pointers("words", "lines"), **_integers("bits", "words_count", "outer"))
 

@@ -8,6 +8,7 @@ typedef struct {
     const float *logits;  // [rows, vocab]
     int32_t rows, vocab;
     int32_t *greedy;      // [rows]: index of the largest, the first of equals
+    float *highest;       // [rows]: that logit
     float *log_total;     // [rows]: log of the sum of exponentials
 } Summary;
 
@@ -28,6 +29,7 @@ static void summarise_together(const void *job, int thread) {
         for (int i = 0; i < whole; i += LANES) sums += exponential(load(FLOAT32, logits + i) - most);
         for (int i = whole; i < s->vocab; i++) rest += expf(logits[i] - most);
         s->greedy[row] = best;
+        s->highest[row] = most;
         s->log_total[row] = most + logf(total(sums) + rest);
     }
     barrier();

@@ -6,26 +6,18 @@ peer from a data set that is already loaded to one that holds the packed rows. E
 of its own; memory is the peak of what the job and its workers hold alone (USS).
 """
 
-# ruff: noqa: E402
-import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-# This file must not hide Python's own `tokenize`, neither for itself nor for the scripts beside it.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
-if __name__ == "tokenize":
-    del sys.modules[__name__]
-    sys.modules[__name__] = __import__(__name__)
-
 import argparse
 import json
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
 CONTEXT = 512
 WORKERS = 2
 VOCABULARY = 8192

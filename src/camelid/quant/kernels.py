@@ -1,0 +1,135 @@
+"""The products with packed weights that torch ships, behind one interface; which of them wins is for `PackedLinear`."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from camelid.quant.round_to_nearest import Bits, QuantizedWeight
+
+INT4_GROUPS = (32, 64, 128, 256)
+"""Group sizes that torch's 4-bit products take."""
+
+
+@dataclass(frozen=True)
+class PackedForm:
+    """What a kernel asks of a weight before it is arranged; symmetric: whether all zero points are the middle code."""
+
+    bits: Bits
+    outer: int
+    inner: int
+    group_size: int
+    symmetric: bool
+
+
+class Kernel(ABC):
+    """x W^T over a packed weight in the kernel's own order, for up to `most_rows` rows of x.
+
+    More rows are left to a plain product with the dequantised weight, which then is as fast or faster.
+    """
+
+    most_rows: int
+
+    @abstractmethod
+    def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether it computes such a weight's products with activations in `dtype`."""
+
+    @abstractmethod
+    def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Codes and scales in the kernel's order."""
+
+    @abstractmethod
+    def product(
+        self, x: Float[Tensor, "rows inner"], codes: Tensor, scales: Tensor, group_size: int
+    ) -> Float[Tensor, "rows outer"]:
+        """x W^T with what `arrange` made; x is contiguous."""
+
+
+class Int4OnCPU(Kernel):
+    """4 bits, outputs in blocks of 16."""
+
+    most_rows = 8
+
+    def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
+        """See `Kernel.takes`."""
+        return form.bits == 4 and form.group_size in INT4_GROUPS and form.outer % 16 == 0
+
+    def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """See `Kernel.arrange`."""
+        codes = torch.ops.aten._convert_weight_to_int4pack_for_cpu(weight.codes.int(), 1)
+        return codes, _scales_and_offsets(weight, dtype)
+
+    def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
+        """See `Kernel.product`."""
+        product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, codes, group_size, scales)
+        return product
+
+
+class Int4OnCUDA(Kernel):
+    """4 bits on tensor cores (tinygemm): bfloat16, outputs in tiles of 8, inputs in tiles of 16 of which 2 to 8 lie together.
+
+    Weights are read once for every 16 rows, half a byte each. Dequantising reads and writes 4.5 bytes a weight, which is as
+    much from 144 rows on.
+    """
+
+    most_rows = 128
+
+    def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
+        """See `Kernel.takes`."""
+        fits = form.group_size in INT4_GROUPS and form.outer % 8 == 0
+        # Older GPUs have no bfloat16 tensor cores; the kernel would give nothing on them without saying so.
+        return (
+            form.bits == 4
+            and fits
+            and dtype == torch.bfloat16
+            and torch.cuda.get_device_capability(device) >= (8, 0)
+        )
+
+    def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """See `Kernel.arrange`; two codes to a byte, the earlier in its upper half."""
+        tiles = next(count for count in (8, 4, 2) if weight.codes.shape[1] % (16 * count) == 0)
+        pairs = weight.codes[:, ::2] << 4 | weight.codes[:, 1::2]
+        return torch.ops.aten._convert_weight_to_int4pack(pairs, tiles), _scales_and_offsets(weight, dtype)
+
+    def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
+        """See `Kernel.product`."""
+        product: Tensor = torch.ops.aten._weight_int4pack_mm(x, codes, group_size, scales)
+        return product
+
+
+class Int8(Kernel):
+    """8 bits, one scale for a row and no zero point, on a CPU or a GPU."""
+
+    most_rows = 8
+
+    def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
+        """See `Kernel.takes`."""
+        # The CPU's reads 16 inputs at a time, and past the end where they are no multiple of that.
+        one_scale = form.group_size == form.inner and form.inner % 16 == 0
+        return form.bits == 8 and one_scale and form.symmetric and dtype != torch.float16
+
+    def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """See `Kernel.arrange`."""
+        return (weight.codes ^ 128).view(torch.int8), weight.scales[:, 0].to(dtype)
+
+    def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
+        """See `Kernel.product`."""
+        return torch._weight_int8pack_mm(x, codes, scales)
+
+
+KERNELS: dict[str, tuple[Kernel, ...]] = {"cpu": (Int4OnCPU(), Int8()), "cuda": (Int4OnCUDA(), Int8())}
+"""What torch has, by the type of device."""
+
+
+def kernel_for(form: PackedForm, dtype: torch.dtype, device: torch.device) -> Kernel | None:
+    """The kernel that takes such a weight and activations, if one does."""
+    return next((each for each in KERNELS.get(device.type, ()) if each.takes(form, dtype, device)), None)
+
+
+def _scales_and_offsets(weight: QuantizedWeight, dtype: torch.dtype) -> Float[Tensor, "groups outer 2"]:
+    """Scale and offset of each group: torch's 4-bit products compute (code - 8) * scale + offset."""
+    scales = weight.scales.float()
+    pairs = torch.stack((scales, (8 - weight.zeros) * scales), dim=-1)
+    return pairs.transpose(0, 1).contiguous().to(dtype)
