@@ -33,7 +33,7 @@ def test_every_step_equals_the_whole_model(model):
     sources = [[5, 6, 7, 8, 9, 1], [44, 3, 1], [20, 21, 22, 23, 1]]
     decoder = EncoderDecoder(model, torch.float32, tokens=200, start_id=START)
     begun = [decoder.begin(source) for source in sources]
-    logits = decoder.extend([Extension(sequence, rest) for sequence, rest in begun])
+    logits = decoder.extend([Extension(sequence, rest) for sequence, rest in begun]).logits
     said: list[list[int]] = [[], [], []]
     for _ in range(20):
         for row, source in enumerate(sources):
@@ -41,13 +41,13 @@ def test_every_step_equals_the_whole_model(model):
             said[row].append(int(logits[row].argmax()))
         logits = decoder.extend(
             [Extension(sequence, row[-1:]) for (sequence, _), row in zip(begun, said, strict=True)]
-        )
+        ).logits
     # What is in the cache is found again, under the same source alone.
     again, rest = decoder.begin(sources[0], said[0])
     assert len(again) == 16
     expected = whole(model, sources[0], said[0])[16:]
     torch.testing.assert_close(
-        decoder.extend([Extension(again, rest, len(rest))]), expected, atol=1e-4, rtol=0
+        decoder.extend([Extension(again, rest, len(rest))]).logits, expected, atol=1e-4, rtol=0
     )
     assert len(decoder.begin(sources[1], said[0])[0]) == 0
 
@@ -59,9 +59,9 @@ def test_forks_and_cuts(model):
     decoder.extend([Extension(sequence, rest)])
     twin = sequence.fork(3)
     expected = whole(model, source, [10, 11, 99])[-1]
-    torch.testing.assert_close(decoder.extend([Extension(twin, [99])])[0], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(decoder.extend([Extension(twin, [99])]).logits[0], expected, atol=1e-4, rtol=0)
     sequence.truncate(1)
-    every = decoder.extend([Extension(sequence, [30, 31], 2)])
+    every = decoder.extend([Extension(sequence, [30, 31], 2)]).logits
     torch.testing.assert_close(every, whole(model, source, [30, 31])[1:], atol=1e-4, rtol=0)
 
 

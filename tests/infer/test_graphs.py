@@ -61,7 +61,7 @@ def test_rows_that_share_blocks_of_unlike_lengths(tiny: Tiny, count: int) -> Non
         first, rest = decoder.begin([*range(20, 220)])
         decoder.extend([Extension(first, rest)])
         rows = [first.fork(1 + 199 * index // count) for index in range(count)]
-        steps = [decoder.extend([Extension(row, [7]) for row in rows]) for _ in range(3)]
+        steps = [decoder.extend([Extension(row, [7]) for row in rows]).logits for _ in range(3)]
         logits.append(torch.stack(steps))
     assert (logits[0] - logits[1]).abs().max() <= 2e-5 * logits[0].abs().max()
 
@@ -70,18 +70,18 @@ def test_logits_stay_when_the_next_step_is_computed(tiny: Tiny) -> None:
     decoder = GraphDecoder(tiny(), torch.float32, 256)
     sequence, rest = decoder.begin([5, 6, 7])
     decoder.extend([Extension(sequence, rest)])
-    held = decoder.extend([Extension(sequence, [8])])
+    held = decoder.extend([Extension(sequence, [8])]).logits
     before = held.clone()
     decoder.extend([Extension(sequence, [9])])
     assert torch.equal(held, before)
 
 
-def test_summaries_are_exact(tiny: Tiny) -> None:
+def test_predictions_are_exact(tiny: Tiny) -> None:
     logits = torch.randn(5, 300_000)
-    greedy, highest, totals = GraphDecoder(tiny(), torch.float32, 16).summarise(logits)
-    assert greedy.tolist() == logits.argmax(1).tolist()
-    assert torch.equal(highest, logits.amax(1))
-    assert torch.equal(totals, logits.logsumexp(1))
+    found = GraphDecoder(tiny(), torch.float32, 16).predictions(logits)
+    assert found.greedy.tolist() == logits.argmax(1).tolist()
+    assert torch.equal(found.highest, logits.amax(1))
+    assert torch.equal(found.log_total, logits.logsumexp(1))
 
 
 @pytest.mark.slow
@@ -104,6 +104,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     torch's meta device stands for a GPU: it checks shapes, dtypes and devices, and has no values that could be asked for.
     """
     names: list[str] = []
+    monkeypatch.setattr(GraphDecoder, "predictions", TorchDecoder.predictions)  # nothing can be brought over
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setitem(kernels.KERNELS, "meta", kernels.KERNELS["cuda"])
 
@@ -139,13 +140,13 @@ def test_a_step_stays_on_the_gpu_and_never_waits(packed: bool, asked: list[str])
     decoder = GraphDecoder(model.to("meta"), torch.bfloat16, 64 * BLOCK_TOKENS)
     sequences = [CachedSequence(decoder.pool) for _ in range(3)]
     prompts = [[*range(1, length)] for length in (9, 40, 300)]
-    logits = decoder.extend([Extension(*pair) for pair in zip(sequences, prompts, strict=True)])
+    logits = decoder.extend([Extension(*pair) for pair in zip(sequences, prompts, strict=True)]).logits
     assert (logits.device.type, logits.dtype, logits.shape) == ("meta", torch.float32, (3, 320))
     # Each of the three goes by itself, since their lengths are far apart; for 299 rows layers are dequantised.
     assert asked == [*["Int4OnCUDA"] * 14, "Int8", *["Int4OnCUDA"] * 14, "Int8", "Int8"][: len(asked)]
     assert len(asked) == 31 * packed
     asked.clear()
-    logits = decoder.extend([Extension(sequence, [1]) for sequence in sequences])
+    logits = decoder.extend([Extension(sequence, [1]) for sequence in sequences]).logits
     assert (logits.device.type, logits.dtype, logits.shape) == ("meta", torch.float32, (3, 320))
     assert asked == ([*["Int4OnCUDA"] * 14, "Int8"] if packed else [])
 

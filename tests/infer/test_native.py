@@ -59,7 +59,7 @@ def extend(
             Extension(sequence, ids, len(ids) if every else 1)
             for sequence, ids in zip(sequences, tokens, strict=True)
         ]
-    )
+    ).logits
 
 
 def fresh(decoder: Decoder, count: int) -> list[CachedSequence]:
@@ -219,18 +219,24 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     assert all(torch.equal(result, results[0]) for result in results)
 
 
-@pytest.mark.parametrize("vocab", [1, 15, 16, 99, 1000])
-def test_summary_of_logits(vocab: int) -> None:
-    decoder = NativeDecoder(random_model(PLAIN), torch.float32, 16)
-    logits = 20 * torch.randn(5, vocab, generator=torch.Generator().manual_seed(vocab))
-    logits[1] = 3.0
-    logits[2, vocab // 2 :] = -torch.inf
-    if vocab == 1:
-        logits[2] = 0.0
-    greedy, highest, log_totals = decoder.summarise(logits)
-    assert greedy.tolist() == logits.numpy().argmax(1).tolist()
-    assert torch.equal(highest, logits.amax(1))
-    assert torch.allclose(log_totals, logits.double().logsumexp(-1).float(), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("vocab", [1, 15, 16, 99, 4096, 4097, 13_000])
+def test_predictions_are_those_of_the_logits(vocab: int) -> None:
+    model = random_model(replace(PLAIN, vocab_size=vocab))
+    assert model.lm_head is not None
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+        if vocab > 8192:
+            # The largest three are equal, in different runs of the sum.
+            model.lm_head.weight[5000] = model.lm_head.weight[100] = model.lm_head.weight[12_000]
+    decoder = NativeDecoder(model, torch.float32, 128)
+    found = decoder.extend([Extension(CachedSequence(decoder.pool), [0] * 50, 50)])
+    assert found.greedy.tolist() == found.logits.numpy().argmax(1).tolist()
+    assert torch.equal(found.highest, found.logits.amax(1))
+    assert torch.allclose(found.log_total, found.logits.double().logsumexp(-1).float(), rtol=1e-5, atol=1e-5)
+    logprobs, is_greedy = found.logprobs(found.greedy.tolist())
+    assert is_greedy
+    assert torch.allclose(logprobs, found.logits.log_softmax(-1).amax(1), rtol=1e-4, atol=1e-4)
+    assert vocab == 1 or not found.logprobs([0] * 50)[1] or not found.greedy.any()
 
 
 def test_what_it_does_not_know_goes_to_torch(tokenizer: Tokenizer, tiny: Callable[..., Transformer]) -> None:

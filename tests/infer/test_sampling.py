@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
@@ -88,6 +88,7 @@ def test_without_them_logits_are_untouched() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=700).filter(any), st.floats(0, 1, exclude_max=True))
+@example([5e-324], 0.99)
 def test_a_draw_in_two_looks_is_one_over_all(weights: list[float], uniform: float) -> None:
     every = np.array(weights)
     found = drawn(every, uniform)

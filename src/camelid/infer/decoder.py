@@ -1,13 +1,14 @@
 """What the engine needs of a model: sequences in a cache, many extended in one pass.
 
 sequence, rest = decoder.begin(prompt)
-logits = decoder.extend([Extension(sequence, rest)])
+predictions = decoder.extend([Extension(sequence, rest)])
 """
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +33,31 @@ class Extension:
     wanted: int = 1
 
 
+class Predictions(NamedTuple):
+    """What a model says may follow each of some tokens."""
+
+    logits: Float[Tensor, "wanted vocab"]
+    """In float32."""
+    greedy: Int[Tensor, " wanted"]
+    """The index of the largest."""
+    highest: Float[Tensor, " wanted"]
+    """That logit."""
+    log_total: Float[Tensor, " wanted"]
+    """The logarithm of the sum of exponentials, which logits are taken off to be log-probabilities."""
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "wanted vocab"]) -> Self:
+        """Those of float32 logits."""
+        highest, greedy = logits.max(-1)
+        return cls(logits, greedy, highest, logits.logsumexp(-1))
+
+    def logprobs(self, tokens: Sequence[int]) -> tuple[Float[Tensor, " wanted"], bool]:
+        """Of one token after each row, and whether all of them are the most probable ones."""
+        columns = torch.tensor(tokens, device=self.logits.device)[:, None]
+        own = self.logits.gather(1, columns)[:, 0].to(self.highest.device)
+        return own - self.log_total, bool((own == self.highest).all())
+
+
 class Decoder(ABC):
     """A model over blocks of keys and values, `tokens` tokens in all."""
 
@@ -45,17 +71,17 @@ class Decoder(ABC):
         sequence, tokens = CachedSequence(self.pool), [*prompt, *said]
         return sequence, tokens[sequence.adopt(tokens) :]
 
-    def extend(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
-        """Computes the tokens, which then are in the cache; float32 logits, one sequence's behind the other's.
+    def extend(self, extensions: Sequence[Extension]) -> Predictions:
+        """Computes the tokens, which then are in the cache; what may follow, one sequence's behind the other's.
 
         Raises `NoBlocksError` where the cache is full, and `CamelidError` where memory runs out; no sequence has changed then.
         """
         for extension in extensions:
             self.reserve(extension)
-        logits = self.compute(extensions)
+        predictions = self.compute(extensions)
         for extension in extensions:
             extension.sequence.append(extension.tokens)
-        return logits
+        return predictions
 
     def reserve(self, extension: Extension) -> None:
         """Takes the blocks that an extension needs, which then are its sequence's own; raises `NoBlocksError`."""
@@ -63,18 +89,12 @@ class Decoder(ABC):
             self.copy_block(*copy)
 
     @abstractmethod
-    def compute(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
-        """Writes keys and values of the tokens into the reserved blocks; logits as `extend` gives them."""
+    def compute(self, extensions: Sequence[Extension]) -> Predictions:
+        """Writes keys and values of the tokens into the reserved blocks; predictions as `extend` gives them."""
 
     @abstractmethod
     def copy_block(self, source: int, target: int) -> None:
         """Copies a block in every layer."""
-
-    @abstractmethod
-    def summarise(
-        self, logits: Float[Tensor, "rows vocab"]
-    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-        """The index of each row's largest logit, that logit, and the logarithm of the row's sum of exponentials."""
 
 
 class TorchDecoder(Decoder):
@@ -96,7 +116,7 @@ class TorchDecoder(Decoder):
         self.values = torch.zeros(shape, dtype=dtype, device=device)
 
     @torch.inference_mode()
-    def compute(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
+    def compute(self, extensions: Sequence[Extension]) -> Predictions:
         """See `Decoder.compute`; a pass for lengths that share a power of two, so that less than half of it is padding."""
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for index, extension in enumerate(extensions):
@@ -106,10 +126,10 @@ class TorchDecoder(Decoder):
             group = [extensions[index] for index in members]
             own = torch.split(self.compute_together(group), [extension.wanted for extension in group])
             rows.update(zip(members, own, strict=True))
-        return torch.cat([rows[index] for index in range(len(extensions))])
+        return self.predictions(torch.cat([rows[index] for index in range(len(extensions))]))
 
     def compute_together(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
-        """What `compute` gives, in one pass."""
+        """The logits that `compute` gives, in one pass."""
         padded, present = padded_rows([extension.tokens for extension in extensions])
         device = self.keys.device
         hidden = self.model.hidden_states(
@@ -128,12 +148,9 @@ class TorchDecoder(Decoder):
         """What the sequences attend to beside their own past: nothing, without an encoder."""
         return None
 
-    def summarise(
-        self, logits: Float[Tensor, "rows vocab"]
-    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-        """See `Decoder.summarise`."""
-        highest, greedy = logits.max(-1)
-        return greedy, highest, logits.logsumexp(-1)
+    def predictions(self, logits: Float[Tensor, "wanted vocab"]) -> Predictions:
+        """What `compute` gives of its logits."""
+        return Predictions.of(logits)
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Decoder.copy_block`."""

@@ -25,5 +25,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     count = torch.cuda.device_count()
     if (device.index or 0) >= count:
         build = "" if torch.version.cuda else ": this build of torch is for the CPU alone"
-        raise CamelidError(f"there is no device {name}; torch finds {count} GPUs{build}. The CPU is --device cpu")
+        raise CamelidError(
+            f"there is no device {name}; torch finds {count} GPUs{build}. The CPU is --device cpu"
+        )
     return torch.device("cuda", device.index or 0)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from camelid.errors import WrongCall
 from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
 from camelid.infer.constraint import Grammars
-from camelid.infer.decoder import Decoder, Extension, TorchDecoder
+from camelid.infer.decoder import Decoder, Extension, Predictions, TorchDecoder
 from camelid.infer.device import choose_device
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.free_memory import free_memory
@@ -221,7 +220,7 @@ class Engine(LM):
                 times = []
                 for _ in range(PLAIN_STEPS):
                     began = time.perf_counter()
-                    self.decoder.summarise(self.decoder.extend([Extension(sequence, ids[-1:])]))
+                    self.decoder.extend([Extension(sequence, ids[-1:])])
                     times.append(time.perf_counter() - began)
                 return statistics.median(times)
             finally:
@@ -309,19 +308,17 @@ class Engine(LM):
             finally:
                 sequence.release()
 
-    def _scored(self, context: CachedSequence, first: Tensor, target: tuple[int, ...]) -> Score:
-        logits = first
+    def _scored(self, context: CachedSequence, first: Predictions, target: tuple[int, ...]) -> Score:
+        logprobs, is_greedy = first.logprobs(target[:1])
         if len(target) > 1:
             twin = context.fork(len(context))
             try:
                 more = self.decoder.extend([Extension(twin, target[:-1], wanted=len(target) - 1)])
             finally:
                 twin.release()
-            logits = torch.cat([first, more])
-        logprobs = logits.log_softmax(-1)
-        own = logprobs.gather(1, torch.tensor(target, device=logits.device)[:, None])[:, 0]
-        greedy = bool((own == logprobs.amax(1)).all())
-        return Score(float(own.sum()), len(target), greedy, tuple(own.tolist()))
+            others, are_greedy = more.logprobs(target[1:])
+            logprobs, is_greedy = torch.cat([logprobs, others]), is_greedy and are_greedy
+        return Score(float(logprobs.sum()), len(target), is_greedy, tuple(logprobs.tolist()))
 
 
 @cache

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from camelid.errors import WrongCall
 from camelid.infer.constraint import Constraint
-from camelid.infer.sampling import Logits, drawn, law, penalised
+from camelid.infer.sampling import Logits, drawn, exponentials, filtered, law, penalised
 from camelid.lm import Completion, FinishReason, Sampling
 from camelid.text.stream import StreamDecoder
 from camelid.text.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ class Generation:
         """The next token, by this generation's own random numbers."""
         if self.sampling.temperature == 0:
             return int(self._changed(logits, self.tokens).argmax())
-        return self.draw(self.law(logits))
+        return self.draw(exponentials(filtered(self._changed(logits, self.tokens), self.sampling)))
 
     def law(self, logits: Logits, guessed: Sequence[int] = ()) -> Logits:
         """The distribution of the next token where `guessed` was said too: what `sampling` asks for, constraint first."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from camelid.infer.decoder import Extension, TorchDecoder, power_of_two
+from camelid.infer.decoder import Extension, Predictions, TorchDecoder, power_of_two
 from camelid.model.cache import KeyValueCache
 from camelid.model.layers import Context
 from camelid.model.transformer import RunBlock, Transformer
@@ -110,13 +110,11 @@ class GraphDecoder(TorchDecoder):
         # The next step writes over its logits, which a caller may still hold.
         return self._step(power_of_two(len(extensions)), width)(extensions).clone()
 
-    def summarise(
-        self, logits: Float[Tensor, "rows vocab"]
-    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-        """See `Decoder.summarise`; one wait for the GPU."""
-        greedy, highest, log_total = super().summarise(logits)
+    def predictions(self, logits: Float[Tensor, "wanted vocab"]) -> Predictions:
+        """See `TorchDecoder.predictions`; all but the logits come over in one copy, and the host waits for it alone."""
+        _, greedy, highest, log_total = Predictions.of(logits)
         columns = torch.stack((greedy.int(), highest.view(torch.int32), log_total.view(torch.int32))).cpu()
-        return columns[0], columns[1].view(torch.float32), columns[2].view(torch.float32)
+        return Predictions(logits, columns[0], *columns[1:].view(torch.float32))
 
     def _step(self, rows: int, width: int) -> FixedStep:
         if (rows, width) not in self._steps:

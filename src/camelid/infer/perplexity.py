@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from camelid.errors import WrongCall
 from camelid.infer.blocks import CachedSequence
@@ -104,9 +103,9 @@ def _nats(decoder: Decoder, ids: tuple[int, ...], first: int) -> float:
         stop = min(begin + PIECE, len(ids) - 1)
         new = max(begin, first - 1)
         wanted = max(0, stop - new)
-        logits = decoder.extend([Extension(sequence, ids[begin:stop], wanted)])
+        predictions = decoder.extend([Extension(sequence, ids[begin:stop], wanted)])
         if wanted:
-            targets = torch.tensor(ids[new + 1 : stop + 1], device=logits.device)
-            nats += float(cross_entropy(logits, targets, reduction="sum"))
+            logprobs, _ = predictions.logprobs(ids[new + 1 : stop + 1])
+            nats -= float(logprobs.double().sum())
     sequence.release()
     return nats

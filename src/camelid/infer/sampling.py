@@ -36,7 +36,7 @@ def penalised(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: S
 
 def tempered(logits: Logits, temperature: float) -> Logits:
     """Logits of the distribution sharpened (below 1) or flattened (above 1) by `temperature` > 0."""
-    return logits / np.float32(temperature)
+    return logits if temperature == 1 else logits / np.float32(temperature)
 
 
 def keep_top_k(logits: Logits, k: int) -> Logits:
@@ -74,10 +74,17 @@ def filtered(logits: Logits, sampling: Sampling) -> Logits:
     return logits
 
 
+def exponentials(logits: Logits) -> Logits:
+    """The softmax before it is divided by its sum, in the logits' precision: weights to draw by."""
+    shifted: Logits = logits - logits.max()
+    weights: Logits = np.exp(shifted, out=shifted)
+    return weights
+
+
 def probabilities(logits: Logits) -> Logits:
     """The softmax, in float64."""
-    exponentials = np.exp((logits - logits.max()).astype(np.float64))
-    shares: Logits = exponentials / exponentials.sum()
+    shares = exponentials(logits.astype(np.float64))
+    shares /= shares.sum()
     return shares
 
 
@@ -92,16 +99,17 @@ def law(logits: Logits, sampling: Sampling) -> Logits:
 
 def drawn(weights: Logits, uniform: float) -> int:
     """The token whose slice of the cumulative weights holds `uniform` in [0, 1); found in two looks, first for its run of tokens."""
-    filled = np.zeros(-(-len(weights) // RUN) * RUN)
-    filled[: len(weights)] = weights
-    runs = filled.reshape(-1, RUN)
-    ends = runs.sum(1).cumsum()
+    whole = len(weights) // RUN * RUN
+    sums = np.append(weights[:whole].reshape(-1, RUN).sum(1), weights[whole:].sum())
+    ends = sums.cumsum(dtype=np.float64)
     target = uniform * ends[-1]
-    run = int(np.searchsorted(ends, target, side="right"))
-    inside = runs[run].cumsum()
+    # Weights as small as floating point goes let the target round up to all of them together.
+    run = int(np.searchsorted(ends, min(target, np.nextafter(ends[-1], 0)), side="right"))
+    own = weights[run * RUN : (run + 1) * RUN]
+    inside = own.cumsum(dtype=np.float64)
     place = int(np.searchsorted(inside, target - (ends[run - 1] if run else 0.0), side="right"))
     # The two sums are rounded apart: at the end of a run the last token that has any weight is meant.
-    return run * RUN + (place if place < RUN else int(np.flatnonzero(runs[run])[-1]))
+    return run * RUN + (place if place < len(own) else int(np.flatnonzero(own)[-1]))
 
 
 def _keep(logits: Logits, inside: ndarray) -> Logits:

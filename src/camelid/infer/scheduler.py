@@ -11,7 +11,7 @@ from torch import Tensor
 
 from camelid.errors import CamelidError
 from camelid.infer.blocks import CachedSequence, NoBlocksError
-from camelid.infer.decoder import Decoder, Extension
+from camelid.infer.decoder import Decoder, Extension, Predictions
 from camelid.infer.generation import Generation
 from camelid.infer.speculative import Proposal, Proposer, accepted_tokens
 
@@ -40,7 +40,7 @@ class Running:
 
 
 class RowSummary(NamedTuple):
-    """What `Decoder.summarise` says of one row of logits."""
+    """What `Predictions` says of one row of logits."""
 
     greedy: int
     highest: float
@@ -88,7 +88,7 @@ class Scheduler:
         if not planned:
             return []
         try:
-            logits = self.decoder.extend([extension for _, extension, _ in planned])
+            predictions = self.decoder.extend([extension for _, extension, _ in planned])
         except (CamelidError, MemoryError, torch.OutOfMemoryError) as error:
             if len(planned) == 1:
                 return [self._fail(planned[0][0], error)]
@@ -96,12 +96,12 @@ class Scheduler:
             said = []
             for part in planned:
                 try:
-                    logits = self.decoder.extend([part[1]])
-                    said += self._take([part], logits)
+                    predictions = self.decoder.extend([part[1]])
+                    said += self._take([part], predictions)
                 except (CamelidError, MemoryError, torch.OutOfMemoryError) as alone:
                     said.append(self._fail(part[0], alone))
             return said
-        said = self._take(planned, logits)
+        said = self._take(planned, predictions)
         if self.proposer and any(proposal.tokens for _, _, proposal in planned):
             self.proposer.seconds += time.perf_counter() - began
         return said
@@ -181,11 +181,11 @@ class Scheduler:
         return False
 
     def _take(
-        self, planned: Sequence[tuple[Running, Extension, Proposal]], logits: Tensor
+        self, planned: Sequence[tuple[Running, Extension, Proposal]], predictions: Predictions
     ) -> list[tuple[Generation, str]]:
-        """Gives the step's logits to the generations that wait for them; what they said."""
+        """Gives the step's predictions to the generations that wait for them; what they said."""
         said: list[tuple[Generation, str]] = []
-        columns = self.decoder.summarise(logits) if len(logits) else ()
+        logits, *columns = predictions
         summaries = [RowSummary(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         row = 0
         for running, extension, proposal in planned:

@@ -121,12 +121,15 @@ class DraftModel(Proposer):
                 del extensions[index]
             if not extensions:
                 break
-            logits = self.decoder.extend(list(extensions.values()))
-            for row, index in zip(logits, extensions, strict=True):
-                law = generations[index].law(row.cpu().numpy(), guessed[index])
-                token = generations[index].draw(law)
+            predictions = self.decoder.extend(list(extensions.values()))
+            most_probable = predictions.greedy.tolist()
+            for row, index in enumerate(extensions):
+                token = most_probable[row]
+                if not generations[index].is_greedy:
+                    law = generations[index].law(predictions.logits[row].cpu().numpy(), guessed[index])
+                    token = generations[index].draw(law)
+                    laws[index].append(law)
                 guessed[index].append(token)
-                laws[index].append(law)
                 rests[index] = [token]
         return [
             Proposal(tuple(tokens), np.stack(own) if own else None)

@@ -258,6 +258,10 @@ static void step_together(const void *job, int thread) {
         enter_normalised(s, task, s->batch->wanted_rows[task], s->model->norm, thread);
     barrier();
     unembed(s, thread), barrier();
+    EACH_TASK(task, s->batch->wanted * runs_of(s->model)) summarise_run(s, task);
+    barrier();
+    EACH_TASK(row, s->batch->wanted) summarise_row(s, row);
+    barrier();
 }
 
 // One step on `threads` threads; returns 0, or -1 where memory ran out.

@@ -8,16 +8,14 @@ from functools import cache
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from camelid.errors import CamelidError
 from camelid.infer.blocks import BLOCK_TOKENS
-from camelid.infer.decoder import Decoder, Extension
+from camelid.infer.decoder import Decoder, Extension, Predictions
 from camelid.infer.free_memory import CPU
 from camelid.infer.native.build import library
 from camelid.infer.native.pages import zero_pages
-from camelid.infer.native.structures import CBatch, CLayer, CModel, CSummary
+from camelid.infer.native.structures import CBatch, CLayer, CModel
 from camelid.infer.native.weights import FLOAT32, KINDS, Weights, projections, takes
 from camelid.model.rotary import inverse_frequencies, rotation
 from camelid.model.spec import ModelSpec, Rotary
@@ -74,8 +72,7 @@ class NativeDecoder(Decoder):
         super().__init__(model.spec, tokens)
         spec = model.spec
         code = library()
-        self._step, self._summarise = code.camelid_step, code.camelid_summarise
-        self._copy = code.camelid_copy_block
+        self._step, self._copy = code.camelid_step, code.camelid_copy_block
         self._weights = weights = Weights(model, dtype, integers=bool(code.camelid_integers()))
         # [blocks, layers, keys and values, kv_heads, bytes]
         self.cache = zero_pages(self.pool.count * block_bytes(spec, dtype, cache))
@@ -109,8 +106,8 @@ class NativeDecoder(Decoder):
         self._address = ctypes.addressof(self._model)
         weakref.finalize(self, _free, self._model)
 
-    def compute(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
-        """See `Decoder.compute`."""
+    def compute(self, extensions: Sequence[Extension]) -> Predictions:
+        """See `Decoder.compute`; torch's threads stay asleep, which would otherwise be in the way of ours."""
         tokens, positions, tables, blocks, wanted = (array("i") for _ in range(5))
         for extension in extensions:
             begin, count = len(extension.sequence), len(extension.tokens)
@@ -123,29 +120,21 @@ class NativeDecoder(Decoder):
             positions.extend(range(begin, begin + count))
             tables.extend([len(blocks)] * count)
             blocks.extend(extension.sequence.blocks)
-        logits = torch.empty(len(wanted), self.spec.vocab_size)
+        count = len(wanted)
+        logits, greedy = torch.empty(count, self.spec.vocab_size), torch.empty(count, dtype=torch.int32)
+        found = Predictions(logits, greedy, torch.empty(count), torch.empty(count))
         done = 0
         for begin in range(0, len(tokens), CHUNK_ROWS):
             end = min(begin + CHUNK_ROWS, len(tokens))
             own = array("i", [row - begin for row in wanted[done:] if row < end])
             columns = tokens[begin:end], positions[begin:end], tables[begin:end], blocks, own
             addresses = [column.buffer_info()[0] for column in columns]
-            batch = CBatch(end - begin, len(own), *addresses, logits[done:].data_ptr())
+            addresses += [column[done:].data_ptr() for column in found]
+            batch = CBatch(end - begin, len(own), *addresses)
             if self._step(self._address, ctypes.addressof(batch), torch.get_num_threads()):
                 raise CamelidError(f"out of memory for a step of {end - begin} tokens")
             done += len(own)
-        return logits
-
-    def summarise(
-        self, logits: Float[Tensor, "rows vocab"]
-    ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-        """See `Decoder.summarise`; torch's threads stay asleep, which would otherwise be in the way of ours."""
-        rows, vocab = logits.shape
-        columns = torch.empty(rows, dtype=torch.int32), torch.empty(rows), torch.empty(rows)
-        logits = logits.contiguous()
-        summary = CSummary(logits.data_ptr(), rows, vocab, *(column.data_ptr() for column in columns))
-        self._summarise(ctypes.addressof(summary), torch.get_num_threads())
-        return columns
+        return found
 
     def copy_block(self, source: int, target: int) -> None:
         """See `Decoder.copy_block`."""

@@ -36,6 +36,8 @@ typedef struct {
     const int32_t *blocks;
     const int32_t *wanted_rows;  // [wanted]: rows whose logits are asked for, ascending
     float *logits;               // [wanted, vocab]
+    int32_t *greedy;             // [wanted]: index of the largest logit, the first of equals
+    float *highest, *log_total;  // [wanted]: that logit; the logarithm of the sum of exponentials
 } Batch;
 
 // What enters products: for dense ones in their arithmetic, for packed ones as they read it; NULL in the form that none reads.
@@ -50,6 +52,10 @@ typedef struct {
 } Stretch;
 
 typedef struct {
+    float highest, sum;  // of some logits of a row
+} Run;
+
+typedef struct {
     const Model *model;
     const Batch *batch;
     float *residual, *query, *key, *value;  // [rows, ...]
@@ -58,7 +64,11 @@ typedef struct {
     int32_t stretch_count, past;  // past: positions of the longest row, in whole blocks
     char *scratch;                // [threads, scratch_bytes]
     int64_t scratch_bytes;
+    Run *runs;  // [wanted, runs of a row], see summary.h
 } Step;
+
+enum { RUN = 4096 };  // logits that are summed at once: they stay in the first cache between two looks at them
+INLINE int64_t runs_of(const Model *m) { return (m->vocab + RUN - 1) / RUN; }
 
 enum { BLOCK = 32, WIDE_BLOCK = 64, ROWS = 64 };  // outputs and rows of one task
 
@@ -122,6 +132,7 @@ static int64_t lay_out(Step *s, char *memory, int threads) {
     take_inputs(s, &free, rows);
     s->scratch_bytes = (64 + (attention > dense ? attention : dense)) / 64 * 64;
     s->scratch = take(&free, threads * s->scratch_bytes);
+    s->runs = take(&free, s->batch->wanted * runs_of(m) * sizeof(Run));
     return free - memory;
 }
 

@@ -55,16 +55,14 @@ CModel = _structure(
 CBatch = _structure(
     "CBatch",
     **_integers("rows", "wanted"),
-    **_pointers("tokens", "positions", "tables", "blocks", "wanted_rows", "logits"),
-)
-CSummary = _structure(
-    "CSummary", logits=c_void_p, **_integers("rows", "vocab"), **_pointers("greedy", "highest", "log_total")
+    **_pointers(
+        "tokens", "positions", "tables", "blocks", "wanted_rows", "logits", "greedy", "highest", "log_total"
+    ),
 )
 CPacking = _structure("CPacking", **_pointers("words", "lines"), **_integers("bits", "words_count", "outer"))
 
 FUNCTIONS = {
     "camelid_step": (c_int, c_void_p, c_void_p, c_int),
-    "camelid_summarise": (None, c_void_p, c_int),
     "camelid_copy_block": (None, c_void_p, c_int, c_int),
     "camelid_pack": (None, c_void_p, c_int),
     "camelid_free": (None, c_void_p),

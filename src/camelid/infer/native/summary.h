@@ -1,39 +1,41 @@
 #pragma once
-// What sampling asks of every row of logits before anything else.
+// What sampling asks of every row of logits before anything else. Runs of a row are summed one by one and put together in
+// their order, so that a row's sum is the same bits however many threads share it.
 
-#include "threads.h"
-#include "vectors.h"
+#include "step.h"
 
-typedef struct {
-    const float *logits;  // [rows, vocab]
-    int32_t rows, vocab;
-    int32_t *greedy;      // [rows]: index of the largest, the first of equals
-    float *highest;       // [rows]: that logit
-    float *log_total;     // [rows]: log of the sum of exponentials
-} Summary;
-
-static void summarise_together(const void *job, int thread) {
-    (void)thread;
-    const Summary *s = job;
-    EACH_TASK(row, s->rows) {
-        const float *logits = s->logits + (int64_t)row * s->vocab;
-        floats highest = splat(-INFINITY), sums = splat(0);
-        int whole = s->vocab / LANES * LANES, best = 0;
-        for (int i = 0; i < whole; i += LANES) {
-            floats x = load(FLOAT32, logits + i);
-            highest = choose(x > highest, x, highest);
-        }
-        float most = largest(highest), rest = 0;
-        for (int i = whole; i < s->vocab; i++) most = fmaxf(most, logits[i]);
-        while (best < s->vocab - 1 && logits[best] != most) best++;
-        for (int i = 0; i < whole; i += LANES) sums += exponential(load(FLOAT32, logits + i) - most);
-        for (int i = whole; i < s->vocab; i++) rest += expf(logits[i] - most);
-        s->greedy[row] = best;
-        s->highest[row] = most;
-        s->log_total[row] = most + logf(total(sums) + rest);
+// The largest logit of a run, and the sum of exponentials beneath it.
+static void summarise_run(const Step *s, int task) {
+    int runs = runs_of(s->model), begin = task % runs * RUN;
+    int count = s->model->vocab - begin < RUN ? s->model->vocab - begin : RUN, whole = count / LANES * LANES;
+    const float *logits = s->batch->logits + (int64_t)(task / runs) * s->model->vocab + begin;
+    floats highest = splat(-INFINITY), sums = splat(0);
+    for (int i = 0; i < whole; i += LANES) {
+        floats x = load(FLOAT32, logits + i);
+        highest = choose(x > highest, x, highest);
     }
-    barrier();
+    float most = largest(highest), rest = 0;
+    for (int i = whole; i < count; i++) most = fmaxf(most, logits[i]);
+    if (most > -INFINITY) {
+        for (int i = 0; i < whole; i += LANES) sums += exponential(load(FLOAT32, logits + i) - most);
+        for (int i = whole; i < count; i++) rest += expf(logits[i] - most);
+    }
+    s->runs[task] = (Run){most, total(sums) + rest};
 }
 
-// The largest logit of every row, and what turns logits into log-probabilities.
-void camelid_summarise(const Summary *summary, int threads) { run_together(summarise_together, summary, threads); }
+// A row's runs together: its largest logit, the first place of it, and the logarithm of the sum of exponentials.
+static void summarise_row(const Step *s, int row) {
+    int runs = runs_of(s->model), first = 0;
+    const Run *own = s->runs + (int64_t)row * runs;
+    for (int i = 1; i < runs; i++)
+        if (own[i].highest > own[first].highest) first = i;
+    float highest = own[first].highest, sum = 0;
+    for (int i = 0; i < runs; i++)
+        if (own[i].sum) sum += own[i].sum * expf(own[i].highest - highest);
+    const float *logits = s->batch->logits + (int64_t)row * s->model->vocab;
+    int place = first * RUN;
+    while (place < s->model->vocab - 1 && logits[place] != highest) place++;
+    s->batch->greedy[row] = place;
+    s->batch->highest[row] = highest;
+    s->batch->log_total[row] = highest + logf(sum);
+}
