@@ -44,12 +44,12 @@ class Engine(LM):
     """A model and its tokenizer as an `LM`.
 
     dtype: of activations and cache, by default the weights'; max_batch: sequences that run at once; step_tokens: tokens
-    that one step computes at most, by default what keeps the device busy; cache_tokens: tokens of all sequences that fit into the cache, by default what half of
-    the free memory holds, at most `max_batch` contexts; cache: `8-bit` halves what a token takes there; draft: a smaller engine
-    of the same vocabulary, or `prompt` for what the text itself holds, whose guesses save steps; native: whether
-    to use the decoder in C where it knows the model and can be compiled (otherwise torch computes the same, and it is said
-    once what speed is lost); compiled: on a GPU, whether torch.compile fuses what a step does beside its products, which
-    takes the first steps some ten seconds. The model runs on the device where it lies.
+    that one step computes at most, by default what keeps the device busy; cache_tokens: tokens of all sequences that fit
+    into the cache, by default what half of the free memory holds, at most `max_batch` contexts; cache: `8-bit` halves what
+    a token takes there; draft: a smaller engine of the same vocabulary, or `prompt` for what the text itself holds, whose
+    guesses save steps; native: whether to use the decoder in C where it knows the model and can be compiled (otherwise
+    torch computes the same, and it is said once what speed is lost); compiled: whether torch.compile fuses what a step on
+    a GPU does beside its products, which takes the first steps some ten seconds. The model runs where it lies.
 
     `generate`, `stream` and `score` may be called from several threads: they share the batch.
     """

@@ -87,9 +87,9 @@ class RecordedStep(FixedStep):
 class GraphDecoder(TorchDecoder):
     """See `camelid.infer.decoder.Decoder`; prompts go through the model's own forward pass, steps are recorded.
 
-    Rows and blocks of recorded steps grow by leaps, so that few serve all: powers of two, and `step_width`. compiled: torch.compile
-    fuses the element-wise passes of a block, once, which takes the first steps some ten seconds. On a CPU the steps
-    are computed as they would be recorded.
+    Rows and blocks of recorded steps grow by leaps, so that few serve all: powers of two, and `step_width`. compiled:
+    torch.compile fuses the element-wise passes of a block, once, which takes the first steps some ten seconds. On a CPU
+    the steps are computed as they would be recorded.
     """
 
     def __init__(

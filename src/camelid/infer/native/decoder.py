@@ -34,10 +34,7 @@ def supports(model: Transformer, dtype: torch.dtype) -> bool:
 
 
 def knows(spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> bool:
-    """Whether the blocks are LLaMA's, save for biases, windows, and norms of queries and keys, in a dtype that is computed.
-
-    On a CPU, that is.
-    """
+    """Whether the blocks are LLaMA's on a CPU, save for biases, windows, query and key norms, in a dtype that is computed."""
     return (
         device.type == "cpu"
         and dtype in KINDS
