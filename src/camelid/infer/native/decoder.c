@@ -137,33 +137,30 @@ static Past past_of(const Model *m, int side, int layer, int kv_head, const int3
                   m->kv_packed, padded(m->head_dim), 0, 0};
 }
 
-// Turns queries and keys to their positions; keys and values go into the cache.
-static void remember(const Step *s, int index) {
+// Turns a head's queries and key to the position of their row; key and value go into the cache.
+static void remember(const Step *s, int index, int row, int kv_head) {
     const Model *m = s->model;
     const Layer *layer = &m->layer[index];
-    int dim = m->head_dim, half = dim / 2;
-    EACH_TASK(row, s->batch->rows) {
-        int position = s->batch->positions[row];
-        const int32_t *table = s->batch->blocks + s->batch->tables[row];
-        const float *cosine = m->cosine + (int64_t)position * half, *sine = m->sine + (int64_t)position * half;
-        for (int h = 0; h < 2 * m->kv_heads; h++) {
-            Past past = past_of(m, h % 2, index, h / 2, table);
-            fetch_places(&past, h % 2, position);
-        }
-        for (int h = 0; h < m->heads; h++) {
-            float *query = s->query + ((int64_t)row * m->heads + h) * dim;
-            if (layer->query_norm) normalise(m, query, layer->query_norm, dim, query);
-            rotate(query, cosine, sine, half);
-        }
-        for (int h = 0; h < m->kv_heads; h++) {
-            float *key = s->key + ((int64_t)row * m->kv_heads + h) * dim;
-            Past keys = past_of(m, KEYS, index, h, table), values = past_of(m, VALUES, index, h, table);
-            if (layer->key_norm) normalise(m, key, layer->key_norm, dim, key);
-            rotate(key, cosine, sine, half);
-            keep(&keys, KEYS, position, key, dim);
-            keep(&values, VALUES, position, s->value + ((int64_t)row * m->kv_heads + h) * dim, dim);
-        }
+    int dim = m->head_dim, half = dim / 2, group = m->heads / m->kv_heads, position = s->batch->positions[row];
+    const int32_t *table = s->batch->blocks + s->batch->tables[row];
+    const float *cosine = m->cosine + (int64_t)position * half, *sine = m->sine + (int64_t)position * half;
+    Past keys = past_of(m, KEYS, index, kv_head, table), values = past_of(m, VALUES, index, kv_head, table);
+    fetch_places(&keys, KEYS, position), fetch_places(&values, VALUES, position);
+    for (int h = kv_head * group; h < (kv_head + 1) * group; h++) {
+        float *query = s->query + ((int64_t)row * m->heads + h) * dim;
+        if (layer->query_norm) normalise(m, query, layer->query_norm, dim, query);
+        rotate(query, cosine, sine, half);
     }
+    float *key = s->key + ((int64_t)row * m->kv_heads + kv_head) * dim;
+    if (layer->key_norm) normalise(m, key, layer->key_norm, dim, key);
+    rotate(key, cosine, sine, half);
+    keep(&keys, KEYS, position, key, dim);
+    keep(&values, VALUES, position, s->value + ((int64_t)row * m->kv_heads + kv_head) * dim, dim);
+}
+
+static void remember_all(const Step *s, int index) {
+    int kv_heads = s->model->kv_heads;
+    EACH_TASK(task, s->batch->rows * kv_heads) remember(s, index, task / kv_heads, task % kv_heads);
 }
 
 INLINE int seen_from(const Step *s, int layer, int row) {
@@ -187,6 +184,7 @@ static void attend(const Step *s, int index, int thread) {
     memset(q, 0, (size_t)QUERIES * stride * size);
     EACH_TASK(task, s->stretch_count) {
         Stretch stretch = s->stretches[task], after = s->stretches[task + 1 < all ? task + 1 : task];
+        if (s->alone) remember(s, index, stretch.row, stretch.kv_head);
         Past keys = seen(s, KEYS, index, stretch), values = seen(s, VALUES, index, stretch), then = seen(s, KEYS, index, after);
         int total = stretch.count * group;
         for (int done = 0; done < total; done += QUERIES) {
@@ -246,7 +244,10 @@ static void step_together(const void *job, int thread) {
         const Layer *layer = &s->model->layer[i];
         normalise_all(s, layer->attention_norm, thread), barrier();
         project(s, layer, thread), barrier();
-        remember(s, i), barrier();
+        if (!s->alone) {
+            remember_all(s, i);
+            barrier();
+        }
         attend(s, i, thread), barrier();
         enter_mixed(s), barrier();
         add_product(s, &layer->output, &s->mixed, thread), barrier();

@@ -62,6 +62,7 @@ typedef struct {
     Input narrow, mixed, wide;
     Stretch *stretches;  // what attends together, in the order in which it does
     int32_t stretch_count, past;  // past: positions of the longest row, in whole blocks
+    int32_t alone;                // whether every row has a sequence to itself, so that no row waits for another's keys
     char *scratch;                // [threads, scratch_bytes]
     int64_t scratch_bytes;
     Run *runs;  // [wanted, runs of a row], see summary.h
@@ -140,6 +141,8 @@ static int64_t lay_out(Step *s, char *memory, int threads) {
 // follow each other, sequence by sequence, since the keys of its heads are neighbours.
 static void find_stretches(Step *s) {
     const Batch *b = s->batch;
+    s->alone = 1;
+    for (int row = 1; row < b->rows; row++) s->alone &= b->tables[row] != b->tables[row - 1];
     int kv_heads = s->model->kv_heads, group = s->model->heads / kv_heads, most = group < QUERIES ? QUERIES / group : 1;
     for (int begin = 0, end; begin < b->rows; begin = end) {
         for (end = begin + 1; end < b->rows && b->tables[end] == b->tables[begin]; end++)
