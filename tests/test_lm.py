@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from camelid.connect import connect
 from camelid.errors import CamelidError, WrongCall
-from camelid.lm import Completion, Sampling, Score, ScriptedLM, connect
+from camelid.lm import Completion, Sampling, Score
 from camelid.remote import RemoteLM
+from camelid.scripted import ScriptedLM
 from camelid.text.conversation import Conversation, Message
 
 HELLO = Conversation((Message("user", "Hello"),))

@@ -11,14 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from camelid.lm import connect as LM
+    from camelid.connect import connect as LM
     from camelid.load import load_model, load_tokenizer
 
 __version__ = "0.1.0"
 __all__ = ["LM", "load_model", "load_tokenizer"]
 
 _HOMES = {
-    "LM": ("camelid.lm", "connect"),
+    "LM": ("camelid.connect", "connect"),
     "load_model": ("camelid.load", "load_model"),
     "load_tokenizer": ("camelid.load", "load_tokenizer"),
 }

@@ -1,6 +1,6 @@
 """The one seam to anything that speaks: our engine, an OpenAI-compatible server, or a script in a test.
 
-    lm = connect("runs/first/model")
+    lm = camelid.LM("runs/first/model")
     [[answer]] = lm.generate(["Once upon a time"], max_new_tokens=64)
     scores = lm.score(["2 + 2 ="], [" 4"])
 
@@ -11,9 +11,8 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from camelid.errors import WrongCall
@@ -163,62 +162,6 @@ class LM(ABC):
         return completion
 
 
-class ScriptedLM(LM):
-    """An LM for tests: a function, or a list of answers given in turn, says every completion.
-
-    `score` counts a continuation's words as tokens, each of log-probability -1, unless `logprob` says otherwise.
-    `prompts` holds every prompt asked so far. Raises `WrongCall` when the list of answers runs out, and on an answer
-    that `regex` or `json_schema` does not allow.
-    """
-
-    def __init__(
-        self,
-        answers: Sequence[str] | Callable[[Prompt], str],
-        logprob: Callable[[Prompt, str], float] | None = None,
-    ) -> None:
-        self.prompts: list[Prompt] = []
-        self._answer = answers if callable(answers) else _in_turn(answers)
-        self._logprob = logprob or (lambda _, continuation: -float(len(continuation.split())))
-
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """The script's answers, cut at the stop strings."""
-        return [[self._complete(prompt, sampling) for _ in range(sampling.samples)] for prompt in prompts]
-
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        """What the script says of each pair."""
-        pairs = zip(as_list(prompts), as_list(continuations), strict=True)
-        return [Score(self._logprob(p, c), len(c.split()), is_greedy=False) for p, c in pairs]
-
-    def _complete(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        self.prompts.append(prompt)
-        text = self._answer(prompt)
-        if sampling.is_constrained:
-            from camelid.infer.constraint import check_text
-
-            check_text(sampling, text)
-        ends = [end for stop in sampling.stop if (end := text.find(stop)) >= 0]
-        return Completion(text[: min(ends, default=len(text))], (), (), "stop")
-
-
-def connect(path_or_url: str | Path, **settings: Any) -> LM:
-    """The LM at an http(s) URL (an OpenAI-compatible server), or in a checkpoint folder or under a hub name.
-
-    settings: those of `RemoteLM` (`model`, `api_key`, ...) for a URL, else those of `Engine.load` (`dtype`, ...).
-    """
-    if is_url(path_or_url):
-        from camelid.remote import RemoteLM
-
-        return RemoteLM(str(path_or_url), **settings)
-    from camelid.infer.engine import Engine
-
-    return Engine.load(path_or_url, **settings)
-
-
-def is_url(model: str | Path) -> bool:
-    """Whether a model is a server's, not one that runs here."""
-    return str(model).startswith(("http://", "https://"))
-
-
 def as_list(values: Sequence[Value]) -> list[Value]:
     """The values as a list; raises `WrongCall` on a lone string or conversation, which would be read letter by letter."""
     if isinstance(values, str | Conversation):
@@ -246,15 +189,3 @@ def _schema_text(schema: Mapping[str, Any] | str | None) -> str | None:
     if not isinstance(read, dict):
         raise WrongCall(f"json_schema is {text}; a schema is a JSON object")
     return text
-
-
-def _in_turn(answers: Sequence[str]) -> Callable[[Prompt], str]:
-    rest = iter(answers)
-
-    def answer(_: Prompt) -> str:
-        try:
-            return next(rest)
-        except StopIteration:
-            raise WrongCall(f"the script holds {len(answers)} answers and was asked for more") from None
-
-    return answer

@@ -13,8 +13,9 @@ from camelid.evals.intervals import wilson
 from camelid.evals.item import Item
 from camelid.evals.results import plain_table, print_table, write_results
 from camelid.evals.task import Task
-from camelid.lm import LM, Completion, Prompt, Sampling, Score, ScriptedLM
+from camelid.lm import LM, Completion, Prompt, Sampling, Score
 from camelid.prompting.programs import chain_of_thought, direct, few_shot, likelihood
+from camelid.scripted import ScriptedLM
 
 COUNT = 2 * CHUNK + 5
 DOUBLES = Task(

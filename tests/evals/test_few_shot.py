@@ -12,9 +12,10 @@ from camelid.evals.evaluate import evaluate
 from camelid.evals.item import Item
 from camelid.evals.stage import make_program
 from camelid.evals.task import load_task
-from camelid.lm import LM, Completion, Prompt, Sampling, Score, ScriptedLM
+from camelid.lm import LM, Completion, Prompt, Sampling, Score
 from camelid.prompting.asking import Asking, Draw
 from camelid.prompting.programs import few_shot, likelihood
+from camelid.scripted import ScriptedLM
 
 SIDES = [{"question": f"Side {n}?", "choices": {"text": ["go", "we go up", "extraordinarily", "hi"], "label": list("ABCD")},
           "answerKey": "A"} for n in range(40)]  # fmt: skip

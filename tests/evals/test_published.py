@@ -15,8 +15,9 @@ from camelid.evals.task import Task, load_task, task_names
 from camelid.evals.tasks import FORMATS, WITH_SETTING, format_named
 from camelid.evals.tasks.cloze import detokenised
 from camelid.evals.tasks.generation import first_sentences
-from camelid.lm import LM, Completion, Prompt, Sampling, Score, ScriptedLM
+from camelid.lm import LM, Completion, Prompt, Sampling, Score
 from camelid.prompting.asking import Asking
+from camelid.scripted import ScriptedLM
 
 CAKE = {
     "activity_label": "Making a cake",

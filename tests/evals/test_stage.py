@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from camelid.cli import main
-from camelid.lm import ScriptedLM
+from camelid.scripted import ScriptedLM
 
 ROWS = [{"question": f"{n} + 1 = ?", "answer": str(n + 1), "rationale": f"{n} and 1."} for n in range(4)]
 

@@ -16,7 +16,8 @@ from camelid.cli import main
 from camelid.errors import WrongCall
 from camelid.infer.engine import Engine
 from camelid.infer.terminal import ChatSession, generate
-from camelid.lm import Completion, PromptTooLong, Sampling, ScriptedLM
+from camelid.lm import Completion, PromptTooLong, Sampling
+from camelid.scripted import ScriptedLM
 from camelid.text.conversation import Conversation
 
 
@@ -94,7 +95,7 @@ def test_a_cut_answer_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 SCRIPT = """
 import sys, time
 from camelid.infer import terminal
-from camelid.lm import ScriptedLM
+from camelid.scripted import ScriptedLM
 class Slow(ScriptedLM):
     def stream(self, prompt, sampling=None, **changes):
         self.prompts.append(prompt)

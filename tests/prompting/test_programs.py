@@ -8,9 +8,10 @@ import pytest
 
 from camelid.errors import WrongCall
 from camelid.evals.item import Item
-from camelid.lm import Prompt, Sampling, ScriptedLM
+from camelid.lm import Prompt, Sampling
 from camelid.prompting.asking import CONTINUATION
 from camelid.prompting.programs import TRIGGERS, chain_of_thought, direct, few_shot, likelihood, trigger_of
+from camelid.scripted import ScriptedLM
 from camelid.text.conversation import Conversation, Message
 
 APPLES = Item("1", "Tom has 2 apples and finds 3. How many?", "5", rationale="2 + 3 = 5.")

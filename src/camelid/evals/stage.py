@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from camelid.connect import connect, is_url
 from camelid.data.corpus import Corpus
 from camelid.errors import CamelidError, WrongCall
 from camelid.evals.evaluate import evaluate as evaluate_task
@@ -18,7 +19,7 @@ from camelid.evals.results import Result, print_table, write_results
 from camelid.evals.task import Task, load_task
 from camelid.evals.tasks import FORMATS, WITH_SETTING, Format
 from camelid.infer.conventions import Convention, described
-from camelid.lm import LM, Sampling, connect, is_url
+from camelid.lm import LM, Sampling
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
 from camelid.prompting.programs import (
     ANSWER,

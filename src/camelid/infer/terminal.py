@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from camelid.connect import connect, is_url
 from camelid.errors import WrongCall
 from camelid.home import camelid_home
 from camelid.infer.engine import Engine
 from camelid.infer.native.decoder import CacheKind
-from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, connect, is_url
+from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling
 from camelid.text.conversation import Conversation, Message
 
 Precision = Literal["stored", "float32", "bfloat16"]
