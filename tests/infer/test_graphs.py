@@ -166,6 +166,7 @@ def test_codes_for_tensor_cores_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
     weight = round_to_nearest(torch.randn(8, 192), 4, 64)
     _, pairs = kernels.Int4OnCUDA().arrange(weight, torch.float32)
     [(codes, tiles)] = given
+    assert codes.is_contiguous()
     assert tiles == 4  # 192 inputs are three times 4 tiles of 16
     assert int(codes[3, 5]) == int(weight.codes[3, 10]) * 16 + int(weight.codes[3, 11])
     code, (scale, offset) = float(weight.codes[3, 130]), pairs[2, 3].tolist()

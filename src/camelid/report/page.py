@@ -47,9 +47,10 @@ def show_cell(cell: Cell) -> str:
 
 
 def _number(value: float) -> str:
-    return (
-        f"{value:,}" if isinstance(value, int) else f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
-    )
+    """Four digits, zeros at the end among them, so that a column's numbers can be compared."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
 def _aligned(table: Table, column: int) -> str:
