@@ -12,7 +12,7 @@ import torch
 from camelid.errors import WrongCall
 from camelid.infer.engine import Engine
 from camelid.infer.generation import Generation
-from camelid.infer.speculative import PromptLookup, Proposal, accepted_tokens
+from camelid.infer.speculative import Pace, PromptLookup, Proposal, accepted_tokens
 from camelid.lm import Sampling
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
@@ -173,3 +173,42 @@ def test_constraints_and_speculation_together(tiny: Tiny, tokenizer: Tokenizer) 
     plain = Engine(tiny(), tokenizer).generate(PROMPTS, sampling)
     assert Engine(tiny(), tokenizer, draft="prompt").generate(PROMPTS, sampling) == plain
     assert replace(sampling).is_constrained
+
+
+def test_the_pace_of_guesses_by_hand() -> None:
+    pace = Pace(8, longest_rest=32)
+    assert pace.guesses() == 8
+    sizes = []
+    for proposed, taken in [(8, 8), (8, 3), (4, 4), (8, 0), (4, 0), (2, 1)]:
+        pace.learn(proposed, taken)
+        sizes.append(pace.guesses())
+    assert sizes == [8, 4, 8, 4, 2, 2]
+    rests = []
+    for _ in range(8):
+        pace.learn(pace.size, 0)
+        rests.append(0)
+        while pace.guesses() == 0:
+            rests[-1] += 1
+    assert rests == [0, 0, 4, 8, 16, 32, 32, 32]
+    pace.learn(1, 1)
+    assert (pace.guesses(), pace.guesses()) == (2, 2)
+    untiring = Pace(8, longest_rest=0)
+    for _ in range(9):
+        untiring.learn(untiring.size, 0)
+        assert untiring.guesses() >= 1
+    untiring.size = 6
+    untiring.learn(1, 1)  # no more was found
+    assert untiring.size == 6
+
+
+def test_a_draft_that_is_never_right_is_asked_rarely(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    draft = tiny()
+    assert draft.lm_head is not None
+    with torch.no_grad():
+        draft.lm_head.weight.zero_()  # all logits are equal: it always says token 0
+    engine = Engine(tiny(), tokenizer, draft=Engine(draft, tokenizer))
+    [[answer]] = engine.generate(["the cat"], max_new_tokens=80, logit_bias={0: -100.0})
+    assert 0 not in answer.tokens
+    assert engine.proposer is not None
+    assert engine.proposer.taken == 0
+    assert 4 + 2 + 1 <= engine.proposer.proposed <= 12 + len(answer.tokens) // 16

@@ -226,7 +226,7 @@ class Scheduler:
         except CamelidError as error:  # a constraint that cannot be kept
             return [*said, self._fail(running, error)]
         if self.proposer and proposal.tokens:
-            self.proposer.report(len(proposal.tokens), kept)
+            self.proposer.report(generation, len(proposal.tokens), kept)
         if generation.finish_reason:
             self._stop(running)
             return said

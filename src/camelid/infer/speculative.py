@@ -8,6 +8,7 @@ are taken, one more is drawn from p. Both are the distributions after penalties,
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +20,9 @@ from camelid.infer.blocks import CachedSequence, NoBlocksError
 from camelid.infer.decoder import Decoder, Extension
 from camelid.infer.generation import Generation
 
+LOOKUP_REST, DRAFT_REST = 2, 32
+"""Steps without a guess, at most, after guesses that were all refused: what is looked up costs little, a draft much."""
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -28,18 +32,59 @@ class Proposal:
     law: Float[ndarray, "guesses vocab"] | None
 
 
-class Proposer(ABC):
-    """What guesses; it counts how many guesses were taken, and the seconds of the steps with guesses."""
+class Pace:
+    """How many tokens of one text are guessed at a time: at most `most`, fewer after refusals.
 
-    def __init__(self, guesses: int) -> None:
+    After three refusals in a row there is none for 4 steps, then 8, ... up to `longest_rest`. All of it follows from the
+    text alone, so that a seed says the same however fast and beside whatever it is computed.
+    """
+
+    def __init__(self, most: int, longest_rest: int) -> None:
+        self.most = self.size = most
+        self.longest_rest = longest_rest
+        self.refused = self.rest = 0
+
+    def guesses(self) -> int:
+        """Tokens to guess at this step."""
+        if self.rest:
+            self.rest -= 1
+            return 0
+        return self.size
+
+    def learn(self, proposed: int, taken: int) -> None:
+        """Takes the outcome of a guess into account."""
+        if taken:
+            self.refused = 0
+            self.size = min(self.most, max(self.size, 2 * proposed) if taken == proposed else taken + 1)
+            return
+        self.refused += 1
+        self.size = max(1, self.size // 2)
+        if self.refused > 2:
+            self.rest = min(self.longest_rest, 2 ** (self.refused - 1))
+
+
+class Proposer(ABC):
+    """What guesses, at most `guesses` tokens at a time, at the `Pace` of each text.
+
+    It counts how many were taken, and the seconds of the steps with guesses.
+    """
+
+    def __init__(self, guesses: int, longest_rest: int) -> None:
         if guesses < 1:
             raise WrongCall(f"guesses is {guesses}; at least 1 token is guessed at a time")
-        self.guesses = guesses
+        self.guesses, self.longest_rest = guesses, longest_rest
+        # A text that gives its blocks back and starts again later goes on at its pace.
+        self._paces: WeakKeyDictionary[Generation, Pace] = WeakKeyDictionary()
         self.proposed = self.taken = self.rounds = 0
         self.seconds = 0.0
 
-    def report(self, proposed: int, taken: int) -> None:
+    def pace(self, generation: Generation) -> Pace:
+        """That of a text."""
+        return self._paces.setdefault(generation, Pace(self.guesses, self.longest_rest))
+
+    def report(self, generation: Generation, proposed: int, taken: int) -> None:
         """Counts one round."""
+        self.pace(generation).learn(proposed, taken)
         self.proposed += proposed
         self.taken += taken
         self.rounds += 1
@@ -68,13 +113,13 @@ class Proposer(ABC):
 
 
 class PromptLookup(Proposer):
-    """Guesses that what followed the last tokens when they stood there before follows again; it costs nothing.
+    """Guesses that what followed the last tokens when they stood there before follows again; no model is asked.
 
     longest: tokens that are looked for at most, down to one.
     """
 
     def __init__(self, guesses: int = 8, longest: int = 3) -> None:
-        super().__init__(guesses)
+        super().__init__(guesses, LOOKUP_REST)
         self.longest = longest
 
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
@@ -85,8 +130,10 @@ class PromptLookup(Proposer):
         """See `Proposer.forget`: nothing is kept."""
 
     def _found(self, generation: Generation) -> tuple[int, ...]:
+        room = min(self.pace(generation).guesses(), generation.limit - len(generation.tokens) - 1)
+        if room < 1:
+            return ()
         text = np.array([*generation.prompt, *generation.tokens])
-        room = min(self.guesses, generation.limit - len(generation.tokens) - 1)
         for size in range(min(self.longest, len(text) - 1), 0, -1):
             windows = np.lib.stride_tricks.sliding_window_view(text[:-1], size)
             [places] = np.nonzero((windows == text[-size:]).all(1))
@@ -100,7 +147,7 @@ class DraftModel(Proposer):
     """Guesses what a smaller model of the same vocabulary would say, drawn as the generation draws."""
 
     def __init__(self, decoder: Decoder, guesses: int = 4) -> None:
-        super().__init__(guesses)
+        super().__init__(guesses, DRAFT_REST)
         self.decoder = decoder
         self._sequences: dict[Generation, CachedSequence] = {}
 
@@ -145,7 +192,7 @@ class DraftModel(Proposer):
         """Guesses that answer and context of the draft have room for."""
         text = len(generation.prompt) + len(generation.tokens)
         room = min(generation.limit - len(generation.tokens) - 1, self.decoder.spec.context_length - text)
-        return max(0, min(self.guesses, room))
+        return max(0, min(self.pace(generation).guesses(), room))
 
     def _has_room(self, extension: Extension) -> bool:
         """Takes the blocks that an extension needs; where the draft's cache is full, a text goes without guesses."""
