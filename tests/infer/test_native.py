@@ -19,6 +19,7 @@ from camelid.infer.native.decoder import NativeDecoder, supports
 from camelid.model.spec import FeedForward, LinearScaling, ModelSpec, Norm, Rotary, Window
 from camelid.model.transformer import Transformer
 from camelid.quant import quantize_model
+from camelid.quant.packed import PackedLinear
 from camelid.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.skipif(
@@ -122,6 +123,29 @@ def test_packed_weights(name: str, bits: int, group: int | None, dtype: torch.dt
             for kind, own in ((NativeDecoder, dtype), (TorchDecoder, torch.float32))
         )
         assert (ours - exact).abs().max() <= (2e-5 if dtype == torch.float32 else 7e-2) * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 3, 20])
+def test_equal_zero_points_are_not_read_again(rows: int, dtype: torch.dtype) -> None:
+    """The same weights, once with all zero points equal; one other at the end of a linear makes them all be read."""
+    logits = []
+    for last in (None, 3):
+        model = quantize_model(random_model(PLAIN), 4, 32, scale_dtype=dtype)
+        for module in model.modules():
+            if isinstance(module, PackedLinear):
+                module.zeros.fill_(8)
+                module.scales[-1, -1] = 0.0  # so that this group's zero point says nothing
+                if last is not None:
+                    module.zeros[-1, -1] = last
+        decoder = NativeDecoder(model, dtype, 96)
+        logits.append(extend(decoder, fresh(decoder, 1), [ids(rows)], True))
+        exact = TorchDecoder(model, torch.float32, 96)
+        expected = extend(exact, fresh(exact, 1), [ids(rows)], True)
+        assert (logits[-1] - expected).abs().max() <= (
+            2e-5 if dtype == torch.float32 else 7e-2
+        ) * expected.abs().max()
+    assert torch.equal(*logits)
 
 
 def test_logits_are_those_of_the_uncached_model() -> None:

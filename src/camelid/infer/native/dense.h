@@ -22,6 +22,7 @@ typedef struct {
     const void *scales;    // packed: [tiles, groups, 16]
     const uint8_t *zeros;  // packed: [tiles, groups, 16]
     int32_t kind, scale_kind, outer, inner, group;
+    int32_t zero_step;     // from one group's zero points to the next: 16, or 0 where all are equal and the first serve for all
 } Linear;
 
 #ifdef __AVX512BF16__

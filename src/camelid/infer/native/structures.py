@@ -35,7 +35,7 @@ NORMS = {
 CLinear = _structure(
     "CLinear",
     **_pointers("weight", "bias", "scales", "zeros"),
-    **_integers("kind", "scale_kind", "outer", "inner", "group"),
+    **_integers("kind", "scale_kind", "outer", "inner", "group", "zero_step"),
 )
 CLayer = _structure(
     "CLayer", **_pointers(*NORMS), **_integers("window"), **dict.fromkeys(PROJECTIONS, CLinear)

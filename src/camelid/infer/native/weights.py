@@ -102,6 +102,8 @@ class Weights:
         kind = torch.bfloat16 if torch.equal(scales.bfloat16().to(scales.dtype), scales) else torch.float32
         linear.scales, linear.scale_kind = self.address(scales, kind), KINDS[kind]
         linear.zeros = self.address(_tiles(module.zeros), torch.uint8)
+        # Equal ones, as in symmetric models, need not come from memory with every group.
+        linear.zero_step = 0 if bool((module.zeros == module.zeros[0, 0]).all()) else LANES
 
     def _lines(self, words: Tensor, bits: int) -> int:
         count, outer = words.shape
