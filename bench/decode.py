@@ -71,19 +71,21 @@ def random_model(shape: str, bits: int) -> object:
 
 
 class Camelid:
-    """The engine's decoder, and the engine itself where requests are scheduled."""
+    """The engine of a random model, which never stops by itself."""
 
-    def __init__(self, shape: str, kind: str, file: Path | None) -> None:
+    def __init__(
+        self, shape: str, kind: str, file: Path | None, device: str = "cpu", compiled: bool = False
+    ) -> None:
         import torch
 
         from camelid.infer.engine import Engine
         from camelid.text.tokenizer import train_tokenizer
 
-        model = random_model(shape, 16 if kind == "bf16" else 4)
+        model = random_model(shape, 16 if kind == "bf16" else 4).to(device)
         self.vocab = model.spec.vocab_size
         tokenizer = train_tokenizer(["a word of text"] * 8, 270)
         tokenizer.stop_ids = frozenset()
-        self.engine = Engine(model, tokenizer, dtype=torch.bfloat16, max_batch=64)
+        self.engine = Engine(model, tokenizer, dtype=torch.bfloat16, max_batch=64, compiled=compiled)
         self.engine.tokenizer.decode = lambda *_, **__: ""
         self.engine.decoder  # noqa: B018 - made before any clock runs
 

@@ -18,15 +18,14 @@ import time
 from collections.abc import Callable
 
 import torch
-from decode import PROMPT, SHAPES, ids, random_model
+from decode import PROMPT, SHAPES, Camelid, ids
 
-from camelid.infer.engine import Engine
-from camelid.infer.generation import Generation
+from camelid.infer.blocks import BLOCK_TOKENS
 from camelid.infer.graphs import GraphDecoder
-from camelid.lm import Sampling
+from camelid.model.families import family_for
+from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PackedLinear
-from camelid.text.tokenizer import train_tokenizer
 
 REQUESTS, LENGTH, NEW = 64, 256, 128
 COPIED = 2**30
@@ -67,65 +66,42 @@ def bytes_of_a_token(model: Transformer) -> int:
     return total + sum(parameter.nbytes for parameter in plain.values())
 
 
-def engine_of(shape: str, bits: int, device: torch.device, compiled: bool) -> Engine:
-    """An engine whose steps are recorded, of random weights; it never stops by itself."""
-    model = random_model(shape, bits)
-    assert isinstance(model, Transformer)
-    tokenizer = train_tokenizer(["a word of text"] * 8, 270)
-    tokenizer.stop_ids = frozenset()
-    tokens = REQUESTS * (LENGTH + NEW + 16)
-    engine = Engine(model.to(device), tokenizer, dtype=torch.bfloat16, max_batch=REQUESTS)
-    engine.decoder = GraphDecoder(engine.model, torch.bfloat16, tokens, compiled=compiled)
-    engine.tokenizer.decode = lambda *_, **__: ""
-    return engine
+def camelid(shape: str, kind: str, device: torch.device, compiled: bool = False) -> Camelid:
+    """Ours, its steps as they are recorded also where the device records none."""
+    made = Camelid(shape, kind, None, str(device), compiled)
+    if device.type == "cpu":
+        tokens = REQUESTS * (LENGTH + NEW + BLOCK_TOKENS)
+        made.engine.decoder = GraphDecoder(made.engine.model, torch.bfloat16, tokens, compiled=compiled)
+    return made
 
 
-def generate(engine: Engine, prompts: list[list[int]], new_tokens: int) -> None:
-    sampling = Sampling(max_new_tokens=new_tokens)
-    requests = [Generation(prompt, sampling, 0, new_tokens, engine.tokenizer) for prompt in prompts]
-    for _ in engine.run(requests):
-        pass
-    assert all(len(request.tokens) == new_tokens for request in requests)
-
-
-def transformers_model(engine: Engine, device: torch.device) -> torch.nn.Module:
+def transformers_model(spec: ModelSpec, device: torch.device) -> torch.nn.Module:
     """A model of the same shape, with weights of its own."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    spec = engine.model.spec
-    config = LlamaConfig(
-        vocab_size=spec.vocab_size,
-        hidden_size=spec.hidden_size,
-        intermediate_size=spec.feed_forward.width,
-        num_hidden_layers=spec.num_layers,
-        num_attention_heads=spec.num_heads,
-        num_key_value_heads=spec.num_kv_heads,
-        max_position_embeddings=spec.context_length,
-        tie_word_embeddings=spec.tie_embeddings,
-        eos_token_id=None,
-        pad_token_id=0,
-        dtype=torch.bfloat16,
+    described = family_for(spec)
+    config = AutoConfig.for_model(
+        described.model_type, **described.write(spec), eos_token_id=None, pad_token_id=0
     )
-    return LlamaForCausalLM(config).to(device, torch.bfloat16).eval()
+    return AutoModelForCausalLM.from_config(config).to(device, torch.bfloat16).eval()
 
 
 def decode_rows(
     shape: str, device: torch.device, limit: float, rounds: int, new_tokens: int
 ) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    for bits in (16, 4):
+    for kind in ("bf16", "4 bits"):
         for compiled in (False, True):
-            engine = engine_of(shape, bits, device, compiled)
+            made = camelid(shape, kind, device, compiled)
             turn = iter(range(10**6))
-            vocab = engine.model.spec.vocab_size
             # What is measured is the new tokens: the prompt and the first step are taken off.
             taken = [
-                seconds(lambda: generate(engine, [ids(PROMPT, vocab, next(turn))], count), device, rounds)  # noqa: B023
+                seconds(lambda: made.generate([ids(PROMPT, made.vocab, next(turn))], count), device, rounds)  # noqa: B023
                 for count in (1, 1 + new_tokens)
             ]
             speed = new_tokens / (taken[1] - taken[0])
-            share = speed * bytes_of_a_token(engine.model) / limit
-            name = f"decode {shape} {'bf16' if bits == 16 else '4 bits'}{' compiled' if compiled else ''}"
+            share = speed * bytes_of_a_token(made.engine.model) / limit
+            name = f"decode {shape} {kind}{' compiled' if compiled else ''}"
             rows.append({"name": name, "tokens/s": round(speed, 1), "of the bandwidth": round(share, 3)})
     return rows
 
@@ -133,12 +109,12 @@ def decode_rows(
 def requests_row(
     shape: str, device: torch.device, rounds: int, requests: int, new_tokens: int
 ) -> dict[str, object]:
-    engine = engine_of(shape, 16, device, compiled=False)
-    peer = transformers_model(engine, device)
+    made = camelid(shape, "bf16", device)
+    peer = transformers_model(made.engine.model.spec, device)
     turn = iter(range(10**6))
 
     def prompts() -> list[list[int]]:
-        return [ids(LENGTH, engine.model.spec.vocab_size, next(turn)) for _ in range(requests)]
+        return [ids(LENGTH, made.vocab, next(turn)) for _ in range(requests)]
 
     @torch.inference_mode()
     def theirs() -> None:
@@ -150,7 +126,7 @@ def requests_row(
 
     times: dict[str, list[float]] = {"ours": [], "transformers": []}
     for _ in range(rounds):
-        times["ours"].append(seconds(lambda: generate(engine, prompts(), new_tokens), device, 1))
+        times["ours"].append(seconds(lambda: made.generate(prompts(), new_tokens), device, 1))
         times["transformers"].append(seconds(theirs, device, 1))
     speeds = {name: requests * new_tokens / statistics.median(own) for name, own in times.items()}
     ratio = round(speeds["ours"] / speeds["transformers"], 2)
