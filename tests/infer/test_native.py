@@ -1,5 +1,6 @@
 """The decoder in C against the Transformer's own forward pass."""
 
+import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -253,14 +254,39 @@ def test_predictions_are_those_of_the_logits(vocab: int) -> None:
             # The largest three are equal, in different runs of the sum.
             model.lm_head.weight[5000] = model.lm_head.weight[100] = model.lm_head.weight[12_000]
     decoder = NativeDecoder(model, torch.float32, 128)
-    found = decoder.extend([Extension(CachedSequence(decoder.pool), [0] * 50, 50)])
+    tokens = [token % vocab for token in ids(50)]
+    found = decoder.extend([Extension(CachedSequence(decoder.pool), tokens, 50)])
     assert found.greedy.tolist() == found.logits.numpy().argmax(1).tolist()
     assert torch.equal(found.highest, found.logits.amax(1))
     assert torch.allclose(found.log_total, found.logits.double().logsumexp(-1).float(), rtol=1e-5, atol=1e-5)
     logprobs, is_greedy = found.logprobs(found.greedy.tolist())
     assert is_greedy
     assert torch.allclose(logprobs, found.logits.log_softmax(-1).amax(1), rtol=1e-4, atol=1e-4)
-    assert vocab == 1 or not found.logprobs([0] * 50)[1] or not found.greedy.any()
+    if vocab > 1:
+        others = [(token + 1) % vocab for token in found.greedy.tolist()]
+        assert not found.logprobs(others)[1]
+
+
+@pytest.mark.parametrize("vocab", [99, 1000, 13_000])
+def test_predictions_of_equal_and_of_impossible_tokens(vocab: int) -> None:
+    """All logits equal; and the second half minus infinity, whole runs of the sum among them."""
+    model = random_model(replace(PLAIN, vocab_size=vocab))
+    assert model.lm_head is not None
+    decoder = NativeDecoder(model, torch.float32, 32)
+    weight = model.lm_head.weight.data
+    weight.zero_()
+    equal = decoder.extend([Extension(CachedSequence(decoder.pool), [3])])
+    assert (int(equal.greedy), float(equal.highest)) == (0, 0.0)
+    assert float(equal.log_total) == pytest.approx(math.log(vocab), rel=1e-6)
+    with torch.no_grad():
+        state = model.hidden_states(torch.tensor([[3]]))[0, 0]
+    weight[1] = state  # the largest of those that are possible
+    weight[vocab // 2 :] = -3e38 * state.sign()
+    halved = decoder.extend([Extension(CachedSequence(decoder.pool), [3])])
+    assert halved.logits[0, vocab // 2 :].eq(-torch.inf).all()
+    assert int(halved.greedy) == 1
+    expected = halved.logits.double().logsumexp(-1).float()
+    assert torch.allclose(halved.log_total, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_it_does_not_know_goes_to_torch(tokenizer: Tokenizer, tiny: Callable[..., Transformer]) -> None:

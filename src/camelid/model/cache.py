@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from camelid.errors import CamelidError
 from camelid.model.spec import ModelSpec
 
 
@@ -47,7 +48,17 @@ class KeyValueCache:
         return self.tables.shape[1] * self.keys.shape[2]
 
     def positions(self, new_tokens: int) -> Int[Tensor, "batch time"]:
-        """Positions of the next `new_tokens` tokens of every sequence."""
+        """Positions of the next `new_tokens` tokens of every sequence.
+
+        Raises `CamelidError` on a CPU where they do not fit; a GPU would have to be waited for.
+        """
+        if (
+            self.lengths.device.type == "cpu"
+            and (end := int(self.lengths.max()) + new_tokens) > self.capacity
+        ):
+            raise CamelidError(
+                f"the cache holds {self.capacity} tokens and would need {end}; make it larger or the prompt shorter"
+            )
         return self.lengths[:, None] + torch.arange(new_tokens, device=self.lengths.device)
 
     def extend(
@@ -57,10 +68,7 @@ class KeyValueCache:
         keys: Float[Tensor, "batch time kv_heads dim"],
         values: Float[Tensor, "batch time kv_heads dim"],
     ) -> tuple[Float[Tensor, "batch capacity kv_heads dim"], Float[Tensor, "batch capacity kv_heads dim"]]:
-        """Writes one layer's new keys and values at `positions` and returns those of all its blocks.
-
-        A position beyond the capacity raises torch's own `RuntimeError`.
-        """
+        """Writes one layer's new keys and values at `positions` and returns those of all its blocks."""
         size = self.keys.shape[2]
         blocks, offsets = self.tables.gather(1, positions // size), positions % size
         self.keys[layer][blocks, offsets] = keys.to(self.keys.dtype)
