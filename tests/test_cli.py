@@ -1,6 +1,7 @@
 """The command line: one table, quick help, exit codes that scripts can trust, messages instead of tracebacks."""
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -72,6 +73,11 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("TERM", "xterm-256color")
     assert cli.main(["--help"]) == 0
     assert "\x1b[36m" not in capsys.readouterr().out
+
+
+def test_each_group_of_verbs_is_listed_once():
+    groups = [verb.group for verb in cli.VERBS.values()]
+    assert len([group for group, _ in itertools.groupby(groups)]) == len(set(groups))
 
 
 def test_version(capsys):

@@ -54,13 +54,13 @@ VERBS: dict[str, Verb] = {
     "check": Verb(
         "Judge", "camelid.check:check", "find what is wrong with recipes, data and models beforehand"
     ),
+    "report": Verb("Judge", "camelid.report.training:rebuild", "write a run's report.html anew"),
     "models": Verb(
         "Plan", "camelid.models:models", "published models: parameters, cost to train, memory to run"
     ),
     "fits": Verb(
         "Plan", "camelid.fits:fits", "whether a model and its cache fit into memory, and what would"
     ),
-    "report": Verb("Judge", "camelid.report.training:rebuild", "write a run's report.html anew"),
 }
 
 INTERRUPTED = 130
