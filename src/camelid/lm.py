@@ -13,12 +13,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
 from camelid.errors import WrongCall
 from camelid.text.conversation import Conversation
 
 Prompt = str | Conversation
+MOST = 1e10
+"""Penalties and biases that are larger, and temperatures that are as small, would leave the range of float32."""
 FinishReason = Literal["stop", "length"]
 Value = TypeVar("Value")
 
@@ -60,32 +63,14 @@ class Sampling:
     """The whole text is JSON that this schema, given as a mapping or as JSON, describes; kept as JSON."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        object.__setattr__(self, "stop", tuple(self.stop))
-        object.__setattr__(self, "logit_bias", tuple(sorted(dict(self.logit_bias).items())))
+        object.__setattr__(self, "stop", _as_tuple(self.stop))
         object.__setattr__(self, "json_schema", _schema_text(self.json_schema))
-        allowed = {
-            "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
-            "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or a positive number"),
-            "top_k": (self.top_k is None or self.top_k >= 1, "at least 1, or none"),
-            "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or none"),
-            "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "from 0 to 1, or none"),
-            "stop": (all(self.stop), "strings that are not empty"),
-            "samples": (self.samples >= 1, "at least 1"),
-            "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "a positive number"),
-            "presence_penalty": (math.isfinite(self.presence_penalty), "a number"),
-            "frequency_penalty": (math.isfinite(self.frequency_penalty), "a number"),
-            "logit_bias": (
-                all(index >= 0 and bias < float("inf") for index, bias in dict(self.logit_bias).items()),
-                "numbers, or -inf, by the ids of tokens",
-            ),
-            "regex": (self.regex != "", "not empty"),
-            "json_schema": (None in (self.regex, self.json_schema), "alone: there is a regex too"),
-        }
-        for name, (holds, what) in allowed.items():
+        bias = dict(self.logit_bias or ())
+        for name, (holds, what) in _allowed(self, bias).items():
             if not holds:
                 raise WrongCall(f"{name} is {getattr(self, name)!r}; it must be {what}")
+        object.__setattr__(self, "seed", int(self.seed))
+        object.__setattr__(self, "logit_bias", tuple(sorted(bias.items())))
 
     @property
     def changes_logits(self) -> bool:
@@ -163,10 +148,22 @@ class LM(ABC):
 
 
 def as_list(values: Sequence[Value]) -> list[Value]:
-    """The values as a list; raises `WrongCall` on a lone string or conversation, which would be read letter by letter."""
+    """The values as a list; raises `WrongCall` on a lone string or conversation, and on what is neither of them."""
     if isinstance(values, str | Conversation):
         raise WrongCall("one prompt was given where a list of prompts is needed: write [prompt]")
-    return list(values)
+    listed = list(values)
+    for index, value in enumerate(listed):
+        if not isinstance(value, str | Conversation):
+            raise WrongCall(f"prompt {index} is {value!r:.60}; a prompt is a string or a Conversation")
+    return listed
+
+
+def as_pairs(prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[Prompt, str]]:
+    """Each prompt with its continuation; raises `WrongCall` where they are not as many, and as `as_list` does."""
+    left, right = as_list(prompts), as_list(continuations)
+    if len(left) != len(right):
+        raise WrongCall(f"there are {len(left)} prompts and {len(right)} continuations: each prompt has one")
+    return list(zip(left, right, strict=True))
 
 
 def with_changes(sampling: Sampling | None, changes: dict[str, Any]) -> Sampling:
@@ -175,6 +172,56 @@ def with_changes(sampling: Sampling | None, changes: dict[str, Any]) -> Sampling
     if unknown := sorted(changes.keys() - set(names)):
         raise WrongCall(f"no such sampling setting: {', '.join(unknown)}; there are {', '.join(names)}")
     return dataclasses.replace(sampling or Sampling(), **changes)
+
+
+def _allowed(sampling: Sampling, bias: Mapping[int, float]) -> dict[str, tuple[bool, str]]:
+    """For each setting whether its value is allowed, and what is."""
+    least, top_k, top_p, min_p = 1 / MOST, sampling.top_k, sampling.top_p, sampling.min_p
+    biases = (
+        _is_whole(index, 0) and (value == -math.inf or _is_number(value)) for index, value in bias.items()
+    )
+    regex = sampling.regex
+    return {
+        "max_new_tokens": (_is_whole(sampling.max_new_tokens, 1), "at least 1"),
+        "temperature": (
+            sampling.temperature == 0 or _is_number(sampling.temperature, least),
+            f"0 (greedy) or a positive number, from {least:g} to {MOST:g}",
+        ),
+        "top_k": (top_k is None or _is_whole(top_k, 1), "at least 1, or none"),
+        "top_p": (
+            top_p is None or (_is_number(top_p) and 0 < top_p <= 1),
+            "above 0 and at most 1, or none",
+        ),
+        "min_p": (min_p is None or (_is_number(min_p) and 0 <= min_p <= 1), "from 0 to 1, or none"),
+        "seed": (_is_whole(sampling.seed), "a whole number"),
+        "stop": (all(map(_is_text, sampling.stop)), "strings that are not empty"),
+        "samples": (_is_whole(sampling.samples, 1), "at least 1"),
+        "repetition_penalty": (
+            _is_number(sampling.repetition_penalty, least),
+            f"a positive number, from {least:g} to {MOST:g}",
+        ),
+        "presence_penalty": (_is_number(sampling.presence_penalty), f"a number, at most {MOST:g}"),
+        "frequency_penalty": (_is_number(sampling.frequency_penalty), f"a number, at most {MOST:g}"),
+        "logit_bias": (all(biases), f"numbers of at most {MOST:g}, or -inf, by the ids of tokens"),
+        "regex": (regex is None or _is_text(regex), "not empty"),
+        "json_schema": (None in (regex, sampling.json_schema), "alone: there is a regex too"),
+    }
+
+
+def _is_whole(value: Any, least: float = -math.inf) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
+
+
+def _is_number(value: Any, least: float = -MOST) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and least <= float(value) <= MOST
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _as_tuple(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) else tuple(stop or ())
 
 
 def _schema_text(schema: Mapping[str, Any] | str | None) -> str | None:

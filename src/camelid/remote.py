@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from camelid.errors import CamelidError, WrongCall
-from camelid.lm import LM, Completion, FinishReason, Prompt, Sampling, Score, Stream, as_list, with_changes
+from camelid.lm import LM, Completion, FinishReason, Prompt, Sampling, Score, Stream, as_pairs, with_changes
 
 REGEX_FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "vllm": lambda regex: {"structured_outputs": {"regex": regex}},
@@ -68,7 +68,7 @@ class RemoteLM(LM):
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """Scores by `/v1/completions` with `echo` and `logprobs`; raises `WrongCall` for conversations."""
-        pairs = list(zip(as_list(prompts), as_list(continuations), strict=True))
+        pairs = as_pairs(prompts, continuations)
         with ThreadPoolExecutor(self._parallel) as pool:
             return list(pool.map(lambda pair: self._score(*pair), pairs))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from camelid.errors import WrongCall
 from camelid.infer.constraint import check_text
-from camelid.lm import LM, Completion, Prompt, Sampling, Score, as_list
+from camelid.lm import LM, Completion, Prompt, Sampling, Score, as_pairs
 
 
 class ScriptedLM(LM):
@@ -30,7 +30,7 @@ class ScriptedLM(LM):
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """What the script says of each pair."""
-        pairs = zip(as_list(prompts), as_list(continuations), strict=True)
+        pairs = as_pairs(prompts, continuations)
         return [Score(self._logprob(p, c), len(c.split()), is_greedy=False) for p, c in pairs]
 
     def _complete(self, prompt: Prompt, sampling: Sampling) -> Completion:

@@ -22,7 +22,8 @@ def tokenizer() -> Tokenizer:
 def tiny(tokenizer: Tokenizer) -> Callable[..., Transformer]:
     def build(seed: int = 0, **changes: object) -> Transformer:
         sizes = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "context_length": 96}
-        spec = ModelSpec.llama(vocab_size=tokenizer.vocab_size, **{**sizes, **changes})  # type: ignore[arg-type]
+        sizes["vocab_size"] = tokenizer.vocab_size
+        spec = ModelSpec.llama(**{**sizes, **changes})  # type: ignore[arg-type]
         # Weights large enough that texts vary.
         return Transformer(spec).initialize(seed, std=0.2).eval()
 

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from camelid.errors import WrongCall
 from camelid.infer.decoder import Extension
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.engine import Engine
+from camelid.infer.perplexity import perplexity
 from camelid.model.transformer import Transformer
 from camelid.shape import ModelShape
 
@@ -95,3 +97,19 @@ def test_a_constraint_leaves_the_most_probable_of_what_it_allows(model, tokenize
             logits = whole(model, source, said)[-1]
             said.append(digits[int(logits[digits].argmax())])
         assert (answer.text, answer.finish_reason) == (tokenizer.decode(said), "stop")
+
+
+def test_sources_are_not_read_while_there_is_no_room_for_them(model, tokenizer, monkeypatch):
+    engine = Engine(model, tokenizer, cache_tokens=32)
+    read, calls = engine.decoder._read, []
+    monkeypatch.setattr(engine.decoder, "_read", lambda prompt: calls.append(prompt) or read(prompt))
+    engine.generate(["a story", "of the mill", "x"], max_new_tokens=24, logit_bias={1: -1e9})
+    assert len(calls) <= 8
+
+
+def test_a_model_with_an_encoder_has_no_perplexity_and_drafts_nothing(model, tokenizer):
+    engine = Engine(model, tokenizer)
+    with pytest.raises(WrongCall, match="encoder"):
+        perplexity(engine, ["a story"])
+    with pytest.raises(WrongCall, match="encoder"):
+        Engine(model, tokenizer, draft=engine)

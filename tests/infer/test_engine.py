@@ -5,14 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from camelid.errors import WrongCall
+from camelid.infer.blocks import CachedSequence
+from camelid.infer.decoder import Extension
 from camelid.infer.engine import Engine
+from camelid.infer.generation import Generation
 from camelid.lm import Sampling
 from camelid.model.transformer import Transformer
+from camelid.shape import ModelShape
 from camelid.text.conversation import Conversation, Message
-from camelid.text.tokenizer import Tokenizer
+from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
 Tiny = Callable[..., Transformer]
 PROMPTS = ["the cat", "one two three dogs ran over", "a", "and then it sat on the mat; ümläut", "the cat"]
@@ -106,6 +112,14 @@ def test_stop_strings_cross_tokens_and_stay_out_of_the_text(stories: Engine) -> 
     assert full.tokens[: len(cut.tokens)] == cut.tokens
 
 
+def test_a_stop_string_of_byte_tokens_is_seen_at_once(shared: Path) -> None:
+    llama = load_tokenizer(shared / "weights" / "tokenizers" / "llama")
+    generation = Generation([1], Sampling(stop=("\n",)), 0, limit=50, tokenizer=llama)
+    hello, newline = llama.backend.token_to_id("▁hello"), llama.backend.token_to_id("<0x0A>")
+    assert generation.accept(hello, 0.0) + generation.accept(newline, 0.0) == "hello"
+    assert generation.finish_reason == "stop"
+
+
 def test_generation_ends_at_a_stop_token_and_at_the_context(tiny: Tiny, tokenizer: Tokenizer) -> None:
     engine = Engine(tiny(), tokenizer)
     [[cut]] = engine.generate(["the cat"], max_new_tokens=500)
@@ -140,6 +154,56 @@ def test_empty_prompts_begin_with_bos(tiny: Tiny, tokenizer: Tokenizer) -> None:
     engine = Engine(tiny(), tokenizer)
     assert engine.encode("") == (tokenizer.bos_id,)
     assert engine.generate([]) == []
+
+
+def test_padding_may_reach_beyond_learned_positions(tokenizer: Tokenizer) -> None:
+    sizes = {"hidden_size": 32, "num_layers": 1, "num_heads": 4, "feed_forward_width": 64}
+    spec = ModelShape(architecture="gpt2", context_length=128, **sizes).spec(tokenizer.vocab_size)
+    model = Transformer(spec).initialize(0, std=0.2).eval()
+    engine, ids = Engine(model, tokenizer), [7 * index % 300 + 10 for index in range(127)]
+    late, fresh = (CachedSequence(engine.decoder.pool) for _ in range(2))
+    engine.extend(late, ids[:118])
+    # Rows of 9 and 16 tokens are computed together, the first as if it had 16.
+    found = engine.decoder.extend([Extension(late, ids[118:]), Extension(fresh, ids[:16])])
+    for logits, text in zip(found.logits, (ids, ids[:16]), strict=True):
+        assert torch.allclose(logits, model(torch.tensor([text]))[0, -1], atol=1e-4)
+
+
+def test_an_empty_prompt_scores_every_token_after_bos(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    # No BOS before a text, yet one to begin with.
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
+    backend.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    bare = Tokenizer(backend, tokenizer.config)
+    engine = Engine(tiny(), bare)
+    [score] = engine.score([""], ["cat sat"])
+    ids = bare.encode("cat sat")
+    assert score.tokens == len(ids) > 1
+    logits = engine.model(torch.tensor([[bare.bos_id, *ids[:-1]]]))[0].detach().log_softmax(-1)
+    assert score.logprobs == pytest.approx(
+        [float(row[i]) for row, i in zip(logits, ids, strict=True)], abs=1e-4
+    )
+
+
+def test_a_bias_against_everything_is_refused(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer)
+    everything = {index: -float("inf") for index in range(tokenizer.vocab_size)}
+    for temperature in (0.0, 1.0):
+        with pytest.raises(WrongCall, match="forbids every token"):
+            engine.generate(["the"], logit_bias=everything, temperature=temperature)
+    # As far as settings go, numbers stay finite.
+    for settings in ({"temperature": 1e-10}, {"repetition_penalty": 1e-10}, {"logit_bias": {5: 1e10}}):
+        [[said]] = engine.generate(["the cat"], **{"temperature": 1.0, "max_new_tokens": 3, **settings})
+        assert len(said.tokens) == 3
+
+
+def test_what_is_no_prompt_is_refused_where_it_stands(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer)
+    with pytest.raises(WrongCall, match="prompt 1 is None"):
+        engine.generate(["the", None])
+    with pytest.raises(WrongCall, match="1 prompts and 2 continuations"):
+        engine.score(["a"], ["b", "c"])
+    with pytest.raises(WrongCall, match="no such sampling setting: bogus"):
+        engine.stream("the", bogus=1)
 
 
 def test_a_bias_and_penalties_reach_greedy_text(stories: Engine) -> None:

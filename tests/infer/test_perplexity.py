@@ -7,6 +7,7 @@ import torch
 
 from camelid.errors import WrongCall
 from camelid.infer.conventions import PUBLISHED, described
+from camelid.infer.decoder import Predictions
 from camelid.infer.engine import Engine
 from camelid.infer.perplexity import Perplexity, perplexity
 from camelid.model.transformer import Transformer
@@ -105,3 +106,17 @@ def test_documents_count_each_by_itself(tiny: Callable[..., Transformer], tokeni
     both = perplexity(engine, [TEXT, "", "the dogs ran"])
     assert both.nats == pytest.approx(sum(part.nats for part in parts))
     assert (both.tokens, both.bytes) == (sum(p.tokens for p in parts), sum(p.bytes for p in parts))
+
+
+def test_an_error_gives_the_cache_back(
+    tiny: Callable[..., Transformer], tokenizer: Tokenizer, monkeypatch
+) -> None:
+    engine = Engine(tiny(), tokenizer)
+
+    def failing(self: Predictions, tokens: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Predictions, "logprobs", failing)
+    with pytest.raises(MemoryError):
+        perplexity(engine, ["the cat sat on a mat " * 3])
+    assert engine.decoder.pool.used == 0

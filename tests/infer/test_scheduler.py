@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, WrongCall
 from camelid.infer.blocks import NoBlocksError
 from camelid.infer.decoder import Extension
 from camelid.infer.engine import Engine
+from camelid.infer.generation import Generation
 from camelid.lm import Sampling
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer
@@ -147,6 +149,101 @@ def test_a_prompt_larger_than_the_cache_fails_alone(tiny: Tiny, tokenizer: Token
             pass
     assert requests[0].finish_reason == "length"
     assert requests[1].error is not None
+
+
+def test_an_interrupted_step_loses_nothing(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    prompts = [PROMPTS[0], *PROMPTS[:2], PROMPTS[0]]
+    expected = [each.tokens for [each] in Engine(tiny(), tokenizer).generate(prompts, max_new_tokens=8)]
+    engine = Engine(tiny(), tokenizer)
+    requests = [engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in prompts]
+    for request in requests:
+        engine.submit(request)
+    say, steps = Generation.accept, iter([False, False, True] * 100)
+
+    def interrupted(self, *arguments):
+        if next(steps):
+            raise KeyboardInterrupt
+        return say(self, *arguments)
+
+    monkeypatch.setattr(Generation, "accept", interrupted)
+    interruptions = 0
+    while not all(request.ended for request in requests):
+        try:
+            engine.step()
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions > 3
+    assert [tuple(request.tokens) for request in requests] == expected
+    assert ["".join(request.pieces) for request in requests] == [each.completion().text for each in requests]
+    assert engine.decoder.pool.used == 0
+
+
+def test_an_error_of_one_request_is_its_own(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    [[expected]] = Engine(tiny(), tokenizer).generate(PROMPTS[:1], max_new_tokens=8)
+    engine = Engine(tiny(), tokenizer)
+    bad, unread = (engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in PROMPTS[1:3])
+    monkeypatch.setattr(bad, "accept", lambda *_: [][0])
+    begin = engine.decoder.begin
+
+    def begun(prompt, said=()):
+        if tuple(prompt) == unread.prompt:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return begin(prompt, said)
+
+    monkeypatch.setattr(engine.decoder, "begin", begun)
+    engine.submit(bad)
+    engine.submit(unread)
+    assert "".join(engine.stream(PROMPTS[0], max_new_tokens=8)) == expected.text
+    assert isinstance(bad.error, IndexError)
+    assert "too small" in str(unread.error)
+    assert bad.ended
+    assert unread.ended
+    assert engine.decoder.pool.used == 0
+
+
+def test_a_cancelled_request_has_ended(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer)
+    first, second = (engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in PROMPTS[:2])
+    for _ in engine.run([first, second]):
+        if len(first.tokens) == 2:
+            engine.cancel(first)
+    assert first.ended
+    assert first.finish_reason is None
+    assert second.finish_reason
+    with pytest.raises(WrongCall, match="submitted before"):
+        engine.submit(second)
+
+
+def test_logits_that_are_not_finite_are_told(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    for native in (True, False):
+        model = tiny()
+        with torch.no_grad():
+            model.norm.weight[0] = float("nan")
+        with pytest.raises(CamelidError, match="not finite"):
+            Engine(model, tokenizer, native=native).generate(["the cat"], max_new_tokens=2)
+
+
+def test_scores_make_room_while_others_hold_the_cache(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    [[expected]] = Engine(tiny(), tokenizer).generate(PROMPTS[:1], max_new_tokens=40)
+    [score] = Engine(tiny(), tokenizer).score(PROMPTS[1:2], [" mat and one"])
+    engine = Engine(tiny(), tokenizer, cache_tokens=96, step_tokens=7)
+    streams = [engine.stream(prompt, max_new_tokens=40) for prompt in PROMPTS[:3]]
+    begun = [next(stream) for stream in streams]
+    [beside] = engine.score(PROMPTS[1:2], [" mat and one"])
+    assert beside.logprobs == pytest.approx(score.logprobs, abs=1e-5)
+    assert begun[0] + "".join(streams[0]) == expected.text
+
+
+def test_settings_of_the_engine_are_checked(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    for settings in (
+        {"max_batch": 0},
+        {"step_tokens": -5},
+        {"cache_tokens": 0},
+        {"cache": "8bit"},
+        {"guesses": 4},
+    ):
+        with pytest.raises(WrongCall, match=next(iter(settings))):
+            Engine(tiny(), tokenizer, **settings)
 
 
 def test_scores_of_tokens_add_up_and_share_their_prompt(stories: Engine, shared: Path) -> None:

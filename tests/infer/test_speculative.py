@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from camelid.errors import WrongCall
+from camelid.errors import CamelidError, WrongCall
 from camelid.infer.engine import Engine
 from camelid.infer.generation import Generation
 from camelid.infer.speculative import Pace, PromptLookup, Proposal, accepted_tokens
@@ -165,6 +165,73 @@ def test_a_draft_of_another_vocabulary_is_refused(tiny: Tiny, tokenizer: Tokeniz
         Engine(tiny(), tokenizer, draft=draft)
     with pytest.raises(WrongCall, match="at least 1"):
         Engine(tiny(), tokenizer, draft="prompt", guesses=0)
+
+
+@pytest.mark.parametrize("draft", ["a model", "prompt"])
+def test_samples_that_follow_a_guessing_one_begin_where_it_had_read(
+    tiny: Tiny, tokenizer: Tokenizer, draft: str
+) -> None:
+    prompts = ["the cat sat on the cat"] * 6
+    model = tiny(context_length=160)
+    plain = Engine(model, tokenizer).generate(prompts, max_new_tokens=70)
+    guessing = Engine(
+        model,
+        tokenizer,
+        draft=draft if draft == "prompt" else Engine(model, tokenizer),
+        cache_tokens=112,
+        step_tokens=1,
+    )
+    said = guessing.generate(prompts, max_new_tokens=70)
+    assert [row[0].tokens for row in said] == [row[0].tokens for row in plain]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("padding", [32, 0])
+def test_a_draft_may_be_padded_differently(
+    tiny: Tiny, tokenizer: Tokenizer, temperature: float, padding: int
+) -> None:
+    size, more = tokenizer.vocab_size + padding, tokenizer.vocab_size + 32 - padding
+    sampling = Sampling(max_new_tokens=12, temperature=temperature, logit_bias={size - 1: 0.5})
+    for native in (True, False):
+        draft = Engine(tiny(seed=1, vocab_size=more), tokenizer, native=native)
+        engine = Engine(tiny(vocab_size=size), tokenizer, draft=draft, native=native)
+        [[said]] = engine.generate(PROMPTS[:1], sampling)
+        assert len(said.tokens) == 12
+        assert engine.proposer.rounds
+        if temperature == 0:
+            [[plain]] = Engine(tiny(vocab_size=size), tokenizer).generate(PROMPTS[:1], sampling)
+            assert said.tokens == plain.tokens
+
+
+def test_a_draft_that_fails_is_given_up(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    plain = Engine(tiny(), tokenizer).generate(PROMPTS, max_new_tokens=12)
+    draft = Engine(tiny(), tokenizer)
+    engine = Engine(tiny(), tokenizer, draft=draft)
+    extend, calls = draft.decoder.extend, iter(range(100))
+
+    def failing(extensions):
+        if next(calls) == 3:
+            raise CamelidError("out of memory for a step of 4 tokens")
+        return extend(extensions)
+
+    monkeypatch.setattr(draft.decoder, "extend", failing)
+    with pytest.warns(UserWarning, match="draft fails"):
+        said = engine.generate(PROMPTS, max_new_tokens=12)
+    assert [row[0].tokens for row in said] == [row[0].tokens for row in plain]
+    assert draft.decoder.pool.used == engine.decoder.pool.used == 0
+
+
+def test_guesses_take_no_blocks_that_the_text_needs(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    prompt = "the cat sat on a mat"
+    plain = Engine(tiny(), tokenizer, cache_tokens=32)
+    limit = 33 - len(plain.encode(prompt))
+    [[expected]] = plain.generate([prompt], max_new_tokens=limit)
+    guessing = Engine(tiny(), tokenizer, cache_tokens=32, draft=Engine(tiny(), tokenizer), guesses=8)
+    # More may come than there is room for, so that guesses reach beyond the cache.
+    requests = [guessing.request(prompt, Sampling(max_new_tokens=limit + 8))]
+    for _ in zip(range(limit), guessing.run(requests), strict=False):
+        pass
+    assert tuple(requests[0].tokens[:limit]) == expected.tokens
 
 
 def test_constraints_and_speculation_together(tiny: Tiny, tokenizer: Tokenizer) -> None:

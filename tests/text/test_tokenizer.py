@@ -29,6 +29,11 @@ def ours() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
+def llama(shared: Path) -> Tokenizer:
+    return load_tokenizer(shared / "weights/tokenizers/llama")
+
+
+@pytest.fixture(scope="module")
 def stories(shared: Path) -> Tokenizer:
     return load_tokenizer(shared / "weights/tinystories-656k")
 
@@ -105,6 +110,16 @@ def test_streamed_text_with_byte_fallback(stories: Tokenizer, ids: list[int]):
     stream = StreamDecoder(stories)
     pieces = [stream.push(index) for index in ids]
     assert "".join(pieces) + stream.finish() == stories.decode(ids)
+
+
+@given(ids=st.lists(st.integers(0, 258), max_size=12))
+def test_a_special_token_ends_no_run_of_bytes(llama: Tokenizer, ids: list[int]):
+    stream = StreamDecoder(llama)
+    pieces = []
+    for index in ids:
+        pieces.append(stream.push(index))
+        assert "".join(pieces) + stream.held == llama.decode(ids[: len(pieces)])
+    assert "".join(pieces) + stream.finish() == llama.decode(ids)
 
 
 def test_stream_never_gives_half_a_character(ours: Tokenizer):

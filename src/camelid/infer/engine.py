@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from camelid.errors import WrongCall
-from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
+from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence, NoBlocksError
 from camelid.infer.constraint import Grammars
 from camelid.infer.decoder import Decoder, Extension, Predictions, TorchDecoder
 from camelid.infer.device import choose_device
@@ -25,8 +25,9 @@ from camelid.infer.memory import refuse_too_large
 from camelid.infer.native.build import NoCompilerError
 from camelid.infer.native.decoder import CacheKind, NativeDecoder, block_bytes, supports
 from camelid.infer.scheduler import Scheduler
+from camelid.infer.scoring import encode_pair, scores_after
 from camelid.infer.speculative import DraftModel, PromptLookup, Proposer
-from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_list, with_changes
+from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_pairs, with_changes
 from camelid.load import check_tokenizer_fits, load_model, stored_dtype
 from camelid.model.checkpoint import read_config
 from camelid.model.hub import resolve
@@ -70,6 +71,15 @@ class Engine(LM):
         compiled: bool = False,
     ) -> None:
         check_tokenizer_fits(model.spec, tokenizer)
+        for name, count in {
+            "max_batch": max_batch,
+            "step_tokens": step_tokens,
+            "cache_tokens": cache_tokens,
+        }.items():
+            if count is not None and count < 1:
+                raise WrongCall(f"{name} is {count}; at least 1")
+        if cache not in get_args(CacheKind):
+            raise WrongCall(f"cache is {cache!r}; it is one of {', '.join(get_args(CacheKind))}")
         self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
         self.dtype = dtype or model.embed_tokens.weight.dtype
         self.context_length = model.spec.context_length
@@ -78,7 +88,7 @@ class Engine(LM):
         self.cache_tokens, self.cache = cache_tokens, cache
         self.native, self.compiled = native, compiled
         self.proposer = self._proposer(draft, guesses)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._grammars = Grammars(tokenizer)
 
     @classmethod
@@ -141,7 +151,9 @@ class Engine(LM):
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """The text of one completion in pieces; what a stop string could still take back waits."""
-        generation = self.request(prompt, with_changes(sampling, changes))
+        return self._stream(self.request(prompt, with_changes(sampling, changes)))
+
+    def _stream(self, generation: Generation) -> Stream:
         for _, piece in self.run([generation]):
             if piece:
                 yield piece
@@ -153,16 +165,36 @@ class Engine(LM):
         A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone
         has; where a token spans the border and none is left, the continuation's own.
         """
-        pairs = zip(as_list(prompts), as_list(continuations), strict=True)
-        encoded = [self._encode_pair(prompt, continuation) for prompt, continuation in pairs]
+        encoded = [encode_pair(self, *pair) for pair in as_pairs(prompts, continuations)]
         groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, (context, _) in enumerate(encoded):
             groups[context].append(index)
         scores: dict[int, Score] = {}
         for context, members in groups.items():
-            targets = [encoded[index][1] for index in members]
-            scores.update(zip(members, self._score(context, targets), strict=True))
+            with self.lock, torch.inference_mode():
+                scores |= zip(
+                    members, scores_after(self, context, [encoded[each][1] for each in members]), strict=True
+                )
         return [scores[index] for index in range(len(encoded))]
+
+    def extend(self, sequence: CachedSequence, tokens: Sequence[int], wanted: int = 1) -> Predictions:
+        """Reads tokens into a sequence of the cache, a step's worth at a time; what may follow the last `wanted`.
+
+        To be called under `lock`. Where the cache is full, running requests give way, the youngest first, and start again
+        later; raises `NoBlocksError` where that is not enough.
+        """
+        before = max(0, len(tokens) - max(1, wanted))
+        for begin in range(0, before, self.step_tokens):
+            self._extend(Extension(sequence, tokens[begin : min(begin + self.step_tokens, before)], 0))
+        return self._extend(Extension(sequence, tokens[before:], wanted))
+
+    def _extend(self, extension: Extension) -> Predictions:
+        while True:
+            try:
+                return self.decoder.extend([extension])
+            except NoBlocksError:
+                if not self.scheduler.give_way():
+                    raise
 
     def request(self, prompt: Prompt, sampling: Sampling, sample: int = 0) -> Generation:
         """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`."""
@@ -170,20 +202,17 @@ class Engine(LM):
 
     def submit(self, generation: Generation) -> None:
         """Queues a request; `step` advances it."""
-        with self._lock:
+        with self.lock:
             self.scheduler.submit(generation)
 
     def step(self) -> list[tuple[Generation, str]]:
         """Advances all requests by one step; each that said something, with its new text."""
-        with self._lock, torch.inference_mode():
-            said = self.scheduler.step()
-            for generation, piece in said:
-                generation.pieces.append(piece)
-            return said
+        with self.lock, torch.inference_mode():
+            return self.scheduler.step()
 
     def cancel(self, generation: Generation) -> None:
-        """Forgets a request, wherever it is, and gives its part of the cache back."""
-        with self._lock:
+        """Ends a request, wherever it is, and gives its part of the cache back."""
+        with self.lock:
             self.scheduler.cancel(generation)
 
     def run(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
@@ -196,7 +225,7 @@ class Engine(LM):
         active = list(generations)
         try:
             while active:
-                with self._lock:
+                with self.lock:
                     if not any(generation.pieces for generation in active):
                         self.step()
                 for generation in active:
@@ -213,14 +242,14 @@ class Engine(LM):
     def plain_step_seconds(self, prompt: Prompt) -> float:
         """How long a step without guesses takes after a prompt: the median of a few, whose tokens nobody sees."""
         ids = self.encode(prompt)[-(self.context_length - PLAIN_STEPS) :]
-        with self._lock, torch.inference_mode():
+        with self.lock, torch.inference_mode():
             sequence, rest = self.decoder.begin(ids)
             try:
-                self.decoder.extend([Extension(sequence, rest)])
+                self.extend(sequence, rest)
                 times = []
                 for _ in range(PLAIN_STEPS):
                     began = time.perf_counter()
-                    self.decoder.extend([Extension(sequence, ids[-1:])])
+                    self.extend(sequence, ids[-1:])
                     times.append(time.perf_counter() - began)
                 return statistics.median(times)
             finally:
@@ -264,6 +293,8 @@ class Engine(LM):
 
     def _proposer(self, draft: "Engine | str | Path | None", guesses: int | None) -> Proposer | None:
         settings = {} if guesses is None else {"guesses": guesses}
+        if draft is None and guesses is not None:
+            raise WrongCall("guesses need a draft: an engine, or 'prompt' for what the text itself holds")
         if draft is None:
             return None
         if not isinstance(draft, Engine):
@@ -277,48 +308,11 @@ class Engine(LM):
                 f"the draft model has another vocabulary ({draft.tokenizer.vocab_size} tokens, the model "
                 f"{self.tokenizer.vocab_size}): its guesses would mean other tokens"
             )
-        return DraftModel(draft.decoder, **settings)
-
-    def _encode_pair(self, prompt: Prompt, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        context = self.encode(prompt)
-        if self.model.encoder is not None:
-            whole = (*context, *self.tokenizer.encode(continuation))
-        elif isinstance(prompt, str):
-            whole = self.encode(prompt + continuation)
-            # Where a token of the whole spans the border and leaves nothing, the continuation is spelt by itself.
-            if len(whole) <= len(context):
-                whole = (*context, *self.tokenizer.encode(continuation, continues=True))
-        else:
-            whole = (*context, *self.tokenizer.encode(continuation, continues=True))
-        if len(whole) <= len(context):
-            raise WrongCall(f"the continuation {continuation!r} adds no token to its prompt")
-        if (excess := len(whole) - self.context_length) > 0 and self.model.encoder is None:
+        if draft.model.encoder is not None:
             raise WrongCall(
-                f"prompt and continuation have {len(whole)} tokens and the context holds {self.context_length}: "
-                f"{excess} too many"
+                "the draft has an encoder, which reads a prompt apart from the answer: it cannot guess here"
             )
-        return whole[: len(context)], whole[len(context) :]
-
-    def _score(self, context: tuple[int, ...], targets: list[tuple[int, ...]]) -> list[Score]:
-        with self._lock, torch.inference_mode():
-            sequence, rest = self.decoder.begin(context)
-            try:
-                first = self.decoder.extend([Extension(sequence, rest)])
-                return [self._scored(sequence, first, target) for target in targets]
-            finally:
-                sequence.release()
-
-    def _scored(self, context: CachedSequence, first: Predictions, target: tuple[int, ...]) -> Score:
-        logprobs, is_greedy = first.logprobs(target[:1])
-        if len(target) > 1:
-            twin = context.fork(len(context))
-            try:
-                more = self.decoder.extend([Extension(twin, target[:-1], wanted=len(target) - 1)])
-            finally:
-                twin.release()
-            others, are_greedy = more.logprobs(target[1:])
-            logprobs, is_greedy = torch.cat([logprobs, others]), is_greedy and are_greedy
-        return Score(float(logprobs.sum()), len(target), is_greedy, tuple(logprobs.tolist()))
+        return DraftModel(draft.decoder, vocab_size=self.model.spec.vocab_size, **settings)
 
 
 @cache

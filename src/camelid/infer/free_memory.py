@@ -6,6 +6,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from camelid.errors import CamelidError
+
 CPU = torch.device("cpu")
 
 
@@ -18,6 +20,19 @@ def free_memory(device: torch.device = CPU) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return min((psutil.virtual_memory().available, *group_limits()))
+
+
+def as_out_of_memory(error: Exception) -> Exception:
+    """An allocator's error as one for people, any other as it is."""
+    # On a CPU torch raises a plain RuntimeError.
+    of_torch = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if not of_torch and not isinstance(error, MemoryError):
+        return error
+    told = CamelidError(
+        "the memory was too small for one request alone: give it fewer tokens or the cache fewer (cache_tokens)"
+    )
+    told.__cause__ = error
+    return told
 
 
 def group_limits(root: Path = Path("/")) -> Iterator[int]:

@@ -18,7 +18,7 @@ class Generation:
     """One sample of one prompt; it knows nothing of the model or of what else is in the batch.
 
     `limit` is the number of tokens after which it is cut; `constraint` is what its text is held to. `finish_reason` is None
-    until it ends, and stays so where an `error` ended it. `pieces` is text that nobody has taken yet.
+    until it ends, and stays so where an `error` ended it, or who `cancelled` it. `pieces` is text that nobody has taken yet.
     """
 
     def __init__(
@@ -34,7 +34,8 @@ class Generation:
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.finish_reason: FinishReason | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
+        self.submitted = self.cancelled = False
         self.pieces: deque[str] = deque()
         identity = repr((sampling.seed, sample, self.prompt)).encode()
         self._random = random.Random(hashlib.blake2b(identity).digest())
@@ -47,7 +48,7 @@ class Generation:
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
-        return self.finish_reason is not None or self.error is not None
+        return self.finish_reason is not None or self.error is not None or self.cancelled
 
     @property
     def is_greedy(self) -> bool:
@@ -77,18 +78,18 @@ class Generation:
         """This generation's next random number in [0, 1)."""
         return self._random.random()
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
         """Ends it without a completion."""
         self.error = error
 
     def _changed(self, logits: Logits, said: Sequence[int]) -> Logits:
         """Logits under constraint, penalties and bias; raises `WrongCall` where the bias forbids all that is allowed."""
-        if self._constraint is None:
-            return penalised(logits, self.sampling, self.prompt, said)
-        logits = penalised(self._constraint.masked(logits), self.sampling, self.prompt, said)
-        if logits.max() == -math.inf:
-            raise WrongCall("logit_bias forbids every token that regex or json_schema allows here")
-        return logits
+        masked = logits if self._constraint is None else self._constraint.masked(logits)
+        changed = penalised(masked, self.sampling, self.prompt, said)
+        if self.sampling.logit_bias and changed.max() == -math.inf:
+            allowed = "" if self._constraint is None else " that regex or json_schema allows here"
+            raise WrongCall(f"logit_bias forbids every token{allowed}")
+        return changed
 
     def accept(self, token: int, logprob: float) -> str:
         """Appends a token; returns the text that is now certain, which a stop string can no longer take back."""
@@ -106,7 +107,9 @@ class Generation:
         if self.finish_reason:
             self._text += self._decoder.finish()
         self._cut_at_stop_string(searched)
-        return self._release()
+        piece = self._release()
+        self.pieces.append(piece)
+        return piece
 
     def completion(self) -> Completion:
         """The finished completion."""
@@ -121,10 +124,14 @@ class Generation:
         return self._constraint.is_complete
 
     def _cut_at_stop_string(self, searched: int) -> None:
-        begin = max(0, searched - max(map(len, self.sampling.stop), default=0))
-        ends = [end for stop in self.sampling.stop if (end := self._text.find(stop, begin)) >= 0]
+        if not self.sampling.stop:
+            return
+        # What is held back counts too: should the text end here, that is how it ends.
+        text = self._text + self._decoder.held
+        begin = max(0, searched - max(map(len, self.sampling.stop)))
+        ends = [end for stop in self.sampling.stop if (end := text.find(stop, begin)) >= 0]
         if ends:
-            self._text = self._text[: min(ends)]
+            self._text = text[: min(ends)]
             self.finish_reason = "stop"
 
     def _release(self) -> str:

@@ -9,7 +9,6 @@ import torch
 from camelid.errors import WrongCall
 from camelid.infer.blocks import CachedSequence
 from camelid.infer.conventions import PUBLISHED, Convention
-from camelid.infer.decoder import Decoder, Extension
 from camelid.infer.engine import Engine
 
 PIECE = 512
@@ -48,8 +47,12 @@ def perplexity(
     llama.cpp: the same with windows of 512, each with BOS in place of its first token where the tokenizer adds one,
     of which the tokens after the first of the second half are scored.
     Bytes are those of the tokens that are scored, to within a character at the ends of a published convention's window.
-    Raises `WrongCall` where nothing is left to predict.
+    Raises `WrongCall` where nothing is left to predict, and for models with an encoder.
     """
+    if engine.model.encoder is not None:
+        raise WrongCall(
+            "a model with an encoder says answers to texts, not texts: it has no perplexity of one"
+        )
     if convention in PUBLISHED:
         return _published(engine, "\n\n".join(documents), convention)
     nats, tokens, size = 0.0, 0, 0
@@ -75,11 +78,11 @@ def _published(engine: Engine, text: str, convention: Convention) -> Perplexity:
             "give more text, or take overlapping ones"
         )
     opening = ids[:1] if windows.second_half and ids[0] == tokenizer.bos_id else ()
-    decoder, first = engine.decoder, windows.first(length)
+    first = windows.first(length)
     nats, size, count = 0.0, 0, len(ids) // length
     for begin in range(0, count * length, length):
         window = (*opening, *ids[begin + len(opening) : begin + length])
-        nats += _nats(decoder, window, first)
+        nats += _nats(engine, window, first)
         size += len(tokenizer.decode(window).encode()) - len(tokenizer.decode(window[:first]).encode())
     return Perplexity(nats, count * (length - first), size)
 
@@ -89,23 +92,26 @@ def _overlapping(engine: Engine, ids: tuple[int, ...]) -> float:
     nats, known, start = 0.0, 1, 0
     while known < len(ids):
         end = min(start + window, len(ids))
-        nats += _nats(engine.decoder, ids[start:end], known - start)
+        nats += _nats(engine, ids[start:end], known - start)
         known, start = end, end - window // 2
     return nats
 
 
 @torch.inference_mode()
-def _nats(decoder: Decoder, ids: tuple[int, ...], first: int) -> float:
+def _nats(engine: Engine, ids: tuple[int, ...], first: int) -> float:
     """Of the tokens from `first` on, each given all before it."""
-    sequence = CachedSequence(decoder.pool)
     nats = 0.0
-    for begin in range(0, len(ids) - 1, PIECE):
-        stop = min(begin + PIECE, len(ids) - 1)
-        new = max(begin, first - 1)
-        wanted = max(0, stop - new)
-        predictions = decoder.extend([Extension(sequence, ids[begin:stop], wanted)])
-        if wanted:
-            logprobs, _ = predictions.logprobs(ids[new + 1 : stop + 1])
-            nats -= float(logprobs.double().sum())
-    sequence.release()
+    with engine.lock:
+        sequence = CachedSequence(engine.decoder.pool)
+        try:
+            for begin in range(0, len(ids) - 1, PIECE):
+                stop = min(begin + PIECE, len(ids) - 1)
+                new = max(begin, first - 1)
+                wanted = max(0, stop - new)
+                predictions = engine.extend(sequence, ids[begin:stop], wanted)
+                if wanted:
+                    logprobs, _ = predictions.logprobs(ids[new + 1 : stop + 1])
+                    nats -= float(logprobs.double().sum())
+        finally:
+            sequence.release()
     return nats

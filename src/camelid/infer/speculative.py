@@ -144,11 +144,15 @@ class PromptLookup(Proposer):
 
 
 class DraftModel(Proposer):
-    """Guesses what a smaller model of the same vocabulary would say, drawn as the generation draws."""
+    """Guesses what a smaller model of the same vocabulary would say, drawn as the generation draws.
 
-    def __init__(self, decoder: Decoder, guesses: int = 4) -> None:
+    vocab_size: of the model that it guesses for, by default the draft's own. The two may be padded differently beyond
+    the tokens that they share.
+    """
+
+    def __init__(self, decoder: Decoder, guesses: int = 4, vocab_size: int | None = None) -> None:
         super().__init__(guesses, DRAFT_REST)
-        self.decoder = decoder
+        self.decoder, self.vocab_size = decoder, vocab_size or decoder.spec.vocab_size
         self._sequences: dict[Generation, CachedSequence] = {}
 
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
@@ -169,13 +173,16 @@ class DraftModel(Proposer):
             if not extensions:
                 break
             predictions = self.decoder.extend(list(extensions.values()))
-            most_probable = predictions.greedy.tolist()
-            for row, index in enumerate(extensions):
-                token = most_probable[row]
-                if not generations[index].is_greedy:
-                    law = generations[index].law(predictions.logits[row].cpu().numpy(), guessed[index])
-                    token = generations[index].draw(law)
+            for index, token, logits in zip(
+                extensions, predictions.greedy.tolist(), predictions.logits, strict=True
+            ):
+                generation = generations[index]
+                if not generation.is_greedy:
+                    law = generation.law(self._as_the_models(logits), guessed[index])
+                    token = generation.draw(law)
                     laws[index].append(law)
+                elif token >= self.vocab_size:
+                    token = int(self._as_the_models(logits).argmax())
                 guessed[index].append(token)
                 rests[index] = [token]
         return [
@@ -190,9 +197,18 @@ class DraftModel(Proposer):
 
     def _room(self, generation: Generation) -> int:
         """Guesses that answer and context of the draft have room for."""
-        text = len(generation.prompt) + len(generation.tokens)
-        room = min(generation.limit - len(generation.tokens) - 1, self.decoder.spec.context_length - text)
+        known, text = self.decoder.spec.vocab_size, (*generation.prompt, *generation.tokens)
+        if known < self.vocab_size and max(text) >= known:
+            return 0
+        room = min(
+            generation.limit - len(generation.tokens) - 1, self.decoder.spec.context_length - len(text)
+        )
         return max(0, min(self.pace(generation).guesses(), room))
+
+    def _as_the_models(self, logits: Float[Tensor, " drafts"]) -> Float[ndarray, " vocab"]:
+        """The draft's logits over the model's vocabulary; what the draft does not have is never guessed."""
+        own = logits[: self.vocab_size].cpu().numpy()
+        return np.pad(own, (0, self.vocab_size - len(own)), constant_values=-np.inf)
 
     def _has_room(self, extension: Extension) -> bool:
         """Takes the blocks that an extension needs; where the draft's cache is full, a text goes without guesses."""

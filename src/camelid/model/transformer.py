@@ -202,7 +202,9 @@ class Transformer(Stack):
             positions = steps if cache is None else cache.positions(tokens.shape[1])
         x = F.embedding(tokens, self.embed_tokens.weight)
         if self.embed_positions is not None:
-            x = x + self.embed_positions(positions)
+            # Padding behind a prompt that ends near the context's end has no position of its own.
+            known = positions if cache is None else positions.clamp(max=self.spec.context_length - 1)
+            x = x + self.embed_positions(known)
         x = x if dtype is None else x.to(dtype)
         hidden = self.run(x, positions, documents=documents, cache=cache, source=source)
         return hidden if self.spec.output_scale == 1 else hidden * self.spec.output_scale

@@ -28,10 +28,15 @@ class StreamDecoder:
         """The text that `index` completes; empty while a character is incomplete."""
         self._held.append(index)
         new = self._unsaid()
-        if not new or new.endswith(REPLACEMENT) or self._inside_byte_run(index):
+        if not new or new.endswith(REPLACEMENT) or self._inside_byte_run():
             return ""
         self._said, self._held = self._held, []
         return new
+
+    @property
+    def held(self) -> str:
+        """What is held back, as it reads if no more ids come."""
+        return self._unsaid() if self._held else ""
 
     def finish(self) -> str:
         """What was still held back when no more ids come."""
@@ -43,10 +48,14 @@ class StreamDecoder:
         before = self._tokenizer.decode(self._said, self._skip)
         return self._tokenizer.decode(self._said + self._held, self._skip)[len(before) :]
 
-    def _inside_byte_run(self, index: int) -> bool:
+    def _inside_byte_run(self) -> bool:
+        """Whether the last id that is text is a byte; a special one that is left out ends no run."""
         if not self._tokenizer.has_byte_fallback:
             return False
-        return bool(_BYTE_TOKEN.fullmatch(self._tokenizer.backend.id_to_token(index) or ""))
+        tokens = (self._tokenizer.backend.id_to_token(index) or "" for index in reversed(self._held))
+        skipped = self._tokenizer.special_ids if self._skip else ()
+        last = next((token for token in tokens if token not in skipped), "")
+        return bool(_BYTE_TOKEN.fullmatch(last))
 
 
 def token_bytes(tokenizer: Tokenizer, index: int) -> bytes:
