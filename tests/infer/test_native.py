@@ -2,8 +2,10 @@
 
 import math
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,6 +291,89 @@ def test_predictions_of_equal_and_of_impossible_tokens(vocab: int) -> None:
     assert torch.allclose(halved.log_total, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("vocab", [99, 4097, 13_000])
+def test_one_logit_that_is_no_number_is_seen(vocab: int) -> None:
+    model = random_model(replace(PLAIN, vocab_size=vocab))
+    assert model.lm_head is not None
+    decoder = NativeDecoder(model, torch.float32, 32)
+    with torch.no_grad():
+        model.lm_head.weight[vocab - 1] = torch.nan
+    found = decoder.extend([Extension(CachedSequence(decoder.pool), [3])])
+    assert int(found.logits.isnan().sum()) == 1
+    assert found.log_total.isnan().all()
+
+
+@pytest.mark.parametrize("cache", ["whole", "8-bit"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_no_number_stays_so_and_with_its_own_text(dtype: torch.dtype, cache: str) -> None:
+    model = quantize_model(
+        random_model(replace(PLAIN, feed_forward=FeedForward(192))),
+        4,
+        32,
+        ["layers.*_proj"],
+        scale_dtype=dtype,
+    )
+    with torch.no_grad():
+        model.embed_tokens.weight[98] = torch.inf
+    prompt = [token % 98 for token in ids(20)]
+    for decoder in (NativeDecoder(model, dtype, 48, cache), TorchDecoder(model, dtype, 48)):  # type: ignore[arg-type]
+        [before, bad] = fresh(decoder, 2)
+        expected = extend(decoder, [before], [prompt])
+        assert extend(decoder, [bad], [[5, 98, 7, 8]]).isnan().all()
+        before.release(), bad.release()
+        # The blocks have held no numbers; a cache of three makes sure that they are written again.
+        [again, other] = fresh(decoder, 2)
+        assert extend(decoder, [other], [[5]]).isfinite().all()
+        assert torch.equal(extend(decoder, [again], [prompt]), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_may_be_huge(dtype: torch.dtype) -> None:
+    model = random_model(replace(PLAIN, head_dim=24, num_layers=1))
+    with torch.no_grad():
+        for projection in (model.layers[0].self_attn.q_proj, model.layers[0].self_attn.k_proj):
+            projection.weight.mul_(3e4)
+    ours, theirs = (
+        extend(decoder := kind(model, dtype, 64), fresh(decoder, 1), [ids(40)], True)
+        for kind in (NativeDecoder, TorchDecoder)
+    )
+    assert ours.isfinite().all()
+    assert close(ours[:1], theirs[:1], dtype)
+
+
+@pytest.mark.parametrize("size", [2**31, 2**32 + 1])
+def test_a_window_larger_than_the_context_is_none(size: int) -> None:
+    models = [random_model(replace(PLAIN, window=window)) for window in (None, Window(size))]
+    with_it, without = (
+        extend(decoder := NativeDecoder(model, torch.float32, 64), fresh(decoder, 1), [ids(40)], True)
+        for model in models
+    )
+    assert torch.equal(with_it, without)
+
+
+@pytest.mark.parametrize("token", [99, 10**9, -1])
+def test_tokens_outside_of_the_vocabulary_are_refused(token: int) -> None:
+    decoder = NativeDecoder(random_model(PLAIN), torch.float32, 32)
+    with pytest.raises(CamelidError, match="from 0 to 98"):
+        extend(decoder, fresh(decoder, 1), [[3, token]])
+
+
+def test_a_draft_may_answer_by_itself_at_the_same_time(
+    tokenizer: Tokenizer, tiny: Callable[..., Transformer]
+) -> None:
+    draft = Engine(tiny(), tokenizer)
+    engines = [
+        Engine(tiny(seed=1), tokenizer, draft=draft),
+        Engine(tiny(seed=2), tokenizer, draft=draft),
+        draft,
+    ]
+    prompts = ["the cat", "a dog sat on", "one two three and then the cat ran"]
+    expected = [engine.generate(prompts, max_new_tokens=40) for engine in engines]
+    with ThreadPoolExecutor() as pool:
+        for _ in range(4):
+            assert list(pool.map(lambda each: each.generate(prompts, max_new_tokens=40), engines)) == expected
+
+
 def test_what_it_does_not_know_goes_to_torch(tokenizer: Tokenizer, tiny: Callable[..., Transformer]) -> None:
     assert not supports(tiny(), torch.float64)
     assert not supports(tiny().to("meta"), torch.float32)
@@ -305,7 +390,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path
     build._loaded.cache_clear()
 
 
-@pytest.mark.parametrize("compiler", ["false", "no-such-compiler", None])
+@pytest.mark.parametrize("compiler", ["false", "no-such-compiler", "'cc", None])
 def test_without_a_compiler_torch_computes_and_it_is_said_once(
     compiler: str | None,
     no_library: Path,
@@ -349,6 +434,33 @@ def test_processors_that_can_do_less(lacking: str, no_library: Path, monkeypatch
         if lacking == "amx-int8":  # the same integers, however they are summed
             assert torch.equal(ours, same)
     assert len(list(no_library.rglob("*.so"))) == 2
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
+def test_clang_compiles_it_too(no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(PLAIN)
+    exact = extend(decoder := TorchDecoder(model, torch.float32, 64), fresh(decoder, 1), [ids(40)], True)
+    monkeypatch.setenv("CC", "clang")
+    ours = extend(decoder := NativeDecoder(model, torch.float32, 64), fresh(decoder, 1), [ids(40)], True)
+    assert close(ours, exact, torch.float32)
+
+
+def test_arguments_of_builtins_are_constants() -> None:
+    """As clang wants them, which a machine without it cannot tell."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in build.SOURCES)
+    calls = re.findall(r"__builtin_prefetch\((.*?)\)[,;]", code)
+    assert len(calls) > 10
+    assert not [call for call in calls if re.search(r", [^,]*\?[^,]*$", call)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no library"])
+def test_a_damaged_library_is_compiled_anew(no_library: Path, damage: bytes) -> None:
+    build.library()
+    [compiled] = no_library.rglob("*.so")
+    compiled.unlink()
+    compiled.write_bytes(damage)
+    build._loaded.cache_clear()
+    assert build.library().camelid_integers() in (0, 1)
 
 
 def test_the_library_is_compiled_once(no_library: Path) -> None:

@@ -85,8 +85,12 @@ class Decoder(ABC):
 
     def reserve(self, extension: Extension) -> None:
         """Takes the blocks that an extension needs, which then are its sequence's own; raises `NoBlocksError`."""
+        own = extension.sequence.blocks
+        held = len(own)
         if copy := extension.sequence.reserve(len(extension.tokens)):
             self.copy_block(*copy)
+        for block in own[held:]:
+            self.clear_block(block)
 
     @abstractmethod
     def compute(self, extensions: Sequence[Extension]) -> Predictions:
@@ -95,6 +99,10 @@ class Decoder(ABC):
     @abstractmethod
     def copy_block(self, source: int, target: int) -> None:
         """Copies a block in every layer."""
+
+    @abstractmethod
+    def clear_block(self, block: int) -> None:
+        """Puts zeros into a block: where it held what is no number, attending with weight 0 would give none either."""
 
 
 class TorchDecoder(Decoder):
@@ -156,6 +164,11 @@ class TorchDecoder(Decoder):
         """See `Decoder.copy_block`."""
         for side in (self.keys, self.values):
             side[:, target] = side[:, source]
+
+    def clear_block(self, block: int) -> None:
+        """See `Decoder.clear_block`."""
+        for side in (self.keys, self.values):
+            side[:, block] = 0
 
     def _cache(self, extensions: Sequence[Extension], longest: int) -> KeyValueCache:
         lengths = [len(extension.sequence) for extension in extensions]

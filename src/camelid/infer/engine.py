@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -88,7 +89,10 @@ class Engine(LM):
         self.cache_tokens, self.cache = cache_tokens, cache
         self.native, self.compiled = native, compiled
         self.proposer = self._proposer(draft, guesses)
-        self.lock = threading.RLock()
+        # A draft's cache is used under the lock of whoever it drafts for, and under its own.
+        self.lock: AbstractContextManager[Any] = (
+            draft.lock if isinstance(draft, Engine) else threading.RLock()
+        )
         self._grammars = Grammars(tokenizer)
 
     @classmethod

@@ -60,11 +60,11 @@ static void keep(const Past *past, int is_key, int position, const float *vector
     int offset = position % KV_BLOCK, stride = past->stride;
     char *block = block_at(past, position / KV_BLOCK);
     if (past->packed) {
-        float most = 0;
-        for (int i = 0; i < dim; i++) most = fmaxf(most, fabsf(vector[i]));
+        float most = 0, odd = 0;  // odd: a NaN where there is one, or an infinity
+        for (int i = 0; i < dim; i++) most = fmaxf(most, fabsf(vector[i])), odd += 0 * vector[i];
         int8_t *codes = (int8_t *)block + offset * stride;
         for (int i = 0; i < dim; i++) codes[i] = (int8_t)rintf(most > 0 ? vector[i] * (127 / most) : 0);
-        ((float *)(block + KV_BLOCK * stride))[offset] = most / 127;
+        ((float *)(block + KV_BLOCK * stride))[offset] = most / 127 + odd;
         return;
     }
     char numbers[4 * dim];

@@ -41,15 +41,24 @@ def _loaded() -> "ctypes.CDLL | NoCompilerError":
         target = camelid_home() / "native" / f"decoder-{_digest(compiler)}.so"
         if not target.is_file():
             _compile(compiler, target)
-        code = ctypes.CDLL(str(target))
-        for name, (returned, *taken) in FUNCTIONS.items():
-            function = getattr(code, name)
-            function.restype, function.argtypes = returned, taken
-        return code
+        try:
+            return _load(target)
+        except (OSError, AttributeError):  # damaged, as by a disk that was full or a machine that lost power
+            target.unlink(missing_ok=True)
+            _compile(compiler, target)
+            return _load(target)
     except NoCompilerError as error:
         return error
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
         return NoCompilerError(f"the decoder cannot be compiled or loaded: {error}")
+
+
+def _load(target: Path) -> ctypes.CDLL:
+    code = ctypes.CDLL(str(target))
+    for name, (returned, *taken) in FUNCTIONS.items():
+        function = getattr(code, name)
+        function.restype, function.argtypes = returned, taken
+    return code
 
 
 def _digest(compiler: list[str]) -> str:
@@ -73,11 +82,13 @@ def _compile(compiler: list[str], target: Path) -> None:
         draft = Path(folder) / target.name
         sources = [str(path) for path in SOURCES if path.suffix == ".c"]
         command = [*compiler, *FLAGS, "-o", str(draft), *sources, "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
         if done.returncode:
             raise NoCompilerError(
                 f"{shlex.join(compiler)} cannot compile the decoder: {done.stderr.strip()[:500]}"
             )
+        with draft.open("rb") as written:
+            os.fsync(written.fileno())
         draft.replace(target)
 
 

@@ -296,6 +296,12 @@ void camelid_copy_block(const Model *m, int from, int to) {
     memcpy(m->cache + to * bytes, m->cache + from * bytes, bytes);
 }
 
+// Zeros in a block of the cache: what stood there may be no number, and even weights of 0 would spread that.
+void camelid_clear_block(const Model *m, int block) {
+    int64_t bytes = kv_bytes(m) * m->layers * 2 * m->kv_heads;
+    memset(m->cache + block * bytes, 0, bytes);
+}
+
 // What products with bfloat16 weights are best done in: float32 where there is no AMX and that takes 0.8 of the time or less.
 int camelid_arithmetic(void) {
     if (may_use_amx()) return BFLOAT16;

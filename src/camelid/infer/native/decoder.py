@@ -69,7 +69,8 @@ class NativeDecoder(Decoder):
         super().__init__(model.spec, tokens)
         spec = model.spec
         code = library()
-        self._step, self._copy = code.camelid_step, code.camelid_copy_block
+        self._step = code.camelid_step
+        self._copy, self._clear = code.camelid_copy_block, code.camelid_clear_block
         self._weights = weights = Weights(model, dtype, integers=bool(code.camelid_integers()))
         # [blocks, layers, keys and values, kv_heads, bytes]
         self.cache = zero_pages(self.pool.count * block_bytes(spec, dtype, cache))
@@ -117,6 +118,10 @@ class NativeDecoder(Decoder):
             positions.extend(range(begin, begin + count))
             tables.extend([len(blocks)] * count)
             blocks.extend(extension.sequence.blocks)
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self.spec.vocab_size:
+            raise CamelidError(
+                f"tokens are from 0 to {self.spec.vocab_size - 1}; there are others among {min(tokens)} to {max(tokens)}"
+            )
         count = len(wanted)
         logits, greedy = torch.empty(count, self.spec.vocab_size), torch.empty(count, dtype=torch.int32)
         found = Predictions(logits, greedy, torch.empty(count), torch.empty(count))
@@ -136,6 +141,10 @@ class NativeDecoder(Decoder):
     def copy_block(self, source: int, target: int) -> None:
         """See `Decoder.copy_block`."""
         self._copy(self._address, source, target)
+
+    def clear_block(self, block: int) -> None:
+        """See `Decoder.clear_block`."""
+        self._clear(self._address, block)
 
 
 def padded(head_dim: int) -> int:

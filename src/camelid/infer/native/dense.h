@@ -79,7 +79,11 @@ INLINE void tile(int kind, int R, const char *w, const char *x, int64_t stride, 
             w = last[0] - at, x = last[4] - at, stride = sizeof last[0];
         }
         // One row is done before the first cache would have them.
-        for (int i = 0; i < next.ahead; i++) __builtin_prefetch(next.from + fetched(next, at) + 64 * i, 0, R == 1 ? 2 : 3);
+        for (int i = 0; i < next.ahead; i++) {
+            const char *line = next.from + fetched(next, at) + 64 * i;
+            if (R == 1) __builtin_prefetch(line, 0, 2);
+            else __builtin_prefetch(line, 0, 3);
+        }
         Vectors weights = {chunk_at(kind, w + at), chunk_at(kind, w + stride + at), chunk_at(kind, w + 2 * stride + at),
                            chunk_at(kind, w + 3 * stride + at)};
         r0 = add_chunks(kind, r0, weights, chunk_at(kind, x + at));

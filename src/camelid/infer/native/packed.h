@@ -92,12 +92,9 @@ static void pack_activations(const Activations *to, int row, int from, const flo
         _Alignas(64) float filled[LARGEST_SEGMENT] = {0};
         const float *values = x + begin;
         if (size < end) values = memcpy(filled, values, 4 * size);
-        floats most = splat(0);
-        for (int i = 0; i < end; i += LANES) {
-            floats v = load(FLOAT32, values + i), size_of = choose(v < 0.0f, -v, v);
-            most = choose(size_of > most, size_of, most);
-        }
-        float highest = largest(most), inverse = highest > 0 ? 127 / highest : 0;
+        ints most = {0};
+        for (int i = 0; i < end; i += LANES) most = larger(most, size_bits(load(FLOAT32, values + i)));
+        float highest = largest_size(most), inverse = highest > 0 ? 127 / highest : 0;
         ints sum = {0};
         for (int i = 0; i < end; i += LANES) {
             int8_t few[LANES];

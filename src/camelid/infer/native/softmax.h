@@ -17,10 +17,10 @@ INLINE float softmax(int kind, float *scores, int begin, int end, int width, flo
         floats all = within(p, begin, end, load(FLOAT32, scores + p), -INFINITY);
         highest = choose(all > highest, all, highest);
     }
-    floats most = splat(largest(highest) * -scale);
+    floats most = splat(largest(highest));
     for (int p = 0; p < width; p += LANES) {
         char *to = (char *)scores + p * itemsize(kind);
-        floats all = exponential(fused(load(FLOAT32, scores + p), splat(scale), most));
+        floats all = exponential((load(FLOAT32, scores + p) - most) * scale);
         store_all(kind, to, within(p, begin, end, all, 0));
         sum += load(kind, to);
     }

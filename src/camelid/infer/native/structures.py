@@ -64,6 +64,7 @@ CPacking = _structure("CPacking", **_pointers("words", "lines"), **_integers("bi
 FUNCTIONS = {
     "camelid_step": (c_int, c_void_p, c_void_p, c_int),
     "camelid_copy_block": (None, c_void_p, c_int, c_int),
+    "camelid_clear_block": (None, c_void_p, c_int),
     "camelid_pack": (None, c_void_p, c_int),
     "camelid_free": (None, c_void_p),
     "camelid_arithmetic": (c_int,),

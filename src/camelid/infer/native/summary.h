@@ -9,13 +9,17 @@ static void summarise_run(const Step *s, int task) {
     int runs = runs_of(s->model), begin = task % runs * RUN;
     int count = s->model->vocab - begin < RUN ? s->model->vocab - begin : RUN, whole = count / LANES * LANES;
     const float *logits = s->batch->logits + (int64_t)(task / runs) * s->model->vocab + begin;
-    floats highest = splat(-INFINITY), sums = splat(0);
+    floats highest = splat(-INFINITY), sums = splat(0);  // a NaN is never the highest, and makes the sum one
     for (int i = 0; i < whole; i += LANES) {
         floats x = load(FLOAT32, logits + i);
         highest = choose(x > highest, x, highest);
+        sums = choose(x == x, sums, x);
     }
     float most = largest(highest), rest = 0;
-    for (int i = whole; i < count; i++) most = fmaxf(most, logits[i]);
+    for (int i = whole; i < count; i++) {
+        most = fmaxf(most, logits[i]);
+        if (logits[i] != logits[i]) rest = logits[i];
+    }
     if (most > -INFINITY) {
         for (int i = 0; i < whole; i += LANES) sums += exponential(load(FLOAT32, logits + i) - most);
         for (int i = whole; i < count; i++) rest += expf(logits[i] - most);

@@ -10,7 +10,6 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MOST_THREADS = 256, SPINS = 1000, CALL_SPINS = 20000 };  // a thread waits awake for a next step for a fraction of a millisecond
 
@@ -23,7 +22,6 @@ typedef struct {
 static struct {
     pthread_mutex_t turn, lock;
     pthread_cond_t wake;
-    pid_t process;
     int started;
     Start starts[MOST_THREADS];
     atomic_int threads, arrived, phase, call;
@@ -49,8 +47,8 @@ static void forget_taken(void) {
 
 // Waits for all threads, and starts the count of tasks anew.
 static void barrier(void) {
-    int phase = atomic_load(&pool.phase);
-    if (atomic_fetch_add(&pool.arrived, 1) == pool.threads - 1) {
+    int phase = atomic_load(&pool.phase), threads = pool.threads;  // the last to come may already be in the next call
+    if (atomic_fetch_add(&pool.arrived, 1) == threads - 1) {
         atomic_store(&pool.arrived, 0);
         forget_taken();
         atomic_fetch_add(&pool.phase, 1);
@@ -87,16 +85,22 @@ static void *work(void *argument) {
     return NULL;
 }
 
+static void forget_threads(void) {
+    memset(&pool, 0, sizeof pool);
+    pthread_mutex_init(&pool.turn, NULL);
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pool.started = 1;
+}
+
+// When the library is loaded, so that no two first calls meet; a forked child has none of its parent's threads.
+__attribute__((constructor)) static void prepare(void) {
+    forget_threads();
+    pthread_atfork(NULL, NULL, forget_threads);
+}
+
 // Runs `function(job, thread)` on `threads` threads, this one among them; they are started when first needed, and sleep between calls.
 static void run_together(Function *function, const void *job, int threads) {
-    if (pool.process != getpid()) {  // the first call, or a forked child, which has none of its parent's threads
-        memset(&pool, 0, sizeof pool);
-        pthread_mutex_init(&pool.turn, NULL);
-        pthread_mutex_init(&pool.lock, NULL);
-        pthread_cond_init(&pool.wake, NULL);
-        pool.process = getpid();
-        pool.started = 1;
-    }
     pthread_mutex_lock(&pool.turn);
     for (; pool.started < threads && pool.started < MOST_THREADS; pool.started++) {
         Start *start = &pool.starts[pool.started];

@@ -165,6 +165,24 @@ INLINE float largest(floats all) {
 #endif
 }
 
+// Absolute values as integers, which are in the same order, with NaN above all numbers: among them it is the largest.
+INLINE ints size_bits(floats all) { return (ints)all & 0x7fffffff; }
+INLINE ints larger(ints a, ints b) {
+    ints mask = a > b;
+    return (a & mask) | (b & ~mask);
+}
+INLINE float largest_size(ints bits) {
+    int most = bits[0];
+#ifdef __AVX512F__
+    most = _mm512_reduce_max_epi32((__m512i)bits);
+#else
+    for (int i = 1; i < LANES; i++) most = bits[i] > most ? bits[i] : most;
+#endif
+    float size;
+    memcpy(&size, &most, sizeof size);
+    return size;
+}
+
 INLINE int whole_total(ints all) {
 #ifdef __AVX512F__
     return _mm512_reduce_add_epi32((__m512i)all);

@@ -63,7 +63,8 @@ class Weights:
 
     def layer(self, index: int) -> ctypes.Structure:
         """One layer's norms and linears."""
-        layer = CLayer(window=self._model.spec.window_of(index) or 0)
+        spec = self._model.spec
+        layer = CLayer(window=min(spec.window_of(index) or 0, spec.context_length))
         for field, name in NORMS.items():
             if (gain := self._parameters.get(f"layers.{index}.{name}")) is not None:
                 setattr(layer, field, self.address(gain))
