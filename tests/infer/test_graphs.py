@@ -1,9 +1,11 @@
 """The decoder for GPUs: its steps against the plain decoder, and what can be known of a GPU without one."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
+from torch._inductor.utils import run_and_get_code
 
 from camelid.errors import CamelidError, WrongCall
 from camelid.infer import graphs
@@ -97,6 +99,19 @@ def test_compiled_steps_say_the_same(tiny: Tiny, tokenizer: Tokenizer, packed: b
         assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
 
 
+@pytest.mark.slow
+def test_compiled_steps_copy_no_layer_of_the_cache(tiny: Tiny) -> None:
+    torch.compiler.reset()
+    decoder = GraphDecoder(tiny(), torch.float32, 777 * BLOCK_TOKENS, compiled=True)
+    sequence, rest = decoder.begin([5, 6, 7])
+    decoder.extend([Extension(sequence, rest)])
+    _, codes = run_and_get_code(decoder.extend, [Extension(sequence, [8])])
+    assert codes
+    # Blocks of a layer are an argument, with the one for padding; no buffer is as large.
+    assert any("778" in code for code in codes)
+    assert not [each for code in codes for each in re.findall(r"empty_strided\w*\(\(778, .*", code)]
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels for GPUs that are asked for a product, in order.
@@ -186,9 +201,12 @@ def test_old_gpus_and_other_dtypes_dequantise(monkeypatch: pytest.MonkeyPatch) -
 def test_names_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device() == choose_device("cuda") == torch.device("cuda", 0)
-    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    torch.backends.cuda.enable_cudnn_sdp(True)
     assert choose_device("cpu") == torch.device("cpu")
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    assert choose_device() == choose_device("cuda") == torch.device("cuda", 0)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()  # see `leave_out_cudnn`
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(CamelidError, match="no device cuda:2; torch finds 2 GPUs"):
         choose_device("cuda:2")
     for name in ("gpu", "", "mps", "cuda:x"):

@@ -1,13 +1,16 @@
 """Attention by blocks against the plain formula: forward, gradients, packed rows, shared heads, compiled."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from camelid.model import attention as module
-from camelid.model.attention import attention, document_starts
-from camelid.model.spec import ModelSpec
+from camelid.model.attention import attention, document_starts, seen_past
+from camelid.model.cache import KeyValueCache, LayerCache
+from camelid.model.spec import ModelSpec, Window
 from camelid.model.transformer import Transformer
 
 
@@ -79,9 +82,36 @@ def test_queries_at_positions_see_the_keys_up_to_them():
     queries, keys, values, _ = random_rows(2, 12, 4, 2, dim=6)
     positions = torch.tensor([[8, 9, 10], [3, 4, 5]])
     chosen = queries.gather(1, positions[..., None, None].expand(-1, -1, *queries.shape[2:]))
-    cached = attention(chosen, keys, values, query_positions=positions)
+    cached = attention(chosen, keys, values, seen=seen_past(positions, 12, None, torch.float32))
     whole = plain_attention(queries, keys, values)
     torch.testing.assert_close(cached, whole.gather(1, positions[..., None, None].expand_as(cached)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "masked", "time", "own_keys"),
+    [
+        (torch.bfloat16, True, 5, True),  # no kernel for GPUs takes a mask and shared heads
+        (torch.float32, False, 7, True),  # nor float32 and shared heads
+        (torch.bfloat16, False, 7, False),
+        (torch.bfloat16, True, 1, False),  # one token's heads are rows of one product
+    ],
+)
+def test_shared_heads_on_a_gpu_write_down_no_scores(monkeypatch, dtype, masked, time, own_keys):
+    given = []
+
+    def fused(q, k, v, mask, dropout, *, is_causal, enable_gqa):
+        given.append((q.shape[1], k.shape[1], enable_gqa, is_causal))
+        assert k.shape == v.shape
+        return q
+
+    monkeypatch.setattr(module.F, "scaled_dot_product_attention", fused)
+    with FakeTensorMode():
+        queries = torch.empty(2, time, 8, 16, device="cuda", dtype=dtype)
+        keys = torch.empty(2, 7, 2, 16, device="cuda", dtype=dtype)
+        seen = torch.empty(2, 1, time, 7, device="cuda", dtype=dtype) if masked else None
+        assert attention(queries, keys, keys, seen=seen).shape == queries.shape
+    heads = 2 if time == 1 else 8
+    assert given == [(heads, 8 if own_keys else 2, heads == 8 and not own_keys, not masked)]
 
 
 def test_a_document_is_a_run_of_equal_ids():
@@ -102,6 +132,23 @@ def test_packed_documents_equal_separate_ones():
     packed = model(tokens, documents=documents, positions=positions)
     separate = torch.cat([model(document) for document in tokens.split(lengths, dim=1)], dim=1)
     torch.testing.assert_close(packed, separate, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("window", [None, Window(4, (1,))])
+def test_a_prompt_that_nothing_precedes_reads_no_cache(monkeypatch, window):
+    model = Transformer(replace(small_model().spec, window=window)).initialize(3, std=0.3)
+    tokens = torch.randint(61, (2, 9), generator=torch.Generator().manual_seed(0))
+    caches = [KeyValueCache.empty(model.spec, 2, 16) for _ in range(2)]
+    assert caches[0].fresh
+    caches[1].fresh = False
+    with torch.inference_mode():
+        through_the_cache = model(tokens, cache=caches[1])
+        monkeypatch.setattr(LayerCache, "read", None)
+        alone = model(tokens, cache=caches[0])
+    torch.testing.assert_close(alone, through_the_cache, atol=1e-5, rtol=1e-5)
+    assert not caches[0].fresh
+    torch.testing.assert_close(caches[0].keys, caches[1].keys)
+    torch.testing.assert_close(caches[0].values, caches[1].values)
 
 
 def gradients_of(model, tokens, documents):

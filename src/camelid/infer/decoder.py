@@ -178,7 +178,13 @@ class TorchDecoder(Decoder):
             blocks = extension.sequence.blocks[:width]
             row[: len(blocks)] = torch.tensor(blocks, dtype=torch.long)
         device = self.keys.device
-        return KeyValueCache(self.keys, self.values, tables.to(device), torch.tensor(lengths, device=device))
+        return KeyValueCache(
+            self.keys,
+            self.values,
+            tables.to(device),
+            torch.tensor(lengths, device=device),
+            fresh=not any(lengths),
+        )
 
 
 def power_of_two(count: int) -> int:

@@ -28,29 +28,33 @@ def attention(
     keys: Float[Tensor, "batch past kv_heads dim"],
     values: Float[Tensor, "batch past kv_heads dim"],
     documents: Int[Tensor, "batch time"] | None = None,
-    query_positions: Int[Tensor, "batch time"] | None = None,
+    seen: Float[Tensor, "#batch 1 time past"] | None = None,
     *,
     window: int | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch time heads dim"]:
     """softmax(q k^T / sqrt(dim)) v for each head, a key-value head shared by heads / kv_heads query heads.
 
-    Without `query_positions` the keys are those of the same tokens and a query sees itself and what precedes it in
-    its own document. With them, a query at position p sees the keys 0..p. Of these it sees the last `window`.
+    Without `seen` the keys are those of the same tokens, and a query sees itself and what precedes it in its own document,
+    of these the last `window`. With it, they are those of a cache, and a query sees what `seen_past` says.
     """
     q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
     mixed: Tensor
-    if query_positions is None and queries.device.type == "cpu" and dropout == 0:
+    if seen is None and queries.device.type == "cpu" and dropout == 0:
         keep = torch.is_grad_enabled() and q.requires_grad and q.shape[2] <= LONGEST_KEPT
         starts = _starts(documents, window, q)
         mixed, _ = blocked_attention(q.contiguous(), k.contiguous(), v.contiguous(), starts, keep)
     else:
-        limited = documents is not None or query_positions is not None or window is not None
-        mask = causal_mask(q, k.shape[2], documents, query_positions, window) if limited else None
+        limited = seen is None and (documents is not None or window is not None)
+        mask = causal_mask(q, documents, window) if limited else seen
         shape = q.shape
         if mask is not None and q.shape[2] == 1:
             # Heads that share keys see the same of them: as rows of one product they need no copies of the keys.
             q = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
+        elif q.is_cuda and q.shape[1] != k.shape[1] and (mask is not None or q.dtype == torch.float32):
+            # Of the kernels for GPUs, the one for shared heads takes neither masks nor float32. Without one for all that is
+            # asked, torch would write down all scores.
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         mixed = F.scaled_dot_product_attention(
             q,
             k.to(q.dtype),
@@ -61,6 +65,15 @@ def attention(
             enable_gqa=q.shape[1] != k.shape[1],
         ).reshape(shape)
     return mixed.transpose(1, 2)
+
+
+def leave_out_cudnn() -> None:
+    """Keeps torch's attention on GPUs from cuDNN, which it would ask first on an H100 or B200, in the whole process.
+
+    cuDNN plans anew for every shape, for about 0.4 s (modelscope/FunASR issue 3704), and its gradients under a mask may be
+    NaN (pytorch/pytorch issue 196678).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def biased_attention(
@@ -89,21 +102,27 @@ def biased_attention(
 
 def causal_mask(
     queries: Float[Tensor, "batch heads time dim"],
-    past: int,
     documents: Int[Tensor, "batch time"] | None = None,
-    query_positions: Int[Tensor, "batch time"] | None = None,
     window: int | None = None,
-) -> Bool[Tensor, "#batch 1 time past"]:
-    """Which keys each query sees; the arguments are those of `attention`."""
-    keys = torch.arange(past, device=queries.device)
-    if query_positions is not None:
-        seen = keys <= query_positions[..., None]
-        if window is not None:
-            seen &= keys > query_positions[..., None] - window
-        return seen[:, None]
+) -> Bool[Tensor, "#batch 1 time time"]:
+    """Which keys of the same tokens each query sees; the arguments are those of `attention`."""
+    keys = torch.arange(queries.shape[2], device=queries.device)
     seen = (keys <= keys[:, None])[None]
     starts = _starts(documents, window, queries)
     return (seen if starts is None else seen & (keys >= starts[..., None]))[:, None]
+
+
+def seen_past(
+    positions: Int[Tensor, "batch time"], past: int, window: int | None, dtype: torch.dtype
+) -> Float[Tensor, "batch 1 time past"]:
+    """0 where a query at position p sees a key of a cache, the last `window` of 0..p, and -inf elsewhere."""
+    keys = torch.arange(past, device=positions.device)
+    hidden = keys > positions[..., None]
+    if window is not None:
+        hidden |= keys <= positions[..., None] - window
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -math.inf)[
+        :, None
+    ]
 
 
 def _starts(

@@ -1,5 +1,6 @@
 """The key-value cache: an argument of the forward pass, never hidden state of the model."""
 
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -10,12 +11,41 @@ from camelid.errors import CamelidError
 from camelid.model.spec import ModelSpec
 
 
+@dataclass(frozen=True)
+class LayerCache:
+    """One layer's part of a `KeyValueCache`, and where a forward pass writes in it.
+
+    Compiled code is given the layer's own blocks: out of those of all layers it would copy the whole layer to write a token.
+    """
+
+    keys: Float[Tensor, "blocks block kv_heads dim"]
+    values: Float[Tensor, "blocks block kv_heads dim"]
+    tables: Int[Tensor, "batch width"]
+    blocks: Int[Tensor, "batch time"]
+    offsets: Int[Tensor, "batch time"]
+    fresh: bool
+    """Whether nothing was cached before, so that the new keys are all there are."""
+
+    def write(
+        self, keys: Float[Tensor, "batch time kv_heads dim"], values: Float[Tensor, "batch time kv_heads dim"]
+    ) -> None:
+        """Puts the new tokens' keys and values at their places."""
+        self.keys[self.blocks, self.offsets] = keys.to(self.keys.dtype)
+        self.values[self.blocks, self.offsets] = values.to(self.values.dtype)
+
+    def read(
+        self,
+    ) -> tuple[Float[Tensor, "batch capacity kv_heads dim"], Float[Tensor, "batch capacity kv_heads dim"]]:
+        """Keys and values of all blocks of each sequence."""
+        return self.keys[self.tables].flatten(1, 2), self.values[self.tables].flatten(1, 2)
+
+
 class KeyValueCache:
     """Keys and values of every layer in blocks, and which blocks hold each sequence of a batch.
 
     keys, values: [layers, blocks, block, kv_heads, head_dim]; tables: [batch, width], the blocks of each sequence in
-    order; lengths: [batch], tokens already cached. Sequences may share blocks that none of them writes to. Nothing here
-    waits for a GPU to tell how long a sequence is.
+    order; lengths: [batch], tokens already cached; fresh: whether they are known to be 0. Sequences may share blocks that
+    none of them writes to. Nothing here waits for a GPU to tell how long a sequence is.
     """
 
     def __init__(
@@ -24,8 +54,11 @@ class KeyValueCache:
         values: Float[Tensor, "layers blocks block kv_heads dim"],
         tables: Int[Tensor, "batch width"],
         lengths: Int[Tensor, " batch"],
+        *,
+        fresh: bool = False,
     ) -> None:
         self.keys, self.values, self.tables, self.lengths = keys, values, tables, lengths
+        self.fresh = fresh
 
     @classmethod
     def empty(
@@ -40,7 +73,7 @@ class KeyValueCache:
         shape = (spec.num_layers, batch, capacity, spec.num_kv_heads, spec.head_dim)
         keys, values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
         tables = torch.arange(batch, device=device)[:, None]
-        return cls(keys, values, tables, torch.zeros(batch, dtype=torch.long, device=device))
+        return cls(keys, values, tables, torch.zeros(batch, dtype=torch.long, device=device), fresh=True)
 
     @property
     def capacity(self) -> int:
@@ -61,21 +94,15 @@ class KeyValueCache:
             )
         return self.lengths[:, None] + torch.arange(new_tokens, device=self.lengths.device)
 
-    def extend(
-        self,
-        layer: int,
-        positions: Int[Tensor, "batch time"],
-        keys: Float[Tensor, "batch time kv_heads dim"],
-        values: Float[Tensor, "batch time kv_heads dim"],
-    ) -> tuple[Float[Tensor, "batch capacity kv_heads dim"], Float[Tensor, "batch capacity kv_heads dim"]]:
-        """Writes one layer's new keys and values at `positions` and returns those of all its blocks."""
+    def layers(self, positions: Int[Tensor, "batch time"]) -> list[LayerCache]:
+        """Every layer's part, for a pass over tokens at `positions`."""
         size = self.keys.shape[2]
         blocks, offsets = self.tables.gather(1, positions // size), positions % size
-        self.keys[layer][blocks, offsets] = keys.to(self.keys.dtype)
-        self.values[layer][blocks, offsets] = values.to(self.values.dtype)
-        past_keys, past_values = (side[layer][self.tables].flatten(1, 2) for side in (self.keys, self.values))
-        return past_keys, past_values
+        return [
+            LayerCache(keys, values, self.tables, blocks, offsets, self.fresh)
+            for keys, values in zip(self.keys, self.values, strict=True)
+        ]
 
     def advance(self, new_tokens: int) -> None:
         """Counts the tokens that the forward pass has written."""
-        self.lengths = self.lengths + new_tokens
+        self.lengths, self.fresh = self.lengths + new_tokens, False

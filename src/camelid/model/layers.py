@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from camelid.model.attention import attention, biased_attention, causal_mask
-from camelid.model.cache import KeyValueCache
+from camelid.model.cache import LayerCache
 from camelid.model.rotary import rotate
 from camelid.model.spec import ModelSpec, Norm
 
@@ -117,11 +117,13 @@ class Context:
     cosine: Tensor | None = None
     sine: Tensor | None = None
     bias: Float[Tensor, "*batch heads time past"] | None = None
-    """Relative positions, added to the scores."""
+    """Relative positions, added to the scores, over a cache with what is hidden as -inf."""
     mask: Bool[Tensor, "batch time"] | None = None
     """An encoder's tokens, True where they are no padding."""
     documents: Int[Tensor, "batch time"] | None = None
-    cache: KeyValueCache | None = None
+    cache: LayerCache | None = None
+    seen: Float[Tensor, "batch 1 time past"] | None = None
+    """What the queries see of the cache, added to the scores; None where they see their own keys alone."""
     source: Source | None = None
 
 
@@ -162,24 +164,20 @@ class Attention(nn.Module):
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, context: Context) -> Tensor:
         """The values of what each query sees: itself and what precedes it, or the whole text in an encoder."""
         dropout = self.dropout if self.training else 0.0
-        past = context.cache is not None
         if context.cache is not None:
-            keys, values = context.cache.extend(context.layer, context.positions, keys, values)
-        query_positions = context.positions if past else None
+            context.cache.write(keys, values)
+            if not context.cache.fresh:
+                keys, values = context.cache.read()
         if context.bias is None:
             return attention(
-                queries,
-                keys,
-                values,
-                context.documents,
-                query_positions,
-                window=self.window,
-                dropout=dropout,
+                queries, keys, values, context.documents, context.seen, window=self.window, dropout=dropout
             )
         if not self.causal:
             mask = None if context.mask is None else context.mask[:, None, None]
-            return biased_attention(queries, keys, values, context.bias, mask, dropout)
-        mask = causal_mask(queries.transpose(1, 2), keys.shape[1], context.documents, query_positions)
+        elif context.seen is not None:
+            mask = None  # the bias has it
+        else:
+            mask = causal_mask(queries.transpose(1, 2), context.documents)
         return biased_attention(queries, keys, values, context.bias, mask, dropout)
 
 

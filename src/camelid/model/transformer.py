@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from camelid.model.attention import seen_past
 from camelid.model.cache import KeyValueCache
 from camelid.model.initialize import initialize
 from camelid.model.layers import (
@@ -124,11 +126,16 @@ class Stack(nn.Module):
         source: Source | None = None,
     ) -> Float[Tensor, "batch time width"]:
         """The normalised states after all layers."""
+        past = None if cache is None or cache.fresh else cache.capacity
+        bias, seen = self._bias(positions, past), self._seen(positions, past, x.dtype)
+        if bias is not None and past is not None:
+            bias = bias + seen[None]
         cosine, sine = self._rotation(positions)
-        bias = self._bias(positions, cache)
+        shared = Context(0, positions, cosine, sine, bias, mask, documents, source=source)
+        layers = [None] * len(self.layers) if cache is None else cache.layers(positions)
         x = dropped(x, self.spec.dropout, self.training)
-        for index, block in enumerate(self.layers):
-            context = Context(index, positions, cosine, sine, bias, mask, documents, cache, source)
+        for index, (block, own) in enumerate(zip(self.layers, layers, strict=True)):
+            context = replace(shared, layer=index, cache=own, seen=seen.get(self.spec.window_of(index)))
             if self.recompute_activations and torch.is_grad_enabled():
                 x = checkpoint(self.run_block, block, x, context, use_reentrant=False)
             else:
@@ -145,11 +152,18 @@ class Stack(nn.Module):
             positions, inverse_frequencies(self.spec.positions, self.spec.head_dim, positions.device)
         )
 
-    def _bias(self, positions: Tensor, cache: KeyValueCache | None) -> Tensor | None:
+    def _seen(self, positions: Tensor, past: int | None, dtype: torch.dtype) -> dict[int | None, Tensor]:
+        """What each query sees of a cache of `past` tokens, by the window of the layers that see so much."""
+        if past is None:
+            return {}
+        windows = {self.spec.window_of(layer) for layer in range(len(self.layers))}
+        return {window: seen_past(positions, past, window, dtype) for window in windows}
+
+    def _bias(self, positions: Tensor, past: int | None) -> Tensor | None:
         if self.relative_bias is None:
             return None
-        if cache is not None:
-            keys = torch.arange(cache.capacity, device=positions.device)
+        if past is not None:
+            keys = torch.arange(past, device=positions.device)
             return self.relative_bias(positions, keys)  # type: ignore[no-any-return]
         # Distances inside a document are the same wherever it stands in its row.
         steps = torch.arange(positions.shape[1], device=positions.device)
