@@ -3,17 +3,20 @@
 import torch
 
 from camelid.errors import CamelidError, WrongCall
+from camelid.model.attention import leave_out_cudnn
 
 NAMES = "cpu, cuda or cuda:N"
+STEP_TOKENS, GPU_STEP_TOKENS = 512, 4096
+"""Tokens of a step that keep a CPU or a GPU busy; answers wait while a longer one is computed."""
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of a name, by default the first GPU where there is one.
+    """The device of a name, by default the first GPU where there is one; with a GPU, attention leaves out cuDNN.
 
     Raises `WrongCall` where the name is none, `CamelidError` where the machine has no such device.
     """
     if name is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -28,4 +31,5 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
         raise CamelidError(
             f"there is no device {name}; torch finds {count} GPUs{build}. The CPU is --device cpu"
         )
+    leave_out_cudnn()
     return torch.device("cuda", device.index or 0)

@@ -17,7 +17,7 @@ from camelid.errors import WrongCall
 from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence, NoBlocksError
 from camelid.infer.constraint import Grammars
 from camelid.infer.decoder import Decoder, Extension, Predictions, TorchDecoder
-from camelid.infer.device import choose_device
+from camelid.infer.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
 from camelid.infer.encoder_decoder import EncoderDecoder
 from camelid.infer.free_memory import free_memory
 from camelid.infer.generation import Generation
@@ -36,8 +36,6 @@ from camelid.model.transformer import Transformer
 from camelid.text.chat_template import encode_conversation
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
-STEP_TOKENS, GPU_STEP_TOKENS = 512, 4096
-"""Tokens of a step that keep a CPU or a GPU busy; answers wait while a longer one is computed."""
 PLAIN_STEPS = 9
 """Steps that are timed to know what guesses save."""
 

@@ -13,6 +13,7 @@ import torch
 
 from camelid.errors import CamelidError, WrongCall, naming
 from camelid.infer.blocks import BLOCK_TOKENS
+from camelid.infer.device import GPU_STEP_TOKENS, STEP_TOKENS
 from camelid.infer.free_memory import CPU, free_memory
 from camelid.infer.native.decoder import CHUNK_ROWS, block_bytes, knows
 from camelid.infer.weight_memory import (
@@ -22,6 +23,7 @@ from camelid.infer.weight_memory import (
     plain_weights,
     quantized_weights,
 )
+from camelid.model.attention import QUERY_BLOCK
 from camelid.model.checkpoint import read_spec
 from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_families import read_spec as read_gguf_spec
@@ -201,9 +203,8 @@ def _step_bytes(
 ) -> int:
     """The activations of one pass over a prompt in float32, and the logits with their probabilities.
 
-    The decoder in C takes long prompts in chunks, torch as a whole with the mask of who sees whom, and with relative
-    positions the scores of a layer, their bias and their softmax. torch also brings the blocks of a layer together, and
-    the sources of a batch, while it may still hold those of the batch before.
+    The decoder in C takes long prompts in chunks. torch also needs `_attending_bytes`, and it brings the blocks of a layer
+    together, and the sources of a batch, while it may still hold those of the batch before.
     """
     native = knows(spec, dtype, device)
     rows = min(context, CHUNK_ROWS) if native else context
@@ -212,9 +213,31 @@ def _step_bytes(
     step = activations + 8 * sequences * spec.vocab_size
     if native:
         return step
-    scores = 16 * spec.num_heads if isinstance(spec.positions, RelativeBuckets) else 1
     gathered = cache_bytes(spec, dtype, context, sequences, device) // spec.num_layers
-    return step + rows * context * scores + gathered + 2 * _source_bytes(spec, dtype, context, sequences)
+    if device.type != "cpu" and spec.num_heads > spec.num_kv_heads:
+        gathered += (
+            gathered * spec.num_heads // spec.num_kv_heads
+        )  # once more for every head, see `attention`
+    attending = _attending_bytes(spec, dtype, context, sequences, device)
+    return step + attending + gathered + 2 * _source_bytes(spec, dtype, context, sequences)
+
+
+def _attending_bytes(
+    spec: ModelSpec, dtype: torch.dtype, context: int, sequences: int, device: torch.device
+) -> int:
+    """What torch writes down of who sees whom.
+
+    With relative positions the scores of a layer, their bias and their softmax; else a mask, in `dtype` and as it is made,
+    for the tokens of one step, padded to up to twice as many; and on a CPU, for a prompt that nothing precedes, the scores
+    of a block of queries.
+    """
+    if isinstance(spec.positions, RelativeBuckets):
+        return context * context * 16 * spec.num_heads
+    on_cpu = device.type == "cpu"
+    tokens = min(context * sequences, 2 * (STEP_TOKENS if on_cpu else GPU_STEP_TOKENS))
+    mask = tokens * context * (2 + dtype.itemsize)
+    scores = 2 * dtype.itemsize * spec.num_heads * QUERY_BLOCK * max(context, tokens)
+    return max(mask, scores) if on_cpu else mask
 
 
 def ways_out(found: Plan, model: str) -> list[str]:

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from camelid.model.attention import leave_out_cudnn
+
 T = TypeVar("T")
 
 
@@ -31,6 +33,8 @@ def join_world() -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        leave_out_cudnn()
     if size == 1:
         return World(device=device)
     if not dist.is_initialized():
