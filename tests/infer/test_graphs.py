@@ -1,19 +1,17 @@
 """The decoder for GPUs: its steps against the plain decoder, and what can be known of a GPU without one."""
 
-import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch._inductor.utils import run_and_get_code
 
 from camelid.errors import CamelidError, WrongCall
-from camelid.infer import graphs
 from camelid.infer.blocks import BLOCK_TOKENS, CachedSequence
 from camelid.infer.decoder import Extension, TorchDecoder, power_of_two
 from camelid.infer.device import choose_device
 from camelid.infer.engine import Engine
-from camelid.infer.graphs import MOST_ROWS, CompiledSteps, GraphDecoder, step_width
+from camelid.infer.graphs import MOST_ROWS, GraphDecoder, step_width
 from camelid.model.cache import KeyValueCache
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
@@ -29,9 +27,9 @@ ON_GPU = pytest.mark.skipif(not HAS_GPU, reason="no GPU that torch can use")
 PROMPTS = ["the cat", "one two three dogs ran over", "a", "and then it sat on the mat; ümläut", "the cat"]
 
 
-def with_decoder(engine: Engine, compiled: bool = False) -> Engine:
+def with_decoder(engine: Engine) -> Engine:
     """The engine with the decoder that it has on a GPU."""
-    engine.decoder = GraphDecoder(engine.model, engine.dtype, 64 * BLOCK_TOKENS, compiled=compiled)
+    engine.decoder = GraphDecoder(engine.model, engine.dtype, 64 * BLOCK_TOKENS)
     return engine
 
 
@@ -86,30 +84,18 @@ def test_predictions_are_exact(tiny: Tiny) -> None:
     assert torch.equal(found.log_total, logits.logsumexp(1))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("packed", [False, True])
-def test_compiled_steps_say_the_same(tiny: Tiny, tokenizer: Tokenizer, packed: bool) -> None:
-    model = quantize_model(tiny(), 4, 32) if packed else tiny()
-    plain = Engine(model, tokenizer, native=False)
-    expected = plain.generate(PROMPTS, max_new_tokens=20)
-    ours = with_decoder(Engine(model, tokenizer), compiled=True)
-    assert isinstance(model.run_block, CompiledSteps)
-    for [theirs], [mine] in zip(expected, ours.generate(PROMPTS, max_new_tokens=20), strict=True):
-        assert mine.tokens == theirs.tokens
-        assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
-
-
-@pytest.mark.slow
-def test_compiled_steps_copy_no_layer_of_the_cache(tiny: Tiny) -> None:
-    torch.compiler.reset()
-    decoder = GraphDecoder(tiny(), torch.float32, 777 * BLOCK_TOKENS, compiled=True)
-    sequence, rest = decoder.begin([5, 6, 7])
-    decoder.extend([Extension(sequence, rest)])
-    _, codes = run_and_get_code(decoder.extend, [Extension(sequence, [8])])
-    assert codes
-    # Blocks of a layer are an argument, with the one for padding; no buffer is as large.
-    assert any("778" in code for code in codes)
-    assert not [each for code in codes for each in re.findall(r"empty_strided\w*\(\(778, .*", code)]
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("group", [64, 192])
+def test_8_bits_on_a_gpu_are_the_dequantised_product(dtype: torch.dtype, group: int) -> None:
+    weight = round_to_nearest(torch.randn(24, 192), 8, group, dtype)
+    form, gpu = pack(weight).form, torch.device("cuda", 0)
+    kernel = kernels.kernel_for(form, dtype, gpu)
+    assert isinstance(kernel, kernels.Int8OnCUDA)
+    for rows in (1, 500):
+        x = 1000 * torch.randn(rows, 192, dtype=dtype)  # sums of unscaled codes would leave float16
+        product = kernel.product(x, *kernel.arrange(weight, dtype), group)
+        assert torch.equal(product, torch.nn.functional.linear(x, weight.dequantize(dtype)))
+    assert kernels.kernel_for(replace(form, symmetric=False), dtype, gpu) is None
 
 
 @pytest.fixture
@@ -134,8 +120,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return x.new_empty(len(x), outputs)
 
     def int8(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, group_size: int) -> torch.Tensor:
-        names.append("Int8")
-        return torch._weight_int8pack_mm(x, codes, scales)
+        names.append("Int8OnCUDA")
+        return torch.nn.functional.linear(x, (codes * scales).flatten(1))
 
     for kernel, product in zip(kernels.KERNELS["cuda"], (int4, int8), strict=True):
         monkeypatch.setattr(kernel, "product", product)
@@ -158,7 +144,7 @@ def test_a_step_stays_on_the_gpu_and_never_waits(packed: bool, asked: list[str])
     logits = decoder.extend([Extension(*pair) for pair in zip(sequences, prompts, strict=True)]).logits
     assert (logits.device.type, logits.dtype, logits.shape) == ("meta", torch.float32, (3, 320))
     # Each of the three goes by itself, since their lengths are far apart; for 299 rows layers are dequantised.
-    step = [*["Int4OnCUDA"] * 14, "Int8"] if packed else []
+    step = [*["Int4OnCUDA"] * 14, "Int8OnCUDA"] if packed else []
     assert asked == [*step, *step, *step[-1:]]
     asked.clear()
     logits = decoder.extend([Extension(sequence, [1]) for sequence in sequences]).logits
@@ -250,7 +236,8 @@ def test_a_gpu_says_what_the_cpu_says(tiny: Tiny, tokenizer: Tokenizer, gpu: tor
         for [theirs], [mine] in zip(expected, on_gpu.generate(PROMPTS, max_new_tokens=40), strict=True):
             assert mine.tokens == theirs.tokens
             assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
-        assert all(isinstance(step, graphs.RecordedStep) for step in on_gpu.decoder._steps.values())
+        assert on_gpu.decoder._steps
+        assert all(step._recorded is not None for step in on_gpu.decoder._steps.values())
 
 
 @ON_GPU

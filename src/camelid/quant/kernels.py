@@ -1,10 +1,12 @@
-"""The products with packed weights that torch ships, behind one interface; which of them wins is for `PackedLinear`."""
+"""The products with packed weights that torch offers, behind one interface; which of them wins is for `PackedLinear`."""
 
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int8
 from torch import Tensor
 
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight
@@ -99,33 +101,62 @@ class Int4OnCUDA(Kernel):
         return product
 
 
-class Int8(Kernel):
-    """8 bits, one scale for a row and no zero point, on a CPU or a GPU."""
+class Int8OnCPU(Kernel):
+    """8 bits, one scale for a row and no zero point."""
 
     most_rows = 8
 
     def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
         """See `Kernel.takes`."""
-        # The CPU's reads 16 inputs at a time, and past the end where they are no multiple of that.
+        # It reads 16 inputs at a time, and past the end where they are no multiple of that.
         one_scale = form.group_size == form.inner and form.inner % 16 == 0
         return form.bits == 8 and one_scale and form.symmetric and dtype != torch.float16
 
     def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """See `Kernel.arrange`."""
-        return (weight.codes ^ 128).view(torch.int8), weight.scales[:, 0].to(dtype)
+        return _signed(weight), weight.scales[:, 0].to(dtype)
 
     def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
         """See `Kernel.product`."""
         return torch._weight_int8pack_mm(x, codes, scales)
 
 
-KERNELS: dict[str, tuple[Kernel, ...]] = {"cpu": (Int4OnCPU(), Int8()), "cuda": (Int4OnCUDA(), Int8())}
-"""What torch has, by the type of device."""
+class Int8OnCUDA(Kernel):
+    """8 bits without zero points: scaled in one pass, then a plain product, which torch.compile makes one where x has one row.
+
+    torch's own kernel has a thread for every output, which walks along its weights: a fraction of the memory's speed.
+    """
+
+    most_rows = sys.maxsize
+
+    def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
+        """See `Kernel.takes`."""
+        return form.bits == 8 and form.symmetric
+
+    def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """See `Kernel.arrange`; codes by groups, each with its scale."""
+        return _signed(weight).view(*weight.scales.shape, -1), weight.scales[..., None].to(dtype)
+
+    def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
+        """See `Kernel.product`."""
+        return F.linear(x, (codes * scales).flatten(1))
+
+
+KERNELS: dict[str, tuple[Kernel, ...]] = {
+    "cpu": (Int4OnCPU(), Int8OnCPU()),
+    "cuda": (Int4OnCUDA(), Int8OnCUDA()),
+}
+"""What there is, by the type of device."""
 
 
 def kernel_for(form: PackedForm, dtype: torch.dtype, device: torch.device) -> Kernel | None:
     """The kernel that takes such a weight and activations, if one does."""
     return next((each for each in KERNELS.get(device.type, ()) if each.takes(form, dtype, device)), None)
+
+
+def _signed(weight: QuantizedWeight) -> Int8[Tensor, "outer inner"]:
+    """Codes of 8 bits less the middle one."""
+    return (weight.codes ^ 128).view(torch.int8)
 
 
 def _scales_and_offsets(weight: QuantizedWeight, dtype: torch.dtype) -> Float[Tensor, "groups outer 2"]:
