@@ -72,15 +72,23 @@ class PackedLinear(nn.Module):
 
     def fast_product(self, x: Float[Tensor, "rows inner"]) -> Float[Tensor, "rows outer"] | None:
         """x W^T by a packed kernel; None where none takes this device, dtype or shape, or so many rows."""
-        kind = x.dtype, self.words.device
-        if kind not in self._kernels:
-            self._kernels[kind] = kernel_for(self.form, *kind)
-        kernel = self._kernels[kind]
+        kernel = self._kernel(x.dtype)
         if kernel is None or not 0 < len(x) <= kernel.most_rows:
             return None
-        if kind not in self._arranged:
-            self._arranged[kind] = kernel.arrange(self.quantized(), x.dtype)
-        return kernel.product(x.contiguous(), *self._arranged[kind], self.group_size)
+        self.arrange(x.dtype)
+        return kernel.product(x.contiguous(), *self._arranged[x.dtype, self.words.device], self.group_size)
+
+    def arrange(self, dtype: torch.dtype) -> None:
+        """Brings the weight into the order of the kernel for activations in `dtype`, as the first product would."""
+        kind, kernel = (dtype, self.words.device), self._kernel(dtype)
+        if kernel is not None and kind not in self._arranged:
+            self._arranged[kind] = kernel.arrange(self.quantized(), dtype)
+
+    def _kernel(self, dtype: torch.dtype) -> Kernel | None:
+        kind = dtype, self.words.device
+        if kind not in self._kernels:
+            self._kernels[kind] = kernel_for(self.form, *kind)
+        return self._kernels[kind]
 
     def extra_repr(self) -> str:
         """What `print(model)` says of the layer."""
