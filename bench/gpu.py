@@ -5,9 +5,10 @@ The model has TinyLlama's shape (1.1 billion parameters) and random weights, sin
     bandwidth   GB/s of copying 1 GiB within the device, bytes read and written both counted
     decode      new tokens a second of one greedy sequence after 16 tokens, and the share of the bandwidth at which its
                 weights are read; in bfloat16 and at 4 bits in groups of 64, steps as they are and compiled
-    requests    new tokens a second, all in all, of 64 requests of 256 tokens and 128 new ones each, in bfloat16
+    requests    new tokens a second, all in all, of 64 requests of 128 new tokens each, in bfloat16: after 256 tokens each,
+                and after 16 to 496 of as many lengths, which transformers pads on the left
 
-Medians of --rounds; the contenders of the last row take turns in one process. `--device cpu --shape 135m --quick` tries the
+Medians of --rounds; the contenders of the last rows take turns in one process. `--device cpu --shape 135m --quick` tries the
 script where there is no GPU.
 """
 
@@ -107,34 +108,40 @@ def decode_rows(
 
 
 def requests_row(
-    shape: str, device: torch.device, rounds: int, requests: int, new_tokens: int
+    shape: str, device: torch.device, rounds: int, lengths: list[int], new_tokens: int
 ) -> dict[str, object]:
     made = camelid(shape, "bf16", device)
     peer = transformers_model(made.engine.model.spec, device)
     turn = iter(range(10**6))
 
     def prompts() -> list[list[int]]:
-        return [ids(LENGTH, made.vocab, next(turn)) for _ in range(requests)]
+        return [ids(length, made.vocab, next(turn)) for length in lengths]
 
     @torch.inference_mode()
     def theirs() -> None:
-        asked = torch.tensor(prompts(), device=device)
-        said = peer.generate(
-            input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=new_tokens, do_sample=False
-        )
-        assert said.shape[1] == LENGTH + new_tokens
+        longest = max(lengths)
+        asked = torch.tensor([[0] * (longest - len(row)) + row for row in prompts()], device=device)
+        mask = torch.tensor([[0] * (longest - each) + [1] * each for each in lengths], device=device)
+        said = peer.generate(input_ids=asked, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False)
+        assert said.shape[1] == longest + new_tokens
 
     times: dict[str, list[float]] = {"ours": [], "transformers": []}
     for _ in range(rounds):
         times["ours"].append(seconds(lambda: made.generate(prompts(), new_tokens), device, 1))
         times["transformers"].append(seconds(theirs, device, 1))
-    speeds = {name: requests * new_tokens / statistics.median(own) for name, own in times.items()}
+    speeds = {name: len(lengths) * new_tokens / statistics.median(own) for name, own in times.items()}
     ratio = round(speeds["ours"] / speeds["transformers"], 2)
     return {
-        "name": f"{requests} requests {shape} bf16",
+        "name": f"{len(lengths)} requests {shape} bf16, {' to '.join(map(str, sorted({min(lengths), max(lengths)})))} tokens",
         "ratio": ratio,
         **{each: round(speed) for each, speed in speeds.items()},
     }
+
+
+def mixed(requests: int) -> list[int]:
+    """Lengths around `LENGTH`, no two alike, short and long ones in turns."""
+    spread = [16 + (2 * LENGTH - 32) * index // (requests - 1) for index in range(requests)]
+    return spread[::2] + spread[1::2][::-1]
 
 
 def main() -> None:
@@ -151,8 +158,9 @@ def main() -> None:
     print(json.dumps({"name": "bandwidth", "GB/s": round(limit / 1e9, 1)}), flush=True)
     for row in decode_rows(options.shape, device, limit, rounds, 8 if options.quick else NEW):
         print(json.dumps(row), flush=True)
-    few = (4, 8) if options.quick else (REQUESTS, NEW)
-    print(json.dumps(requests_row(options.shape, device, rounds, *few)), flush=True)
+    requests, new_tokens = (4, 8) if options.quick else (REQUESTS, NEW)
+    for lengths in ([LENGTH] * requests, mixed(requests)):
+        print(json.dumps(requests_row(options.shape, device, rounds, lengths, new_tokens)), flush=True)
 
 
 if __name__ == "__main__":
