@@ -241,7 +241,7 @@ def test_a_gpu_says_what_the_cpu_says(tiny: Tiny, tokenizer: Tokenizer, gpu: tor
 
 
 @ON_GPU
-@pytest.mark.parametrize(("bits", "group"), [(4, 32), (4, 64), (4, 256), (8, 256), (3, 32), (2, 32)])
+@pytest.mark.parametrize(("bits", "group"), [(4, 32), (4, 64), (4, 256), (8, 256), (8, 64), (3, 32), (2, 32)])
 @pytest.mark.parametrize("rows", [1, 7, 100, 500])
 def test_a_gpus_packed_products(bits: int, group: int, rows: int, gpu: torch.device) -> None:
     weight = round_to_nearest(torch.randn(72, 256), bits, group, torch.bfloat16)  # type: ignore[arg-type]

@@ -140,17 +140,19 @@ class TorchDecoder(Decoder):
         """The logits that `compute` gives, in one pass."""
         padded, present = padded_rows([extension.tokens for extension in extensions])
         device = self.keys.device
+        wanted = torch.tensor([extension.wanted for extension in extensions])
+        columns = torch.arange(padded.shape[1])
+        # Counted here, since a GPU would have to tell how many there are, and before the pass, for which a copy would wait.
+        rows = (
+            (present & (columns >= (present.sum(1) - wanted)[:, None])).flatten().nonzero()[:, 0].to(device)
+        )
         hidden = self.model.hidden_states(
             padded.to(device),
             cache=self._cache(extensions, padded.shape[1]),
             source=self.source(extensions),
             dtype=self.dtype,
         )
-        wanted = torch.tensor([extension.wanted for extension in extensions])
-        columns = torch.arange(padded.shape[1])
-        # Counted here, since a GPU would have to tell how many there are.
-        rows = (present & (columns >= (present.sum(1) - wanted)[:, None])).flatten().nonzero()[:, 0]
-        return self.model.unembed(hidden.flatten(0, 1)[rows.to(device)]).float()
+        return self.model.unembed(hidden.flatten(0, 1)[rows]).float()
 
     def source(self, extensions: Sequence[Extension]) -> Source | None:
         """What the sequences attend to beside their own past: nothing, without an encoder."""
