@@ -165,12 +165,12 @@ def test_a_gpu_holds_all_weights_and_what_its_kernels_read(tmp_path):
 
 
 def test_a_gpu_masks_the_tokens_of_a_step_and_copies_shared_keys():
-    """A mask of 8,192 rows at most, in two bytes and two of its making; keys and values once for a layer, and for every head."""
+    """A mask of 8,192 rows, in two bytes and two of its making; a layer's keys for steps, for prompts, and for every head."""
     spec = llama(context_length=2**17, num_layers=2, num_heads=4, num_kv_heads=2)
     found = plan(spec, torch.bfloat16, free=10**9, device=torch.device("cuda")).asked
     rows = 4 * 2**17 * (4 * spec.hidden_size + 3 * spec.feed_forward.width + 2 * 8 * spec.head_dim)
     layer = found.cache // 2
-    assert found.working == rows + 8 * spec.vocab_size + 4 * 8192 * 2**17 + layer + 2 * layer
+    assert found.working == rows + 8 * spec.vocab_size + 4 * 8192 * 2**17 + (1 + 1 + 2) * layer
 
 
 def test_words_of_awq_are_not_those_of_the_file(tmp_path):

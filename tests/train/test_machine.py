@@ -56,3 +56,15 @@ def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypa
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 0, "dtype": "float32"}) + "\n")
     assert fit._precision(Begun, training, World()) == torch.float32
     assert fit._precision(Begun, training.model_copy(update={"dtype": "bfloat16"}), World()) == torch.bfloat16
+
+
+def test_training_on_a_gpu_leaves_out_cudnn(monkeypatch):
+    """See `camelid.model.attention.leave_out_cudnn`: gradients under a mask may be NaN there."""
+    from camelid.train.parallel import join_world
+
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    assert join_world().device.type == "cpu"
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert join_world().device == torch.device("cuda", 0)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

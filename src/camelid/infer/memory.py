@@ -214,10 +214,10 @@ def _step_bytes(
     if native:
         return step
     gathered = cache_bytes(spec, dtype, context, sequences, device) // spec.num_layers
-    if device.type != "cpu" and spec.num_heads > spec.num_kv_heads:
-        gathered += (
-            gathered * spec.num_heads // spec.num_kv_heads
-        )  # once more for every head, see `attention`
+    if device.type != "cpu":
+        # The graphs of steps have memory of their own, and prompts repeat shared keys for every head, see `attention`.
+        repeated = spec.num_heads // spec.num_kv_heads if spec.num_heads > spec.num_kv_heads else 0
+        gathered *= 2 + repeated
     attending = _attending_bytes(spec, dtype, context, sequences, device)
     return step + attending + gathered + 2 * _source_bytes(spec, dtype, context, sequences)
 
