@@ -3,9 +3,12 @@
 Every model is measured in a process of its own: `python -m camelid.comparing FOLDER YARDSTICK` prints what it found.
 """
 
+import copy
 import itertools
 import json
+import math
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -23,7 +26,9 @@ from camelid.evals.stage import make_program
 from camelid.evals.task import Task, load_task
 from camelid.infer.conventions import Convention, described
 from camelid.infer.engine import Engine
+from camelid.infer.generation import Generation
 from camelid.infer.perplexity import perplexity
+from camelid.lm import Sampling
 from camelid.model.checkpoint import read_config, read_spec, weight_files
 from camelid.quant.quantize import Method
 from camelid.quant.round_to_nearest import Bits
@@ -35,10 +40,9 @@ METHODS: tuple[Method, ...] = ("rtn", "gptq", "awq")
 MOST_TOKENS = 32768
 """Of the text, where windows overlap; more would tell little more. A published convention is of the whole text."""
 NEW_TOKENS = 128
-SPEED = (
-    f"Tokens a second: {NEW_TOKENS} new ones of one greedy sequence, the best of three. "
-    "Peak: the resident memory of a process that does no more than this."
-)
+"""Of the sequence that is timed, or as many as the context has room for."""
+OPENING = "Once upon a time"
+"""Of the text that the page says how to generate."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ def compare_methods(
         said = {"measured": caption, "models": [asdict(row) for row in rows], "failures": failures}
         write_text_atomically(draft / "comparison.json", json.dumps(said, indent=2) + "\n")
         best = best_of(rows)[0].name.replace(" ", "-")
-        command = f"camelid {'chat' if yardstick.chat else 'generate'} {out / best}"
+        verb, opening = ("chat", "") if yardstick.chat else ("generate", f' --prompt "{OPENING}"')
+        command = f"camelid {verb} {shlex.quote(str(out / best))}{opening}"
         title = f"{source.resolve().name} at {', '.join(map(str, sorted(set(bits), reverse=True)))} bits"
         write_report(comparison_report(title, rows, caption, [command]), draft)
     print(plain_text(table))
@@ -133,28 +138,52 @@ def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
     """Size, perplexity, speed, memory and the grades of a task's questions of the model in this process."""
     # The memory that is measured is this process's own.
     engine = Engine.load(folder, device="cpu")
-    text = "\n\n".join(text for text, _ in Corpus(yardstick.texts))
-    if yardstick.convention == "overlapping":
-        text = engine.tokenizer.decode(engine.encode(text)[:MOST_TOKENS])
-    found = perplexity(engine, [text], yardstick.convention)
-    opening = engine.tokenizer.decode(engine.encode(text[:1000])[:2])
-    room = min(NEW_TOKENS, engine.context_length - 2)
-    speeds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        [[said]] = engine.generate([opening], max_new_tokens=room)
-        speeds.append(len(said.tokens) / (time.perf_counter() - began))
+    documents = _documents(engine, yardstick)
+    found = perplexity(engine, documents, yardstick.convention)
+    new_tokens, seconds = _timed(engine, documents[0][:1000])
     result: dict[str, Any] = {
         "megabytes": sum(path.stat().st_size for path in weight_files(folder)) / 1e6,
         "perplexity": found.perplexity,
         "bits_per_byte": found.bits_per_byte,
-        "tokens_per_second": max(speeds),
+        "tokens_per_second": new_tokens / seconds,
         "peak_megabytes": _peak_bytes() / 1e6,
         "tokens": found.tokens,
+        "new_tokens": new_tokens,
     }
     if (task := yardstick.load_task()) is not None:
         result["task"] = _asked(task, engine, yardstick.chat)
     return result
+
+
+def _documents(engine: Engine, yardstick: Yardstick) -> list[str]:
+    """The texts that are measured: all of them for a published convention, else the first `MOST_TOKENS` tokens."""
+    documents, left = [], MOST_TOKENS
+    for text, _ in Corpus(yardstick.texts):
+        if yardstick.convention == "overlapping":
+            ids = engine.tokenizer.encode(text)
+            if len(ids) > left:
+                text = text[: len(engine.tokenizer.decode(ids[:left]))]
+            left -= len(ids)
+        documents.append(text)
+        if left <= 0:
+            break
+    return documents
+
+
+def _timed(engine: Engine, text: str) -> tuple[int, float]:
+    """How many tokens follow the first two of a text, whatever would end it, and the seconds of the best of three."""
+    opening = engine.encode(text)[:2]
+    room = min(NEW_TOKENS, engine.context_length - len(opening))
+    endless = copy.copy(engine.tokenizer)
+    endless.stop_ids = frozenset()
+    best = math.inf
+    for _ in range(3):
+        said = Generation(opening, Sampling(max_new_tokens=room), 0, room, endless)
+        began = time.perf_counter()
+        for _ in engine.run([said]):
+            pass
+        best = min(best, time.perf_counter() - began)
+    return room, best
 
 
 def _peak_bytes() -> int:
@@ -199,15 +228,19 @@ def found_row(
 
 def _caption(source: Path, yardstick: Yardstick, found: dict[str, Any]) -> str:
     of = f"{found['tokens']:,} tokens of {', '.join(Path(text).name for text in yardstick.texts)}"
-    said = [
-        f"Perplexity a token and bits a byte: {of}, in {described(yardstick.convention, read_spec(source).context_length)}."
-    ]
+    apart = ", each document by itself" if yardstick.convention == "overlapping" else ""
+    windows = described(yardstick.convention, read_spec(source).context_length)
+    said = [f"Perplexity a token and bits a byte: {of}{apart}, in {windows}."]
     if "task" in found:
         said.append(
             f"Accuracy: {found['task']['said']}, with its 95 % interval; the difference to the model as it is, in points, "
             "question by question, with a bootstrap interval."
         )
-    return " ".join([*said, SPEED])
+    said.append(
+        f"Tokens a second: {found['new_tokens']} new ones of one greedy sequence, the best of three. "
+        "Peak: the resident memory of a process that does no more than this."
+    )
+    return " ".join(said)
 
 
 def plain_text(table: Table) -> str:

@@ -1,5 +1,6 @@
 """`camelid quantize --compare`: what every method keeps of a model, in one table and on one page."""
 
+import html
 import json
 import subprocess
 import sys
@@ -116,7 +117,9 @@ def test_what_cannot_be_made_is_told_and_the_others_stay(
     source, text, _ = stories
     found = dict.fromkeys(("megabytes", "perplexity", "bits_per_byte", "tokens_per_second"), 1.0)
     monkeypatch.setattr(
-        comparing, "measured", lambda folder, yardstick: {**found, "peak_megabytes": 1.0, "tokens": 9}
+        comparing,
+        "measured",
+        lambda folder, yardstick: {**found, "peak_megabytes": 1.0, "tokens": 9, "new_tokens": 9},
     )
     failing = {"gptq", "awq"}
 
@@ -126,12 +129,14 @@ def test_what_cannot_be_made_is_told_and_the_others_stay(
         folder.mkdir()
         (folder / "config.json").write_text("{}")
 
-    out, yardstick = tmp_path / "out", Yardstick((str(text),))
+    out, yardstick = tmp_path / "an out", Yardstick((str(text),))
     with pytest.raises(CamelidError, match="2 of 3 could not be made: gptq 4-bit: the Hessian is singular"):
         comparing.compare_methods(source, out, yardstick, [4], quantize_one)
     assert "Not made: awq 4-bit: the Hessian is singular." in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {"rtn-4-bit", "comparison.json", "report.html"}
     told = json.loads((out / "comparison.json").read_text())
+    command = html.unescape((out / "report.html").read_text())
+    assert f"camelid generate '{out}/rtn-4-bit' --prompt \"Once upon a time\"" in command
     assert [each["method"] for each in told["models"]] == [AS_IT_IS, "rtn"]
     assert len(told["failures"]) == 2
     failing.add("rtn")
@@ -152,3 +157,49 @@ def test_a_task_is_asked_and_differences_are_those_of_its_questions(stories: Any
     assert made is not None
     wanted = (exact.difference, exact.interval.low, exact.interval.high)
     assert (made.value, made.low, made.high) == pytest.approx([100 * each for each in wanted])
+
+
+@pytest.fixture
+def documents(stories: Any, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A file of short documents, one a row, and their texts."""
+    text = stories[1].read_text()
+    texts = [text[begin : begin + 150] for begin in range(0, 3000, 150)]
+    path = tmp_path / "documents.jsonl"
+    path.write_text("".join(json.dumps({"text": each}) + "\n" for each in texts))
+    return path, texts
+
+
+def test_each_document_is_measured_by_itself_as_eval_does(stories: Any, documents: Any) -> None:
+    path, texts = documents
+    engine = Engine.load(stories[0], device="cpu")
+    for convention, given in (("overlapping", texts), ("llama.cpp", ["\n\n".join(texts)])):
+        found, wanted = (
+            measure(stories[0], Yardstick((str(path),), convention)),
+            perplexity(engine, given, convention),
+        )
+        assert (found["tokens"], found["perplexity"]) == (wanted.tokens, pytest.approx(wanted.perplexity))
+
+
+def test_a_long_text_is_cut_in_its_last_document(
+    stories: Any, documents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, texts = documents
+    engine = Engine.load(stories[0], device="cpu")
+    first, second = (len(engine.tokenizer.encode(text)) for text in texts[:2])
+    monkeypatch.setattr(comparing, "MOST_TOKENS", first + second // 2)
+    found = measure(stories[0], Yardstick((str(path),)))
+    # BOS is given and not predicted.
+    assert found["tokens"] == first + second // 2
+    kept = engine.tokenizer.decode(engine.tokenizer.encode(texts[1])[: second // 2])
+    assert texts[1].startswith(kept)
+    assert found["perplexity"] == pytest.approx(perplexity(engine, [texts[0], kept]).perplexity)
+
+
+def test_what_would_end_a_text_does_not_end_the_sequence_that_is_timed(stories: Any, documents: Any) -> None:
+    engine = Engine.load(stories[0], device="cpu")
+    # Whatever is said, it would end it.
+    engine.tokenizer.stop_ids = frozenset(range(engine.tokenizer.vocab_size))
+    for context, count in ((512, 128), (20, 18)):
+        engine.context_length = context
+        assert comparing._timed(engine, documents[1][0])[0] == count
+    assert len(engine.tokenizer.stop_ids) == engine.tokenizer.vocab_size
