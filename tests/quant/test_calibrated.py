@@ -30,12 +30,18 @@ def loss(weight: torch.Tensor, quantized: torch.Tensor, second: torch.Tensor) ->
     return float(((off @ second) * off).sum())
 
 
-def column_after_column(weight, second, scales, zeros, bits, group, order, damping):
-    """Optimal brain quantisation in a given order: the inverse Hessian of the columns left, found anew every time."""
+def column_after_column(weight, second, scales, zeros, bits, group, order, damping, static=True):
+    """Optimal brain quantisation in a given order: the inverse Hessian of the columns left, found anew every time.
+
+    Without `static`, the scales and zero points given are replaced, each when its group begins.
+    """
     hessian = second.double() + damping * second.diagonal().double().mean() * torch.eye(len(second))
     weight, codes = weight.double().clone(), torch.zeros(weight.shape)
     left = list(order)
     for column in order:
+        if not static and column % group == 0:
+            fitted = round_to_nearest(weight[:, column : column + group].float(), bits, group)
+            scales[:, column // group], zeros[:, column // group] = fitted.scales[:, 0], fitted.zeros[:, 0]
         inverse = hessian[left][:, left].inverse()
         scale, zero = scales[:, column // group].double(), zeros[:, column // group]
         code = (torch.round(weight[:, column] / scale) + zero).clamp(0, 2**bits - 1)
@@ -59,6 +65,23 @@ def test_gptq_is_optimal_brain_quantisation_column_after_column(bits, inner, gro
     assert (made.codes == wanted).float().mean() > 0.995
     # At 8 bits what a clamped code at the end of the range loses can outweigh the rest.
     assert bits == 8 or loss(weight, made.dequantize(), second) < loss(weight, plain.dequantize(), second)
+
+
+@pytest.mark.parametrize(("inner", "group"), [(384, 192), (262, 131), (256, 128), (96, 8)])
+def test_groups_fitted_on_the_way_begin_where_they_begin(inner, group):
+    weight, second = (
+        torch.randn(3, inner, generator=torch.Generator().manual_seed(3)),
+        correlated(inner, rank=90),
+    )
+    made = gptq(weight, second, 3, group, act_order=False, static_groups=False)
+    plain = round_to_nearest(weight, 3, group)
+    scales, zeros = plain.scales.clone(), plain.zeros.clone()
+    codes = column_after_column(
+        weight, second, scales, zeros, 3, group, list(range(inner)), 0.01, static=False
+    )
+    assert torch.allclose(made.scales, scales, rtol=1e-3)
+    assert not torch.allclose(plain.scales, scales, rtol=1e-3)
+    assert (made.codes == codes).float().mean() > 0.995
 
 
 def test_gptq_finds_the_best_codes_of_two_columns():

@@ -52,9 +52,9 @@ def gptq(
     del hessian
     codes = torch.empty_like(weight)
     # A group that is fitted on the way begins with a block, when all earlier columns have been made good.
-    step = BLOCK if static_groups else min(BLOCK, group_size)
-    for begin in range(0, inner, step):
-        end = min(begin + step, inner)
+    span = inner if static_groups else group_size
+    for begin in (b for start in range(0, inner, span) for b in range(start, start + span, BLOCK)):
+        end = min(begin + BLOCK, begin - begin % span + span)
         if not static_groups and begin % group_size == 0:
             group = begin // group_size
             fitted = fit_groups(weight[:, None, begin : begin + group_size], bits, scale_dtype)
