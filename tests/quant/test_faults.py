@@ -1,6 +1,7 @@
 """What goes wrong when a model is made small is named, with the way out, and nothing half-written stays."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,10 +26,21 @@ TEXT = "The cat sat on the mat, and the dog ran over to it. One, two, three bird
 def build(tmp_path: Path) -> Callable[..., Path]:
     """Writes a tiny model, changed in place, into a folder."""
 
-    def write(change: Callable[[Transformer], object] = lambda model: None, name: str = "model") -> Path:
+    def write(
+        change: Callable[[Transformer], object] = lambda model: None,
+        name: str = "model",
+        untied: bool = False,
+    ) -> Path:
         tokenizer = train_tokenizer([TEXT], 300)
+        # Untied, it has rows that no layout of few bits takes.
         spec = ModelSpec.llama(
-            vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=2, num_heads=4, context_length=64
+            vocab_size=tokenizer.vocab_size + (1 - tokenizer.vocab_size % 2 if untied else 0),
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_width=88,
+            context_length=64,
+            tie_embeddings=not untied,
         )
         model = Transformer(spec).initialize(0, std=0.2)
         with torch.no_grad():
@@ -74,12 +86,42 @@ def refused(folder: Path, words: Iterable[str], capsys: pytest.CaptureFixture[st
         (["--damping", "1.5"], 2, "the damping is 1.5; it is a share of the mean diagonal, from 0 to 1"),
         (["--compare-bits", "4", "3"], 2, "name the text to compare on with --compare"),
         (["--method", "rtn"], 2, "--calibration is for --method gptq and awq"),
+        (["--method", "awq", "--damping", "7"], 2, "--damping is for --method gptq; awq has no such setting"),
+        (["--method", "awq", "--no-act-order"], 2, "--no-act-order is for --method gptq; awq has no such setting"),
         (["--compare-task", "world/dates"], 2, "name the text to compare on with --compare"),
     ],
 )  # fmt: skip
 def test_calls_that_cannot_go_well(build, text, more, code, message, capsys) -> None:
     found, said = refused(build(), looking(text, *more), capsys)
     assert (found, message in said) == (code, True), said
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--damping", "7"], 2, "--damping is for --method gptq; rtn has no such setting"),
+        (["--calibration-rows", "9"], 2, "--calibration-rows is for --method gptq and awq; rtn looks at no text"),
+        (["--select", "*"], 2, "--select chooses lm_head too, and it is for the linears of the layers"),
+        (["--select", "layers.*_proj", "lm_head", "--head-bits", "8"], 2, "made small by --head-bits 8"),
+        (["--head-bits", "8"], 1, "leave out --head-bits"),
+        (["--bits", "3"], 1, "with --select 'layers.*_proj' '!*.mlp.gate_proj' '!*.mlp.up_proj' '!*.mlp.down_proj', or take --bits 4 or 8"),
+    ],
+)  # fmt: skip
+def test_what_fits_no_method_or_model_is_refused_before_the_weights_are_read(
+    build, words, code, message, capsys, monkeypatch
+) -> None:
+    folder = build(untied=True)
+    monkeypatch.setattr("camelid.quant.stage.load_model", lambda *given: pytest.fail("it was loaded"))
+    found, said = refused(folder, words, capsys)
+    assert (found, message in said) == (code, True), said
+
+
+def test_a_way_out_that_is_named_leads_out(build, capsys) -> None:
+    folder = build()
+    _, said = refused(folder, ["--bits", "3"], capsys)
+    words = shlex.split(said[said.index("--select") : said.index(", or take")])
+    assert main(["quantize", str(folder), str(folder.parent / "some"), "--bits", "3", *words]) == 0
+    assert main(["quantize", str(folder), str(folder.parent / "all"), "--bits", "4"]) == 0
 
 
 def test_a_text_of_less_than_one_row_has_no_other_way_out(build, text, capsys) -> None:
@@ -136,7 +178,7 @@ def same_and_dead(model: Transformer) -> None:
 @pytest.mark.parametrize("method", ["gptq", "awq"])
 def test_dead_and_doubled_inputs_are_no_fault(build, text, method) -> None:
     folder = build(same_and_dead)
-    words = looking(text, "--damping", "0", method=method)
+    words = looking(text, *(["--damping", "0"] if method == "gptq" else []), method=method)
     assert main(["quantize", str(folder), str(folder.parent / "out"), *words]) == 0
 
 
@@ -166,12 +208,22 @@ def test_what_is_small_already_is_not_made_smaller(build, capsys) -> None:
         (["--compare-task", "lambada"], "lambada is known without its data"),
         (["--compare-task", "world/nothing"], "no such task"),
         (["--calibration", "OTHER"], "is calibration text too; compare on text that no method has seen"),
+        (["--no-static-groups"], "take static groups with act-order"),
+        (["--no-static-groups", "--compare-bits", "8", "4"], "take static groups with act-order"),
+        (["--damping", "5"], "the damping is 5.0; it is a share"),
+        (["--calibration-length", "65"], "the model's context holds 64 tokens"),
+        (["MODEL"], "is quantised already"),
     ],
 )
-def test_comparisons_that_cannot_go_well(build, text, more, message, capsys) -> None:
+def test_comparisons_that_cannot_go_well(build, text, more, message, capsys, monkeypatch) -> None:
     folder, other = build(), text.with_name("other.txt")
     shutil.copy(text, other)
-    words = ["--compare", str(other), "--calibration", str(text)]
+    monkeypatch.setattr("camelid.comparing.measured", lambda *given: pytest.fail("it was measured"))
+    if more == ["MODEL"]:
+        small = folder.parent / "small"
+        assert main(["quantize", str(folder), str(small)]) == 0
+        folder, more = small, []
+    words = ["--compare", str(other), "--calibration", str(text), "--calibration-length", "16"]
     code, said = refused(
         folder, [*words, *(str(other) if word == "OTHER" else word for word in more)], capsys
     )
@@ -181,7 +233,7 @@ def test_comparisons_that_cannot_go_well(build, text, more, message, capsys) -> 
 def test_what_cannot_be_measured_says_why(build, text, capsys) -> None:
     folder, other = build(), text.with_name("other.txt")
     other.write_text("The cat.")
-    words = ["--compare", str(other), "--compare-perplexity", "papers", "--calibration", str(text)]
+    words = looking(text, "--compare", str(other), "--compare-perplexity", "papers")[2:]
     code, said = refused(folder, words, capsys)
     assert code == 1
     assert "model cannot be measured: the text has" in said

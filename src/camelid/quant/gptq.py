@@ -29,17 +29,10 @@ def gptq(
     second: mean of x x^T over the inputs. act_order: columns of large inputs first; group_size: inputs that share a
     scale, fitted to the given weights (`static_groups`), else to the weights as they are when their group begins.
     damping: share of the mean diagonal that is added to the diagonal; ten times more where that is not enough. Inputs
-    that are always zero get the weight zero. Raises `WrongCall` on groups in act-order that are not static, which a
-    layout with ordered groups cannot hold, and on a damping outside 0 ... 1; `CamelidError` where no damping up to 1
-    makes the Hessian definite.
+    that are always zero get the weight zero. Raises what `check_settings` does, and `CamelidError` where no damping up
+    to 1 makes the Hessian definite.
     """
-    if not 0 <= damping <= 1:
-        raise WrongCall(f"the damping is {damping}; it is a share of the mean diagonal, from 0 to 1")
-    if act_order and not static_groups and group_size != weight.shape[1]:
-        raise WrongCall(
-            "act-order with groups fitted on the way needs an index for every input, which the layout here does not "
-            "keep; take static groups with act-order, or leave one of the two out"
-        )
+    check_settings(group_size != weight.shape[1], act_order, static_groups, damping)
     weight, hessian = weight.float().clone(), second.float().clone()
     dead = hessian.diagonal() == 0
     hessian.diagonal()[dead] = 1
@@ -72,6 +65,20 @@ def gptq(
     in_place = torch.empty_like(codes)
     in_place[:, order] = codes
     return QuantizedWeight(in_place.to(torch.uint8), scales, zeros.int(), bits)
+
+
+def check_settings(grouped: bool, act_order: bool, static_groups: bool, damping: float) -> None:
+    """Raises `WrongCall` on a damping outside 0 ... 1, and on groups of less than a row in act-order that are not static.
+
+    A layout with ordered groups cannot hold those.
+    """
+    if not 0 <= damping <= 1:
+        raise WrongCall(f"the damping is {damping}; it is a share of the mean diagonal, from 0 to 1")
+    if act_order and not static_groups and grouped:
+        raise WrongCall(
+            "act-order with groups fitted on the way needs an index for every input, which the layout here does not "
+            "keep; take static groups with act-order, or leave one of the two out"
+        )
 
 
 def _inverse_factor(hessian: Float[Tensor, "inner inner"], damping: float) -> Float[Tensor, "inner inner"]:

@@ -1,6 +1,7 @@
 """Making a model's linears small: which ones, in what groups."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +49,31 @@ class Calibrated:
     """Of the activations while the text goes through the model."""
 
 
+def choose_groups(
+    model: Transformer,
+    bits: Bits,
+    group_size: int | None = None,
+    selector: Sequence[str] = ALL_LINEARS,
+) -> dict[str, int]:
+    """The linears that `quantize_model` replaces, by path, and how many inputs of each share a scale.
+
+    Raises `WrongCall` on other bits and on linears outside the layers, and `CamelidError` that names a linear whose
+    shape does not fit. A model without memory will do.
+    """
+    if bits not in PACKED:
+        raise WrongCall(f"bits is {bits}; allowed: {', '.join(map(str, PACKED))}")
+    found = linears(model)
+    paths = select(found, selector)
+    if outside := [path for path in paths if not path.startswith("layers.")]:
+        raise WrongCall(
+            f"--select chooses {outside[0]} too, and it is for the linears of the layers: narrow it, to {ALL_LINEARS[0]!r} "
+            "for instance; the output projection is made small by --head-bits 8"
+        )
+    shapes = {path: found[path].weight.shape for path in paths}
+    fitting = fitting_group(shapes, bits, group_size)
+    return {path: inner if fitting == -1 else fitting for path, (_, inner) in shapes.items()}
+
+
 @torch.no_grad()
 def quantize_model(
     model: Transformer,
@@ -62,17 +88,13 @@ def quantize_model(
 
     group_size: inputs that share a scale, -1 for all of them; by default -1 at 8 bits, and below the largest of
     64, 32, 16 and 8 that divides the inputs of every linear. Without `calibrated` every weight is rounded to the
-    nearest code. Raises `CamelidError` that names a linear whose shape does not fit or whose weights are not finite,
+    nearest code. Raises what `choose_groups` does, and `CamelidError` that names a linear whose weights are not finite,
     before anything is changed.
     """
-    if bits not in PACKED:
-        raise WrongCall(f"bits is {bits}; allowed: {', '.join(map(str, PACKED))}")
+    groups = choose_groups(model, bits, group_size, selector)
     found = linears(model)
-    chosen = {path: found[path] for path in select(found, selector)}
-    shapes = {path: linear.weight.shape for path, linear in chosen.items()}
-    fitting = fitting_group(shapes, bits, group_size)
-    groups = {path: inner if fitting == -1 else fitting for path, (_, inner) in shapes.items()}
-    for path, linear in chosen.items():
+    for path in groups:
+        linear = found[path]
         if broken := int((~linear.weight.isfinite()).sum()):
             raise CamelidError(
                 f"{path}: {broken} of its {linear.weight.numel():,} weights are infinite or no number; "
@@ -80,9 +102,8 @@ def quantize_model(
             )
         let_go(linear.weight)
     if calibrated is None:
-        for path, linear in chosen.items():
-            weight = round_to_nearest(linear.weight.detach(), bits, groups[path], scale_dtype)
-            _put(model, path, weight)
+        for path, group in groups.items():
+            _put(model, path, round_to_nearest(found[path].weight.detach(), bits, group, scale_dtype))
         return model
     pending: list[tuple[tuple[str, ...], Moments]] = []
     sequential = calibrated.method == "gptq" and calibrated.true_sequential
@@ -156,15 +177,20 @@ def quantize_head(
     The embedding stays as it is: a token reads one row of it, and all of the output projection.
     Raises `CamelidError` where its sizes are no multiples of what fills whole words.
     """
-    weight = model.embed_tokens.weight if model.lm_head is None else model.lm_head.weight
-    (outer, inner), block = weight.shape, run_length(bits)
+    check_head(model, bits)
+    weight = model.output_weight()
+    put_head(model, pack(round_to_nearest(weight.detach(), bits, weight.shape[1], scale_dtype)))
+    return model
+
+
+def check_head(model: Transformer, bits: Bits) -> None:
+    """Raises `CamelidError` where `quantize_head` would."""
+    (outer, inner), block = model.output_weight().shape, run_length(bits)
     if outer % block or inner % block:
         raise CamelidError(
             f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
             f"must be multiples of {block}: leave out --head-bits"
         )
-    put_head(model, pack(round_to_nearest(weight.detach(), bits, inner, scale_dtype)))
-    return model
 
 
 def unpack_model(model: Transformer) -> Transformer:
@@ -179,27 +205,44 @@ def unpack_model(model: Transformer) -> Transformer:
     return model
 
 
-def fitting_group(shapes: dict[str, torch.Size], bits: int, group_size: int | None = None) -> int:
+def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int | None = None) -> int:
     """The group size for linears of these shapes [outer, inner], -1 for whole rows; by default see `quantize_model`.
 
-    Raises `CamelidError` that names a linear which does not fit.
+    Raises `CamelidError` that names a linear which does not fit, and the way out for all of them.
     """
-    block = run_length(bits)
-    for path, (outer, inner) in shapes.items():
-        if outer % block or inner % block:
-            raise CamelidError(
-                f"{path} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes must be "
-                f"multiples of {block}: leave it out with --select '{ALL_LINEARS[0]}' '!{path}'"
-            )
+    if misfits := _misfits(shapes, bits):
+        (outer, inner), block = shapes[misfits[0]], run_length(bits)
+        raise CamelidError(
+            f"{misfits[0]} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes must be "
+            f"multiples of {block}: {_ways_out(shapes, misfits)}"
+        )
     if group_size is None and bits == 8:
         return -1
-    fitting = [size for size in GROUP_SIZES if all(inner % size == 0 for _, inner in shapes.values())]
+    common = math.gcd(*(inner for _, inner in shapes.values()))
     if group_size is None:
-        return fitting[0] if fitting else -1
+        return next((size for size in GROUP_SIZES if common % size == 0), -1)
     for path, (_, inner) in shapes.items():
         if group_size != -1 and (group_size < 1 or inner % group_size):
+            fitting = [size for size in range(common, GROUP_SIZES[-1] - 1, -1) if common % size == 0]
             raise CamelidError(
                 f"{path} has {inner} inputs, no multiple of group size {group_size}; "
                 f"sizes that fit the whole model: {', '.join(map(str, [*fitting, -1]))} (-1: one group a row)"
             )
     return group_size
+
+
+def _misfits(shapes: Mapping[str, torch.Size], bits: int) -> list[str]:
+    """The linears whose codes do not fill whole words."""
+    return [path for path, shape in shapes.items() if any(size % run_length(bits) for size in shape)]
+
+
+def _ways_out(shapes: Mapping[str, torch.Size], misfits: Sequence[str]) -> str:
+    """What to do where some linears do not fit: leave out all of their kinds, or take other bits."""
+    ways = []
+    if len(misfits) < len(shapes):
+        # All layers are alike: "layers.3.mlp.up_proj" is of the kind "!*.mlp.up_proj".
+        kinds = dict.fromkeys(f"'!*.{path.split('.', 2)[2]}'" for path in misfits)
+        ways.append(f"leave out what does not fit with --select '{ALL_LINEARS[0]}' {' '.join(kinds)}")
+    if fitting := [str(bits) for bits in PACKED if not _misfits(shapes, bits)]:
+        ways.append(f"take --bits {' or '.join(fitting)}")
+    return ", or ".join(ways) or "no number of bits fits these linears"

@@ -1,7 +1,8 @@
 """`camelid quantize MODEL OUT`: a checkpoint folder as a smaller one."""
 
+import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,18 +17,27 @@ from camelid.atomic import atomic_folder
 from camelid.comparing import Yardstick, compare_methods
 from camelid.data.corpus import Corpus
 from camelid.data.files import data_files
-from camelid.errors import WrongCall
+from camelid.errors import WrongCall, naming
 from camelid.infer.conventions import Convention
 from camelid.load import load_model, load_tokenizer, special_ids, stored_dtype
-from camelid.model.checkpoint import read_config, read_spec, read_tensors, weight_files
+from camelid.model.checkpoint import blank_model, read_config, read_spec, read_tensors, weight_files
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, provenance
 from camelid.quant.calibration import calibration_rows as rows_of_text
+from camelid.quant.gptq import check_settings
 from camelid.quant.packed import PackedLinear
-from camelid.quant.quantize import ALL_LINEARS, Calibrated, Method, quantize_head, quantize_model
+from camelid.quant.quantize import (
+    ALL_LINEARS,
+    Calibrated,
+    Method,
+    check_head,
+    choose_groups,
+    quantize_head,
+    quantize_model,
+)
 from camelid.quant.round_to_nearest import Bits
-from camelid.quant.storage import PARTS, check_quantizable, save_quantized
+from camelid.quant.storage import PARTS, check_quantizable, save_quantized, stored_sizes
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.machine import fastest_dtype
 
@@ -102,14 +112,18 @@ def quantize(
         compare_limit: its first questions alone
         compare_chat: ask them in the model's chat template
     """
-    folder = resolve(model)
-    check_quantizable(read_spec(folder))
+    folder, all_bits = resolve(model), compare_bits or (bits,)
     gptq = {
         "act_order": act_order,
         "static_groups": static_groups,
         "true_sequential": true_sequential,
         "damping": damping,
     }
+    if method == "gptq" or compare:
+        for each in all_bits:
+            # By default, 8 bits have one scale a row.
+            grouped = group_size != -1 and (group_size, each) != (None, 8)
+            check_settings(grouped, act_order, static_groups, damping)
     making = Making(
         group_size, select, dtype, calibration, calibration_rows, calibration_length, seed, gptq, head_bits
     )
@@ -122,15 +136,21 @@ def quantize(
         data = None if compare_data is None else str(compare_data)
         texts = tuple(map(str, compare))
         yardstick = Yardstick(texts, compare_perplexity, compare_task, data, compare_limit, compare_chat)
-        compare_methods(folder, out, yardstick, compare_bits or (bits,), partial(_make, folder, making))
+        _check_source(folder, making, all_bits)
+        compare_methods(folder, out, yardstick, all_bits, partial(_make, folder, making))
         return
     settings = (compare_bits, compare_task, compare_data, compare_limit, compare_chat)
     if any(settings) or compare_perplexity != "overlapping":
         raise WrongCall(
             "--compare-... says how models are compared; name the text to compare on with --compare"
         )
-    if calibration and method == "rtn":
-        raise WrongCall("--calibration is for --method gptq and awq; rtn looks at no text")
+    looked_at = {
+        "calibration": calibration,
+        "calibration_rows": calibration_rows,
+        "calibration_length": calibration_length,
+    }
+    _check_used(method, gptq, looked_at)
+    _check_source(folder, making, all_bits)
     _print_sizes(folder, out, _make(folder, making, method, bits, out))
 
 
@@ -144,16 +164,47 @@ def _check_comparison(method: Method, calibration: Sequence[Path], compare: Sequ
         raise WrongCall(f"{both[0]} is calibration text too; compare on text that no method has seen")
 
 
+def _check_used(method: Method, gptq: Mapping[str, Any], looked_at: Mapping[str, Any]) -> None:
+    """Raises `WrongCall` on a setting that is not the usual one and that the method does not look at."""
+    usual = inspect.signature(quantize).parameters
+    changed = {
+        name: f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+        for name, value in {**gptq, **looked_at}.items()
+        if value != usual[name].default
+    }
+    for name, flag in changed.items():
+        if name in gptq and method != "gptq":
+            raise WrongCall(f"{flag} is for --method gptq; {method} has no such setting")
+        if method == "rtn":
+            raise WrongCall(f"{flag} is for --method gptq and awq; rtn looks at no text")
+
+
+def _check_source(folder: Path, making: Making, all_bits: Sequence[Bits]) -> None:
+    """Raises `CamelidError` where the model cannot be made small so, before any of it is read."""
+    spec = read_spec(folder)
+    check_quantizable(spec)
+    if "quantization_config" in read_config(folder):
+        raise WrongCall(f"{folder} is quantised already; start from the model that it was made of")
+    with naming(folder):
+        blank = blank_model(spec, stored_sizes(read_tensors(folder)))
+    for bits in all_bits:
+        choose_groups(blank, bits, making.group_size, making.select)
+    if making.head_bits is not None:
+        check_head(blank, making.head_bits)
+    if making.calibration and making.length > spec.context_length:
+        raise WrongCall(
+            f"--calibration-length is {making.length}; the model's context holds {spec.context_length} tokens"
+        )
+
+
 def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -> Transformer:
     """Writes one folder, whole or not at all, and gives the model in it."""
     with atomic_folder(out) as draft:
         kind: torch.dtype = getattr(torch, making.dtype)
         config, tokenizer = read_config(folder), load_tokenizer(folder)
-        if "quantization_config" in config:
-            raise WrongCall(f"{folder} is quantised already; start from the model that it was made of")
         calibrated = None
         if method != "rtn":
-            tokens = _tokens(method, making, tokenizer, read_spec(folder).context_length)
+            tokens = _tokens(method, making, tokenizer)
             computed = fastest_dtype(torch.device("cpu"))
             calibrated = Calibrated(method, tokens, dtype=computed, **making.gptq)
         # Calibrating, weights that are stored in half the size are kept so: the products widen them as they go.
@@ -170,13 +221,9 @@ def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -
     return quantized
 
 
-def _tokens(method: str, making: Making, tokenizer: Tokenizer, context_length: int) -> Tensor:
+def _tokens(method: str, making: Making, tokenizer: Tokenizer) -> Tensor:
     if not making.calibration:
         raise WrongCall(f"--method {method} needs text: name files with --calibration")
-    if making.length > context_length:
-        raise WrongCall(
-            f"--calibration-length is {making.length}; the model's context holds {context_length} tokens"
-        )
     texts = (text for text, _ in Corpus(making.calibration))
     return rows_of_text(texts, tokenizer, making.rows, making.length, making.seed)
 
