@@ -13,9 +13,16 @@ from camelid.errors import CamelidError
 def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yields an empty sibling folder that becomes `target` when the block ends well, and vanishes when it does not.
 
-    Every file is on the disk before the rename. Raises `CamelidError` where `target` exists, unless `replace`.
+    Every file is on the disk before the rename. A link is followed, and stays. Raises `CamelidError` where `target` exists,
+    unless it is an empty folder or `replace`, and where it is a folder that cannot be exchanged: a mount point, or the current one.
     """
-    target = Path(target)
+    target = _followed(target)
+    if os.path.ismount(target):
+        raise CamelidError(f"{target} is a mount point, which cannot be exchanged; name a folder inside it")
+    if target.exists() and target.samefile(os.curdir):
+        raise CamelidError(
+            f"{target} is the current folder, which cannot be exchanged; name a folder inside it"
+        )
     if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
         raise CamelidError(f"{target} exists and is not empty; choose another folder or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +49,7 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """The same for one file, which the block writes at the path that it is given; an existing one is never replaced."""
-    target = Path(target)
+    target = _followed(target)
     if target.exists():
         raise CamelidError(f"{target} exists; choose another name or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +61,13 @@ def atomic_file(target: Path) -> Iterator[Path]:
         flush_to_disk(target.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _followed(target: Path) -> Path:
+    """The path without links: what is renamed onto a link would replace the link."""
+    if "\0" in str(target):
+        raise CamelidError(f"{str(target)!r} has a zero byte in it, which no path can have")
+    return Path(os.path.realpath(target))
 
 
 def write_text_atomically(target: Path, text: str) -> None:
