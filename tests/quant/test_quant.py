@@ -1,5 +1,6 @@
 """Quantisation against its published formulas, worked by hand and derived anew from the files."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -181,6 +182,37 @@ def test_damaged_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     refuse("qzeros is ")
     save_file({key: value for key, value in file.items() if key != name + "scales"}, path)
     refuse("without scales")
+    save_file({**file, name + "bias": np.ones(len(file[name + "scales"][0]), np.float32)}, path)
+    refuse("layers.0.mlp.up_proj: its bias is not zero, and config.json gives it none")
+    save_file({**file, name + "bias": np.zeros(3, np.float32)}, path)
+    refuse(r"bias is float32 \[3\]")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_biases_of_zeros_are_dropped_where_the_model_has_none_and_missing_ones_are_told(
+    tmp_path: Path, bias: bool
+) -> None:
+    spec = dataclasses.replace(tiny().spec, attention_bias="all" if bias else "none")
+    model = quantize_model(Transformer(spec).initialize(0, std=0.2).eval(), 4, 32)
+    save_quantized(tmp_path, model, dtype=torch.float32)
+    path = tmp_path / "model.safetensors"
+    file = _arrays(path)
+    name = "model.layers.1.self_attn.o_proj.bias"
+    if bias:
+        del file[name]
+        save_file(file, path)
+        with pytest.raises(CamelidError, match="o_proj: its bias is missing"):
+            load_quantized(tmp_path)
+        return
+    zeros = {
+        key.replace("scales", "bias"): np.zeros(value.shape[1], np.float16)
+        for key, value in file.items()
+        if key.endswith("scales")
+    }
+    save_file({**file, **zeros}, path)
+    ids = torch.arange(20)[None]
+    with torch.inference_mode():
+        assert torch.equal(load_quantized(tmp_path)(ids), model(ids))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

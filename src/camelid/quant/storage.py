@@ -5,10 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from camelid.errors import CamelidError, naming
-from camelid.model.checkpoint import blank_model, fill, read_config, read_spec, read_tensors, write_checkpoint
+from camelid.model.checkpoint import (
+    WIDENED,
+    blank_model,
+    fill,
+    read_config,
+    read_spec,
+    read_tensors,
+    write_checkpoint,
+)
 from camelid.model.families import FAMILIES, family_for
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, replace
@@ -76,8 +84,7 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
                 own = head_bits if path == HEAD else bits
                 parts = _take_parts(layout, name, tensors, own, linear.weight.shape)
                 words, scales, zeros = layout.read(parts, own, offset)
-            has_bias = "bias" in dict(linear.named_parameters())
-            bias = tensors.pop(f"{name}.bias", None) if has_bias else None
+                bias = _take_bias(name, tensors, linear)
             replace(model, path, PackedLinear(words, scales, zeros, own, linear.in_features, bias))
     return fill(model, folder, tensors, dtype)
 
@@ -218,3 +225,22 @@ def _take_parts(
                 f"{dtype_name(kind)} {list(wanted)}"
             )
     return parts
+
+
+def _take_bias(name: str, tensors: dict[str, Tensor], linear: nn.Linear) -> Tensor | None:
+    """Takes a linear's bias out of the tensors of the folder, checked; None where the model has none.
+
+    AutoGPTQ wrote one of zeros there.
+    """
+    bias, has_bias = tensors.pop(f"{name}.bias", None), "bias" in dict(linear.named_parameters())
+    if bias is None:
+        if has_bias:
+            raise CamelidError("its bias is missing; fetch the model again")
+        return None
+    if tuple(bias.shape) != (linear.out_features,) or bias.dtype not in WIDENED:
+        raise CamelidError(
+            f"bias is {dtype_name(bias.dtype)} {list(bias.shape)}; [{linear.out_features}] in floating point is asked for"
+        )
+    if not has_bias and bias.float().any():
+        raise CamelidError("its bias is not zero, and config.json gives it none")
+    return bias if has_bias else None
