@@ -38,6 +38,10 @@ def test_worked_example() -> None:
     assert weight.codes.tolist() == [[0, 5, 8, 15]]
     assert weight.zeros.tolist() == [[5]]
     assert weight.dequantize()[0].tolist() == pytest.approx([-0.5, 0.0, 0.3, 1.0], abs=1e-6)
+    # The lowest weight is nearer to 0 than to a step below it: steps of 0.5, so that 1.0 is kept.
+    assert round_to_nearest(torch.tensor([[-0.04, 1.0, 0.5, 0.2]]), 2, 4).dequantize().tolist() == [
+        [0, 1, 0.5, 0]
+    ]
     # All positive: the zero point stays 1 and 14 steps are left.
     assert round_to_nearest(torch.tensor([[0.7, 1.4, 0.1, 0.0]]), 4, 4).codes.tolist() == [[8, 15, 2, 1]]
     assert round_to_nearest(torch.tensor([[255.0, -255.0, 2.0, 0.0]]), 8, 4).codes.tolist() == [
@@ -54,6 +58,12 @@ def test_every_weight_is_within_half_a_step(seed: int, bits: int, group: int, sh
     error = (quantized.dequantize() - weight).abs().reshape(6, -1, group)
     # A rounded zero point moves the grid by up to half a step against the range, which costs its ends as much again.
     assert (error <= quantized.scales[..., None] * 1.001).all()
+    if bits < 8:
+        # Where the grid begins at 0 or one below, its other end is the highest weight.
+        lowest, highest = weight.reshape(error.shape).aminmax(dim=-1)
+        fitted = (quantized.zeros == 1) & (-lowest < quantized.scales / 2)
+        ends = quantized.scales * (2**bits - 2)
+        assert torch.allclose(ends[fitted], highest.clamp(min=0)[fitted], rtol=1e-4)
     assert quantized.zeros.min() >= 1
     assert quantized.zeros.max() < 2**bits
 

@@ -67,9 +67,11 @@ def fit_groups(
         zeros = torch.full_like(scales, 2 ** (bits - 1))
     else:
         high, low = grouped.amax(-1).clamp(min=0), grouped.amin(-1).clamp(max=0)
-        # Where no weight is negative, one code below zero is given up: see above.
-        scales = torch.where(low < 0, (high - low) / top, high / (top - 1))
-        zeros = torch.round(-low / _not_zero(scales)).clamp(1, top)
+        scales = (high - low) / top
+        zeros = torch.round(-low / _not_zero(scales))
+        # A zero point of 0 becomes 1, see above: the codes above it then reach the highest weight in longer steps.
+        scales = torch.where(zeros < 1, high / (top - 1), scales)
+        zeros = zeros.clamp(1, top)
     return _not_zero(scales.to(scale_dtype)), zeros
 
 
