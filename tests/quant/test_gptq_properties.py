@@ -112,6 +112,19 @@ def test_outputs_do_not_depend_on_each_other(seed, bits, act_order):
 
 
 @settings(max_examples=20, deadline=None)
+@given(**DRAW, power=st.integers(-6, 6))
+def test_inputs_that_are_always_zero_change_nothing_for_the_others(seed, bits, act_order, power):
+    # A group's range holds 0 anyway.
+    weight, live = weights(seed), torch.arange(INNER) % 3 > 0
+    weight[:, ~live], second = 0, moments(seed) * 4.0**power
+    second[~live] = second[:, ~live] = 0
+    made = gptq(weight, second, bits, INNER, act_order=act_order)
+    alone = gptq(weight[:, live], second[live][:, live], bits, int(live.sum()), act_order=act_order)
+    assert (made.codes[:, live] == alone.codes).float().mean() > 0.98
+    assert made.dequantize()[:, ~live].eq(0).all()
+
+
+@settings(max_examples=20, deadline=None)
 @given(**DRAW)
 def test_an_input_given_twice_is_no_fault(seed, bits, act_order):
     second = moments(seed)

@@ -35,7 +35,8 @@ def gptq(
     check_settings(group_size != weight.shape[1], act_order, static_groups, damping)
     weight, hessian = weight.float().clone(), second.float().clone()
     dead = hessian.diagonal() == 0
-    hessian.diagonal()[dead] = 1
+    # Their columns lose nothing, whatever stands there; the mean leaves the share of it that is added to the others alone.
+    hessian.diagonal()[dead] = 1 if dead.all() else hessian.diagonal()[~dead].mean()
     weight[:, dead] = 0
     inner = weight.shape[1]
     scales, zeros = fit_groups(weight.reshape(len(weight), -1, group_size), bits, scale_dtype)
