@@ -1,5 +1,6 @@
 """What goes wrong when a model is made small is named, with the way out, and nothing half-written stays."""
 
+import json
 import os
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from camelid.cli import main
 from camelid.model.checkpoint import save_checkpoint
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.provenance import digest_file
 from camelid.text.tokenizer import train_tokenizer
 
 TEXT = "The cat sat on the mat, and the dog ran over to it. One, two, three birds sang in the old tree. " * 40
@@ -176,10 +178,20 @@ def same_and_dead(model: Transformer) -> None:
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq"])
-def test_dead_and_doubled_inputs_are_no_fault(build, text, method) -> None:
+def test_dead_and_doubled_inputs_are_no_fault_and_what_they_took_is_told(build, text, method, capsys) -> None:
     folder = build(same_and_dead)
     words = looking(text, *(["--damping", "0"] if method == "gptq" else []), method=method)
-    assert main(["quantize", str(folder), str(folder.parent / "out"), *words]) == 0
+    out = folder.parent / "out"
+    assert main(["quantize", str(folder), str(out), *words, "--select", "layers.*_proj", "!*.v_proj"]) == 0
+    told = json.loads((out / "camelid.json").read_text())
+    assert told["data"] == {str(text): digest_file(text)}
+    made = told["quantized"]
+    assert (made["calibration_rows"], made["select"]) == (4, ["layers.*_proj", "!*.v_proj"])
+    assert {"group_size", "head_bits"} <= made.keys()
+    if method == "gptq":
+        # Of what is always equal, no Hessian can be factored as it is.
+        assert made["damping_grown"]["layers.0.self_attn.q_proj"] > 0
+        assert "the damping grew for" in capsys.readouterr().err
 
 
 def test_an_out_that_exists_is_refused_before_any_work(build, text, capsys, monkeypatch) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file as load_tensors
 from camelid.errors import CamelidError
 from camelid.load import load_model
 from camelid.model.checkpoint import load_checkpoint, save_checkpoint
-from camelid.model.spec import ModelSpec
+from camelid.model.spec import ModelSpec, Norm, RelativeBuckets
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
 from camelid.quant import load_quantized, quantize_model, save_quantized
@@ -267,6 +267,15 @@ def test_what_the_layout_has_no_place_for_is_refused(name: str, tmp_path: Path) 
     with pytest.raises(CamelidError, match="supported: LlamaForCausalLM"):
         quantize(tmp_path, tmp_path / "small")
     assert not (tmp_path / "small").exists()
+
+
+def test_an_encoder_of_our_own_is_refused(tmp_path: Path) -> None:
+    norm, positions = Norm("layer", bias=True), RelativeBuckets()
+    spec = dataclasses.replace(tiny().spec, encoder_layers=1, norm=norm, positions=positions)
+    save_checkpoint(tmp_path, Transformer(spec).initialize(0))
+    for method in ("rtn", "gptq"):
+        with pytest.raises(CamelidError, match="this CamelidModel has an encoder"):
+            quantize(tmp_path, tmp_path / "small", method=method)
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "mistral", "gpt3"])

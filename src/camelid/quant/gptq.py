@@ -1,5 +1,7 @@
 """GPTQ: columns rounded one after the other, what each loses made good by those that follow (arXiv:2210.17323)."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -23,13 +25,14 @@ def gptq(
     static_groups: bool = True,
     damping: float = 0.01,
     scale_dtype: torch.dtype = torch.float32,
+    grew: Callable[[float], None] = lambda damping: None,
 ) -> QuantizedWeight:
     """The weight whose product with the inputs is nearly least changed, ||(W - W') X||^2; algorithm 1 of the paper.
 
     second: mean of x x^T over the inputs. act_order: columns of large inputs first; group_size: inputs that share a
     scale, fitted to the given weights (`static_groups`), else to the weights as they are when their group begins.
-    damping: share of the mean diagonal that is added to the diagonal; ten times more where that is not enough. Inputs
-    that are always zero get the weight zero. Raises what `check_settings` does, and `CamelidError` where no damping up
+    damping: share of the mean diagonal that is added to the diagonal; ten times more where that is not enough, which
+    `grew` is told. Inputs that are always zero get the weight zero. Raises what `check_settings` does, and `CamelidError` where no damping up
     to 1 makes the Hessian definite.
     """
     check_settings(group_size != weight.shape[1], act_order, static_groups, damping)
@@ -42,7 +45,7 @@ def gptq(
     scales, zeros = fit_groups(weight.reshape(len(weight), -1, group_size), bits, scale_dtype)
     order = hessian.diagonal().argsort(descending=True) if act_order else torch.arange(inner)
     weight, group_of = weight[:, order], order // group_size
-    factor = _inverse_factor(hessian[order[:, None], order], damping)
+    factor = _inverse_factor(hessian[order[:, None], order], damping, grew)
     del hessian
     codes = torch.empty_like(weight)
     # A group that is fitted on the way begins with a block, when all earlier columns have been made good.
@@ -82,9 +85,11 @@ def check_settings(grouped: bool, act_order: bool, static_groups: bool, damping:
         )
 
 
-def _inverse_factor(hessian: Float[Tensor, "inner inner"], damping: float) -> Float[Tensor, "inner inner"]:
+def _inverse_factor(
+    hessian: Float[Tensor, "inner inner"], damping: float, grew: Callable[[float], None]
+) -> Float[Tensor, "inner inner"]:
     """The upper Cholesky factor U of the damped Hessian's inverse, H^-1 = U^T U; the damping stays in the Hessian."""
-    diagonal = hessian.diagonal().clone()
+    diagonal, asked = hessian.diagonal().clone(), damping
     while damping <= 1:
         hessian.diagonal().copy_(diagonal + damping * diagonal.mean())
         lower, failed = torch.linalg.cholesky_ex(hessian)
@@ -94,6 +99,8 @@ def _inverse_factor(hessian: Float[Tensor, "inner inner"], damping: float) -> Fl
             upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
         if not failed and upper.isfinite().all():
             factor: Tensor = upper
+            if damping > asked:
+                grew(damping)
             return factor
         damping = max(damping * STRONGER, 1e-6)
     raise CamelidError(

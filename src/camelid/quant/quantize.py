@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -47,6 +48,8 @@ class Calibrated:
     damping: float = 0.01
     dtype: torch.dtype = torch.float32
     """Of the activations while the text goes through the model."""
+    grown: dict[str, float] = field(default_factory=dict)
+    """Filled on the way: the damping of linears for which GPTQ's had to grow, by path."""
 
 
 def choose_groups(
@@ -116,7 +119,9 @@ def quantize_model(
             for path in paths:
                 with naming(path):
                     _put(
-                        model, path, _gptq(found[path], moments, bits, groups[path], scale_dtype, calibrated)
+                        model,
+                        path,
+                        _gptq(found[path], path, moments, bits, groups[path], scale_dtype, calibrated),
                     )
             continue
         # All of a layer is smoothed before any of it is rounded: a linear may take another's scales back.
@@ -134,6 +139,7 @@ def quantize_model(
 
 def _gptq(
     linear: nn.Linear,
+    path: str,
     moments: Moments,
     bits: Bits,
     group: int,
@@ -149,6 +155,7 @@ def _gptq(
         static_groups=settings.static_groups,
         damping=settings.damping,
         scale_dtype=scale_dtype,
+        grew=partial(settings.grown.__setitem__, path),
     )
 
 

@@ -23,7 +23,7 @@ from camelid.load import load_model, load_tokenizer, special_ids, stored_dtype
 from camelid.model.checkpoint import blank_model, read_config, read_spec, read_tensors, weight_files
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
-from camelid.provenance import Parent, provenance
+from camelid.provenance import Parent, digest_paths, provenance
 from camelid.quant.calibration import calibration_rows as rows_of_text
 from camelid.quant.gptq import check_settings
 from camelid.quant.packed import PackedLinear
@@ -211,11 +211,18 @@ def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -
         source = load_model(folder, stored_dtype(config) if calibrated else torch.float32)
         with _counting() as say:
             quantized = quantize_model(source, bits, making.group_size, making.select, kind, calibrated, say)
+        if calibrated and calibrated.grown:
+            print(
+                f"camelid: the damping grew for {len(calibrated.grown)} linears, up to {max(calibrated.grown.values()):g}; "
+                "camelid.json names them, and more calibration text may help",
+                file=sys.stderr,
+            )
         if making.head_bits is not None:
             quantize_head(quantized, making.head_bits, kind)
         ids = special_ids(tokenizer, config)
-        made = provenance(parents=[Parent.of(folder)])
-        made["quantized"] = {"method": method, "bits": bits, **_settings(calibrated, making.seed)}
+        data = digest_paths(making.calibration) if calibrated else {}
+        made = provenance(parents=[Parent.of(folder)], data=data)
+        made["quantized"] = {"method": method, "bits": bits, **_settings(making, calibrated)}
         save_quantized(draft, quantized, dtype=kind, special_ids=ids, provenance=made)
         tokenizer.save(draft)
     return quantized
@@ -228,16 +235,14 @@ def _tokens(method: str, making: Making, tokenizer: Tokenizer) -> Tensor:
     return rows_of_text(texts, tokenizer, making.rows, making.length, making.seed)
 
 
-def _settings(calibrated: Calibrated | None, seed: int) -> dict[str, Any]:
-    """What the folder says of how it was quantised."""
+def _settings(making: Making, calibrated: Calibrated | None) -> dict[str, Any]:
+    """What the folder says of how it was quantised, beside the layout's own description in config.json."""
+    shown = {"group_size": making.group_size, "select": making.select, "head_bits": making.head_bits}
     if calibrated is None:
-        return {}
+        return shown
     rows, length = calibrated.tokens.shape
-    shown = {"calibration_rows": rows, "calibration_length": length, "seed": seed}
-    names = (
-        ("act_order", "static_groups", "true_sequential", "damping") if calibrated.method == "gptq" else ()
-    )
-    return shown | {name: getattr(calibrated, name) for name in names}
+    shown |= {"calibration_rows": rows, "calibration_length": length, "seed": making.seed}
+    return shown | (making.gptq | {"damping_grown": calibrated.grown} if calibrated.method == "gptq" else {})
 
 
 @contextmanager

@@ -96,12 +96,16 @@ def stored_sizes(tensors: Mapping[str, Tensor]) -> Iterator[int]:
 
 
 def check_quantizable(spec: ModelSpec) -> None:
-    """Raises `CamelidError` where the layouts have no place for this model's linears."""
+    """Raises `CamelidError` where the layouts have no place for this model's linears, or some go unseen."""
     family = family_for(spec)
     if not family.quantizable:
         able = ", ".join(each.architecture for each in FAMILIES if each.quantizable)
         raise CamelidError(
             f"{family.architecture} keeps its weights in another form than the GPTQ and AWQ layouts have a place for; supported: {able}"
+        )
+    if spec.encoder_layers:
+        raise CamelidError(
+            f"this {family.architecture} has an encoder; only models that are decoders alone can be quantised"
         )
 
 
