@@ -34,7 +34,7 @@ VERBS: dict[str, Verb] = {
     "pretrain": Verb("Make a model", "camelid.train.stages:pretrain", "train a new model on raw text"),
     "tune": Verb("Make a model", "camelid.train.stages:tune", "teach a model to answer, from conversations"),
     "quantize": Verb(
-        "Make a model", "camelid.quant.stage:quantize", "make a model small: 4 or 8 bits a weight"
+        "Make a model", "camelid.quant.stage:quantize", "make a model small: 2, 3, 4 or 8 bits a weight"
     ),
     "import": Verb(
         "Make a model",

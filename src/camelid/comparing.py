@@ -30,6 +30,7 @@ from camelid.infer.generation import Generation
 from camelid.infer.perplexity import perplexity
 from camelid.lm import Sampling
 from camelid.model.checkpoint import read_config, read_spec, weight_files
+from camelid.model.tensor_files import dtype_name
 from camelid.quant.quantize import Method
 from camelid.quant.round_to_nearest import Bits
 from camelid.report import Estimate, Table
@@ -89,6 +90,7 @@ def compare_methods(
         _say(f"{AS_IT_IS}: measuring")
         first = measured(source, yardstick)
         rows, failures = [found_row(AS_IT_IS, None, source, first, None)], []
+        dtypes = {AS_IT_IS: first["dtype"]}
         for number, method in itertools.product(sorted(set(bits), reverse=True), METHODS):
             name = f"{method} {number}-bit"
             folder = draft / name.replace(" ", "-")
@@ -96,7 +98,9 @@ def compare_methods(
                 _say(f"{name}: quantising")
                 quantize_one(method, number, folder)
                 _say(f"{name}: measuring")
-                rows.append(found_row(method, number, folder, measured(folder, yardstick), first))
+                found = measured(folder, yardstick)
+                dtypes["quantised"] = found["dtype"]
+                rows.append(found_row(method, number, folder, found, first))
             except WrongCall:
                 raise
             except CamelidError as error:
@@ -104,7 +108,10 @@ def compare_methods(
                 _say(f"{failures[-1]}; going on without it")
         if len(rows) == 1:
             raise CamelidError(f"no quantised model could be made; {failures[0]}")
-        caption = " ".join([_caption(source, yardstick, first), *(f"Not made: {each}." for each in failures)])
+        computed = ", ".join(f"{kind} in {name}" for kind, name in dtypes.items())
+        caption = " ".join(
+            [_caption(source, yardstick, first, computed), *(f"Not made: {each}." for each in failures)]
+        )
         table = comparison_table(rows, caption)
         said = {"measured": caption, "models": [asdict(row) for row in rows], "failures": failures}
         write_text_atomically(draft / "comparison.json", json.dumps(said, indent=2) + "\n")
@@ -149,6 +156,7 @@ def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
         "peak_megabytes": _peak_bytes() / 1e6,
         "tokens": found.tokens,
         "new_tokens": new_tokens,
+        "dtype": dtype_name(engine.dtype),
     }
     if (task := yardstick.load_task()) is not None:
         result["task"] = _asked(task, engine, yardstick.chat)
@@ -226,11 +234,11 @@ def found_row(
     return Measured(method, bits, group, **numbers, accuracy=accuracy, difference=difference)
 
 
-def _caption(source: Path, yardstick: Yardstick, found: dict[str, Any]) -> str:
+def _caption(source: Path, yardstick: Yardstick, found: dict[str, Any], computed: str) -> str:
     of = f"{found['tokens']:,} tokens of {', '.join(Path(text).name for text in yardstick.texts)}"
     apart = ", each document by itself" if yardstick.convention == "overlapping" else ""
     windows = described(yardstick.convention, read_spec(source).context_length)
-    said = [f"Perplexity a token and bits a byte: {of}{apart}, in {windows}."]
+    said = [f"Perplexity a token and bits a byte: {of}{apart}, in {windows}. Computed: {computed}."]
     if "task" in found:
         said.append(
             f"Accuracy: {found['task']['said']}, with its 95 % interval; the difference to the model as it is, in points, "

@@ -95,6 +95,7 @@ def test_every_method_at_every_number_of_bits_is_measured(compared: Any) -> None
         assert found["gptq", bits]["megabytes"] < found[AS_IT_IS, None]["megabytes"]
     assert f"{found['gptq', 3]['perplexity']:.4g}" in said
     assert "llama.cpp's convention: windows of 512 tokens" in said
+    assert "Computed: as it is in float32, quantised in bfloat16." in said
     assert "12 questions" in said
     names = {f"{method}-{bits}-bit" for method in METHODS for bits in (2, 3)}
     assert {path.name for path in (folder / "out").iterdir()} == {*names, "comparison.json", "report.html"}
@@ -119,7 +120,13 @@ def test_what_cannot_be_made_is_told_and_the_others_stay(
     monkeypatch.setattr(
         comparing,
         "measured",
-        lambda folder, yardstick: {**found, "peak_megabytes": 1.0, "tokens": 9, "new_tokens": 9},
+        lambda folder, yardstick: {
+            **found,
+            "peak_megabytes": 1.0,
+            "tokens": 9,
+            "new_tokens": 9,
+            "dtype": "float32",
+        },
     )
     failing = {"gptq", "awq"}
 

@@ -102,7 +102,7 @@ def quantize(
         true_sequential: gptq: linears of a layer see what the quantised ones before them in the layer make of the text
         damping: gptq: share of the Hessian's mean diagonal that is added to its diagonal
         seed: of the draw of stretches
-        head_bits: of the output projection, which a small model spends half of its time on; it stays as it is unless told otherwise
+        head_bits: of the output projection, which a small model spends half of its time on; it is kept in `dtype` unless told otherwise
         compare: files of text that no method has seen: quantise by every method instead, each into a folder inside `out`,
             and say what each keeps of the model, in a table and in report.html
         compare_bits: several numbers of bits to compare at, instead of the one
@@ -151,7 +151,7 @@ def quantize(
     }
     _check_used(method, gptq, looked_at)
     _check_source(folder, making, all_bits)
-    _print_sizes(folder, out, _make(folder, making, method, bits, out))
+    _print_sizes(folder, out, _make(folder, making, method, bits, out), dtype)
 
 
 def _check_comparison(method: Method, calibration: Sequence[Path], compare: Sequence[Path]) -> None:
@@ -256,7 +256,7 @@ def _counting() -> Iterator[Callable[[str], None]]:
             print(file=sys.stderr)
 
 
-def _print_sizes(before: Path, after: Path, model: Transformer) -> None:
+def _print_sizes(before: Path, after: Path, model: Transformer, dtype: str) -> None:
     packed = [module for module in model.modules() if isinstance(module, PackedLinear)]
     weights = sum(module.in_features * module.out_features for module in packed)
     stored = read_tensors(after)
@@ -267,4 +267,4 @@ def _print_sizes(before: Path, after: Path, model: Transformer) -> None:
     print(
         f"  {len(packed)} linears, {weights:,} weights: {small / 1e6:.1f} MB, {8 * small / weights:.2f} bits a weight"
     )
-    print(f"  the rest, which stays as it is (most of it the embedding): {(new - small) / 1e6:.1f} MB")
+    print(f"  the rest, in {dtype} (most of it the embedding): {(new - small) / 1e6:.1f} MB")
