@@ -224,6 +224,7 @@ def test_what_is_small_already_is_not_made_smaller(build, capsys) -> None:
         (["--no-static-groups", "--compare-bits", "8", "4"], "take static groups with act-order"),
         (["--damping", "5"], "the damping is 5.0; it is a share"),
         (["--calibration-length", "65"], "the model's context holds 64 tokens"),
+        (["--calibration-rows", "0"], "--calibration-rows is 0; it must be at least 1"),
         (["MODEL"], "is quantised already"),
     ],
 )

@@ -19,11 +19,9 @@ def calibration_rows(
 ) -> Int[Tensor, "rows length"]:
     """`rows` different stretches of `length` tokens, documents end to end with EOS between them, drawn by the seed.
 
-    Raises `WrongCall` where rows or length are less than 1, and `CamelidError` where the text is too short.
+    Raises what `check_sizes` does, and `CamelidError` where the text is too short.
     """
-    for name, value in (("rows", rows), ("length", length)):
-        if value < 1:
-            raise WrongCall(f"--calibration-{name} is {value}; it must be at least 1")
+    check_sizes(rows, length)
     ids = array("i")
     for text in texts:
         ids.extend(tokenizer.encode(text))
@@ -40,3 +38,10 @@ def calibration_rows(
         )
     stretches = torch.tensor(ids[: count * length], dtype=torch.int64).view(count, length)
     return stretches[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:rows]]
+
+
+def check_sizes(rows: int, length: int) -> None:
+    """Raises `WrongCall` where rows or length are less than 1."""
+    for name, value in (("rows", rows), ("length", length)):
+        if value < 1:
+            raise WrongCall(f"--calibration-{name} is {value}; it must be at least 1")

@@ -14,7 +14,7 @@ import tyro
 from torch import Tensor
 
 from camelid.atomic import atomic_folder
-from camelid.comparing import Yardstick, compare_methods
+from camelid.comparing import METHODS, Yardstick, compare_methods
 from camelid.data.corpus import Corpus
 from camelid.data.files import data_files
 from camelid.errors import WrongCall, naming
@@ -25,6 +25,7 @@ from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
 from camelid.provenance import Parent, digest_paths, provenance
 from camelid.quant.calibration import calibration_rows as rows_of_text
+from camelid.quant.calibration import check_sizes
 from camelid.quant.gptq import check_settings
 from camelid.quant.packed import PackedLinear
 from camelid.quant.quantize import (
@@ -119,11 +120,6 @@ def quantize(
         "true_sequential": true_sequential,
         "damping": damping,
     }
-    if method == "gptq" or compare:
-        for each in all_bits:
-            # By default, 8 bits have one scale a row.
-            grouped = group_size != -1 and (group_size, each) != (None, 8)
-            check_settings(grouped, act_order, static_groups, damping)
     making = Making(
         group_size, select, dtype, calibration, calibration_rows, calibration_length, seed, gptq, head_bits
     )
@@ -136,7 +132,7 @@ def quantize(
         data = None if compare_data is None else str(compare_data)
         texts = tuple(map(str, compare))
         yardstick = Yardstick(texts, compare_perplexity, compare_task, data, compare_limit, compare_chat)
-        _check_source(folder, making, all_bits)
+        _check_source(folder, making, METHODS, all_bits)
         compare_methods(folder, out, yardstick, all_bits, partial(_make, folder, making))
         return
     settings = (compare_bits, compare_task, compare_data, compare_limit, compare_chat)
@@ -150,7 +146,7 @@ def quantize(
         "calibration_length": calibration_length,
     }
     _check_used(method, gptq, looked_at)
-    _check_source(folder, making, all_bits)
+    _check_source(folder, making, [method], all_bits)
     _print_sizes(folder, out, _make(folder, making, method, bits, out), dtype)
 
 
@@ -179,7 +175,7 @@ def _check_used(method: Method, gptq: Mapping[str, Any], looked_at: Mapping[str,
             raise WrongCall(f"{flag} is for --method gptq and awq; rtn looks at no text")
 
 
-def _check_source(folder: Path, making: Making, all_bits: Sequence[Bits]) -> None:
+def _check_source(folder: Path, making: Making, methods: Sequence[Method], all_bits: Sequence[Bits]) -> None:
     """Raises `CamelidError` where the model cannot be made small so, before any of it is read."""
     spec = read_spec(folder)
     check_quantizable(spec)
@@ -188,13 +184,19 @@ def _check_source(folder: Path, making: Making, all_bits: Sequence[Bits]) -> Non
     with naming(folder):
         blank = blank_model(spec, stored_sizes(read_tensors(folder)))
     for bits in all_bits:
-        choose_groups(blank, bits, making.group_size, making.select)
+        groups = choose_groups(blank, bits, making.group_size, making.select)
+        if "gptq" in methods:
+            whole = all(blank.get_submodule(path).in_features == group for path, group in groups.items())
+            gptq = {name: making.gptq[name] for name in ("act_order", "static_groups", "damping")}
+            check_settings(not whole, **gptq)
     if making.head_bits is not None:
         check_head(blank, making.head_bits)
-    if making.calibration and making.length > spec.context_length:
-        raise WrongCall(
-            f"--calibration-length is {making.length}; the model's context holds {spec.context_length} tokens"
-        )
+    if making.calibration:
+        check_sizes(making.rows, making.length)
+        if making.length > spec.context_length:
+            raise WrongCall(
+                f"--calibration-length is {making.length}; the model's context holds {spec.context_length} tokens"
+            )
 
 
 def _make(folder: Path, making: Making, method: Method, bits: Bits, out: Path) -> Transformer:
