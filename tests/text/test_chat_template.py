@@ -1,15 +1,18 @@
 """Chat templates against transformers, on text, ids and masks."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
 
 from camelid.errors import CamelidError
 from camelid.text.chat_template import CHATML, ChatTemplate, Segment, encode_conversation
 from camelid.text.conversation import Conversation, Message
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
+from camelid.text.vocabulary import Pieces, PieceType, add_special_pieces, sentencepiece_bpe
 
 TALK = Conversation.of(("Hello?", "Hi! 12 llamas."), ("And now?", "Good bye.\n\n- a\n- b"), system="Be kind.")
 ZEPHYR = (
@@ -59,6 +62,52 @@ def test_text_and_ids_equal_transformers(
     assert ids == answer["input_ids"]
     if template == CHATML:
         assert mask == [bool(bit) for bit in answer["assistant_masks"]]
+
+
+def sentencepiece(scheme: str, template: str) -> Tokenizer:
+    """A small vocabulary of pieces whose texts begin with `▁`, by a normaliser or by a pre-tokenizer."""
+    tokens = ["<unk>", "<s>", "</s>", *"▁ab.[]/IT\n", "▁a", "▁b", "ab", "▁ab", "▁["]
+    kinds = [PieceType.UNKNOWN, PieceType.CONTROL, PieceType.CONTROL] + [PieceType.NORMAL] * (len(tokens) - 3)
+    backend = sentencepiece_bpe(
+        Pieces(tokens, [float(len(token)) for token in tokens], kinds, 0, byte_fallback=False)
+    )
+    if scheme != "normaliser":
+        backend.normalizer = None
+        backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=False)
+    add_special_pieces(backend, tokens, kinds)
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return Tokenizer(backend, {"tokenizer_class": "PreTrainedTokenizerFast"} | named, chat_template=template)
+
+
+@pytest.mark.parametrize("scheme", ["normaliser", "always", "first", "never"])
+def test_what_follows_a_special_token_equals_transformers(tmp_path: Path, scheme: str):
+    """Some vocabularies begin a text anew there; an answer that begins inside a text never gets a mark."""
+    from transformers import AutoTokenizer
+
+    mine = sentencepiece(scheme, LLAMA2)
+    mine.save(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    pieces = ["<s>", "</s>", " ", "a", "ab", " b", "\n"]
+    for parts in [*product(pieces, repeat=2), *product(pieces, repeat=3)]:
+        spelt = "".join(parts)
+        assert mine.encode(spelt, markup=True) == theirs(spelt, add_special_tokens=False)["input_ids"], spelt
+    for said in product(["a", "ab b", "[b]\na"], repeat=4):
+        talk = Conversation.of(said[:2], said[2:])
+        ids, mask = encode_conversation(mine, talk)
+        assert ids == theirs.apply_chat_template(talk.as_dicts())["input_ids"]
+        answers = [index for index, bit in zip(ids, mask, strict=True) if bit]
+        assert answers.count(2) == 2
+        assert mine.decode(answers).split() == f"{said[1]} {said[3]}".split()
+
+
+def test_an_answer_right_after_a_special_token_is_trained_as_it_is_served():
+    template = "{% for m in messages %}{{ bos_token + m.content }}{% endfor %}{% if add_generation_prompt %}{{ bos_token }}{% endif %}"
+    mine = sentencepiece("normaliser", template)
+    prompt, _ = encode_conversation(mine, Conversation((Message("user", "a"),)), add_generation_prompt=True)
+    ids, mask = encode_conversation(mine, Conversation.of(("a", "ab")))
+    piece = mine.backend.token_to_id
+    assert ids == [*prompt, piece("▁ab")] == [1, piece("▁a"), 1, piece("▁ab")]
+    assert mask == [False, False, False, True]
 
 
 def test_template_inside_a_real_model_file(shared: Path):

@@ -69,7 +69,7 @@ def test_t5_sentinels_and_continued_text(shared):
     assert [tokenizer.special_ids[f"<extra_id_{k}>"] for k in (0, 99)] == [32099, 32000]
     marked = tokenizer.encode("a<extra_id_0>b", markup=True)
     assert 32099 in marked
-    assert tokenizer.decode(marked, skip_special_tokens=False) == "a<extra_id_0>b"
+    assert tokenizer.decode(marked, skip_special_tokens=False) == "a<extra_id_0> b"
     for forged in ("</s>", "<pad>", "<extra_id_0>", "a <unk></s>b"):
         assert not set(tokenizer.encode(forged)) & {0, 1, 32099}, forged
 

@@ -166,7 +166,7 @@ def encode_conversation(
     ids: list[int] = []
     trained: list[bool] = []
     for segment in tokenizer.chat_template.render(conversation, add_generation_prompt):
-        new = tokenizer.encode(segment.text, markup=not segment.literal, continues=bool(ids))
+        new = tokenizer.encode(segment.text, markup=not segment.literal, continues=tokenizer.goes_on(ids))
         ids += new
         trained += [segment.trained] * len(new)
     return ids, trained

@@ -109,6 +109,10 @@ class Tokenizer:
         ids = self.encode(text, special_tokens=True)
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos_id else ids
 
+    def goes_on(self, ids: Sequence[int]) -> bool:
+        """Whether a text after `ids` goes on from them; after a special token some vocabularies begin one anew."""
+        return bool(ids) and ids[-1] not in self._beginning_ids
+
     def encode_batch(self, texts: Sequence[str], special_tokens: bool = False) -> list[list[int]]:
         """Ids of many texts, on all cores."""
         head, tail = self._added_ends if special_tokens else ((), ())
@@ -182,10 +186,10 @@ class Tokenizer:
         ids: list[int] = []
         position = 0
         for match in self._markup.finditer(text):
-            ids += self._encode_plain(text[position : match.start()], continues or bool(ids))
+            ids += self._encode_plain(text[position : match.start()], continues)
             ids.append(self.special_ids[match[match.lastindex or 0]])
-            position = match.end()
-        return ids + self._encode_plain(text[position:], continues or bool(ids))
+            position, continues = match.end(), self.goes_on(ids)
+        return ids + self._encode_plain(text[position:], continues)
 
     def _encode_plain(self, text: str, continues: bool) -> list[int]:
         if not text:
@@ -222,6 +226,19 @@ class Tokenizer:
     def _marks_beginnings(self) -> bool:
         neighbour, before = next(iter(self._neighbours.items()), ("", []))
         return self._backend_ids(f"{neighbour}a") != before + self._backend_ids("a")
+
+    @cached_property
+    def _beginning_ids(self) -> frozenset[int]:
+        """Special tokens after which the backend marks the beginning of a text, as it does without any before it."""
+        if not self._marks_beginnings:
+            return frozenset()
+        reader, begun = tokenizers.Tokenizer.from_str(self.backend.to_str()), self._backend_ids("a")
+        reader.encode_special_tokens = False
+        read = {
+            index: reader.encode(f"{token}a", add_special_tokens=False).ids
+            for token, index in self.special_ids.items()
+        }
+        return frozenset(index for index, ids in read.items() if ids == [index, *begun])
 
 
 def load_vocabulary_file(path: Path) -> Tokenizer:
