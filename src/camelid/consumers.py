@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from camelid.model.transformer import Transformer
-from camelid.text.chat_template import encode_conversation
+from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer
 
@@ -61,7 +61,7 @@ class Trained:
         """See `Consumer.chat_ids`."""
         if self.tokenizer.chat_template is None:
             return None
-        return encode_conversation(self.tokenizer, conversation, add_generation_prompt=True)[0]
+        return encode_chat_prompt(self.tokenizer, conversation)
 
     def stop_ids(self) -> frozenset[int]:
         """See `Consumer.stop_ids`."""

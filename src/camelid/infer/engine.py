@@ -33,7 +33,7 @@ from camelid.load import check_tokenizer_fits, load_model, stored_dtype
 from camelid.model.checkpoint import read_config
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
-from camelid.text.chat_template import encode_conversation
+from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
 PLAIN_STEPS = 9
@@ -260,8 +260,7 @@ class Engine(LM):
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
         if not isinstance(prompt, str):
-            ids, _ = encode_conversation(self.tokenizer, prompt, add_generation_prompt=True)
-            return tuple(ids)
+            return tuple(encode_chat_prompt(self.tokenizer, prompt))
         if self.model.encoder is not None:
             ids = self.tokenizer.encode(prompt, special_tokens=True)
         else:

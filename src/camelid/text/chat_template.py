@@ -10,9 +10,10 @@ token, and a model is trained on exactly the ids that it is served with. What a 
 a special token spelt out in it stays letters, and cannot end a turn or open one.
 """
 
+import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -22,7 +23,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.runtime import Macro
+from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from camelid.errors import CamelidError
@@ -47,6 +48,9 @@ CHATML = """\
 """
 """ChatML, with the assistant's turns and their terminator marked as trained."""
 
+MOST_CHARACTERS = 2**24
+"""Of a rendered conversation; what the longest contexts hold is a third of it."""
+
 # Unicode noncharacters, "intended for process-internal use" (Unicode 16, section 23.7): they mark spans
 # while a template renders, and leave again before the text is used.
 _TRAINED, _UNTRAINED, _LITERAL, _MARKUP = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
@@ -70,15 +74,17 @@ class ChatTemplate:
     variables: Mapping[str, str] = field(default_factory=dict)
     special_tokens: tuple[str, ...] = ()
 
-    def render(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
+    def render(
+        self, conversation: Conversation, add_generation_prompt: bool = False, *, mask: bool = True
+    ) -> list[Segment]:
         """The conversation as text in segments, in order.
 
-        Raises `CamelidError` where the template refuses the conversation, or where it has no generation
-        blocks and does not render the conversation so far as the beginning of the longer one.
+        Without `mask`, turns whose trained part cannot be told are text like any other. Raises `CamelidError`
+        where the template refuses the conversation, or (with `mask`) where it has no generation blocks and
+        does not render the conversation so far as the beginning of the longer one.
         """
-        if self.marks_generation:
-            return _segments(self._text(conversation, len(conversation.messages), add_generation_prompt))
-        return self._segments_by_prefix(conversation, add_generation_prompt)
+        whole = self._text(conversation, len(conversation.messages), add_generation_prompt)
+        return _segments(whole if self.marks_generation else self._marked(conversation, whole, mask))
 
     @cached_property
     def marks_generation(self) -> bool:
@@ -88,9 +94,10 @@ class ChatTemplate:
     @cached_property
     def terminator(self) -> str | None:
         """The special token that ends an assistant's turn; None where turns end in plain text."""
-        segments = self.render(Conversation.of(("a", "b")))
-        trained = "".join(segment.text for segment in segments if segment.trained)
-        return next((token for token in self.special_tokens if trained.endswith(token)), None)
+        segments = self.render(Conversation.of(("a", "b")), mask=False)
+        said = [segment.text for segment in segments if segment.trained] or [each.text for each in segments]
+        end = "".join(said).rstrip()
+        return next((token for token in self.special_tokens if end.endswith(token)), None)
 
     @cached_property
     def _compiled(self) -> jinja2.Template:
@@ -98,6 +105,8 @@ class ChatTemplate:
             return _environment().from_string(self.source)
         except jinja2.TemplateSyntaxError as error:
             raise CamelidError(f"the chat template, line {error.lineno}: {error.message}") from error
+        except Exception as error:  # foreign code: nesting without end, constants that are none
+            raise CamelidError(f"the chat template cannot be read: {_reason(error)}") from error
 
     @cached_property
     def _forgeries(self) -> re.Pattern[str]:
@@ -106,15 +115,21 @@ class ChatTemplate:
 
     def _text(self, conversation: Conversation, turns: int, add_generation_prompt: bool) -> str:
         """The first `turns` messages rendered, with marks around trained and literal spans."""
+        text, compiled = io.StringIO(), self._compiled
         try:
-            return self._compiled.render(
+            for piece in compiled.generate(
                 messages=self._guarded(conversation.as_dicts()[:turns]),
                 tools=self._guarded(conversation.tools),
                 add_generation_prompt=add_generation_prompt,
                 **self.variables,
-            )
-        except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
-            raise CamelidError(f"the chat template refuses the conversation: {error}") from error
+            ):
+                text.write(piece)
+                _bound(text.tell())
+        except CamelidError:
+            raise
+        except Exception as error:  # a template is foreign code, and can raise anything
+            raise CamelidError(f"the chat template refuses the conversation: {_reason(error)}") from error
+        return text.getvalue()
 
     def _guarded(self, value: Any) -> Any:
         """The same value with every special token that its strings spell out marked as literal."""
@@ -130,25 +145,34 @@ class ChatTemplate:
             return [self._guarded(entry) for entry in value]
         return value
 
-    def _segments_by_prefix(self, conversation: Conversation, add_generation_prompt: bool) -> list[Segment]:
-        messages = conversation.messages
-        whole = self._text(conversation, len(messages), add_generation_prompt)
+    def _marked(self, conversation: Conversation, whole: str, mask: bool) -> str:
+        """The whole rendering with marks around what the assistant says in each of its turns."""
         marked, position = [], 0
-        for index, message in enumerate(messages):
+        for index, message in enumerate(conversation.messages):
             if message.role != "assistant":
                 continue
-            opened = self._text(conversation, index, True)
-            closed = self._text(conversation, index + 1, False)
-            if not (closed.startswith(opened) and whole.startswith(closed)):
-                raise CamelidError(
-                    f"messages[{index}]: the chat template renders the conversation before this turn "
-                    "differently once the turn (or a later one) is there, so the trained part cannot be "
-                    "told; mark it in the template with {% generation %} ... {% endgeneration %}"
-                )
-            end = len(opened) + _turn_length(closed[len(opened) :], self._guarded(message.content))
-            marked += [whole[position : len(opened)], _TRAINED, whole[len(opened) : end], _UNTRAINED]
+            try:
+                begin, end = self._turn(conversation, index, whole)
+            except CamelidError:
+                if mask:
+                    raise
+                continue
+            marked += [whole[position:begin], _TRAINED, whole[begin:end], _UNTRAINED]
             position = end
-        return _segments("".join([*marked, whole[position:]]))
+        return "".join([*marked, whole[position:]])
+
+    def _turn(self, conversation: Conversation, index: int, whole: str) -> tuple[int, int]:
+        """Where the assistant's words of one turn begin and end in the whole rendering."""
+        opened = self._text(conversation, index, True)
+        closed = self._text(conversation, index + 1, False)
+        if not (closed.startswith(opened) and whole.startswith(closed)):
+            raise CamelidError(
+                f"messages[{index}]: the chat template renders the conversation before this turn "
+                "differently once the turn (or a later one) is there, so the trained part cannot be "
+                "told; mark it in the template with {% generation %} ... {% endgeneration %}"
+            )
+        content = self._guarded(conversation.messages[index].content)
+        return len(opened), len(opened) + _turn_length(closed[len(opened) :], content)
 
 
 def encode_conversation(
@@ -158,6 +182,20 @@ def encode_conversation(
 
     Raises `CamelidError` where the tokenizer has no chat template or the template refuses the conversation.
     """
+    return _encode(tokenizer, conversation, add_generation_prompt, mask=True)
+
+
+def encode_chat_prompt(tokenizer: "Tokenizer", conversation: Conversation) -> list[int]:
+    """Ids of a conversation opened for the assistant's turn.
+
+    Those that `encode_conversation` gives wherever it can tell what is trained, which a prompt does not need.
+    """
+    return _encode(tokenizer, conversation, True, mask=False)[0]
+
+
+def _encode(
+    tokenizer: "Tokenizer", conversation: Conversation, add_generation_prompt: bool, mask: bool
+) -> tuple[list[int], list[bool]]:
     if tokenizer.chat_template is None:
         raise CamelidError(
             "this tokenizer has no chat template: tune the model on conversations first, or put a "
@@ -165,7 +203,7 @@ def encode_conversation(
         )
     ids: list[int] = []
     trained: list[bool] = []
-    for segment in tokenizer.chat_template.render(conversation, add_generation_prompt):
+    for segment in tokenizer.chat_template.render(conversation, add_generation_prompt, mask=mask):
         new = tokenizer.encode(segment.text, markup=not segment.literal, continues=tokenizer.goes_on(ids))
         ids += new
         trained += [segment.trained] * len(new)
@@ -211,8 +249,22 @@ class _Generation(Extension):
         return f"{_TRAINED}{caller()}{_UNTRAINED}"
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, in which products and powers have a bound."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        for value, times in ((left, right), (right, left)):
+            if operator == "*" and isinstance(value, Sized) and isinstance(times, int):
+                _bound(len(value) * times)
+        if operator == "**" and isinstance(left, int) and isinstance(right, int):
+            _bound(left.bit_length() * right)
+        return super().call_binop(context, operator, left, right)
+
+
+def _environment() -> _Sandbox:
+    environment = _Sandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _tojson
@@ -224,6 +276,15 @@ def _environment() -> ImmutableSandboxedEnvironment:
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
     """JSON as it is: Jinja's own filter escapes HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+
+def _bound(size: int) -> None:
+    if size > MOST_CHARACTERS:
+        raise CamelidError(f"the chat template makes more than {MOST_CHARACTERS:,} characters; it is damaged")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _raise_exception(message: str) -> None:
