@@ -1,6 +1,7 @@
 """Tokenizers inside GGUF files: ids equal llama.cpp's test vectors and SentencePiece's own rule."""
 
 import json
+import time
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,10 @@ from tokenizers import ByteLevelBPETokenizer
 
 from camelid.errors import CamelidError
 from camelid.model.gguf import GGUFFile
+from camelid.text.chat_template import encode_conversation
+from camelid.text.conversation import Conversation
 from camelid.text.gguf_tokenizer import tokenizer_from_gguf
+from camelid.text.tokenizer import load_tokenizer
 
 
 @pytest.mark.parametrize("name", ["gpt-2", "llama-spm", "qwen2", "starcoder"])
@@ -87,6 +91,83 @@ def test_ends_that_the_file_asks_for():
         assert tokenizer.encode("the cat", special_tokens=True) == [last] * bos + plain + [last] * eos
     assert tokenizer_from_gguf(vocabulary(pre="llama-bpe")).encode("the", special_tokens=True)[0] == last
     assert tokenizer.stop_ids == {last}
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+EOS_ENDED = "{% for m in messages %}{{ bos_token }}{{ m.content }}{{ eos_token }}{% endfor %}"
+ODD_END = "{% for m in messages %}<|im_start|>{{ m.content }}<|odd|>\n{% endfor %}<|im_start|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "kinds", "stops"),
+    [
+        (CHATML, [3, 3, 3, 3], {0, 2}),
+        (CHATML, [3, 1, 1, 1], {0, 2}),
+        (CHATML, [3, 4, 4, 4], {0, 2}),
+        (CHATML, None, {0, 2}),
+        (EOS_ENDED, [1, 3, 3, 3], {0, 2}),
+        (EOS_ENDED, [4, 3, 3, 3], {0, 2}),
+        (ODD_END, [3, 3, 3, 3], {0, 2, 3}),
+    ],
+)
+def test_ends_of_an_answer_and_special_tokens_equal_llama_cpp_and_transformers(
+    tmp_path, template, kinds, stops
+):
+    """Whatever kinds a file gives its named tokens; the end that only a template knows is a stop here alone."""
+    import gguf
+    import transformers
+
+    llama_cpp = pytest.importorskip("llama_cpp")
+    plain = vocabulary()
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|odd|>", *plain["tokenizer.ggml.tokens"][:-1]]
+    changes = {"tokens": tokens, "bos_token_id": 0, "eos_token_id": 0}
+    metadata = vocabulary(**changes, token_type=None if kinds is None else kinds + [1] * (len(tokens) - 4))
+    metadata["tokenizer.chat_template"] = template
+    mine = tokenizer_from_gguf(metadata)
+    assert mine.stop_ids == stops
+    writer = gguf.GGUFWriter(tmp_path / "vocabulary.gguf", "llama")
+    for key, value in metadata.items():
+        match value:
+            case str():
+                writer.add_string(key, value)
+            case int():
+                writer.add_uint32(key, value)
+            case list():
+                writer.add_array(key, value)
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.close):
+        write()
+    theirs = llama_cpp.Llama(str(tmp_path / "vocabulary.gguf"), vocab_only=True, verbose=False)
+    inside = llama_cpp.llama_model_get_vocab(theirs.model)
+    ends = {index for index in range(len(tokens)) if llama_cpp.llama_vocab_is_eog(inside, index)}
+    assert stops - {3} == ends
+    talk = Conversation.of(("the cat", "sat"), ("on", "the mat"))
+    ids, _ = encode_conversation(mine, talk)
+    text = "".join(segment.text for segment in mine.chat_template.render(talk))
+    assert ids == theirs.tokenize(text.encode(), add_bos=False, special=True)
+    mine.save(tmp_path / "folder")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "folder")
+    assert ids == again.apply_chat_template(talk.as_dicts())["input_ids"]
+    assert load_tokenizer(tmp_path / "folder").encode(text) == mine.encode(text)
+    assert again.decode([0, 10], skip_special_tokens=True) == mine.decode([0, 10]) == tokens[10]
+
+
+def test_a_template_that_refuses_the_plainest_turn_is_read_without_its_end():
+    metadata = vocabulary() | {"tokenizer.chat_template": "{{ raise_exception('tools are needed') }}"}
+    assert tokenizer_from_gguf(metadata).stop_ids == {len(metadata["tokenizer.ggml.tokens"]) - 1}
+
+
+def test_time_is_in_proportion_to_the_special_tokens():
+    started, tokens = time.perf_counter(), [f"<|{index}|>" for index in range(8000)]
+    plain = vocabulary()
+    kinds = [*plain["tokenizer.ggml.token_type"], *([3, 4] * 4000)]
+    tokenizer = tokenizer_from_gguf(
+        vocabulary(tokens=plain["tokenizer.ggml.tokens"] + tokens, token_type=kinds)
+    )
+    assert len(tokenizer.special_ids) == 4001
+    assert time.perf_counter() - started < 10
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,24 @@ def test_transformers_reads_ours_to_the_same_ids(ours: Tokenizer, tmp_path: Path
     assert again.chat_template == ours.chat_template
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_named_token_is_special_whatever_the_file_says(ours: Tokenizer, tmp_path: Path, listed: bool):
+    from transformers import AutoTokenizer
+
+    ours.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    table = json.loads(file.read_text())
+    others = [token for token in table["added_tokens"] if token["id"] != ours.eos_id]
+    eos = {**next(token for token in table["added_tokens"] if token["id"] == ours.eos_id), "special": False}
+    file.write_text(json.dumps(table | {"added_tokens": [eos, *others] if listed else others}))
+    again, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    text = "a cat<|endoftext|><|im_end|>"
+    ids = again.encode(text, markup=True)
+    assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+    assert again.decode(ids) == theirs.decode(ids, skip_special_tokens=True) == "a cat"
+    assert ours.eos_id not in again.encode(text)
+
+
 def test_llama_vocabulary_equals_transformers(stories: Tokenizer, tmp_path: Path, shared: Path):
     from transformers import AutoTokenizer
 

@@ -48,6 +48,8 @@ CHATML = """\
 """
 """ChatML, with the assistant's turns and their terminator marked as trained."""
 
+ANSWER = "So be it."
+"""Said to a template to see what it puts after an answer."""
 MOST_CHARACTERS = 2**24
 """Of a rendered conversation; what the longest contexts hold is a third of it."""
 
@@ -94,10 +96,10 @@ class ChatTemplate:
     @cached_property
     def terminator(self) -> str | None:
         """The special token that ends an assistant's turn; None where turns end in plain text."""
-        segments = self.render(Conversation.of(("a", "b")), mask=False)
-        said = [segment.text for segment in segments if segment.trained] or [each.text for each in segments]
-        end = "".join(said).rstrip()
-        return next((token for token in self.special_tokens if end.endswith(token)), None)
+        segments = self.render(Conversation.of((ANSWER, ANSWER)), mask=False)
+        _, said, rest = "".join(segment.text for segment in segments).rpartition(ANSWER)
+        found = self._forgeries.match(rest.lstrip()) if said else None
+        return None if found is None else found[0]
 
     @cached_property
     def _compiled(self) -> jinja2.Template:

@@ -19,6 +19,7 @@ from camelid.text.vocabulary import (
     Pieces,
     PieceType,
     add_ends,
+    add_named,
     add_special_pieces,
     byte_level,
     ids_of,
@@ -28,6 +29,14 @@ from camelid.text.vocabulary import (
 Metadata = Mapping[str, Any]
 NO_ID = 0xFFFFFFFF
 """-1 as an unsigned number: how files say that there is no such token."""
+NAMES = ("bos", "eos", "eot", "eom", "unknown", "padding")
+END_NAMES = (
+    *("</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<end_of_turn>", "<turn|>", "<end_of_utterance>"),
+    *("<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>"),
+    "<｜end▁of▁sentence｜>",
+)
+"""Tokens that end an answer by their text alone, special whatever the file says: llama.cpp's `special_eog_ids`
+(src/llama-vocab.cpp), without those of vocabularies that are not read and of filling in the middle."""
 SPLITTERS = {
     "gpt-2": GPT2,
     "smollm": DIGITS,
@@ -57,8 +66,11 @@ def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
             backend, add_bos = _sentencepiece(metadata, tokens, kinds), True
         case other:
             raise CamelidError(f"tokenizer.ggml.model is {shortened(other)}; supported: gpt2, llama")
+    ids = {name: _special(metadata, name, tokens) for name in NAMES}
+    ends = {index for index, token in enumerate(tokens) if token in END_NAMES}
+    ends |= {index for name in ("eos", "eot", "eom") if (index := ids[name]) is not None}
     add_special_pieces(backend, tokens, kinds)
-    ids = {name: _special(metadata, name, tokens) for name in ("bos", "eos", "unknown", "padding")}
+    add_named(backend, [tokens[index] for index in sorted(ends)])
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": _flag(metadata, "add_bos_token", add_bos and ids["bos"] is not None),
@@ -72,13 +84,17 @@ def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
     template = metadata.get("tokenizer.chat_template")
     if not isinstance(template, str | None):
         raise CamelidError("tokenizer.chat_template is no text")
-    stops = [_special(metadata, name, tokens) for name in ("eos", "eot", "eom")]
-    return Tokenizer(
-        backend,
-        config,
-        chat_template=template,
-        stop_ids=dict.fromkeys(stop for stop in stops if stop is not None),
-    )
+    tokenizer = Tokenizer(backend, config, chat_template=template)
+    return Tokenizer(backend, config, chat_template=template, stop_ids=ends | _chat_ends(tokenizer))
+
+
+def _chat_ends(tokenizer: Tokenizer) -> set[int]:
+    """The end of a turn; none where the template refuses the plainest turn, which it says again when it is used."""
+    try:
+        terminator = tokenizer.chat_template.terminator if tokenizer.chat_template else None
+    except CamelidError:
+        return set()
+    return set() if terminator is None else {tokenizer.special_ids[terminator]}
 
 
 def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Tokenizer, bool]:

@@ -20,7 +20,7 @@ import tokenizers
 from camelid.errors import CamelidError
 from camelid.json_table import read_table
 from camelid.text.chat_template import CHATML, ChatTemplate
-from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends
+from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends, add_named
 from camelid.text.vocabulary_files import read_vocabulary, read_vocabulary_file, token_text
 from camelid.text.vocabulary_learning import UNKNOWN, VocabularyKind, learn_vocabulary
 
@@ -47,6 +47,14 @@ class Tokenizer:
         self.config = dict(config)
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocab_size = 1 + max(vocabulary.values())
+        named = {name: token_text(config.get(name)) for name in NAMED_TOKENS}
+        self.named_tokens = {name: token for name, token in named.items() if token is not None}
+        for name, token in self.named_tokens.items():
+            if token not in vocabulary:
+                raise CamelidError(
+                    f"{name} is {token!r}, which the vocabulary of {self.vocab_size} tokens lacks"
+                )
+        add_named(backend, self.named_tokens.values())
         added = backend.get_added_tokens_decoder()
         self.special_ids = {token.content: index for index, token in added.items() if token.special}
         self._markup = re.compile(
@@ -59,13 +67,6 @@ class Tokenizer:
             )
             or r"(?!)"
         )
-        named = {name: token_text(config.get(name)) for name in NAMED_TOKENS}
-        self.named_tokens = {name: token for name, token in named.items() if token is not None}
-        for name, token in self.named_tokens.items():
-            if token not in vocabulary:
-                raise CamelidError(
-                    f"{name} is {token!r}, which the vocabulary of {self.vocab_size} tokens lacks"
-                )
         self.bos_id, self.eos_id, self.pad_id, self.unk_id = (
             vocabulary.get(self.named_tokens.get(name, "")) for name in NAMED_TOKENS
         )

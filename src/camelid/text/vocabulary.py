@@ -151,11 +151,18 @@ def sentencepiece_unigram(pieces: Pieces) -> tokenizers.Tokenizer:
 
 def add_special_pieces(backend: tokenizers.Tokenizer, tokens: Sequence[str], kinds: Sequence[float]) -> None:
     """Tells the backend which tokens are no text, and which are matched before anything else."""
-    for token, kind in zip(tokens, kinds, strict=True):
-        if kind in (PieceType.CONTROL, PieceType.UNKNOWN):
-            backend.add_special_tokens([AddedToken(token, normalized=False, special=True)])
-        elif kind == PieceType.USER_DEFINED:
-            backend.add_tokens([AddedToken(token, normalized=False)])
+    # All of a kind in one call: each call goes through all that were added before.
+    special = (PieceType.CONTROL, PieceType.UNKNOWN)
+    pairs = list(zip(tokens, kinds, strict=True))
+    backend.add_special_tokens([_special(token) for token, kind in pairs if kind in special])
+    own = [token for token, kind in pairs if kind == PieceType.USER_DEFINED]
+    backend.add_tokens([AddedToken(token, normalized=False) for token in own])
+
+
+def add_named(backend: tokenizers.Tokenizer, names: Iterable[str]) -> None:
+    """Makes tokens special that a configuration names, as transformers does, whatever the vocabulary calls them."""
+    special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    backend.add_special_tokens([_special(name) for name in dict.fromkeys(names) if name not in special])
 
 
 def add_ends(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
@@ -176,7 +183,7 @@ def add_ends(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
 def sentinels(count: int) -> list[AddedToken]:
     """T5's `<extra_id_k>` in the order of their ids: the k-th has the highest but k (Raffel et al. 2020)."""
     names: Iterable[str] = (f"<extra_id_{number}>" for number in reversed(range(count)))
-    return [AddedToken(name, normalized=False, special=True) for name in names]
+    return [_special(name) for name in names]
 
 
 def _bpe(vocabulary: dict[str, int], merges: Sequence[Sequence[str]], **options: Any) -> tokenizers.Tokenizer:
@@ -194,6 +201,10 @@ def _check(pieces: Pieces) -> None:
             raise CamelidError(f"piece {index} has {len(token)} characters; at most {LONGEST_PIECE} are read")
         if not math.isfinite(score):
             raise CamelidError(f"piece {index}, {token!r}, has the score {score}, which is no finite number")
+
+
+def _special(token: str) -> AddedToken:
+    return AddedToken(token, normalized=False, special=True)
 
 
 def _is_reserved(kind: float) -> bool:
