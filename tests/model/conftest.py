@@ -142,6 +142,7 @@ def write_gguf(path, model, *, skip=(), changes=None, extra=None) -> None:
             add = {
                 str: writer.add_string,
                 int: writer.add_uint32,
+                bool: writer.add_bool,
                 float: writer.add_float32,
                 list: writer.add_array,
             }

@@ -18,7 +18,7 @@ from camelid.model.checkpoint import load_checkpoint, read_config
 from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_families import read_spec
 from camelid.model.gguf_types import FORMATS, SLAB
-from camelid.model.spec import Llama3Scaling
+from camelid.model.spec import LinearScaling, Llama3Scaling
 
 # --- Block formats, against the gguf package ---
 
@@ -50,6 +50,22 @@ def test_imported_model_equals_the_one_it_was_made_from(seed, write, tmp_path, t
     path, model = write(seed, changes=linear if seed % 4 == 2 else None)
     import_model(path, tmp_path / "out")
     assert same_logits(load_checkpoint(tmp_path / "out"), model, tokens(model.config.vocab_size))
+
+
+@pytest.mark.parametrize(
+    ("changes", "factor"),
+    [
+        ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, None),
+        ({"llama.rope.scaling.factor": 4.0}, 4.0),
+        ({"llama.rope.scale_linear": 4.0}, 4.0),
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, None),
+        ({"llama.rope.scaling.attn_factor": 1.0, "llama.attention.causal": True}, None),
+    ],
+)
+def test_rope_factor_is_read_as_llama_cpp_reads_it(changes, factor, write):
+    """`load_hparams` in its src/llama-model.cpp: linear where no type stands, nothing where it is `none`."""
+    path, _ = write(0, changes=changes)
+    assert read_spec(GGUFFile(path)).positions.scaling == (None if factor is None else LinearScaling(factor))
 
 
 def same_logits(ours, theirs, ids) -> bool:

@@ -35,6 +35,18 @@ def refused(path, tmp_path, *parts: str) -> None:
         ({"changes": {"llama.feed_forward_length": 17}}, "tensor 'blk.0.ffn_gate.weight' is"),
         ({"changes": {"llama.rope.dimension_count": 2}}, "llama.rope.dimension_count is 2"),
         ({"changes": {"llama.rope.scaling.type": "yarn"}}, "llama.rope.scaling.type is 'yarn'"),
+        (
+            {"changes": {"llama.rope.scaling.attn_factor": 2.0}},
+            "llama.rope.scaling.attn_factor is 2.0, not 1",
+        ),
+        (
+            {
+                "changes": {"llama.rope.scaling.factor": 2.0},
+                "extra": {"rope_freqs.weight": np.ones(4, np.float32)},
+            },
+            "llama.rope.scaling.factor is 2 beside rope_freqs.weight",
+        ),
+        ({"changes": {"llama.attention.causal": False}}, "llama.attention.causal is False, not True"),
         ({"changes": {"llama.expert_count": 8}}, "mixtures of experts"),
         ({"changes": {"llama.attention.head_count_kv": [2, 2]}}, "llama.attention.head_count_kv is [2, 2]"),
         ({"changes": {"llama.attention.head_count_kv": 999}}, "num_kv_heads 999"),

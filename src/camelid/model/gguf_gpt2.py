@@ -25,6 +25,7 @@ BLOCK_NAMES = {
 
 
 def _read(keys: Keys) -> ModelSpec:
+    keys.expect("attention.causal", True, "a model that sees later tokens is unsupported")
     heads = keys.whole("attention.head_count")
     return ModelSpec(
         vocab_size=keys.stored(EMBEDDING).shape[0],

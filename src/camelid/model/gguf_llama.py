@@ -34,6 +34,7 @@ PUBLISHED_LLAMA3_SCALINGS = (Llama3Scaling(8.0, 1.0, 4.0, 8192), Llama3Scaling(3
 
 def _read(keys: Keys) -> ModelSpec:
     keys.expect("expert_count", 0, "mixtures of experts are unsupported")
+    keys.expect("attention.causal", True, "a model that sees later tokens is unsupported")
     head_dim = keys.whole("attention.key_length", keys.head_dim())
     for key in ("attention.value_length", "rope.dimension_count"):
         keys.expect(key, head_dim, "another head size than the keys' is unsupported")
@@ -66,13 +67,21 @@ def _place(spec: ModelSpec, parameter: str) -> Place:
 
 def _rotary(keys: Keys, head_dim: int) -> Rotary:
     theta = keys.real("rope.freq_base", 10000.0)
-    kind = keys.get("rope.scaling.type", "none")
+    keys.expect("rope.scaling.attn_factor", 1, "attention scaled beside the frequencies is unsupported")
+    kind = keys.get("rope.scaling.type", "linear")
     factor = keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 1.0))
     if kind not in ("none", "linear"):
         raise CamelidError(f"llama.rope.scaling.type is {shortened(kind)}; supported: none, linear")
-    if ROPE_FACTORS in keys.file.tensors:
-        return Rotary(theta, _llama3_scaling(keys, theta, head_dim))
-    return Rotary(theta, LinearScaling(factor) if factor not in (0.0, 1.0) else None)
+    # llama.cpp reads 0 as no scaling, and no factor where the type is `none`.
+    linear = kind == "linear" and factor not in (0.0, 1.0)
+    if ROPE_FACTORS not in keys.file.tensors:
+        return Rotary(theta, LinearScaling(factor) if linear else None)
+    if linear:
+        raise CamelidError(
+            f"llama.rope.scaling.factor is {factor:g} beside {ROPE_FACTORS}; only one of the two scalings is supported, "
+            "the factor then being 1 or absent"
+        )
+    return Rotary(theta, _llama3_scaling(keys, theta, head_dim))
 
 
 def _llama3_scaling(keys: Keys, theta: float, head_dim: int) -> Llama3Scaling:
