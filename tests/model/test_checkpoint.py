@@ -35,6 +35,29 @@ def test_reads_what_transformers_writes(seed, tmp_path, random_llama, tokens):
     assert largest_difference(ours, theirs, tokens(theirs.config.vocab_size)) <= TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "kept"),
+    [
+        (torch.float16, 65504.0, True),
+        (torch.float16, -1e5, False),
+        (torch.float16, float("inf"), True),
+        (torch.bfloat16, 1e38, True),
+        (torch.bfloat16, 3.4e38, False),
+    ],
+)
+def test_a_number_too_large_for_the_type_written_is_named(dtype, value, kept, tmp_path):
+    spec = ModelSpec.llama(vocab_size=8, hidden_size=4, num_layers=1, num_heads=2, context_length=8)
+    model = Transformer(spec).initialize(0)
+    with torch.no_grad():
+        model.layers[0].mlp.down_proj.weight[1, 1] = value
+    if kept:
+        save_checkpoint(tmp_path, model, dtype=dtype)
+        assert load_checkpoint(tmp_path).layers[0].mlp.down_proj.weight[1, 1].to(dtype) == value
+    else:
+        with pytest.raises(CamelidError, match=r"tensor model\.layers\.0\.mlp\.down_proj\.weight holds"):
+            save_checkpoint(tmp_path, model, dtype=dtype)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_writes_what_transformers_reads(seed, tmp_path, random_llama, tokens):
     made = tmp_path / "theirs"

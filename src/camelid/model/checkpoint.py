@@ -240,7 +240,8 @@ def write_checkpoint(
 
     parameters: by our names, taken one at a time, so that no more than one shard is in memory. special_ids:
     `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. extra_config: further keys
-    of config.json. Integer tensors stay as they are. The caller makes the folder atomic
+    of config.json. Integer tensors stay as they are. Raises `CamelidError` that names a tensor whose values are too
+    large for `dtype`. The caller makes the folder atomic
     (`camelid.atomic.atomic_folder`) and saves the tokenizer beside the weights.
     """
     family = family_for(spec)
@@ -261,10 +262,22 @@ def write_checkpoint(
     if provenance is not None:
         write_json(folder / "camelid.json", provenance)
     state = (
-        (name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        (name, _stored(name, tensor, dtype) if tensor.is_floating_point() else tensor)
         for name, tensor in stored_tensors(family.place, spec, parameters)
     )
     save_tensors(folder, state, max_shard_bytes)
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    stored = tensor.to(dtype)
+    if torch.finfo(dtype).max < torch.finfo(tensor.dtype).max:
+        lost = tensor.isfinite() & ~stored.isfinite()
+        if lost.any():
+            raise CamelidError(
+                f"tensor {name} holds {float(tensor[lost][0]):g}; the largest number in {dtype_name(dtype)} is "
+                f"{torch.finfo(dtype).max:g}: choose a type of a wider range"
+            )
+    return stored
 
 
 def _share_embedding(folder: Path, tensors: dict[str, Tensor], embedding: str) -> None:
