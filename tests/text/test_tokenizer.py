@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, pre_tokenizers, processors
 
 from camelid.errors import CamelidError, WrongCall
 from camelid.text.stream import StreamDecoder, token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from camelid.text.vocabulary import add_ends
 
 TEXTS = [
     "Once upon a time, there was a cat.",
@@ -69,6 +70,29 @@ def test_transformers_reads_ours_to_the_same_ids(ours: Tokenizer, tmp_path: Path
     assert theirs.eos_token_id == ours.eos_id == again.eos_id
     assert again.stop_ids == ours.stop_ids == {0, 2}
     assert again.chat_template == ours.chat_template
+
+
+@pytest.mark.parametrize("ends", [(False, False), (True, False), (False, True), (True, True)])
+def test_ends_of_a_vocabulary_that_lacks_nearly_all_letters(ends: tuple[bool, bool]):
+    backend = Backend(models.WordLevel({str(digit): digit for digit in range(10)}, "0"))
+    backend.pre_tokenizer = pre_tokenizers.Digits(individual_digits=True)
+    names = {"add_bos_token": ends[0], "add_eos_token": ends[1], "bos_token": "8", "eos_token": "9"}
+    add_ends(backend, names)
+    named = {name: value for name, value in names.items() if isinstance(value, str)}
+    wanted = [8] * ends[0] + [1, 2, 3] + [9] * ends[1]
+    assert backend.encode("123").ids == wanted
+    for config in (named, names):
+        assert Tokenizer(backend, config).encode("123", special_tokens=True) == wanted
+    nothing = Backend(models.BPE({"1": 0, "2": 1}, []))
+    assert Tokenizer(nothing, {}).encode("12ab", special_tokens=True) == [0, 1]
+
+
+@pytest.mark.parametrize("single", ["[X]", "$A [X] $A"])
+def test_a_post_processor_that_does_not_keep_the_text_is_refused(single: str):
+    backend = Backend(models.WordLevel({"[X]": 0, "a": 1}, "a"))
+    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("[X]", 0)])
+    with pytest.raises(CamelidError, match="post-processor"):
+        Tokenizer(backend, {}).encode("a", special_tokens=True)
 
 
 @pytest.mark.parametrize("listed", [False, True])

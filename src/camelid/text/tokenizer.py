@@ -173,10 +173,13 @@ class Tokenizer:
     @cached_property
     def _added_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What goes before and after a text: the post-processor, unless the configuration overrides it."""
-        bare = self.backend.encode("a", add_special_tokens=False).ids
-        full = self.backend.encode("a", add_special_tokens=True).ids
-        start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-        head, tail = tuple(full[:start]), tuple(full[start + len(bare) :])
+        # A token of another vocabulary stands for the text: ours may know no text that surely becomes a token.
+        one = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a")).encode("a")
+        full = self.backend.post_process(one)
+        if full.special_tokens_mask.count(0) != 1:
+            raise CamelidError("the tokenizer's post-processor does not put a text between its ends once")
+        start = full.special_tokens_mask.index(0)
+        head, tail = tuple(full.ids[:start]), tuple(full.ids[start + 1 :])
         if (add_bos := self.config.get("add_bos_token")) is not None:
             head = (self.bos_id,) if add_bos and self.bos_id is not None else ()
         if (add_eos := self.config.get("add_eos_token")) is not None:
