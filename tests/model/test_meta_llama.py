@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import pickletools
 import shutil
+import zipfile
 
 import pytest
 import torch
@@ -149,12 +151,35 @@ def shorten(path):
     path.write_bytes(path.read_bytes()[:-5000])
 
 
+def misled(path):
+    """One byte of the pickle changed: it asks for what was never put down."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist()}
+    writer, table = torch._C.PyTorchFileWriter(str(path)), bytearray(contents["data.pkl"])
+    table[next(place for code, _, place in pickletools.genops(table) if code.name == "BINGET") + 1] = 250
+    records = {name: content for name, content in contents.items() if name.startswith("data/")}
+    for name, content in {"data.pkl": bytes(table), **records}.items():
+        writer.write_record(name, content, len(content))
+    writer.write_end_of_file()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda path: torch.save({"a": Harmful()}, path), "only tensors are read"),
         (plain_pickle, "consolidated.00.pth"),
         (shorten, "fetch it again"),
+        (misled, r"00\.pth cannot be read \(250\)"),
+        (lambda path: torch.save({"a": torch.ones(1).expand(10**9, 16)}, path), "'a' is not laid out"),
+        (lambda path: torch.save({"a": torch.empty(16, device="meta")}, path), "'a' is not laid out"),
+        (
+            lambda path: torch.save({k: torch.ones(10**5) for k in "ab"}, path),
+            "'tok_embeddings.weight' is missing",
+        ),
+        (
+            lambda path: torch.save(dict.fromkeys("abc", torch.ones(10**5)), path),
+            "more numbers than it holds",
+        ),
         (lambda path: torch.save([1, 2], path), "no table of tensors"),
         (lambda path: torch.save({1: torch.ones(2), "a": torch.ones(2)}, path), "no table of tensors"),
         (lambda path: torch.save({"tok_embeddings.weight": torch.ones(())}, path), "no vector or matrix"),

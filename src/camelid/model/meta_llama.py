@@ -175,8 +175,8 @@ def _read_part(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, or is damaged; as a pickle can run code, only tensors are read: "
             "fetch it again from Meta, or take the model in safetensors"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # torch's reader follows a damaged pickle into errors of all kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CamelidError(f"{path} cannot be read ({reason}); fetch it again") from error
     named = isinstance(part, dict) and all(isinstance(name, str) for name in part)
     if not named or not all(isinstance(value, Tensor) for value in part.values()):
@@ -184,5 +184,10 @@ def _read_part(path: Path) -> dict[str, Tensor]:
     for name, tensor in part.items():
         if not tensor.is_floating_point() or tensor.layout != torch.strided or not tensor.ndim:
             raise CamelidError(f"{path}: {name!r} is no vector or matrix of floating-point numbers")
+        if not tensor.is_cpu or not tensor.is_contiguous():
+            raise CamelidError(f"{path}: {name!r} is not laid out in the file row by row; fetch it again")
+    # A matrix can be stored once for two names, but no more: the rest would be sizes without numbers.
+    if sum(tensor.nbytes for tensor in part.values()) > 2 * path.stat().st_size:
+        raise CamelidError(f"{path} describes more numbers than it holds; fetch it again")
     tensors: dict[str, Tensor] = part
     return tensors
