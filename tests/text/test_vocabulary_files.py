@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import normalizers
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, normalizers
 
 import camelid
 from camelid.errors import CamelidError
@@ -203,6 +204,35 @@ def test_a_damaged_character_table_is_refused_or_harmless(character_table, place
     except CamelidError:
         return
     normalizers.Precompiled(bytes(table)).normalize_str("ﬁne ½ Å ㌔ e\u0301 \u3000 \x07 ｆ")
+
+
+BAD_TABLES = {
+    "empty": "",
+    "no base64": "%%%",
+    "no text": 5,
+    "random": base64.b64encode(b"\x10\0\0\0" + bytes(range(200, 230))).decode(),
+    "leaf first": base64.b64encode(b"\x04\0\0\0\xff\xff\xff\xffa\0").decode(),
+}
+
+
+@pytest.mark.parametrize("table", BAD_TABLES.values(), ids=BAD_TABLES)
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_tokenizer_json_with_a_damaged_character_table_is_refused(tmp_path, table, escaped):
+    """The library panics on them, some while it loads and some at the first text."""
+    step = {"type": "Precompiled", "precompiled_charsmap": table}
+    whole = json.loads(Backend(models.BPE({"a": 0}, [])).to_str())
+    text = json.dumps(whole | {"normalizer": {"type": "Sequence", "normalizers": [step]}})
+    (tmp_path / "tokenizer.json").write_text(
+        text.replace("recompile", "recompil\\u0065") if escaped else text
+    )
+    with pytest.raises(CamelidError, match=r"tokenizer\.json is no tokenizer that can be read"):
+        load_tokenizer(tmp_path)
+
+
+def test_an_empty_vocabulary_is_refused(tmp_path):
+    Backend(models.BPE()).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(CamelidError, match="vocabulary is empty"):
+        load_tokenizer(tmp_path)
 
 
 @pytest.fixture

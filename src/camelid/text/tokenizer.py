@@ -17,11 +17,16 @@ from typing import Any
 
 import tokenizers
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, naming
 from camelid.json_table import read_table
 from camelid.text.chat_template import CHATML, ChatTemplate
 from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends, add_named
-from camelid.text.vocabulary_files import read_vocabulary, read_vocabulary_file, token_text
+from camelid.text.vocabulary_files import (
+    read_tokenizer_json,
+    read_vocabulary,
+    read_vocabulary_file,
+    token_text,
+)
 from camelid.text.vocabulary_learning import UNKNOWN, VocabularyKind, learn_vocabulary
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
@@ -46,6 +51,8 @@ class Tokenizer:
         self.backend.no_padding()
         self.config = dict(config)
         vocabulary = backend.get_vocab(with_added_tokens=True)
+        if not vocabulary:
+            raise CamelidError("the tokenizer's vocabulary is empty; fetch or learn it again")
         self.vocab_size = 1 + max(vocabulary.values())
         named = {name: token_text(config.get(name)) for name in NAMED_TOKENS}
         self.named_tokens = {name: token for name, token in named.items() if token is not None}
@@ -263,22 +270,16 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     config, stops = special | config, generation.get("eos_token_id")
     template = config.pop("chat_template", None)
     if (path := folder / "tokenizer.json").is_file():
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise CamelidError(f"{path} is no tokenizer that can be read: {error}") from error
+        backend = read_tokenizer_json(path)
     else:
         backend, config = read_vocabulary(folder, config)
     if (jinja := folder / "chat_template.jinja").is_file():
         template = jinja.read_text(encoding="utf-8")
     if isinstance(template, list):  # named templates; the plain one is called "default"
         template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    return Tokenizer(
-        backend,
-        config,
-        chat_template=template,
-        stop_ids=stops if isinstance(stops, list) else [] if stops is None else [stops],
-    )
+    stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
+    with naming(folder):
+        return Tokenizer(backend, config, chat_template=template, stop_ids=stops)
 
 
 def train_tokenizer(

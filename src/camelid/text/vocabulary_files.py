@@ -4,6 +4,8 @@ Which rules go with GPT-2's and SentencePiece's files is not in them, so a `toke
 with other rules is refused: ids that are nearly right would be worse than none.
 """
 
+import base64
+import json
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -16,6 +18,7 @@ from tokenizers import AddedToken
 from camelid.errors import CamelidError, naming
 from camelid.json_table import read_table
 from camelid.text.byte_alphabet import BYTE_OF_CHARACTER
+from camelid.text.charsmap import check_charsmap
 from camelid.text.sentencepiece import read_bounded, read_sentencepiece
 from camelid.text.vocabulary import (
     END_OF_TEXT,
@@ -40,6 +43,7 @@ LLAMA2C_NAME = re.compile(r"tok(enizer|\d+)\.bin")
 ANY_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 BYTE_LEVEL_CLASSES = {"GPT2Tokenizer": GPT2, "Qwen2Tokenizer": QWEN2} | dict.fromkeys(ANY_CLASS, GPT2)
 SENTENCEPIECE_CLASSES = ("LlamaTokenizer", "GemmaTokenizer", "T5Tokenizer", "MT5Tokenizer", *ANY_CLASS)
+CHARSMAP = "precompiled_charsmap"
 T5_SENTINELS, MOST_SENTINELS = 100, 10_000
 
 
@@ -50,6 +54,17 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Found:
     """
     path, read = _find(folder)
     return _read(path, read, config)
+
+
+def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
+    """The backend that a `tokenizer.json` describes; raises `CamelidError` where the file is damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if any(part in text for part in (CHARSMAP, "\\u00")):  # which spells ASCII in another way
+            json.loads(text, object_hook=_checked)
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exception
+        raise CamelidError(f"{path} is no tokenizer that can be read: {error}") from error
 
 
 def read_vocabulary_file(path: Path) -> Found:
@@ -63,6 +78,13 @@ def read_vocabulary_file(path: Path) -> Found:
     raise CamelidError(
         f"{path} is no tokenizer that can be read: give a .model, a tok*.bin, or a folder that holds a tokenizer"
     )
+
+
+def _checked(table: dict[str, Any]) -> dict[str, Any]:
+    """A table of `tokenizer.json`; where its map of characters is damaged, the library would panic instead of raising."""
+    if CHARSMAP in table or table.get("type") == "Precompiled":
+        check_charsmap(base64.b64decode(table[CHARSMAP], validate=True))
+    return table
 
 
 def _read(path: Path, read: Reader, config: Mapping[str, Any]) -> Found:
