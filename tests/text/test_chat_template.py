@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import pre_tokenizers
 
 from camelid.errors import CamelidError
 from camelid.text.chat_template import CHATML, ChatTemplate, Segment, encode_chat_prompt, encode_conversation
 from camelid.text.conversation import Conversation, Message
+from camelid.text.sandbox import Sandbox, render
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 from camelid.text.vocabulary import Pieces, PieceType, add_special_pieces, sentencepiece_bpe
 
@@ -235,6 +237,34 @@ def test_what_is_served_begins_what_is_trained(tokenizer: Tokenizer):
 def test_refusals_are_said(source: str, message: str):
     with pytest.raises(CamelidError, match=message):
         ChatTemplate(source).render(TALK)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(9999) %}" * 2 + "{% endfor %}" * 2,
+        "{% macro a(n) %}{% if n %}{{ a(n - 1) }}{{ a(n - 1) }}{% endif %}{% endmacro %}{{ a(99) }}",
+    ],
+)
+def test_a_template_without_end_is_ended(source: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("camelid.text.sandbox.MOST_STEPS", 10_000)
+    with pytest.raises(CamelidError, match="more than 10,000 steps"):
+        ChatTemplate(source).render(TALK)
+
+
+@given(values=st.lists(st.integers(0, 9), max_size=4))
+def test_counted_loops_are_loops(values: list[int]):
+    """What `loop` knows, conditions, `else` and breaks are as in Jinja's own environment."""
+    source = (
+        "{% for v in values if v != 3 %}{{ loop.index }}/{{ loop.length }}{{ loop.first }}{{ loop.last }}{{ v }}"
+        "{{ loop.previtem }}{{ loop.nextitem }}{{ loop.cycle('a', 'b') }}{% if v == 7 %}{% break %}{% endif %}"
+        "{% else %}none{% endfor %}{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}"
+        "{% for a in values recursive %}{{ a }}{% if a is iterable %}{{ loop(a) }}{% endif %}{% endfor %}"
+        "{% for v in missing %}{% endfor %}"
+    )
+    plain = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).from_string(source)
+    counted = Sandbox(extensions=["jinja2.ext.loopcontrols"]).read(source)
+    assert render(counted, {"values": values}) == plain.render(values=values)
 
 
 def test_tools_are_not_dropped_silently():

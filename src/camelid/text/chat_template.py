@@ -10,10 +10,9 @@ token, and a model is trained on exactly the ids that it is served with. What a 
 a special token spelt out in it stays letters, and cannot end a turn or open one.
 """
 
-import io
 import json
 import re
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -23,11 +22,11 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.runtime import Context, Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.runtime import Macro
 
 from camelid.errors import CamelidError
 from camelid.text.conversation import Conversation
+from camelid.text.sandbox import Sandbox, render
 
 if TYPE_CHECKING:
     from camelid.text.tokenizer import Tokenizer
@@ -50,9 +49,6 @@ CHATML = """\
 
 ANSWER = "So be it."
 """Said to a template to see what it puts after an answer."""
-MOST_CHARACTERS = 2**24
-"""Of a rendered conversation; what the longest contexts hold is a third of it."""
-
 # Unicode noncharacters, "intended for process-internal use" (Unicode 16, section 23.7): they mark spans
 # while a template renders, and leave again before the text is used.
 _TRAINED, _UNTRAINED, _LITERAL, _MARKUP = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
@@ -103,12 +99,7 @@ class ChatTemplate:
 
     @cached_property
     def _compiled(self) -> jinja2.Template:
-        try:
-            return _environment().from_string(self.source)
-        except jinja2.TemplateSyntaxError as error:
-            raise CamelidError(f"the chat template, line {error.lineno}: {error.message}") from error
-        except Exception as error:  # foreign code: nesting without end, constants that are none
-            raise CamelidError(f"the chat template cannot be read: {_reason(error)}") from error
+        return _environment().read(self.source)
 
     @cached_property
     def _forgeries(self) -> re.Pattern[str]:
@@ -117,21 +108,12 @@ class ChatTemplate:
 
     def _text(self, conversation: Conversation, turns: int, add_generation_prompt: bool) -> str:
         """The first `turns` messages rendered, with marks around trained and literal spans."""
-        text, compiled = io.StringIO(), self._compiled
-        try:
-            for piece in compiled.generate(
-                messages=self._guarded(conversation.as_dicts()[:turns]),
-                tools=self._guarded(conversation.tools),
-                add_generation_prompt=add_generation_prompt,
-                **self.variables,
-            ):
-                text.write(piece)
-                _bound(text.tell())
-        except CamelidError:
-            raise
-        except Exception as error:  # a template is foreign code, and can raise anything
-            raise CamelidError(f"the chat template refuses the conversation: {_reason(error)}") from error
-        return text.getvalue()
+        variables = {
+            "messages": self._guarded(conversation.as_dicts()[:turns]),
+            "tools": self._guarded(conversation.tools),
+            "add_generation_prompt": add_generation_prompt,
+        }
+        return render(self._compiled, {**self.variables, **variables})
 
     def _guarded(self, value: Any) -> Any:
         """The same value with every special token that its strings spell out marked as literal."""
@@ -251,22 +233,8 @@ class _Generation(Extension):
         return f"{_TRAINED}{caller()}{_UNTRAINED}"
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, in which products and powers have a bound."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        for value, times in ((left, right), (right, left)):
-            if operator == "*" and isinstance(value, Sized) and isinstance(times, int):
-                _bound(len(value) * times)
-        if operator == "**" and isinstance(left, int) and isinstance(right, int):
-            _bound(left.bit_length() * right)
-        return super().call_binop(context, operator, left, right)
-
-
-def _environment() -> _Sandbox:
-    environment = _Sandbox(
+def _environment() -> Sandbox:
+    environment = Sandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _tojson
@@ -278,15 +246,6 @@ def _environment() -> _Sandbox:
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
     """JSON as it is: Jinja's own filter escapes HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
-
-
-def _bound(size: int) -> None:
-    if size > MOST_CHARACTERS:
-        raise CamelidError(f"the chat template makes more than {MOST_CHARACTERS:,} characters; it is damaged")
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def _raise_exception(message: str) -> None:
