@@ -30,7 +30,7 @@ def encode_pair(
         if len(whole) <= len(context):
             whole = (*context, *tokenizer.encode(continuation, continues=True))
     else:
-        whole = (*context, *tokenizer.encode(continuation, continues=True))
+        whole = (*context, *tokenizer.encode(continuation, continues=tokenizer.goes_on(context)))
     if len(whole) <= len(context):
         raise WrongCall(f"the continuation {continuation!r} adds no token to its prompt")
     if (excess := len(whole) - engine.context_length) > 0 and engine.model.encoder is None:
