@@ -52,10 +52,13 @@ def test_q4_k_is_read_alike_and_closer_than_q4_0():
     assert torch.equal(blocks_of(x[4:5], "Q4_K"), blocks[4:5])
 
 
-def test_values_that_no_half_holds_are_refused():
-    for kind in ("F16", "Q4_K"):
-        with pytest.raises(CamelidError, match="take bfloat16 or float32"):
-            blocks_of(torch.full((1, 256), 1e8), kind)
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q5_0", "Q4_0", "Q4_K"])
+@pytest.mark.parametrize("value", [1e9, -torch.inf, torch.nan])
+def test_values_that_no_half_holds_are_refused(kind, value):
+    x = weights()
+    x[5, 40] = value
+    with pytest.raises(CamelidError, match="take bfloat16 or float32"):
+        blocks_of(x, kind)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,15 @@
 
 from types import ModuleType
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from camelid.errors import CamelidError
+from camelid.model.gguf_types import BLOCKS
 
+BEYOND = "it has values that are no numbers or beyond what {}'s float16 scales hold; take bfloat16 or float32"
 SLAB_ROWS = 256
 """Super-blocks of Q4_K that are searched at a time, which bounds memory."""
 STEPS = torch.arange(-1.0, 1.01, 0.1)
@@ -29,7 +32,8 @@ def gguf_package() -> ModuleType:
 def blocks_of(tensor: Float[Tensor, "*rows inner"], kind: str) -> UInt8[Tensor, "*rows bytes"]:
     """The tensor's bytes in ggml's format `kind`: F32, F16, BF16, Q8_0, Q5_0, Q4_0 or Q4_K.
 
-    The inner size is a multiple of the format's block. Raises `CamelidError` where a value does not fit into float16.
+    The inner size is a multiple of the format's block. Raises `CamelidError` where a value, or a block's scale, does not fit
+    into float16.
     """
     if kind in ("F32", "BF16"):
         return tensor.to(torch.float32 if kind == "F32" else torch.bfloat16).contiguous().view(torch.uint8)
@@ -43,7 +47,12 @@ def blocks_of(tensor: Float[Tensor, "*rows inner"], kind: str) -> UInt8[Tensor, 
         made = torch.cat([_q4_k(slab) for slab in torch.split(rows, SLAB_ROWS)])
         return made.reshape(*tensor.shape[:-1], -1)
     gguf = gguf_package()
-    quantized = gguf.quants.quantize(tensor.float().contiguous().numpy(), gguf.GGMLQuantizationType[kind])
+    with np.errstate(all="ignore"):
+        quantized = gguf.quants.quantize(tensor.float().contiguous().numpy(), gguf.GGMLQuantizationType[kind])
+    scales = quantized.reshape(-1, BLOCKS[kind].size)[:, :2].copy().view(np.float16)
+    # What is no number can hide in a code and leave the scale as it is.
+    if not (np.isfinite(scales).all() and tensor.isfinite().all()):
+        raise CamelidError(BEYOND.format(kind))
     return torch.from_numpy(quantized)
 
 
@@ -55,7 +64,7 @@ def _q4_k(x: Float[Tensor, "blocks 8 32"]) -> UInt8[Tensor, "blocks 144"]:
     six_bit_minima = _share(minima, top_minimum)
     both = torch.cat((top_scale, top_minimum), 1).div(63).to(torch.float16)
     if not both.isfinite().all():
-        raise CamelidError("it has values beyond what Q4_K's float16 scales hold; take bfloat16 or float32")
+        raise CamelidError(BEYOND.format("Q4_K"))
     d, dmin = both.float()[:, :1] * six_bit_scales, both.float()[:, 1:] * six_bit_minima
     steps = torch.where(d == 0, 1.0, d)[..., None]
     codes = torch.round((x + dmin[..., None]) / steps).clamp(0, 15)

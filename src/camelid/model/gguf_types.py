@@ -147,3 +147,5 @@ FORMATS = {
     30: BlockFormat("BF16", 1, 2, _bf16),
 }
 """Every supported format by its number in the file (`enum ggml_type`)."""
+
+BLOCKS = {each.name: each for each in FORMATS.values()}
