@@ -2,23 +2,28 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import pytest
+import tokenizers
 import torch
 from safetensors.torch import load_file, save_file
 
 from camelid.cli import main
-from camelid.consumers import Trained
+from camelid.consumers import HuggingFace, LlamaCpp, Trained
+from camelid.errors import CamelidError
 from camelid.exporting import export
 from camelid.load import load_model, load_tokenizer
 from camelid.model.checkpoint import save_checkpoint
-from camelid.model.spec import ModelSpec
+from camelid.model.gguf_writing import write_gguf
+from camelid.model.spec import ModelSpec, Norm
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PackedLinear, pack
 from camelid.quant.round_to_nearest import QuantizedWeight
 from camelid.quant.stage import quantize
 from camelid.shape import ModelShape
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
+from camelid.verifying import TEXTS as PROMPTS
 from camelid.verifying import compare
 
 TEXTS = ["the camel walks to the well", "naïve café 東京 1,000,000 at 10:30", "if x == 1:\n        return"]
@@ -95,11 +100,45 @@ def other_template(model, tokenizer):
     return model, Tokenizer(tokenizer.backend, tokenizer.config, chat_template=changed)
 
 
+def like(tokenizer, backend=None, template=None, **settings):
+    """The tokenizer with something else in it."""
+    source = template or tokenizer.chat_template.source
+    return Tokenizer(backend or tokenizer.backend, tokenizer.config, chat_template=source, **settings)
+
+
 def no_stop(model, tokenizer):
-    other = Tokenizer(
-        tokenizer.backend, tokenizer.config, chat_template=tokenizer.chat_template.source, stop_ids=[5]
-    )
-    return model, other
+    return model, like(tokenizer, stop_ids=[5])
+
+
+def one_more_stop(model, tokenizer):
+    first = Trained(model, tokenizer).greedy(tokenizer.encode(PROMPTS[0], special_tokens=True), 1)
+    return model, like(tokenizer, stop_ids={*tokenizer.stop_ids, *first})
+
+
+def other_branch(model, tokenizer):
+    added = "{% if messages[0].role == 'system' %}X{% endif %}"
+    return model, like(tokenizer, template=added + tokenizer.chat_template.source)
+
+
+def swapped_tokens(model, tokenizer):
+    table = json.loads(tokenizer.backend.to_str())
+    vocabulary = table["model"]["vocab"]
+    one, other = (next(key for key, index in vocabulary.items() if index == each) for each in (4, 5))
+    vocabulary[one], vocabulary[other] = 5, 4
+    return model, like(tokenizer, tokenizers.Tokenizer.from_str(json.dumps(table)))
+
+
+def speakable_end(model, tokenizer):
+    table = json.loads(tokenizer.backend.to_str())
+    table["added_tokens"][2]["special"] = False
+    template = "{{ bos_token }}"  # ours is not rendered without its terminator
+    backend = tokenizers.Tokenizer.from_str(json.dumps(table))
+    return model, like(tokenizer, backend, template, stop_ids=tokenizer.stop_ids)
+
+
+def shorter_context(model, tokenizer):
+    model.spec = replace(model.spec, context_length=100)
+    return model, tokenizer
 
 
 @pytest.mark.parametrize(
@@ -108,7 +147,13 @@ def no_stop(model, tokenizer):
         (other_rotation, "logits after text 1"),
         (other_rotation, "greedy text after text 1"),
         (other_template, "tokens of a conversation: from token"),
-        (no_stop, "stop tokens: camelid goes on after"),
+        (no_stop, "stop tokens: camelid goes on after [0, 2] and stops at [5] too"),
+        (one_more_stop, "greedy text after text 1 (1 tokens): it ends with"),
+        (one_more_stop, "stop tokens: camelid stops at"),
+        (other_branch, "chat template: "),
+        (swapped_tokens, "all 307 tokens: 2 differ: 4 is"),
+        (speakable_end, "which tokens are no text: not so <|im_end|>"),
+        (shorter_context, "context length: 100 where training has 160"),
     ],
 )
 def test_every_kind_of_difference_is_found_and_named(broken, message, folder):
@@ -118,6 +163,81 @@ def test_every_kind_of_difference_is_found_and_named(broken, message, folder):
     assert any(line.startswith(message) for line in found.different), found.different
 
 
+def swapped_layers(tensors):
+    one, other = (f"layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1))
+    return {**tensors, one: tensors[other], other: tensors[one]}
+
+
+def without_a_row(tensors):
+    rows = tensors["embed_tokens.weight"].clone()
+    rows[299] = 0
+    return {**tensors, "embed_tokens.weight": rows}
+
+
+def other_key(key, value):
+    return lambda metadata: {**metadata, key: value}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "q8_0", "q4_k"])
+@pytest.mark.parametrize(
+    ("weights", "keys", "spec", "message"),
+    [
+        (swapped_layers, dict, {}, "tensor blk.0.attn_q.weight holds other values"),
+        (swapped_layers, dict, {}, "layers.0.self_attn.q_proj.weight is far from what it was"),
+        (without_a_row, dict, {}, "tensor token_embd.weight holds other values"),
+        (dict, other_key("tokenizer.ggml.eos_token_id", 5), {}, "eos_token_id is 5 and was to be 0"),
+        (dict, other_key("tokenizer.ggml.scores", [1.5]), {}, "scores is [1.5] and was to be None"),
+        (dict, dict, {"norm": Norm(eps=1e-3)}, "layer_norm_rms_epsilon is 0.00100"),
+        (dict, dict, {"context_length": 16}, "llama.context_length is 16 and was to be 160"),
+    ],
+)
+def test_whatever_a_gguf_file_has_otherwise_is_found(
+    weights, keys, spec, message, dtype, folder, tmp_path, monkeypatch, capsys
+):
+    def write_otherwise(path, own, parameters, *, metadata, dtype):
+        return write_gguf(
+            path, replace(own, **spec), weights(parameters), metadata=keys(metadata), dtype=dtype
+        )
+
+    monkeypatch.setattr("camelid.exporting.installed", lambda package: True)
+    monkeypatch.setattr("camelid.exporting.write_gguf", write_otherwise)
+    assert main(["export", str(folder), str(tmp_path / "out"), "--dtype", dtype, "--verify"]) == 1
+    assert message in capsys.readouterr().err
+    assert [child.name for child in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_is_held_to_every_weight_and_every_rule(folder, tmp_path, monkeypatch, capsys):
+    def save_otherwise(draft, model, **settings):
+        with torch.no_grad():
+            kept = model.lm_head.weight[5].clone()
+            model.lm_head.weight[5] *= 1.01
+            save_checkpoint(draft, model, **settings)
+            model.lm_head.weight[5] = kept
+
+    monkeypatch.setattr("camelid.exporting.save_checkpoint", save_otherwise)
+    words = ["export", str(folder), str(tmp_path / "out"), "--to", "hf", "--dtype", "bfloat16", "--verify"]
+    assert main(words) == 1
+    assert "weights bit for bit: not so lm_head.weight" in capsys.readouterr().err
+
+
+def test_what_transformers_cannot_read_is_not_written_for_it(tmp_path, vocabulary, capsys):
+    source = write(tmp_path / "model", replace(LLAMA, parallel=True), vocabulary)
+    assert main(["export", str(source), str(tmp_path / "out"), "--to", "hf"]) == 1
+    assert "LlamaForCausalLM, would change parallel" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CamelidError, match="transformers cannot load what was written"):
+        HuggingFace(tmp_path / "empty")
+
+
+@NEEDS_LLAMA_CPP
+def test_a_file_on_which_llama_cpp_ends_is_told(folder, tmp_path):
+    export(str(folder), tmp_path / "out.gguf", dtype="float32")
+    damaged = (tmp_path / "out.gguf").read_bytes().replace(b"[PAD329]", b"[PAD328]")
+    (tmp_path / "out.gguf").write_bytes(damaged)
+    with pytest.raises(CamelidError, match=r"llama.cpp ended when asked for facts .*GGML_ASSERT"):
+        LlamaCpp(tmp_path / "out.gguf", 64)
+
+
 @pytest.mark.parametrize("layout", ["hf", "gguf"])
 def test_nothing_is_exported_where_the_reader_says_otherwise(layout, folder, tmp_path, monkeypatch, capsys):
     class Other(Trained):
@@ -125,6 +245,9 @@ def test_nothing_is_exported_where_the_reader_says_otherwise(layout, folder, tmp
 
         def __init__(self, *_, **__):
             super().__init__(*other_rotation(load_model(folder), load_tokenizer(folder)))
+
+        def close(self):
+            pass
 
     monkeypatch.setattr("camelid.exporting.installed", lambda package: True)
     for reader in ("HuggingFace", "LlamaCpp"):

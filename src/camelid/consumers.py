@@ -1,10 +1,15 @@
 """How other tools read what we write: the tokens, the turns, the stops and the logits of an artefact, asked of its real reader.
 
-The only place where the library calls transformers or llama-cpp-python, and only to compare.
+The only place where the library calls transformers, and `llama_cpp_process` the only one that calls llama-cpp-python: to
+compare.
 """
 
-import importlib
 import importlib.util
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,16 +18,46 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from camelid.errors import CamelidError
 from camelid.model.transformer import Transformer
 from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer
+
+WRITTEN = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
+    *("transformers_version", "_from_model_config"),
+}
+"""What of a generation_config.json is compared elsewhere, or is no setting."""
+
+ENDS: tuple[str, ...] = (
+    *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>"),
+    *("<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]"),
+    *("<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>"),
+    *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|file_sep|>"),
+    *("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
+)
+"""Tokens that end a generation by their name, whatever a file says (`llama_vocab::impl::load` in src/llama-vocab.cpp)."""
 
 
 class Consumer(Protocol):
     """A tool with a model and its vocabulary loaded."""
 
     name: str
+    ends: tuple[str, ...]
+    """Tokens at which the tool stops because of their name."""
+
+    def facts(self) -> dict[str, Any]:
+        """What it has read beside weights and tokens, by name; what it does not tell is left out."""
+        ...
+
+    def pieces(self) -> list[str]:
+        """The tokens in the order of their ids; an id without one has an empty text."""
+        ...
+
+    def special_ids(self) -> frozenset[int]:
+        """The tokens that are no text."""
+        ...
 
     def ids(self, text: str) -> list[int]:
         """The tokens of a text, with what the tool adds at its ends."""
@@ -49,9 +84,32 @@ class Trained:
     """The model as Camelid has it."""
 
     name = "camelid"
+    ends: tuple[str, ...] = ()
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
+
+    def facts(self) -> dict[str, Any]:
+        """See `Consumer.facts`."""
+        tokenizer, stops = self.tokenizer, self.tokenizer.stop_ids
+        return {
+            "chat template": None if tokenizer.chat_template is None else tokenizer.chat_template.source,
+            "BOS": tokenizer.bos_id,
+            "EOS": tokenizer.eos_id if tokenizer.eos_id in stops else None,
+            "padding": tokenizer.pad_id,
+            "context length": self.model.spec.context_length,
+            "stops in config.json": sorted(stops) or None,
+            "settings of generation_config.json": [],
+        }
+
+    def pieces(self) -> list[str]:
+        """See `Consumer.pieces`."""
+        backend = self.tokenizer.backend
+        return [backend.id_to_token(index) or "" for index in range(self.tokenizer.vocab_size)]
+
+    def special_ids(self) -> frozenset[int]:
+        """See `Consumer.special_ids`."""
+        return frozenset(self.tokenizer.special_ids.values())
 
     def ids(self, text: str) -> list[int]:
         """See `Consumer.ids`."""
@@ -92,15 +150,43 @@ class HuggingFace:
     """transformers, in float32."""
 
     name = "transformers"
+    ends: tuple[str, ...] = ()
 
-    def __init__(self, folder: Path, encoder: bool = False, weights: bool = True) -> None:
+    def __init__(self, folder: Path, encoder: bool = False) -> None:
         import transformers
 
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        self.generation = transformers.GenerationConfig.from_pretrained(folder)
         kind = transformers.AutoModelForSeq2SeqLM if encoder else transformers.AutoModelForCausalLM
         self.encoder = encoder
-        self.model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval() if weights else None
+        try:
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            self.generation = transformers.GenerationConfig.from_pretrained(folder)
+            self.model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
+        except Exception as error:  # what is wrong with a folder is told by errors of all kinds
+            raise CamelidError(f"{self.name} cannot load what was written: {error}") from error
+
+    def facts(self) -> dict[str, Any]:
+        """See `Consumer.facts`."""
+        config, generation = self.model.config, self.generation.to_diff_dict()
+        context = getattr(config, "max_position_embeddings", None)
+        return {
+            "chat template": self.tokenizer.chat_template or None,
+            "BOS": self.tokenizer.bos_token_id,
+            "EOS": self.tokenizer.eos_token_id,
+            "padding": self.tokenizer.pad_token_id,
+            **({} if context is None else {"context length": context}),
+            "stops in config.json": sorted(_listed(config.eos_token_id)),
+            "settings of generation_config.json": sorted(generation.keys() - WRITTEN),
+        }
+
+    def pieces(self) -> list[str]:
+        """See `Consumer.pieces`."""
+        vocabulary = {index: token for token, index in self.tokenizer.get_vocab().items()}
+        return [vocabulary.get(index, "") for index in range(max(vocabulary) + 1)]
+
+    def special_ids(self) -> frozenset[int]:
+        """See `Consumer.special_ids`."""
+        added = self.tokenizer.added_tokens_decoder
+        return frozenset(index for index, token in added.items() if token.special)
 
     def ids(self, text: str) -> list[int]:
         """See `Consumer.ids`."""
@@ -117,8 +203,7 @@ class HuggingFace:
 
     def stop_ids(self) -> frozenset[int]:
         """See `Consumer.stop_ids`."""
-        stops = self.generation.eos_token_id
-        return frozenset(() if stops is None else stops if isinstance(stops, list) else [stops])
+        return frozenset(_listed(self.generation.eos_token_id))
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
@@ -139,58 +224,92 @@ class HuggingFace:
 
 
 class LlamaCpp:
-    """llama.cpp through llama-cpp-python, its cache in float32."""
+    """llama.cpp through `camelid.llama_cpp_process`, its cache in float32.
+
+    Raises `CamelidError` with llama.cpp's own words where it cannot load the file, or ends while it is asked.
+    """
 
     name = "llama.cpp"
+    ends = ENDS
 
     def __init__(self, file: Path, context: int) -> None:
-        self.package: Any = importlib.import_module("llama_cpp")
-        whole = int(self.package.GGML_TYPE_F32)
-        self.model = self.package.Llama(
-            str(file), n_ctx=context, logits_all=True, verbose=False, type_k=whole, type_v=whole
+        self._heard = tempfile.TemporaryFile()  # noqa: SIM115 -- `close` closes it
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "camelid.llama_cpp_process", str(file), str(context)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._heard,
+            env={**os.environ, "PYTHONPATH": paths, "GGML_NO_BACKTRACE": "1"},
         )
+        self._facts: dict[str, Any] = self._ask("facts")
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+        self._heard.close()
+
+    def facts(self) -> dict[str, Any]:
+        """See `Consumer.facts`."""
+        return self._facts
+
+    def pieces(self) -> list[str]:
+        """See `Consumer.pieces`."""
+        return self._list("pieces")
+
+    def special_ids(self) -> frozenset[int]:
+        """See `Consumer.special_ids`."""
+        return frozenset(self._list("special_ids"))
 
     def ids(self, text: str) -> list[int]:
         """See `Consumer.ids`."""
-        return list(self.model.tokenize(text.encode(), add_bos=True, special=False))
+        return self._list("ids", text)
 
     def chat_ids(self, conversation: Conversation) -> list[int] | None:
         """See `Consumer.chat_ids`."""
-        template = self.model.metadata.get("tokenizer.chat_template")
-        if template is None:
-            return None
-        formatter = self.package.llama_chat_format.Jinja2ChatFormatter(
-            template=template,
-            bos_token=self._text(self.model.token_bos()),
-            eos_token=self._text(self.model.token_eos()),
+        return (
+            None if self._facts["chat template"] is None else self._list("chat_ids", conversation.as_dicts())
         )
-        rendered = formatter(messages=conversation.as_dicts())
-        return list(self.model.tokenize(rendered.prompt.encode(), add_bos=False, special=True))
 
     def stop_ids(self) -> frozenset[int]:
         """See `Consumer.stop_ids`."""
-        vocabulary = self.package.llama_model_get_vocab(self.model.model)
-        ends = self.package.llama_vocab_is_eog
-        return frozenset(index for index in range(self.model.n_vocab()) if ends(vocabulary, index))
+        return frozenset(self._list("stop_ids"))
 
     def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
         """See `Consumer.logits`."""
-        self.model.reset()
-        self.model.eval(list(ids))
-        return torch.from_numpy(self.model.scores[: len(ids)]).clone()
+        return torch.from_numpy(self._ask("logits", list(ids)))
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
         """See `Consumer.greedy`."""
-        said: list[int] = []
-        stops = self.stop_ids()
-        for token in self.model.generate(list(ids), temp=0.0):
-            said.append(int(token))
-            if len(said) == count or token in stops:
-                break
-        return said
+        return self._list("greedy", list(ids), count)
 
-    def _text(self, index: int) -> str:
-        return "" if index < 0 else str(self.model._model.token_get_text(index))
+    def _list(self, question: str, *arguments: Any) -> list[Any]:
+        return list(self._ask(question, *arguments))
+
+    def _ask(self, question: str, *arguments: Any) -> Any:
+        given, taken = self._process.stdin, self._process.stdout
+        assert given is not None  # both are pipes
+        assert taken is not None
+        try:
+            pickle.dump((question, arguments), given)
+            given.flush()
+            return pickle.load(taken)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            self._process.kill()
+            code = self._process.wait()
+            raise CamelidError(
+                f"{self.name} ended when asked for {question} ({code}): {self._last_words()}"
+            ) from error
+
+    def _last_words(self) -> str:
+        self._heard.seek(0)
+        lines = [line.strip() for line in self._heard.read().decode(errors="replace").splitlines()]
+        told = [line for line in lines if "ASSERT" in line or "error" in line.lower()]
+        return (told or [line for line in lines if line] or ["it said nothing"])[-1 if not told else 0]
+
+
+def _listed(ids: int | list[int] | None) -> list[int]:
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
 def installed(package: str) -> bool:

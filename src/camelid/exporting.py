@@ -1,7 +1,8 @@
 """`camelid export MODEL OUT`: a checkpoint folder in a layout of other tools, tried in those tools before it is handed out."""
 
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -13,8 +14,10 @@ from camelid.json_table import read_table
 from camelid.load import check_tokenizer_fits, load_model, load_tokenizer, special_ids
 from camelid.model import gguf_families
 from camelid.model.checkpoint import read_config, save_checkpoint, stored_parameters
+from camelid.model.families import why_own
 from camelid.model.gguf import GGUFFile
-from camelid.model.gguf_writing import Precision, write_gguf
+from camelid.model.gguf_t5 import START
+from camelid.model.gguf_writing import Precision, differences, write_gguf
 from camelid.model.hub import resolve
 from camelid.model.spec import ModelSpec
 from camelid.model.tensor_files import dtype_name
@@ -23,8 +26,9 @@ from camelid.provenance import Parent, provenance
 from camelid.quant.layouts import LAYOUTS
 from camelid.quant.quantize import unpack_model
 from camelid.quant.storage import load_quantized, round_the_rest, save_quantized
-from camelid.text.gguf_vocabulary import vocabulary_metadata
-from camelid.verifying import compare, compare_exactly
+from camelid.text.gguf_vocabulary import vocabulary_metadata, vocabulary_notes
+from camelid.text.tokenizer import Tokenizer
+from camelid.verifying import Comparison, compare, compare_exactly
 
 Layout = Literal["hf", "gguf", "gptq", "awq"]
 FOLDER_DTYPES = ("float32", "float16", "bfloat16")
@@ -35,9 +39,10 @@ READERS = {
     "awq": ("transformers", "accelerate", "gptqmodel"),
 }
 """The packages that read each layout."""
-TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 2e-2}
-"""Of logits, as a share of their spread; llama.cpp rounds activations to the weights' precision, to 8 bits under 4-bit ones."""
-QUANTIZED_TOLERANCE = 0.15
+TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
+"""Of logits, as a share of their spread; llama.cpp rounds activations to the weights' precision, to 8 bits under blocks."""
+ROUGH_TOLERANCE = 0.15
+"""In bfloat16 and in blocks; that the weights are right is seen elsewhere, bit for bit."""
 CONTEXT = 512
 """Tokens of llama.cpp's cache while it is asked, at most."""
 
@@ -90,6 +95,8 @@ def export(
 def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[str]:
     model, tokenizer = unpack_model(load_model(folder)), load_tokenizer(folder)
     check_tokenizer_fits(model.spec, tokenizer)
+    if reason := why_own(model.spec):
+        raise CamelidError(f"{folder}: {reason}; its folder is as it is for camelid alone")
     made, lines = provenance(parents=[Parent.of(folder)]), []
     with atomic_folder(out) as draft:
         kind = getattr(torch, dtype)
@@ -98,9 +105,11 @@ def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[
         tokenizer.save(draft)
         if verify:
             reader = HuggingFace(draft, encoder=model.encoder is not None)
-            found = compare(Trained(model, tokenizer), reader, None, TOLERANCE[dtype])
-            found.raise_on_difference(reader.name)
-            lines = [f"in {reader.name} as trained:", *found.equal]
+            trained, again = Trained(model, tokenizer), Trained(load_model(draft), load_tokenizer(draft))
+            lines = _held(compare_exactly(trained, again, kind), "read back")
+            stored = None if kind == torch.float32 else again
+            found = compare(trained, reader, stored, TOLERANCE["float32"])
+            lines += _held(found, f"in {reader.name} as trained", reader.name)
     return [f"hf of {model.spec.parameter_count():,} parameters, {dtype}", *lines]
 
 
@@ -124,14 +133,12 @@ def _to_quantised(
         save_quantized(draft, model, dtype=kind, special_ids=ids, provenance=made, layout=to)
         tokenizer.save(draft)
         trained = Trained(model, tokenizer)
-        found = compare_exactly(trained, Trained(load_quantized(draft), load_tokenizer(draft)))
-        found.raise_on_difference("what was read back")
-        lines = ["read back:", *found.equal]
+        again = Trained(load_quantized(draft), load_tokenizer(draft))
+        lines = _held(compare_exactly(trained, again), "read back")
         if verify:
             reader = HuggingFace(draft)
             found = compare(trained, reader, None, TOLERANCE["float16"])
-            found.raise_on_difference(reader.name)
-            lines += [f"in {reader.name} as trained:", *found.equal]
+            lines += _held(found, f"in {reader.name} as trained", reader.name)
     rounded = f"; {changed:,} values that are not quantised were rounded to {dtype}" if changed else ""
     return [f"{to} of {model.spec.parameter_count():,} parameters{rounded}", *lines]
 
@@ -145,24 +152,51 @@ def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[st
     tokenizer = load_tokenizer(folder)
     with naming(folder):
         check_tokenizer_fits(spec, tokenizer)
-        metadata = {"general.name": folder.resolve().name, **vocabulary_metadata(tokenizer, spec.vocab_size)}
+        metadata, notes = _metadata(folder, tokenizer, spec)
     lines: list[str] = []
     with atomic_file(out) as draft, naming(folder):
         architecture = write_gguf(draft, spec, parameters, metadata=metadata, dtype=dtype)
         if verify:
-            reader = LlamaCpp(draft, min(CONTEXT, spec.context_length))
-            stored = Trained(_read_back(draft, spec), tokenizer) if dtype not in FOLDER_DTYPES else None
-            tolerance = TOLERANCE.get(dtype, QUANTIZED_TOLERANCE)
-            found = compare(Trained(load_model(folder), tokenizer), reader, stored, tolerance)
-            found.raise_on_difference(reader.name)
-            lines = [f"in {reader.name} as trained:", *found.equal]
-    return [f"gguf of architecture {architecture}, {spec.parameter_count():,} parameters, {dtype}", *lines]
+            wrong = differences(draft, spec, parameters, metadata=metadata, dtype=dtype)
+            found = Comparison()
+            found.check("every key, and every weight bit for bit", not wrong, "\n  ".join(wrong[:9]))
+            lines = _held(found, "read back")
+            trained = Trained(load_model(folder), tokenizer)
+            stored = None if dtype == "float32" else Trained(_read_back(draft, spec), tokenizer)
+            with closing(LlamaCpp(draft, min(CONTEXT, spec.context_length))) as reader:
+                found = compare(trained, reader, stored, TOLERANCE.get(dtype, ROUGH_TOLERANCE))
+            lines += _held(found, f"in {reader.name} as trained", reader.name)
+    said = f"gguf of architecture {architecture}, {spec.parameter_count():,} parameters, {dtype}"
+    return [said, *lines, *(f"note: {note}" for note in notes)]
+
+
+def _metadata(folder: Path, tokenizer: Tokenizer, spec: ModelSpec) -> tuple[dict[str, Any], list[str]]:
+    """What a GGUF file says beside the model's settings, and what it cannot say."""
+    config, recipe = (
+        read_config(folder),
+        read_table(folder / "camelid.json", optional=True).get("recipe") or {},
+    )
+    talks = recipe.get("stage") == "tune" and recipe.get("task") == "chat"
+    named = {
+        "general.name": folder.resolve().name,
+        **vocabulary_metadata(tokenizer, spec.vocab_size, talks=talks),
+    }
+    if spec.encoder_layers:
+        named[START] = config.get("decoder_start_token_id", config.get("pad_token_id") or 0)
+        return named, []  # nobody chats with an encoder-decoder, which texts are given to
+    return named, vocabulary_notes(tokenizer, talks=talks)
+
+
+def _held(found: Comparison, where: str, reader: str = "what was read back") -> list[str]:
+    """What was found equal, in lines; raises `CamelidError` where something was not."""
+    found.raise_on_difference(reader)
+    return [f"{where}:", *found.equal]
 
 
 def _read_back(file: Path, spec: ModelSpec) -> Transformer:
     """The artefact's own weights, rounding included."""
     with torch.device("meta"):
-        model = Transformer(spec)
+        model = Transformer(gguf_families.plain(spec))
     state = dict(gguf_families.read_parameters(GGUFFile(file), spec))
     model.load_state_dict(state, assign=True)
     return model.eval()

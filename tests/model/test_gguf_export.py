@@ -1,6 +1,7 @@
 """`camelid export --to gguf`: our own import and the `gguf` package read back what was written."""
 
 import importlib.util
+import json
 from dataclasses import replace
 
 import gguf
@@ -14,6 +15,7 @@ from camelid.errors import CamelidError
 from camelid.exporting import export
 from camelid.importing import import_model
 from camelid.model.checkpoint import load_checkpoint, save_checkpoint
+from camelid.model.gguf import GGUFFile
 from camelid.model.presets import published
 from camelid.model.spec import (
     FeedForward,
@@ -151,9 +153,38 @@ def test_sentencepiece_vocabularies_keep_their_ids(saved, tmp_path, shared):
         assert again.encode(text, special_tokens=True) == tokenizer.encode(text, special_tokens=True)
 
 
+def test_t5_answers_begin_with_the_token_that_the_folder_says(saved, tmp_path, shared):
+    spec = published("t5", 16, 2, 2, 24, head_dim=8, vocab_size=32128, context_length=64)
+    folder = saved(spec, load_tokenizer(shared / "weights/tokenizers/t5"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 3, "decoder_start_token_id": 3}))
+    export(str(folder), tmp_path / "model.gguf", dtype="float32")
+    assert GGUFFile(tmp_path / "model.gguf").metadata["t5.decoder_start_token_id"] == 3
+
+
+def test_a_conversation_begins_in_llama_server_as_in_tuning(saved, tmp_path, capsys):
+    folder = saved(LLAMA)
+    (folder / "camelid.json").write_text(json.dumps({"recipe": {"stage": "tune", "task": "chat"}}))
+    export(str(folder), tmp_path / "model.gguf", dtype="float32")
+    assert GGUFFile(tmp_path / "model.gguf").metadata["tokenizer.ggml.add_bos_token"] is False
+    assert "which here suits conversations" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(saved, tmp_path, monkeypatch, capsys):
+    def no_room(writer, tensor):
+        raise OSError(f"{tensor.size} requested and 0 written")
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensor_data", no_room)
+    assert main(["export", str(saved(LLAMA)), str(tmp_path / "model.gguf")]) == 1
+    assert "cannot be written: 128 requested" in capsys.readouterr().err
+    assert [child.name for child in tmp_path.iterdir()] == ["model"]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        (replace(LLAMA, context_length=2**33), "llama.context_length is 8589934592"),
+        (replace(LLAMA, positions=Rotary(1e39)), "llama.rope.freq_base is 1e\\+39"),
         (replace(LLAMA, window=Window(8)), "nearest architecture, llama, would change window"),
         (replace(LLAMA, query_key_norm=True), "query_key_norm"),
         (replace(LLAMA, attention_bias="qkv"), "attention_bias"),

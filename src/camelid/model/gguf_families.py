@@ -50,15 +50,18 @@ def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tens
 
 def architecture_for(spec: ModelSpec) -> Architecture:
     """The architecture that holds this model; raises `CamelidError` with what the nearest one cannot hold."""
-    # Dropout is no part of a file for inference; an output scale goes into the last norm's gain.
-    plain = replace(spec, dropout=0.0, output_scale=spec.output_scale if spec.norm.bias else 1.0)
-    lost = {name: _lost(architecture, plain) for name, architecture in ARCHITECTURES.items()}
+    lost = {name: _lost(architecture, plain(spec)) for name, architecture in ARCHITECTURES.items()}
     nearest = min(lost, key=lambda name: len(lost[name]))
     if lost[nearest]:
         raise CamelidError(
             f"GGUF cannot hold this model: the nearest architecture, {nearest}, would change {', '.join(lost[nearest])}"
         )
     return ARCHITECTURES[nearest]
+
+
+def plain(spec: ModelSpec) -> ModelSpec:
+    """What of a model a file keeps: no dropout, and its output scale in the last norm's gain."""
+    return replace(spec, dropout=0.0, output_scale=spec.output_scale if spec.norm.bias else 1.0)
 
 
 def _lost(architecture: Architecture, spec: ModelSpec) -> list[str]:

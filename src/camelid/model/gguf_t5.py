@@ -9,6 +9,8 @@ from camelid.model.spec import FeedForward, ModelSpec, Norm, RelativeBuckets
 
 MOST_DISTANCE = 128
 """Fixed in llama.cpp."""
+START = "t5.decoder_start_token_id"
+"""Which token an answer begins with; the folder's config says it, and no spec."""
 OUTER_NAMES = {
     "embed_tokens": EMBEDDING,
     "lm_head": OUTPUT,
@@ -50,7 +52,6 @@ def _write(spec: ModelSpec) -> dict[str, Any]:
         "attention.layer_norm_epsilon": spec.norm.eps,
         "attention.layer_norm_rms_epsilon": spec.norm.eps,
         "attention.relative_buckets_count": spec.positions.buckets,
-        "decoder_start_token_id": 0,
     }
 
 

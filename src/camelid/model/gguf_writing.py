@@ -1,6 +1,7 @@
 """A model as one GGUF file, with the keys and names of llama.cpp's converter; the `gguf` package writes the bytes."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from camelid.errors import naming
+from camelid.errors import CamelidError, naming, shortened
 from camelid.model.checkpoint import stored_tensors
+from camelid.model.gguf import GGUFFile
 from camelid.model.gguf_architecture import EMBEDDING, OUTPUT, Architecture
-from camelid.model.gguf_families import architecture_for
+from camelid.model.gguf_families import architecture_for, read_parameters
 from camelid.model.gguf_gpt2 import POSITIONS
 from camelid.model.gguf_quantizing import blocks_of, gguf_package
-from camelid.model.gguf_types import FORMATS
+from camelid.model.gguf_types import BLOCKS
 from camelid.model.spec import ModelSpec
 
 Precision = Literal["float32", "float16", "bfloat16", "q8_0", "q4_0", "q4_k"]
@@ -29,9 +31,10 @@ KINDS: dict[str, tuple[str, str]] = {
 """ggml's name of the matrices' format, and of a file that has it."""
 KEPT_WHOLE = (POSITIONS,)
 """Matrices that llama.cpp wants in float32; so are all vectors."""
+FARTHEST = 0.4
+"""How far rounding moves a tensor, as a share of its own norm: less than this even in 4 bits, by 32 values and one scale."""
 INSTEAD = {"Q4_K": "Q5_0"}
 """What llama.cpp takes for rows that the format's blocks do not divide; where even that does not fit, float16 is."""
-BLOCKS = {each.name: each for each in FORMATS.values()}
 
 
 def write_gguf(
@@ -51,12 +54,7 @@ def write_gguf(
     gguf = gguf_package()
     architecture = architecture_for(spec)
     writer = gguf.GGUFWriter(path, architecture.name)
-    keys = {f"{architecture.name}.{key}": value for key, value in architecture.write(spec).items()}
-    general = {
-        "general.file_type": int(gguf.LlamaFileType[KINDS[dtype][1]]),
-        "general.quantization_version": 2,
-    }
-    for key, value in {**general, **keys, **metadata}.items():
+    for key, value in _keys(architecture, spec, metadata, dtype).items():
         _add(writer, key, value)
     shapes = ((name, torch.empty_like(tensor, device="meta")) for name, tensor in parameters.items())
     for name, tensor in _tensors(architecture, spec, shapes):
@@ -72,9 +70,71 @@ def write_gguf(
         for name, tensor in _tensors(architecture, spec, iter(parameters.items())):
             with naming(f"tensor {name!r}"):
                 writer.write_tensor_data(blocks_of(tensor, _kind(name, tensor, dtype)).numpy())
-    finally:
         writer.close()
+    except OSError as error:
+        raise CamelidError(f"{path}: cannot be written: {error}") from error
+    finally:
+        with suppress(OSError):
+            writer.close()
     return architecture.name
+
+
+def differences(
+    path: Path,
+    spec: ModelSpec,
+    parameters: Mapping[str, Tensor],
+    *,
+    metadata: Mapping[str, Any],
+    dtype: Precision,
+) -> list[str]:
+    """The keys, tensors and parameters of a file that are not what `write_gguf` was to write, in words.
+
+    Tensors must have the very bytes; and whatever these are, the parameters that an import reads from them must not be far
+    from the given ones. Raises `CamelidError` where the file holds other tensors than the model has.
+    """
+    file, architecture = GGUFFile(path), architecture_for(spec)
+    keys = {"general.architecture": architecture.name, **_keys(architecture, spec, metadata, dtype)}
+    wrong = [
+        _unlike(key, found, wanted)
+        for key in {**keys, **file.metadata}
+        if (found := file.metadata.get(key)) != (wanted := _as_stored(keys.get(key)))
+    ]
+    for name, tensor in _tensors(architecture, spec, iter(parameters.items())):
+        kind, stored = _kind(name, tensor, dtype), file.tensors.get(name)
+        same = stored is not None and (stored.format.name, stored.shape) == (kind, tuple(tensor.shape))
+        if not same or not np.array_equal(file.raw(name), blocks_of(tensor, kind).numpy().ravel()):
+            wrong.append(f"tensor {name} holds other values")
+    given = dict(_scaled(spec, iter(parameters.items())))
+    for name, found in read_parameters(file, spec):
+        if (found - given[name]).norm() > FARTHEST * given[name].float().norm():
+            wrong.append(f"{name} is far from what it was, or too small for this format")
+    return wrong
+
+
+def _keys(
+    architecture: Architecture, spec: ModelSpec, metadata: Mapping[str, Any], dtype: Precision
+) -> dict[str, Any]:
+    gguf = gguf_package()
+    return {
+        "general.file_type": int(gguf.LlamaFileType[KINDS[dtype][1]]),
+        "general.quantization_version": 2,
+        **{f"{architecture.name}.{key}": value for key, value in architecture.write(spec).items()},
+        **metadata,
+    }
+
+
+def _unlike(key: str, found: Any, wanted: Any) -> str:
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        place = next(index for index, each in enumerate(found) if each != wanted[index])
+        key, found, wanted = f"{key}[{place}]", found[place], wanted[place]
+    return f"{key} is {shortened(found)} and was to be {shortened(wanted)}"
+
+
+def _as_stored(value: Any) -> Any:
+    """A key's value as a file holds it: real numbers in float32, bytes as numbers."""
+    if isinstance(value, list | bytes):
+        return [_as_stored(each) for each in value]
+    return float(np.float32(value)) if isinstance(value, float) else value
 
 
 def _tensors(
@@ -82,11 +142,13 @@ def _tensors(
 ) -> Iterator[tuple[str, Tensor]]:
     # The factors come first, as they do in llama.cpp's own files.
     yield from architecture.extra(spec).items()
-    scaled = (
-        (name, tensor.float() * spec.output_scale if name == "norm.weight" else tensor)
-        for name, tensor in parameters
-    )
-    yield from stored_tensors(architecture.place, spec, parameters if spec.output_scale == 1 else scaled)
+    yield from stored_tensors(architecture.place, spec, _scaled(spec, parameters))
+
+
+def _scaled(spec: ModelSpec, parameters: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in parameters:
+        scales = name == "norm.weight" and spec.output_scale != 1
+        yield name, tensor.float() * spec.output_scale if scales else tensor
 
 
 def _kind(name: str, tensor: Tensor, dtype: Precision) -> str:
@@ -107,8 +169,12 @@ def _add(writer: Any, key: str, value: Any) -> None:
         case bool():
             writer.add_bool(key, value)
         case int():
+            if not 0 <= value < 1 << 32:
+                raise CamelidError(f"{key} is {value}, which the 32 bits that llama.cpp reads do not hold")
             writer.add_uint32(key, value)
         case float():
+            if not abs(value) <= float(np.finfo(np.float32).max):
+                raise CamelidError(f"{key} is {value}, which the float32 that llama.cpp reads does not hold")
             writer.add_float32(key, value)
         case str():
             writer.add_string(key, value)
