@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,8 +104,7 @@ class Trained:
 
     def pieces(self) -> list[str]:
         """See `Consumer.pieces`."""
-        backend = self.tokenizer.backend
-        return [backend.id_to_token(index) or "" for index in range(self.tokenizer.vocab_size)]
+        return _by_id(self.tokenizer.backend.get_vocab(with_added_tokens=True))
 
     def special_ids(self) -> frozenset[int]:
         """See `Consumer.special_ids`."""
@@ -180,8 +179,7 @@ class HuggingFace:
 
     def pieces(self) -> list[str]:
         """See `Consumer.pieces`."""
-        vocabulary = {index: token for token, index in self.tokenizer.get_vocab().items()}
-        return [vocabulary.get(index, "") for index in range(max(vocabulary) + 1)]
+        return _by_id(self.tokenizer.get_vocab())
 
     def special_ids(self) -> frozenset[int]:
         """See `Consumer.special_ids`."""
@@ -306,6 +304,11 @@ class LlamaCpp:
         lines = [line.strip() for line in self._heard.read().decode(errors="replace").splitlines()]
         told = [line for line in lines if "ASSERT" in line or "error" in line.lower()]
         return (told or [line for line in lines if line] or ["it said nothing"])[-1 if not told else 0]
+
+
+def _by_id(vocabulary: Mapping[str, int]) -> list[str]:
+    tokens = {index: token for token, index in vocabulary.items()}
+    return [tokens.get(index, "") for index in range(max(tokens) + 1)]
 
 
 def _listed(ids: int | list[int] | None) -> list[int]:

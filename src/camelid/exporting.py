@@ -159,7 +159,8 @@ def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[st
         if verify:
             wrong = differences(draft, spec, parameters, metadata=metadata, dtype=dtype)
             found = Comparison()
-            found.check("every key, and every weight bit for bit", not wrong, "\n  ".join(wrong[:9]))
+            shown = "\n  ".join([f"{len(wrong)} are not so", *wrong[:9]])
+            found.check("every key, and every weight bit for bit", not wrong, shown)
             lines = _held(found, "read back")
             trained = Trained(load_model(folder), tokenizer)
             stored = None if dtype == "float32" else Trained(_read_back(draft, spec), tokenizer)
@@ -172,17 +173,15 @@ def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[st
 
 def _metadata(folder: Path, tokenizer: Tokenizer, spec: ModelSpec) -> tuple[dict[str, Any], list[str]]:
     """What a GGUF file says beside the model's settings, and what it cannot say."""
-    config, recipe = (
-        read_config(folder),
-        read_table(folder / "camelid.json", optional=True).get("recipe") or {},
-    )
-    talks = recipe.get("stage") == "tune" and recipe.get("task") == "chat"
+    recipe = read_table(folder / "camelid.json", optional=True).get("recipe")
+    talks = isinstance(recipe, dict) and (recipe.get("stage"), recipe.get("task")) == ("tune", "chat")
     named = {
         "general.name": folder.resolve().name,
         **vocabulary_metadata(tokenizer, spec.vocab_size, talks=talks),
     }
     if spec.encoder_layers:
-        named[START] = config.get("decoder_start_token_id", config.get("pad_token_id") or 0)
+        config = read_config(folder)
+        named[START] = config.get("decoder_start_token_id") or config.get("pad_token_id") or 0
         return named, []  # nobody chats with an encoder-decoder, which texts are given to
     return named, vocabulary_notes(tokenizer, talks=talks)
 
