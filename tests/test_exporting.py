@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -23,8 +24,8 @@ from camelid.quant.round_to_nearest import QuantizedWeight
 from camelid.quant.stage import quantize
 from camelid.shape import ModelShape
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
+from camelid.verifying import TALK, compare
 from camelid.verifying import TEXTS as PROMPTS
-from camelid.verifying import compare
 
 TEXTS = ["the camel walks to the well", "naïve café 東京 1,000,000 at 10:30", "if x == 1:\n        return"]
 LLAMA = ModelSpec.llama(
@@ -227,6 +228,18 @@ def test_what_transformers_cannot_read_is_not_written_for_it(tmp_path, vocabular
     (tmp_path / "empty").mkdir()
     with pytest.raises(CamelidError, match="transformers cannot load what was written"):
         HuggingFace(tmp_path / "empty")
+
+
+@NEEDS_LLAMA_CPP
+def test_conversations_begin_as_llama_server_begins_them(folder, tmp_path):
+    trained = Trained(load_model(folder), load_tokenizer(folder))
+    recipe = {"recipe": {"stage": "tune", "task": "chat"}}
+    for name, table, begun in (("base", {}, [0]), ("chat", recipe, [])):
+        (folder / "camelid.json").write_text(json.dumps(table))
+        export(str(folder), tmp_path / name, dtype="float32", verify=True)
+        with closing(LlamaCpp(tmp_path / name, 64)) as reader:
+            assert reader.chat_ids(TALK) == [*begun, *trained.chat_ids(TALK)]
+            assert reader.ids("a") == [*begun, *trained.ids("a")[1:]]
 
 
 @NEEDS_LLAMA_CPP
