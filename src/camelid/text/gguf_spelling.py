@@ -51,7 +51,7 @@ def spelling_of(tokenizer: Tokenizer, tokens: Sequence[str], kinds: Sequence[Pie
     match metaspaces:
         case []:
             known = not breaks and rest in (*PLAIN, *SQUEEZED)
-        case [{"replacement": "\u2581", "split": split}]:
+        case [{"replacement": "▁", "split": split}]:
             # The table of characters turns line breaks into the spaces at which the words are broken.
             known = rest in ([], STRIPPED) or (bool(breaks) and rest == [RUNS_MARKED])
             known &= not (split and crossing) and bool(charsmaps) >= bool(breaks)
