@@ -75,6 +75,22 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch, capsys):
     assert "\x1b[36m" not in capsys.readouterr().out
 
 
+def test_sigterm_leaves_nothing_half_written(tmp_path: Path):
+    code = (
+        "import sys, time; from pathlib import Path; from camelid import atomic, cli\n"
+        "def wait(_):\n"
+        f"    with atomic.atomic_folder(Path({str(tmp_path / 'out')!r})): print('there', flush=True); time.sleep(60)\n"
+        "cli._dispatch = wait; sys.exit(cli.main())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "there\n"
+    assert list(tmp_path.iterdir())
+    process.terminate()
+    assert process.wait(30) == 143
+    assert not list(tmp_path.iterdir())
+
+
 def test_each_group_of_verbs_is_listed_once():
     groups = [verb.group for verb in cli.VERBS.values()]
     assert len([group for group, _ in itertools.groupby(groups)]) == len(set(groups))

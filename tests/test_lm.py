@@ -200,6 +200,36 @@ def test_remote_streams(server: Server) -> None:
     assert list(RemoteLM(server.url).stream(HELLO)) == ["Hel", "lo"]
 
 
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        ("<html>welcome</html>", "ends before its answer does: <html>"),
+        ('{"choices": [{"text": "Hi"}]}', "ends before its answer does"),
+        ('data: {"choices": [{"text": "ab"}]}\n\n', "ends before its answer does"),
+        ('data: {"error": {"message": "out of memory"}}\n\n', "out of memory"),
+        ("data: <html>\n\n", "speaks no JSON"),
+    ],
+)
+def test_remote_streams_that_break_are_told(
+    server: Server, monkeypatch: pytest.MonkeyPatch, answer: str, what: str
+) -> None:
+    monkeypatch.setattr(Handler, "do_POST", lambda self: self.send(200, answer))
+    with pytest.raises(CamelidError, match=what):
+        list(RemoteLM(server.url).stream(HELLO))
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [("<html>", "speaks no JSON"), ('{"error": "full"}', "full"), ('{"choices": []}', "no answer in")],
+)
+def test_remote_answers_that_are_none_are_told(
+    server: Server, monkeypatch: pytest.MonkeyPatch, answer: str, what: str
+) -> None:
+    monkeypatch.setattr(Handler, "do_POST", lambda self: self.send(200, answer))
+    with pytest.raises(CamelidError, match=what):
+        RemoteLM(server.url).generate(["x"])
+
+
 def test_remote_scores(server: Server) -> None:
     lm = RemoteLM(server.url)
     assert lm.score(["xy", "xy"], ["aaa", "ab"]) == [Score(-3.0, 3, True), Score(-4.0, 2, False)]

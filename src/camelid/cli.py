@@ -9,6 +9,7 @@ where it takes one `Recipe`, the flags are the recipe's keys and override the YA
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -68,6 +69,8 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; errors meant for people go to standard error without a traceback."""
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminated)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("CAMELID_DEBUG", "") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -90,6 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"camelid: {message}", file=sys.stderr)
         return 2 if isinstance(error, WrongCall) else 1
     return 0
+
+
+def _terminated(number: int, frame: object) -> None:
+    """Ends as Ctrl-C does, so that nothing half-written stays: batch systems and containers ask with SIGTERM."""
+    raise SystemExit(128 + number)
 
 
 def _dispatch(arguments: list[str]) -> None:

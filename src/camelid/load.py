@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, WrongCall
 from camelid.model.checkpoint import load_checkpoint, read_config
 from camelid.model.hub import resolve
 from camelid.model.spec import ModelSpec
@@ -20,12 +20,19 @@ def load_model(path_or_name: str | Path, dtype: torch.dtype = torch.float32) -> 
 
     `model(token_ids)` gives logits. Raises `CamelidError` where there is no such model or its files are damaged.
     """
+    check_dtype(dtype)
     folder = resolve(path_or_name)
     if "quantization_config" in read_config(folder):
         from camelid.quant import load_quantized
 
         return load_quantized(folder, dtype)
     return load_checkpoint(folder, dtype)
+
+
+def check_dtype(dtype: object) -> None:
+    """Raises `WrongCall` on what is no floating-point type of torch, such as its name."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise WrongCall(f"dtype is {dtype!r}; it is torch.float32, torch.bfloat16 or the like")
 
 
 def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:

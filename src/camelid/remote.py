@@ -74,7 +74,7 @@ class RemoteLM(LM):
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """The text of one completion in pieces, as server-sent events bring them."""
-        said, reason = "", "stop"
+        said, reason, other = "", None, ""
         sampling = with_changes(sampling, {**changes, "samples": 1})
         path, body = self._request(prompt, sampling)
         with (
@@ -85,12 +85,20 @@ class RemoteLM(LM):
                 answer.read()
             self._check(answer)
             for line in answer.iter_lines():
-                if line.startswith("data:") and (data := line[5:].strip()) != "[DONE]":
-                    for choice in json.loads(data)["choices"]:
+                if not line.startswith("data:"):
+                    other += line
+                elif (data := line[5:].strip()) == "[DONE]":
+                    reason = reason or "stop"
+                else:
+                    for choice in self._parsed(data).get("choices", ()):
                         piece = choice.get("text") or choice.get("delta", {}).get("content") or ""
                         reason = choice.get("finish_reason") or reason
                         said += piece
                         yield piece
+        if reason is None:
+            raise CamelidError(
+                f"{self.url}: the stream ends before its answer does{other and ': '}{other[:200]}"
+            )
         return _checked(Completion(said, (), (), _finish_reason(reason)), sampling)
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
@@ -118,7 +126,7 @@ class RemoteLM(LM):
         return path, {key: value for key, value in body.items() if value is not None}
 
     def _complete(self, prompt: Prompt, sampling: Sampling) -> list[Completion]:
-        choices = self._ask("POST", *self._request(prompt, sampling))["choices"]
+        choices = self._choices(*self._request(prompt, sampling))
         texts = [
             choice["text"] if "text" in choice else choice["message"]["content"] or "" for choice in choices
         ]
@@ -150,7 +158,7 @@ class RemoteLM(LM):
             "echo": True,
             "logprobs": 1,
         }
-        said = self._ask("POST", "completions", body)["choices"][0]["logprobs"]
+        said = self._choices("completions", body)[0]["logprobs"]
         rows = zip(said["text_offset"], said["token_logprobs"], said["top_logprobs"], strict=True)
         # Servers that cannot generate nothing add a token; the first token of a text has no probability.
         end = len(prompt) + len(continuation)
@@ -167,8 +175,26 @@ class RemoteLM(LM):
                     break
                 time.sleep(pause)
             self._check(answer)
-            content: dict[str, Any] = answer.json()
-            return content
+            return self._parsed(answer.text)
+
+    def _choices(self, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        content = self._ask("POST", path, body)
+        if not content.get("choices"):
+            raise CamelidError(f"{self.url}: there is no answer in {json.dumps(content)[:200]}")
+        choices: list[dict[str, Any]] = content["choices"]
+        return choices
+
+    def _parsed(self, text: str) -> dict[str, Any]:
+        """The JSON of an answer or of a piece of one, none of which may be an error."""
+        try:
+            content: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise CamelidError(
+                f"{self.url} speaks no JSON: {text[:200]!r}; is it an OpenAI-compatible server?"
+            ) from error
+        if "error" in content:
+            raise CamelidError(f"{self.url}: {json.dumps(content['error'])[:500]}")
+        return content
 
     @contextmanager
     def _connection(self) -> Iterator[httpx.Client]:

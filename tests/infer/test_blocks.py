@@ -156,7 +156,7 @@ def test_no_room_changes_nothing():
     sequence.reserve(40)
     sequence.append([5] * 40)
     twin = sequence.fork(40)
-    with pytest.raises(NoBlocksError, match="1 more blocks of 16 tokens are needed and 0 are free"):
+    with pytest.raises(NoBlocksError, match="1 more blocks of 16 tokens are needed and 0 of 3 are free"):
         twin.reserve(1)
     assert twin.blocks == sequence.blocks
     assert len(twin) == 40

@@ -255,6 +255,11 @@ def test_sizes_that_do_not_belong_together_are_named_and_not_their_memory(tmp_pa
     ("words", "code", "parts"),
     [
         (
+            ["llama2-7b", "--memory", "8GB", "--context", "2048", "--sequences", "4"],
+            1,
+            ["1,648 tokens at 4 bits fit", "--bits 4, and --context 1648"],
+        ),
+        (
             ["llama2-7b", "--memory", "8GB"],
             1,
             ["13.5 GB", "4 bits fit", "camelid quantize MODEL OUT --bits 4"],

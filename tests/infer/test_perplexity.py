@@ -108,6 +108,11 @@ def test_documents_count_each_by_itself(tiny: Callable[..., Transformer], tokeni
     assert (both.tokens, both.bytes) == (sum(p.tokens for p in parts), sum(p.bytes for p in parts))
 
 
+def test_one_text_is_no_list_of_documents(tiny: Callable[..., Transformer], tokenizer: Tokenizer) -> None:
+    with pytest.raises(WrongCall, match=r"write \[text\]"):
+        perplexity(Engine(tiny(), tokenizer), "the cat")
+
+
 def test_an_error_gives_the_cache_back(
     tiny: Callable[..., Transformer], tokenizer: Tokenizer, monkeypatch
 ) -> None:

@@ -246,6 +246,11 @@ def test_settings_of_the_engine_are_checked(tiny: Tiny, tokenizer: Tokenizer) ->
             Engine(tiny(), tokenizer, **settings)
 
 
+def test_a_dtype_by_its_name_is_refused(shared: Path) -> None:
+    with pytest.raises(WrongCall, match="dtype is 'bfloat16'; it is"):
+        Engine.load(shared / "weights" / "tinystories-656k", dtype="bfloat16")  # type: ignore[arg-type]
+
+
 def test_scores_of_tokens_add_up_and_share_their_prompt(stories: Engine, shared: Path) -> None:
     [score] = stories.score(["Once upon a time"], [" there was a little girl"])
     assert score.logprob == pytest.approx(sum(score.logprobs))

@@ -154,7 +154,8 @@ class CachedSequence:
         needed = -(-(len(self.tokens) + count) // BLOCK_TOKENS) - len(self.blocks)
         if max(0, needed) + shared > self.pool.available:
             raise NoBlocksError(
-                f"{needed + shared} more blocks of {BLOCK_TOKENS} tokens are needed and {self.pool.available} are free"
+                f"{needed + shared} more blocks of {BLOCK_TOKENS} tokens are needed and {self.pool.available} of "
+                f"{self.pool.count} are free: give the cache more (cache_tokens), or the request fewer"
             )
         copy = None
         if shared:

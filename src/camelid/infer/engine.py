@@ -29,7 +29,7 @@ from camelid.infer.scheduler import Scheduler
 from camelid.infer.scoring import encode_pair, scores_after
 from camelid.infer.speculative import DraftModel, PromptLookup, Proposer
 from camelid.lm import LM, Completion, Prompt, PromptTooLong, Sampling, Score, Stream, as_pairs, with_changes
-from camelid.load import check_tokenizer_fits, load_model, stored_dtype
+from camelid.load import check_dtype, check_tokenizer_fits, load_model, stored_dtype
 from camelid.model.checkpoint import read_config
 from camelid.model.hub import resolve
 from camelid.model.transformer import Transformer
@@ -111,6 +111,7 @@ class Engine(LM):
         place = choose_device(device)
         folder = resolve(path)
         kind = dtype or stored_dtype(read_config(folder))
+        check_dtype(kind)
         refuse_too_large(folder, kind, place)
         if isinstance(draft, str | Path) and draft != "prompt":
             draft = cls.load(draft, device=place, native=settings.get("native", True))

@@ -254,6 +254,12 @@ def ways_out(found: Plan, model: str) -> list[str]:
             if found.quantizing > found.free:
                 ways.append(f"quantising takes {gigabytes(found.quantizing)}, so do it where these are free")
             break
+    shorter = max(found.smaller, key=lambda need: need.longest, default=found.asked)
+    if not ways and shorter.longest:
+        context = f"{shorter.longest:,} tokens at {shorter.weights.bits} bits"
+        ways.append(
+            f"{context} fit: camelid quantize {model} OUT --bits {shorter.weights.bits}, and --context {shorter.longest}"
+        )
     return ways or ["nothing smaller does: take a smaller model, fewer sequences or more memory"]
 
 

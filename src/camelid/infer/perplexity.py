@@ -49,6 +49,8 @@ def perplexity(
     Bytes are those of the tokens that are scored, to within a character at the ends of a published convention's window.
     Raises `WrongCall` where nothing is left to predict, and for models with an encoder.
     """
+    if isinstance(documents, str):
+        raise WrongCall("one text was given where documents are needed: write [text]")
     if engine.model.encoder is not None:
         raise WrongCall(
             "a model with an encoder says answers to texts, not texts: it has no perplexity of one"

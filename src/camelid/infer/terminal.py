@@ -237,9 +237,16 @@ def _open(
     device: str | None,
 ) -> LM:
     if is_url(model):
-        if draft is not None or guesses is not None or cache != "whole" or device is not None:
+        here = (
+            draft,
+            guesses,
+            device,
+            None if cache == "whole" else cache,
+            None if dtype == "stored" else dtype,
+        )
+        if any(setting is not None for setting in here):
             raise WrongCall(
-                "--draft, --guesses, --cache and --device are for models that run here; a server has its own"
+                "--dtype, --draft, --guesses, --cache and --device are for models that run here; a server has its own"
             )
         return connect(model)
     precision = None if dtype == "stored" else getattr(torch, dtype)
@@ -283,10 +290,15 @@ def _line_history() -> Iterator[None]:
     if not sys.stdin.isatty():
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file():
-        readline.read_history_file(path)
     readline.set_history_length(1000)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            readline.read_history_file(path)
+    except OSError as error:
+        _note(f"{path}: {error.strerror}; what is typed here is not kept")
+        yield
+        return
     try:
         yield
     finally:
