@@ -167,11 +167,12 @@ def test_a_draft_of_another_vocabulary_is_refused(tiny: Tiny, tokenizer: Tokeniz
         Engine(tiny(), tokenizer, draft="prompt", guesses=0)
 
 
+@pytest.mark.parametrize("text", ["the cat sat on the cat", "one two"])
 @pytest.mark.parametrize("draft", ["a model", "prompt"])
 def test_samples_that_follow_a_guessing_one_begin_where_it_had_read(
-    tiny: Tiny, tokenizer: Tokenizer, draft: str
+    tiny: Tiny, tokenizer: Tokenizer, draft: str, text: str
 ) -> None:
-    prompts = ["the cat sat on the cat"] * 6
+    prompts = [text] * 6
     model = tiny(context_length=160)
     plain = Engine(model, tokenizer).generate(prompts, max_new_tokens=70)
     guessing = Engine(
@@ -183,6 +184,7 @@ def test_samples_that_follow_a_guessing_one_begin_where_it_had_read(
     )
     said = guessing.generate(prompts, max_new_tokens=70)
     assert [row[0].tokens for row in said] == [row[0].tokens for row in plain]
+    assert guessing.decoder.pool.used == 0
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -181,6 +181,8 @@ class Scheduler:
         proposals = self._propose(answering)
         planned = []
         for running in answering:
+            if running not in self.running:
+                continue  # it gave way to one before it
             part = self._guessing(running, proposals.get(running, NO_PROPOSAL))
             if self._make_room(running, part[1]):
                 planned.append(part)
