@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import tokenizers
 import torch
-from safetensors.torch import load_file, save_file
+from exported import LLAMA, write
 
 from camelid.cli import main
 from camelid.consumers import HuggingFace, LlamaCpp, Trained
@@ -17,20 +17,12 @@ from camelid.exporting import export
 from camelid.load import load_model, load_tokenizer
 from camelid.model.checkpoint import save_checkpoint
 from camelid.model.gguf_writing import write_gguf
-from camelid.model.spec import ModelSpec, Norm
-from camelid.model.transformer import Transformer
-from camelid.quant.packed import PackedLinear, pack
-from camelid.quant.round_to_nearest import QuantizedWeight
-from camelid.quant.stage import quantize
+from camelid.model.spec import Norm
 from camelid.shape import ModelShape
-from camelid.text.tokenizer import Tokenizer, train_tokenizer
+from camelid.text.tokenizer import Tokenizer
 from camelid.verifying import TALK, compare
 from camelid.verifying import TEXTS as PROMPTS
 
-TEXTS = ["the camel walks to the well", "naïve café 東京 1,000,000 at 10:30", "if x == 1:\n        return"]
-LLAMA = ModelSpec.llama(
-    vocab_size=330, hidden_size=64, num_layers=2, num_heads=4, num_kv_heads=2, context_length=160
-)
 SHAPES = {
     name: ModelShape(architecture=name, hidden_size=64, num_layers=2, num_heads=4, context_length=160)
     for name in ("gpt2", "palm", "t5", "qwen3")
@@ -38,30 +30,6 @@ SHAPES = {
 NEEDS_LLAMA_CPP = pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
 )
-NEEDS_GPTQMODEL = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("gptqmodel", "optimum", "accelerate")),
-    reason="gptqmodel, optimum and accelerate are not installed",
-)
-
-
-@pytest.fixture(scope="module")
-def vocabulary() -> Tokenizer:
-    return train_tokenizer(TEXTS * 5, 330)
-
-
-@pytest.fixture
-def folder(tmp_path, vocabulary):
-    return write(tmp_path / "model", LLAMA, vocabulary)
-
-
-def write(folder, spec, vocabulary, std=0.3):
-    """A checkpoint of random weights large enough for logits that differ."""
-    folder.mkdir()
-    model = Transformer(spec).initialize(0, std=std)
-    ids = {"eos_token_id": sorted(vocabulary.stop_ids), "bos_token_id": vocabulary.bos_id}
-    save_checkpoint(folder, model, special_ids={**ids, "pad_token_id": vocabulary.pad_id or 0})
-    vocabulary.save(folder)
-    return folder
 
 
 @pytest.mark.parametrize("name", ["llama", *SHAPES])
@@ -280,132 +248,6 @@ def test_a_reader_that_is_missing_and_a_dtype_of_another_layout_are_told(
     assert "pip install llama-cpp-python" in capsys.readouterr().err
     assert main(["export", str(folder), str(tmp_path / "a"), "--to", "hf", "--dtype", "q4_0"]) == 2
     assert "float32, float16, bfloat16" in capsys.readouterr().err
-
-
-@pytest.fixture
-def small(folder, tmp_path):
-    """A folder as `camelid quantize` writes it: the GPTQ layout, in bfloat16."""
-    assert main(["quantize", str(folder), str(tmp_path / "small"), "--group-size", "32"]) == 0
-    return tmp_path / "small"
-
-
-def packed(folder):
-    """All weights of a folder: codes, scales and zero points of those that are quantised."""
-    model = load_model(folder)
-    whole = {path: vars(m.quantized()) for path, m in model.named_modules() if isinstance(m, PackedLinear)}
-    return model.state_dict(), whole
-
-
-def test_codes_go_from_one_layout_to_the_other_and_back(small, tmp_path, capsys):
-    assert main(["export", str(small), str(tmp_path / "awq"), "--to", "awq"]) == 0
-    said = capsys.readouterr().out
-    for what in ("awq of", "read back", "tokens of a conversation", "stop tokens", "logits after text 1 bit"):
-        assert what in said
-    assert main(["export", str(tmp_path / "awq"), str(tmp_path / "gptq"), "--to", "gptq"]) == 0
-    (rest, first), (_, awq), (_, gptq) = (
-        packed(each) for each in (small, tmp_path / "awq", tmp_path / "gptq")
-    )
-    assert len(first) == 14
-    for path, weight in first.items():
-        for key in ("codes", "scales", "zeros"):
-            for other in (awq, gptq):
-                assert torch.equal(weight[key].float(), other[path][key].float()), (path, key)
-    # The embedding and the norms in float16, which nearly every number in bfloat16 is.
-    changed = sum(int((tensor != tensor.half().float()).sum()) for tensor in rest.values())
-    assert (f"; {changed:,} values that are not quantised were rounded to float16" in said) == bool(changed)
-    before, after = (load_file(each / "model.safetensors") for each in (small, tmp_path / "gptq"))
-    assert before.keys() == after.keys()
-    for name, tensor in before.items():
-        assert torch.equal(tensor.half() if tensor.is_floating_point() else tensor, after[name])
-    table = json.loads((tmp_path / "gptq" / "camelid.json").read_text())
-    assert table["quantized"]["method"] == "rtn"
-    assert table["parents"][0]["name"] == str(tmp_path / "awq")
-
-
-def test_all_stops_of_a_public_folder_are_kept(folder, tmp_path):
-    generation = folder / "generation_config.json"
-    generation.write_text(json.dumps({"eos_token_id": [7, 1]}))
-    made = [tmp_path / "small", tmp_path / "awq", tmp_path / "hf"]
-    quantize(folder, made[0], bits=4, group_size=16, dtype="float16")
-    export(str(made[0]), made[1], to="awq")
-    export(str(made[1]), made[2], to="hf")
-    for each in made:
-        assert json.loads((each / "generation_config.json").read_text())["eos_token_id"] == [1, 7]
-        assert load_tokenizer(each).stop_ids == {1, 7}
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["model", "--to", "awq"], 1, "is in full precision, and awq folders hold codes"),
-        (["model", "--to", "gptq"], 1, "camelid quantize (--bits 4, --method rtn, gptq or awq)"),
-        (["small", "--to", "awq", "--dtype", "bfloat16"], 2, "a folder in awq takes float16"),
-        (["small", "--to", "gptq", "--dtype", "q8_0"], 2, "takes float16, bfloat16, float32"),
-        (["small8", "--to", "awq"], 1, "the weights have 8 bits, and the awq layout holds 4 alone"),
-    ],
-)
-def test_what_a_quantised_layout_cannot_say_is_refused(words, code, message, small, tmp_path, capsys):
-    assert main(["quantize", str(tmp_path / "model"), str(tmp_path / "small8"), "--bits", "8"]) == 0
-    source, *rest = words
-    assert main(["export", str(tmp_path / source), str(tmp_path / "out"), *rest]) == code
-    assert message in " ".join(capsys.readouterr().err.split())
-    assert sorted(child.name for child in tmp_path.iterdir()) == ["model", "small", "small8"]
-
-
-def test_values_too_large_for_float16_are_refused(small, tmp_path, capsys):
-    tensors = load_file(small / "model.safetensors")
-    tensors["model.norm.weight"][3] = 1e5
-    save_file(tensors, small / "model.safetensors")
-    assert main(["export", str(small), str(tmp_path / "out"), "--to", "awq"]) == 1
-    assert "norm.weight has values up to 9.98e+04, too large for float16" in capsys.readouterr().err
-
-
-def other_code(model):
-    layer = model.layers[1].mlp
-    weight = layer.up_proj.quantized()
-    codes = weight.codes.clone()
-    codes[2, 3] ^= 1
-    layer.up_proj = pack(QuantizedWeight(codes, weight.scales, weight.zeros, 4))
-
-
-def other_norm(model):
-    model.norm.weight.data = model.norm.weight * 1.001
-
-
-@pytest.mark.parametrize(
-    ("broken", "message"), [(other_code, "layers.1.mlp.up_proj.weight"), (other_norm, "norm.weight")]
-)
-def test_nothing_is_exported_where_a_bit_differs_when_read_back(
-    broken, message, small, tmp_path, monkeypatch, capsys
-):
-    def read(folder):
-        model = load_model(folder)
-        broken(model)
-        return model
-
-    monkeypatch.setattr("camelid.exporting.load_quantized", read)
-    assert main(["export", str(small), str(tmp_path / "out"), "--to", "awq"]) == 1
-    said = capsys.readouterr().err
-    assert f"weights bit for bit: not so {message}" in said
-    assert "nothing was exported" in said
-    assert sorted(child.name for child in tmp_path.iterdir()) == ["model", "small"]
-
-
-def test_the_reader_of_quantised_folders_is_asked_for(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("camelid.exporting.installed", lambda package: package == "transformers")
-    assert main(["export", str(small), str(tmp_path / "out"), "--to", "gptq", "--verify"]) == 1
-    assert "pip install accelerate optimum gptqmodel" in " ".join(capsys.readouterr().err.split())
-
-
-@NEEDS_GPTQMODEL
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", ["gptq", "awq"])
-@pytest.mark.parametrize("left", [(), ("!layers.0.*",)])
-def test_transformers_with_gptqmodel_behaves_as_here(layout, left, folder, tmp_path, capsys):
-    words = ["quantize", str(folder), str(tmp_path / "small"), "--group-size", "32"]
-    assert main([*words, "--select", "layers.*_proj", *left]) == 0
-    assert main(["export", str(tmp_path / "small"), str(tmp_path / "out"), "--to", layout, "--verify"]) == 0
-    assert "in transformers as trained" in capsys.readouterr().out
 
 
 @NEEDS_LLAMA_CPP
