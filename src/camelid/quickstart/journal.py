@@ -14,7 +14,8 @@ from camelid.errors import CamelidError, WrongCall
 class Journal:
     """The arguments, the decisions and the seconds of every step; each change is written at once.
 
-    Raises `WrongCall` where `out` holds anything but a quickstart with these arguments.
+    Where nothing but the journal has been made, other arguments begin anew. Raises `WrongCall` where `out` holds anything
+    but a quickstart with these arguments.
     """
 
     def __init__(self, out: Path, arguments: dict[str, Any]) -> None:
@@ -38,6 +39,8 @@ class Journal:
                 f"{self.path} is no quickstart's journal ({error}); give another folder with --out"
             ) from error
         changed = [key for key, value in self.arguments.items() if arguments.get(key) != value]
+        if changed and not any(path != self.path for path in out.iterdir()):
+            return
         if changed:
             shown = ", ".join(f"{key} was {arguments.get(key)!r}" for key in changed)
             raise WrongCall(

@@ -1,5 +1,6 @@
 """The verb: the steps in order, each one skipped where it is already done."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,10 @@ def quickstart(
         from_: a model folder or hub name to tune with --chats, in place of pretraining one
         seed: of the data, the first weights and the samples
     """
-    if minutes < LEAST_MINUTES:
-        raise WrongCall(f"--minutes is {minutes:g}; the whole path needs at least {LEAST_MINUTES:g}")
+    if not (minutes >= LEAST_MINUTES and math.isfinite(60 * minutes)):
+        raise WrongCall(
+            f"--minutes is {minutes:g}; the whole path needs at least {LEAST_MINUTES:g}, and an end"
+        )
     if from_ is not None and text:
         raise WrongCall("--from tunes a finished model, so --text would not be read; leave one of them out")
     if from_ is not None and not chats:
@@ -45,7 +48,7 @@ def quickstart(
         )
     if missing := [path for path in (*text, *chats) if not path.exists()]:
         raise WrongCall(f"{missing[0]}: no such file or folder; give --text and --chats paths that exist")
-    _look_into(text, chats)
+    _look_into(text, chats, from_)
     arguments = {
         "minutes": minutes,
         "text": [str(path) for path in text],
@@ -58,15 +61,22 @@ def quickstart(
     _run(Job(out, text, chats, from_, seed, journal, budget))
 
 
-def _look_into(text: tuple[Path, ...], chats: tuple[Path, ...]) -> None:
-    """Reads the first document and the first conversation, so that what cannot be read is told before anything is made."""
+def _look_into(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None) -> None:
+    """Reads the first document and conversation and finds the model, so that what is no use is told before anything is made."""
     from camelid.data.conversations import Conversations
     from camelid.data.corpus import Corpus
+    from camelid.model.checkpoint import read_spec
+    from camelid.model.hub import resolve
+    from camelid.text.tokenizer import load_tokenizer
+    from camelid.train.stages import check_chat
 
     if text:
         next(iter(Corpus(text, skip_bad_rows=True)))
     if chats:
         next(iter(Conversations(chats, skip_bad_rows=True)))
+    if base is not None:
+        folder = resolve(base)
+        check_chat(folder, load_tokenizer(folder), encodes=read_spec(folder).encoder_layers > 0)
 
 
 def _run(job: Job) -> None:

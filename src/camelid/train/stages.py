@@ -70,16 +70,22 @@ def tune(recipe: TuneRecipe) -> Path:
         return _train(recipe, run, model, learnt, rows, validation)
 
 
-def _check_task(recipe: TuneRecipe, base: Path, learnt: Tokenizer, encodes: bool) -> None:
-    if recipe.task == "chat" and encodes:
+def check_chat(base: Path, learnt: Tokenizer, encodes: bool) -> None:
+    """Raises `CamelidError` where a model cannot be tuned on conversations."""
+    if encodes:
         raise CamelidError(
             f"{base} is an encoder-decoder, which is tuned on pairs and not on conversations: give --task pairs for rows "
             "with `input` and `target`, or a task's name"
         )
-    if recipe.task == "chat" and learnt.chat_template is None:
+    if learnt.chat_template is None:
         raise CamelidError(
             f"{base} has no chat template, so its turns have no form; put a chat_template.jinja into the folder"
         )
+
+
+def _check_task(recipe: TuneRecipe, base: Path, learnt: Tokenizer, encodes: bool) -> None:
+    if recipe.task == "chat":
+        check_chat(base, learnt, encodes)
     if encodes and recipe.input_weight:
         raise CamelidError(
             f"{base} is an encoder-decoder, which foretells no input; leave --input-weight out"
