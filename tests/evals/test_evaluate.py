@@ -109,6 +109,8 @@ def test_lines_of_another_evaluation_are_refused(tmp_path: Path) -> None:
 def test_empty_completions_stop_the_evaluation(tmp_path: Path) -> None:
     with pytest.raises(CamelidError, match="every one of 64 completions is empty"):
         evaluate(DOUBLES, direct(), ScriptedLM(lambda _: "\n"), tmp_path)
+    corrected = direct(sampling=Sampling(max_new_tokens=9))
+    assert len(evaluate(DOUBLES, corrected, ScriptedLM(good), tmp_path).records) == COUNT
     with pytest.raises(CamelidError, match="is empty"):
         evaluate(DOUBLES, chain_of_thought(), ScriptedLM(lambda _: " "), limit=2)
 

@@ -100,7 +100,7 @@ def evaluate(
     out: a folder for `<task>.<program>.jsonl`, a line for each question; lines of the same evaluation that are
     there already are not asked again. limit: only the first questions. model: what tells this model from others,
     such as the digest of its folder. allow_cut: only warn where every reply is empty or ends at the length limit.
-    Raises `CamelidError` where every reply is empty or cut, and where `out` holds lines of another evaluation.
+    Raises `CamelidError` where every reply is empty or cut, without keeping a line of it, and where `out` holds lines of another evaluation.
     """
     items = task.items[:limit]
     if not items:
@@ -114,9 +114,11 @@ def evaluate(
         attempts = program(lm, chunk)
         new = [_record(task, item, attempt) for item, attempt in zip(chunk, attempts, strict=True)]
         known.update((record.id, record) for record in new)
+        _gate(
+            task, known.values(), allow_cut
+        )  # before they are written: lines that are refused would stand in the way
         if path is not None:
             append_records(path, new, digest)
-        _gate(task, known.values(), allow_cut)
     records = tuple(known[item.id] for item in items)
     warnings = _gate(task, records, allow_cut)
     name = f"{program.name}@{program.version}"
