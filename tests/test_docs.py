@@ -66,7 +66,9 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["README.md", "docs/python.md", "docs/data.md", "docs/objectives.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", *(f"docs/{name}.md" for name in ("python", "checkpoints", "data", "objectives"))]
+)
 def test_the_blocks_of_a_page_run(name, workplace):
     sources = blocks(ROOT / name, "python")
     assert sources
