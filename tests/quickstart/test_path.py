@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -13,6 +14,9 @@ import torch
 from camelid import cli
 from camelid.infer.engine import Engine
 from camelid.lm import Sampling
+from camelid.load import stored_dtype
+from camelid.model.checkpoint import read_config
+from camelid.progress import in_bytes
 from camelid.quickstart import evaluation, recipes, sizing, world_files
 from camelid.run import read_metrics
 from camelid.text.conversation import Conversation, Message
@@ -73,6 +77,10 @@ def test_the_default_path_ends_in_a_report_and_a_model_that_answers(default):
     for title in (*SECTIONS, "Stories"):
         assert title in page, title
     assert f"camelid chat {out / 'model-4bit'}" in page
+    assert stored_dtype(read_config(out / "tune" / "model")) == torch.float32
+    for name, folder in (("float32", out / "tune" / "model"), ("4-bit", out / "model-4bit")):
+        size = in_bytes((folder / "model.safetensors").stat().st_size)
+        assert re.search(rf"{name} folder\W.*?{size}", page, re.DOTALL), size
     for folder in (out / "tune" / "model", out / "model-4bit"):
         assert answers(folder, "Please tell me a story.")
     for stage in ("pretrain", "tune"):
@@ -89,6 +97,7 @@ def test_the_same_command_again_changes_nothing(default, capsys):
     shown = capsys.readouterr()
     assert shown.err.count("done before") == 6
     assert "Done" in shown.out
+    assert f"In float32:   camelid chat {out / 'tune' / 'model'}\n" in shown.out
     assert contents(out) == before
 
 

@@ -30,7 +30,7 @@ def quickstart_report(job: Job, results: Results) -> Report:
         summary=_summary(job, spec.parameter_count()),
         facts={
             "parameters": f"{spec.parameter_count() / 1e6:.2f} M",
-            "16-bit weights": in_bytes(2 * spec.parameter_count()),
+            "float32 folder": in_bytes(_weights(job.tuned)),
             "4-bit folder": in_bytes(_weights(job.small)),
             "time": in_time(sum(job.journal.seconds.values())),
         },
@@ -92,8 +92,9 @@ def _accuracies(job: Job, results: Results) -> Section:
     columns = ("skill", *(_label(*key) for key in _columns(by_model)))
     return Section(
         "Questions",
-        f"{questions(job)} held-out questions of each skill, answers graded strictly, 95 % Wilson intervals. Before tuning "
-        "the model continues “Q: ... A:”; after it, it is asked in its chat template.",
+        f"{questions(job)} held-out questions of each skill, answers graded strictly, 95 % Wilson intervals. 16-bit is the "
+        "tuned model computing in bfloat16. Before tuning the model continues “Q: ... A:”; after it, it is asked in its "
+        "chat template.",
         figures=(_bars(by_model, trained),),
         tables=(
             Table("Lengths as trained, in percent", columns, tuple(_rows(by_model, trained))),

@@ -116,7 +116,7 @@ def _run(job: Job) -> None:
         write_quickstart_report(job, results)
     print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. The report: {page}")
     print(f"Talk to it:   camelid chat {job.small}")
-    print(f"In 16 bits:   camelid chat {job.tuned}")
+    print(f"In float32:   camelid chat {job.tuned}")
 
 
 def _say(text: str) -> None:
