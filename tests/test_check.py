@@ -9,6 +9,7 @@ from camelid import cli
 from camelid.model.checkpoint import save_checkpoint
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.quickstart.journal import JOURNAL
 from camelid.recipe import PretrainRecipe, TuneRecipe, load_recipe, save_recipe
 from camelid.run import Run
 from camelid.text.tokenizer import train_tokenizer
@@ -55,6 +56,24 @@ def test_data_of_every_kind(tmp_path, capsys, model):
     assert shown.count("  ok") == 3
     for words in ("1 documents", "2 conversations of shape OpenAI", "of them trained", "1 evaluation items"):
         assert words in shown
+
+
+def test_a_quickstart_is_checked_part_by_part(tmp_path, capsys, model):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / JOURNAL).write_text("{}")
+    assert "quickstart: nothing made yet" in outcome(capsys, out)[1]
+    (out / "data" / "tasks").mkdir(parents=True)
+    chats = rows(out / "data" / "chats.jsonl", CHAT)
+    rows(out / "data" / "tasks" / "sums.jsonl", {"question": "Two and two?", "answer": "4"})
+    model.rename(out / "model-4bit")
+    code, shown = outcome(capsys, out)
+    assert code == 0, shown
+    assert "quickstart: data, model-4bit" in shown
+    for part in ("data/chats.jsonl: data", "data/tasks/sums.jsonl: data", "model-4bit: weights"):
+        assert f"ok      {part}" in shown, part
+    chats.write_text("{\n")
+    assert outcome(capsys, out)[0] == 1
 
 
 def test_bad_rows_fail_with_their_line(tmp_path, capsys):

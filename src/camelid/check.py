@@ -20,6 +20,8 @@ from camelid.data.rows import BadRows, rows_of
 from camelid.errors import CamelidError, WrongCall
 from camelid.evals.rows import read_items
 from camelid.model.hub import resolve
+from camelid.quickstart.job import PARTS
+from camelid.quickstart.journal import JOURNAL
 from camelid.recipe import RECIPES, PretrainRecipe, Recipe, TokenizerRecipe, TuneRecipe, load_recipe
 from camelid.recipe_yaml import parse_yaml
 from camelid.run import IDENTITY, METRICS, find_damage, list_checkpoints, read_metrics, refuse_foreign
@@ -44,7 +46,7 @@ def check(
     """Find what is wrong with recipes, data, models and runs before compute is spent.
 
     Args:
-        paths: recipes (.yaml), data files and folders, model folders, .gguf files, run folders
+        paths: recipes (.yaml), data files and folders, model folders, .gguf files, run folders, a quickstart's folder
         model: checkpoint folder or hub name; conversations are then rendered and tokenised as for tuning it
         context_length: tokens that a conversation may have, with --model
         skip_bad_rows: count malformed rows instead of failing at the first
@@ -70,6 +72,8 @@ def gates(
         yield from _recipe_gates(place)
     elif (place / IDENTITY).is_file():
         yield from _run_gates(place)
+    elif (place / JOURNAL).is_file():
+        yield from _quickstart_gates(place)
     elif (place / "config.json").is_file():
         yield from _model_gates(path)
     elif place.is_dir() and has_vocabulary(place):
@@ -268,6 +272,16 @@ def _run_gates(folder: Path) -> Iterator[Gate]:
         yield Gate(checkpoint.folder.name, partial(_see_checkpoint, checkpoint.folder))
     if (folder / "model").is_dir():
         yield from _model_gates(str(folder / "model"))
+
+
+def _quickstart_gates(folder: Path) -> Iterator[Gate]:
+    """The gates of every part that is there; the world's files are data of several kinds, so each is looked at by itself."""
+    made = [folder / name for name in PARTS if (folder / name).exists()]
+    yield Gate("quickstart", lambda: ", ".join(part.name for part in made) or "nothing made yet")
+    for part in made:
+        for place in sorted(part.rglob("*.jsonl")) if part.name == "data" else [part]:
+            for gate in gates(str(place)):
+                yield Gate(f"{place.relative_to(folder)}: {gate.name}", gate.look)
 
 
 def _see_metrics(path: Path) -> str:

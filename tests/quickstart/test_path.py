@@ -101,6 +101,17 @@ def test_the_same_command_again_changes_nothing(default, capsys):
     assert contents(out) == before
 
 
+def test_every_part_can_be_checked(default, capsys):
+    capsys.readouterr()
+    assert cli.main(["check", str(default)]) == 0
+    shown = capsys.readouterr().out
+    assert "quickstart: data, tokenizer, pretrain, tune, model-4bit" in shown
+    for part in ("data/text.jsonl: data", "data/tasks/facts.jsonl: data", "tokenizer: tokenizer"):
+        assert part in shown, part
+    for part in ("pretrain: metrics", "tune: chat template", "model-4bit: weights"):
+        assert part in shown, part
+
+
 def test_other_arguments_are_refused(default, capsys):
     out = default
     before = contents(out)

@@ -6,6 +6,9 @@ from pathlib import Path
 from camelid.quickstart.budget import Budget
 from camelid.quickstart.journal import Journal
 
+PARTS = ("data", "tokenizer", "pretrain", "tune", "model-4bit")
+"""The folders that the steps make, in their order."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -1,4 +1,4 @@
-"""What a quickstart has decided and finished so far: OUT/quickstart.json, which makes the same command go on."""
+"""What a quickstart has decided and finished so far: its journal, which makes the same command go on."""
 
 import json
 import time
@@ -10,6 +10,8 @@ from typing import Any
 from camelid.atomic import write_text_atomically
 from camelid.errors import CamelidError, WrongCall
 
+JOURNAL = "quickstart.json"
+
 
 class Journal:
     """The arguments, the decisions and the seconds of every step; each change is written at once.
@@ -19,7 +21,7 @@ class Journal:
     """
 
     def __init__(self, out: Path, arguments: dict[str, Any]) -> None:
-        self.path = out / "quickstart.json"
+        self.path = out / JOURNAL
         self.arguments = arguments
         self.decisions: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
