@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOK = ROOT / "examples" / "first_steps.ipynb"
 SHORTER = {
-    "steps=1000": "steps=2, global_batch_tokens=512, micro_batch_size=2, context_length=256, compile=False",
     "steps=300, global_batch_tokens=4096": "steps=2, global_batch_tokens=512, micro_batch_size=2",
     "seed=0), 1000": "seed=0), 40",
 }
