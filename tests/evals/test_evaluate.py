@@ -87,6 +87,14 @@ def test_a_stopped_evaluation_goes_on_and_equals_the_unbroken_one(tmp_path: Path
     assert evaluate(DOUBLES, program, again, tmp_path / "broken") == unbroken
 
 
+def test_a_terminal_shows_how_many_questions_are_answered(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any file for a terminal
+    evaluate(DOUBLES, direct(), ScriptedLM(good), show=True)
+    assert f"{COUNT}/{COUNT}" in capsys.readouterr().err
+    evaluate(DOUBLES, direct(), ScriptedLM(good))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_larger_limit_asks_only_what_is_new(tmp_path: Path) -> None:
     evaluate(DOUBLES, direct(), ScriptedLM(good), tmp_path, limit=3)
     lm = ScriptedLM(good)

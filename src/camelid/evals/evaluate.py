@@ -5,7 +5,7 @@ The lines are written as the replies come, so that an evaluation that was stoppe
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from camelid.evals.record import Record, Total, append_records, read_records
 from camelid.evals.results import Result
 from camelid.evals.task import Task
 from camelid.lm import LM
+from camelid.progress import track
 from camelid.prompting.programs import Attempt, Program
 
 CHUNK = 64
@@ -94,12 +95,14 @@ def evaluate(
     *,
     model: str = "",
     allow_cut: bool = False,
+    show: bool = False,
 ) -> Evaluation:
     """Asks the program's questions of the LM and grades the replies.
 
     out: a folder for `<task>.<program>.jsonl`, a line for each question; lines of the same evaluation that are
     there already are not asked again. limit: only the first questions. model: what tells this model from others,
     such as the digest of its folder. allow_cut: only warn where every reply is empty or ends at the length limit.
+    show: how many questions are answered, on standard error.
     Raises `CamelidError` where every reply is empty or cut, without keeping a line of it, and where `out` holds lines of another evaluation.
     """
     items = task.items[:limit]
@@ -109,16 +112,21 @@ def evaluate(
     path = None if out is None else lines_path(out, task, program)
     known = {} if path is None else read_records(path, digest)
     todo = [item for item in items if item.id not in known]
-    for start in range(0, len(todo), CHUNK):
-        chunk = todo[start : start + CHUNK]
-        attempts = program(lm, chunk)
-        new = [_record(task, item, attempt) for item, attempt in zip(chunk, attempts, strict=True)]
-        known.update((record.id, record) for record in new)
-        _gate(
-            task, known.values(), allow_cut
-        )  # before they are written: lines that are refused would stand in the way
-        if path is not None:
-            append_records(path, new, digest)
+
+    def answered() -> Iterator[Item]:
+        for start in range(0, len(todo), CHUNK):
+            chunk = todo[start : start + CHUNK]
+            attempts = program(lm, chunk)
+            new = [_record(task, item, attempt) for item, attempt in zip(chunk, attempts, strict=True)]
+            known.update((record.id, record) for record in new)
+            # Before they are written: lines that are refused would stand in the way of the corrected call.
+            _gate(task, known.values(), allow_cut)
+            if path is not None:
+                append_records(path, new, digest)
+            yield from chunk
+
+    for _ in track(answered(), task.name, len(todo), show=show and bool(todo)):
+        pass
     records = tuple(known[item.id] for item in items)
     warnings = _gate(task, records, allow_cut)
     name = f"{program.name}@{program.version}"

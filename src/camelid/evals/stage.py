@@ -90,7 +90,7 @@ def evaluate(
     lm = connect(model) if device is None else connect(model, device=device)
     identity = model_identity(model)
     evaluations = [
-        evaluate_task(each, how, lm, out, model=identity, allow_cut=allow_cut)
+        evaluate_task(each, how, lm, out, model=identity, allow_cut=allow_cut, show=sys.stderr.isatty())
         for each, how in zip(tasks, programs, strict=True)
     ]
     results = [result for evaluation in evaluations for result in evaluation.results]
