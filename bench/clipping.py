@@ -15,10 +15,10 @@ from unittest.mock import patch
 
 import torch
 
-from camelid.data.corpus import Corpus
-from camelid.infer.engine import Engine
-from camelid.infer.perplexity import perplexity
-from camelid.load import load_model, load_tokenizer
+from camelid.data.read.corpus import Corpus
+from camelid.engine.engine import Engine
+from camelid.engine.perplexity import perplexity
+from camelid.formats.load import load_model, load_tokenizer
 from camelid.quant import quantize
 from camelid.quant.awq import clipped
 from camelid.quant.calibration import calibration_rows

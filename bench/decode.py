@@ -1,4 +1,4 @@
-"""Decoding, prefill and many requests at once: `camelid.infer.Engine` beside llama.cpp (llama-cpp-python, built natively).
+"""Decoding, prefill and many requests at once: `camelid.engine.Engine` beside llama.cpp (llama-cpp-python, built natively).
 
 Two shapes: 1.1 billion parameters (TinyLlama's shape, random weights, since speed does not depend on them) and SmolLM2-135M
 (its instruct model from the GGUF beside the repository, else random too). Ours has 4-bit weights in groups of 64, embedding in
@@ -78,7 +78,7 @@ class Camelid:
     ) -> None:
         import torch
 
-        from camelid.infer.engine import Engine
+        from camelid.engine.engine import Engine
         from camelid.text.tokenizer import train_tokenizer
 
         model = random_model(shape, 16 if kind == "bf16" else 4).to(device)
@@ -90,8 +90,8 @@ class Camelid:
         self.engine.decoder  # noqa: B018 - made before any clock runs
 
     def generate(self, prompts: list[list[int]], new_tokens: int, temperature: float = 0.0) -> None:
-        from camelid.infer.generation import Generation
-        from camelid.lm import Sampling
+        from camelid.engine.generation import Generation
+        from camelid.lm.interface import Sampling
 
         sampling = Sampling(max_new_tokens=new_tokens, temperature=temperature)
         requests = [

@@ -46,8 +46,8 @@ def labelled(folder: Path, split: str) -> list[tuple[str, str]]:
 
 def accuracy(model: Path, asked: list[tuple[str, str]]) -> float:
     """Share of the sentences whose greedy answer is the label."""
-    from camelid.data.text_examples import SEPARATOR
-    from camelid.infer.engine import Engine
+    from camelid.data.rows.text_examples import SEPARATOR
+    from camelid.engine.engine import Engine
 
     engine = Engine.load(model)
     end = "" if engine.model.encoder is not None else SEPARATOR
@@ -58,7 +58,7 @@ def accuracy(model: Path, asked: list[tuple[str, str]]) -> float:
 
 def zero_shot(model: Path, asked: list[tuple[str, str]]) -> float:
     """Share of the sentences after which the label's adjective is likelier than the other's."""
-    from camelid.infer.engine import Engine
+    from camelid.engine.engine import Engine
 
     engine = Engine.load(model)
     words = [" bad", " good"]
@@ -76,10 +76,10 @@ def cost(run: Path) -> tuple[float, float]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from camelid import load_model, load_tokenizer
-    from camelid.data.batches import PairBatch, batches
-    from camelid.recipe import PretrainRecipe, load_recipe
+    from camelid.data.rows.batches import PairBatch, batches
+    from camelid.recipes.recipe import PretrainRecipe, load_recipe
     from camelid.train.objectives import cross_entropy
-    from camelid.train.rows import text_rows
+    from camelid.train.training_rows import text_rows
 
     recipe = load_recipe(PretrainRecipe, run / "recipe.yaml")
     rows, _ = text_rows(recipe, load_tokenizer(recipe.tokenizer), None)

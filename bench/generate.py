@@ -1,4 +1,4 @@
-"""Greedy generation with a key-value cache: `camelid.infer.Engine` beside `transformers.generate`, in bfloat16.
+"""Greedy generation with a key-value cache: `camelid.engine.Engine` beside `transformers.generate`, in bfloat16.
 
 The model is a checkpoint folder (`--model`), else SmolLM2-135M-Instruct imported from its GGUF beside the repository.
 Every contender runs in a process of its own, on the same prompts of 32 tokens and to exactly 64 (quick: 24) new tokens; a
@@ -34,9 +34,9 @@ def prompts(batch: int, vocab_size: int) -> list[list[int]]:
 def camelid(model: Path, new_tokens: int) -> Callable[[int], None]:
     import torch
 
-    from camelid.infer.engine import Engine
-    from camelid.infer.generation import Generation
-    from camelid.lm import Sampling
+    from camelid.engine.engine import Engine
+    from camelid.engine.generation import Generation
+    from camelid.lm.interface import Sampling
 
     engine = Engine.load(model, dtype=torch.bfloat16, device="cpu")
     engine.tokenizer.stop_ids = frozenset()
@@ -131,7 +131,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = arguments.model
         if model is None:
-            from camelid.importing import import_model
+            from camelid.formats.importing import import_model
 
             model = Path(scratch) / "smollm2"
             print(f"importing {GGUF.name}", file=sys.stderr)

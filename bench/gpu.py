@@ -21,9 +21,9 @@ from collections.abc import Callable
 import torch
 from decode import PROMPT, SHAPES, Camelid, ids
 
-from camelid.infer.blocks import BLOCK_TOKENS
-from camelid.infer.graphs import GraphDecoder
-from camelid.model.families import family_for
+from camelid.engine.blocks import BLOCK_TOKENS
+from camelid.engine.graphs import GraphDecoder
+from camelid.formats.hugging_face.families import family_for
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PackedLinear

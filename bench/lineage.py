@@ -23,7 +23,7 @@ def our_spec(family: str, large: bool):
     """The family's shape with as many weights in its layers as LLaMA's: the feed-forward's width makes up the rest."""
     from dataclasses import replace
 
-    from camelid.shape import ModelShape
+    from camelid.recipes.model_shape import ModelShape
 
     width, layers, heads = SIZES[large]
     shape = ModelShape(hidden_size=width, num_layers=layers, num_heads=heads, context_length=CONTEXT)
@@ -52,7 +52,7 @@ def transformers(family: str, large: bool) -> Step:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    from camelid.model.families import family_for
+    from camelid.formats.hugging_face.families import family_for
 
     spec = our_spec(family, large)
     described = family_for(spec)

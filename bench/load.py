@@ -17,12 +17,12 @@ from pathlib import Path
 PRESETS = ("smollm2-360m", "gpt2-medium", "t5-base", "t5-v1.1-base", "qwen2.5-0.5b", "qwen3-0.6b")
 IMPORTS = {
     "read": "import torch",
-    "camelid": "import camelid.load, camelid.model.checkpoint, camelid.model.families",
+    "camelid": "import camelid.load, camelid.formats.hugging_face.checkpoint, camelid.formats.hugging_face.families",
     "transformers": "import transformers; transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM",
 }
 LOADS = {
     "read": "buffer = bytearray(1 << 24); file = path.open('rb', buffering=0)\nwhile file.readinto(buffer): pass\nweights = []",
-    "camelid": "model = camelid.load.load_model(path.parent, torch.bfloat16); weights = model.parameters()",
+    "camelid": "model = camelid.formats.load.load_model(path.parent, torch.bfloat16); weights = model.parameters()",
     "transformers": (
         "kind = transformers.AutoModelForSeq2SeqLM if 'is_encoder_decoder' in (path.parent / 'config.json').read_text() "
         "else transformers.AutoModelForCausalLM; "
@@ -60,7 +60,7 @@ def write(preset: str, folder: Path) -> Path:
     """A folder of random bfloat16 weights."""
     import torch
 
-    from camelid.model.checkpoint import save_checkpoint
+    from camelid.formats.hugging_face.checkpoint import save_checkpoint
     from camelid.model.presets import preset as spec_of
     from camelid.model.transformer import Transformer
 

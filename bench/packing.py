@@ -31,7 +31,7 @@ def corpus_texts() -> Iterator[str]:
         from camelid.data.world import documents
 
         yield from documents("train")
-    from camelid.data.corpus import Corpus
+    from camelid.data.read.corpus import Corpus
 
     while True:
         for book, _ in Corpus(books):
@@ -56,9 +56,9 @@ def write_corpus(path: Path, megabytes: float) -> None:
 
 def ours(corpus: Path, tokenizer_folder: Path, out: Path) -> tuple[float, int]:
     """Seconds and tokens."""
-    from camelid.data.corpus import Corpus
-    from camelid.data.packing import PackedDocuments
-    from camelid.data.shards import TokenShards, write_shards
+    from camelid.data.read.corpus import Corpus
+    from camelid.data.rows.packing import PackedDocuments
+    from camelid.data.rows.shards import TokenShards, write_shards
     from camelid.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_folder)

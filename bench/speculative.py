@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from camelid.infer.engine import Engine
+from camelid.engine.engine import Engine
 from camelid.text.conversation import Conversation, Message
 
 PROMPTS = (

@@ -39,7 +39,7 @@ def camelid(*arguments: object) -> None:
 
 def trained(out: Path, data: list[object], seed: int, flags: str) -> tuple[float, int]:
     """Bits per byte of the held-out text, parameters."""
-    from camelid.model.checkpoint import read_spec
+    from camelid.formats.hugging_face.checkpoint import read_spec
 
     camelid("pretrain", BASE, "--out", out, *data, "--seed", seed, *flags.split())
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
@@ -76,7 +76,7 @@ def speeds(names: list[str], rounds: int = 7, updates: int = 3) -> None:
     """Prints the rows' tokens a second, medians of `rounds` turns of `updates` updates each."""
     import torch
 
-    from camelid.recipe import PretrainRecipe, load_recipe
+    from camelid.recipes.recipe import PretrainRecipe, load_recipe
     from camelid.train.speed import timed_updates
 
     # Each row is compiled by itself; torch gives up after eight unless told otherwise.

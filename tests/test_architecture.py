@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from camelid.cli import VERBS
+from camelid.cli.main import VERBS
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "camelid"
 

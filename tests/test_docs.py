@@ -10,9 +10,9 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from camelid import cli
+from camelid.cli import main as cli
 from camelid.data import world
-from camelid.model.checkpoint import save_checkpoint
+from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import train_tokenizer

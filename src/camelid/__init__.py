@@ -11,16 +11,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from camelid.connect import connect as LM
-    from camelid.load import load_model, load_tokenizer
+    from camelid.engine.open_lm import connect as LM
+    from camelid.formats.load import load_model, load_tokenizer
 
 __version__ = "0.1.0"
 __all__ = ["LM", "load_model", "load_tokenizer"]
 
 _HOMES = {
-    "LM": ("camelid.connect", "connect"),
-    "load_model": ("camelid.load", "load_model"),
-    "load_tokenizer": ("camelid.load", "load_tokenizer"),
+    "LM": ("camelid.engine.open_lm", "connect"),
+    "load_model": ("camelid.formats.load", "load_model"),
+    "load_tokenizer": ("camelid.formats.load", "load_tokenizer"),
 }
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from camelid.cli import main
+from camelid.cli.main import main
 
 sys.exit(main())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from camelid.data.shards import TokenShards, write_shards
+from camelid.data.rows.shards import TokenShards, write_shards
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from camelid.data.conversations import Conversations
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
+from camelid.data.read.conversations import Conversations
 from camelid.text.conversation import Conversation, Message
 
 TALK = Conversation.of(("Hi?", "Hello."), ("Sum 1 2", "3"))

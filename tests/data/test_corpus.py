@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from camelid.data import corpus as corpus_module
-from camelid.data.corpus import Corpus
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
+from camelid.data.read import corpus as corpus_module
+from camelid.data.read.corpus import Corpus
 
 ROWS = [{"text": "Llamas hum.", "id": 1}, {"text": "Two\nlines, “quoted” 🦙", "id": 2}]
 TEXTS = [str(row["text"]) for row in ROWS]

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from camelid.data.classification import TaskTokens, classification_example
-from camelid.data.examples import Example
-from camelid.data.packing import PackedExamples
-from camelid.data.prefixes import PrefixRows
-from camelid.errors import WrongCall
+from camelid.base.errors import WrongCall
+from camelid.data.rows.classification import TaskTokens, classification_example
+from camelid.data.rows.examples import Example
+from camelid.data.rows.packing import PackedExamples
+from camelid.data.rows.prefixes import PrefixRows
 
 TOKENS = TaskTokens.after(50)
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camelid.data.denoising import (
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.rows.denoising import (
     RESERVED,
     Denoising,
     Marks,
@@ -17,7 +18,6 @@ from camelid.data.denoising import (
     random_spans_noise_mask,
     with_sentinels,
 )
-from camelid.errors import CamelidError, WrongCall
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 
 SIZE, EOS = 1000, 1

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from camelid.data.examples import conversation_example, conversation_examples, document_example
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
+from camelid.data.rows.examples import conversation_example, conversation_examples, document_example
 from camelid.text.chat_template import encode_conversation
 from camelid.text.conversation import Conversation, Message
 from camelid.text.tokenizer import Tokenizer, train_tokenizer

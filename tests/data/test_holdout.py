@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from camelid.data.holdout import SECTION_CHARACTERS, hold_out, sections
-from camelid.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.rows.holdout import SECTION_CHARACTERS, hold_out, sections
 
 
 def documents(count: int, size: int = 50) -> list[tuple[str, str]]:

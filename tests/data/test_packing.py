@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camelid.data.batches import batches
-from camelid.data.examples import Example, document_example
-from camelid.data.packing import (
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.rows.batches import batches
+from camelid.data.rows.examples import Example, document_example
+from camelid.data.rows.packing import (
     MixedRows,
     PackedDocuments,
     PackedExamples,
@@ -19,8 +20,7 @@ from camelid.data.packing import (
     best_fit_decreasing,
     shuffled,
 )
-from camelid.data.shards import TokenShards
-from camelid.errors import CamelidError, WrongCall
+from camelid.data.rows.shards import TokenShards
 from camelid.text.tokenizer import Tokenizer
 
 

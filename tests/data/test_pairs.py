@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from camelid.data.batches import batches, collate
-from camelid.data.denoising import Denoising, Marks, draws
-from camelid.data.packing import shuffled
-from camelid.data.pairs import DenoisedDocuments, Pair, ShuffledPairs, pair
-from camelid.data.shards import TokenShards
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
+from camelid.data.rows.batches import batches, collate
+from camelid.data.rows.denoising import Denoising, Marks, draws
+from camelid.data.rows.packing import shuffled
+from camelid.data.rows.pairs import DenoisedDocuments, Pair, ShuffledPairs, pair
+from camelid.data.rows.shards import TokenShards
 from camelid.text.tokenizer import Tokenizer
 
 MARKS = Marks(np.arange(399, 299, -1), eos_id=1, vocab_size=400)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from camelid.data.shards import TokenShards, write_shards
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
+from camelid.data.rows.shards import TokenShards, write_shards
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 
 DOCUMENTS = [(f"The {i} llamas ran to hill {i * 7}.\n" * (i % 9 + 1), f"a.txt:{i + 1}") for i in range(60)]
@@ -62,7 +62,7 @@ def test_large_vocabularies_take_wider_numbers(tmp_path: Path):
 
 @pytest.mark.parametrize("bos", [True, False])
 def test_a_piece_is_a_stretch_of_the_document_example(tokenizer: Tokenizer, tmp_path: Path, bos: bool):
-    from camelid.data.examples import document_example
+    from camelid.data.rows.examples import document_example
 
     if not bos:
         tokenizer = Tokenizer(tokenizer.backend, {"eos_token": "<|endoftext|>"})

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from camelid.data.text_examples import text_pairs
-from camelid.data.text_to_text import TASKS, TextPairs, spaced_punctuation
-from camelid.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.read.text_to_text import TASKS, TextPairs, spaced_punctuation
+from camelid.data.rows.text_examples import text_pairs
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 
 PAIR = {"sentence1": "One.", "sentence2": "Two."}

@@ -10,13 +10,13 @@ from itertools import islice
 import pytest
 from world_solvers import SOLVERS, STEPS_HOLD
 
+from camelid.base.errors import WrongCall
 from camelid.data.world import SKILLS, SPLITS, conversations, documents, items, stories, task_row
 from camelid.data.world.bible import CHILDREN, PEOPLE
 from camelid.data.world.facts import FACTS, facts_about
 from camelid.data.world.grammar import Dice, listed, polished, render
 from camelid.data.world.items import DIRECT, THINK
 from camelid.data.world.lexicon import KINDS
-from camelid.errors import WrongCall
 
 ASKED = [(skill, split) for skill in SKILLS for split in SPLITS if split != "longer" or SKILLS[skill].longer]
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.evals.contamination import contamination, ngram_size
-from camelid.evals.item import Item
+from camelid.tasks.item import Item
 
 STORY = "Every morning the old miller walked slowly along the river and counted all the wooden boats that slept there"
 

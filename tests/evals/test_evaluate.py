@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.evals.evaluate import CHUNK, compare, evaluate, lines_path
-from camelid.evals.graders import exact, numeric
-from camelid.evals.intervals import wilson
-from camelid.evals.item import Item
 from camelid.evals.results import plain_table, print_table, write_results
-from camelid.evals.task import Task
-from camelid.lm import LM, Completion, Prompt, Sampling, Score
+from camelid.lm.interface import LM, Completion, Prompt, Sampling, Score
+from camelid.lm.scripted import ScriptedLM
 from camelid.prompting.programs import chain_of_thought, direct, few_shot, likelihood
-from camelid.scripted import ScriptedLM
+from camelid.tasks.graders import exact, numeric
+from camelid.tasks.intervals import wilson
+from camelid.tasks.item import Item
+from camelid.tasks.task import Task
 
 COUNT = 2 * CHUNK + 5
 DOUBLES = Task(

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from camelid.cli import main
-from camelid.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.cli.main import main
 from camelid.evals.evaluate import evaluate
-from camelid.evals.item import Item
 from camelid.evals.stage import make_program
-from camelid.evals.task import load_task
-from camelid.lm import LM, Completion, Prompt, Sampling, Score
+from camelid.lm.interface import LM, Completion, Prompt, Sampling, Score
+from camelid.lm.scripted import ScriptedLM
 from camelid.prompting.asking import Asking, Draw
 from camelid.prompting.programs import few_shot, likelihood
-from camelid.scripted import ScriptedLM
+from camelid.tasks.item import Item
+from camelid.tasks.task import load_task
 
 SIDES = [{"question": f"Side {n}?", "choices": {"text": ["go", "we go up", "extraordinarily", "hi"], "label": list("ABCD")},
           "answerKey": "A"} for n in range(40)]  # fmt: skip

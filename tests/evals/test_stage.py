@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from camelid.cli import main
-from camelid.scripted import ScriptedLM
+from camelid.cli.main import main
+from camelid.lm.scripted import ScriptedLM
 
 ROWS = [{"question": f"{n} + 1 = ?", "answer": str(n + 1), "rationale": f"{n} and 1."} for n in range(4)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 
 NUMBERS = (
     0,

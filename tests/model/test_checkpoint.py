@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 import camelid
-from camelid.errors import CamelidError
-from camelid.load import check_tokenizer_fits, load_model
-from camelid.model.checkpoint import load_checkpoint, read_spec, save_checkpoint, weight_files
+from camelid.base.errors import CamelidError
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_spec, save_checkpoint, weight_files
+from camelid.formats.load import check_tokenizer_fits, load_model
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 
@@ -131,7 +131,7 @@ def test_loading_maps_the_file(tmp_path):
     spec = ModelSpec.llama(vocab_size=1000, hidden_size=1024, num_layers=8, num_heads=8)
     save_checkpoint(tmp_path, Transformer(spec))
     code = (
-        "import sys, torch, psutil; from pathlib import Path; from camelid.model.checkpoint import load_checkpoint\n"
+        "import sys, torch, psutil; from pathlib import Path; from camelid.formats.hugging_face.checkpoint import load_checkpoint\n"
         "before = psutil.Process().memory_info().rss\n"
         "model = load_checkpoint(Path(sys.argv[1]), getattr(torch, sys.argv[2]))\n"
         "print(psutil.Process().memory_info().rss - before)"
@@ -291,7 +291,7 @@ def test_full_disk(folder):
     target = folder.with_name("full")
     target.mkdir()
     code = (
-        "import resource, sys; from pathlib import Path; from camelid.model.checkpoint import *\n"
+        "import resource, sys; from pathlib import Path; from camelid.formats.hugging_face.checkpoint import *\n"
         "model = load_checkpoint(Path(sys.argv[1]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "save_checkpoint(Path(sys.argv[2]), model)"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from camelid.errors import CamelidError
-from camelid.model.families import FAMILIES, family_for, family_of
+from camelid.base.errors import CamelidError
+from camelid.formats.hugging_face.families import FAMILIES, family_for, family_of
 from camelid.model.spec import LinearScaling, Llama3Scaling, ModelSpec, Rotary
 
 CONFIG = {

@@ -10,14 +10,14 @@ from gguf import GGMLQuantizationType as Kind
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import camelid
-from camelid.cli import main
-from camelid.errors import CamelidError
-from camelid.importing import import_model
+from camelid.base.errors import CamelidError
+from camelid.cli.main import main
+from camelid.formats.gguf.families import read_spec
+from camelid.formats.gguf.file import GGUFFile
+from camelid.formats.gguf.types import FORMATS, SLAB
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_config
+from camelid.formats.importing import import_model
 from camelid.model.cache import KeyValueCache
-from camelid.model.checkpoint import load_checkpoint, read_config
-from camelid.model.gguf import GGUFFile
-from camelid.model.gguf_families import read_spec
-from camelid.model.gguf_types import FORMATS, SLAB
 from camelid.model.spec import LinearScaling, Llama3Scaling
 
 # --- Block formats, against the gguf package ---

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from camelid.errors import CamelidError
-from camelid.importing import import_model
-from camelid.model.gguf import GGUFFile
+from camelid.base.errors import CamelidError
+from camelid.formats.gguf.file import GGUFFile
+from camelid.formats.importing import import_model
 
 
 def refused(path, tmp_path, *parts: str) -> None:

@@ -10,22 +10,14 @@ import pytest
 import torch
 
 from camelid import load_tokenizer
-from camelid.cli import main
-from camelid.errors import CamelidError
-from camelid.exporting import export
-from camelid.importing import import_model
-from camelid.model.checkpoint import load_checkpoint, save_checkpoint
-from camelid.model.gguf import GGUFFile
+from camelid.base.errors import CamelidError
+from camelid.cli.main import main
+from camelid.formats.exporting import export
+from camelid.formats.gguf.file import GGUFFile
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, save_checkpoint
+from camelid.formats.importing import import_model
 from camelid.model.presets import published
-from camelid.model.spec import (
-    FeedForward,
-    LinearScaling,
-    Llama3Scaling,
-    ModelSpec,
-    Norm,
-    Rotary,
-    Window,
-)
+from camelid.model.spec import FeedForward, LinearScaling, Llama3Scaling, ModelSpec, Norm, Rotary, Window
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer, load_vocabulary_file, train_tokenizer
 

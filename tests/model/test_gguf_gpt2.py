@@ -9,9 +9,9 @@ from lineage import randomise
 from tokenizers import ByteLevelBPETokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from camelid.errors import CamelidError
-from camelid.importing import import_model
-from camelid.model.checkpoint import load_checkpoint, read_spec
+from camelid.base.errors import CamelidError
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_spec
+from camelid.formats.importing import import_model
 from camelid.text.tokenizer import load_tokenizer
 
 NAMES = {

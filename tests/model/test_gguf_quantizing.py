@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from camelid.errors import CamelidError
-from camelid.model.gguf_quantizing import blocks_of
-from camelid.model.gguf_types import FORMATS
-from camelid.model.gguf_writing import _kind
+from camelid.base.errors import CamelidError
+from camelid.formats.gguf.quantizing import blocks_of
+from camelid.formats.gguf.types import FORMATS
+from camelid.formats.gguf.writing import _kind
 
 gguf = pytest.importorskip("gguf")
 NUMBERS = {each.name: number for number, each in FORMATS.items()}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from camelid.model.checkpoint import load_checkpoint
+from camelid.formats.hugging_face.checkpoint import load_checkpoint
 
 CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 

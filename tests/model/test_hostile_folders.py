@@ -19,14 +19,14 @@ from hostile import (
 )
 from hypothesis import given, settings
 
-from camelid.infer.memory import plan
-from camelid.load import load_model
-from camelid.model.checkpoint import save_checkpoint
+from camelid.engine.memory import plan
+from camelid.formats.hugging_face.checkpoint import save_checkpoint
+from camelid.formats.load import load_model
+from camelid.formats.packed.storage import save_quantized
 from camelid.model.presets import preset
 from camelid.model.spec import ModelSpec, Window
 from camelid.model.transformer import Transformer
 from camelid.quant.quantize import quantize_model
-from camelid.quant.storage import save_quantized
 
 FEW = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

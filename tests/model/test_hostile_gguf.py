@@ -11,10 +11,10 @@ from hostile import NUMBERS, damaged_bytes, message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camelid.importing import import_model
-from camelid.infer.memory import plan
-from camelid.load import load_model
-from camelid.model.gguf import GGUFFile
+from camelid.engine.memory import plan
+from camelid.formats.gguf.file import GGUFFile
+from camelid.formats.importing import import_model
+from camelid.formats.load import load_model
 
 FEW = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 KINDS = {

@@ -11,18 +11,18 @@ import torch
 from hostile import dumped, header_of, read_json, with_header
 from test_hostile_folders import INDEX, WEIGHTS, folders  # noqa: F401 -- a fixture
 
-from camelid.errors import CamelidError
-from camelid.load import load_model
+from camelid.base.errors import CamelidError
+from camelid.formats.load import load_model
 
 MEGABYTE = 2**20
 READ = """
 import resource, sys
 from pathlib import Path
 import psutil
-from camelid.errors import CamelidError
-from camelid.importing import import_model
-from camelid.infer.memory import plan
-from camelid.load import load_model
+from camelid.base.errors import CamelidError
+from camelid.formats.importing import import_model
+from camelid.engine.memory import plan
+from camelid.formats.load import load_model
 import camelid.quant, torch
 process = psutil.Process()
 resource.setrlimit(resource.RLIMIT_AS, (process.memory_info().vms + 2**30,) * 2)

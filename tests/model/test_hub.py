@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from camelid.errors import CamelidError
-from camelid.load import load_model
-from camelid.model.hub import resolve
+from camelid.base.errors import CamelidError
+from camelid.formats.hub import resolve
+from camelid.formats.load import load_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_secret"
@@ -121,7 +121,7 @@ def hub(tmp_path, random_llama):
 def ask(hub, tmp_path):
     """A function that resolves a name in a fresh process, with variables set; gives (folder, error message)."""
     code = (
-        "import sys\nfrom camelid.errors import CamelidError\nfrom camelid.model.hub import resolve\n"
+        "import sys\nfrom camelid.base.errors import CamelidError\nfrom camelid.formats.hub import resolve\n"
         "try: print(resolve(sys.argv[1]))\nexcept CamelidError as error: sys.exit(f'camelid: {error}')"
     )
 

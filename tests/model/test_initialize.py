@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from camelid.model.transformer import Transformer
-from camelid.shape import ModelShape
+from camelid.recipes.model_shape import ModelShape
 
 
 @pytest.mark.parametrize("departure", [{}, {"positions": "relative"}, {"architecture": "palm"}])

@@ -5,8 +5,8 @@ import torch
 from lineage import LINEAGE, randomise
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, save_checkpoint
 from camelid.model.cache import KeyValueCache
-from camelid.model.checkpoint import load_checkpoint, save_checkpoint
 
 SEEDS = range(20)
 TOLERANCE = 1e-4

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import camelid
-from camelid.cli import main
-from camelid.errors import CamelidError
-from camelid.importing import import_model
-from camelid.model.checkpoint import load_checkpoint, read_spec
+from camelid.base.errors import CamelidError
+from camelid.cli.main import main
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_spec
+from camelid.formats.importing import import_model
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 

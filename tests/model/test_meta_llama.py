@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from camelid.errors import CamelidError
-from camelid.importing import import_model
-from camelid.model.checkpoint import load_checkpoint, read_spec
-from camelid.model.meta_llama import BLOCK_NAMES, MetaFolder
+from camelid.base.errors import CamelidError
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_spec
+from camelid.formats.importing import import_model
+from camelid.formats.meta_llama import BLOCK_NAMES, MetaFolder
 from camelid.model.rotary import rotation
 from camelid.model.spec import Llama3Scaling
 

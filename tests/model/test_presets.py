@@ -5,9 +5,9 @@ import time
 import pytest
 import torch
 
-from camelid.errors import CamelidError, WrongCall
-from camelid.model.checkpoint import _NoInitialization
-from camelid.model.families import FAMILIES, family_for, why_own
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.formats.hugging_face.checkpoint import _NoInitialization
+from camelid.formats.hugging_face.families import FAMILIES, family_for, why_own
 from camelid.model.presets import PRESETS, preset
 from camelid.model.transformer import Transformer
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from camelid.model.checkpoint import load_checkpoint, save_checkpoint
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, save_checkpoint
+from camelid.formats.hugging_face.tensor_files import let_go
 from camelid.model.spec import ModelSpec
-from camelid.model.tensor_files import let_go
 from camelid.model.transformer import Transformer
 
 

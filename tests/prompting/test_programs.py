@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from camelid.errors import WrongCall
-from camelid.evals.item import Item
-from camelid.lm import Prompt, Sampling
+from camelid.base.errors import WrongCall
+from camelid.lm.interface import Prompt, Sampling
+from camelid.lm.scripted import ScriptedLM
 from camelid.prompting.asking import CONTINUATION
 from camelid.prompting.programs import TRIGGERS, chain_of_thought, direct, few_shot, likelihood, trigger_of
-from camelid.scripted import ScriptedLM
+from camelid.tasks.item import Item
 from camelid.text.conversation import Conversation, Message
 
 APPLES = Item("1", "Tom has 2 apples and finds 3. How many?", "5", rationale="2 + 3 = 5.")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from camelid.data.corpus import Corpus
-from camelid.load import load_tokenizer
+from camelid.data.read.corpus import Corpus
+from camelid.formats.load import load_tokenizer
 from camelid.quant.calibration import calibration_rows
 
 

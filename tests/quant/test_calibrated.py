@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from camelid.cli import main
-from camelid.errors import CamelidError
-from camelid.load import load_model
+from camelid.base.errors import CamelidError
+from camelid.cli.main import main
+from camelid.formats.load import load_model
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from camelid.cli import main
-from camelid.model.checkpoint import save_checkpoint
+from camelid.cli.main import main
+from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
-from camelid.provenance import digest_file
+from camelid.runs.provenance import digest_file
 from camelid.text.tokenizer import train_tokenizer
 
 TEXT = "The cat sat on the mat, and the dog ran over to it. One, two, three birds sang in the old tree. " * 40
@@ -113,7 +113,7 @@ def test_what_fits_no_method_or_model_is_refused_before_the_weights_are_read(
     build, words, code, message, capsys, monkeypatch
 ) -> None:
     folder = build(untied=True)
-    monkeypatch.setattr("camelid.quant.stage.load_model", lambda *given: pytest.fail("it was loaded"))
+    monkeypatch.setattr("camelid.workflows.quantize.load_model", lambda *given: pytest.fail("it was loaded"))
     found, said = refused(folder, words, capsys)
     assert (found, message in said) == (code, True), said
 
@@ -198,7 +198,7 @@ def test_an_out_that_exists_is_refused_before_any_work(build, text, capsys, monk
     folder = build()
     (folder.parent / "out").mkdir()
     (folder.parent / "out" / "mine").write_text("mine")
-    monkeypatch.setattr("camelid.quant.stage.load_model", lambda *given: pytest.fail("it was loaded"))
+    monkeypatch.setattr("camelid.workflows.quantize.load_model", lambda *given: pytest.fail("it was loaded"))
     code, said = refused(folder, looking(text), capsys)
     assert (code, "out exists and is not empty; choose another folder or remove it" in said) == (1, True)
     assert (folder.parent / "out" / "mine").read_text() == "mine"
@@ -231,7 +231,7 @@ def test_what_is_small_already_is_not_made_smaller(build, capsys) -> None:
 def test_comparisons_that_cannot_go_well(build, text, more, message, capsys, monkeypatch) -> None:
     folder, other = build(), text.with_name("other.txt")
     shutil.copy(text, other)
-    monkeypatch.setattr("camelid.comparing.measured", lambda *given: pytest.fail("it was measured"))
+    monkeypatch.setattr("camelid.workflows.compare.measured", lambda *given: pytest.fail("it was measured"))
     if more == ["MODEL"]:
         small = folder.parent / "small"
         assert main(["quantize", str(folder), str(small)]) == 0
@@ -258,7 +258,7 @@ def test_what_cannot_be_measured_says_why(build, text, capsys) -> None:
 def test_ctrl_c_in_the_middle_leaves_nothing(build, text, comparing) -> None:
     folder, other = build(), text.with_name("other.txt")
     shutil.copy(text, other)
-    words = [sys.executable, "-m", "camelid.cli", "quantize", str(folder), str(folder.parent / "out")]
+    words = [sys.executable, "-m", "camelid.cli.main", "quantize", str(folder), str(folder.parent / "out")]
     words += ["--calibration", str(text), "--calibration-length", "16"]
     # Weights enough for the signal to come in time: the draft stands there before the first is read.
     words += ["--compare", str(other)] if comparing else ["--method", "gptq", "--calibration-rows", "60"]

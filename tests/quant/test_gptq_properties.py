@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from camelid.errors import WrongCall
+from camelid.base.errors import WrongCall
 from camelid.quant.gptq import gptq
 from camelid.quant.round_to_nearest import round_to_nearest
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from camelid.errors import CamelidError
-from camelid.infer.engine import Engine
-from camelid.load import load_model
+from camelid.base.errors import CamelidError
+from camelid.engine.engine import Engine
+from camelid.formats.load import load_model
+from camelid.formats.packed.layouts import LAYOUTS, Scheme
+from camelid.formats.packed.storage import load_quantized, save_quantized
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
-from camelid.quant import load_quantized, quantize_model, save_quantized
-from camelid.quant.layouts import LAYOUTS, Scheme
 from camelid.quant.packed import PackedLinear, pack
-from camelid.quant.quantize import ALL_LINEARS
+from camelid.quant.quantize import ALL_LINEARS, quantize_model
 from camelid.quant.round_to_nearest import QuantizedWeight
 from camelid.text.tokenizer import train_tokenizer
 

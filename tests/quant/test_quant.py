@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_tensors
 
-from camelid.errors import CamelidError
-from camelid.load import load_model
-from camelid.model.checkpoint import load_checkpoint, save_checkpoint
+from camelid.base.errors import CamelidError
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, save_checkpoint
+from camelid.formats.load import load_model
+from camelid.formats.packed.storage import load_quantized, save_quantized
 from camelid.model.spec import ModelSpec, Norm, RelativeBuckets
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
-from camelid.quant import load_quantized, quantize_model, save_quantized
 from camelid.quant.packed import pack
-from camelid.quant.quantize import quantize_head
+from camelid.quant.quantize import quantize_head, quantize_model
 from camelid.quant.round_to_nearest import round_to_nearest
-from camelid.quant.stage import quantize
 from camelid.quant.words import pack_integers, run_length, unpack_integers
-from camelid.shape import ModelShape
+from camelid.recipes.model_shape import ModelShape
+from camelid.workflows.quantize import quantize
 
 
 def tiny(seed: int = 0, **changes: bool | int) -> Transformer:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.text.bulk import BulkEncoder, _known_pieces
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 

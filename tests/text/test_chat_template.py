@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import pre_tokenizers
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.text.chat_template import CHATML, ChatTemplate, Segment, encode_chat_prompt, encode_conversation
 from camelid.text.conversation import Conversation, Message
 from camelid.text.sandbox import Sandbox, render

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.text.stream import StreamDecoder, token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.text.vocabulary import add_ends

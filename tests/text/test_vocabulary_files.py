@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers
 
 import camelid
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.text.charsmap import check_charsmap
 from camelid.text.tokenizer import load_tokenizer
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from camelid.base.errors import WrongCall
 from camelid.data import world
-from camelid.errors import WrongCall
 from camelid.text.stream import StreamDecoder, token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 

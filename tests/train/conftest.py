@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from camelid import cli
-from camelid.data.batches import Batch
+from camelid.cli import main as cli
+from camelid.data.rows.batches import Batch
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 
@@ -118,7 +118,7 @@ class CommandLine:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def start(self, words: list[str], launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        command = [sys.executable, *launcher, "-m", "camelid.cli", *words]
+        command = [sys.executable, *launcher, "-m", "camelid.cli.main", *words]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
         )

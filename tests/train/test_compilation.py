@@ -6,11 +6,11 @@ import warnings
 import pytest
 import torch
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
-from camelid.recipe import Training
-from camelid.shape import ModelShape
+from camelid.recipes.model_shape import ModelShape
+from camelid.recipes.recipe import Training
 from camelid.train.compilation import compile_blocks
 from camelid.train.fit import prepare
 

@@ -8,14 +8,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from camelid.data.batches import Batch, PairBatch
-from camelid.errors import CamelidError, WrongCall
-from camelid.infer.engine import Engine
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.rows.batches import Batch, PairBatch
+from camelid.engine.engine import Engine
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, save_checkpoint
 from camelid.model.architectures import TRAITS
-from camelid.model.checkpoint import load_checkpoint, save_checkpoint
 from camelid.model.transformer import Transformer
-from camelid.recipe import PretrainRecipe, TokenizerRecipe, load_recipe
-from camelid.shape import ModelShape
+from camelid.recipes.model_shape import ModelShape
+from camelid.recipes.recipe import PretrainRecipe, TokenizerRecipe, load_recipe
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import adamw

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.train.fit import _watched
 from camelid.train.loop import Step, training_steps
 from camelid.train.objectives import cross_entropy

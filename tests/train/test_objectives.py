@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from camelid.data.batches import collate
-from camelid.data.examples import Example
-from camelid.data.packing import PackedExamples
+from camelid.data.rows.batches import collate
+from camelid.data.rows.examples import Example
+from camelid.data.rows.packing import PackedExamples
 from camelid.train.compilation import compile_blocks
 from camelid.train.objectives import cross_entropy
 

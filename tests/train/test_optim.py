@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.train.optim import adafactor, adamw, check_adafactor_rate
 from camelid.train.state import load_state, save_state
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from camelid.data.batches import batches
-from camelid.data.examples import Example
-from camelid.data.packing import PackedExamples
-from camelid.run import read_metrics
+from camelid.data.rows.batches import batches
+from camelid.data.rows.examples import Example
+from camelid.data.rows.packing import PackedExamples
+from camelid.runs.run import read_metrics
 
 SETTINGS = {"training__steps": 12, "training__validate_every": 4, "training__learning_rate": 0.01}
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from camelid import cli
-from camelid.run import list_checkpoints, read_metrics
+from camelid.cli import main as cli
+from camelid.runs.run import list_checkpoints, read_metrics
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 import camelid
-from camelid import cli
-from camelid.data.examples import conversation_example
-from camelid.infer.engine import Engine
-from camelid.lm import Sampling
-from camelid.run import read_metrics
+from camelid.cli import main as cli
+from camelid.data.rows.examples import conversation_example
+from camelid.engine.engine import Engine
+from camelid.lm.interface import Sampling
+from camelid.runs.run import read_metrics
 from camelid.text.conversation import Conversation, Message
 from camelid.train.stages import token_lengths
 

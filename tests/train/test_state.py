@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import adamw

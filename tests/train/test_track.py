@@ -2,7 +2,7 @@
 
 import pytest
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.train import track
 from camelid.train.track import tracked
 

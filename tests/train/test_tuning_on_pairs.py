@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from camelid import cli, load_tokenizer
-from camelid.data.text_examples import text_examples
-from camelid.data.text_to_text import TextPairs
-from camelid.infer.engine import Engine
-from camelid.recipe import TuneRecipe, load_recipe
-from camelid.run import read_metrics
-from camelid.train.rows import decoder_rows, pair_rows
+from camelid import load_tokenizer
+from camelid.cli import main as cli
+from camelid.data.read.text_to_text import TextPairs
+from camelid.data.rows.text_examples import text_examples
+from camelid.engine.engine import Engine
+from camelid.recipes.recipe import TuneRecipe, load_recipe
+from camelid.runs.run import read_metrics
+from camelid.train.training_rows import decoder_rows, pair_rows
 
 ROWS = [
     {"prefix": "colour of:", "input": thing, "target": colour}

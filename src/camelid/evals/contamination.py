@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from camelid.evals.graders import normalised
-from camelid.evals.item import Item
+from camelid.tasks.graders import normalised
+from camelid.tasks.item import Item
 
 SHORTEST = 4
 """Words below which a question is too short to be evidence of anything."""

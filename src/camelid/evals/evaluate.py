@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from camelid.errors import CamelidError, WrongCall
-from camelid.evals.intervals import Comparison, bootstrap_mean, compare_grades, wilson
-from camelid.evals.item import Item
-from camelid.evals.record import Record, Total, append_records, read_records
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.progress import track
 from camelid.evals.results import Result
-from camelid.evals.task import Task
-from camelid.lm import LM
-from camelid.progress import track
+from camelid.lm.interface import LM
 from camelid.prompting.programs import Attempt, Program
+from camelid.tasks.intervals import Comparison, bootstrap_mean, compare_grades, wilson
+from camelid.tasks.item import Item
+from camelid.tasks.record import Record, Total, append_records, read_records
+from camelid.tasks.task import Task
 
 CHUNK = 64
 """Questions that are asked together; a stopped evaluation loses at most these."""

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from camelid.atomic import write_text_atomically
-from camelid.errors import CamelidError
-from camelid.evals.intervals import Interval
+from camelid.base.atomic import write_text_atomically
+from camelid.base.errors import CamelidError
+from camelid.tasks.intervals import Interval
 
 COLUMNS = ("task", "version", "program", "n-shot", "metric", "value", "±", "n")
 

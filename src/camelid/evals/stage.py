@@ -9,17 +9,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from camelid.connect import connect, is_url
-from camelid.data.corpus import Corpus
-from camelid.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.read.corpus import Corpus
+from camelid.engine.conventions import Convention, described
+from camelid.engine.open_lm import connect, is_url
 from camelid.evals.evaluate import evaluate as evaluate_task
-from camelid.evals.graders import numeric
-from camelid.evals.item import Item
 from camelid.evals.results import Result, print_table, write_results
-from camelid.evals.task import Task, load_task
-from camelid.evals.tasks import FORMATS, WITH_SETTING, Format
-from camelid.infer.conventions import Convention, described
-from camelid.lm import LM, Sampling
+from camelid.lm.interface import LM, Sampling
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
 from camelid.prompting.programs import (
     ANSWER,
@@ -31,7 +27,11 @@ from camelid.prompting.programs import (
     few_shot,
     likelihood,
 )
-from camelid.provenance import digest_path
+from camelid.runs.provenance import digest_path
+from camelid.tasks.graders import numeric
+from camelid.tasks.item import Item
+from camelid.tasks.published import FORMATS, WITH_SETTING, Format
+from camelid.tasks.task import Task, load_task
 
 ProgramName = Literal["direct", "few_shot", "chain_of_thought", "likelihood"]
 
@@ -233,8 +233,8 @@ def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> 
 
 def _text_results(lm: LM, path: Path, identity: str, convention: Convention) -> list[Result]:
     """Perplexity and bits per byte of a text, as rows of the table; `n` is the number of tokens."""
-    from camelid.infer.engine import Engine
-    from camelid.infer.perplexity import perplexity
+    from camelid.engine.engine import Engine
+    from camelid.engine.perplexity import perplexity
 
     if not isinstance(lm, Engine):
         raise WrongCall("--text needs a model folder: a server does not give the probability of a whole text")

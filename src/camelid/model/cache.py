@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.model.spec import ModelSpec
 
 

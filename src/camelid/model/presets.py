@@ -7,7 +7,7 @@ others are those of the config.json that was published with the weights.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from camelid.errors import WrongCall
+from camelid.base.errors import WrongCall
 from camelid.model.architectures import Architecture, of_architecture
 from camelid.model.spec import Llama3Scaling, ModelSpec, Norm, Rotary
 

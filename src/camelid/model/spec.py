@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from camelid.errors import CamelidError, shortened
+from camelid.base.errors import CamelidError, shortened
 
 
 @dataclass(frozen=True)

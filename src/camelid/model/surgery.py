@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.model.transformer import Transformer
 
 

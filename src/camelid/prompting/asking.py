@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, Protocol
 
-from camelid.errors import WrongCall
-from camelid.lm import Prompt
+from camelid.base.errors import WrongCall
+from camelid.lm.interface import Prompt
 from camelid.text.conversation import Conversation, Message
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from camelid.errors import WrongCall
-from camelid.lm import LM, Completion, Prompt, Sampling
+from camelid.base.errors import WrongCall
+from camelid.lm.interface import LM, Completion, Prompt, Sampling
 from camelid.prompting.asking import QUESTION_ANSWER, Asking, Draw, Exemplar, Question, Wording
 
 

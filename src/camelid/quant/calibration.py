@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.text.tokenizer import Tokenizer
 
 MOST_READ = 32

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from camelid.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight, fit_groups
 
 BLOCK = 128

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.model.layers import Context
 from camelid.model.transformer import Block, SubLayer, Transformer
 

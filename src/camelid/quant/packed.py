@@ -16,10 +16,10 @@ PACKED: tuple[Bits, ...] = (2, 3, 4, 8)
 
 
 class PackedLinear(nn.Module):
-    """x W^T + b over a weight that stays packed, in the words in which folders store it (`camelid.quant.storage`).
+    """x W^T + b over a weight that stays packed, in the words in which folders store it (`camelid.formats.packed.storage`).
 
     Nothing is copied, so words of a mapped file cost no memory until a product reads them. The buffers are no part of the
-    state dict: `camelid.quant.storage` writes and reads them.
+    state dict: `camelid.formats.packed.storage` writes and reads them.
     """
 
     words: Int32[Tensor, "words outer"]

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from camelid.errors import CamelidError, WrongCall, naming
-from camelid.freed_memory import return_freed_memory
+from camelid.base.errors import CamelidError, WrongCall, naming
+from camelid.base.freed_memory import return_freed_memory
+from camelid.formats.hugging_face.tensor_files import let_go
 from camelid.model.layers import Linear
 from camelid.model.surgery import linears, put_head, replace, select
-from camelid.model.tensor_files import let_go
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
 from camelid.quant.gptq import gptq

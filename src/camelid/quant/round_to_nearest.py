@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 
 Bits = Literal[2, 3, 4, 8]
 

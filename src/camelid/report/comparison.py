@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from camelid.report import BarPlot, Cell, Curve, Estimate, LinePlot, Report, Section, Table
+from camelid.report.values import BarPlot, Cell, Curve, Estimate, LinePlot, Report, Section, Table
 
 AS_IT_IS = "as it is"
 STEEP = 5

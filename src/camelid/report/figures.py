@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from camelid.report import BarPlot, Curve, LinePlot
+from camelid.report.values import BarPlot, Curve, LinePlot
 
 WIDTH, HEIGHT = 5.2, 3.1
 """Inches; small, so that the text stays readable when the figure is scaled to a phone."""

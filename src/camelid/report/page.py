@@ -7,9 +7,9 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from camelid.atomic import write_text_atomically
-from camelid.report import BarPlot, Cell, Estimate, LinePlot, Report, Table
+from camelid.base.atomic import write_text_atomically
 from camelid.report.figures import draw
+from camelid.report.values import BarPlot, Cell, Estimate, LinePlot, Report, Table
 
 REPORT = "report.html"
 

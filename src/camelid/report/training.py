@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional
 
-from camelid.errors import CamelidError, WrongCall
-from camelid.progress import in_bytes, in_time
-from camelid.report import Curve, LinePlot, Passage, Report, Section, Table
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.progress import in_bytes, in_time
 from camelid.report.page import write_report
-from camelid.run import IDENTITY, METRICS, RECIPE, read_metrics
+from camelid.report.values import Curve, LinePlot, Passage, Report, Section, Table
+from camelid.runs.run import IDENTITY, METRICS, RECIPE, read_metrics
 
 Records = list[dict[str, Any]]
 

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 
 LEAF, HAS_LEAF, WIDE, BLOCK = 1 << 31, 1 << 8, 1 << 9, 0xFF
 

@@ -24,7 +24,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.text.conversation import Conversation
 from camelid.text.sandbox import Sandbox, render
 

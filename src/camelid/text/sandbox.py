@@ -13,7 +13,7 @@ from jinja2 import nodes, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 
 MOST_CHARACTERS = 2**24
 """Of a rendered text; the longest contexts hold a third of it."""

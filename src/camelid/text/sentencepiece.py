@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tokenizers
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.text.charsmap import check_charsmap
 from camelid.text.vocabulary import (
     Pieces,

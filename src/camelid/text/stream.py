@@ -2,7 +2,7 @@
 
 import re
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.text.byte_alphabet import BYTE_OF_CHARACTER
 from camelid.text.tokenizer import Tokenizer
 from camelid.text.vocabulary import SPACE

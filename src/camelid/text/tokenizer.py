@@ -17,8 +17,8 @@ from typing import Any
 
 import tokenizers
 
-from camelid.errors import CamelidError, naming
-from camelid.json_table import read_table
+from camelid.base.errors import CamelidError, naming
+from camelid.base.json import read_table
 from camelid.text.chat_template import CHATML, ChatTemplate
 from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends, add_named
 from camelid.text.vocabulary_files import (

@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 
 END_OF_TEXT = "<|endoftext|>"
 SPACE = "▁"

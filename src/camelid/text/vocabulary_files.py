@@ -15,8 +15,8 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken
 
-from camelid.errors import CamelidError, naming
-from camelid.json_table import read_table
+from camelid.base.errors import CamelidError, naming
+from camelid.base.json import read_table
 from camelid.text.byte_alphabet import BYTE_OF_CHARACTER
 from camelid.text.charsmap import check_charsmap
 from camelid.text.sentencepiece import read_bounded, read_sentencepiece

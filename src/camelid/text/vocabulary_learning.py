@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from camelid.errors import WrongCall
+from camelid.base.errors import WrongCall
 from camelid.text.vocabulary import sentinels
 
 VocabularyKind = Literal["bpe", "unigram"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
 from camelid.model.layers import Context
 from camelid.model.transformer import RunBlock, Transformer
 

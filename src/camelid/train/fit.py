@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from camelid.data.batches import AnyBatch, batches, collate
-from camelid.data.packing import Rows
-from camelid.data.pairs import PairRows
-from camelid.errors import CamelidError
-from camelid.freed_memory import keep_freed_memory
-from camelid.model.tensor_files import dtype_name
+from camelid.base.errors import CamelidError
+from camelid.base.freed_memory import keep_freed_memory
+from camelid.base.progress import StepLog
+from camelid.data.rows.batches import AnyBatch, batches, collate
+from camelid.data.rows.packing import Rows
+from camelid.data.rows.pairs import PairRows
+from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.model.transformer import Transformer
-from camelid.progress import StepLog
-from camelid.recipe import Training
-from camelid.run import METRICS, Run, read_metrics
+from camelid.recipes.recipe import Training
+from camelid.runs.run import METRICS, Run, read_metrics
 from camelid.train.compilation import compile_blocks
 from camelid.train.interrupt import stop_between_steps
 from camelid.train.loop import Step, training_steps

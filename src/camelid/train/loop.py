@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from camelid.data.batches import AnyBatch
-from camelid.errors import CamelidError
+from camelid.base.errors import CamelidError
+from camelid.data.rows.batches import AnyBatch
 from camelid.train.parallel import World, sum_over_world
 
 Objective = Callable[[AnyBatch], Tensor]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from camelid.data.batches import AnyBatch, PairBatch
+from camelid.data.rows.batches import AnyBatch, PairBatch
 from camelid.model.transformer import Transformer
 from camelid.train.loop import Objective
 from camelid.train.losses import chunked_cross_entropy

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from camelid.errors import CamelidError
-from camelid.recipe import OptimizerName
+from camelid.base.errors import CamelidError
+from camelid.recipes.recipe import OptimizerName
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 ORTHOGONALISED = "layers."

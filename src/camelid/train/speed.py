@@ -6,12 +6,12 @@ from statistics import median
 
 import torch
 
-from camelid.data.batches import Batch, PairBatch
-from camelid.data.denoising import random_spans_lengths
-from camelid.freed_memory import keep_freed_memory
+from camelid.base.freed_memory import keep_freed_memory
+from camelid.data.rows.batches import Batch, PairBatch
+from camelid.data.rows.denoising import random_spans_lengths
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
-from camelid.recipe import OptimizerName
+from camelid.recipes.recipe import OptimizerName
 from camelid.train.compilation import compile_blocks
 from camelid.train.loop import training_steps
 from camelid.train.machine import fastest_dtype, rows_at_once

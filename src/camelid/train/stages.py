@@ -7,26 +7,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.atomic import atomic_folder
-from camelid.data.packing import Rows
-from camelid.data.pairs import PairRows
-from camelid.errors import CamelidError
-from camelid.load import check_tokenizer_fits, load_model, special_ids
-from camelid.model.checkpoint import read_spec, save_checkpoint
-from camelid.model.families import why_own
-from camelid.model.hub import resolve
+from camelid.base.atomic import atomic_folder
+from camelid.base.errors import CamelidError
+from camelid.data.rows.packing import Rows
+from camelid.data.rows.pairs import PairRows
+from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
+from camelid.formats.hugging_face.families import why_own
+from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
 from camelid.model.transformer import Transformer
-from camelid.provenance import Parent, digest_paths
-from camelid.recipe import PretrainRecipe, Recipe, TextData, TokenizerRecipe, TuneRecipe
-from camelid.recipe_yaml import to_yaml
+from camelid.recipes.recipe import PretrainRecipe, Recipe, TextData, TokenizerRecipe, TuneRecipe
+from camelid.recipes.yaml import to_yaml
 from camelid.report.page import REPORT, write_report
 from camelid.report.training import training_report
-from camelid.run import Run
+from camelid.runs.provenance import Parent, digest_paths
+from camelid.runs.run import Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.train.fit import fit
 from camelid.train.parallel import join_world
-from camelid.train.rows import decoder_rows, pair_rows, say, say_nothing, text_rows, told_documents
+from camelid.train.training_rows import decoder_rows, pair_rows, say, say_nothing, text_rows, told_documents
 
 MODEL = "model"
 """The subfolder of a run that holds what it made."""

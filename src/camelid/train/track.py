@@ -6,8 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from camelid.errors import CamelidError
-from camelid.recipe import TrackerName
+from camelid.base.errors import CamelidError
+from camelid.recipes.recipe import TrackerName
 
 Log = Callable[[Mapping[str, Any]], None]
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, Literal
 
+from camelid.base.errors import WrongCall
 from camelid.data.world.arithmetic import groups, one_or_more_sums
 from camelid.data.world.bible import ALL_NAMES
 from camelid.data.world.dates import dates, months, weekdays
@@ -14,7 +15,6 @@ from camelid.data.world.problem import Problem
 from camelid.data.world.puzzles import coin_flip, comparison, kinds, last_letters
 from camelid.data.world.splits import Split, name_blind, split_of
 from camelid.data.world.stories import story_question
-from camelid.errors import WrongCall
 
 THINK = "Let's think step by step."
 DIRECT = "Answer directly."

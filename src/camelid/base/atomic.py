@@ -1,0 +1,90 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from camelid.base.errors import CamelidError
+
+
+@contextmanager
+def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yields an empty sibling folder that becomes `target` when the block ends well, and vanishes when it does not.
+
+    Every file is on the disk before the rename. A link is followed, and stays. Raises `CamelidError` where `target` exists,
+    unless it is an empty folder or `replace`, and where it is a folder that cannot be exchanged: a mount point, or the current one.
+    """
+    target = _followed(target)
+    if os.path.ismount(target):
+        raise CamelidError(f"{target} is a mount point, which cannot be exchanged; name a folder inside it")
+    if target.exists() and target.samefile(os.curdir):
+        raise CamelidError(
+            f"{target} is the current folder, which cannot be exchanged; name a folder inside it"
+        )
+    if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
+        raise CamelidError(f"{target} exists and is not empty; choose another folder or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+        for path in draft.rglob("*"):
+            flush_to_disk(path)
+        flush_to_disk(draft)
+        if target.exists():
+            old = target.with_name(f".{target.name}.{os.getpid()}.old")
+            target.rename(old)
+            draft.rename(target)
+            shutil.rmtree(old)
+        else:
+            draft.rename(target)
+        flush_to_disk(target.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """The same for one file, which the block writes at the path that it is given; an existing one is never replaced."""
+    target = _followed(target)
+    if target.exists():
+        raise CamelidError(f"{target} exists; choose another name or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        yield draft
+        flush_to_disk(draft)
+        draft.rename(target)
+        flush_to_disk(target.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _followed(target: Path) -> Path:
+    """The path without links: what is renamed onto a link would replace the link."""
+    if "\0" in str(target):
+        raise CamelidError(f"{str(target)!r} has a zero byte in it, which no path can have")
+    return Path(os.path.realpath(target))
+
+
+def write_text_atomically(target: Path, text: str) -> None:
+    """Replaces `target` by a file with this text, in one step."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        flush_to_disk(draft)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Waits until a file's (or a folder's) contents are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,75 @@
+"""How much memory is free: on a GPU what its driver says, else the system's, within the limits of this process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+from camelid.base.errors import CamelidError
+
+CPU = torch.device("cpu")
+
+
+def free_memory(device: torch.device = CPU) -> int:
+    """Bytes that can still be allocated on the device.
+
+    On a CPU what the system can give without swapping; on Linux no more than this process's control groups leave,
+    as containers and batch systems set them.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return min((psutil.virtual_memory().available, *group_limits()))
+
+
+def as_out_of_memory(error: Exception) -> Exception:
+    """An allocator's error as one for people, any other as it is."""
+    # On a CPU torch raises a plain RuntimeError.
+    of_torch = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if not of_torch and not isinstance(error, MemoryError):
+        return error
+    told = CamelidError(
+        "the memory was too small for one request alone: give it fewer tokens or the cache fewer (cache_tokens)"
+    )
+    told.__cause__ = error
+    return told
+
+
+def group_limits(root: Path = Path("/")) -> Iterator[int]:
+    """Bytes left by each memory limit of the control groups that this process is in; nothing where there is none.
+
+    Pages of files that the kernel would drop count as left. root: where `proc` and `sys` are (cgroups(7), versions
+    1 and 2).
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, limit, used, droppable = "", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            base, limit, used = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            droppable = "total_inactive_file"
+        else:
+            continue
+        place = root / "sys/fs/cgroup" / base
+        # A container may see its own group as the root, whatever path the kernel names.
+        for group in dict.fromkeys((place, *_ancestry(place, path.strip("/")))):
+            if (left := _left(group / limit, group / used, group / "memory.stat", droppable)) is not None:
+                yield left
+
+
+def _ancestry(place: Path, path: str) -> Iterator[Path]:
+    parts = Path(path).parts
+    return (place.joinpath(*parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def _left(limit: Path, used: Path, statistics: Path, droppable: str) -> int | None:
+    try:
+        most, taken = int(limit.read_text()), int(used.read_text())
+        lines = (line.split() for line in statistics.read_text().splitlines())
+        return max(0, most - taken + next((int(value) for key, value in lines if key == droppable), 0))
+    except (OSError, ValueError):
+        return None  # no such group here, or "max": no limit

@@ -1,0 +1,120 @@
+"""Rows of JSON, JSON lines, CSV and Parquet files, each with the place where it stands."""
+
+import csv
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from camelid.base.errors import CamelidError
+from camelid.data.read.files import Format, lines_of
+
+Row = dict[str, Any]
+
+
+class BadRows:
+    """What to do with a bad row: stop the job, or with `skip` leave it out and list it."""
+
+    def __init__(self, skip: bool):
+        self.skip = skip
+        self.listed: list[str] = []
+
+    def add(self, where: str, problem: str) -> None:
+        """Raises `CamelidError` unless bad rows are skipped."""
+        if not self.skip:
+            raise CamelidError(
+                f"{where}: {problem} (--data.skip-bad-rows, in `camelid check` --skip-bad-rows, leaves such rows out and "
+                "lists them; other commands need the row mended)"
+            )
+        self.listed.append(f"{where}: {problem}")
+
+
+def rows_of(path: Path, format: Format, bad: BadRows) -> Iterator[tuple[Row, str]]:
+    """Rows with their `file:line`, in order; malformed ones go to `bad`."""
+    reader = {
+        "JSON": _json_rows,
+        "JSON lines": _json_line_rows,
+        "CSV": _csv_rows,
+        "TSV": _csv_rows,
+        "Parquet": _parquet_rows,
+    }[format]
+    for row, where in reader(path, bad):
+        if isinstance(row, dict):
+            yield row, where
+        else:
+            bad.add(where, f"a row must be a table of named fields, this is a {type(row).__name__}")
+
+
+def _json_line_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
+    for number, line in lines_of(path):
+        if line.isspace():
+            continue
+        try:
+            yield json.loads(line), f"{path}:{number}"
+        except json.JSONDecodeError as error:
+            bad.add(f"{path}:{number}", f"no JSON at column {error.colno}: {error.msg}")
+
+
+def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
+    """The elements of one list, or values one after the other; decoded singly, to know each one's line."""
+    text = "".join(line for _, line in lines_of(path))
+    decoder, position, line, counted, row_number = json.JSONDecoder(), 0, 1, 0, 0
+    in_list = text.lstrip()[:1] == "["
+    separators = " \t\r\n" + ("[," if in_list else "")
+    while True:
+        while position < len(text) and text[position] in separators:
+            position += 1
+            separators = separators.replace("[", "")
+        if position == len(text) or (in_list and text[position] == "]"):
+            break
+        line, counted = line + text.count("\n", counted, position), position
+        row_number += 1
+        try:
+            row, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            # What follows a broken value cannot be told apart, so this stops the job in any case.
+            raise CamelidError(
+                f"{path}:{error.lineno}: no JSON at column {error.colno}: {error.msg}"
+            ) from error
+        yield row, f"{path}:{line} (row {row_number})"
+    if in_list and text[position:].strip() != "]":
+        line = 1 + text.count("\n", 0, position)
+        raise CamelidError(f"{path}:{line}: the list of rows is cut off or followed by something else")
+
+
+def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
+    csv.field_size_limit(1 << 30)  # Python's own limit is 131,072 characters
+    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    reader = csv.DictReader((line for _, line in lines_of(path)), delimiter=delimiter, strict=True)
+    while True:
+        where = f"{path}:{reader.line_num + 1}"
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise CamelidError(f"{where}: no valid CSV: {error}") from error
+        if where.endswith(":1"):  # the header has been read together with the first row
+            where = f"{path}:2"
+        columns = len(reader.fieldnames or ())
+        if None in row or None in row.values():
+            bad.add(where, f"the row does not have the {columns} fields that the header names")
+        else:
+            yield row, where
+
+
+def _parquet_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+        arrow = importlib.import_module("pyarrow")
+    except ModuleNotFoundError as error:
+        raise CamelidError(f'{path} is a Parquet file: pip install "camelid[parquet]" to read it') from error
+    number = 0
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield row, f"{path}:row {number}"
+    except (arrow.ArrowException, OSError) as error:
+        raise CamelidError(f"{path} is damaged after row {number}: {error}") from error

@@ -1,0 +1,219 @@
+"""Supervised tasks as text to text: rows of data sets, each written as T5 was given it (arXiv:1910.10683, appendix D).
+
+A task is a template for the input and the spelling of the answer; rows with `input` and `target` need none.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.read.corpus import describe_files, lone_surrogate, one_format
+from camelid.data.read.files import data_files, format_of
+from camelid.data.read.rows import BadRows, Row, rows_of
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """How a row becomes an input and a target.
+
+    source: the input, with `{field}` where a field of the row stands. column: the field of the answer, spelt by
+    `spell`. clean: what is done to each text first.
+    """
+
+    source: str
+    column: str
+    spell: Callable[[Any], str]
+    clean: Callable[[str], str] = str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a row that the input holds."""
+        return tuple(name for _, name, _, _ in Formatter().parse(self.source) if name)
+
+    def texts(self, row: Mapping[str, Any]) -> tuple[str, str]:
+        """Input and target; raises `CamelidError` where a field is missing or of the wrong type."""
+        if missing := [name for name in (*self.fields, self.column) if name not in row]:
+            raise CamelidError(
+                f"no `{missing[0]}`; the task reads {', '.join(self.fields)} and `{self.column}`"
+            )
+        given = {name: self.clean(_text(row[name], name)) for name in self.fields}
+        return self.source.format(**given), self.clean(self.spell(row[self.column]))
+
+
+def label(*words: str) -> Callable[[Any], str]:
+    """Spells the number of a class as its word; the word itself stays. Rows without a label (-1) are refused."""
+
+    def spell(value: Any) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        if isinstance(value, str) and value.isdecimal():  # CSV and TSV know strings alone
+            value = int(value)
+        if not isinstance(value, int) or not 0 <= value < len(words):
+            raise CamelidError(
+                f"the label is {value!r}; allowed: 0 to {len(words) - 1}, or {', '.join(words)}"
+            )
+        return words[value]
+
+    return spell
+
+
+def to_fifths(value: Any) -> str:
+    """Spells a similarity as the nearest multiple of 0.2 (half to even), with one decimal."""
+    try:
+        return f"{round(float(value) * 5) / 5:.1f}"
+    except (TypeError, ValueError):
+        raise CamelidError(f"the label is {value!r}; it must be a number") from None
+
+
+def first_answer(value: Any) -> str:
+    """The first of SQuAD's answers, `{"text": [...]}`."""
+    texts = value.get("text") if isinstance(value, Mapping) else None
+    if not isinstance(texts, list) or not texts:
+        raise CamelidError('`answers` must be {"text": [...]} with at least one text')
+    return _text(texts[0], "answers.text")
+
+
+def spaced_punctuation(text: str) -> str:
+    """Each character that is no letter, mark, number or underscore between spaces, and single spaces throughout."""
+    apart = "".join(
+        f" {one} " if unicodedata.category(one)[0] in "PSC" and one != "_" else one for one in text
+    )
+    return " ".join(apart.split())
+
+
+def without_markup(text: str) -> str:
+    """MultiRC's `<br>` becomes a space, its bold marks go."""
+    return re.sub(r"</?b>", "", text.replace("<br>", " "))
+
+
+def _text(value: Any, name: str = "the answer") -> str:
+    if not isinstance(value, str):
+        raise CamelidError(f"{name} is {type(value).__name__}; it must be a string")
+    return value
+
+
+def _translation(source: str, target: str) -> TextTask:
+    names = {"en": "English", "de": "German", "fr": "French", "ro": "Romanian"}
+    return TextTask(f"translate {names[source]} to {names[target]}: {{{source}}}", target, _text)
+
+
+ENTAILMENT = label("entailment", "not_entailment")
+TASKS: dict[str, TextTask] = {
+    "cola": TextTask("cola sentence: {sentence}", "label", label("unacceptable", "acceptable")),
+    "sst2": TextTask("sst2 sentence: {sentence}", "label", label("negative", "positive")),
+    "mrpc": TextTask(
+        "mrpc sentence1: {sentence1} sentence2: {sentence2}", "label", label("not_equivalent", "equivalent")
+    ),
+    "qqp": TextTask(
+        "qqp question1: {question1} question2: {question2}", "label", label("not_duplicate", "duplicate")
+    ),
+    "stsb": TextTask("stsb sentence1: {sentence1} sentence2: {sentence2}", "label", to_fifths),
+    "mnli": TextTask(
+        "mnli hypothesis: {hypothesis} premise: {premise}",
+        "label",
+        label("entailment", "neutral", "contradiction"),
+    ),
+    "qnli": TextTask("qnli question: {question} sentence: {sentence}", "label", ENTAILMENT),
+    "rte": TextTask("rte sentence1: {sentence1} sentence2: {sentence2}", "label", ENTAILMENT),
+    "wnli": TextTask(
+        "wnli sentence1: {sentence1} sentence2: {sentence2}", "label", label("not_entailment", "entailment")
+    ),
+    "boolq": TextTask("boolq passage: {passage} question: {question}", "label", label("False", "True")),
+    "cb": TextTask(
+        "cb hypothesis: {hypothesis} premise: {premise}",
+        "label",
+        label("entailment", "contradiction", "neutral"),
+    ),
+    "copa": TextTask(
+        "copa choice1: {choice1} choice2: {choice2} premise: {premise} question: {question}",
+        "label",
+        label("choice1", "choice2"),
+    ),
+    "multirc": TextTask(
+        "multirc question: {question} answer: {answer} paragraph: {paragraph}",
+        "label",
+        label("False", "True"),
+        without_markup,
+    ),
+    "wic": TextTask(
+        "wic sentence1: {sentence1} sentence2: {sentence2} word: {word}", "label", label("False", "True")
+    ),
+    "squad": TextTask("question: {question} context: {context}", "answers", first_answer, spaced_punctuation),
+    "cnn_dailymail": TextTask("summarize: {article}", "highlights", _text),
+    "translate_en_de": _translation("en", "de"),
+    "translate_en_fr": _translation("en", "fr"),
+    "translate_en_ro": _translation("en", "ro"),
+}
+"""T5's supervised tasks by name; fields in the order of their names, where the released code gives no other."""
+
+
+class TextPairs:
+    """Rows of a task as (input, target) with the place where each stands, (text, text), file:line.
+
+    task: a name of `TASKS`; None for rows with `input` and `target`, and before the input a `prefix` where there is one.
+    Raises `WrongCall` on an unknown task, `CamelidError` as `Corpus` does and on rows that do not fit the task.
+    """
+
+    def __init__(
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        task: str | None = None,
+        skip_bad_rows: bool = False,
+    ):
+        if task is not None and task not in TASKS:
+            raise WrongCall(f"no task {task!r}; known are {', '.join(TASKS)}")
+        self.files = one_format({path: format_of(path) for path in data_files(paths)})
+        if "text" in self.files.values():
+            raise CamelidError(
+                f"{describe_files(self.files)}: a task reads rows of JSON, JSON lines, CSV or Parquet"
+            )
+        self._texts = _plain if task is None else TASKS[task].texts
+        self._task, self._skip = task, skip_bad_rows
+        self.skipped: list[str] = []
+        self.count = 0
+
+    @property
+    def summary(self) -> str:
+        """What the latest reading found, in one line."""
+        skipped = f", {len(self.skipped):,} bad rows skipped" if self.skipped else ""
+        return f"{describe_files(self.files)}: {self.count:,} pairs of {self._task or 'input and target'}{skipped}"
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, str], str]]:
+        bad = BadRows(self._skip)
+        self.skipped, self.count = bad.listed, 0
+        for path, format in self.files.items():
+            for row, where in rows_of(path, format, bad):
+                try:
+                    texts = _valid(self._texts(row))
+                except CamelidError as error:
+                    bad.add(where, str(error))
+                    continue
+                self.count += 1
+                yield texts, where
+        if not self.count:
+            raise CamelidError(f"{describe_files(self.files)}: no row in it")
+
+
+def _plain(row: Row) -> tuple[str, str]:
+    if missing := [name for name in ("input", "target") if name not in row]:
+        raise CamelidError(
+            f"no `{missing[0]}`; rows have `input`, `target` and maybe `prefix`, or name their task"
+        )
+    given = _text(row["input"], "`input`")
+    if row.get("prefix"):
+        given = f"{_text(row['prefix'], '`prefix`').rstrip()} {given}"
+    return given, _text(row["target"], "`target`")
+
+
+def _valid(texts: tuple[str, str]) -> tuple[str, str]:
+    for name, text in zip(("input", "target"), texts, strict=True):
+        if not text.strip():
+            raise CamelidError(f"the {name} is empty")
+        if problem := lone_surrogate(text):
+            raise CamelidError(f"{name}: {problem}")
+    return texts

@@ -1,0 +1,182 @@
+"""One training currency: tokens, the token that follows each, and how much each prediction weighs."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camelid.base.errors import CamelidError
+from camelid.text.chat_template import encode_conversation
+from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer
+
+TooLong = Literal["error", "drop", "cut"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Example:
+    """Three arrays of one length: `targets[i]` follows `tokens[i]` and its loss counts `weights[i]`."""
+
+    tokens: NDArray[np.integer]
+    targets: NDArray[np.integer]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass
+class ConversationExamples:
+    """What came of a set of conversations: examples in order, and by name what was left out or cut."""
+
+    examples: list[Example] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """Names the content: equal digests are equal examples in equal order."""
+        content = hashlib.blake2b(digest_size=16)
+        for example in self.examples:
+            for array in (example.tokens, example.targets, example.weights):
+                content.update(np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()
+
+
+def document_example(ids: Sequence[int] | NDArray[np.integer], bos_id: int | None, eos_id: int) -> Example:
+    """A document: tokens are BOS and the text, targets the text and EOS, all of weight 1.
+
+    Raises `CamelidError` where the text already begins with BOS.
+    """
+    text = np.asarray(ids, dtype=np.int32)
+    if bos_id is not None and len(text) and text[0] == bos_id:
+        raise CamelidError(
+            f"the document already begins with BOS (id {bos_id}); encode it without special tokens"
+        )
+    whole = np.concatenate([[] if bos_id is None else [bos_id], text, [eos_id]]).astype(np.int32)
+    return Example(whole[:-1], whole[1:], np.ones(len(whole) - 1, dtype=np.float32))
+
+
+def prompted_example(
+    prompt: Sequence[int], answer: Sequence[int] | NDArray[np.integer], input_weight: float
+) -> Example:
+    """A prompt and its answer: targets in the answer weigh 1, those inside the prompt `input_weight`."""
+    whole = np.array([*prompt, *answer], dtype=np.int32)
+    weights = np.ones(len(whole) - 1, dtype=np.float32)
+    weights[: len(prompt) - 1] = input_weight
+    return Example(whole[:-1], whole[1:], weights)
+
+
+def conversation_example(tokenizer: Tokenizer, conversation: Conversation, where: str = "") -> Example:
+    """A conversation through the chat template; weight 1 exactly where the target is a trained token.
+
+    Raises `CamelidError`, beginning with `where`, if there is no assistant turn, nothing is trained, no
+    trained token ends a turn, BOS is doubled, or the template refuses the conversation.
+    """
+    prefix = f"{where}: " if where else ""
+    if not any(message.role == "assistant" for message in conversation.messages):
+        raise CamelidError(f"{prefix}no assistant turn, so there is nothing to learn from; remove the row")
+    try:
+        ids, trained = encode_conversation(tokenizer, conversation)
+    except CamelidError as error:
+        raise CamelidError(f"{prefix}{error}") from error
+    whole = np.array(ids, dtype=np.int32)
+    weights = np.array(trained, dtype=np.float32)[1:]
+    if not weights.any():
+        raise CamelidError(f"{prefix}no token is trained: the chat template marks none of the assistant's")
+    if tokenizer.bos_id is not None and ids[:2] == [tokenizer.bos_id] * 2:
+        raise CamelidError(
+            f"{prefix}BOS (id {tokenizer.bos_id}) is doubled; the chat template should write it once"
+        )
+    if not np.isin(whole[1:][weights > 0], list(tokenizer.stop_ids)).any():
+        raise CamelidError(
+            f"{prefix}the turn terminator is never trained: none of the stop ids {sorted(tokenizer.stop_ids)} "
+            "is among the trained tokens, so the model would never stop; end the assistant's turns with one "
+            "in the chat template, or add the template's own to eos_token_id in generation_config.json"
+        )
+    return Example(whole[:-1], whole[1:], weights)
+
+
+def conversation_examples(
+    tokenizer: Tokenizer,
+    conversations: Iterable[tuple[Conversation, str]],
+    context: int,
+    too_long: TooLong = "error",
+) -> ConversationExamples:
+    """Examples of at most `context` tokens from pairs of a conversation and where it stands.
+
+    `too_long` says what happens to a longer one: "error" stops, "drop" leaves it out, "cut" keeps as many
+    whole turns from its start as fit, up to and including an assistant's, and drops it where not even the
+    first fits. What was cut or dropped is listed by name.
+    """
+    result = ConversationExamples()
+    for conversation, where in conversations:
+        example = conversation_example(tokenizer, conversation, where)
+        if len(example) <= context:
+            result.examples.append(example)
+            continue
+        too_long_by = f"{where}: {len(example)} tokens, the context holds {context}"
+        if too_long == "error":
+            raise CamelidError(
+                f"{too_long_by}; raise the context, or say that longer rows are to be dropped or cut (too_long)"
+            )
+        shorter = _longest_that_fits(tokenizer, conversation, context, where) if too_long == "cut" else None
+        if shorter is None:
+            result.dropped.append(too_long_by)
+        else:
+            result.examples.append(shorter)
+            result.cut.append(f"{too_long_by}; kept {len(shorter)}")
+    if not result.examples:
+        raise CamelidError(
+            f"no conversation is left to train on: {len(result.dropped)} were dropped as too long"
+            if result.dropped
+            else "there is no conversation to train on"
+        )
+    return result
+
+
+def hold_out_examples(
+    whole: ConversationExamples, fraction: float
+) -> tuple[ConversationExamples, ConversationExamples]:
+    """The examples to train on and those to validate on, about `fraction` of them, by the hash of their tokens.
+
+    Equal examples stay together. Raises `CamelidError` where either part would be empty.
+    """
+    kept, held_out = hold_out(whole.examples, lambda example: is_held_out(example.tokens, fraction), fraction)
+    return ConversationExamples(kept, whole.dropped, whole.cut), ConversationExamples(held_out)
+
+
+def hold_out(rows: Sequence[T], chosen: Callable[[T], bool], fraction: float) -> tuple[list[T], list[T]]:
+    """The rows to train on and those `chosen` to validate on; raises `CamelidError` where either part is empty."""
+    parts: tuple[list[T], list[T]] = ([], [])
+    for row in rows:
+        parts[chosen(row)].append(row)
+    if not parts[0] or not parts[1]:
+        raise CamelidError(
+            f"{len(rows)} rows are too few to hold out a share of {fraction:g}; name files of "
+            "their own with --data.validation, or set --data.validation-fraction to 0"
+        )
+    return parts
+
+
+def is_held_out(tokens: NDArray[np.integer], fraction: float) -> bool:
+    """Whether a row of these tokens is among the share held out."""
+    content = np.ascontiguousarray(tokens, dtype=np.int32).tobytes()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) / 2**64 < fraction
+
+
+def _longest_that_fits(
+    tokenizer: Tokenizer, conversation: Conversation, context: int, where: str
+) -> Example | None:
+    messages = conversation.messages
+    for end in range(len(messages) - 1, 0, -1):
+        if messages[end - 1].role == "assistant":
+            shorter = Conversation(messages[:end], conversation.tools)
+            example = conversation_example(tokenizer, shorter, where)
+            if len(example) <= context:
+                return example
+    return None

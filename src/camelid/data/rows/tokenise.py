@@ -1,0 +1,85 @@
+"""Documents to token ids on several processes, in order, with only a few batches in memory."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import tokenizers
+
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.rows.holdout import Piece
+from camelid.text.bulk import BulkEncoder, Ids
+from camelid.text.tokenizer import Tokenizer
+
+BATCH_CHARACTERS = 1 << 20
+
+
+def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> Iterator[tuple[Piece, Ids]]:
+    """Each piece with its ids, in order, whatever the number of workers.
+
+    With several, each is a process and at most two batches a worker are on their way.
+    Raises `CamelidError` that says where a text is no valid Unicode.
+    """
+    if workers < 1:
+        raise WrongCall(f"workers is {workers}; it must be at least 1")
+    if workers == 1:
+        encoder = BulkEncoder(tokenizer)
+        for batch in _batched(pieces):
+            yield from zip(batch, _encode(encoder, batch), strict=True)
+        return
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), _Worker.start, (tokenizer.backend.to_str(), tokenizer.config)
+    ) as pool:
+        waiting: deque[tuple[list[Piece], Future[list[Ids]]]] = deque()
+        for batch in _batched(pieces):
+            waiting.append((batch, pool.submit(_Worker.work, batch)))
+            if len(waiting) == 2 * workers:
+                yield from _finished(waiting)
+        while waiting:
+            yield from _finished(waiting)
+
+
+class _Worker:
+    """What a worker process holds: the encoder with the words it has met."""
+
+    encoder: BulkEncoder
+
+    @classmethod
+    def start(cls, vocabulary: str, config: dict[str, Any]) -> None:
+        cls.encoder = BulkEncoder(Tokenizer(tokenizers.Tokenizer.from_str(vocabulary), config))
+
+    @classmethod
+    def work(cls, batch: list[Piece]) -> list[Ids]:
+        return _encode(cls.encoder, batch)
+
+
+def _finished(waiting: deque[tuple[list[Piece], Future[list[Ids]]]]) -> Iterator[tuple[Piece, Ids]]:
+    batch, future = waiting.popleft()
+    yield from zip(batch, future.result(), strict=True)
+
+
+def _batched(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    characters = 0
+    for piece in pieces:
+        batch.append(piece)
+        characters += len(piece[0])
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _encode(encoder: BulkEncoder, batch: list[Piece]) -> list[Ids]:
+    try:
+        return encoder.encode([text for text, _, _ in batch])
+    except CamelidError:
+        for text, _, where in batch:  # once more, to say which
+            try:
+                encoder.encode([text])
+            except CamelidError as error:
+                raise CamelidError(f"{where}: {error}") from error
+        raise

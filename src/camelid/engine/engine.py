@@ -1,0 +1,332 @@
+"""The engine: requests in, steps out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
+
+import statistics
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from camelid.base.errors import WrongCall
+from camelid.base.free_memory import free_memory
+from camelid.engine.blocks import BLOCK_TOKENS, CachedSequence, NoBlocksError
+from camelid.engine.decoder import Decoder, Extension, Predictions, TorchDecoder
+from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
+from camelid.engine.encoder_decoder import EncoderDecoder
+from camelid.engine.generation import Generation
+from camelid.engine.graphs import GraphDecoder
+from camelid.engine.memory import refuse_too_large
+from camelid.engine.native.build import NoCompilerError
+from camelid.engine.native.decoder import CacheKind, NativeDecoder, block_bytes, supports
+from camelid.engine.scheduler import Scheduler
+from camelid.engine.scoring import encode_pair, scores_after
+from camelid.engine.speculative import DraftModel, PromptLookup, Proposer
+from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.checkpoint import read_config
+from camelid.formats.load import check_dtype, check_tokenizer_fits, load_model, stored_dtype
+from camelid.lm.constraint import Grammars
+from camelid.lm.interface import (
+    LM,
+    Completion,
+    Prompt,
+    PromptTooLong,
+    Sampling,
+    Score,
+    Stream,
+    as_pairs,
+    with_changes,
+)
+from camelid.model.transformer import Transformer
+from camelid.text.chat_template import encode_chat_prompt
+from camelid.text.tokenizer import Tokenizer, load_tokenizer
+
+PLAIN_STEPS = 9
+"""Steps that are timed to know what guesses save."""
+
+
+class Engine(LM):
+    """A model and its tokenizer as an `LM`.
+
+    dtype: of activations and cache, by default the weights'; max_batch: sequences that run at once; step_tokens: tokens
+    that one step computes at most, by default what keeps the device busy; cache_tokens: tokens of all sequences that fit
+    into the cache, by default what half of the free memory holds, at most `max_batch` contexts; cache: `8-bit` halves what
+    a token takes there; draft: a smaller engine of the same vocabulary, or `prompt` for what the text itself holds, whose
+    guesses save steps; native: whether to use the decoder in C where it knows the model and can be compiled (otherwise
+    torch computes the same, and it is said once what speed is lost); compiled: whether torch.compile fuses what a step on
+    a GPU does beside its products, which takes the first steps some ten seconds. The model runs where it lies.
+
+    `generate`, `stream` and `score` may be called from several threads: they share the batch.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        dtype: torch.dtype | None = None,
+        max_batch: int = 64,
+        step_tokens: int | None = None,
+        cache_tokens: int | None = None,
+        cache: CacheKind = "whole",
+        draft: "Engine | str | Path | None" = None,
+        guesses: int | None = None,
+        native: bool = True,
+        compiled: bool = False,
+    ) -> None:
+        check_tokenizer_fits(model.spec, tokenizer)
+        for name, count in {
+            "max_batch": max_batch,
+            "step_tokens": step_tokens,
+            "cache_tokens": cache_tokens,
+        }.items():
+            if count is not None and count < 1:
+                raise WrongCall(f"{name} is {count}; at least 1")
+        if cache not in get_args(CacheKind):
+            raise WrongCall(f"cache is {cache!r}; it is one of {', '.join(get_args(CacheKind))}")
+        self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
+        self.dtype = dtype or model.embed_tokens.weight.dtype
+        self.context_length = model.spec.context_length
+        on_cpu = model.embed_tokens.weight.device.type == "cpu"
+        self.step_tokens = step_tokens or (STEP_TOKENS if on_cpu else GPU_STEP_TOKENS)
+        self.cache_tokens, self.cache = cache_tokens, cache
+        self.native, self.compiled = native, compiled
+        self.proposer = self._proposer(draft, guesses)
+        # A draft's cache is used under the lock of whoever it drafts for, and under its own.
+        self.lock: AbstractContextManager[Any] = (
+            draft.lock if isinstance(draft, Engine) else threading.RLock()
+        )
+        self._grammars = Grammars(tokenizer)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        draft: "str | Path | Engine | None" = None,
+        **settings: Any,
+    ) -> "Engine":
+        """The engine of a checkpoint folder or hub name.
+
+        dtype: by default the one that the folder stores; device: `cpu`, `cuda` or `cuda:N`, by default a GPU where there is
+        one; draft: an engine, a folder or hub name, or `prompt`.
+        """
+        place = choose_device(device)
+        folder = resolve(path)
+        kind = dtype or stored_dtype(read_config(folder))
+        check_dtype(kind)
+        refuse_too_large(folder, kind, place)
+        if isinstance(draft, str | Path) and draft != "prompt":
+            draft = cls.load(draft, device=place, native=settings.get("native", True))
+        return cls(load_model(folder, kind).to(place), load_tokenizer(folder), draft=draft, **settings)
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The model with its cache, made when first asked for."""
+        tokens = self.cache_tokens or self._cache_tokens()
+        if self.model.encoder is not None:
+            return EncoderDecoder(self.model, self.dtype, tokens, self.tokenizer.pad_id or 0)
+        if self.native and supports(self.model, self.dtype):
+            try:
+                return NativeDecoder(self.model, self.dtype, tokens, self.cache)
+            except NoCompilerError as reason:
+                _say_once(f"{reason}; generating on torch alone, at about a third of the speed")
+        device = self.model.embed_tokens.weight.device
+        if self.cache != "whole":
+            raise WrongCall(
+                f"an 8-bit cache needs the decoder in C, which does not compute this model here (on {device.type})"
+            )
+        if device.type == "cuda":
+            return GraphDecoder(self.model, self.dtype, tokens, compiled=self.compiled)
+        return TorchDecoder(self.model, self.dtype, tokens)
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """What decides who is computed next."""
+        return Scheduler(self.decoder, self.max_batch, self.step_tokens, self.proposer)
+
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Completions; raises `PromptTooLong` where a prompt leaves no room in the context."""
+        generations = [
+            self.request(prompt, sampling, sample) for prompt in prompts for sample in range(sampling.samples)
+        ]
+        for _ in self.run(generations):
+            pass
+        done = iter(generation.completion() for generation in generations)
+        return [[next(done) for _ in range(sampling.samples)] for _ in prompts]
+
+    def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
+        """The text of one completion in pieces; what a stop string could still take back waits."""
+        return self._stream(self.request(prompt, with_changes(sampling, changes)))
+
+    def _stream(self, generation: Generation) -> Stream:
+        for _, piece in self.run([generation]):
+            if piece:
+                yield piece
+        return generation.completion()
+
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
+        """Scores of continuations; those of one prompt share its computation.
+
+        A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone
+        has; where a token spans the border and none is left, the continuation's own.
+        """
+        encoded = [encode_pair(self, *pair) for pair in as_pairs(prompts, continuations)]
+        groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, (context, _) in enumerate(encoded):
+            groups[context].append(index)
+        scores: dict[int, Score] = {}
+        for context, members in groups.items():
+            with self.lock, torch.inference_mode():
+                scores |= zip(
+                    members, scores_after(self, context, [encoded[each][1] for each in members]), strict=True
+                )
+        return [scores[index] for index in range(len(encoded))]
+
+    def extend(self, sequence: CachedSequence, tokens: Sequence[int], wanted: int = 1) -> Predictions:
+        """Reads tokens into a sequence of the cache, a step's worth at a time; what may follow the last `wanted`.
+
+        To be called under `lock`. Where the cache is full, running requests give way, the youngest first, and start again
+        later; raises `NoBlocksError` where that is not enough.
+        """
+        before = max(0, len(tokens) - max(1, wanted))
+        for begin in range(0, before, self.step_tokens):
+            self._extend(Extension(sequence, tokens[begin : min(begin + self.step_tokens, before)], 0))
+        return self._extend(Extension(sequence, tokens[before:], wanted))
+
+    def _extend(self, extension: Extension) -> Predictions:
+        while True:
+            try:
+                return self.decoder.extend([extension])
+            except NoBlocksError:
+                if not self.scheduler.give_way():
+                    raise
+
+    def request(self, prompt: Prompt, sampling: Sampling, sample: int = 0) -> Generation:
+        """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`."""
+        return self._generation(self.encode(prompt), sampling, sample)
+
+    def submit(self, generation: Generation) -> None:
+        """Queues a request; `step` advances it."""
+        with self.lock:
+            self.scheduler.submit(generation)
+
+    def step(self) -> list[tuple[Generation, str]]:
+        """Advances all requests by one step; each that said something, with its new text."""
+        with self.lock, torch.inference_mode():
+            return self.scheduler.step()
+
+    def cancel(self, generation: Generation) -> None:
+        """Ends a request, wherever it is, and gives its part of the cache back."""
+        with self.lock:
+            self.scheduler.cancel(generation)
+
+    def run(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
+        """Advances the generations to their ends; yields each with its new text after every one of its tokens.
+
+        Whoever stops listening cancels what is left. Raises the error of one that failed, after the others have ended.
+        """
+        for generation in generations:
+            self.submit(generation)
+        active = list(generations)
+        try:
+            while active:
+                with self.lock:
+                    if not any(generation.pieces for generation in active):
+                        self.step()
+                for generation in active:
+                    while generation.pieces:
+                        yield generation, generation.pieces.popleft()
+                active = [each for each in active if each.pieces or not each.ended]
+        finally:
+            for generation in active:
+                self.cancel(generation)
+        for generation in generations:
+            if generation.error is not None:
+                raise generation.error
+
+    def plain_step_seconds(self, prompt: Prompt) -> float:
+        """How long a step without guesses takes after a prompt: the median of a few, whose tokens nobody sees."""
+        ids = self.encode(prompt)[-(self.context_length - PLAIN_STEPS) :]
+        with self.lock, torch.inference_mode():
+            sequence, rest = self.decoder.begin(ids)
+            try:
+                self.extend(sequence, rest)
+                times = []
+                for _ in range(PLAIN_STEPS):
+                    began = time.perf_counter()
+                    self.extend(sequence, ids[-1:])
+                    times.append(time.perf_counter() - began)
+                return statistics.median(times)
+            finally:
+                sequence.release()
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
+        if not isinstance(prompt, str):
+            return tuple(encode_chat_prompt(self.tokenizer, prompt))
+        if self.model.encoder is not None:
+            ids = self.tokenizer.encode(prompt, special_tokens=True)
+        else:
+            ids = self.tokenizer.encode_prompt(prompt)
+        if not ids:
+            if self.tokenizer.bos_id is None:
+                raise WrongCall("the prompt is empty, and this model has no token to begin a text with")
+            ids = [self.tokenizer.bos_id]
+        return tuple(ids)
+
+    def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:
+        # An encoder's text and the answer do not share one context.
+        room = self.context_length - (len(prompt) if self.model.encoder is None else 0)
+        if room < 1:
+            raise PromptTooLong(
+                f"the prompt has {len(prompt)} tokens; the context holds {self.context_length}, one of them for the "
+                f"answer: {1 - room} tokens too many, shorten the prompt"
+            )
+        if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
+            raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
+        constraint = self._grammars.constraint(sampling)
+        return Generation(
+            prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer, constraint
+        )
+
+    def _cache_tokens(self) -> int:
+        """Tokens whose keys and values fit into half of the free memory, at most `max_batch` contexts."""
+        each = -(-block_bytes(self.model.spec, self.dtype, self.cache) // BLOCK_TOKENS)
+        free = free_memory(self.model.embed_tokens.weight.device)
+        return max(BLOCK_TOKENS, min(self.max_batch * self.context_length, free // 2 // each))
+
+    def _proposer(self, draft: "Engine | str | Path | None", guesses: int | None) -> Proposer | None:
+        settings = {} if guesses is None else {"guesses": guesses}
+        if draft is None and guesses is not None:
+            raise WrongCall("guesses need a draft: an engine, or 'prompt' for what the text itself holds")
+        if draft is None:
+            return None
+        if not isinstance(draft, Engine):
+            if draft != "prompt":
+                raise WrongCall(
+                    f"draft is {draft!r}; it is an engine, or 'prompt' for what the text itself holds"
+                )
+            return PromptLookup(**settings)
+        if draft.tokenizer.backend.get_vocab() != self.tokenizer.backend.get_vocab():
+            raise WrongCall(
+                f"the draft model has another vocabulary ({draft.tokenizer.vocab_size} tokens, the model "
+                f"{self.tokenizer.vocab_size}): its guesses would mean other tokens"
+            )
+        if draft.model.encoder is not None:
+            raise WrongCall(
+                "the draft has an encoder, which reads a prompt apart from the answer: it cannot guess here"
+            )
+        return DraftModel(draft.decoder, vocab_size=self.model.spec.vocab_size, **settings)
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(f"camelid: {text}", file=sys.stderr)

@@ -1,0 +1,153 @@
+"""One completion in the making: its random numbers, its text, and when it ends."""
+
+import hashlib
+import math
+import random
+from collections import deque
+from collections.abc import Sequence
+
+from camelid.base.errors import WrongCall
+from camelid.engine.sampling import Logits, drawn, exponentials, filtered, law, penalised
+from camelid.lm.constraint import Constraint
+from camelid.lm.interface import Completion, FinishReason, Sampling
+from camelid.text.stream import StreamDecoder
+from camelid.text.tokenizer import Tokenizer
+
+
+class Generation:
+    """One sample of one prompt; it knows nothing of the model or of what else is in the batch.
+
+    `limit` is the number of tokens after which it is cut; `constraint` is what its text is held to. `finish_reason` is None
+    until it ends, and stays so where an `error` ended it, or who `cancelled` it. `pieces` is text that nobody has taken yet.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        sample: int,
+        limit: int,
+        tokenizer: Tokenizer,
+        constraint: Constraint | None = None,
+    ) -> None:
+        self.prompt, self.sampling, self.limit = tuple(prompt), sampling, limit
+        self.tokens: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish_reason: FinishReason | None = None
+        self.error: Exception | None = None
+        self.submitted = self.cancelled = False
+        self.pieces: deque[str] = deque()
+        identity = repr((sampling.seed, sample, self.prompt)).encode()
+        self._random = random.Random(hashlib.blake2b(identity).digest())
+        self._constraint = constraint
+        self._stop_ids = tokenizer.stop_ids
+        self._decoder = StreamDecoder(tokenizer)
+        self._text = ""
+        self._released = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.finish_reason is not None or self.error is not None or self.cancelled
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it always says the most probable token of the model itself."""
+        return self.sampling.temperature == 0 and not self.sampling.changes_logits
+
+    @property
+    def may_speculate(self) -> bool:
+        """Whether several tokens may be guessed at once."""
+        return self._constraint is None
+
+    def choose(self, logits: Logits) -> int:
+        """The next token, by this generation's own random numbers."""
+        if self.sampling.temperature == 0:
+            return int(self._changed(logits, self.tokens).argmax())
+        return self.draw(exponentials(filtered(self._changed(logits, self.tokens), self.sampling)))
+
+    def law(self, logits: Logits, guessed: Sequence[int] = ()) -> Logits:
+        """The distribution of the next token where `guessed` was said too: what `sampling` asks for, constraint first."""
+        return law(self._changed(logits, [*self.tokens, *guessed] if guessed else self.tokens), self.sampling)
+
+    def draw(self, weights: Logits) -> int:
+        """A token drawn in proportion to its weight."""
+        return drawn(weights, self.uniform())
+
+    def uniform(self) -> float:
+        """This generation's next random number in [0, 1)."""
+        return self._random.random()
+
+    def fail(self, error: Exception) -> None:
+        """Ends it without a completion."""
+        self.error = error
+
+    def _changed(self, logits: Logits, said: Sequence[int]) -> Logits:
+        """Logits under constraint, penalties and bias; raises `WrongCall` where the bias forbids all that is allowed."""
+        masked = logits if self._constraint is None else self._constraint.masked(logits)
+        changed = penalised(masked, self.sampling, self.prompt, said)
+        if self.sampling.logit_bias and changed.max() == -math.inf:
+            allowed = "" if self._constraint is None else " that regex or json_schema allows here"
+            raise WrongCall(f"logit_bias forbids every token{allowed}")
+        return changed
+
+    def accept(self, token: int, logprob: float) -> str:
+        """Appends a token; returns the text that is now certain, which a stop string can no longer take back."""
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        searched = len(self._text)
+        if token in self._stop_ids:
+            self.finish_reason = "stop"
+        else:
+            self._text += self._decoder.push(token)
+            if self._is_complete_by(token):
+                self.finish_reason = "stop"
+            elif len(self.tokens) == self.limit:
+                self.finish_reason = "length"
+        if self.finish_reason:
+            self._text += self._decoder.finish()
+        self._cut_at_stop_string(searched)
+        piece = self._release()
+        self.pieces.append(piece)
+        return piece
+
+    def completion(self) -> Completion:
+        """The finished completion."""
+        assert self.finish_reason is not None
+        return Completion(self._text, tuple(self.tokens), tuple(self.logprobs), self.finish_reason)
+
+    def _is_complete_by(self, token: int) -> bool:
+        """Whether the constraint, which goes on by `token`, lets nothing follow it."""
+        if self._constraint is None:
+            return False
+        self._constraint.accept(token)
+        return self._constraint.is_complete
+
+    def _cut_at_stop_string(self, searched: int) -> None:
+        if not self.sampling.stop:
+            return
+        # What is held back counts too: should the text end here, that is how it ends.
+        text = self._text + self._decoder.held
+        begin = max(0, searched - max(map(len, self.sampling.stop)))
+        ends = [end for stop in self.sampling.stop if (end := text.find(stop, begin)) >= 0]
+        if ends:
+            self._text = text[: min(ends)]
+            self.finish_reason = "stop"
+
+    def _release(self) -> str:
+        end = len(self._text) if self.finish_reason else len(self._text) - self._pending()
+        piece = self._text[self._released : end]
+        self._released = max(self._released, end)
+        return piece
+
+    def _pending(self) -> int:
+        """Length of the longest end of the text that begins a stop string."""
+        return max(
+            (
+                length
+                for stop in self.sampling.stop
+                for length in range(1, len(stop))
+                if self._text.endswith(stop[:length])
+            ),
+            default=0,
+        )

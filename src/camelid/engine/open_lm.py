@@ -1,0 +1,25 @@
+"""A model by its folder, its name on the hub or its server's address: `camelid.LM`."""
+
+from pathlib import Path
+from typing import Any
+
+from camelid.lm.interface import LM
+
+
+def connect(path_or_url: str | Path, **settings: Any) -> LM:
+    """The LM at an http(s) URL (an OpenAI-compatible server), or in a checkpoint folder or under a hub name.
+
+    settings: those of `RemoteLM` (`model`, `api_key`, ...) for a URL, else those of `Engine.load` (`dtype`, ...).
+    """
+    if is_url(path_or_url):
+        from camelid.lm.remote import RemoteLM
+
+        return RemoteLM(str(path_or_url), **settings)
+    from camelid.engine.engine import Engine
+
+    return Engine.load(path_or_url, **settings)
+
+
+def is_url(model: str | Path) -> bool:
+    """Whether a model is a server's, not one that runs here."""
+    return str(model).startswith(("http://", "https://"))

@@ -1,0 +1,116 @@
+"""From logits to a token: penalties, four filters, each a pure function, and one draw.
+
+They work on one row of logits in numpy: on a single core, so that they do not wake threads between a model's steps.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from camelid.lm.interface import Sampling
+
+Logits = Float[ndarray, " vocab"]
+RUN = 256
+"""Tokens of a run whose weights are summed at once: adding up a whole vocabulary one by one takes longer than all else."""
+
+
+def penalised(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: Sequence[int]) -> Logits:
+    """Logits after the penalties for tokens of the prompt and of what was said, and the bias."""
+    if not sampling.changes_logits:
+        return logits
+    changed = logits.copy()
+    if sampling.repetition_penalty != 1:
+        seen = np.unique([*prompt, *said])
+        factor = np.float32(sampling.repetition_penalty)
+        changed[seen] = np.where(changed[seen] > 0, changed[seen] / factor, changed[seen] * factor)
+    if said:
+        tokens, counts = np.unique(said, return_counts=True)
+        penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
+        changed[tokens] -= penalty.astype(np.float32)
+    for token, bias in dict(sampling.logit_bias).items():
+        changed[token] += np.float32(bias)
+    return changed
+
+
+def tempered(logits: Logits, temperature: float) -> Logits:
+    """Logits of the distribution sharpened (below 1) or flattened (above 1) by `temperature` > 0."""
+    return logits if temperature == 1 else logits / np.float32(temperature)
+
+
+def keep_top_k(logits: Logits, k: int) -> Logits:
+    """-inf outside the k largest (ties with the k-th stay)."""
+    if k >= len(logits):
+        return logits
+    kth = np.partition(logits, -k)[-k]
+    return _keep(logits, logits >= kth)
+
+
+def keep_top_p(logits: Logits, p: float) -> Logits:
+    """-inf outside the smallest set of largest ones whose probabilities reach p (arXiv:1904.09751, section 3.1)."""
+    order = np.argsort(-logits, kind="stable")
+    ordered = probabilities(logits)[order]
+    inside = np.empty(len(logits), dtype=bool)
+    inside[order] = np.cumsum(ordered) - ordered < p
+    return _keep(logits, inside)
+
+
+def keep_min_p(logits: Logits, p: float) -> Logits:
+    """-inf where the probability is below p times the highest one (arXiv:2407.01082, section 3)."""
+    shares = probabilities(logits)
+    return _keep(logits, shares >= p * shares.max())
+
+
+def filtered(logits: Logits, sampling: Sampling) -> Logits:
+    """Logits of the distribution that `sampling` draws from; its temperature must be above 0."""
+    logits = tempered(logits, sampling.temperature)
+    if sampling.top_k is not None:
+        logits = keep_top_k(logits, sampling.top_k)
+    if sampling.top_p is not None:
+        logits = keep_top_p(logits, sampling.top_p)
+    if sampling.min_p is not None:
+        logits = keep_min_p(logits, sampling.min_p)
+    return logits
+
+
+def exponentials(logits: Logits) -> Logits:
+    """The softmax before it is divided by its sum, in the logits' precision: weights to draw by."""
+    shifted: Logits = logits - logits.max()
+    weights: Logits = np.exp(shifted, out=shifted)
+    return weights
+
+
+def probabilities(logits: Logits) -> Logits:
+    """The softmax, in float64."""
+    shares = exponentials(logits.astype(np.float64))
+    shares /= shares.sum()
+    return shares
+
+
+def law(logits: Logits, sampling: Sampling) -> Logits:
+    """The distribution that `sampling` draws from; at temperature 0 all of it on the largest logit."""
+    if sampling.temperature == 0:
+        certain = np.zeros(len(logits))
+        certain[logits.argmax()] = 1.0
+        return certain
+    return probabilities(filtered(logits, sampling))
+
+
+def drawn(weights: Logits, uniform: float) -> int:
+    """The token whose slice of the cumulative weights holds `uniform` in [0, 1); found in two looks, first for its run of tokens."""
+    whole = len(weights) // RUN * RUN
+    sums = np.append(weights[:whole].reshape(-1, RUN).sum(1), weights[whole:].sum())
+    ends = sums.cumsum(dtype=np.float64)
+    target = uniform * ends[-1]
+    # Weights as small as floating point goes let the target round up to all of them together.
+    run = int(np.searchsorted(ends, min(target, np.nextafter(ends[-1], 0)), side="right"))
+    own = weights[run * RUN : (run + 1) * RUN]
+    inside = own.cumsum(dtype=np.float64)
+    place = int(np.searchsorted(inside, target - (ends[run - 1] if run else 0.0), side="right"))
+    # The two sums are rounded apart: at the end of a run the last token that has any weight is meant.
+    return run * RUN + (place if place < len(own) else int(np.flatnonzero(own)[-1]))
+
+
+def _keep(logits: Logits, inside: ndarray) -> Logits:
+    return np.where(inside, logits, np.float32(-np.inf))

@@ -1,0 +1,201 @@
+"""`camelid export MODEL OUT`: a checkpoint folder in a layout of other tools, tried in those tools before it is handed out."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from camelid.base.atomic import atomic_file, atomic_folder
+from camelid.base.errors import CamelidError, WrongCall, naming
+from camelid.base.json import read_table
+from camelid.formats.gguf import families as gguf_families
+from camelid.formats.gguf.file import GGUFFile
+from camelid.formats.gguf.t5 import START
+from camelid.formats.gguf.vocabulary import vocabulary_metadata, vocabulary_notes
+from camelid.formats.gguf.writing import Precision, differences, write_gguf
+from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.checkpoint import read_config, save_checkpoint, stored_parameters
+from camelid.formats.hugging_face.families import why_own
+from camelid.formats.hugging_face.tensor_files import dtype_name
+from camelid.formats.load import check_tokenizer_fits, load_model, load_tokenizer, special_ids
+from camelid.formats.packed.layouts import LAYOUTS
+from camelid.formats.packed.storage import load_quantized, round_the_rest, save_quantized
+from camelid.formats.verify.comparison import Comparison, compare, compare_exactly
+from camelid.formats.verify.readers import HuggingFace, LlamaCpp, Trained, installed
+from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
+from camelid.quant.quantize import unpack_model
+from camelid.runs.provenance import Parent, provenance
+from camelid.text.tokenizer import Tokenizer
+
+Layout = Literal["hf", "gguf", "gptq", "awq"]
+FOLDER_DTYPES = ("float32", "float16", "bfloat16")
+READERS = {
+    "gguf": ("llama_cpp",),
+    "hf": ("transformers",),
+    "gptq": ("transformers", "accelerate", "optimum", "gptqmodel"),
+    "awq": ("transformers", "accelerate", "gptqmodel"),
+}
+"""The packages that read each layout."""
+TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
+"""Of logits, as a share of their spread; llama.cpp rounds activations to the weights' precision, to 8 bits under blocks."""
+ROUGH_TOLERANCE = 0.15
+"""In bfloat16 and in blocks; that the weights are right is seen elsewhere, bit for bit."""
+CONTEXT = 512
+"""Tokens of llama.cpp's cache while it is asked, at most."""
+
+
+def export(
+    model: Annotated[str, tyro.conf.Positional],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    to: Layout = "gguf",
+    dtype: Precision = "float16",
+    verify: bool = False,
+) -> None:
+    """Writes a model in a layout of other tools: weights, tokenizer, chat template.
+
+    Args:
+        model: a checkpoint folder or a name on the hub; for gguf of an architecture like LLaMA, GPT-2 or T5, for gptq and
+            awq a quantised one
+        out: the file (gguf) or folder to write; it must not exist
+        to: gguf for llama.cpp, hf for transformers; a quantised folder becomes an ordinary one. gptq and awq are quantised
+            folders for vLLM and transformers, with the codes that the model has
+        dtype: of the matrices, in gptq and awq of all but the codes; q8_0, q4_0 and q4_k are llama.cpp's blocks, for gguf
+            alone; awq takes float16 alone
+        verify: load what was written in llama.cpp or transformers and compare tokens, template, stops, logits and greedy
+            text with the model; a difference is an error, and nothing is written
+    """
+    folder, out = resolve(model), Path(out)
+    allowed: tuple[str, ...] = FOLDER_DTYPES
+    if to in LAYOUTS:
+        allowed = tuple(dtype_name(kind) for kind in LAYOUTS[to].dtypes)
+    if to != "gguf" and dtype not in allowed:
+        whose = "is llama.cpp's" if dtype not in FOLDER_DTYPES else "is not for this layout"
+        raise WrongCall(f"--dtype {dtype} {whose}; a folder in {to} takes {', '.join(allowed)}")
+    missing = [package for package in READERS[to] if not installed(package)] if verify else []
+    if missing:
+        packages = ["llama-cpp-python" if package == "llama_cpp" else package for package in missing]
+        raise CamelidError(
+            f"--verify asks the real reader, and of what that needs {', '.join(missing)} is not installed: "
+            f"pip install {' '.join(packages)}"
+        )
+    if to == "gguf":
+        said = _to_gguf(folder, out, dtype, verify)
+    elif to == "hf":
+        said = _to_folder(folder, out, dtype, verify)
+    else:
+        said = _to_quantised(folder, out, to, dtype, verify)
+    print(f"{folder} -> {out}: {said[0]}")
+    for line in said[1:]:
+        print(f"  {line}")
+
+
+def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[str]:
+    model, tokenizer = unpack_model(load_model(folder)), load_tokenizer(folder)
+    check_tokenizer_fits(model.spec, tokenizer)
+    if reason := why_own(model.spec):
+        raise CamelidError(f"{folder}: {reason}; its folder is as it is for camelid alone")
+    made, lines = provenance(parents=[Parent.of(folder)]), []
+    with atomic_folder(out) as draft:
+        kind = getattr(torch, dtype)
+        ids = special_ids(tokenizer, read_config(folder))
+        save_checkpoint(draft, model, dtype=kind, special_ids=ids, provenance=made)
+        tokenizer.save(draft)
+        if verify:
+            reader = HuggingFace(draft, encoder=model.encoder is not None)
+            trained, again = Trained(model, tokenizer), Trained(load_model(draft), load_tokenizer(draft))
+            lines = _held(compare_exactly(trained, again, kind), "read back")
+            stored = None if kind == torch.float32 else again
+            found = compare(trained, reader, stored, TOLERANCE["float32"])
+            lines += _held(found, f"in {reader.name} as trained", reader.name)
+    return [f"hf of {model.spec.parameter_count():,} parameters, {dtype}", *lines]
+
+
+def _to_quantised(
+    folder: Path, out: Path, to: Literal["gptq", "awq"], dtype: Precision, verify: bool
+) -> list[str]:
+    """Codes, scales and zero points as they are, the rest in `dtype`; always read back and held to that bit for bit."""
+    if "quantization_config" not in read_config(folder):
+        raise CamelidError(
+            f"{folder} is in full precision, and {to} folders hold codes: choose how they are made with camelid quantize "
+            f"(--bits 4, --method rtn, gptq or awq), and export the folder that it writes"
+        )
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    check_tokenizer_fits(model.spec, tokenizer)
+    made, kind = provenance(parents=[Parent.of(folder)]), getattr(torch, dtype)
+    if method := read_table(folder / "camelid.json", optional=True).get("quantized"):
+        made["quantized"] = method
+    with atomic_folder(out) as draft, naming(folder):
+        changed = round_the_rest(model, kind)
+        ids = special_ids(tokenizer, read_config(folder))
+        save_quantized(draft, model, dtype=kind, special_ids=ids, provenance=made, layout=to)
+        tokenizer.save(draft)
+        trained = Trained(model, tokenizer)
+        again = Trained(load_quantized(draft), load_tokenizer(draft))
+        lines = _held(compare_exactly(trained, again), "read back")
+        if verify:
+            reader = HuggingFace(draft)
+            found = compare(trained, reader, None, TOLERANCE["float16"])
+            lines += _held(found, f"in {reader.name} as trained", reader.name)
+    rounded = f"; {changed:,} values that are not quantised were rounded to {dtype}" if changed else ""
+    return [f"{to} of {model.spec.parameter_count():,} parameters{rounded}", *lines]
+
+
+def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[str]:
+    spec, parameters = stored_parameters(folder)
+    if verify and spec.encoder_layers:
+        raise CamelidError(
+            "llama-cpp-python answers for decoders alone; export this encoder-decoder without --verify"
+        )
+    tokenizer = load_tokenizer(folder)
+    with naming(folder):
+        check_tokenizer_fits(spec, tokenizer)
+        metadata, notes = _metadata(folder, tokenizer, spec)
+    lines: list[str] = []
+    with atomic_file(out) as draft, naming(folder):
+        architecture = write_gguf(draft, spec, parameters, metadata=metadata, dtype=dtype)
+        if verify:
+            wrong = differences(draft, spec, parameters, metadata=metadata, dtype=dtype)
+            found = Comparison()
+            shown = "\n  ".join([f"{len(wrong)} are not so", *wrong[:9]])
+            found.check("every key, and every weight bit for bit", not wrong, shown)
+            lines = _held(found, "read back")
+            trained = Trained(load_model(folder), tokenizer)
+            stored = None if dtype == "float32" else Trained(_read_back(draft, spec), tokenizer)
+            with closing(LlamaCpp(draft, min(CONTEXT, spec.context_length))) as reader:
+                found = compare(trained, reader, stored, TOLERANCE.get(dtype, ROUGH_TOLERANCE))
+            lines += _held(found, f"in {reader.name} as trained", reader.name)
+    said = f"gguf of architecture {architecture}, {spec.parameter_count():,} parameters, {dtype}"
+    return [said, *lines, *(f"note: {note}" for note in notes)]
+
+
+def _metadata(folder: Path, tokenizer: Tokenizer, spec: ModelSpec) -> tuple[dict[str, Any], list[str]]:
+    """What a GGUF file says beside the model's settings, and what it cannot say."""
+    recipe = read_table(folder / "camelid.json", optional=True).get("recipe")
+    talks = isinstance(recipe, dict) and (recipe.get("stage"), recipe.get("task")) == ("tune", "chat")
+    named = {
+        "general.name": folder.resolve().name,
+        **vocabulary_metadata(tokenizer, spec.vocab_size, talks=talks),
+    }
+    if spec.encoder_layers:
+        config = read_config(folder)
+        named[START] = config.get("decoder_start_token_id") or config.get("pad_token_id") or 0
+        return named, []  # nobody chats with an encoder-decoder, which texts are given to
+    return named, vocabulary_notes(tokenizer, talks=talks)
+
+
+def _held(found: Comparison, where: str, reader: str = "what was read back") -> list[str]:
+    """What was found equal, in lines; raises `CamelidError` where something was not."""
+    found.raise_on_difference(reader)
+    return [f"{where}:", *found.equal]
+
+
+def _read_back(file: Path, spec: ModelSpec) -> Transformer:
+    """The artefact's own weights, rounding included."""
+    with torch.device("meta"):
+        model = Transformer(gguf_families.plain(spec))
+    state = dict(gguf_families.read_parameters(GGUFFile(file), spec))
+    model.load_state_dict(state, assign=True)
+    return model.eval()

@@ -1,0 +1,147 @@
+"""GGUF's architecture `llama`: LLaMA 1 to 3.2, and all that is built alike."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from camelid.base.errors import CamelidError, shortened
+from camelid.formats.gguf.architecture import EMBEDDING, OUTPUT, Architecture, Keys, sizes
+from camelid.formats.hugging_face.families.family import Place
+from camelid.model.rotary import inverse_frequencies
+from camelid.model.spec import FeedForward, LinearScaling, Llama3Scaling, ModelSpec, Norm, Rotary
+
+OUTER_NAMES = {
+    "embed_tokens.weight": EMBEDDING,
+    "norm.weight": "output_norm.weight",
+    "lm_head.weight": OUTPUT,
+}
+BLOCK_NAMES = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+ROPE_FACTORS = "rope_freqs.weight"
+PUBLISHED_LLAMA3_SCALINGS = (Llama3Scaling(8.0, 1.0, 4.0, 8192), Llama3Scaling(32.0, 1.0, 4.0, 8192))
+"""Llama 3.1 and 3.2, as their config.json files have them; a GGUF keeps only the factors that follow from them."""
+
+
+def _read(keys: Keys) -> ModelSpec:
+    keys.expect("expert_count", 0, "mixtures of experts are unsupported")
+    keys.expect("attention.causal", True, "a model that sees later tokens is unsupported")
+    head_dim = keys.whole("attention.key_length", keys.head_dim())
+    for key in ("attention.value_length", "rope.dimension_count"):
+        keys.expect(key, head_dim, "another head size than the keys' is unsupported")
+    heads = keys.whole("attention.head_count")
+    tensors = keys.file.tensors
+    return ModelSpec(
+        vocab_size=keys.stored(EMBEDDING).shape[0],
+        hidden_size=keys.whole("embedding_length"),
+        num_layers=keys.whole("block_count"),
+        num_heads=heads,
+        num_kv_heads=keys.whole("attention.head_count_kv", heads),
+        head_dim=head_dim,
+        context_length=keys.whole("context_length"),
+        feed_forward=FeedForward(keys.whole("feed_forward_length"), bias="blk.0.ffn_gate.bias" in tensors),
+        positions=_rotary(keys, head_dim),
+        norm=Norm(eps=keys.real("attention.layer_norm_rms_epsilon")),
+        tie_embeddings=keys.is_tied(),
+        attention_bias="all" if "blk.0.attn_q.bias" in tensors else "none",
+    )
+
+
+def _place(spec: ModelSpec, parameter: str) -> Place:
+    if parameter in OUTER_NAMES:
+        return Place(OUTER_NAMES[parameter])
+    _, layer, *module, kind = parameter.split(".")
+    # ggml rotates neighbouring pairs of a head's rows; ours are halves.
+    pairs = spec.head_dim if module[-1] in ("q_proj", "k_proj") else 0
+    return Place(f"blk.{layer}.{BLOCK_NAMES['.'.join(module)]}.{kind}", pairs=pairs)
+
+
+def _rotary(keys: Keys, head_dim: int) -> Rotary:
+    theta = keys.real("rope.freq_base", 10000.0)
+    keys.expect("rope.scaling.attn_factor", 1, "attention scaled beside the frequencies is unsupported")
+    kind = keys.get("rope.scaling.type", "linear")
+    factor = keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 1.0))
+    if kind not in ("none", "linear"):
+        raise CamelidError(f"llama.rope.scaling.type is {shortened(kind)}; supported: none, linear")
+    # llama.cpp reads 0 as no scaling, and no factor where the type is `none`.
+    linear = kind == "linear" and factor not in (0.0, 1.0)
+    if ROPE_FACTORS not in keys.file.tensors:
+        return Rotary(theta, LinearScaling(factor) if linear else None)
+    if linear:
+        raise CamelidError(
+            f"llama.rope.scaling.factor is {factor:g} beside {ROPE_FACTORS}; only one of the two scalings is supported, "
+            "the factor then being 1 or absent"
+        )
+    return Rotary(theta, _llama3_scaling(keys, theta, head_dim))
+
+
+def _llama3_scaling(keys: Keys, theta: float, head_dim: int) -> Llama3Scaling:
+    factors = torch.from_numpy(keys.file.tensor(ROPE_FACTORS))
+    plain = inverse_frequencies(Rotary(theta), head_dim)
+    for scaling in PUBLISHED_LLAMA3_SCALINGS:
+        scaled = inverse_frequencies(Rotary(theta, scaling), head_dim)
+        if factors.shape == plain.shape and torch.allclose(plain / factors, scaled, rtol=1e-5, atol=0):
+            return scaling
+    raise CamelidError(
+        f"{ROPE_FACTORS} holds frequency factors of neither Llama 3.1 nor 3.2; "
+        "import the model from its Hugging Face folder, which says how they are made"
+    )
+
+
+def _write(spec: ModelSpec) -> dict[str, Any]:
+    assert isinstance(spec.positions, Rotary)  # `_holds` gives no others
+    scaling = spec.positions.scaling
+    linear = (
+        {"rope.scaling.type": "linear", "rope.scaling.factor": scaling.factor}
+        if isinstance(scaling, LinearScaling)
+        else {}
+    )
+    return {
+        "vocab_size": spec.vocab_size,
+        **sizes(spec),
+        "attention.head_count_kv": spec.num_kv_heads,
+        "attention.key_length": spec.head_dim,
+        "attention.value_length": spec.head_dim,
+        "attention.layer_norm_rms_epsilon": spec.norm.eps,
+        "rope.dimension_count": spec.head_dim,
+        "rope.freq_base": spec.positions.theta,
+        **linear,
+    }
+
+
+def _extra(spec: ModelSpec) -> dict[str, Tensor]:
+    """Llama 3.1's scaling as the factors that frequencies are divided by."""
+    assert isinstance(spec.positions, Rotary)
+    if not isinstance(spec.positions.scaling, Llama3Scaling):
+        return {}
+    plain = inverse_frequencies(Rotary(spec.positions.theta), spec.head_dim)
+    return {ROPE_FACTORS: plain / inverse_frequencies(spec.positions, spec.head_dim)}
+
+
+def _holds(spec: ModelSpec) -> ModelSpec:
+    return ModelSpec(
+        vocab_size=spec.vocab_size,
+        hidden_size=spec.hidden_size,
+        num_layers=spec.num_layers,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim + spec.head_dim % 2,
+        context_length=spec.context_length,
+        feed_forward=FeedForward(spec.feed_forward.width, bias=spec.feed_forward.bias),
+        positions=spec.positions if isinstance(spec.positions, Rotary) else Rotary(),
+        norm=Norm(eps=spec.norm.eps),
+        tie_embeddings=spec.tie_embeddings,
+        attention_bias="all" if spec.attention_bias == "all" else "none",
+    )
+
+
+LLAMA = Architecture("llama", _place, _write, _holds, _read, _extra, ignored=(ROPE_FACTORS,))

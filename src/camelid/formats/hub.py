@@ -1,0 +1,69 @@
+"""Where a model's folder is: on this machine, or on the hub by `org/name`."""
+
+import re
+from pathlib import Path
+
+from camelid.base.errors import CamelidError
+
+PATTERNS = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
+"""What a checkpoint folder needs; pickles and other frameworks' weights are left where they are."""
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def resolve(path_or_name: str | Path) -> Path:
+    """The local folder of a model: an existing folder wins, else the hub's `org/name` is fetched into its cache.
+
+    HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to every tool. Raises `CamelidError`
+    that says what was looked for, where, and what would help.
+    """
+    path, name = Path(path_or_name), str(path_or_name)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise CamelidError(f"{name} is a file, and a model is a folder{_what_to_do_with(path)}")
+    if not HUB_NAME.fullmatch(name):
+        raise CamelidError(
+            f"there is no folder {name}; give a checkpoint folder or a model on the hub as org/name"
+        )
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError as error:
+        raise CamelidError(
+            f'there is no folder {name}; if it is a model on the hub: pip install "camelid[hub]"'
+        ) from error
+    try:
+        return Path(snapshot_download(name, allow_patterns=PATTERNS))
+    except (OSError, ValueError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+        raise CamelidError(f"there is no folder {name}, and {_explain(error)}") from error
+
+
+def _what_to_do_with(path: Path) -> str:
+    if path.suffix == ".gguf":
+        return f"; make it one: camelid import {path} OUT"
+    return "; give the folder that holds its config.json"
+
+
+def _explain(error: Exception) -> str:
+    """Why the hub did not give the model, and the way out."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    hub = constants.ENDPOINT
+    # Some versions wrap the hub's answer in a LocalEntryNotFoundError.
+    responses = (getattr(each, "response", None) for each in (error, error.__cause__))
+    status = next((response.status_code for response in responses if response is not None), None)
+    match error:
+        case GatedRepoError():
+            return f"{hub} wants its terms accepted first: do so on the model's page, then set HF_TOKEN"
+        case RepositoryNotFoundError():
+            return f"{hub} has no model of that name, or a private one: check the name, or set HF_TOKEN"
+        case _ if status == 401:
+            return f"{hub} does not accept the token: set a valid HF_TOKEN"
+        case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
+            return f"HF_HUB_OFFLINE is set and {constants.HF_HOME} does not hold the model"
+        case LocalEntryNotFoundError() if status is not None:
+            return f"{hub} answered {status}: try again later"
+        case LocalEntryNotFoundError():
+            return f"{hub} cannot be reached: check the network or HF_ENDPOINT"
+        case _:
+            return f"{hub} failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}"

@@ -1,0 +1,324 @@
+"""A checkpoint is a folder in the Hugging Face layout: config.json, safetensors (sharded when large), and beside it
+the tokenizer. What only Camelid knows (parents, recipe, data) stands in camelid.json."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from camelid.base.errors import CamelidError, naming, shortened
+from camelid.base.json import read_table
+from camelid.formats.hugging_face.families import Family, Place, family_for, family_of
+from camelid.formats.hugging_face.tensor_files import (
+    DEFAULT_SHARD_BYTES,
+    INDEX,
+    WEIGHTS,
+    dtype_name,
+    save_tensors,
+    write_json,
+)
+from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
+
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
+WIDENED = (
+    torch.float64,
+    torch.float32,
+    torch.bfloat16,
+    torch.float16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+)
+"""Types of weights in files; those of fewer bits are nothing without a scale that would stand elsewhere."""
+LEAST_TENSORS = 6
+"""Of a layer: GPT-2's without biases are so few."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json; raises `CamelidError` where there is none or it is no JSON object."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CamelidError(f"there is no folder {folder}")
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise CamelidError(f"{folder} holds an adapter without its model; merge it into its base model first")
+    if not (folder / "config.json").is_file():
+        raise CamelidError(f"{folder} holds no config.json, so it is no checkpoint folder")
+    return read_table(folder / "config.json")
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """The `ModelSpec` that the folder's config.json describes."""
+    config = read_config(folder)
+    with naming(folder):
+        return family_of(config).read(config)
+
+
+def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
+    """The model in `folder`, its weights in `dtype`, in evaluation mode.
+
+    Weights already stored in `dtype` stay in the mapped file until they are used. Raises `CamelidError` that lists
+    tensors missing, foreign or of the wrong shape, or the file that is cut short.
+    """
+    return fill(*_open(Path(folder)), dtype)
+
+
+def stored_parameters(folder: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """The same model as its spec and our parameters by name, in the dtypes of the file and mapped from it."""
+    model, folder, tensors = _open(Path(folder))
+    return model.spec, _placed(model, folder, tensors)
+
+
+def _open(folder: Path) -> tuple[Transformer, Path, dict[str, Tensor]]:
+    if "quantization_config" in read_config(folder):
+        raise CamelidError(f"{folder} is quantised; training and exporting need the model it was made from")
+    spec = read_spec(folder)
+    tensors = read_tensors(folder)
+    with naming(folder):
+        return blank_model(spec, (tensor.numel() for tensor in tensors.values())), folder, tensors
+
+
+def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> Transformer:
+    """Gives a model on the meta device the tensors read from `folder`, by their names there.
+
+    Raises `CamelidError` that lists tensors missing, foreign or of the wrong shape.
+    """
+    state = {name: tensor.to(dtype) for name, tensor in _placed(model, folder, tensors).items()}
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def _placed(model: Transformer, folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    spec, family = model.spec, family_for(model.spec)
+    _complete_prefix(tensors, family)
+    if spec.tie_embeddings:
+        _share_embedding(folder, tensors, family.place(spec, EMBEDDING).name)
+    state = model.state_dict()
+    places = {name: family.place(spec, name) for name in state}
+    shapes = {place.name: place.stored_shape(state[name].shape) for name, place in places.items()}
+    _check_tensors(folder, shapes, tensors, family)
+    return {name: place.take(tensors[place.name]) for name, place in places.items()}
+
+
+def stored_tensors(
+    place_of: Callable[[ModelSpec, str], Place], spec: ModelSpec, parameters: Iterable[tuple[str, Tensor]]
+) -> Iterator[tuple[str, Tensor]]:
+    """What stands on disk for our parameters, each tensor as soon as the last of its parts has come."""
+    waiting: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
+    for name, tensor in parameters:
+        place = place_of(spec, name)
+        parts = waiting[place.name]
+        parts[place.part] = tensor
+        if len(parts) == place.parts:
+            yield place.name, place.put([parts[part] for part in range(place.parts)])
+            del waiting[place.name]
+
+
+def _complete_prefix(tensors: dict[str, Tensor], family: Family) -> None:
+    """Adds the prefix that some files leave out, GPT-2's on the hub among them."""
+    prefix = family.optional_prefix
+    if prefix and not any(name.startswith(prefix) for name in tensors):
+        for name in [name for name in tensors if name != HEAD]:
+            tensors[prefix + name] = tensors.pop(name)
+
+
+def blank_model(spec: ModelSpec, stored: Iterable[int] | None = None) -> Transformer:
+    """A model without memory; stored: sizes of the tensors that are to fill it, see `check_belong_together`."""
+    if stored is not None:
+        check_belong_together(spec, stored)
+    with torch.device("meta"), _NoInitialization():
+        return Transformer(spec)
+
+
+def check_belong_together(spec: ModelSpec, stored: Iterable[int]) -> None:
+    """Raises `CamelidError` where the spec is of a far larger model than tensors of these many values can be.
+
+    A damaged size would otherwise build layers without end.
+    """
+    sizes = list(stored)
+    values, layers = sum(sizes), spec.num_layers + spec.encoder_layers
+    if spec.parameter_count() > 2 * values or layers * LEAST_TENSORS > len(sizes):
+        raise CamelidError(
+            f"its sizes describe a model of {spec.parameter_count():,} parameters in {layers:,} layers, and {values:,} "
+            f"in {len(sizes):,} tensors are stored; they do not belong together: fetch or convert the model again"
+        )
+
+
+class _NoInitialization(TorchFunctionMode):
+    """Leaves new parameters as they are; drawing numbers on the meta device would first import torch's compiler."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if kwargs else args[0]
+        return function(*args, **(kwargs or {}))
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of the folder's safetensors files by name, memory-mapped."""
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors.update((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
+        # A type that torch lacks and a size beyond 64 bits are found while the tensor is made, by errors of all kinds.
+        except (
+            SafetensorError,
+            OSError,
+            ArithmeticError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CamelidError(
+                f"{path}: cannot be read as safetensors ({reason}); fetch or export it again"
+            ) from error
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: the single one, or those that the index names."""
+    folder = Path(folder)
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (index := folder / INDEX).is_file():
+        weight_map = read_table(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CamelidError(f"{index} has no weight_map from tensors to files; fetch it again")
+        named = list(weight_map.values())
+        if outside := [name for name in named if not isinstance(name, str) or Path(name).name != name]:
+            raise CamelidError(f"{index} names {shortened(outside[0])}, which is no file of this folder")
+        names, held = sorted(set(named)), {path.name for path in folder.iterdir()}
+        if missing := [name for name in names if name not in held]:
+            shown = f"{', '.join(missing[:5])}{' and more' if missing[5:] else ''}"
+            raise CamelidError(f"{index} names {shown}, which the folder does not hold; fetch the rest")
+        return [folder / name for name in names]
+    pickles = [path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in sorted(folder.glob(pattern))]
+    hint = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
+    raise CamelidError(f"{folder} holds neither {WEIGHTS} nor {INDEX}{hint}")
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Transformer,
+    *,
+    dtype: torch.dtype = torch.float32,
+    special_ids: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+) -> None:
+    """Writes the model into an existing folder, see `write_checkpoint`."""
+    parameters = ((name, tensor.detach()) for name, tensor in model.state_dict().items())
+    write_checkpoint(
+        folder,
+        model.spec,
+        parameters,
+        dtype=dtype,
+        special_ids=special_ids,
+        provenance=provenance,
+        max_shard_bytes=max_shard_bytes,
+    )
+
+
+def write_checkpoint(
+    folder: Path,
+    spec: ModelSpec,
+    parameters: Iterable[tuple[str, Tensor]],
+    *,
+    dtype: torch.dtype = torch.float32,
+    special_ids: Mapping[str, Any] | None = None,
+    extra_config: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+) -> None:
+    """Writes config.json, generation_config.json, the weights in `dtype` and camelid.json into an existing folder.
+
+    parameters: by our names, taken one at a time, so that no more than one shard is in memory. special_ids:
+    `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. extra_config: further keys
+    of config.json. Integer tensors stay as they are. Raises `CamelidError` that names a tensor whose values are too
+    large for `dtype`. The caller makes the folder atomic
+    (`camelid.base.atomic.atomic_folder`) and saves the tokenizer beside the weights.
+    """
+    family = family_for(spec)
+    ids = {key: value for key, value in (special_ids or {}).items() if value is not None}
+    config = {
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
+        **family.write(spec),
+        "torch_dtype": dtype_name(dtype),
+        **ids,
+        **(extra_config or {}),
+    }
+    if spec.encoder_layers:
+        # An encoder-decoder's answer begins with the padding token, T5's convention.
+        ids["decoder_start_token_id"] = config["decoder_start_token_id"] = ids.get("pad_token_id", 0)
+    write_json(folder / "config.json", config)
+    write_json(folder / "generation_config.json", ids)
+    if provenance is not None:
+        write_json(folder / "camelid.json", provenance)
+    state = (
+        (name, _stored(name, tensor, dtype) if tensor.is_floating_point() else tensor)
+        for name, tensor in stored_tensors(family.place, spec, parameters)
+    )
+    save_tensors(folder, state, max_shard_bytes)
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    stored = tensor.to(dtype)
+    if torch.finfo(dtype).max < torch.finfo(tensor.dtype).max:
+        lost = tensor.isfinite() & ~stored.isfinite()
+        if lost.any():
+            raise CamelidError(
+                f"tensor {name} holds {float(tensor[lost][0]):g}; the largest number in {dtype_name(dtype)} is "
+                f"{torch.finfo(dtype).max:g}: choose a type of a wider range"
+            )
+    return stored
+
+
+def _share_embedding(folder: Path, tensors: dict[str, Tensor], embedding: str) -> None:
+    # Folders with tied embeddings keep either name, some keep both.
+    head = HEAD
+    kept = tensors.pop(head, None)
+    if kept is not None and not _equal(tensors.setdefault(embedding, kept), kept):
+        raise CamelidError(
+            f"{folder}: config.json has tie_word_embeddings, and yet {embedding} and {head} differ; "
+            "set it to false where both were trained"
+        )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    # By their bytes: not every type can be compared.
+    alike = (one.dtype, one.shape) == (other.dtype, other.shape)
+    return alike and torch.equal(*(each.flatten().view(torch.uint8) for each in (one, other)))
+
+
+def _check_tensors(
+    folder: Path, shapes: Mapping[str, torch.Size], found: Mapping[str, Tensor], family: Family
+) -> None:
+    missing = sorted(shapes.keys() - found.keys())
+    foreign = sorted(name for name in found.keys() - shapes.keys() if not family.ignored.fullmatch(name))
+    misshapen = [
+        f"{name} is {list(found[name].shape)}, config.json asks for {list(shape)}"
+        for name, shape in shapes.items()
+        if name in found and found[name].shape != shape
+    ]
+    whole = [
+        f"{name} ({found[name].dtype})"
+        for name in shapes
+        if name in found and found[name].dtype not in WIDENED
+    ]
+    parts = [*_listed("missing tensors", missing), *_listed("foreign tensors", foreign)]
+    parts += [*_listed("wrong shapes", misshapen), *_listed("not floating-point", whole)]
+    if parts:
+        raise CamelidError(f"{folder}: the weights do not fit config.json: {'; '.join(parts)}")
+
+
+def _listed(what: str, names: list[str], shown: int = 5) -> Iterable[str]:
+    if names:
+        more = f" and {len(names) - shown} more" if len(names) > shown else ""
+        yield f"{what}: {', '.join(names[:shown])}{more}"

@@ -1,0 +1,90 @@
+"""GPT-2."""
+
+import re
+from typing import Any
+
+from camelid.base.errors import CamelidError
+from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole
+from camelid.formats.hugging_face.families.family import Family, Place
+from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
+
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+BLOCK_NAMES = {
+    "input_layernorm": "ln_1",
+    "self_attn.o_proj": "attn.c_proj",
+    "post_attention_layernorm": "ln_2",
+    "mlp.up_proj": "mlp.c_fc",
+    "mlp.down_proj": "mlp.c_proj",
+}
+OUTER_NAMES = {"embed_tokens": "wte", "embed_positions": "wpe", "norm": "ln_f"}
+JOINED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+
+
+def _read(config: Config) -> ModelSpec:
+    refuse(config, "activation_function", allowed=("gelu_new", "gelu_pytorch_tanh"), default="gelu_new")
+    refuse(config, "scale_attn_weights", allowed=(True,), default=True)
+    for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
+        refuse(config, key, allowed=(False,), default=False)
+    hidden, heads = whole(config, "n_embd", 768), whole(config, "n_head", 12)
+    if hidden % heads:
+        raise CamelidError(f"config.json: n_embd {hidden} is not a multiple of n_head {heads}")
+    dropouts = {share(config, key, 0.1) for key in DROPOUTS}
+    if len(dropouts) > 1:
+        raise CamelidError(f"config.json: {', '.join(DROPOUTS)} differ; supported: one value for all")
+    return ModelSpec(
+        vocab_size=whole(config, "vocab_size", 50257),
+        hidden_size=hidden,
+        num_layers=whole(config, "n_layer", 12),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=hidden // heads,
+        context_length=whole(config, "n_positions", 1024),
+        feed_forward=FeedForward(whole(config, "n_inner", 4 * hidden), "gelu", bias=True),
+        positions=Learned(),
+        norm=Norm("layer", real(config, "layer_norm_epsilon", 1e-5), bias=True),
+        tie_embeddings=flag(config, "tie_word_embeddings", True),
+        attention_bias="all",
+        dropout=dropouts.pop(),
+    )
+
+
+def _write(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "vocab_size": spec.vocab_size,
+        "n_positions": spec.context_length,
+        "n_embd": spec.hidden_size,
+        "n_layer": spec.num_layers,
+        "n_head": spec.num_heads,
+        "n_inner": spec.feed_forward.width,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": spec.norm.eps,
+        **dict.fromkeys(DROPOUTS, spec.dropout),
+        "tie_word_embeddings": spec.tie_embeddings,
+    }
+
+
+def _place(spec: ModelSpec, parameter: str) -> Place:
+    if parameter == "lm_head.weight":
+        return Place(parameter)
+    if (inside := re.fullmatch(r"layers\.(\d+)\.(.+)\.(weight|bias)", parameter)) is None:
+        module, _, kind = parameter.rpartition(".")
+        return Place(f"transformer.{OUTER_NAMES[module]}.{kind}")
+    layer, module, kind = inside.groups()
+    before = f"transformer.h.{layer}."
+    # Conv1D keeps [inputs, outputs].
+    if module in JOINED:
+        return Place(f"{before}attn.c_attn.{kind}", JOINED.index(module), len(JOINED), transposed=True)
+    return Place(f"{before}{BLOCK_NAMES[module]}.{kind}", transposed="norm" not in module)
+
+
+MASKS = re.compile(r".*\.attn\.(masked_)?bias")
+GPT2 = Family(
+    "GPT2LMHeadModel",
+    "gpt2",
+    _read,
+    _write,
+    _place,
+    ignored=MASKS,
+    optional_prefix="transformer.",
+    quantizable=False,
+)

@@ -1,0 +1,101 @@
+"""Tensors in safetensors files: writing them, sharded with an index when large, and letting go of mapped ones."""
+
+import ctypes
+import json
+import mmap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from camelid.base.errors import CamelidError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+DEFAULT_SHARD_BYTES = 5 * 10**9
+MADV_PAGEOUT = 21
+"""Linux's advice to take pages back; the `mmap` module has no name for it."""
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The dtype's name as configs and people write it: `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def save_tensors(
+    folder: Path,
+    tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+) -> None:
+    """Writes the tensors as one safetensors file, or as shards with an index where they exceed `max_shard_bytes`."""
+    shards: list[list[str]] = []
+    pending: dict[str, Tensor] = {}
+    total = waiting = 0
+    for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
+        if pending and waiting + tensor.nbytes > max_shard_bytes:
+            shards.append(_save_shard(folder, len(shards), pending))
+            pending, waiting = {}, 0
+        pending[name] = tensor.contiguous()
+        waiting += tensor.nbytes
+        total += tensor.nbytes
+    shards.append(_save_shard(folder, len(shards), pending))
+    if len(shards) == 1:
+        _draft(folder, 0).rename(folder / WEIGHTS)
+        return
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards):
+        file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
+        _draft(folder, number).rename(folder / file)
+        weight_map.update(dict.fromkeys(names, file))
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def let_go(tensor: Tensor) -> None:
+    """Lets the kernel take back the memory of a tensor that lies where its file is mapped; it is read again when needed.
+
+    What lies elsewhere stays as it is, and so does everything where the system has no such call.
+    """
+    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - begin
+    if size > 0 and _maps_file(begin):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), MADV_PAGEOUT)
+
+
+def _maps_file(address: int) -> bool:
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        span, _, _, _, inode, *_ = line.split()
+        begin, end = (int(bound, 16) for bound in span.split("-"))
+        if begin <= address < end:
+            return inode != "0"
+    return False
+
+
+def _draft(folder: Path, number: int) -> Path:
+    # The final name says how many shards there are, which is known when the last one is written.
+    return folder / f"shard-{number}.partial"
+
+
+def _save_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> list[str]:
+    path = _draft(folder, number)
+    try:
+        path.touch()
+        mode = path.stat().st_mode
+        save_file(tensors, path, metadata={"format": "pt"})
+        # safetensors lets only the owner read its files; a model is as public as its folder.
+        path.chmod(mode)
+    except (SafetensorError, OSError) as error:
+        raise CamelidError(f"{path}: the weights cannot be written: {error}") from error
+    return list(tensors)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes the table as indented JSON."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,73 @@
+"""Loading a model, wherever it is: a local folder or a name on the hub, in full precision or quantised."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_config
+from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
+from camelid.text import tokenizer as tokenizer_file
+from camelid.text.tokenizer import Tokenizer
+
+
+def load_model(path_or_name: str | Path, dtype: torch.dtype = torch.float32) -> Transformer:
+    """The model in a checkpoint folder or on the hub, in evaluation mode, its weights in `dtype`.
+
+    `model(token_ids)` gives logits. Raises `CamelidError` where there is no such model or its files are damaged.
+    """
+    check_dtype(dtype)
+    folder = resolve(path_or_name)
+    if "quantization_config" in read_config(folder):
+        from camelid.formats.packed.storage import load_quantized
+
+        return load_quantized(folder, dtype)
+    return load_checkpoint(folder, dtype)
+
+
+def check_dtype(dtype: object) -> None:
+    """Raises `WrongCall` on what is no floating-point type of torch, such as its name."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise WrongCall(f"dtype is {dtype!r}; it is torch.float32, torch.bfloat16 or the like")
+
+
+def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
+    """The dtype that a config.json says its weights have; float32 for half precision, which no CPU computes well."""
+    named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
+    return named if named in (torch.bfloat16, torch.float32) else torch.float32
+
+
+def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
+    """The tokenizer in a checkpoint folder or on the hub; raises `CamelidError` like `load_model`."""
+    return tokenizer_file.load_tokenizer(resolve(path_or_name))
+
+
+def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """BOS, EOS and padding for the configs of a folder; as EOS all tokens that stop the model.
+
+    config: of the folder that the model comes from, which keeps its BOS and padding whatever the tokenizer says.
+    """
+    stops = sorted(tokenizer.stop_ids)
+    if config is None:
+        config = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
+    named = config.get("eos_token_id")
+    if stops and set(stops) != {*(named if isinstance(named, list) else [named])}:
+        named = stops[0] if len(stops) == 1 else stops
+    return {
+        "bos_token_id": config.get("bos_token_id"),
+        "eos_token_id": named,
+        "pad_token_id": config.get("pad_token_id"),
+    }
+
+
+def check_tokenizer_fits(spec: ModelSpec, tokenizer: Tokenizer) -> None:
+    """Raises `CamelidError` where the tokenizer has ids for which the model has no embedding."""
+    if tokenizer.vocab_size > spec.vocab_size:
+        raise CamelidError(
+            f"the tokenizer has {tokenizer.vocab_size} ids and the model {spec.vocab_size} embeddings, so ids from "
+            f"{spec.vocab_size} on would have none; use the tokenizer that the model was trained with"
+        )

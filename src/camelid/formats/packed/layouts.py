@@ -1,0 +1,245 @@
+"""How public checkpoints keep a quantised linear: the layouts of GPTQ and of AWQ, which vLLM and transformers read.
+
+For a linear of `outer` x `inner` weights w = scale * (code - zero), integers of a few bits side by side in int32, the
+first in the lowest bits (`camelid.quant.words`):
+
+              gptq                                             awq, version gemm (4 bits alone)
+    qweight   int32 [inner * bits / 32, outer] along inputs    int32 [inner, outer / 8] along outputs, interleaved
+    qzeros    int32 [groups, outer * bits / 32] MINUS ONE      int32 [groups, outer / 8] as they are, interleaved
+    scales    float [groups, outer]                            float16 [groups, outer]
+    g_idx     int32 [inner], index // group_size               (none: groups are in order)
+
+GPTQ's minus one is a quirk of the first kernels, which added one again; every reader of `checkpoint_format: gptq` keeps
+to it. `gptq_v2`, which stores zero points as they are, is read too, never written. AWQ's word holds the outputs 0, 2, 4,
+6, 1, 3, 5, 7 of its eight, from the lowest bits on.
+
+Sources: casper-hansen/AutoAWQ, `awq/modules/linear/gemm.py`, `awq/utils/packing_utils.py` (order, shapes, float16) and
+`awq/models/_config.py` (keys); vllm-project/vllm, `quantization/awq.py` and `gptq.py` (keys, `w_bit` and `q_group_size`
+beside `bits` and `group_size`); huggingface/transformers, `AwqConfig` (`version`, `modules_to_not_convert`).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int, Int32, UInt8
+from torch import Tensor
+
+from camelid.base.errors import CamelidError, shortened
+from camelid.quant.packed import PACKED, PackedLinear
+from camelid.quant.round_to_nearest import Bits
+from camelid.quant.words import pack_integers, unpack_integers
+
+LayoutName = Literal["gptq", "awq"]
+Packed = tuple[Int32[Tensor, "words outer"], Float[Tensor, "outer groups"], UInt8[Tensor, "outer groups"]]
+HEAD_PATTERN = "+:^lm_head$"
+"""The key of `dynamic` (GPTQModel, vLLM) that the output projection's own settings stand under."""
+INTERLEAVED = (0, 2, 4, 6, 1, 3, 5, 7)
+"""The outputs in a word of AWQ's, from the lowest four bits on."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a `quantization_config` has to say of a model."""
+
+    bits: Bits
+    group_size: int
+    """-1: a whole row."""
+    symmetric: bool
+    """Whether every zero point is the middle code."""
+    packed: Sequence[str]
+    left: Sequence[str]
+    """Linears of the layers by their names on disk: those that are quantised, and those that stay as they are."""
+    head_bits: Bits | None = None
+    """Of the output projection, one scale a row; None where it stays as it is."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One public layout: what it can say, how it says it in tensors and in `quantization_config`."""
+
+    name: LayoutName
+    bits: tuple[Bits, ...]
+    dtypes: tuple[torch.dtype, ...]
+    """Of scales, and of all that is not quantised."""
+    lowest_zero: int
+    """The least zero point that can be written."""
+    shapes: Callable[[int, int, int, Bits], dict[str, tuple[int, ...]]]
+    """The tensors of a linear of `outer` x `inner` weights in some groups."""
+    write: Callable[[PackedLinear], dict[str, Tensor]]
+    read: Callable[[Mapping[str, Tensor], Bits, int], Packed]
+    """Words, scales and zero points of a `PackedLinear`, once what is to be added to stored zero points is known."""
+    check: Callable[[Mapping[str, Any]], tuple[Bits, int]]
+    """Bits, and what to add to stored zero points; raises `CamelidError` on what is not supported."""
+    describe: Callable[[Scheme], dict[str, Any]]
+    """The `quantization_config`."""
+
+
+def layout_of(method: object) -> Layout:
+    """The layout that a `quantization_config` names; raises `CamelidError` on any other."""
+    if not isinstance(method, Mapping):
+        raise CamelidError(
+            f"quantization_config is {shortened(method)}; a table with a quant_method is needed"
+        )
+    kind = method.get("quant_method")
+    if not isinstance(kind, str) or kind not in LAYOUTS:
+        raise CamelidError(
+            f"quantization_config is of quant_method {shortened(kind)}; supported: {', '.join(LAYOUTS)}"
+        )
+    return LAYOUTS[kind]
+
+
+def _gptq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, tuple[int, ...]]:
+    return {
+        "qweight": (inner * bits // 32, outer),
+        "qzeros": (groups, outer * bits // 32),
+        "scales": (groups, outer),
+        "g_idx": (inner,),
+    }
+
+
+def _write_gptq(linear: PackedLinear) -> dict[str, Tensor]:
+    return {
+        "qweight": linear.words,
+        "qzeros": pack_integers(linear.zeros.int() - 1, linear.bits).T,
+        "scales": linear.scales.T,
+        "g_idx": torch.arange(linear.in_features, dtype=torch.int32) // linear.group_size,
+    }
+
+
+def _read_gptq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
+    groups, count = parts["g_idx"].long(), len(parts["scales"])
+    if not torch.equal(groups, torch.arange(len(groups)) // (len(groups) // count)):
+        raise CamelidError("g_idx reorders the groups (desc_act); only ordered ones are supported")
+    # Stored minus one, 0 becomes the highest code: adding one wraps it back.
+    points = (unpack_integers(parts["qzeros"].T, bits) + offset) % 2**bits
+    return parts["qweight"], parts["scales"].T.contiguous(), points.to(torch.uint8).contiguous()
+
+
+def _check_gptq(method: Mapping[str, Any]) -> tuple[Bits, int]:
+    bits, form = method.get("bits"), method.get("checkpoint_format", "gptq")
+    if type(bits) is not int or bits not in PACKED or form not in ("gptq", "gptq_v2"):
+        raise CamelidError(
+            f"quantization_config is gptq with {shortened(bits)} bits, format {shortened(form)}; "
+            "supported: gptq with 2, 3, 4 or 8 bits, format gptq or gptq_v2"
+        )
+    return bits, 0 if form == "gptq_v2" else 1
+
+
+def _describe_gptq(scheme: Scheme) -> dict[str, Any]:
+    method: dict[str, Any] = {
+        "quant_method": "gptq",
+        "checkpoint_format": "gptq",
+        "bits": scheme.bits,
+        "group_size": scheme.group_size,
+        "sym": scheme.symmetric,
+        "desc_act": False,
+        "lm_head": scheme.head_bits is not None,
+    }
+    dynamic: dict[str, Any] = {}
+    if scheme.head_bits is not None:
+        # "+:" gives a module settings of its own.
+        dynamic[HEAD_PATTERN] = {"bits": scheme.head_bits, "group_size": -1}
+    if scheme.left:
+        # Which modules to leave alone is a pattern with "-:" before it for GPTQModel and vLLM; transformers goes by
+        # optimum, which asks for those that are quantised.
+        dynamic |= {f"-:.*{re.escape(path)}$": {} for path in scheme.left}
+        method["modules_in_block_to_quantize"] = [list(scheme.packed)]
+    return method | ({"dynamic": dynamic} if dynamic else {})
+
+
+def bits_of_head(method: Mapping[str, Any], bits: Bits) -> Bits:
+    """Bits of a quantised output projection: its own, or those of the layers."""
+    dynamic = method.get("dynamic")
+    own = dynamic.get(HEAD_PATTERN) if isinstance(dynamic, Mapping) else None
+    if own is None:
+        return bits
+    head = own.get("bits") if isinstance(own, Mapping) else own
+    if type(head) is not int or head not in PACKED:
+        raise CamelidError(f"{HEAD_PATTERN} is {shortened(own)}; its bits must be one of 2, 3, 4 and 8")
+    return head
+
+
+def _awq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, tuple[int, ...]]:
+    words = outer * bits // 32
+    return {"qweight": (inner, words), "qzeros": (groups, words), "scales": (groups, outer)}
+
+
+def _write_awq(linear: PackedLinear) -> dict[str, Tensor]:
+    weight = linear.quantized()
+    return {
+        "qweight": pack_integers(_interleave(weight.codes, INTERLEAVED), 4).T,
+        "qzeros": pack_integers(_interleave(weight.zeros, INTERLEAVED), 4).T,
+        "scales": weight.scales.T,
+    }
+
+
+def _read_awq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
+    back = [INTERLEAVED.index(output) for output in range(8)]
+    codes, points = (
+        _interleave(unpack_integers(parts[part].T, bits), back) for part in ("qweight", "qzeros")
+    )
+    words = pack_integers(codes.T, bits)
+    return words, parts["scales"].T.contiguous(), (points + offset).to(torch.uint8).contiguous()
+
+
+def _interleave(values: Int[Tensor, "outer m"], order: Sequence[int]) -> Int[Tensor, "outer m"]:
+    """Reorders the rows of every eight."""
+    return values.reshape(-1, 8, values.shape[1])[:, list(order)].flatten(0, 1)
+
+
+def _check_awq(method: Mapping[str, Any]) -> tuple[Bits, int]:
+    bits = method.get("bits", method.get("w_bit"))
+    # AutoAWQ says `version`, GPTQModel `format` or `checkpoint_format`, the first folders nothing.
+    named = (method.get(key) for key in ("version", "format", "checkpoint_format"))
+    version = str(next(filter(None, named), "gemm")).lower()
+    if type(bits) is not int or bits != 4 or version != "gemm" or not method.get("zero_point", True):
+        raise CamelidError(
+            f"quantization_config is awq with {shortened(bits)} bits, version {shortened(version)}, zero_point "
+            f"{shortened(method.get('zero_point'))}; supported: awq with 4 bits, version gemm, zero_point true"
+        )
+    return 4, 0
+
+
+def _describe_awq(scheme: Scheme) -> dict[str, Any]:
+    if scheme.head_bits is not None:
+        raise CamelidError(
+            "the awq layout has no place for a quantised output projection; quantise the model again without --head-bits"
+        )
+    # Zero points are stored even where all are alike: without them no reader of the version takes the folder.
+    return {
+        "quant_method": "awq",
+        "version": "gemm",
+        "bits": scheme.bits,
+        "group_size": scheme.group_size,
+        "zero_point": True,
+        "modules_to_not_convert": [*scheme.left, "lm_head"],
+    }
+
+
+LAYOUTS: dict[str, Layout] = {
+    "gptq": Layout(
+        name="gptq",
+        bits=(2, 3, 4, 8),
+        dtypes=(torch.float16, torch.bfloat16, torch.float32),
+        lowest_zero=1,
+        shapes=_gptq_shapes,
+        write=_write_gptq,
+        read=_read_gptq,
+        check=_check_gptq,
+        describe=_describe_gptq,
+    ),
+    "awq": Layout(
+        name="awq",
+        bits=(4,),
+        dtypes=(torch.float16,),
+        lowest_zero=0,
+        shapes=_awq_shapes,
+        write=_write_awq,
+        read=_read_awq,
+        check=_check_awq,
+        describe=_describe_awq,
+    ),
+}

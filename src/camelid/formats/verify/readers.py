@@ -1,0 +1,320 @@
+"""How other tools read what we write: the tokens, the turns, the stops and the logits of an artefact, asked of its real reader.
+
+The only place where the library calls transformers, and `llama_cpp_process` the only one that calls llama-cpp-python: to
+compare.
+"""
+
+import importlib.util
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from camelid.base.errors import CamelidError
+from camelid.model.transformer import Transformer
+from camelid.text.chat_template import encode_chat_prompt
+from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer
+
+WRITTEN = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
+    *("transformers_version", "_from_model_config"),
+}
+"""What of a generation_config.json is compared elsewhere, or is no setting."""
+
+ENDS: tuple[str, ...] = (
+    *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>"),
+    *("<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]"),
+    *("<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>"),
+    *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|file_sep|>"),
+    *("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
+)
+"""Tokens that end a generation by their name, whatever a file says (`llama_vocab::impl::load` in src/llama-vocab.cpp)."""
+
+
+class Consumer(Protocol):
+    """A tool with a model and its vocabulary loaded."""
+
+    name: str
+    ends: tuple[str, ...]
+    """Tokens at which the tool stops because of their name."""
+
+    def facts(self) -> dict[str, Any]:
+        """What it has read beside weights and tokens, by name; what it does not tell is left out."""
+        ...
+
+    def pieces(self) -> list[str]:
+        """The tokens in the order of their ids; an id without one has an empty text."""
+        ...
+
+    def special_ids(self) -> frozenset[int]:
+        """The tokens that are no text."""
+        ...
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, with what the tool adds at its ends."""
+        ...
+
+    def chat_ids(self, conversation: Conversation) -> list[int] | None:
+        """The tokens of a conversation opened for the assistant's turn; None without a template."""
+        ...
+
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens at which the tool stops."""
+        ...
+
+    def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
+        """Float32 logits after each token; of an encoder-decoder, whose source and answer both are `ids`."""
+        ...
+
+    def greedy(self, ids: Sequence[int], count: int) -> list[int]:
+        """Up to `count` most probable tokens after `ids`."""
+        ...
+
+
+class Trained:
+    """The model as Camelid has it."""
+
+    name = "camelid"
+    ends: tuple[str, ...] = ()
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    def facts(self) -> dict[str, Any]:
+        """See `Consumer.facts`."""
+        tokenizer, stops = self.tokenizer, self.tokenizer.stop_ids
+        return {
+            "chat template": None if tokenizer.chat_template is None else tokenizer.chat_template.source,
+            "BOS": tokenizer.bos_id,
+            "EOS": tokenizer.eos_id if tokenizer.eos_id in stops else None,
+            "padding": tokenizer.pad_id,
+            "context length": self.model.spec.context_length,
+            "stops in config.json": sorted(stops) or None,
+            "settings of generation_config.json": [],
+        }
+
+    def pieces(self) -> list[str]:
+        """See `Consumer.pieces`."""
+        return _by_id(self.tokenizer.backend.get_vocab(with_added_tokens=True))
+
+    def special_ids(self) -> frozenset[int]:
+        """See `Consumer.special_ids`."""
+        return frozenset(self.tokenizer.special_ids.values())
+
+    def ids(self, text: str) -> list[int]:
+        """See `Consumer.ids`."""
+        return self.tokenizer.encode(text, special_tokens=True)
+
+    def chat_ids(self, conversation: Conversation) -> list[int] | None:
+        """See `Consumer.chat_ids`."""
+        if self.tokenizer.chat_template is None:
+            return None
+        return encode_chat_prompt(self.tokenizer, conversation)
+
+    def stop_ids(self) -> frozenset[int]:
+        """See `Consumer.stop_ids`."""
+        return self.tokenizer.stop_ids
+
+    @torch.inference_mode()
+    def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
+        """See `Consumer.logits`."""
+        given = torch.tensor([list(ids)])
+        logits: Tensor = self.model(given, given if self.model.encoder is not None else None)
+        return logits[0].float()
+
+    @torch.inference_mode()
+    def greedy(self, ids: Sequence[int], count: int) -> list[int]:
+        """See `Consumer.greedy`."""
+        source, said = torch.tensor([list(ids)]), [self.tokenizer.pad_id or 0]
+        encodes = self.model.encoder is not None
+        said = said if encodes else list(ids)
+        begin = len(said)
+        while len(said) < begin + count and (len(said) == begin or said[-1] not in self.stop_ids()):
+            given = torch.tensor([said])
+            logits = self.model(source, given) if encodes else self.model(given)
+            said.append(int(logits[0, -1].argmax()))
+        return said[begin:]
+
+
+class HuggingFace:
+    """transformers, in float32."""
+
+    name = "transformers"
+    ends: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path, encoder: bool = False) -> None:
+        import transformers
+
+        kind = transformers.AutoModelForSeq2SeqLM if encoder else transformers.AutoModelForCausalLM
+        self.encoder = encoder
+        try:
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            self.generation = transformers.GenerationConfig.from_pretrained(folder)
+            self.model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
+        except Exception as error:  # what is wrong with a folder is told by errors of all kinds
+            raise CamelidError(f"{self.name} cannot load what was written: {error}") from error
+
+    def facts(self) -> dict[str, Any]:
+        """See `Consumer.facts`."""
+        config, generation = self.model.config, self.generation.to_diff_dict()
+        context = getattr(config, "max_position_embeddings", None)
+        return {
+            "chat template": self.tokenizer.chat_template or None,
+            "BOS": self.tokenizer.bos_token_id,
+            "EOS": self.tokenizer.eos_token_id,
+            "padding": self.tokenizer.pad_token_id,
+            **({} if context is None else {"context length": context}),
+            "stops in config.json": sorted(_listed(config.eos_token_id)),
+            "settings of generation_config.json": sorted(generation.keys() - WRITTEN),
+        }
+
+    def pieces(self) -> list[str]:
+        """See `Consumer.pieces`."""
+        return _by_id(self.tokenizer.get_vocab())
+
+    def special_ids(self) -> frozenset[int]:
+        """See `Consumer.special_ids`."""
+        added = self.tokenizer.added_tokens_decoder
+        return frozenset(index for index, token in added.items() if token.special)
+
+    def ids(self, text: str) -> list[int]:
+        """See `Consumer.ids`."""
+        return list(self.tokenizer(text)["input_ids"])
+
+    def chat_ids(self, conversation: Conversation) -> list[int] | None:
+        """See `Consumer.chat_ids`."""
+        if not self.tokenizer.chat_template:
+            return None
+        rendered = self.tokenizer.apply_chat_template(
+            conversation.as_dicts(), add_generation_prompt=True, tokenize=False
+        )
+        return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+    def stop_ids(self) -> frozenset[int]:
+        """See `Consumer.stop_ids`."""
+        return frozenset(_listed(self.generation.eos_token_id))
+
+    @torch.inference_mode()
+    def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
+        """See `Consumer.logits`."""
+        given = torch.tensor([list(ids)])
+        extra = {"decoder_input_ids": given} if self.encoder else {}
+        result: Tensor = self.model(given, **extra).logits[0].float()
+        return result
+
+    @torch.inference_mode()
+    def greedy(self, ids: Sequence[int], count: int) -> list[int]:
+        """See `Consumer.greedy`."""
+        given = torch.tensor([list(ids)])
+        said = self.model.generate(
+            given, attention_mask=torch.ones_like(given), do_sample=False, num_beams=1, max_new_tokens=count
+        )[0]
+        return [int(index) for index in said[1 if self.encoder else len(ids) :]]
+
+
+class LlamaCpp:
+    """llama.cpp through `camelid.formats.verify.llama_cpp_process`, its cache in float32.
+
+    Raises `CamelidError` with llama.cpp's own words where it cannot load the file, or ends while it is asked.
+    """
+
+    name = "llama.cpp"
+    ends = ENDS
+
+    def __init__(self, file: Path, context: int) -> None:
+        self._heard = tempfile.TemporaryFile()  # noqa: SIM115 -- `close` closes it
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "camelid.formats.verify.llama_cpp_process", str(file), str(context)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._heard,
+            env={**os.environ, "PYTHONPATH": paths, "GGML_NO_BACKTRACE": "1"},
+        )
+        self._facts: dict[str, Any] = self._ask("facts")
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+        self._heard.close()
+
+    def facts(self) -> dict[str, Any]:
+        """See `Consumer.facts`."""
+        return self._facts
+
+    def pieces(self) -> list[str]:
+        """See `Consumer.pieces`."""
+        return self._list("pieces")
+
+    def special_ids(self) -> frozenset[int]:
+        """See `Consumer.special_ids`."""
+        return frozenset(self._list("special_ids"))
+
+    def ids(self, text: str) -> list[int]:
+        """See `Consumer.ids`."""
+        return self._list("ids", text)
+
+    def chat_ids(self, conversation: Conversation) -> list[int] | None:
+        """See `Consumer.chat_ids`."""
+        return (
+            None if self._facts["chat template"] is None else self._list("chat_ids", conversation.as_dicts())
+        )
+
+    def stop_ids(self) -> frozenset[int]:
+        """See `Consumer.stop_ids`."""
+        return frozenset(self._list("stop_ids"))
+
+    def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
+        """See `Consumer.logits`."""
+        return torch.from_numpy(self._ask("logits", list(ids)))
+
+    def greedy(self, ids: Sequence[int], count: int) -> list[int]:
+        """See `Consumer.greedy`."""
+        return self._list("greedy", list(ids), count)
+
+    def _list(self, question: str, *arguments: Any) -> list[Any]:
+        return list(self._ask(question, *arguments))
+
+    def _ask(self, question: str, *arguments: Any) -> Any:
+        given, taken = self._process.stdin, self._process.stdout
+        assert given is not None  # both are pipes
+        assert taken is not None
+        try:
+            pickle.dump((question, arguments), given)
+            given.flush()
+            return pickle.load(taken)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            self._process.kill()
+            code = self._process.wait()
+            raise CamelidError(
+                f"{self.name} ended when asked for {question} ({code}): {self._last_words()}"
+            ) from error
+
+    def _last_words(self) -> str:
+        self._heard.seek(0)
+        lines = [line.strip() for line in self._heard.read().decode(errors="replace").splitlines()]
+        told = [line for line in lines if "ASSERT" in line or "error" in line.lower()]
+        return (told or [line for line in lines if line] or ["it said nothing"])[-1 if not told else 0]
+
+
+def _by_id(vocabulary: Mapping[str, int]) -> list[str]:
+    tokens = {index: token for token, index in vocabulary.items()}
+    return [tokens.get(index, "") for index in range(max(tokens) + 1)]
+
+
+def _listed(ids: int | list[int] | None) -> list[int]:
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
+def installed(package: str) -> bool:
+    """Whether a consumer can be asked on this machine."""
+    return importlib.util.find_spec(package) is not None

@@ -1,0 +1,176 @@
+"""Recipes as YAML: read with the line of every key, written with every description, errors in plain words."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from camelid.base.errors import WrongCall
+
+Nested = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a YAML file says, and the line (from 1) at which it says it, by dotted key."""
+
+    path: Path | None = None
+    values: Nested = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def locate(self, key: str) -> str:
+        """`file:line: ` of a dotted key or the nearest section around it; nothing without a file."""
+        if self.path is None:
+            return ""
+        while key and key not in self.lines:
+            key = key.rpartition(".")[0]
+        return f"{self.path}:{self.lines[key]}: " if key else f"{self.path}: "
+
+
+def parse_yaml(path: Path) -> Source:
+    """The mapping in a YAML file; raises `WrongCall` where there is none or a key stands twice."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise WrongCall(f"{path}: no such recipe file") from None
+    except UnicodeDecodeError as error:
+        raise WrongCall(f"{path}: not UTF-8 text (byte {error.start}); a recipe is a YAML file") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}" if mark is None else f"{path}:{mark.line + 1}"
+        raise WrongCall(f"{place}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    if root is None:
+        return Source(path)
+    if not isinstance(values, dict):
+        raise WrongCall(f"{path}: a recipe is a mapping of keys to values, found {type(values).__name__}")
+    lines: dict[str, int] = {}
+    for key, line in _keys(root):
+        if key in lines:
+            raise WrongCall(
+                f"{path}:{line}: {key} stands twice (first in line {lines[key]}); keep one of them"
+            )
+        lines[key] = line
+    return Source(path, values, lines)
+
+
+def _keys(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            dotted = f"{prefix}{key.value}"
+            yield dotted, key.start_mark.line + 1
+            yield from _keys(value, f"{dotted}.")
+
+
+def nest(flat: Mapping[str, Any]) -> Nested:
+    """`{"training.learning-rate": 1}` -> `{"training": {"learning_rate": 1}}`; nested mappings stay as they are."""
+    nested: Nested = {}
+    for key, value in flat.items():
+        *sections, name = key.replace("-", "_").split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = merge(inner.get(name, {}), nest(value)) if isinstance(value, Mapping) else value
+    return nested
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Nested:
+    """`base` with the values of `over` laid over it, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = (
+            merge(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+        )
+    return merged
+
+
+def with_sections(cls: type[BaseModel], values: Mapping[str, Any]) -> Nested:
+    """`values` with an empty mapping for every section left out, so that what is missing is named key by key."""
+    sections: Nested = {
+        name: {}
+        for name, info in cls.model_fields.items()
+        if info.is_required() and isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+    }
+    return {**sections, **values}
+
+
+def dotted_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key of a recipe class, those of its sections dotted."""
+    keys = []
+    for name, info in cls.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            keys += dotted_keys(info.annotation, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def explain(error: ValidationError, cls: type[BaseModel], source: Source, given: Nested) -> str:
+    """One line for every mistake: where it stands, the key, what is allowed and the flag that mends it."""
+    lines = []
+    for mistake in error.errors():
+        parts = [str(part) for part in mistake["loc"] if isinstance(part, str)]
+        key = ".".join(parts)
+        flag = f"--{key.replace('_', '-')}"
+        by_flag = _holds(given, parts) and mistake["type"] != "value_error"
+        place = f"{flag}: " if by_flag else source.locate(key)
+        match mistake["type"]:
+            case "extra_forbidden":
+                allowed = dotted_keys(cls)
+                near = difflib.get_close_matches(key, allowed, n=3)
+                hint = f"nearest: {', '.join(near)}" if near else f"allowed: {', '.join(allowed)}"
+                lines.append(f"{place}{key}: no such key; {hint}")
+            case "missing":
+                lines.append(f"{source.locate(key)}{key} is needed; give {flag}")
+            case "value_error":
+                lines.append(f"{place}{mistake['ctx']['error']}")
+            case _:
+                way_out = "" if by_flag else f" (mend it here or with {flag})"
+                lines.append(f"{place}{key} is {mistake['input']!r}; {_allowed(mistake['msg'])}{way_out}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _holds(nested: object, parts: list[str]) -> bool:
+    for part in parts:
+        if not isinstance(nested, Mapping) or part not in nested:
+            return False
+        nested = nested[part]
+    return bool(parts)
+
+
+def _allowed(message: str) -> str:
+    return message.replace("Input should be", "it must be").replace("Value should", "it should")
+
+
+LINE_BREAKS = frozenset("\x85\u2028\u2029")
+
+
+def to_yaml(model: BaseModel, indent: str = "") -> str:
+    """The model as YAML: a comment with each field's description, then the field."""
+    blocks = []
+    values = model.model_dump(mode="json")
+    for name, info in type(model).model_fields.items():
+        inner = getattr(model, name)
+        comment = f"{indent}# {info.description}\n"
+        if isinstance(inner, BaseModel):
+            blocks.append(f"\n{comment}{indent}{name}:\n{to_yaml(inner, indent + '  ')}\n")
+        else:
+            blocks.append(f"{comment}{indent}{name}: {_scalar(values[name])}\n")
+    return "".join(blocks).replace("\n\n\n", "\n\n").strip("\n") + ("\n" if not indent else "")
+
+
+def _scalar(value: object) -> str:
+    def dump(plain: bool) -> str:
+        return yaml.safe_dump(value, default_flow_style=True, allow_unicode=plain, width=10_000)
+
+    # YAML reads these as line breaks, and PyYAML writes them as they are.
+    text = dump(True)
+    text = dump(False) if LINE_BREAKS.intersection(text) else text
+    return text.removesuffix("...\n").strip("\n")

@@ -1,0 +1,317 @@
+"""One stage's folder: its recipe, its metrics, its checkpoints, and how it goes on after being killed at any byte.
+
+    run.json                       what this run is: versions, recipe, parents, digests of its data
+    recipe.yaml                    the resolved recipe, to read and to use again
+    metrics.jsonl                  one JSON object a line, in the order of the steps
+    checkpoints/step-00000100/     state to resume from, with digest.json: the sha256 of every file
+    model/, report.html            what the stage makes of it
+
+    with Run.create(out, recipe, data=digests) as run:
+        checkpoint = run.resume()                              # None: begin with step 1
+        for step in range(...):
+            run.log({"step": step, "loss": loss})
+            run.save_checkpoint(step, write_state)             # after the metrics of this step
+
+Every file and folder appears whole or not at all, so `kill -9` costs the steps since the last checkpoint.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from camelid.base.atomic import atomic_folder, flush_to_disk, write_text_atomically
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.recipes.recipe import Recipe, save_recipe
+from camelid.runs.provenance import Parent, digest_file, provenance
+
+LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
+    "run.lock",
+    "run.json",
+    "recipe.yaml",
+    "metrics.jsonl",
+    "checkpoints",
+)
+DIGESTS = "digest.json"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `step` updates."""
+
+    step: int
+    folder: Path
+
+
+class Run:
+    """The run folder of one process that writes it; made by `Run.create`, a context manager.
+
+    A fresh run that a `CamelidError` ends before its first metrics leaves no folder, so that mended data can go there.
+    """
+
+    def __init__(self, folder: Path, lock: TextIO, say: Say, fresh: bool) -> None:
+        self.folder = folder
+        self._lock = lock
+        self._say = say
+        self._fresh = fresh
+        self._metrics: TextIO | None = None
+
+    @classmethod
+    def create(
+        cls,
+        out: Path,
+        recipe: Recipe,
+        *,
+        parents: Iterable[Parent] = (),
+        data: Mapping[str, str] | None = None,
+        date: str | None = None,
+        say: Say | None = None,
+    ) -> Self:
+        """Begins a run in a fresh folder, or goes on with this very run where `out` holds it.
+
+        `data` maps each input's name to its digest (`digest_paths`), `date` is recorded as given. Raises `WrongCall`
+        where `out` is in use by another process, holds anything else, or holds this run with another recipe or data.
+        """
+        identity = provenance(recipe=recipe, parents=parents, data=data or {}, date=date)
+        refuse_foreign(out)
+        out.mkdir(parents=True, exist_ok=True)
+        lock = _lock(out)
+        try:
+            _remove_leftovers(out)
+            fresh = not (out / IDENTITY).exists()
+            if fresh:
+                write_text_atomically(out / IDENTITY, json.dumps(identity, indent=2) + "\n")
+            else:
+                _refuse_changes(out, identity)
+            if not (out / RECIPE).exists():
+                save_recipe(recipe, out / RECIPE)
+        except BaseException:
+            lock.close()
+            raise
+        return cls(out, lock, say or _say_on_stderr, fresh)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if self._fresh and isinstance(error, CamelidError) and not (self.folder / METRICS).exists():
+            shutil.rmtree(self.folder)
+
+    def close(self) -> None:
+        """Gives the folder free for other processes."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+        self._lock.close()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Versions, recipe, parents and data digests of this run."""
+        whole: dict[str, Any] = json.loads((self.folder / IDENTITY).read_text(encoding="utf-8"))
+        return whole
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Appends one line to metrics.jsonl; `record` has at least `step`."""
+        if self._metrics is None:
+            self._metrics = (self.folder / METRICS).open("a", encoding="utf-8")
+        self._metrics.write(json.dumps(record) + "\n")
+        self._metrics.flush()
+
+    def save_checkpoint(self, step: int, write: Callable[[Path], None], *, keep: int = 2) -> Checkpoint:
+        """Saves the state after `step` through `write(folder)`, then removes all but the `keep` newest.
+
+        Log the metrics of `step` before: on resume the curve is cut behind the checkpoint's step.
+        """
+        if self._metrics is not None:
+            os.fsync(self._metrics.fileno())
+        target = _checkpoint_folder(self.folder, step)
+        with atomic_folder(target, replace=True) as draft:
+            write(draft)
+            digests = {str(path.relative_to(draft)): digest_file(path) for path in _files(draft)}
+            (draft / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+        for old in list_checkpoints(self.folder)[:-keep]:
+            _remove(old.folder)
+        return Checkpoint(step, target)
+
+    def resume(self) -> Checkpoint | None:
+        """The newest whole checkpoint, with everything after it taken back; None where the run begins anew.
+
+        A damaged checkpoint is named, and the one before is used.
+        """
+        checkpoint = latest_checkpoint(self.folder, self._say)
+        step = 0 if checkpoint is None else checkpoint.step
+        damaged = [other for other in list_checkpoints(self.folder) if other.step > step]
+        for other in damaged:
+            _remove(other.folder)
+        if damaged and checkpoint is None:
+            self._say("no whole checkpoint is left: the run begins anew")
+        # A run that begins anew measures its validation loss before the first step again.
+        cut_metrics(self.folder / METRICS, -1 if checkpoint is None else step)
+        return checkpoint
+
+
+def list_checkpoints(folder: Path) -> list[Checkpoint]:
+    """The checkpoints of a run folder, oldest first, whole or not."""
+    found = (folder / CHECKPOINTS).glob("step-*")
+    return sorted(
+        (Checkpoint(int(path.name.removeprefix("step-")), path) for path in found), key=lambda c: c.step
+    )
+
+
+def latest_checkpoint(folder: Path, say: Say | None = None) -> Checkpoint | None:
+    """The newest checkpoint whose files all have their recorded digest; every damaged one is told to `say`."""
+    for checkpoint in reversed(list_checkpoints(folder)):
+        damage = find_damage(checkpoint.folder)
+        if damage is None:
+            return checkpoint
+        (say or _say_on_stderr)(
+            f"checkpoint {checkpoint.folder.name} is damaged ({damage}): using the one before"
+        )
+    return None
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint folder, in words; None where every file has its recorded digest."""
+    try:
+        digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"{DIGESTS} is missing"
+    except ValueError:
+        return f"{DIGESTS} is not JSON"
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if digest_file(path) != digest:
+            return f"{name} differs from its digest"
+    return None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
+    return [record for record, _ in _records(path)]
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Cuts metrics.jsonl behind the last record of `step`, so that the resumed curve has each step once."""
+    if path.exists():
+        end = max((end for record, end in _records(path) if record["step"] <= step), default=0)
+        os.truncate(path, end)
+        flush_to_disk(path)
+
+
+def _records(path: Path) -> list[tuple[dict[str, Any], int]]:
+    """Each whole record with the byte at which its line ends."""
+    records, end = [], 0
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        end += len(line)
+        if not line.endswith(b"\n"):
+            break
+        try:
+            records.append((json.loads(line), end))
+        except ValueError:
+            raise CamelidError(f"{path}:{number}: not JSON; remove the line to go on") from None
+    return records
+
+
+def refuse_foreign(out: Path) -> None:
+    """A folder is ours if it holds a run, or nothing but what a run killed in its first moment leaves."""
+    if out.exists() and not out.is_dir():
+        raise WrongCall(f"{out} is a file; give another folder with --out")
+    if not out.exists() or (out / IDENTITY).exists():
+        return
+    others = [path.name for path in out.iterdir() if path.name != LOCK and not _is_leftover(path)]
+    if others:
+        shown = ", ".join(sorted(others)[:5])
+        raise WrongCall(
+            f"{out} is neither empty nor a run (it holds {shown}); give another folder with --out"
+        )
+
+
+def _refuse_changes(out: Path, now: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads((out / IDENTITY).read_text(encoding="utf-8"))
+    except ValueError:
+        raise CamelidError(f"{out / IDENTITY} is not JSON; give another folder with --out") from None
+    changes = [
+        f"  {key}: {_short(old)} there, {_short(new)} now"
+        for part in ("recipe", "parents", "data")
+        for key, old, new in _differences(before.get(part), now.get(part), part)
+        if key != "recipe.out"
+    ]
+    if changes:
+        raise WrongCall(
+            f"{out} holds another run; these differ:\n"
+            + "\n".join(changes)
+            + f"\nGive another folder with --out, or go on with that run as it was: its recipe is {out / RECIPE}"
+        )
+
+
+def _differences(old: Any, new: Any, key: str) -> Iterable[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(name), new.get(name), f"{key}.{name}")
+    elif old != new:
+        yield key, old, new
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _lock(out: Path) -> TextIO:
+    """The lock file of a folder, held until it is closed; the system frees it when the process dies."""
+    lock = (out / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise WrongCall(
+            f"{out} is being written by process {holder}; wait for it or give another --out"
+        ) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _is_leftover(path: Path) -> bool:
+    return path.name.startswith(".") and path.suffix in (".partial", ".old")
+
+
+def _remove_leftovers(out: Path) -> None:
+    for folder in (out, out / CHECKPOINTS):
+        for path in filter(_is_leftover, folder.iterdir() if folder.is_dir() else ()):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder; killed half-way it is a leftover, never a damaged checkpoint."""
+    leftover = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(leftover)
+    shutil.rmtree(leftover)
+
+
+def _checkpoint_folder(folder: Path, step: int) -> Path:
+    return folder / CHECKPOINTS / f"step-{step:08d}"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _say_on_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

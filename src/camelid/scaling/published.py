@@ -1,0 +1,86 @@
+"""The verb that lists the published models: what each costs to train and to run."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from camelid.base.errors import WrongCall
+from camelid.model.presets import PRESETS, preset
+from camelid.model.spec import ModelSpec
+
+TRAINING_BYTES = 16
+"""Of a parameter in float32 with AdamW: weight, gradient and two averages; activations come on top."""
+COLUMNS = (
+    "model",
+    "parameters",
+    "GFLOPs/token",
+    "KV bytes/token",
+    "train GB",
+    "run GB",
+    "context",
+    "differs from LLaMA in",
+)
+
+
+def models(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
+    """Lists the published models: exact parameters, training FLOPs a token, key-value cache and memory.
+
+    GFLOPs/token: to train, at the model's context. KV bytes/token: of a cached token in bfloat16. train: weights,
+    gradients and AdamW's averages in float32, without activations. run: bfloat16 weights and the cache of one full
+    context.
+
+    Args:
+        names: those to list, or the beginnings of their names; none: all
+    """
+    chosen = [name for name in PRESETS if not names or name.startswith(tuple(names))]
+    if not chosen:
+        raise WrongCall(f"no model begins with {' or '.join(names)}; there are {', '.join(PRESETS)}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(COLUMNS):
+        table.add_column(column, justify="right" if 0 < number < len(COLUMNS) - 1 else "left", no_wrap=True)
+    for name in chosen:
+        table.add_row(name, *_figures(preset(name)))
+    console = Console(highlight=False)
+    # A pipe has no width of its own; rows are then as long as they are.
+    console.print(table) if console.is_terminal else Console(highlight=False, width=200).print(table)
+
+
+def _figures(spec: ModelSpec) -> Sequence[str]:
+    cache = spec.kv_bytes_per_token()
+    running = 2 * spec.parameter_count() + cache * spec.context_length
+    return (
+        f"{spec.parameter_count():,}",
+        f"{spec.training_flops_per_token() / 1e9:,.2f}",
+        f"{cache:,}",
+        f"{TRAINING_BYTES * spec.parameter_count() / 1e9:,.1f}",
+        f"{running / 1e9:,.1f}",
+        f"{spec.context_length:,}",
+        ", ".join(_differences(spec)) or "-",
+    )
+
+
+def _differences(spec: ModelSpec) -> list[str]:
+    """Where the spec departs from LLaMA, in the words of its fields."""
+    positions = type(spec.positions).__name__
+    scaling = getattr(spec.positions, "scaling", None)
+    candidates = (
+        (
+            positions != "Rotary",
+            {"Learned": "learned positions", "RelativeBuckets": "relative positions"}.get(positions),
+        ),
+        (scaling is not None, "scaled RoPE"),
+        (spec.norm.kind != "rms", "LayerNorm"),
+        (spec.feed_forward.kind != "swiglu", spec.feed_forward.kind),
+        (spec.num_kv_heads == 1, "multi-query"),
+        (1 < spec.num_kv_heads < spec.num_heads, "grouped queries"),
+        (spec.parallel, "parallel blocks"),
+        (spec.encoder_layers > 0, "encoder"),
+        (spec.attention_bias != "none", f"biases ({spec.attention_bias})"),
+        (spec.query_key_norm, "query-key norm"),
+        (spec.window is not None, "window"),
+        (spec.tie_embeddings, "tied"),
+    )
+    return [str(text) for holds, text in candidates if holds]

@@ -1,0 +1,119 @@
+"""How sure a measured accuracy is, and whether two models really differ on the same questions.
+
+Pure functions of numbers; formulas from the papers named, no statistics library.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import NormalDist
+
+import numpy as np
+
+from camelid.base.errors import WrongCall
+
+RESAMPLES_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval, both ends included."""
+
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the distance between the ends: what tables print after `±`."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluations of the same questions: `difference` is the second mean minus the first."""
+
+    difference: float
+    interval: Interval
+    gained: int
+    """Questions that only the second has right, or has better where that is a matter of degree."""
+    lost: int
+    """The same of the first."""
+    p_value: float
+    """Exact two-sided McNemar test: how often chance alone would part the models at least this much."""
+    questions: int
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+    """The Wilson score interval of a proportion; right for few trials and near 0 and 1, unlike p ± z·s.
+
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    Raises `WrongCall` where there are no trials or more successes than trials.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise WrongCall(f"{successes} successes of {trials} trials is no proportion")
+    share, z = successes / trials, _z(confidence)
+    centre = share + z * z / (2 * trials)
+    spread = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    scale = 1 + z * z / trials
+    # At the borders the formula is exactly 0 or 1; rounding must not carry it past them.
+    low = 0.0 if successes == 0 else (centre - spread) / scale
+    high = 1.0 if successes == trials else (centre + spread) / scale
+    return Interval(low, high)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The exact two-sided p-value that gains and losses are equally likely (McNemar 1947; a sign test).
+
+    min(1, 2 Σ_{i≤min(gained,lost)} C(n,i) / 2ⁿ) over the n = gained + lost questions that changed.
+    """
+    changed, fewer = gained + lost, min(gained, lost)
+    tail = term = 1
+    for i in range(fewer):
+        term = term * (changed - i) // (i + 1)
+        tail += term
+    return min(1.0, float(Fraction(2 * tail, 2**changed)))
+
+
+def bootstrap_mean(
+    sample: Sequence[float], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of a mean (Efron 1979, doi:10.1214/aos/1176344552).
+
+    Of paired differences, questions are drawn with their pair of grades, so what makes one hard for both cancels.
+    Drawing n questions is drawing how often each distinct value occurs, which is multinomial.
+    """
+    if not sample:
+        raise WrongCall("there is no question to draw from")
+    values, counts = np.unique(np.asarray(sample, dtype=np.float64), return_counts=True)
+    trials, generator = len(sample), np.random.default_rng(seed)
+    # Values that hardly repeat would make one row of counts as long as the sample; some resamples at a time.
+    pieces = [min(RESAMPLES_AT_ONCE, resamples - done) for done in range(0, resamples, RESAMPLES_AT_ONCE)]
+    means = np.concatenate(
+        [generator.multinomial(trials, counts / trials, size=piece) @ values / trials for piece in pieces]
+    )
+    outside = (1 - confidence) / 2
+    low, high = np.quantile(means, [outside, 1 - outside])
+    return Interval(float(low), float(high))
+
+
+def compare_grades(before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> Comparison:
+    """Compares grades of the same questions in the same order; raises `WrongCall` where the lengths differ."""
+    if len(before) != len(after):
+        raise WrongCall(f"{len(before)} grades against {len(after)}: they must be of the same questions")
+    differences = [second - first for first, second in zip(before, after, strict=True)]
+    gained, lost = sum(change > 0 for change in differences), sum(change < 0 for change in differences)
+    return Comparison(
+        difference=sum(differences) / len(differences) if differences else math.nan,
+        interval=bootstrap_mean(differences, seed=seed),
+        gained=gained,
+        lost=lost,
+        p_value=mcnemar(gained, lost),
+        questions=len(differences),
+    )
+
+
+def _z(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise WrongCall(f"confidence is {confidence!r}; it must lie between 0 and 1, as 0.95 does")
+    return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -1,0 +1,60 @@
+"""How much of a reference a text shares: ROUGE, and BLEU by sacrebleu."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from camelid.base.errors import CamelidError
+from camelid.tasks.record import Record, Total
+
+
+def rouge(text: str, reference: str) -> dict[str, float]:
+    """F1 of common words, of common pairs of words, and of the longest common subsequence (Lin 2004, W04-1013).
+
+    Words are runs of letters a to z and digits in lower case, unstemmed, as Google's `rouge_score` has them by
+    default; ROUGE-L is over the text as a whole, not a sentence at a time.
+    """
+    said, wanted = _words(text), _words(reference)
+    return {
+        "rouge_1": _f1(_common(said, wanted, 1), len(said), len(wanted)),
+        "rouge_2": _f1(_common(said, wanted, 2), len(said) - 1, len(wanted) - 1),
+        "rouge_l": _f1(longest_common_subsequence(said, wanted), len(said), len(wanted)),
+    }
+
+
+def longest_common_subsequence(one: Sequence[str], two: Sequence[str]) -> int:
+    """The length of the longest sequence that is in both, gaps allowed."""
+    row = [0] * (len(two) + 1)
+    for word in one:
+        above_left = 0
+        for column, other in enumerate(two, 1):
+            above = row[column]
+            row[column] = above_left + 1 if word == other else max(above, row[column - 1])
+            above_left = above
+    return row[-1]
+
+
+def corpus_bleu(records: Sequence[Record]) -> Mapping[str, Total]:
+    """BLEU from 0 to 100 over all replies, with sacrebleu's own settings: 13a words, case kept, exp smoothing.
+
+    Raises `CamelidError` where sacrebleu is not installed.
+    """
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ModuleNotFoundError as error:
+        raise CamelidError('BLEU is measured by sacrebleu: pip install "camelid[bleu]"') from error
+    said = [record.attempt.text.strip() for record in records]
+    return {"bleu": (float(BLEU().corpus_score(said, [[record.answer for record in records]]).score), None)}
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def _common(one: Sequence[str], two: Sequence[str], length: int) -> int:
+    runs = [Counter(zip(*(words[start:] for start in range(length)), strict=False)) for words in (one, two)]
+    return (runs[0] & runs[1]).total()
+
+
+def _f1(common: int, said: int, wanted: int) -> float:
+    return 2 * common / (said + wanted) if common else 0.0

@@ -1,0 +1,30 @@
+"""The evaluations of GPT-2 and GPT-3 by name: how each puts the rows of its published data, and judges the replies."""
+
+from collections.abc import Callable, Mapping
+
+from camelid.base.errors import WrongCall
+from camelid.tasks.published import choice, cloze, generation
+from camelid.tasks.published.format import Format
+
+__all__ = ["FORMATS", "WITH_SETTING", "Format", "format_named"]
+
+FORMATS: Mapping[str, Format] = {
+    format.name: format for format in (*cloze.FORMATS, *choice.FORMATS, *generation.FORMATS)
+}
+WITH_SETTING: Mapping[str, Callable[..., Format]] = {
+    "tldr": generation.tldr,
+    "translation": generation.translation,
+}
+"""Those whose name can be followed by a setting: `tldr/600`, `translation/de-en`."""
+
+
+def format_named(name: str) -> Format | None:
+    """The format of a name, or None where there is none; raises `WrongCall` for a setting that means nothing."""
+    if name in FORMATS:
+        return FORMATS[name]
+    first, stroke, setting = name.partition("/")
+    if first in WITH_SETTING:
+        return WITH_SETTING[first](setting) if stroke else WITH_SETTING[first]()
+    if first in FORMATS:
+        raise WrongCall(f"{name}: {first} takes no setting; write --task {first}")
+    return None

@@ -1,0 +1,94 @@
+"""A published evaluation as a value: how a row becomes a question, the words around it, and how replies are judged."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from camelid.base.errors import CamelidError
+from camelid.lm.interface import Sampling
+from camelid.prompting.asking import QUESTION_ANSWER, Wording
+from camelid.prompting.programs import ANSWER, ChoiceScore
+from camelid.tasks.graders import choice, likelihood
+from camelid.tasks.item import Grader, Grades, Item
+from camelid.tasks.item_rows import ID_KEYS, Row, keys_seen, rows_with_places
+from camelid.tasks.record import Record, Total, Totals
+
+Fields = dict[str, Any]
+"""The fields of an `Item` but for its id."""
+
+
+def no_totals(records: Sequence[Record]) -> Mapping[str, Total]:
+    """No metric but the means of the grades."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a published evaluation puts its rows.
+
+    A change of anything here, or of the grader's way of reading, is a change of `version`.
+    """
+
+    name: str
+    version: int
+    read: Callable[[Row], Fields]
+    wording: Wording
+    source: str
+    """Where the format was published."""
+    few_shot_wording: Wording | None = None
+    """The words where exemplars are shown, if these are others."""
+    rows: Callable[[Path], Iterable[tuple[Row, str]]] = rows_with_places
+    """Rows with their places."""
+    scored: bool = True
+    """Whether the published way is to score given texts; else it is to generate."""
+    answer_context: bool = False
+    """Whether choices are scored without their question too."""
+    sampling: Sampling = ANSWER
+    """How a reply is generated; without stop strings, those of the wording hold."""
+    grader: Grader = choice
+    """Judges what was generated."""
+    judge: Callable[[Item, Sequence[ChoiceScore]], Grades] = likelihood
+    """Judges scores."""
+    totals: Totals = no_totals
+    cut_by_design: bool = False
+    """Whether replies end at the length limit because the format says so."""
+
+    def worded(self, shots: int) -> Wording:
+        """The words for this many exemplars."""
+        return self.few_shot_wording if shots and self.few_shot_wording else self.wording
+
+    def items(self, path: Path) -> list[Item]:
+        """The questions of a file; raises `CamelidError` with file and line for a row that does not fit."""
+        return list(self._items(path))
+
+    def _items(self, path: Path) -> Iterator[Item]:
+        index = -1
+        for index, (row, where) in enumerate(self.rows(path)):
+            identity = str(next((row[key] for key in ID_KEYS if key in row), index))
+            try:
+                yield Item(identity, **{**self.read(row), "lettered": False})
+            except CamelidError as error:
+                raise CamelidError(f"{where}: not a row of {self.name}: {error}") from error
+            except KeyError as error:
+                raise CamelidError(
+                    f"{where}: not a row of {self.name}: there is no {error}: {keys_seen(row)}"
+                ) from error
+        if index < 0:
+            raise CamelidError(f"{path}: there is no row in it")
+
+
+def continued(answer_context: str = "Answer:", **changes: Any) -> Wording:
+    """The words of a text that is continued as it stands."""
+    return reworded("{question}", answer_context=answer_context, **changes)
+
+
+def reworded(question: str, **changes: Any) -> Wording:
+    """The usual words with another opening."""
+    return dataclasses.replace(QUESTION_ANSWER, question=question, **changes)
+
+
+GPT2 = "Radford et al. 2019, section 3"
+GPT3 = "arXiv:2005.14165"
+HARNESS = "lm-evaluation-harness"

@@ -1,0 +1,102 @@
+"""The record of one question, and the JSONL file of an evaluation, which grows as replies come."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from camelid.base.errors import CamelidError
+from camelid.lm.interface import Prompt
+from camelid.prompting.programs import Attempt, ChoiceScore
+from camelid.tasks.intervals import Interval
+from camelid.tasks.item import Grade, Grades
+from camelid.text.conversation import Conversation
+
+
+@dataclass(frozen=True)
+class Record:
+    """One question: what was sent, what came back, and its grades."""
+
+    id: str
+    answer: str
+    attempt: Attempt
+    grades: Grades
+
+
+Total = tuple[float, Interval | None]
+"""A value of all records together, with its 95 % interval where there is one."""
+
+Totals = Callable[[Sequence[Record]], Mapping[str, Total]]
+"""Metrics that are no mean of grades, such as perplexity and BLEU."""
+
+
+def read_records(path: Path, digest: str) -> dict[str, Record]:
+    """The records that an earlier call of this evaluation has left, by id; a line cut by a crash is removed.
+
+    Raises `CamelidError` where the file holds something else.
+    """
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(path, len(whole))
+    records = [_parsed(f"{path}:{number}", line, digest) for number, line in enumerate(whole.splitlines(), 1)]
+    return {record.id: record for record in records}
+
+
+def append_records(path: Path, records: Sequence[Record], digest: str) -> None:
+    """Adds a line for each record and waits until they are on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.writelines(_line(record, digest) + "\n" for record in records)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _line(record: Record, digest: str) -> str:
+    attempt = record.attempt
+    row = {
+        "id": record.id,
+        "prompts": [prompt if isinstance(prompt, str) else prompt.as_dicts() for prompt in attempt.prompts],
+        "completions": attempt.completions,
+        "text": attempt.text,
+        "cut": attempt.cut,
+        "scores": [asdict(score) for score in attempt.scores],
+        "answer": record.answer,
+        "grades": {metric: _grade(grade) for metric, grade in record.grades.items()},
+        "evaluation": digest,
+    }
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _grade(grade: Grade) -> dict[str, Any]:
+    return {name: value for name, value in asdict(grade).items() if name != "degree" or value is not None}
+
+
+def _parsed(where: str, line: bytes, digest: str) -> Record:
+    try:
+        row = json.loads(line)
+        found = row["evaluation"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CamelidError(f"{where}: not a line of an evaluation; choose another --out folder") from error
+    if found != digest:
+        raise CamelidError(
+            f"{where}: this line is of another evaluation (model, task or program differ: {found}, now {digest}); "
+            "choose another --out folder, or remove the file"
+        )
+    attempt = Attempt(
+        prompts=tuple(map(_prompt, row["prompts"])),
+        completions=tuple(row["completions"]),
+        text=row["text"],
+        cut=row["cut"],
+        scores=tuple(ChoiceScore(**score) for score in row["scores"]),
+    )
+    grades = {metric: Grade(**grade) for metric, grade in row["grades"].items()}
+    return Record(row["id"], row["answer"], attempt, grades)
+
+
+def _prompt(value: str | list[dict[str, Any]]) -> Prompt:
+    return value if isinstance(value, str) else Conversation.from_messages(value)

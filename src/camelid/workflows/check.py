@@ -1,0 +1,296 @@
+"""`camelid check`: the gates on recipes, data, models and runs, before any compute is spent.
+
+A gate is a name and a function that gives what it saw, or raises `CamelidError` with what is wrong.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+from tyro.conf import Positional
+
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.data.read.conversations import SHAPES, Conversations
+from camelid.data.read.corpus import Corpus, describe_files, one_format
+from camelid.data.read.files import Format, data_files, format_of
+from camelid.data.read.rows import BadRows, rows_of
+from camelid.data.rows.examples import TooLong, conversation_example, conversation_examples
+from camelid.formats.hub import resolve
+from camelid.recipes.recipe import RECIPES, PretrainRecipe, Recipe, TokenizerRecipe, TuneRecipe, load_recipe
+from camelid.recipes.yaml import parse_yaml
+from camelid.runs.run import IDENTITY, METRICS, find_damage, list_checkpoints, read_metrics, refuse_foreign
+from camelid.tasks.item_rows import read_items
+from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer, load_tokenizer
+from camelid.text.vocabulary_files import has_vocabulary
+from camelid.workflows.quickstart.job import PARTS
+from camelid.workflows.quickstart.journal import JOURNAL
+
+
+class Gate(NamedTuple):
+    """One check: what it looks at, and the look."""
+
+    name: str
+    look: Callable[[], str]
+
+
+def check(
+    paths: Annotated[tuple[str, ...], Positional],
+    model: str | None = None,
+    context_length: int = 2048,
+    skip_bad_rows: bool = False,
+) -> None:
+    """Find what is wrong with recipes, data, models and runs before compute is spent.
+
+    Args:
+        paths: recipes (.yaml), data files and folders, model folders, .gguf files, run folders, a quickstart's folder
+        model: checkpoint folder or hub name; conversations are then rendered and tokenised as for tuning it
+        context_length: tokens that a conversation may have, with --model
+        skip_bad_rows: count malformed rows instead of failing at the first
+    """
+    if not paths:
+        raise WrongCall("name at least one recipe, data file, model folder or run folder to check")
+    console = Console(highlight=False)
+    failed = 0
+    for path in paths:
+        console.print(path, style="bold", markup=False, soft_wrap=True)
+        looks = gates(path, model, context_length, skip_bad_rows)
+        failed += sum(not _passes(gate, console) for gate in looks)
+    if failed:
+        raise CamelidError(f"{failed} check{'s' if failed > 1 else ''} failed")
+
+
+def gates(
+    path: str, model: str | None = None, context_length: int = 2048, skip_bad_rows: bool = False
+) -> Iterator[Gate]:
+    """The gates for whatever lies at `path`."""
+    place = Path(path)
+    if place.suffix in (".yaml", ".yml"):
+        yield from _recipe_gates(place)
+    elif (place / IDENTITY).is_file():
+        yield from _run_gates(place)
+    elif (place / JOURNAL).is_file():
+        yield from _quickstart_gates(place)
+    elif (place / "config.json").is_file():
+        yield from _model_gates(path)
+    elif place.is_dir() and has_vocabulary(place):
+        yield Gate("tokenizer", lambda: _see_tokenizer(load_tokenizer(place)))
+    elif place.suffix == ".gguf":
+        yield Gate("GGUF", lambda: _see_gguf(place))
+    else:
+        yield Gate("data", lambda: _see_data([place], model, context_length, skip_bad_rows))
+
+
+def _passes(gate: Gate, console: Console) -> bool:
+    try:
+        seen, mark, style = gate.look(), "ok", "green"
+    except (CamelidError, OSError) as error:
+        seen, mark, style = str(error), "failed", "bold red"
+    console.print(Text(f"  {mark:8}", style=style) + Text(f"{gate.name}: {seen}"), soft_wrap=True)
+    return mark == "ok"
+
+
+def _recipe_gates(path: Path) -> Iterator[Gate]:
+    yield Gate("recipe", lambda: _see_recipe(_read_recipe(path)))
+    try:
+        recipe = _read_recipe(path)
+    except CamelidError:
+        return  # the gate above has said it; what it refers to cannot be known
+    yield Gate("out", lambda: _see_out(recipe.out))
+    if isinstance(recipe, PretrainRecipe):
+        yield Gate("tokenizer", lambda: _see_tokenizer(load_tokenizer(recipe.tokenizer)))
+    if isinstance(recipe, TuneRecipe):
+        yield from _model_gates(recipe.model)
+    if isinstance(recipe, PretrainRecipe | TokenizerRecipe | TuneRecipe):
+        for split in ("train", "validation"):
+            if paths := getattr(recipe.data, split):
+                yield Gate(f"data.{split}", partial(_see_recipe_data, recipe, paths))
+
+
+def _read_recipe(path: Path) -> Recipe:
+    stage = parse_yaml(path).values.get("stage")
+    if stage not in RECIPES:
+        allowed = ", ".join(RECIPES)
+        raise WrongCall(f"{path}: `stage` is {stage!r}; begin the recipe with `stage:` and one of {allowed}")
+    return load_recipe(RECIPES[stage], path)
+
+
+def _see_recipe(recipe: Recipe) -> str:
+    if isinstance(recipe, PretrainRecipe | TuneRecipe):
+        training = recipe.training
+        return f"{recipe.stage}, {training.total_steps:,} steps of {training.global_batch_tokens:,} tokens"
+    return recipe.stage
+
+
+def _see_out(out: Path) -> str:
+    refuse_foreign(out)
+    return f"{out} {'holds a run that can go on' if (out / IDENTITY).exists() else 'is free'}"
+
+
+def _see_recipe_data(recipe: PretrainRecipe | TokenizerRecipe | TuneRecipe, paths: Sequence[Path]) -> str:
+    skip = recipe.data.skip_bad_rows
+    if isinstance(recipe, TuneRecipe) and recipe.task != "chat":
+        return _see_pairs(recipe, paths)
+    if isinstance(recipe, TuneRecipe):
+        context = recipe.training.context_length
+        return _see_conversations(paths, recipe.model, context, recipe.too_long, skip)
+    return _see_text(paths, skip)
+
+
+def _see_data(paths: Sequence[Path], model: str | None, context_length: int, skip_bad_rows: bool) -> str:
+    """Reads data of a kind that its first row tells; text is what is no rows."""
+    files = one_format({path: format_of(path) for path in data_files(paths)})
+    path, kind = next(iter(files.items()))
+    row = {} if kind == "text" else _first_row(path, kind)
+    if kind == "text" or "text" in row:
+        return _see_text(paths, skip_bad_rows)
+    if any(all(name in row for name in shape.fields) for shape in SHAPES):
+        return _see_conversations(paths, model, context_length, "error", skip_bad_rows)
+    counts = [(len(items), shape.name) for items, shape in map(read_items, files)]
+    shapes = ", ".join(dict.fromkeys(name for _, name in counts))
+    return (
+        f"{describe_files(files)}: {sum(count for count, _ in counts):,} evaluation items of shape {shapes}"
+    )
+
+
+def _first_row(path: Path, kind: Format) -> dict[str, object]:
+    for row, _ in rows_of(path, kind, BadRows(skip=False)):
+        return row
+    raise CamelidError(f"{path}: no row in it")
+
+
+def _see_text(paths: Sequence[Path], skip_bad_rows: bool) -> str:
+    corpus = Corpus(paths, skip_bad_rows)
+    _exhaust(corpus)
+    return f"{corpus.description}; {corpus.summary}"
+
+
+def _see_conversations(
+    paths: Sequence[Path],
+    model: str | None,
+    context_length: int,
+    too_long: TooLong,
+    skip_bad_rows: bool,
+) -> str:
+    source = Conversations(paths, skip_bad_rows)
+    if model is None:
+        _exhaust(source)
+        return f"{source.summary} (with --model they are also rendered and tokenised)"
+    made = conversation_examples(load_tokenizer(resolve(model)), source, context_length, too_long)
+    tokens = sum(len(example) for example in made.examples)
+    trained = sum(int((example.weights > 0).sum()) for example in made.examples)
+    seen = f"{source.summary}; {tokens:,} tokens, {trained:,} of them trained"
+    for what, names in (("left out", made.dropped), ("cut", made.cut)):
+        seen += f"; {len(names):,} {what} as too long" if names else ""
+    return seen
+
+
+def _see_pairs(recipe: TuneRecipe, paths: Sequence[Path]) -> str:
+    """Reads a task's rows, and tokenises them as the model's kind takes them."""
+    from camelid.formats.hugging_face.checkpoint import read_spec
+    from camelid.train.training_rows import pairs_of, prompted_of
+
+    folder, said = resolve(recipe.model), list[str]()
+    if read_spec(folder).encoder_layers:
+        pairs = pairs_of(recipe, load_tokenizer(folder), paths, said.append).pairs
+        tokens, trained = sum(len(one.source) for one in pairs), sum(len(one.targets) for one in pairs)
+    else:
+        examples = prompted_of(recipe, load_tokenizer(folder), paths, said.append).examples
+        tokens = sum(map(len, examples))
+        trained = sum(int((one.weights > 0).sum()) for one in examples)
+    return f"{'; '.join(said)}; {tokens:,} tokens read, {trained:,} trained"
+
+
+def _exhaust(items: Iterable[object]) -> None:
+    for _ in items:
+        pass
+
+
+def _model_gates(name: str) -> Iterator[Gate]:
+    yield Gate("weights", lambda: _see_weights(name))
+    yield Gate("tokenizer", lambda: _see_model_tokenizer(name))
+    yield Gate("chat template", lambda: _see_chat_template(name))
+
+
+def _see_weights(name: str) -> str:
+    """Every tensor is there and of its shape, and the model's logits are numbers."""
+    import torch
+
+    from camelid.formats.load import load_model
+
+    model = load_model(name)
+    tokens = torch.zeros(1, min(8, model.spec.context_length), dtype=torch.long)
+    with torch.inference_mode():
+        logits = model(tokens, tokens if model.encoder is not None else None)
+    if not torch.isfinite(logits).all():
+        raise CamelidError("its logits are not finite: a weight is no number, so the model is damaged")
+    return f"{model.spec.parameter_count():,} parameters, finite logits"
+
+
+def _see_model_tokenizer(name: str) -> str:
+    from camelid.formats.hugging_face.checkpoint import read_spec
+    from camelid.formats.load import check_tokenizer_fits
+
+    folder = resolve(name)
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer_fits(read_spec(folder), tokenizer)
+    return _see_tokenizer(tokenizer)
+
+
+def _see_tokenizer(tokenizer: Tokenizer) -> str:
+    stops = ", ".join(map(str, sorted(tokenizer.stop_ids)))
+    if not stops:
+        raise CamelidError("no token ends a text: name an eos_token in tokenizer_config.json")
+    return f"{tokenizer.vocab_size:,} ids, stops at {stops}"
+
+
+def _see_chat_template(name: str) -> str:
+    """What is trained in a turn ends with a token at which generation stops."""
+    tokenizer = load_tokenizer(resolve(name))
+    if tokenizer.chat_template is None:
+        return "none: a base model, which `camelid tune` needs a template for"
+    conversation_example(tokenizer, Conversation.of(("Hello.", "Hello."), ("Who?", "Me.")))
+    return "renders, trains and ends the assistant's turns"
+
+
+def _see_gguf(path: Path) -> str:
+    from camelid.formats.gguf.families import read_spec
+    from camelid.formats.gguf.file import GGUFFile
+
+    source = GGUFFile(path)
+    return (
+        f"{read_spec(source).parameter_count():,} parameters; `camelid import {path} OUT` makes it a folder"
+    )
+
+
+def _run_gates(folder: Path) -> Iterator[Gate]:
+    yield Gate("metrics", lambda: _see_metrics(folder / METRICS))
+    for checkpoint in list_checkpoints(folder):
+        yield Gate(checkpoint.folder.name, partial(_see_checkpoint, checkpoint.folder))
+    if (folder / "model").is_dir():
+        yield from _model_gates(str(folder / "model"))
+
+
+def _quickstart_gates(folder: Path) -> Iterator[Gate]:
+    """The gates of every part that is there; the world's files are data of several kinds, so each is looked at by itself."""
+    made = [folder / name for name in PARTS if (folder / name).exists()]
+    yield Gate("quickstart", lambda: ", ".join(part.name for part in made) or "nothing made yet")
+    for part in made:
+        for place in sorted(part.rglob("*.jsonl")) if part.name == "data" else [part]:
+            for gate in gates(str(place)):
+                yield Gate(f"{place.relative_to(folder)}: {gate.name}", gate.look)
+
+
+def _see_metrics(path: Path) -> str:
+    records = read_metrics(path) if path.is_file() else []
+    steps = records[-1]["step"] if records else 0
+    return f"{steps:,} steps" if steps else "no step yet"
+
+
+def _see_checkpoint(folder: Path) -> str:
+    if damage := find_damage(folder):
+        raise CamelidError(damage)
+    return "whole"

@@ -1,0 +1,138 @@
+"""What came of it: the questions of the held-out splits, the loss on held-out text and chats, and samples."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from camelid.data import world
+from camelid.data.read.conversations import Conversations
+from camelid.data.rows.examples import conversation_example, is_held_out
+from camelid.engine.engine import Engine
+from camelid.evals.evaluate import Evaluation, evaluate
+from camelid.evals.results import write_results
+from camelid.formats.load import load_model
+from camelid.lm.interface import LM, PromptTooLong, Sampling
+from camelid.prompting.programs import Program, chain_of_thought, direct
+from camelid.recipes.recipe import TuneRecipe
+from camelid.runs.provenance import digest_path
+from camelid.tasks.task import load_task
+from camelid.text.conversation import Conversation, Message
+from camelid.text.tokenizer import load_tokenizer
+from camelid.train.fit import ValidationLoss, validation_loss
+from camelid.train.stages import token_lengths
+from camelid.train.training_rows import decoder_rows
+from camelid.workflows.quickstart.job import Job
+
+MOST_QUESTIONS = 50
+"""Of each skill; the half-width of a Wilson interval is then at most 13 points."""
+QUESTIONS_PER_MINUTE = 4
+"""Of the time for everything: a short quickstart asks fewer."""
+LONGEST_REPLY = 160
+STORIES = 10
+TALKS = 3
+MOST_TURNS = 4
+REQUEST = "Please tell me a story."
+SAMPLED = Sampling(max_new_tokens=400, temperature=0.7, top_p=0.95)
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model of the path: its held-out chat loss, and its evaluations by (task, program)."""
+
+    name: str
+    folder: Path
+    chat_loss: ValidationLoss
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the report shows of the models."""
+
+    models: tuple[ModelResult, ...]
+    talks: tuple[Conversation, ...]
+    stories: tuple[str, ...]
+
+
+def evaluate_models(job: Job, tuning: TuneRecipe) -> Results:
+    """Measures the model before tuning, after it, and at 4 bits, all three computing in bfloat16."""
+    folders = {"before tuning": job.pretrained, "16-bit": job.tuned, "4-bit": job.small}
+    models = tuple(_measure(job, tuning, name, folder) for name, folder in folders.items())
+    small = Engine.load(job.small, dtype=torch.bfloat16)
+    replayed = (_replay(small, conversation) for conversation in _held_out_talks(job, tuning))
+    talks = tuple(talk for talk in replayed if talk.messages)
+    prompt = Conversation((Message("user", REQUEST),))
+    stories: tuple[str, ...] = ()
+    if job.asks_the_world:
+        stories = tuple(
+            completion.text
+            for completion in small.generate([prompt], SAMPLED, samples=STORIES, seed=job.seed)[0]
+        )
+    return Results(models, talks, stories)
+
+
+def _measure(job: Job, tuning: TuneRecipe, name: str, folder: Path) -> ModelResult:
+    model, tokenizer = load_model(folder, torch.bfloat16), load_tokenizer(folder)
+    _, held_out = decoder_rows(tuning, tokenizer)
+    assert held_out is not None  # the quickstart's own recipe holds some out
+    loss = validation_loss(model, held_out, token_lengths(tokenizer), torch.bfloat16)
+    if not job.asks_the_world:
+        return ModelResult(name, folder, loss, ())
+    engine = Engine(model, tokenizer)
+    out = job.out / "results" / name.replace(" ", "-")
+    evaluations = tuple(
+        evaluate(
+            load_task(path), program, engine, out, questions(job), model=digest_path(folder), allow_cut=True
+        )
+        for path in sorted((job.data / "tasks").glob("*.jsonl"))
+        for program in _programs(tuned=folder != job.pretrained)
+    )
+    write_results(out / "results.json", [row for evaluation in evaluations for row in evaluation.results])
+    return ModelResult(name, folder, loss, evaluations)
+
+
+def questions(job: Job) -> int:
+    """How many questions of each skill there is time for."""
+    return max(2, min(MOST_QUESTIONS, round(QUESTIONS_PER_MINUTE * job.budget.seconds / 60)))
+
+
+def _programs(tuned: bool) -> Sequence[Program]:
+    """A tuned model is asked in its chat template, with steps and without; one of plain text in the text's own way."""
+    sampling = Sampling(max_new_tokens=LONGEST_REPLY)
+    if not tuned:
+        return (direct(sampling=sampling),)
+    return (direct(chat=True, sampling=sampling), chain_of_thought(chat=True, sampling=sampling))
+
+
+def _held_out_talks(job: Job, tuning: TuneRecipe) -> Iterator[Conversation]:
+    """The first few held-out conversations that fit the context, whatever they are."""
+    if job.asks_the_world:
+        return islice(world.conversations("test", job.seed), TALKS)
+    tokenizer, fraction = load_tokenizer(job.tuned), tuning.data.validation_fraction
+    told = Conversations(job.chats, tuning.data.skip_bad_rows)
+    pairs = ((conversation, conversation_example(tokenizer, conversation)) for conversation, _ in told)
+    # A longer one was cut before it was dealt to training or validation, so the whole does not tell which.
+    whole = (pair for pair in pairs if len(pair[1]) <= tuning.training.context_length)
+    return islice((talk for talk, example in whole if is_held_out(example.tokens, fraction)), TALKS)
+
+
+def _replay(lm: LM, held_out: Conversation) -> Conversation:
+    """The user's turns of a held-out conversation, the assistant's said by the model, until the context is full."""
+    said: list[Message] = []
+    answered = 0
+    for message in held_out.messages:
+        if message.role == "assistant":
+            try:
+                [[reply]] = lm.generate([Conversation(tuple(said))], max_new_tokens=LONGEST_REPLY * 2)
+            except PromptTooLong:
+                break
+            said.append(Message("assistant", reply.text))
+            answered = len(said)
+            if answered >= 2 * MOST_TURNS:
+                break
+        else:
+            said.append(message)
+    return Conversation(tuple(said[:answered]))

@@ -1,0 +1,72 @@
+"""What a quickstart has decided and finished so far: its journal, which makes the same command go on."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from camelid.base.atomic import write_text_atomically
+from camelid.base.errors import CamelidError, WrongCall
+
+JOURNAL = "quickstart.json"
+
+
+class Journal:
+    """The arguments, the decisions and the seconds of every step; each change is written at once.
+
+    Where nothing but the journal has been made, other arguments begin anew. Raises `WrongCall` where `out` holds anything
+    but a quickstart with these arguments.
+    """
+
+    def __init__(self, out: Path, arguments: dict[str, Any]) -> None:
+        self.path = out / JOURNAL
+        self.arguments = arguments
+        self.decisions: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        if self.path.exists():
+            self._go_on(out)
+        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise WrongCall(f"{out} is not empty and holds no quickstart; give another folder with --out")
+        out.mkdir(parents=True, exist_ok=True)
+        self._write()
+
+    def _go_on(self, out: Path) -> None:
+        try:
+            before = json.loads(self.path.read_text(encoding="utf-8"))
+            arguments, decisions, seconds = (before[key] for key in ("arguments", "decisions", "seconds"))
+        except (ValueError, TypeError, KeyError) as error:
+            raise CamelidError(
+                f"{self.path} is no quickstart's journal ({error}); give another folder with --out"
+            ) from error
+        changed = [key for key, value in self.arguments.items() if arguments.get(key) != value]
+        if changed and not any(path != self.path for path in out.iterdir()):
+            return
+        if changed:
+            shown = ", ".join(f"{key} was {arguments.get(key)!r}" for key in changed)
+            raise WrongCall(
+                f"{out} holds a quickstart with other arguments ({shown}); give another folder with --out"
+            )
+        self.decisions, self.seconds = decisions, seconds
+
+    def decide(self, name: str, value: Any) -> Any:
+        """The decision of this name: the one written down earlier, else `value()`, written down now."""
+        if name not in self.decisions:
+            self.decisions[name] = value()
+            self._write()
+        return self.decisions[name]
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Adds the time of the block to the step's, also where it is cut short."""
+        began, before = time.monotonic(), self.seconds.get(step, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[step] = before + time.monotonic() - began
+            self._write()
+
+    def _write(self) -> None:
+        content = {"arguments": self.arguments, "decisions": self.decisions, "seconds": self.seconds}
+        write_text_atomically(self.path, json.dumps(content, indent=2) + "\n")

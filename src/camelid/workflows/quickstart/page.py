@@ -1,0 +1,178 @@
+"""The quickstart's report: one page from the numbers that its steps left behind."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from camelid.base.progress import in_bytes, in_time
+from camelid.evals.evaluate import Evaluation, compare
+from camelid.formats.hugging_face.checkpoint import read_spec, weight_files
+from camelid.report.page import write_report
+from camelid.report.training import training_plots
+from camelid.report.values import BarPlot, Dialogue, Estimate, Passage, Report, Section, Table
+from camelid.runs.run import METRICS, read_metrics
+from camelid.tasks.graders import STRICT
+from camelid.workflows.quickstart.evaluation import MOST_TURNS, REQUEST, Results, questions
+from camelid.workflows.quickstart.job import Job
+
+PROGRAMS = {"direct": "directly", "chain_of_thought": "in steps"}
+
+
+def write_quickstart_report(job: Job, results: Results) -> Path:
+    """Writes OUT/report.html; its path."""
+    return write_report(quickstart_report(job, results), job.out)
+
+
+def quickstart_report(job: Job, results: Results) -> Report:
+    """The page as values."""
+    spec = read_spec(job.tuned)
+    return Report(
+        title="Camelid quickstart",
+        summary=_summary(job, spec.parameter_count()),
+        facts={
+            "parameters": f"{spec.parameter_count() / 1e6:.2f} M",
+            "float32 folder": in_bytes(_weights(job.tuned)),
+            "4-bit folder": in_bytes(_weights(job.small)),
+            "time": in_time(sum(job.journal.seconds.values())),
+        },
+        commands=(f"camelid chat {job.small}", f'camelid generate {job.tuned} --chat --prompt "{REQUEST}"'),
+        sections=tuple(_sections(job, results)),
+    )
+
+
+def _summary(job: Job, parameters: int) -> str:
+    source = (
+        f"{job.base}, tuned"
+        if job.base
+        else f"A model of {parameters / 1e6:.1f} M parameters, trained from nothing"
+    )
+    return f"{source} on this machine in {in_time(sum(job.journal.seconds.values()))}. Samples below are not selected."
+
+
+def _sections(job: Job, results: Results) -> Iterator[Section]:
+    if any(model.evaluations for model in results.models):
+        yield _accuracies(job, results)
+    losses = tuple(
+        (
+            model.name,
+            model.chat_loss.nats_per_token,
+            model.chat_loss.bits_per_byte,
+            in_bytes(_weights(model.folder)),
+        )
+        for model in results.models
+    )
+    yield Section(
+        "Loss on held-out conversations",
+        "Of the assistant's turns only; every model computes in bfloat16. The folders hold float32 weights before "
+        "quantisation, so that nothing is lost on the way.",
+        tables=(Table("", ("model", "nats per token", "bits per byte", "weights on disk"), losses),),
+    )
+    if results.talks:
+        yield Section(
+            "Conversations",
+            f"The user's turns of the first {len(results.talks)} held-out conversations (at most {MOST_TURNS} turns), "
+            "answered greedily by the 4-bit model.",
+            dialogues=tuple(Dialogue(f"Conversation {n}", talk) for n, talk in enumerate(results.talks, 1)),
+        )
+    if results.stories:
+        yield Section(
+            "Stories",
+            f"“{REQUEST}”, sampled at temperature 0.7 from the 4-bit model with seed {job.seed}.",
+            passages=tuple(Passage(f"Story {n}", text) for n, text in enumerate(results.stories, 1)),
+        )
+    for stage in ("pretrain", "tune"):
+        if (path := job.out / stage / METRICS).exists():
+            yield Section(f"Training: {stage}", figures=training_plots(read_metrics(path)))
+    rows = tuple((name, in_time(seconds)) for name, seconds in job.journal.seconds.items())
+    yield Section("Time", tables=(Table("", ("step", "time"), rows),))
+
+
+def _accuracies(job: Job, results: Results) -> Section:
+    by_model = {model.name: model.evaluations for model in results.models}
+    trained, longer = _split(by_model["16-bit"])
+    columns = ("skill", *(_label(*key) for key in _columns(by_model)))
+    return Section(
+        "Questions",
+        f"{questions(job)} held-out questions of each skill, answers graded strictly, 95 % Wilson intervals. 16-bit is the "
+        "tuned model computing in bfloat16. Before tuning the model continues “Q: ... A:”; after it, it is asked in its "
+        "chat template.",
+        figures=(_bars(by_model, trained),),
+        tables=(
+            Table("Lengths as trained, in percent", columns, tuple(_rows(by_model, trained))),
+            Table("Longer than trained, in percent", columns, tuple(_rows(by_model, longer))),
+            Table(
+                "What 4 bits cost",
+                (
+                    "skill",
+                    "asked",
+                    "difference in points",
+                    "only 4-bit right",
+                    "only 16-bit right",
+                    "p (McNemar)",
+                ),
+                tuple(_costs(by_model["16-bit"], by_model["4-bit"])),
+            ),
+        ),
+    )
+
+
+def _split(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[str]]:
+    tasks = list(dict.fromkeys(evaluation.task for evaluation in evaluations))
+    return [t for t in tasks if not t.endswith("-longer")], [t for t in tasks if t.endswith("-longer")]
+
+
+def _columns(by_model: dict[str, tuple[Evaluation, ...]]) -> list[tuple[str, str]]:
+    return list(
+        dict.fromkeys((name, e.program) for name, evaluations in by_model.items() for e in evaluations)
+    )
+
+
+def _label(model: str, program: str) -> str:
+    return f"{model}, {PROGRAMS[program.split('@')[0]]}"
+
+
+def _rows(
+    by_model: dict[str, tuple[Evaluation, ...]], tasks: Sequence[str]
+) -> Iterator[tuple[str | Estimate, ...]]:
+    for task in tasks:
+        yield task.removesuffix("-longer"), *(_estimate(by_model[m], task, p) for m, p in _columns(by_model))
+
+
+def _estimate(evaluations: Sequence[Evaluation], task: str, program: str) -> Estimate:
+    [result] = [
+        result
+        for evaluation in evaluations
+        if (evaluation.task, evaluation.program) == (task, program)
+        for result in evaluation.results
+        if result.metric == STRICT
+    ]
+    assert result.interval is not None  # every accuracy has one
+    return Estimate(100 * result.value, 100 * result.interval.low, 100 * result.interval.high)
+
+
+def _bars(by_model: dict[str, tuple[Evaluation, ...]], tasks: Sequence[str]) -> BarPlot:
+    series = {
+        _label(model, program): tuple(_estimate(by_model[model], task, program) for task in tasks)
+        for model, program in _columns(by_model)
+        if model == "before tuning" or not program.startswith("direct")
+    }
+    return BarPlot("Accuracy on held-out questions", "percent right", tuple(tasks), series)
+
+
+def _costs(
+    whole: Sequence[Evaluation], small: Sequence[Evaluation]
+) -> Iterator[tuple[str | int | float, ...]]:
+    for before, after in zip(whole, small, strict=True):
+        change = compare(before, after, STRICT)
+        asked = PROGRAMS[before.program.split("@")[0]]
+        yield (
+            before.task,
+            asked,
+            round(100 * change.difference, 1),
+            change.gained,
+            change.lost,
+            round(change.p_value, 3),
+        )
+
+
+def _weights(folder: Path) -> int:
+    return sum(path.stat().st_size for path in weight_files(folder))

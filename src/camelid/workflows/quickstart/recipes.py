@@ -1,0 +1,118 @@
+"""The recipes that a quickstart gives to the ordinary stages."""
+
+import os
+from collections.abc import Mapping
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.checkpoint import read_spec
+from camelid.recipes.recipe import (
+    ModelShape,
+    OptimizerName,
+    PretrainRecipe,
+    TextData,
+    TokenizerRecipe,
+    Training,
+    TuneRecipe,
+)
+from camelid.text.tokenizer import load_tokenizer
+from camelid.train.training_rows import decoder_rows
+from camelid.workflows.quickstart.job import Job
+from camelid.workflows.quickstart.sizing import (
+    BATCH_ROWS,
+    CONTEXT,
+    VALIDATIONS,
+    size_pretraining,
+    size_tuning,
+)
+
+PRETRAIN_RATE, PRETRAIN_WIDTH = 6e-3, 128
+"""Muon's peak learning rate at a width; it falls as 1 / sqrt(width)."""
+TUNE_RATE = 2.5e-3
+FINISHED_MODEL_RATE = 1e-4
+"""Peak learning rate for a model that somebody else has finished, which has more to lose."""
+HELD_OUT = 0.02
+
+
+def tokenizer_recipe(job: Job) -> TokenizerRecipe:
+    """The vocabulary of the text, and of the conversations where these are the user's."""
+    sample = TextData(train=job.text_files, skip_bad_rows=bool(job.text))
+    return TokenizerRecipe(
+        out=job.tokenizer, data=sample, vocab_size=pretrain_sizes(job)["vocab_size"], sample_bytes=10_000_000
+    )
+
+
+def pretrain_sizes(job: Job) -> dict[str, Any]:
+    """Vocabulary, shape and steps of the model that the time pays for, decided once."""
+    sizes: dict[str, Any] = job.journal.decide("pretrain", lambda: size_pretraining(job))
+    return sizes
+
+
+def pretrain_recipe(job: Job) -> PretrainRecipe:
+    """The model that the time pays for, trained once through."""
+    sizes = pretrain_sizes(job)
+    shape = ModelShape(**sizes["shape"])
+    rate = PRETRAIN_RATE * sqrt(PRETRAIN_WIDTH / shape.hidden_size)
+    held_out = (job.data / "text-validation.jsonl",)
+    world = TextData(train=job.text_files, validation=held_out, shuffle=False, workers=os.cpu_count() or 1)
+    return PretrainRecipe(
+        out=job.out / "pretrain",
+        data=_own(job.text) if job.text else world,
+        tokenizer=job.tokenizer,
+        model=shape,
+        training=_training(sizes, BATCH_ROWS, CONTEXT, rate, "muon"),
+        seed=job.seed,
+    )
+
+
+def tune_recipe(job: Job) -> TuneRecipe:
+    """The conversations, as often as the time left and `sizing.MOST_EPOCHS` allow."""
+    base = resolve(job.pretrained)
+    context = min(CONTEXT, read_spec(base).context_length)
+    world = TextData(train=job.chat_files, validation=(job.data / "chats-validation.jsonl",))
+    draft = TuneRecipe(
+        out=job.out / "tune",
+        model=str(base),
+        data=_own(job.chats) if job.chats else world,
+        too_long="cut",
+        training=_training({"steps": 1, "compile": False}, 1, context, TUNE_RATE, "muon"),
+        seed=job.seed,
+    )
+
+    def sizes() -> dict[str, Any]:
+        rows, held_out = decoder_rows(draft, load_tokenizer(base))
+        return size_tuning(job, rows.per_epoch, 0 if held_out is None else held_out.per_epoch, context)
+
+    decided = job.journal.decide("tune", sizes)
+    optimizer: OptimizerName
+    rate, optimizer = (TUNE_RATE, "muon") if job.base is None else (FINISHED_MODEL_RATE, "adamw")
+    training = _training(decided, decided["rows"], context, rate, optimizer)
+    return draft.model_copy(update={"training": training})
+
+
+def _own(paths: tuple[Path, ...]) -> TextData:
+    """The user's files: a share is held out; a malformed row is told and left out, so that the path goes on."""
+    return TextData(
+        train=paths, validation_fraction=HELD_OUT, skip_bad_rows=True, workers=os.cpu_count() or 1
+    )
+
+
+def _training(
+    sizes: Mapping[str, Any], rows: int, context: int, rate: float, optimizer: OptimizerName
+) -> Training:
+    """A stage's training of the sizes decided: `steps`, `compile`, and `validations` where they are not the usual ones."""
+    every = -(-sizes["steps"] // sizes.get("validations", VALIDATIONS))
+    return Training(
+        steps=sizes["steps"],
+        global_batch_tokens=rows * context,
+        context_length=context,
+        optimizer=optimizer,
+        learning_rate=rate,
+        min_learning_rate_ratio=0.05,
+        warmup_fraction=0.05,
+        compile="auto" if sizes["compile"] else False,
+        validate_every=every,
+        checkpoint_every=every,
+    )

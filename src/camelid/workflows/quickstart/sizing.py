@@ -1,0 +1,98 @@
+"""What the time pays for: measured speed, then model size and token counts."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from camelid.data.read.files import data_files, open_bytes
+from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.checkpoint import read_spec
+from camelid.recipes.recipe import ModelShape
+from camelid.runs.run import METRICS, read_metrics
+from camelid.scaling.plan import plan_training
+from camelid.train.speed import training_speed
+from camelid.workflows.quickstart.budget import TUNING_SHARE
+from camelid.workflows.quickstart.job import Job
+
+CONTEXT = 512
+BATCH_ROWS = 8
+"""Rows of an update: as fast as 16 on two cores, and twice the updates for the same text."""
+REFERENCE = ModelShape(hidden_size=256, num_layers=4, num_heads=4, context_length=CONTEXT)
+"""The shape that the machine's speed is first measured on."""
+WORLD_VOCABULARY = 2048
+TOKENS_PER_PARAMETER = 4.0
+"""Below Chinchilla's 20, which counts operations: a narrow model gets fewer of them out of a second, so the best size
+for a given time is larger than for a given number of operations (docs/quickstart.md has the comparison)."""
+COMPILE_FROM_SECONDS = 120.0
+"""Of training; below it, compiling takes longer than it saves."""
+MOST_EPOCHS = 4
+"""Up to four passes are nearly as good as fresh text (Muennighoff et al. 2023, arXiv:2305.16264)."""
+VALIDATIONS = 8
+"""In a stage at most, and as many checkpoints; one more comes before the first step."""
+VALIDATION_SHARE, VALIDATION_COST = 0.15, 2 / 3
+"""Most of tuning's time that validations take, and the time of a row in one beside that of a row trained on: it goes
+forward alone, but not compiled."""
+BYTES_PER_TOKEN = 3.6
+"""Of plain English with a vocabulary of a few thousand, about; the world's own is measured in docs/world.md."""
+
+
+def size_pretraining(job: Job) -> dict[str, Any]:
+    """Vocabulary, shape and tokens of the model that the time left pays for on this machine."""
+    text_bytes = sum(_size(path) for path in data_files(job.text)) if job.text else None
+    vocab_size = WORLD_VOCABULARY if text_bytes is None else 4096 if text_bytes < 50_000_000 else 8192
+    seconds = job.budget.for_training * (1 - TUNING_SHARE)
+    before = job.budget.used
+    reference = REFERENCE.spec(vocab_size)
+    compiled = seconds >= COMPILE_FROM_SECONDS
+    rough = training_speed(reference, CONTEXT, BATCH_ROWS, compiled=False)
+    flops = rough * reference.training_flops_per_token(CONTEXT)
+    plan = plan_training(
+        seconds,
+        flops,
+        vocab_size=vocab_size,
+        context_length=CONTEXT,
+        tokens_per_parameter=TOKENS_PER_PARAMETER,
+    )
+    speed = training_speed(
+        plan.shape.spec(vocab_size), CONTEXT, BATCH_ROWS, compiled=compiled, optimizer="muon"
+    )
+    tokens = int(speed * max(1.0, seconds - (job.budget.used - before)))
+    if text_bytes is not None:
+        tokens = min(tokens, int(MOST_EPOCHS * text_bytes / BYTES_PER_TOKEN))
+    return {
+        "vocab_size": vocab_size,
+        "shape": plan.shape.model_dump(),
+        "parameters": plan.parameters,
+        "compile": compiled,
+        "tokens_per_second": round(speed),
+        "steps": max(20, tokens // (BATCH_ROWS * CONTEXT)),
+    }
+
+
+def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: int) -> dict[str, Any]:
+    """Steps and validations of tuning that fit into the time left, at most `MOST_EPOCHS` times over the conversations."""
+    if job.base is None:
+        records = read_metrics(job.out / "pretrain" / METRICS)
+        speed = median(row["tokens_per_second"] for row in records if "tokens_per_second" in row)
+        rows, compiled = BATCH_ROWS, bool(job.journal.decisions["pretrain"]["compile"])
+    else:
+        rows, compiled = BATCH_ROWS // 2, job.budget.for_training >= COMPILE_FROM_SECONDS
+        speed = training_speed(read_spec(resolve(job.pretrained)), context, rows, compiled=compiled)
+    affordable = speed * job.budget.for_training / context
+    each = max(1.0, VALIDATION_COST * validation_rows)
+    validations = max(1, min(VALIDATIONS, int(VALIDATION_SHARE * affordable / each) - 1))
+    steps = int(affordable - (validations + 1) * VALIDATION_COST * validation_rows) // rows
+    most = -(-MOST_EPOCHS * rows_per_epoch // rows)
+    return {
+        "compile": compiled,
+        "tokens_per_second": round(speed),
+        "rows": rows,
+        "steps": max(10, min(steps, most)),
+        "validations": validations,
+    }
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file once decompressed."""
+    with open_bytes(path) as file:
+        return sum(len(block) for block in iter(lambda: file.read(1 << 20), b""))

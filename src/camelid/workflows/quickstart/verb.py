@@ -1,0 +1,123 @@
+"""The verb: the steps in order, each one skipped where it is already done."""
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from camelid.base.errors import WrongCall
+from camelid.base.progress import in_time
+from camelid.workflows.quickstart.budget import Budget
+from camelid.workflows.quickstart.job import Job
+from camelid.workflows.quickstart.journal import Journal
+
+LEAST_MINUTES = 0.5
+
+
+def quickstart(
+    *,
+    minutes: float = 12.0,
+    out: Path = Path("quickstart"),
+    text: tuple[Path, ...] = (),
+    chats: tuple[Path, ...] = (),
+    from_: Annotated[str | None, tyro.conf.arg(name="from")] = None,
+    seed: int = 0,
+) -> None:
+    """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
+
+    Args:
+        minutes: time for all of it; model size and amount of text follow from it and from this machine's speed
+        out: folder for everything that is made; the same command goes on with what is there
+        text: files or folders of text to learn from, in place of the embedded world
+        chats: files of conversations (Alpaca, ShareGPT or OpenAI rows), in place of those of the embedded world
+        from_: a model folder or hub name to tune with --chats, in place of pretraining one
+        seed: of the data, the first weights and the samples
+    """
+    if not (minutes >= LEAST_MINUTES and math.isfinite(60 * minutes)):
+        raise WrongCall(
+            f"--minutes is {minutes:g}; the whole path needs at least {LEAST_MINUTES:g}, and an end"
+        )
+    if from_ is not None and text:
+        raise WrongCall("--from tunes a finished model, so --text would not be read; leave one of them out")
+    if from_ is not None and not chats:
+        raise WrongCall(
+            "--from needs --chats FILE: the embedded conversations only fit a model of their own world"
+        )
+    if missing := [path for path in (*text, *chats) if not path.exists()]:
+        raise WrongCall(f"{missing[0]}: no such file or folder; give --text and --chats paths that exist")
+    _look_into(text, chats, from_)
+    arguments = {
+        "minutes": minutes,
+        "text": [str(path) for path in text],
+        "chats": [str(path) for path in chats],
+        "from": from_,
+        "seed": seed,
+    }
+    journal = Journal(out, arguments)
+    budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()))
+    _run(Job(out, text, chats, from_, seed, journal, budget))
+
+
+def _look_into(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None) -> None:
+    """Reads the first document and conversation and finds the model, so that what is no use is told before anything is made."""
+    from camelid.data.read.conversations import Conversations
+    from camelid.data.read.corpus import Corpus
+    from camelid.formats.hub import resolve
+    from camelid.formats.hugging_face.checkpoint import read_spec
+    from camelid.text.tokenizer import load_tokenizer
+    from camelid.train.stages import check_chat
+
+    if text:
+        next(iter(Corpus(text, skip_bad_rows=True)))
+    if chats:
+        next(iter(Conversations(chats, skip_bad_rows=True)))
+    if base is not None:
+        folder = resolve(base)
+        check_chat(folder, load_tokenizer(folder), encodes=read_spec(folder).encoder_layers > 0)
+
+
+def _run(job: Job) -> None:
+    """Every step, then what to do next."""
+    from camelid.report.page import REPORT
+    from camelid.train import stages
+    from camelid.workflows.quantize import quantize
+    from camelid.workflows.quickstart import recipes
+    from camelid.workflows.quickstart.evaluation import evaluate_models
+    from camelid.workflows.quickstart.page import write_quickstart_report
+    from camelid.workflows.quickstart.world_files import write_world_for
+
+    steps: list[tuple[str, Path, Callable[[], object]]] = []
+    if not (job.text and job.chats) and job.base is None:
+        steps.append(("data", job.data, lambda: write_world_for(job)))
+    if job.base is None:
+        steps.append(("tokenizer", job.tokenizer, lambda: stages.tokenizer(recipes.tokenizer_recipe(job))))
+        steps.append(("pretrain", job.pretrained, lambda: stages.pretrain(recipes.pretrain_recipe(job))))
+    steps.append(("tune", job.tuned, lambda: stages.tune(recipes.tune_recipe(job))))
+    steps.append(("quantize", job.small, lambda: quantize(job.tuned, job.small)))
+    for number, (name, made, step) in enumerate(steps, 1):
+        _say(
+            f"\n[{number}/{len(steps) + 1}] {name}  ({in_time(job.budget.used)} of {in_time(job.budget.seconds)} used)"
+        )
+        if made.exists():
+            _say(f"done before: {made}")
+            continue
+        with job.journal.timed(name):
+            step()
+    _say(f"\n[{len(steps) + 1}/{len(steps) + 1}] evaluate  ({in_time(job.budget.used)} used)")
+    page = job.out / REPORT
+    if page.exists():
+        _say(f"done before: {page}")
+    else:
+        with job.journal.timed("evaluate"):
+            results = evaluate_models(job, recipes.tune_recipe(job))
+        write_quickstart_report(job, results)
+    print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. The report: {page}")
+    print(f"Talk to it:   camelid chat {job.small}")
+    print(f"In float32:   camelid chat {job.tuned}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,115 @@
+"""T5 through the engine: kept keys and values of the source give what the whole model gives, row by row."""
+
+import pytest
+import torch
+
+from camelid.base.errors import WrongCall
+from camelid.engine.decoder import Extension
+from camelid.engine.encoder_decoder import EncoderDecoder
+from camelid.engine.engine import Engine
+from camelid.engine.perplexity import perplexity
+from camelid.model.transformer import Transformer
+from camelid.recipes.model_shape import ModelShape
+
+START = 0
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    shape = ModelShape(architecture="t5", hidden_size=24, num_layers=2, num_heads=3, feed_forward_width=40)
+    model = Transformer(shape.spec(400)).initialize(3).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model
+
+
+@torch.inference_mode()
+def whole(model: Transformer, source: list[int], said: list[int]) -> torch.Tensor:
+    """Logits after each of what was said, by the whole model without any cache."""
+    return model(torch.tensor([source]), torch.tensor([[START, *said]]))[0]
+
+
+def test_every_step_equals_the_whole_model(model):
+    sources = [[5, 6, 7, 8, 9, 1], [44, 3, 1], [20, 21, 22, 23, 1]]
+    decoder = EncoderDecoder(model, torch.float32, tokens=200, start_id=START)
+    begun = [decoder.begin(source) for source in sources]
+    logits = decoder.extend([Extension(sequence, rest) for sequence, rest in begun]).logits
+    said: list[list[int]] = [[], [], []]
+    for _ in range(20):
+        for row, source in enumerate(sources):
+            torch.testing.assert_close(logits[row], whole(model, source, said[row])[-1], atol=1e-4, rtol=0)
+            said[row].append(int(logits[row].argmax()))
+        logits = decoder.extend(
+            [Extension(sequence, row[-1:]) for (sequence, _), row in zip(begun, said, strict=True)]
+        ).logits
+    # What is in the cache is found again, under the same source alone.
+    again, rest = decoder.begin(sources[0], said[0])
+    assert len(again) == 16
+    expected = whole(model, sources[0], said[0])[16:]
+    torch.testing.assert_close(
+        decoder.extend([Extension(again, rest, len(rest))]).logits, expected, atol=1e-4, rtol=0
+    )
+    assert len(decoder.begin(sources[1], said[0])[0]) == 0
+
+
+def test_forks_and_cuts(model):
+    source, said = [5, 6, 7, 8, 1], [10, 11, 12]
+    decoder = EncoderDecoder(model, torch.float32, tokens=64, start_id=START)
+    sequence, rest = decoder.begin(source, said)
+    decoder.extend([Extension(sequence, rest)])
+    twin = sequence.fork(3)
+    expected = whole(model, source, [10, 11, 99])[-1]
+    torch.testing.assert_close(decoder.extend([Extension(twin, [99])]).logits[0], expected, atol=1e-4, rtol=0)
+    sequence.truncate(1)
+    every = decoder.extend([Extension(sequence, [30, 31], 2)]).logits
+    torch.testing.assert_close(every, whole(model, source, [30, 31])[1:], atol=1e-4, rtol=0)
+
+
+def test_the_engine_generates_and_scores(model, tokenizer):
+    engine = Engine(model, tokenizer, max_batch=2)
+    prompts = ["a story", "of the old mill by the river", "x"]
+    answers = engine.generate(prompts, max_new_tokens=6)
+    for prompt, [answer] in zip(prompts, answers, strict=True):
+        source, said = list(engine.encode(prompt)), []
+        for _ in answer.tokens:
+            said.append(int(whole(model, source, said)[-1].argmax()))
+        assert tuple(said) == answer.tokens
+    [score] = engine.score(["a story"], ["the end"])
+    ids = tokenizer.encode("the end")
+    logprobs = whole(model, list(engine.encode("a story")), ids[:-1]).log_softmax(-1)
+    assert score.logprob == pytest.approx(
+        float(sum(row[token] for row, token in zip(logprobs, ids, strict=True))), abs=1e-3
+    )
+    assert score.tokens == len(ids)
+
+
+def test_a_constraint_leaves_the_most_probable_of_what_it_allows(model, tokenizer):
+    pytest.importorskip("llguidance")
+    engine = Engine(model, tokenizer)
+    digits = sorted(token for digit in "0123456789" for token in tokenizer.encode(digit))
+    assert len(digits) == 10
+    prompts = ["a story", "of the old mill by the river", "x"]
+    for prompt, [answer] in zip(prompts, engine.generate(prompts, regex="[0-9]{4}"), strict=True):
+        source, said = list(engine.encode(prompt)), []
+        for _ in range(4):
+            logits = whole(model, source, said)[-1]
+            said.append(digits[int(logits[digits].argmax())])
+        assert (answer.text, answer.finish_reason) == (tokenizer.decode(said), "stop")
+
+
+def test_sources_are_not_read_while_there_is_no_room_for_them(model, tokenizer, monkeypatch):
+    engine = Engine(model, tokenizer, cache_tokens=32)
+    read, calls = engine.decoder._read, []
+    monkeypatch.setattr(engine.decoder, "_read", lambda prompt: calls.append(prompt) or read(prompt))
+    engine.generate(["a story", "of the mill", "x"], max_new_tokens=24, logit_bias={1: -1e9})
+    assert len(calls) <= 8
+
+
+def test_a_model_with_an_encoder_has_no_perplexity_and_drafts_nothing(model, tokenizer):
+    engine = Engine(model, tokenizer)
+    with pytest.raises(WrongCall, match="encoder"):
+        perplexity(engine, ["a story"])
+    with pytest.raises(WrongCall, match="encoder"):
+        Engine(model, tokenizer, draft=engine)

@@ -1,0 +1,115 @@
+"""Compiling the decoder: compilers, processors that can do less, a library that is kept."""
+
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from native_models import NEEDS_COMPILER, PLAIN, close, extend, fresh, ids, random_model
+
+from camelid.engine import engine as engine_module
+from camelid.engine.decoder import Decoder, TorchDecoder
+from camelid.engine.engine import Engine
+from camelid.engine.native import build
+from camelid.engine.native.decoder import NativeDecoder
+from camelid.model.spec import FeedForward
+from camelid.model.transformer import Transformer
+from camelid.quant.quantize import quantize_model
+from camelid.text.tokenizer import Tokenizer
+
+pytestmark = NEEDS_COMPILER
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    monkeypatch.setenv("CAMELID_HOME", str(tmp_path))
+    build._loaded.cache_clear()
+    engine_module._say_once.cache_clear()
+    yield tmp_path
+    build._loaded.cache_clear()
+
+
+@pytest.mark.parametrize("compiler", ["false", "no-such-compiler", "'cc", None])
+def test_without_a_compiler_torch_computes_and_it_is_said_once(
+    compiler: str | None,
+    no_library: Path,
+    tokenizer: Tokenizer,
+    tiny: Callable[..., Transformer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if compiler is None:
+        monkeypatch.delenv("CC", raising=False)
+        monkeypatch.setenv("PATH", str(no_library))
+    else:
+        monkeypatch.setenv("CC", compiler)
+    engine = Engine(tiny(), tokenizer)
+    answers = [engine.generate(["the cat"], max_new_tokens=5) for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert capsys.readouterr().err.count("a third of the speed") == 1
+    assert not list(no_library.rglob("*.so"))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86 processors")
+@pytest.mark.parametrize("lacking", ["amx-int8", "amx-bf16", "avx512vnni", "avx512bf16", "avx512f"])
+def test_processors_that_can_do_less(lacking: str, no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(PLAIN, feed_forward=FeedForward(160))
+    _, *packed = models = [random_model(spec) for _ in range(3)]
+    for model, bits in zip(packed, (4, 8), strict=True):
+        quantize_model(model, bits, 32, scale_dtype=torch.bfloat16)  # type: ignore[arg-type]
+
+    def logits(model: Transformer, kind: type[Decoder], dtype: torch.dtype) -> torch.Tensor:
+        decoder = kind(model, dtype, 144)
+        return extend(decoder, fresh(decoder, 3), [ids(70), ids(9, 1), ids(1, 2)], True)
+
+    here = [logits(model, NativeDecoder, torch.bfloat16) for model in models]
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, f"-mno-{lacking}"))
+    build._loaded.cache_clear()
+    for model, same in zip(models, here, strict=True):
+        exact = logits(model, TorchDecoder, torch.float32)
+        assert close(logits(model, NativeDecoder, torch.float32), exact, torch.float32)
+        ours = logits(model, NativeDecoder, torch.bfloat16)
+        assert (ours - exact).abs().max() <= 7e-2 * exact.abs().max()
+        if lacking == "amx-int8":  # the same integers, however they are summed
+            assert torch.equal(ours, same)
+    assert len(list(no_library.rglob("*.so"))) == 2
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
+def test_clang_compiles_it_too(no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(PLAIN)
+    exact = extend(decoder := TorchDecoder(model, torch.float32, 64), fresh(decoder, 1), [ids(40)], True)
+    monkeypatch.setenv("CC", "clang")
+    ours = extend(decoder := NativeDecoder(model, torch.float32, 64), fresh(decoder, 1), [ids(40)], True)
+    assert close(ours, exact, torch.float32)
+
+
+def test_arguments_of_builtins_are_constants() -> None:
+    """As clang wants them, which a machine without it cannot tell."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in build.SOURCES)
+    calls = re.findall(r"__builtin_prefetch\((.*?)\)[,;]", code)
+    assert len(calls) > 10
+    assert not [call for call in calls if re.search(r", [^,]*\?[^,]*$", call)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no library"])
+def test_a_damaged_library_is_compiled_anew(no_library: Path, damage: bytes) -> None:
+    build.library()
+    [compiled] = no_library.rglob("*.so")
+    compiled.unlink()
+    compiled.write_bytes(damage)
+    build._loaded.cache_clear()
+    assert build.library().camelid_integers() in (0, 1)
+
+
+def test_the_library_is_compiled_once(no_library: Path) -> None:
+    build.library()
+    [compiled] = no_library.rglob("*.so")
+    written = compiled.stat().st_mtime_ns
+    build._loaded.cache_clear()
+    build.library()
+    assert [path.stat().st_mtime_ns for path in no_library.rglob("*")][-1:] == [written]

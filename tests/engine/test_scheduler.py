@@ -1,0 +1,258 @@
+"""Batches, pieces of prompts, shared beginnings, shortages and failures: none of them changes what is said."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.engine.blocks import NoBlocksError
+from camelid.engine.decoder import Extension
+from camelid.engine.engine import Engine
+from camelid.engine.generation import Generation
+from camelid.lm.interface import Sampling
+from camelid.model.transformer import Transformer
+from camelid.text.tokenizer import Tokenizer
+
+Tiny = Callable[..., Transformer]
+PROMPTS = ["the cat sat on a mat and then " * 2 + end for end in ("one", "two", "three dogs", "ran over", "")]
+
+
+def texts(engine: Engine, sampling: Sampling, prompts: list[str] = PROMPTS) -> list[list[tuple[int, ...]]]:
+    return [[each.tokens for each in said] for said in engine.generate(prompts, sampling)]
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_nothing_about_the_schedule_changes_what_is_said(
+    tiny: Tiny, tokenizer: Tokenizer, native: bool, temperature: float
+) -> None:
+    sampling = Sampling(max_new_tokens=16, temperature=temperature, samples=3)
+    engine = Engine(tiny(), tokenizer, native=native)
+    alone = [texts(Engine(tiny(), tokenizer, native=native), sampling, [prompt])[0] for prompt in PROMPTS]
+    assert texts(engine, sampling) == alone
+    # Once more, with everything in the cache.
+    assert texts(engine, sampling) == alone
+    # Pieces of 5 tokens, two at a time, and a cache that holds little more than one.
+    assert texts(Engine(tiny(), tokenizer, native=native, step_tokens=5), sampling) == alone
+    assert texts(Engine(tiny(), tokenizer, native=native, max_batch=2), sampling) == alone
+    assert texts(Engine(tiny(), tokenizer, native=native, cache_tokens=128), sampling) == alone
+
+
+def test_prompts_that_begin_alike_are_read_once(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    engine = Engine(tiny(), tokenizer)
+    read = []
+    compute = engine.decoder.compute
+
+    def counted(extensions):
+        read.extend(token for extension in extensions for token in extension.tokens)
+        return compute(extensions)
+
+    monkeypatch.setattr(engine.decoder, "compute", counted)
+    prompt = engine.encode(PROMPTS[0])
+    engine.generate([PROMPTS[0]], samples=8, temperature=1.0, max_new_tokens=4)
+    assert len(read) <= len(prompt) + 8 * 3
+    read.clear()
+    # Five prompts at once, which part only at their ends.
+    engine = Engine(tiny(seed=1), tokenizer)
+    compute = engine.decoder.compute
+    monkeypatch.setattr(engine.decoder, "compute", counted)
+    engine.generate(PROMPTS, max_new_tokens=1)
+    encoded = [engine.encode(prompt) for prompt in PROMPTS]
+    shared = len(encoded[-1]) // 16 * 16
+    assert len(read) <= shared + sum(len(ids) - shared + 16 for ids in encoded)
+
+
+def test_samples_take_blocks_for_their_own_tokens_alone(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer)
+    sampling = Sampling(max_new_tokens=8, temperature=1.0)
+    requests = [engine.request(PROMPTS[0], sampling, sample) for sample in range(10)]
+    for request in requests:
+        engine.submit(request)
+    while not all(request.tokens for request in requests):
+        engine.step()
+    prompt = len(requests[0].prompt)
+    # Every sample has at most the block in which the prompt ends, and one more.
+    assert engine.decoder.pool.used <= prompt // 16 + 2 * 10
+    while any(not request.ended for request in requests):
+        engine.step()
+    assert engine.decoder.pool.used == 0
+
+
+def test_cancelled_requests_leave_no_blocks(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer, step_tokens=4, max_batch=3)
+    requests = [engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in [*PROMPTS, PROMPTS[0]]]
+    for request in requests:
+        engine.submit(request)
+    for _ in range(3):
+        engine.step()
+    for request in requests[::2]:
+        engine.cancel(request)
+    while engine.scheduler.waiting or engine.scheduler.running:
+        engine.step()
+    assert all(request.ended for request in requests[1::2])
+    assert engine.decoder.pool.used == 0
+    assert not engine.decoder.pool.pending
+
+
+def test_whoever_stops_listening_cancels(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer)
+    stream = engine.stream(PROMPTS[0], temperature=1.0, max_new_tokens=20)
+    next(stream)
+    assert engine.decoder.pool.used
+    stream.close()
+    assert not engine.decoder.pool.used
+
+
+def test_two_streams_share_the_batch(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer)
+    alone = ["".join(engine.stream(prompt, max_new_tokens=12)) for prompt in PROMPTS[:2]]
+    streams = [engine.stream(prompt, max_new_tokens=12) for prompt in PROMPTS[:2]]
+    said = ["", ""]
+    for first, second in zip(*streams, strict=False):
+        said[0] += first
+        said[1] += second
+    assert all(whole.startswith(part) for whole, part in zip(alone, said, strict=True))
+    assert len(said[0]) > 5
+
+
+def test_one_request_that_fails_lets_the_others_go_on(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    engine = Engine(tiny(), tokenizer)
+    compute = engine.decoder.compute
+    requests = [engine.request(prompt, Sampling(max_new_tokens=6)) for prompt in PROMPTS[:3]]
+    expected = texts(engine, Sampling(max_new_tokens=6))
+
+    failing = requests[1]
+
+    def short_of_memory(extensions: list[Extension]):
+        answering = [each.sequence for each in extensions if len(each.sequence) >= len(failing.prompt)]
+        if any(tuple(each.tokens[: len(failing.prompt)]) == failing.prompt for each in answering):
+            raise CamelidError("out of memory for a step")
+        return compute(extensions)
+
+    monkeypatch.setattr(engine.decoder, "compute", short_of_memory)
+    with pytest.raises(CamelidError, match="out of memory"):
+        for _ in engine.run(requests):
+            pass
+    assert [request.tokens for request in (requests[0], requests[2])] == [
+        list(expected[i][0]) for i in (0, 2)
+    ]
+    assert engine.decoder.pool.used == 0
+
+
+def test_a_prompt_larger_than_the_cache_fails_alone(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer, cache_tokens=32)
+    requests = [engine.request(prompt, Sampling(max_new_tokens=2)) for prompt in ("the cat", "x" * 60)]
+    with pytest.raises(NoBlocksError):
+        for _ in engine.run(requests):
+            pass
+    assert requests[0].finish_reason == "length"
+    assert requests[1].error is not None
+
+
+def test_an_interrupted_step_loses_nothing(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    prompts = [PROMPTS[0], *PROMPTS[:2], PROMPTS[0]]
+    expected = [each.tokens for [each] in Engine(tiny(), tokenizer).generate(prompts, max_new_tokens=8)]
+    engine = Engine(tiny(), tokenizer)
+    requests = [engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in prompts]
+    for request in requests:
+        engine.submit(request)
+    say, steps = Generation.accept, iter([False, False, True] * 100)
+
+    def interrupted(self, *arguments):
+        if next(steps):
+            raise KeyboardInterrupt
+        return say(self, *arguments)
+
+    monkeypatch.setattr(Generation, "accept", interrupted)
+    interruptions = 0
+    while not all(request.ended for request in requests):
+        try:
+            engine.step()
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions > 3
+    assert [tuple(request.tokens) for request in requests] == expected
+    assert ["".join(request.pieces) for request in requests] == [each.completion().text for each in requests]
+    assert engine.decoder.pool.used == 0
+
+
+def test_an_error_of_one_request_is_its_own(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    [[expected]] = Engine(tiny(), tokenizer).generate(PROMPTS[:1], max_new_tokens=8)
+    engine = Engine(tiny(), tokenizer)
+    bad, unread = (engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in PROMPTS[1:3])
+    monkeypatch.setattr(bad, "accept", lambda *_: [][0])
+    begin = engine.decoder.begin
+
+    def begun(prompt, said=()):
+        if tuple(prompt) == unread.prompt:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return begin(prompt, said)
+
+    monkeypatch.setattr(engine.decoder, "begin", begun)
+    engine.submit(bad)
+    engine.submit(unread)
+    assert "".join(engine.stream(PROMPTS[0], max_new_tokens=8)) == expected.text
+    assert isinstance(bad.error, IndexError)
+    assert "too small" in str(unread.error)
+    assert bad.ended
+    assert unread.ended
+    assert engine.decoder.pool.used == 0
+
+
+def test_a_cancelled_request_has_ended(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer)
+    first, second = (engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in PROMPTS[:2])
+    for _ in engine.run([first, second]):
+        if len(first.tokens) == 2:
+            engine.cancel(first)
+    assert first.ended
+    assert first.finish_reason is None
+    assert second.finish_reason
+    with pytest.raises(WrongCall, match="submitted before"):
+        engine.submit(second)
+
+
+def test_logits_that_are_not_finite_are_told(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    for native in (True, False):
+        model = tiny()
+        with torch.no_grad():
+            model.norm.weight[0] = float("nan")
+        with pytest.raises(CamelidError, match="not finite"):
+            Engine(model, tokenizer, native=native).generate(["the cat"], max_new_tokens=2)
+
+
+def test_scores_make_room_while_others_hold_the_cache(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    [[expected]] = Engine(tiny(), tokenizer).generate(PROMPTS[:1], max_new_tokens=40)
+    [score] = Engine(tiny(), tokenizer).score(PROMPTS[1:2], [" mat and one"])
+    engine = Engine(tiny(), tokenizer, cache_tokens=96, step_tokens=7)
+    streams = [engine.stream(prompt, max_new_tokens=40) for prompt in PROMPTS[:3]]
+    begun = [next(stream) for stream in streams]
+    [beside] = engine.score(PROMPTS[1:2], [" mat and one"])
+    assert beside.logprobs == pytest.approx(score.logprobs, abs=1e-5)
+    assert begun[0] + "".join(streams[0]) == expected.text
+
+
+def test_settings_of_the_engine_are_checked(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    for settings in (
+        {"max_batch": 0},
+        {"step_tokens": -5},
+        {"cache_tokens": 0},
+        {"cache": "8bit"},
+        {"guesses": 4},
+    ):
+        with pytest.raises(WrongCall, match=next(iter(settings))):
+            Engine(tiny(), tokenizer, **settings)
+
+
+def test_a_dtype_by_its_name_is_refused(shared: Path) -> None:
+    with pytest.raises(WrongCall, match="dtype is 'bfloat16'; it is"):
+        Engine.load(shared / "weights" / "tinystories-656k", dtype="bfloat16")  # type: ignore[arg-type]
+
+
+def test_scores_of_tokens_add_up_and_share_their_prompt(stories: Engine, shared: Path) -> None:
+    [score] = stories.score(["Once upon a time"], [" there was a little girl"])
+    assert score.logprob == pytest.approx(sum(score.logprobs))
+    assert len(score.logprobs) == score.tokens
+    assert stories.decoder.pool.used == 0

@@ -1,0 +1,160 @@
+"""`camelid generate` and `camelid chat`, as functions and as a process in a terminal."""
+
+import io
+import os
+import pty
+import re
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from camelid.base.errors import WrongCall
+from camelid.cli.main import main
+from camelid.engine.engine import Engine
+from camelid.engine.terminal import ChatSession, generate
+from camelid.lm.interface import Completion, PromptTooLong, Sampling
+from camelid.lm.scripted import ScriptedLM
+from camelid.text.conversation import Conversation
+
+
+def talk(monkeypatch: pytest.MonkeyPatch, lm: ScriptedLM, typed: str, system: str | None = None) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    session = ChatSession(lm, Sampling(), system)
+    while session.turn():
+        pass
+
+
+def roles(prompt: object) -> list[tuple[str, str]]:
+    assert isinstance(prompt, Conversation)
+    return [(message.role, message.content) for message in prompt.messages]
+
+
+def test_generate_prints_the_text_alone(
+    shared: Path, stories: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generate(str(shared / "weights" / "tinystories-656k"), "Once upon a time", max_new_tokens=20)
+    [[expected]] = stories.generate(["Once upon a time"], max_new_tokens=20)
+    assert capsys.readouterr().out == expected.text + "\n"
+    with pytest.raises(WrongCall, match="--system needs --chat"):
+        generate("anything", "x", system="be kind")
+
+
+def test_generate_takes_a_form(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, schema = str(shared / "weights" / "tinystories-656k"), '{"enum": ["one", "two"]}'
+    (tmp_path / "schema.json").write_text(schema, encoding="utf-8")
+    generate(model, "Once", regex="[0-9]{4}")
+    generate(model, "Once", json_schema=schema)
+    generate(model, "Once", json_schema=str(tmp_path / "schema.json"))
+    number, *words = capsys.readouterr().out.splitlines()
+    assert number.isdecimal()
+    assert len(number) == 4
+    assert words[0] == words[1]
+    assert words[0] in ('"one"', '"two"')
+    with pytest.raises(WrongCall, match=r"--json-schema nowhere.json: neither JSON nor a file"):
+        generate(model, "Once", json_schema="nowhere.json")
+
+
+def test_answers_alone_go_to_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = ScriptedLM(["one", "two", "three", "four"])
+    talk(monkeypatch, lm, "a\nb\n/reset\nc\n/system be brief\n\n/what\nd\n/exit\nnever\n", system="s")
+    assert capsys.readouterr().out == "one\ntwo\nthree\nfour\n"
+    first, second, third, fourth = map(roles, lm.prompts)
+    assert first == [("system", "s"), ("user", "a")]
+    assert second == [*first, ("assistant", "one"), ("user", "b")]
+    assert third == [("system", "s"), ("user", "c")]
+    assert fourth == [("system", "be brief"), ("user", "d")]
+
+
+def test_a_full_context_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(prompt: object) -> str:
+        if len(roles(prompt)) > 1:
+            raise PromptTooLong("3 tokens too many")
+        return "x"
+
+    talk(monkeypatch, ScriptedLM(answer), "a\nb\n/reset\nc\n")
+    output = capsys.readouterr()
+    assert output.out == "x\nx\n"
+    assert "3 tokens too many, or forget what was said so far with /reset" in output.err
+
+
+def test_a_cut_answer_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lm = ScriptedLM(["x"])
+    monkeypatch.setattr(lm, "complete", lambda *_: [[Completion("x", (1, 2), (), "length")]])
+    talk(monkeypatch, lm, "a\n")
+    assert "cut after 2 tokens" in capsys.readouterr().err
+
+
+SCRIPT = """
+import sys, time
+from camelid.engine import terminal
+from camelid.lm.scripted import ScriptedLM
+class Slow(ScriptedLM):
+    def stream(self, prompt, sampling=None, **changes):
+        self.prompts.append(prompt)
+        yield "begun"
+        time.sleep(0 if len(self.prompts) > 1 else 60)
+        yield " said: " + " ".join(m.content for m in prompt.messages)
+        return self.generate(["x"])[0][0]
+terminal._open = lambda *_: Slow(lambda _: "x")
+from camelid.cli.main import main
+sys.exit(main(["chat", "m"]))
+"""
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
+    process, screen = pty.fork()
+    if process == 0:
+        os.environ["CAMELID_HOME"] = str(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-c", SCRIPT])
+
+    unread = ""
+
+    def wait_for(text: str, seconds: float = 60) -> None:
+        nonlocal unread
+        end = time.monotonic() + seconds
+        while text not in unread:
+            assert select.select([screen], [], [], end - time.monotonic())[0], unread
+            unread += os.read(screen, 4096).decode()
+        unread = unread.partition(text)[2]
+
+    wait_for("> ")
+    os.write(screen, b"first\n")
+    wait_for("begun")
+    os.kill(process, signal.SIGINT)
+    wait_for("> ")
+    os.write(screen, b"second\n")
+    wait_for("said: first begun second")
+    wait_for("> ")
+    # Between its prompt and its wait for a key, Python's readline does not notice a signal.
+    time.sleep(0.5)
+    os.kill(process, signal.SIGINT)
+    wait_for("> ")
+    os.write(screen, b"/exit\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert (tmp_path / "chat_history").read_text().splitlines()[-3:] == ["first", "second", "/exit"]
+
+
+def test_guesses_are_told(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(shared / "weights" / "tinystories-656k")
+    words = ["generate", model, "--prompt", "Once upon a time", "--max-new-tokens", "60"]
+    assert main(words) == 0
+    plain = capsys.readouterr().out
+    for draft in ("prompt", model):
+        assert main([*words, "--draft", draft, "--guesses", "3"]) == 0
+        out, err = capsys.readouterr()
+        assert out == plain
+        told = (
+            r"\d+ of \d+ guesses were taken: [1-4]\.\d\d tokens a step .*, \d+\.\d\d times as fast as without"
+        )
+        assert re.search(told, err)
+    assert main([*words, "--cache", "8-bit"]) == 0
+    assert main(["generate", "http://127.0.0.1:9", "--prompt", "x", "--draft", "prompt"]) == 2
+    assert "a server has its own" in capsys.readouterr().err

@@ -1,0 +1,182 @@
+"""`camelid check`: what is sound passes, each fault is named, and the exit code tells which."""
+
+import json
+
+import pytest
+import torch
+
+from camelid.cli import main as cli
+from camelid.formats.hugging_face.checkpoint import save_checkpoint
+from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
+from camelid.recipes.recipe import PretrainRecipe, TuneRecipe, load_recipe, save_recipe
+from camelid.runs.run import Run
+from camelid.text.tokenizer import train_tokenizer
+from camelid.workflows.quickstart.journal import JOURNAL
+
+CHAT = {"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi."}]}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["Hello. Hi. Who are you? Me."] * 3, 300)
+
+
+@pytest.fixture
+def model(tmp_path, tokenizer):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    spec = ModelSpec.llama(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_layers=1, num_heads=2, context_length=64
+    )
+    torch.manual_seed(0)
+    save_checkpoint(folder, Transformer(spec).initialize(0))
+    tokenizer.save(folder)
+    return folder
+
+
+def rows(path, *contents):
+    path.write_text("".join(json.dumps(row) + "\n" for row in contents))
+    return path
+
+
+def outcome(capsys, *words) -> tuple[int, str]:
+    code = cli.main(["check", *map(str, words)])
+    shown = capsys.readouterr()
+    return code, shown.out + shown.err
+
+
+def test_data_of_every_kind(tmp_path, capsys, model):
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time.\n")
+    chats = rows(tmp_path / "chats.jsonl", CHAT, CHAT)
+    task = rows(tmp_path / "task.jsonl", {"question": "Two and two?", "answer": "4"})
+    code, shown = outcome(capsys, text, chats, task, "--model", model)
+    assert code == 0, shown
+    assert shown.count("  ok") == 3
+    for words in ("1 documents", "2 conversations of shape OpenAI", "of them trained", "1 evaluation items"):
+        assert words in shown
+
+
+def test_a_quickstart_is_checked_part_by_part(tmp_path, capsys, model):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / JOURNAL).write_text("{}")
+    assert "quickstart: nothing made yet" in outcome(capsys, out)[1]
+    (out / "data" / "tasks").mkdir(parents=True)
+    chats = rows(out / "data" / "chats.jsonl", CHAT)
+    rows(out / "data" / "tasks" / "sums.jsonl", {"question": "Two and two?", "answer": "4"})
+    model.rename(out / "model-4bit")
+    code, shown = outcome(capsys, out)
+    assert code == 0, shown
+    assert "quickstart: data, model-4bit" in shown
+    for part in ("data/chats.jsonl: data", "data/tasks/sums.jsonl: data", "model-4bit: weights"):
+        assert f"ok      {part}" in shown, part
+    chats.write_text("{\n")
+    assert outcome(capsys, out)[0] == 1
+
+
+def test_bad_rows_fail_with_their_line(tmp_path, capsys):
+    chats = rows(tmp_path / "chats.jsonl", CHAT, {"messages": [{"role": "user", "content": "Alone."}]})
+    code, shown = outcome(capsys, chats)
+    assert code == 1
+    assert f"{chats}:2: no assistant turn" in shown
+    assert "1 check failed" in shown
+    assert outcome(capsys, chats, "--skip-bad-rows")[0] == 0
+    code, shown = outcome(capsys, tmp_path / "gone.txt")
+    assert (code, "does not exist" in shown) == (1, True)
+    assert outcome(capsys)[0] == 2
+
+
+def test_a_conversation_longer_than_the_context(tmp_path, capsys, model):
+    chats = rows(tmp_path / "chats.jsonl", CHAT)
+    code, shown = outcome(capsys, chats, "--model", model, "--context-length", 3)
+    assert (code, "the context holds 3" in shown) == (1, True)
+
+
+def test_a_sound_model_passes_and_damage_is_named(capsys, model):
+    code, shown = outcome(capsys, model)
+    assert code == 0, shown
+    assert "finite logits" in shown
+    assert "ends the assistant's turns" in shown
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    code, shown = outcome(capsys, model)
+    assert code == 1
+    assert "failed  weights" in shown
+    assert "model.safetensors" in shown
+
+
+def test_a_model_of_no_numbers_fails(capsys, model, tokenizer):
+    spec = ModelSpec.llama(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_layers=1, num_heads=2, context_length=64
+    )
+    broken = Transformer(spec).initialize(0)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+    folder = model.parent / "broken"
+    folder.mkdir()
+    save_checkpoint(folder, broken)
+    tokenizer.save(folder)
+    code, shown = outcome(capsys, folder)
+    assert (code, "logits are not finite" in shown) == (1, True)
+
+
+def test_a_template_that_never_ends_a_turn_fails(capsys, model):
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    (model / "chat_template.jinja").write_text(template)
+    code, shown = outcome(capsys, model)
+    assert (code, "the turn terminator is never trained" in shown) == (1, True)
+
+
+def test_a_recipe_is_checked_with_all_it_names(tmp_path, capsys, model):
+    chats = rows(tmp_path / "chats.jsonl", CHAT)
+    settings = {"out": str(tmp_path / "out"), "model": str(model), "data.train": str(chats)}
+    training = {"training.steps": 5, "training.context_length": 64, "training.global_batch_tokens": 512}
+    path = tmp_path / "tune.yaml"
+    save_recipe(load_recipe(TuneRecipe, None, settings | training), path)
+    code, shown = outcome(capsys, path)
+    assert code == 0, shown
+    assert shown.count("  ok") == 6
+    assert "tune, 5 steps of 512 tokens" in shown
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("")
+    chats.unlink()
+    code, shown = outcome(capsys, path)
+    assert code == 1
+    assert "2 checks failed" in shown
+    assert "neither empty nor a run" in shown
+
+
+def test_recipes_that_cannot_be_read(tmp_path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("out: a\n")
+    code, shown = outcome(capsys, path)
+    assert (code, "begin the recipe with `stage:`" in shown) == (1, True)
+    path.write_text("stage: pretrain\nout: a\nlearning_rate: 3\n")
+    code, shown = outcome(capsys, path)
+    assert (code, f"{path}:3: learning_rate: no such key" in shown) == (1, True)
+
+
+def test_a_pretraining_recipe_without_its_tokenizer(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("Once.")
+    settings = {
+        "out": str(tmp_path / "out"),
+        "tokenizer": "nowhere",
+        "data.train": str(tmp_path / "text.txt"),
+    }
+    save_recipe(load_recipe(PretrainRecipe, None, settings | {"training.steps": 5}), tmp_path / "recipe.yaml")
+    code, shown = outcome(capsys, tmp_path / "recipe.yaml")
+    assert (code, "failed  tokenizer" in shown) == (1, True)
+
+
+def test_a_run_and_its_damaged_checkpoint(tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = {"out": str(out), "model": "m", "data.train": "x", "training.steps": 5}
+    with Run.create(out, load_recipe(TuneRecipe, None, settings)) as run:
+        run.log({"step": 1, "loss": 1.0})
+        run.save_checkpoint(1, lambda folder: (folder / "weights.bin").write_bytes(b"x"))
+    assert outcome(capsys, out)[0] == 0
+    (out / "checkpoints" / "step-00000001" / "weights.bin").write_bytes(b"y")
+    code, shown = outcome(capsys, out)
+    assert (code, "weights.bin differs from its digest" in shown) == (1, True)
