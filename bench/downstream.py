@@ -77,7 +77,8 @@ def cost(run: Path) -> tuple[float, float]:
 
     from camelid import load_model, load_tokenizer
     from camelid.data.rows.batches import PairBatch, batches
-    from camelid.recipes.recipe import PretrainRecipe, load_recipe
+    from camelid.recipes.pretrain import PretrainRecipe
+    from camelid.recipes.recipe import load_recipe
     from camelid.train.objectives import cross_entropy
     from camelid.train.training_rows import text_rows
 

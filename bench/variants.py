@@ -76,7 +76,8 @@ def speeds(names: list[str], rounds: int = 7, updates: int = 3) -> None:
     """Prints the rows' tokens a second, medians of `rounds` turns of `updates` updates each."""
     import torch
 
-    from camelid.recipes.recipe import PretrainRecipe, load_recipe
+    from camelid.recipes.pretrain import PretrainRecipe
+    from camelid.recipes.recipe import load_recipe
     from camelid.train.speed import timed_updates
 
     # Each row is compiled by itself; torch gives up after eight unless told otherwise.

@@ -10,12 +10,14 @@ Importing this package imports no torch: each name is loaded when it is first us
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from camelid.base.version import __version__
+
 if TYPE_CHECKING:
     from camelid.engine.open_lm import connect as LM
     from camelid.formats.load import load_model, load_tokenizer
 
-__version__ = "0.1.0"
-__all__ = ["LM", "load_model", "load_tokenizer"]
+
+__all__ = ["LM", "__version__", "load_model", "load_tokenizer"]
 
 _HOMES = {
     "LM": ("camelid.engine.open_lm", "connect"),

@@ -13,10 +13,11 @@ from typing import Annotated
 import pytest
 from tyro.conf import Positional
 
-from camelid import __version__
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.version import __version__
 from camelid.cli import main as cli
-from camelid.recipes.recipe import PretrainRecipe, TuneRecipe
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.tune import TuneRecipe
 
 CAMELID = (sys.executable, "-m", "camelid.cli.main")
 

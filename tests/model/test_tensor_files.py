@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from camelid.base.mapped_pages import let_go
 from camelid.formats.hugging_face.checkpoint import load_checkpoint, save_checkpoint
-from camelid.formats.hugging_face.tensor_files import let_go
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 

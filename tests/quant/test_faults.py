@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from camelid.base.digest import digest_file
 from camelid.cli.main import main
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
-from camelid.runs.provenance import digest_file
 from camelid.text.tokenizer import train_tokenizer
 
 TEXT = "The cat sat on the mat, and the dog ran over to it. One, two, three birds sang in the old tree. " * 40

@@ -8,15 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.base.errors import WrongCall
-from camelid.recipes.recipe import (
-    RECIPES,
-    PretrainRecipe,
-    Settings,
-    TokenizerRecipe,
-    Training,
-    load_recipe,
-    save_recipe,
-)
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import Settings, load_recipe, save_recipe
+from camelid.recipes.table import RECIPES
+from camelid.recipes.tokenizer import TokenizerRecipe
+from camelid.recipes.training import Training
 from camelid.recipes.yaml import dotted_keys
 
 MINIMAL = {

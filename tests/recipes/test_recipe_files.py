@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from camelid.recipes.recipe import RECIPES, PretrainRecipe, load_recipe, save_recipe
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import load_recipe, save_recipe
+from camelid.recipes.table import RECIPES
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 FILES = sorted(FOLDER.rglob("*.yaml"))

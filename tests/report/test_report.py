@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from camelid.cli import main as cli
-from camelid.recipes.recipe import TuneRecipe, load_recipe
+from camelid.recipes.recipe import load_recipe
+from camelid.recipes.tune import TuneRecipe
 from camelid.report.figures import POINTS, draw
 from camelid.report.page import render, show_cell, write_report
 from camelid.report.training import training_report

@@ -11,9 +11,11 @@ import time
 
 import pytest
 
+from camelid.base.digest import digest_path, digest_paths
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.recipes.recipe import TuneRecipe, load_recipe
-from camelid.runs.provenance import Parent, digest_path, digest_paths
+from camelid.recipes.recipe import load_recipe
+from camelid.recipes.tune import TuneRecipe
+from camelid.runs.provenance import Parent
 from camelid.runs.run import Run, cut_metrics, find_damage, latest_checkpoint, list_checkpoints, read_metrics
 
 

@@ -10,7 +10,7 @@ from camelid.base.errors import CamelidError
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
-from camelid.recipes.recipe import Training
+from camelid.recipes.training import Training
 from camelid.train.compilation import compile_blocks
 from camelid.train.fit import prepare
 

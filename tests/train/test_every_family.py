@@ -15,7 +15,9 @@ from camelid.formats.hugging_face.checkpoint import load_checkpoint, save_checkp
 from camelid.model.architectures import TRAITS
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
-from camelid.recipes.recipe import PretrainRecipe, TokenizerRecipe, load_recipe
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import load_recipe
+from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import adamw

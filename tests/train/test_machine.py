@@ -44,7 +44,7 @@ def test_float32_is_taken_where_it_is_clearly_faster(monkeypatch, float32, expec
 
 
 def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypatch):
-    from camelid.recipes.recipe import Training
+    from camelid.recipes.training import Training
     from camelid.train.parallel import World
 
     class Begun:

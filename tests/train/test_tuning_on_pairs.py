@@ -10,7 +10,8 @@ from camelid.cli import main as cli
 from camelid.data.read.text_to_text import TextPairs
 from camelid.data.rows.text_examples import text_examples
 from camelid.engine.engine import Engine
-from camelid.recipes.recipe import TuneRecipe, load_recipe
+from camelid.recipes.recipe import load_recipe
+from camelid.recipes.tune import TuneRecipe
 from camelid.runs.run import read_metrics
 from camelid.train.training_rows import decoder_rows, pair_rows
 

@@ -9,7 +9,9 @@ from camelid.cli import main as cli
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
-from camelid.recipes.recipe import PretrainRecipe, TuneRecipe, load_recipe, save_recipe
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import load_recipe, save_recipe
+from camelid.recipes.tune import TuneRecipe
 from camelid.runs.run import Run
 from camelid.text.tokenizer import train_tokenizer
 from camelid.workflows.quickstart.journal import JOURNAL

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from camelid import __version__
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.version import __version__
 
 
 class Verb(NamedTuple):

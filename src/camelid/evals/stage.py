@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from camelid.base.digest import digest_path
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.corpus import Corpus
 from camelid.engine.conventions import Convention, described
@@ -27,7 +28,6 @@ from camelid.prompting.programs import (
     few_shot,
     likelihood,
 )
-from camelid.runs.provenance import digest_path
 from camelid.tasks.graders import numeric
 from camelid.tasks.item import Item
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format

@@ -12,6 +12,7 @@ import tyro
 from torch import Tensor
 
 from camelid.base.atomic import atomic_folder
+from camelid.base.digest import digest_path
 from camelid.base.errors import CamelidError, naming
 from camelid.formats import meta_llama
 from camelid.formats.gguf import families as gguf_families
@@ -21,7 +22,7 @@ from camelid.formats.hugging_face.checkpoint import write_checkpoint
 from camelid.formats.llama2c import Llama2cFile
 from camelid.formats.load import check_tokenizer_fits, special_ids
 from camelid.model.spec import ModelSpec
-from camelid.runs.provenance import Parent, digest_path, provenance
+from camelid.runs.provenance import Parent, provenance
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, load_vocabulary_file
 from camelid.text.vocabulary_files import has_vocabulary
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from camelid.base.errors import CamelidError, WrongCall, naming
 from camelid.base.freed_memory import return_freed_memory
-from camelid.formats.hugging_face.tensor_files import let_go
+from camelid.base.mapped_pages import let_go
 from camelid.model.layers import Linear
 from camelid.model.surgery import linears, put_head, replace, select
 from camelid.model.transformer import Transformer

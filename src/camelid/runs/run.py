@@ -27,9 +27,10 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from camelid.base.atomic import atomic_folder, flush_to_disk, write_text_atomically
+from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.recipes.recipe import Recipe, save_recipe
-from camelid.runs.provenance import Parent, digest_file, provenance
+from camelid.runs.provenance import Parent, provenance
 
 LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
     "run.lock",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from camelid.recipes.recipe import ModelShape
+from camelid.recipes.model_shape import ModelShape
 
 TOKENS_PER_PARAMETER = 20.0
 """Chinchilla's ratio (Hoffmann et al. 2022, arXiv:2203.15556, Table 3; Besiroglu et al. 2024, arXiv:2404.10102, refit)."""

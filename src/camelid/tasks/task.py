@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.world.items import SKILLS, WorldItem
 from camelid.data.world.items import items as world_items
 from camelid.data.world.splits import SPLITS, Split
 from camelid.prompting.programs import ChoiceScore
-from camelid.runs.provenance import digest_file
 from camelid.tasks.graders import GRADERS, choice, exact, likelihood, numeric, parse_number
 from camelid.tasks.item import Grade, Grader, Grades, Item
 from camelid.tasks.item_rows import read_items

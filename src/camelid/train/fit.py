@@ -18,7 +18,7 @@ from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.model.transformer import Transformer
-from camelid.recipes.recipe import Training
+from camelid.recipes.training import Training
 from camelid.runs.run import METRICS, Run, read_metrics
 from camelid.train.compilation import compile_blocks
 from camelid.train.interrupt import stop_between_steps

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from camelid.base.errors import CamelidError
-from camelid.recipes.recipe import OptimizerName
+from camelid.recipes.training import OptimizerName
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 ORTHOGONALISED = "layers."

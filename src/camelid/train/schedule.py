@@ -3,7 +3,7 @@
 import math
 from typing import get_args
 
-from camelid.recipes.recipe import ScheduleName
+from camelid.recipes.training import ScheduleName
 
 SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
 

@@ -11,7 +11,7 @@ from camelid.data.rows.batches import Batch, PairBatch
 from camelid.data.rows.denoising import random_spans_lengths
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
-from camelid.recipes.recipe import OptimizerName
+from camelid.recipes.training import OptimizerName
 from camelid.train.compilation import compile_blocks
 from camelid.train.loop import training_steps
 from camelid.train.machine import fastest_dtype, rows_at_once

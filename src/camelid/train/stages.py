@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.base.atomic import atomic_folder
+from camelid.base.digest import digest_paths
 from camelid.base.errors import CamelidError
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
@@ -16,11 +17,15 @@ from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
 from camelid.formats.hugging_face.families import why_own
 from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
 from camelid.model.transformer import Transformer
-from camelid.recipes.recipe import PretrainRecipe, Recipe, TextData, TokenizerRecipe, TuneRecipe
+from camelid.recipes.data import TextData
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import Recipe
+from camelid.recipes.tokenizer import TokenizerRecipe
+from camelid.recipes.tune import TuneRecipe
 from camelid.recipes.yaml import to_yaml
 from camelid.report.page import REPORT, write_report
 from camelid.report.training import training_report
-from camelid.runs.provenance import Parent, digest_paths
+from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError
-from camelid.recipes.recipe import TrackerName
+from camelid.recipes.training import TrackerName
 
 Log = Callable[[Mapping[str, Any]], None]
 

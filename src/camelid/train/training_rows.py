@@ -15,7 +15,9 @@ from camelid.data.rows.pairs import DenoisedDocuments, PairRows, ShuffledPairs
 from camelid.data.rows.prefixes import PrefixRows
 from camelid.data.rows.shards import TokenShards, write_shards
 from camelid.data.rows.text_examples import PairExamples, hold_out_pairs, text_examples, text_pairs
-from camelid.recipes.recipe import PretrainRecipe, TextData, TuneRecipe
+from camelid.recipes.data import TextData
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.tune import TuneRecipe
 from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.parallel import from_main, join_world

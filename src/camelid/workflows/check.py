@@ -19,7 +19,11 @@ from camelid.data.read.files import Format, data_files, format_of
 from camelid.data.read.rows import BadRows, rows_of
 from camelid.data.rows.examples import TooLong, conversation_example, conversation_examples
 from camelid.formats.hub import resolve
-from camelid.recipes.recipe import RECIPES, PretrainRecipe, Recipe, TokenizerRecipe, TuneRecipe, load_recipe
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import Recipe, load_recipe
+from camelid.recipes.table import RECIPES
+from camelid.recipes.tokenizer import TokenizerRecipe
+from camelid.recipes.tune import TuneRecipe
 from camelid.recipes.yaml import parse_yaml
 from camelid.runs.run import IDENTITY, METRICS, find_damage, list_checkpoints, read_metrics, refuse_foreign
 from camelid.tasks.item_rows import read_items

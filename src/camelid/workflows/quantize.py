@@ -14,6 +14,7 @@ import tyro
 from torch import Tensor
 
 from camelid.base.atomic import atomic_folder
+from camelid.base.digest import digest_paths
 from camelid.base.errors import WrongCall, naming
 from camelid.data.read.corpus import Corpus
 from camelid.data.read.files import data_files
@@ -43,7 +44,7 @@ from camelid.quant.quantize import (
     quantize_model,
 )
 from camelid.quant.round_to_nearest import Bits
-from camelid.runs.provenance import Parent, digest_paths, provenance
+from camelid.runs.provenance import Parent, provenance
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.machine import fastest_dtype
 from camelid.workflows.compare import METHODS, Yardstick, compare_methods

@@ -1,8 +1,6 @@
 """Tensors in safetensors files: writing them, sharded with an index when large, and letting go of mapped ones."""
 
-import ctypes
 import json
-import mmap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,6 @@ from camelid.base.errors import CamelidError
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DEFAULT_SHARD_BYTES = 5 * 10**9
-MADV_PAGEOUT = 21
-"""Linux's advice to take pages back; the `mmap` module has no name for it."""
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -52,30 +48,6 @@ def save_tensors(
         _draft(folder, number).rename(folder / file)
         weight_map.update(dict.fromkeys(names, file))
     write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-
-
-def let_go(tensor: Tensor) -> None:
-    """Lets the kernel take back the memory of a tensor that lies where its file is mapped; it is read again when needed.
-
-    What lies elsewhere stays as it is, and so does everything where the system has no such call.
-    """
-    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - begin
-    if size > 0 and _maps_file(begin):
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), MADV_PAGEOUT)
-
-
-def _maps_file(address: int) -> bool:
-    try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    for line in lines:
-        span, _, _, _, inode, *_ = line.split()
-        begin, end = (int(bound, 16) for bound in span.split("-"))
-        if begin <= address < end:
-            return inode != "0"
-    return False
 
 
 def _draft(folder: Path, number: int) -> Path:

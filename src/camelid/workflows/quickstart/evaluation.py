@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from camelid.base.digest import digest_path
 from camelid.data import world
 from camelid.data.read.conversations import Conversations
 from camelid.data.rows.examples import conversation_example, is_held_out
@@ -16,8 +17,7 @@ from camelid.evals.results import write_results
 from camelid.formats.load import load_model
 from camelid.lm.interface import LM, PromptTooLong, Sampling
 from camelid.prompting.programs import Program, chain_of_thought, direct
-from camelid.recipes.recipe import TuneRecipe
-from camelid.runs.provenance import digest_path
+from camelid.recipes.tune import TuneRecipe
 from camelid.tasks.task import load_task
 from camelid.text.conversation import Conversation, Message
 from camelid.text.tokenizer import load_tokenizer

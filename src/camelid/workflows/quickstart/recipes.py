@@ -8,15 +8,12 @@ from typing import Any
 
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec
-from camelid.recipes.recipe import (
-    ModelShape,
-    OptimizerName,
-    PretrainRecipe,
-    TextData,
-    TokenizerRecipe,
-    Training,
-    TuneRecipe,
-)
+from camelid.recipes.data import TextData
+from camelid.recipes.model_shape import ModelShape
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.tokenizer import TokenizerRecipe
+from camelid.recipes.training import OptimizerName, Training
+from camelid.recipes.tune import TuneRecipe
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.training_rows import decoder_rows
 from camelid.workflows.quickstart.job import Job

@@ -7,7 +7,7 @@ from typing import Any
 from camelid.data.read.files import data_files, open_bytes
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec
-from camelid.recipes.recipe import ModelShape
+from camelid.recipes.model_shape import ModelShape
 from camelid.runs.run import METRICS, read_metrics
 from camelid.scaling.plan import plan_training
 from camelid.train.speed import training_speed

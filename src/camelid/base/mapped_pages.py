@@ -1,0 +1,34 @@
+"""Giving mapped pages of a weight file back to the system once they have been read."""
+
+import ctypes
+import mmap
+from pathlib import Path
+
+from torch import Tensor
+
+MADV_PAGEOUT = 21
+"""Linux's advice to take pages back; the `mmap` module has no name for it."""
+
+
+def let_go(tensor: Tensor) -> None:
+    """Lets the kernel take back the memory of a tensor that lies where its file is mapped; it is read again when needed.
+
+    What lies elsewhere stays as it is, and so does everything where the system has no such call.
+    """
+    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - begin
+    if size > 0 and _maps_file(begin):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), MADV_PAGEOUT)
+
+
+def _maps_file(address: int) -> bool:
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        span, _, _, _, inode, *_ = line.split()
+        begin, end = (int(bound, 16) for bound in span.split("-"))
+        if begin <= address < end:
+            return inode != "0"
+    return False
