@@ -22,7 +22,8 @@ from camelid.formats.load import load_model, load_tokenizer
 from camelid.quant import quantize
 from camelid.quant.awq import clipped
 from camelid.quant.calibration import calibration_rows
-from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
+from camelid.quant.choices import Bits
+from camelid.quant.round_to_nearest import QuantizedWeight, round_to_nearest
 
 TOKENS = 32_768
 KINDS = ("nearest", "clipped", "scaled back")

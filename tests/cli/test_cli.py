@@ -16,10 +16,11 @@ from tyro.conf import Positional
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.version import __version__
 from camelid.cli import main as cli
+from camelid.cli.table import Verb
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.tune import TuneRecipe
 
-CAMELID = (sys.executable, "-m", "camelid.cli.main")
+CAMELID = (sys.executable, "-m", "camelid")
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def verb(monkeypatch):
         module = ModuleType("probe_stage")
         module.probe = function
         monkeypatch.setitem(sys.modules, "probe_stage", module)
-        monkeypatch.setitem(cli.VERBS, "probe", cli.Verb("Tests", "probe_stage:probe", "a probe"))
+        monkeypatch.setitem(cli.VERBS, "probe", Verb("Tests", "probe_stage:probe", "a probe"))
 
     return register
 

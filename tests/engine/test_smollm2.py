@@ -10,6 +10,7 @@ from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
 from camelid.formats.importing import import_model
 from camelid.lm.interface import Sampling
+from camelid.recipes.quantize import QuantizeRecipe
 from camelid.text.conversation import Conversation, Message
 from camelid.workflows.quantize import quantize
 
@@ -46,7 +47,7 @@ def test_quantised_it_still_knows_paris(
     folder: Path, tmp_path: Path, bits: int, group: int | None, smaller: float
 ) -> None:
     out = tmp_path / "small"
-    quantize(folder, out, bits=bits, group_size=group)  # type: ignore[arg-type]
+    quantize(QuantizeRecipe(model=folder, out=out, bits=bits, group_size=group))
     assert (folder / "model.safetensors").stat().st_size > smaller * (
         out / "model.safetensors"
     ).stat().st_size

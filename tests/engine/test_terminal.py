@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from camelid.base.errors import WrongCall
 from camelid.cli.main import main
 from camelid.engine.engine import Engine
-from camelid.engine.terminal import ChatSession, generate
+from camelid.engine.terminal import ChatSession
 from camelid.lm.interface import Completion, PromptTooLong, Sampling
 from camelid.lm.scripted import ScriptedLM
 from camelid.text.conversation import Conversation
@@ -36,26 +35,30 @@ def roles(prompt: object) -> list[tuple[str, str]]:
 def test_generate_prints_the_text_alone(
     shared: Path, stories: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    generate(str(shared / "weights" / "tinystories-656k"), "Once upon a time", max_new_tokens=20)
+    words = ["--prompt", "Once upon a time", "--max-new-tokens", "20"]
+    assert main(["generate", str(shared / "weights" / "tinystories-656k"), *words]) == 0
     [[expected]] = stories.generate(["Once upon a time"], max_new_tokens=20)
     assert capsys.readouterr().out == expected.text + "\n"
-    with pytest.raises(WrongCall, match="--system needs --chat"):
-        generate("anything", "x", system="be kind")
+    assert main(["generate", "anything", "--prompt", "x", "--system", "be kind"]) == 2
+    assert "--system needs --chat" in capsys.readouterr().err
 
 
 def test_generate_takes_a_form(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, schema = str(shared / "weights" / "tinystories-656k"), '{"enum": ["one", "two"]}'
     (tmp_path / "schema.json").write_text(schema, encoding="utf-8")
-    generate(model, "Once", regex="[0-9]{4}")
-    generate(model, "Once", json_schema=schema)
-    generate(model, "Once", json_schema=str(tmp_path / "schema.json"))
+    for form in (
+        ["--regex", "[0-9]{4}"],
+        ["--json-schema", schema],
+        ["--json-schema", str(tmp_path / "schema.json")],
+    ):
+        assert main(["generate", model, "--prompt", "Once", *form]) == 0
     number, *words = capsys.readouterr().out.splitlines()
     assert number.isdecimal()
     assert len(number) == 4
     assert words[0] == words[1]
     assert words[0] in ('"one"', '"two"')
-    with pytest.raises(WrongCall, match=r"--json-schema nowhere.json: neither JSON nor a file"):
-        generate(model, "Once", json_schema="nowhere.json")
+    assert main(["generate", model, "--prompt", "Once", "--json-schema", "nowhere.json"]) == 2
+    assert "--json-schema nowhere.json: neither JSON nor a file" in capsys.readouterr().err
 
 
 def test_answers_alone_go_to_standard_output(
@@ -103,7 +106,7 @@ class Slow(ScriptedLM):
         time.sleep(0 if len(self.prompts) > 1 else 60)
         yield " said: " + " ".join(m.content for m in prompt.messages)
         return self.generate(["x"])[0][0]
-terminal._open = lambda *_: Slow(lambda _: "x")
+terminal.open_lm = lambda *_: Slow(lambda _: "x")
 from camelid.cli.main import main
 sys.exit(main(["chat", "m"]))
 """

@@ -219,12 +219,14 @@ def test_clipping_takes_the_range_that_errs_least():
 @pytest.mark.parametrize("bits", [3, 4])
 def test_from_the_command_line_a_model_loses_less_than_by_rounding(method, bits, stories, tmp_path, capsys):
     source, text, fresh = stories
-    words = ["quantize", str(source), "--bits", str(bits), "--group-size", "32"]
+    words = ["quantize", str(source), "--bits", str(bits), "--group-size", "32", "--out"]
     assert main([*words, str(tmp_path / "plain")]) == 0
     assert main([*words, str(tmp_path / "out"), "--method", method]) == 2
     assert "needs text" in capsys.readouterr().err
-    words += ["--method", method, "--calibration", str(text), "--calibration-length", "64"]
-    assert main([*words, str(tmp_path / "out"), "--calibration-rows", "32"]) == 0, capsys.readouterr().err
+    looking = ["--method", method, "--calibration", str(text), "--calibration-length", "64"]
+    assert main([*words, str(tmp_path / "out"), *looking, "--calibration-rows", "32"]) == 0, (
+        capsys.readouterr().err
+    )
     with torch.no_grad():
         truth = load_model(source)(fresh).log_softmax(-1)
         divergence = {
@@ -235,7 +237,7 @@ def test_from_the_command_line_a_model_loses_less_than_by_rounding(method, bits,
         }
     assert divergence["out"] < 0.9 * divergence["plain"], divergence
     assert f'"method": "{method}"' in Path(tmp_path / "out" / "camelid.json").read_text()
-    assert main([*words, str(tmp_path / "b"), "--calibration-rows", "100000"]) == 1
+    assert main([*words, str(tmp_path / "b"), *looking, "--calibration-rows", "100000"]) == 1
     assert "calibration text has" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""`camelid quantize --compare`: what every method keeps of a model, in one table and on one page."""
+"""`camelid compare`: what every method keeps of a model, or several models side by side, in one table and on one page."""
 
 import html
 import json
@@ -12,20 +12,24 @@ import pytest
 from camelid.base.errors import CamelidError
 from camelid.engine.engine import Engine
 from camelid.engine.perplexity import perplexity
+from camelid.quant.choices import METHODS
+from camelid.recipes.compare import CompareRecipe
 from camelid.report.comparison import AS_IT_IS, Measured, best_of, comparison_report, comparison_table
 from camelid.report.page import render
 from camelid.report.values import Estimate
 from camelid.tasks.intervals import compare_grades
 from camelid.workflows import compare as comparing
-from camelid.workflows.compare import METHODS, Yardstick, found_row, measure
+from camelid.workflows import measure as measuring
+from camelid.workflows.compare import Contender, found_row
+from camelid.workflows.measure import Yardstick, measure
 
 
 def row(method: str, bits: int | None, perplexity: float, accuracy: float | None = None) -> Measured:
     right = None if accuracy is None else Estimate(accuracy, accuracy - 5, accuracy + 5)
     megabytes = 269.0 if bits is None else 20.0 + 10 * bits
-    return Measured(
-        method, bits, None if bits is None else 32, megabytes, perplexity, 1.0, 50.0, 300.0, right
-    )
+    name = method if bits is None else f"{method} {bits}-bit"
+    group = None if bits is None else 32
+    return Measured(method, bits, group, name, megabytes, perplexity, 1.0, 50.0, 300.0, right)
 
 
 ROWS = [row(AS_IT_IS, None, 10), *(row(m, b, 10 + 40 / b + i) for b in (4, 2) for i, m in enumerate(METHODS))]
@@ -70,10 +74,10 @@ def compared(
     folder = tmp_path_factory.mktemp("compared")
     held_out = folder / "held_out.txt"
     held_out.write_text(text.read_text()[:3000])
-    words = [sys.executable, "-m", "camelid.cli.main", "quantize", str(source), str(folder / "out")]
-    words += ["--compare-bits", "2", "3", "--compare", str(held_out), "--calibration", str(text)]
-    words += ["--calibration-rows", "16", "--calibration-length", "64", "--compare-perplexity", "llama.cpp"]
-    words += ["--compare-task", str(folder / "choices.jsonl"), "--compare-limit", "12"]
+    words = [sys.executable, "-m", "camelid", "compare", str(source), "--out", str(folder / "out")]
+    words += ["--bits", "2", "3", "--text", str(held_out), "--calibration", str(text)]
+    words += ["--calibration-rows", "16", "--calibration-length", "64", "--perplexity", "llama.cpp"]
+    words += ["--task", str(folder / "choices.jsonl"), "--limit", "12"]
     choices = [
         {"context": f"Once upon a {word}", "answer": " time", "id": str(i)}
         for i, word in enumerate("ab" * 10)
@@ -112,6 +116,23 @@ def test_what_is_measured_is_what_the_library_measures(compared: Any, stories: A
     assert found["accuracy"].keys() == {"value", "low", "high"}
 
 
+@pytest.mark.slow
+def test_models_that_exist_are_compared_with_the_first(compared: Any, stories: Any) -> None:
+    folder, _, _ = compared
+    models = (stories[0], folder / "out" / "gptq-3-bit", folder / "out" / "rtn-2-bit")
+    comparing.compare(CompareRecipe(models=models, out=folder / "side", text=folder / "held_out.txt"))
+    told = json.loads((folder / "side" / "comparison.json").read_text())
+    assert [each["name"] for each in told["models"]] == [str(model) for model in models]
+    assert [each["bits"] for each in told["models"]] == [None, 3, 2]
+    for each, model in zip(told["models"], models, strict=True):
+        # As `camelid eval` measures it.
+        wanted = perplexity(Engine.load(model), [(folder / "held_out.txt").read_text().strip("\r\n")])
+        assert each["bits_per_byte"] == pytest.approx(wanted.bits_per_byte, rel=1e-3)
+    page = html.unescape((folder / "side" / "report.html").read_text())
+    assert f"{models[0]} predicts the text best" in page
+    assert {path.name for path in (folder / "side").iterdir()} == {"comparison.json", "report.html"}
+
+
 def test_what_cannot_be_made_is_told_and_the_others_stay(
     stories: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,15 +151,18 @@ def test_what_cannot_be_made_is_told_and_the_others_stay(
     )
     failing = {"gptq", "awq"}
 
-    def quantize_one(method: str, bits: int, folder: Path) -> None:
+    def quantize_one(source: Path, recipe: object, method: str, bits: int, folder: Path) -> None:
         if method in failing:
             raise CamelidError("the Hessian is singular")
         folder.mkdir()
         (folder / "config.json").write_text("{}")
 
-    out, yardstick = tmp_path / "an out", Yardstick((str(text),))
+    monkeypatch.setattr(comparing, "quantize_folder", quantize_one)
+    out, other = tmp_path / "an out", tmp_path / "other.txt"
+    other.write_text("The cat.")
+    recipe = CompareRecipe(models=(source,), out=out, text=other, bits=(4,), calibration=text)
     with pytest.raises(CamelidError, match="2 of 3 could not be made: gptq 4-bit: the Hessian is singular"):
-        comparing.compare_methods(source, out, yardstick, [4], quantize_one)
+        comparing.compare(recipe)
     assert "Not made: awq 4-bit: the Hessian is singular." in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {"rtn-4-bit", "comparison.json", "report.html"}
     told = json.loads((out / "comparison.json").read_text())
@@ -148,7 +172,7 @@ def test_what_cannot_be_made_is_told_and_the_others_stay(
     assert len(told["failures"]) == 2
     failing.add("rtn")
     with pytest.raises(CamelidError, match="no quantised model could be made; rtn 4-bit: the Hessian"):
-        comparing.compare_methods(source, tmp_path / "none", yardstick, [4], quantize_one)
+        comparing.compare(recipe.model_copy(update={"out": tmp_path / "none"}))
     assert not (tmp_path / "none").exists()
 
 
@@ -159,7 +183,7 @@ def test_a_task_is_asked_and_differences_are_those_of_its_questions(stories: Any
     assert len(found["task"]["values"]) == 4
     before = {**found, "task": {**found["task"], "values": [1.0, 1.0, 0.0, 0.0]}}
     after = {**found, "task": {**found["task"], "values": [1.0, 0.0, 0.0, 0.0]}}
-    made = found_row("rtn", 4, stories[0], after, before).difference
+    made = found_row(Contender("rtn", 4, stories[0]), after, before).difference
     exact = compare_grades([1, 1, 0, 0], [1, 0, 0, 0])
     assert made is not None
     wanted = (exact.difference, exact.interval.low, exact.interval.high)
@@ -193,7 +217,7 @@ def test_a_long_text_is_cut_in_its_last_document(
     path, texts = documents
     engine = Engine.load(stories[0], device="cpu")
     first, second = (len(engine.tokenizer.encode(text)) for text in texts[:2])
-    monkeypatch.setattr(comparing, "MOST_TOKENS", first + second // 2)
+    monkeypatch.setattr(measuring, "MOST_TOKENS", first + second // 2)
     found = measure(stories[0], Yardstick((str(path),)))
     # BOS is given and not predicted.
     assert found["tokens"] == first + second // 2
@@ -208,5 +232,5 @@ def test_what_would_end_a_text_does_not_end_the_sequence_that_is_timed(stories: 
     engine.tokenizer.stop_ids = frozenset(range(engine.tokenizer.vocab_size))
     for context, count in ((512, 128), (20, 18)):
         engine.context_length = context
-        assert comparing._timed(engine, documents[1][0])[0] == count
+        assert measuring._timed(engine, documents[1][0])[0] == count
     assert len(engine.tokenizer.stop_ids) == engine.tokenizer.vocab_size

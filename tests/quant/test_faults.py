@@ -68,10 +68,12 @@ def looking(text: Path, *more: str, method: str = "gptq") -> list[str]:
     return [*words, "--calibration-length", "16", *more]
 
 
-def refused(folder: Path, words: Iterable[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """The exit code and the message of `camelid quantize`, which leaves nothing."""
+def refused(
+    folder: Path, words: Iterable[str], capsys: pytest.CaptureFixture[str], verb: str = "quantize"
+) -> tuple[int, str]:
+    """The exit code and the message of `camelid quantize` or `compare`, which leaves nothing."""
     before = {path.name for path in folder.parent.iterdir()}
-    code = main(["quantize", str(folder), str(folder.parent / "out"), *words])
+    code = main([verb, str(folder), "--out", str(folder.parent / "out"), *words])
     assert {path.name for path in folder.parent.iterdir()} == before
     return code, capsys.readouterr().err
 
@@ -86,11 +88,9 @@ def refused(folder: Path, words: Iterable[str], capsys: pytest.CaptureFixture[st
         (["--group-size", "24"], 1, "layers.0.self_attn.q_proj has 32 inputs, no multiple of group size 24; sizes that fit"),
         (["--no-static-groups", "--group-size", "8"], 2, "take static groups with act-order, or leave one of the two out"),
         (["--damping", "1.5"], 2, "the damping is 1.5; it is a share of the mean diagonal, from 0 to 1"),
-        (["--compare-bits", "4", "3"], 2, "name the text to compare on with --compare"),
         (["--method", "rtn"], 2, "--calibration is for --method gptq and awq"),
         (["--method", "awq", "--damping", "7"], 2, "--damping is for --method gptq; awq has no such setting"),
         (["--method", "awq", "--no-act-order"], 2, "--no-act-order is for --method gptq; awq has no such setting"),
-        (["--compare-task", "world/dates"], 2, "name the text to compare on with --compare"),
     ],
 )  # fmt: skip
 def test_calls_that_cannot_go_well(build, text, more, code, message, capsys) -> None:
@@ -215,13 +215,13 @@ def test_what_is_small_already_is_not_made_smaller(build, capsys) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--method", "gptq"], "--compare takes every method; leave out --method gptq"),
-        (["--compare-limit", "4"], "name it with --compare-task"),
-        (["--compare-task", "lambada"], "lambada is known without its data"),
-        (["--compare-task", "world/nothing"], "no such task"),
+        (["--limit", "4"], "--data, --limit and --chat are of a task: name it with --task"),
+        (["--task", "lambada"], "lambada is known without its data"),
+        (["--task", "world/nothing"], "no such task"),
+        (["--text", "NOWHERE"], "nowhere.txt does not exist"),
         (["--calibration", "OTHER"], "is calibration text too; compare on text that no method has seen"),
         (["--no-static-groups"], "take static groups with act-order"),
-        (["--no-static-groups", "--compare-bits", "8", "4"], "take static groups with act-order"),
+        (["--no-static-groups", "--bits", "8", "4"], "take static groups with act-order"),
         (["--damping", "5"], "the damping is 5.0; it is a share"),
         (["--calibration-length", "65"], "the model's context holds 64 tokens"),
         (["--calibration-rows", "0"], "--calibration-rows is 0; it must be at least 1"),
@@ -236,18 +236,26 @@ def test_comparisons_that_cannot_go_well(build, text, more, message, capsys, mon
         small = folder.parent / "small"
         assert main(["quantize", str(folder), str(small)]) == 0
         folder, more = small, []
-    words = ["--compare", str(other), "--calibration", str(text), "--calibration-length", "16"]
-    code, said = refused(
-        folder, [*words, *(str(other) if word == "OTHER" else word for word in more)], capsys
-    )
-    assert (code, message in said) == (2, True), said
+    words = ["--bits", "4", "--text", str(other), "--calibration", str(text), "--calibration-length", "16"]
+    named = {"OTHER": str(other), "NOWHERE": str(other.with_name("nowhere.txt"))}
+    code, said = refused(folder, [*words, *(named.get(word, word) for word in more)], capsys, "compare")
+    assert (code, message in said) == (1 if "NOWHERE" in more else 2, True), said
+
+
+def test_settings_of_quantising_need_bits_to_quantise_at(build, text, capsys) -> None:
+    folder = build()
+    code, said = refused(folder, ["--text", str(text), "--calibration", str(text)], capsys, "compare")
+    assert (code, "--calibration: said of quantising; also say at how many --bits" in said) == (2, True)
+    words = [str(folder), str(folder), "--text", str(text), "--bits", "4"]
+    assert main(["compare", *words, "--out", str(folder.parent / "out")]) == 2
+    assert "--bits quantises one model, and 2 are named" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_says_why(build, text, capsys) -> None:
     folder, other = build(), text.with_name("other.txt")
     other.write_text("The cat.")
-    words = looking(text, "--compare", str(other), "--compare-perplexity", "papers")[2:]
-    code, said = refused(folder, words, capsys)
+    words = looking(text, "--bits", "4", "--text", str(other), "--perplexity", "papers")[2:]
+    code, said = refused(folder, words, capsys, "compare")
     assert code == 1
     assert "model cannot be measured: the text has" in said
     assert "Traceback" not in said
@@ -258,10 +266,15 @@ def test_what_cannot_be_measured_says_why(build, text, capsys) -> None:
 def test_ctrl_c_in_the_middle_leaves_nothing(build, text, comparing) -> None:
     folder, other = build(), text.with_name("other.txt")
     shutil.copy(text, other)
-    words = [sys.executable, "-m", "camelid.cli.main", "quantize", str(folder), str(folder.parent / "out")]
+    verb = "compare" if comparing else "quantize"
+    words = [sys.executable, "-m", "camelid", verb, str(folder), "--out", str(folder.parent / "out")]
     words += ["--calibration", str(text), "--calibration-length", "16"]
     # Weights enough for the signal to come in time: the draft stands there before the first is read.
-    words += ["--compare", str(other)] if comparing else ["--method", "gptq", "--calibration-rows", "60"]
+    words += (
+        ["--text", str(other), "--bits", "4"]
+        if comparing
+        else ["--method", "gptq", "--calibration-rows", "60"]
+    )
     before = {path.name for path in folder.parent.iterdir()}
     running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not list(folder.parent.glob(".out.*.partial")) and running.poll() is None:

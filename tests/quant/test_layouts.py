@@ -17,8 +17,9 @@ from camelid.formats.packed.layouts import LAYOUTS, Scheme
 from camelid.formats.packed.storage import load_quantized, save_quantized
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.quant.choices import ALL_LINEARS
 from camelid.quant.packed import PackedLinear, pack
-from camelid.quant.quantize import ALL_LINEARS, quantize_model
+from camelid.quant.quantize import quantize_model
 from camelid.quant.round_to_nearest import QuantizedWeight
 from camelid.text.tokenizer import train_tokenizer
 

@@ -24,6 +24,7 @@ from camelid.quant.quantize import quantize_head, quantize_model
 from camelid.quant.round_to_nearest import round_to_nearest
 from camelid.quant.words import pack_integers, run_length, unpack_integers
 from camelid.recipes.model_shape import ModelShape
+from camelid.recipes.quantize import QuantizeRecipe
 from camelid.workflows.quantize import quantize
 
 
@@ -234,7 +235,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def test_verb_quantizes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], shared: Path) -> None:
     source = shared / "weights" / "tinystories-656k"
-    quantize(source, tmp_path / "q4", group_size=32)
+    quantize(QuantizeRecipe(model=source, out=tmp_path / "q4", group_size=32))
     said = capsys.readouterr().out
     assert "tinystories-656k: 2.6 MB" in said
     assert "4." in said
@@ -245,7 +246,7 @@ def test_verb_quantizes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
         agreement = (full(tokens).argmax(-1) == small(tokens).argmax(-1)).float().mean()
     assert agreement > 0.7
     with pytest.raises(CamelidError, match="not empty"):
-        quantize(source, tmp_path / "q4")
+        quantize(QuantizeRecipe(model=source, out=tmp_path / "q4"))
 
 
 def test_a_full_precision_reader_refuses(tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_what_the_layout_has_no_place_for_is_refused(name: str, tmp_path: Path) 
     )
     save_checkpoint(tmp_path, Transformer(shape.spec(40)).initialize(0))
     with pytest.raises(CamelidError, match="supported: LlamaForCausalLM"):
-        quantize(tmp_path, tmp_path / "small")
+        quantize(QuantizeRecipe(model=tmp_path, out=tmp_path / "small"))
     assert not (tmp_path / "small").exists()
 
 
@@ -275,7 +276,7 @@ def test_an_encoder_of_our_own_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, Transformer(spec).initialize(0))
     for method in ("rtn", "gptq"):
         with pytest.raises(CamelidError, match="this CamelidModel has an encoder"):
-            quantize(tmp_path, tmp_path / "small", method=method)
+            quantize(QuantizeRecipe(model=tmp_path, out=tmp_path / "small", method=method))
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "mistral", "gpt3"])

@@ -3,14 +3,16 @@
 import ctypes
 import mmap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MADV_PAGEOUT = 21
 """Linux's advice to take pages back; the `mmap` module has no name for it."""
 
 
-def let_go(tensor: Tensor) -> None:
+def let_go(tensor: "Tensor") -> None:
     """Lets the kernel take back the memory of a tensor that lies where its file is mapped; it is read again when needed.
 
     What lies elsewhere stays as it is, and so does everything where the system has no such call.

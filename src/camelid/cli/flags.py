@@ -1,18 +1,53 @@
-"""From command-line words to a call: typed functions and recipes, parsed by tyro."""
+"""From command-line words to a call: typed functions, recipes and shared groups of settings, parsed by tyro.
 
+A verb is a function of `camelid.cli`. Its parameters are its flags; a parameter that is a recipe, `EngineSettings` or
+`Sampling` is expanded into the flags of its fields, which are declared where the class is and nowhere else.
+"""
+
+import ast
+import dataclasses
+import functools
 import inspect
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 import tyro
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from camelid.base.errors import WrongCall
 from camelid.recipes.recipe import Recipe, load_recipe
-from camelid.recipes.yaml import merge, parse_yaml
+from camelid.recipes.settings import Settings
+from camelid.recipes.yaml import Source, explain, fields_in_order, merge, parse_yaml
+
+
+def _schema(file_or_json: str | None) -> str | None:
+    """The JSON of a schema that is given as itself, which begins with a brace, or as a file."""
+    if file_or_json is None or file_or_json.lstrip().startswith("{"):
+        return file_or_json
+    try:
+        return Path(file_or_json).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongCall(f"--json-schema {file_or_json}: neither JSON nor a file to read: {error}") from error
+
+
+AS_FLAG: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "json_schema": (str | None, _schema),
+    "logit_bias": (dict[int, float], dict),
+}
+"""Fields that are wider in Python than on a command line: the flag's type, and what makes the value of it."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Says of a parameter that its class is expanded into flags: without some fields, and with other defaults."""
+
+    leave_out: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def call(function: Callable[..., Any], *, prog: str, arguments: Sequence[str]) -> Any:
@@ -20,16 +55,16 @@ def call(function: Callable[..., Any], *, prog: str, arguments: Sequence[str]) -
     recipe_class = _recipe_class(function)
     if recipe_class is not None:
         return function(parse_recipe(recipe_class, prog=prog, arguments=arguments))
-    return tyro.cli(function, prog=prog, args=list(arguments), description=_description(function))
+    return tyro.cli(_expanded(function), prog=prog, args=list(arguments), description=_description(function))
 
 
 def parse_recipe(cls: type[Recipe], *, prog: str, arguments: Sequence[str]) -> Recipe:
-    """The recipe of `[RECIPE.yaml|LEADING] --dotted.flag value ...`; flags override the file."""
-    words = list(arguments)
-    leading = words.pop(0) if words and not words[0].startswith("-") else None
-    path, first = _first_word(cls, leading)
+    """The recipe of `[RECIPE.yaml|VALUE ...] --dotted.flag value ...`; flags override the file."""
+    count = next((at for at, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+    path, first = _first_words(cls, arguments[:count])
     written: Mapping[str, Any] = {} if path is None else parse_yaml(path).values
     about = f"{inspect.getdoc(cls)}\n\n{_usage(cls)}"
+    words = _gathered(cls, arguments[count:])
     flags = tyro.cli(_flags(cls, written), prog=prog, args=words, description=about)
     return load_recipe(cls, path, merge(first, flags))
 
@@ -42,25 +77,61 @@ def _recipe_class(function: Callable[..., Any]) -> type[Recipe] | None:
     return None
 
 
-def _first_word(cls: type[Recipe], leading: str | None) -> tuple[Path | None, dict[str, Any]]:
-    if leading is None:
-        return None, {}
-    if leading.endswith((".yaml", ".yml")):
-        return Path(leading), {}
-    if cls.leading is None:
-        raise WrongCall(f"{leading!r}: only a recipe (.yaml) can stand here; everything else is a flag")
-    return None, {cls.leading: leading}
+def _first_words(cls: type[Recipe], words: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
+    """The recipe file that the words before the first flag name, or the values of the leading fields."""
+    if words and words[0].endswith((".yaml", ".yml")):
+        if len(words) > 1:
+            raise WrongCall(
+                f"{words[1]!r}: nothing else can stand behind a recipe; everything more is a flag"
+            )
+        return Path(words[0]), {}
+    if words and not cls.leading:
+        raise WrongCall(f"{words[0]!r}: only a recipe (.yaml) can stand here; everything else is a flag")
+    values: dict[str, Any] = {}
+    rest = list(words)
+    for name in cls.leading:
+        if get_origin(cls.model_fields[name].annotation) is tuple and rest:
+            values[name], rest = tuple(rest), []
+        elif rest:
+            values[name] = rest.pop(0)
+    if rest:
+        named = " ".join(name.upper() for name in cls.leading)
+        raise WrongCall(f"{rest[0]!r}: too many words before the flags; there stand {named}")
+    return None, values
 
 
-def _flags(cls: type[BaseModel], written: Mapping[str, Any]) -> Any:
+def _gathered(cls: type[Recipe], words: Sequence[str]) -> list[str]:
+    """The words with a flag that may be given again given once: `--task a --task b` becomes `--task a b`."""
+    repeated = {
+        f"--{name.replace('_', '-')}"
+        for name, info in cls.model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("repeated")
+    }
+    others: list[str] = []
+    values: dict[str, list[str]] = {}
+    rest = others
+    for word in (
+        part for each in words for part in (each.split("=", 1) if each.startswith("--") else [each])
+    ):
+        if word in repeated:
+            rest = values.setdefault(word, [])
+            continue
+        rest = others if word.startswith("--") else rest
+        rest.append(word)
+    return [*others, *(word for flag, given in values.items() for word in (flag, *given))]
+
+
+def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence[str] = ("stage",)) -> Any:
     """A `TypedDict` of a model's fields in which nothing is needed: what is not given stays out of the result."""
     fields: dict[str, Any] = {}
-    for name, info in cls.model_fields.items():
+    for name, info in fields_in_order(cls).items():
         kind, value = info.annotation, written.get(name)
-        if name == "stage":
+        if name in leave_out:
             continue
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            fields[name] = _flags(kind, value if isinstance(value, Mapping) else {})
+            inner = _flags(kind, value if isinstance(value, Mapping) else {})
+            flat = issubclass(kind, Settings) and kind.flat
+            fields[name] = Annotated[inner, tyro.conf.arg(name="")] if flat else inner
         else:
             about = tyro.conf.arg(
                 help=info.description, help_behavior_hint=_hint(info, name in written, value)
@@ -85,9 +156,81 @@ def _hint(info: FieldInfo, written: bool, value: object) -> str:
 
 
 def _usage(cls: type[Recipe]) -> str:
-    leading = "" if cls.leading is None else f", or the value of --{cls.leading}"
-    return f"The first word may be a recipe (.yaml), which the flags override{leading}."
+    named = " and ".join(f"--{name.replace('_', '-')}" for name in cls.leading)
+    leading = f", or the value of {named}" if cls.leading else ""
+    return f"First may stand a recipe (.yaml), which the flags override{leading}."
 
 
 def _description(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").split("\n\n")[0]
+
+
+def _expanded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for tyro: parameters marked as a `Group` take their flags, and what was parsed becomes the class again."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, type] = {}
+    parameters = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind, *marks = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        group = next((mark for mark in marks if isinstance(mark, Group)), None)
+        if group is not None:
+            groups[name] = kind
+            flags = _model_flags(kind, group) if issubclass(kind, BaseModel) else _class_flags(kind, group)
+            hints[name] = Annotated[flags, tyro.conf.arg(name="")]
+            parameter = parameter.replace(default=inspect.Parameter.empty)
+        parameters.append(parameter.replace(annotation=hints[name]))
+
+    @functools.wraps(function)
+    def verb(**values: Any) -> Any:
+        return function(
+            **{
+                name: _as_group(groups[name], value) if name in groups else value
+                for name, value in values.items()
+            }
+        )
+
+    del verb.__wrapped__
+    verb.__annotations__ = hints
+    needed_first = sorted(parameters, key=lambda each: each.default is not inspect.Parameter.empty)
+    verb.__signature__ = inspect.Signature(needed_first)  # type: ignore[attr-defined]
+    return verb
+
+
+def _as_group(cls: type, values: Any) -> Any:
+    given = dict(values) if isinstance(values, Mapping) else vars(values)
+    given = {name: AS_FLAG[name][1](value) if name in AS_FLAG else value for name, value in given.items()}
+    try:
+        return cls(**given)
+    except ValidationError as error:
+        raise WrongCall(explain(error, cls, Source(), given)) from None
+
+
+def _model_flags(cls: type[BaseModel], group: Group) -> Any:
+    return _flags(cls, {}, group.leave_out)
+
+
+def _class_flags(cls: type, group: Group) -> Any:
+    """A dataclass of the fields of another, each with the docstring that stands below it as its help."""
+    hints, about = get_type_hints(cls), _field_docstrings(cls)
+    fields = []
+    for each in dataclasses.fields(cls):
+        if each.name in group.leave_out:
+            continue
+        plain, _ = AS_FLAG.get(each.name, (hints[each.name], None))
+        kind: Any = Annotated[(plain, tyro.conf.arg(help=about[each.name]))]
+        default = group.defaults.get(each.name, each.default)
+        empty = get_origin(plain) is dict
+        fields.append((each.name, kind, field(default_factory=dict) if empty else field(default=default)))
+    return dataclasses.make_dataclass(cls.__name__, fields)
+
+
+def _field_docstrings(cls: type) -> dict[str, str]:
+    [node] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(node, ast.ClassDef)
+    return {
+        before.target.id: after.value.value.rstrip(".")
+        for before, after in zip(node.body, node.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(after.value.value, str)
+    }

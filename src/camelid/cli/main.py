@@ -1,9 +1,9 @@
-"""The command line: one table from verb to function, and the exit codes.
+"""The command line: from words to one verb of the table, and the exit codes.
 
     camelid VERB [MODEL|RECIPE.yaml] --dotted.flag value
 
-A verb's function is imported when it is called, so that help answers at once. Its typed arguments are its flags;
-where it takes one `Recipe`, the flags are the recipe's keys and override the YAML file that may stand first.
+Each verb is a module of this folder, imported when it is called, so that help answers at once. Its parameters are its
+flags (`cli.flags`), and it calls one function of a room.
 
     0  it worked        1  the job failed (`CamelidError`)        2  the call was wrong        130  Ctrl-C
 """
@@ -13,66 +13,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.version import __version__
-
-
-class Verb(NamedTuple):
-    """One command: the group it is shown in, where its function lives, and what it does."""
-
-    group: str
-    target: str
-    help: str
-
-
-VERBS: dict[str, Verb] = {
-    "quickstart": Verb(
-        "Start here",
-        "camelid.workflows.quickstart.verb:quickstart",
-        "raw text to a model you can talk to, in minutes",
-    ),
-    "tokenizer": Verb("Make a model", "camelid.train.stages:tokenizer", "learn a vocabulary from text"),
-    "pretrain": Verb("Make a model", "camelid.train.stages:pretrain", "train a new model on raw text"),
-    "tune": Verb("Make a model", "camelid.train.stages:tune", "teach a model to answer, from conversations"),
-    "quantize": Verb(
-        "Make a model",
-        "camelid.workflows.quantize:quantize",
-        "make a model small: 2, 3, 4 or 8 bits a weight",
-    ),
-    "import": Verb(
-        "Make a model",
-        "camelid.formats.importing:import_model",
-        "turn a GGUF file or Meta's folder into a model folder",
-    ),
-    "export": Verb(
-        "Make a model",
-        "camelid.formats.exporting:export",
-        "write a model for llama.cpp, transformers or vLLM",
-    ),
-    "generate": Verb(
-        "Use a model", "camelid.engine.terminal:generate", "continue a prompt, or answer it with --chat"
-    ),
-    "chat": Verb("Use a model", "camelid.engine.terminal:chat", "talk to a model in the terminal"),
-    "eval": Verb(
-        "Judge", "camelid.evals.stage:evaluate", "accuracy on a task, perplexity and bits per byte on text"
-    ),
-    "check": Verb(
-        "Judge",
-        "camelid.workflows.check:check",
-        "find what is wrong with recipes, data and models beforehand",
-    ),
-    "report": Verb("Judge", "camelid.report.training:rebuild", "write a run's report.html anew"),
-    "models": Verb(
-        "Plan",
-        "camelid.scaling.published:models",
-        "published models: parameters, cost to train, memory to run",
-    ),
-    "fits": Verb(
-        "Plan", "camelid.engine.fits:fits", "whether a model and its cache fit into memory, and what would"
-    ),
-}
+from camelid.cli.table import VERBS
 
 INTERRUPTED = 130
 

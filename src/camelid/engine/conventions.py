@@ -1,8 +1,8 @@
 """The conventions by which a perplexity is taken: it is a number of its windows as much as of its model."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Convention = Literal["overlapping", "papers", "llama.cpp"]
+from camelid.recipes.evaluate import Convention
 
 
 class Windows(NamedTuple):

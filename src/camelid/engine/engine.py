@@ -23,7 +23,7 @@ from camelid.engine.generation import Generation
 from camelid.engine.graphs import GraphDecoder
 from camelid.engine.memory import refuse_too_large
 from camelid.engine.native.build import NoCompilerError
-from camelid.engine.native.decoder import CacheKind, NativeDecoder, block_bytes, supports
+from camelid.engine.native.decoder import NativeDecoder, block_bytes, supports
 from camelid.engine.scheduler import Scheduler
 from camelid.engine.scoring import encode_pair, scores_after
 from camelid.engine.speculative import DraftModel, PromptLookup, Proposer
@@ -43,6 +43,7 @@ from camelid.lm.interface import (
     with_changes,
 )
 from camelid.model.transformer import Transformer
+from camelid.recipes.engine import CacheKind
 from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 

@@ -1,13 +1,12 @@
-"""`camelid fits`: whether a model runs in this memory or another, and what would."""
+"""Whether a model runs in this memory or another, and what would."""
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.device import choose_device
@@ -33,25 +32,18 @@ UNITS = {
 COLUMNS = ("", "weights", "cache", "working", "all", "fits", "longest context")
 
 
-def fits(
-    model: Annotated[str, Positional],
+def print_fit(
+    model: str,
     context: int | None = None,
     sequences: int = 1,
     dtype: Literal["stored", "float32", "bfloat16", "float16"] = "stored",
     memory: str | None = None,
     device: Literal["cpu", "cuda"] | None = None,
 ) -> None:
-    """Says whether a model and its key-value cache fit into memory, and what would; no weight is read.
+    """Prints whether a model and its key-value cache fit into memory, and what would; no weight is read.
 
-    Exit code 1 where the model does not fit as asked.
-
-    Args:
-        model: a checkpoint folder, a .gguf file, a name on the hub, or a published model by name (`camelid models`)
-        context: tokens of each sequence, by default the model's own context
-        sequences: how many run at once
-        dtype: precision to compute in, by default that of the stored weights; of a published model bfloat16
-        memory: free memory of another machine, such as 8GB or 6.5GiB, by default this machine's
-        device: whether the CPU or a GPU is meant, by default a GPU where there is one
+    model: a checkpoint folder, a .gguf file, a name on the hub or a published model's; memory: free bytes of another
+    machine, such as 8GB. Raises `CamelidError` where the model does not fit as asked.
     """
     free = None if memory is None else parse_size(memory)
     found, kind = _described(model)

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from camelid.base.errors import WrongCall
 from camelid.lm.interface import LM
+from camelid.recipes.engine import EngineSettings
 
 
 def connect(path_or_url: str | Path, **settings: Any) -> LM:
@@ -18,6 +20,21 @@ def connect(path_or_url: str | Path, **settings: Any) -> LM:
     from camelid.engine.engine import Engine
 
     return Engine.load(path_or_url, **settings)
+
+
+def open_lm(path_or_url: str | Path, settings: EngineSettings) -> LM:
+    """The LM as a command line or a recipe asks for it; raises `WrongCall` for settings that a server does not take."""
+    given = settings.model_dump(exclude_defaults=True)
+    if is_url(path_or_url):
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise WrongCall(f"{flags}: for models that run here; a server has its own")
+        return connect(path_or_url)
+    if "dtype" in given:
+        import torch
+
+        given["dtype"] = getattr(torch, given["dtype"])
+    return connect(path_or_url, **given)
 
 
 def is_url(model: str | Path) -> bool:

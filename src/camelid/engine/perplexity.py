@@ -8,8 +8,9 @@ import torch
 
 from camelid.base.errors import WrongCall
 from camelid.engine.blocks import CachedSequence
-from camelid.engine.conventions import PUBLISHED, Convention
+from camelid.engine.conventions import PUBLISHED
 from camelid.engine.engine import Engine
+from camelid.recipes.evaluate import Convention
 
 PIECE = 512
 """Positions whose logits exist at once."""

@@ -3,21 +3,15 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Literal
-
-import torch
-import tyro
 
 from camelid.base.errors import WrongCall
 from camelid.base.home import camelid_home
 from camelid.engine.engine import Engine
-from camelid.engine.native.decoder import CacheKind
-from camelid.engine.open_lm import connect, is_url
+from camelid.engine.open_lm import open_lm
 from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong, Sampling
+from camelid.recipes.engine import EngineSettings
 from camelid.text.conversation import Conversation, Message
 
-Precision = Literal["stored", "float32", "bfloat16"]
 HELP = """\
 /reset          forget the conversation
 /system TEXT    set the system message and start anew; without TEXT, none
@@ -26,120 +20,27 @@ HELP = """\
 
 
 def generate(
-    model: Annotated[str, tyro.conf.Positional],
+    model: str,
     prompt: str,
+    sampling: Sampling,
+    engine: EngineSettings,
+    *,
     chat: bool = False,
     system: str | None = None,
-    max_new_tokens: int = 256,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int = 0,
-    stop: tuple[str, ...] = (),
-    repetition_penalty: float = 1.0,
-    regex: str | None = None,
-    json_schema: str | None = None,
-    dtype: Precision = "stored",
-    draft: str | None = None,
-    guesses: int | None = None,
-    cache: CacheKind = "whole",
-    device: str | None = None,
 ) -> None:
-    """Continues a prompt, or answers it with --chat; the text alone goes to standard output.
-
-    Args:
-        model: a checkpoint folder, a name on the hub, or the URL of an OpenAI-compatible server
-        prompt: the text; `-` reads it from standard input
-        chat: put the prompt through the model's chat template as a user's message
-        system: a system message (with --chat)
-        max_new_tokens: tokens after which the text is cut
-        temperature: 0 takes the most probable token, 1 draws from the model's own distribution
-        top_k: keep the k most probable tokens
-        top_p: keep the most probable tokens that together reach this probability
-        min_p: keep tokens with at least this share of the highest probability
-        seed: of the draws
-        stop: strings that end the text
-        repetition_penalty: above 1, tokens of the prompt and the text so far become less probable
-        regex: an expression (Rust's syntax) that the whole text matches
-        json_schema: a file with a JSON schema, or the schema itself, that the text keeps to
-        dtype: precision to compute in, by default that of the stored weights
-        draft: a smaller model of the same vocabulary whose guesses save steps, or `prompt`: what the text itself holds
-        guesses: tokens that are guessed at a time
-        cache: 8-bit rounds keys and values, of which half the memory then holds as many tokens
-        device: cpu, cuda or cuda:N, by default a GPU where there is one
-    """
+    """Prints what a model continues a prompt with, or with `chat` answers it; `-` reads the prompt from standard input."""
     if system is not None and not chat:
         raise WrongCall("--system needs --chat: only a conversation has a system message")
-    sampling = Sampling(
-        max_new_tokens,
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        seed,
-        stop,
-        repetition_penalty=repetition_penalty,
-        regex=regex,
-        json_schema=_schema(json_schema),
-    )
     text = sys.stdin.read() if prompt == "-" else prompt
     asked: Prompt = _conversation(system, text) if chat else text
-    lm = _open(model, dtype, draft, guesses, cache, device)
+    lm = open_lm(model, engine)
     _show(lm, asked, sampling)
     _say_guesses(lm, asked)
 
 
-def chat(
-    model: Annotated[str, tyro.conf.Positional],
-    system: str | None = None,
-    max_new_tokens: int = 512,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int = 0,
-    repetition_penalty: float = 1.0,
-    regex: str | None = None,
-    json_schema: str | None = None,
-    dtype: Precision = "stored",
-    draft: str | None = None,
-    guesses: int | None = None,
-    cache: CacheKind = "whole",
-    device: str | None = None,
-) -> None:
-    """Talks to a model in the terminal; /help lists what can be typed.
-
-    Args:
-        model: a checkpoint folder, a name on the hub, or the URL of an OpenAI-compatible server
-        system: a system message
-        max_new_tokens: tokens after which an answer is cut
-        temperature: 0 takes the most probable token, 1 draws from the model's own distribution
-        top_k: keep the k most probable tokens
-        top_p: keep the most probable tokens that together reach this probability
-        min_p: keep tokens with at least this share of the highest probability
-        seed: of the draws
-        repetition_penalty: above 1, tokens of the conversation so far become less probable
-        regex: an expression (Rust's syntax) that every answer matches
-        json_schema: a file with a JSON schema, or the schema itself, that every answer keeps to
-        dtype: precision to compute in, by default that of the stored weights
-        draft: a smaller model of the same vocabulary whose guesses save steps, or `prompt`: what the text itself holds
-        guesses: tokens that are guessed at a time
-        cache: 8-bit rounds keys and values, of which half the memory then holds as many tokens
-        device: cpu, cuda or cuda:N, by default a GPU where there is one
-    """
-    sampling = Sampling(
-        max_new_tokens,
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        seed,
-        repetition_penalty=repetition_penalty,
-        regex=regex,
-        json_schema=_schema(json_schema),
-    )
-    session = ChatSession(_open(model, dtype, draft, guesses, cache, device), sampling, system)
+def chat(model: str, sampling: Sampling, engine: EngineSettings, system: str | None = None) -> None:
+    """Answers what is typed, turn by turn, until /exit or the end of the input."""
+    session = ChatSession(open_lm(model, engine), sampling, system)
     with _line_history():
         while session.turn():
             pass
@@ -228,31 +129,6 @@ def _conversation(system: str | None, question: str, before: list[Message] | Non
     return Conversation((*head, *(before or ()), Message("user", question)))
 
 
-def _open(
-    model: str,
-    dtype: Precision,
-    draft: str | None,
-    guesses: int | None,
-    cache: CacheKind,
-    device: str | None,
-) -> LM:
-    if is_url(model):
-        here = (
-            draft,
-            guesses,
-            device,
-            None if cache == "whole" else cache,
-            None if dtype == "stored" else dtype,
-        )
-        if any(setting is not None for setting in here):
-            raise WrongCall(
-                "--dtype, --draft, --guesses, --cache and --device are for models that run here; a server has its own"
-            )
-        return connect(model)
-    precision = None if dtype == "stored" else getattr(torch, dtype)
-    return connect(model, dtype=precision, draft=draft, guesses=guesses, cache=cache, device=device)
-
-
 def _say_guesses(lm: LM, after: Prompt) -> None:
     """How many guesses were taken and what that saved, where there were any."""
     if isinstance(lm, Engine) and lm.proposer and lm.proposer.proposed:
@@ -262,16 +138,6 @@ def _say_guesses(lm: LM, after: Prompt) -> None:
             f"{taken}: {lm.proposer.tokens_a_step:.2f} tokens a step where there was a guess, "
             f"{speed_up:.2f} times as fast as without"
         )
-
-
-def _schema(file_or_json: str | None) -> str | None:
-    """The JSON of a schema that is given as itself, which begins with a brace, or as a file."""
-    if file_or_json is None or file_or_json.lstrip().startswith("{"):
-        return file_or_json
-    try:
-        return Path(file_or_json).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongCall(f"--json-schema {file_or_json}: neither JSON nor a file to read: {error}") from error
 
 
 def _note(text: str) -> None:

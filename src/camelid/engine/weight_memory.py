@@ -20,7 +20,8 @@ from camelid.formats.hugging_face.checkpoint import (
 from camelid.formats.packed.storage import check_quantizable, stored_sizes
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, select
-from camelid.quant.quantize import ALL_LINEARS, fitting_group
+from camelid.quant.choices import ALL_LINEARS
+from camelid.quant.quantize import fitting_group
 
 SMALLER_DTYPE = torch.bfloat16
 """In which `camelid quantize` stores all that is not packed, and in which the engine then computes."""

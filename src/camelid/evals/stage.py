@@ -5,16 +5,13 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from camelid.base.digest import digest_path
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.corpus import Corpus
-from camelid.engine.conventions import Convention, described
-from camelid.engine.open_lm import connect, is_url
-from camelid.evals.evaluate import evaluate as evaluate_task
+from camelid.engine.conventions import described
+from camelid.engine.open_lm import open_lm
+from camelid.evals.evaluate import evaluate
 from camelid.evals.results import Result, print_table, write_results
 from camelid.lm.interface import LM, Sampling
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
@@ -28,77 +25,51 @@ from camelid.prompting.programs import (
     few_shot,
     likelihood,
 )
+from camelid.recipes.evaluate import Convention, EvaluateRecipe
 from camelid.tasks.graders import numeric
 from camelid.tasks.item import Item
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format
 from camelid.tasks.task import Task, load_task
 
-ProgramName = Literal["direct", "few_shot", "chain_of_thought", "likelihood"]
 
+def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
+    """Asks every task and reads every text of a recipe; writes results.json and prints the table.
 
-def evaluate(
-    model: Annotated[str, tyro.conf.Positional],
-    /,
-    *,
-    out: Path,
-    task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
-    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = (),
-    text: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = (),
-    perplexity: Convention = "overlapping",
-    program: ProgramName | None = None,
-    chat: bool = False,
-    shots: int = 0,
-    exemplars: Path | None = None,
-    seed: int | None = None,
-    limit: int | None = None,
-    max_new_tokens: int | None = None,
-    answer_context: bool = False,
-    allow_cut: bool = False,
-    device: str | None = None,
-) -> None:
-    """Measures a model: accuracy with its interval on tasks, perplexity and bits per byte on text.
-
-    Args:
-        model: A model folder, a hub name or the URL of an OpenAI-compatible server.
-        out: Folder for results.json and one JSONL line per question; the same call goes on where it stopped.
-        task: A built-in task such as world/coin_flip, a published one such as lambada with its --data, or a JSON(L)
-            file of questions; can be given again.
-        data: The rows of a published task; one for each such --task, in their order.
-        text: A text file, a folder of them or rows with `text`, to measure perplexity on; can be given again.
-        perplexity: The windows of a text: overlapping, so that every token is predicted once with at least half a context
-            before it; or as published tables have it, of papers (2048 tokens end to end) or llama.cpp (second halves of 512).
-        program: How to ask; by default directly, and a published task as it was published.
-        chat: Ask in the model's chat template.
-        shots: Solved questions to show before each one.
-        exemplars: A file to take them from, of rows like the task's; the world's tasks have their own.
-        seed: Draw exemplars anew for each question by this seed, as published tasks do by seed 0; else the first.
-        limit: Ask the first questions of each task only.
-        max_new_tokens: Length limit of a reply.
-        answer_context: For likelihood, also divide by each choice's probability without its question.
-        allow_cut: Only warn where every reply is empty or was cut at the length limit.
-        device: cpu, cuda or cuda:N, by default a GPU where there is one.
+    Raises `WrongCall` where there is nothing to measure or settings do not go together.
     """
-    if not task and not text:
+    if not recipe.task and not recipe.text:
         raise WrongCall("nothing to measure: give --task NAME|FILE, or --text FILE")
-    tasks = _tasks(task, data, limit)
+    tasks = _tasks(recipe.task, recipe.data, recipe.limit)
     programs = [
-        make_program(each, program, chat, shots, exemplars, max_new_tokens, answer_context, seed)
+        make_program(
+            each,
+            recipe.program,
+            recipe.chat,
+            recipe.shots,
+            recipe.exemplars,
+            recipe.max_new_tokens,
+            recipe.answer_context,
+            recipe.seed,
+        )
         for each in tasks
     ]
-    if device is not None and is_url(model):
-        raise WrongCall("--device is for models that run here; a server has its own")
-    lm = connect(model) if device is None else connect(model, device=device)
-    identity = model_identity(model)
+    lm = open_lm(recipe.model, recipe.engine)
+    identity = model_identity(recipe.model)
     evaluations = [
-        evaluate_task(each, how, lm, out, model=identity, allow_cut=allow_cut, show=sys.stderr.isatty())
+        evaluate(
+            each, how, lm, recipe.out, model=identity, allow_cut=recipe.allow_cut, show=sys.stderr.isatty()
+        )
         for each, how in zip(tasks, programs, strict=True)
     ]
     results = [result for evaluation in evaluations for result in evaluation.results]
-    results += [result for path in text for result in _text_results(lm, path, identity, perplexity)]
-    write_results(out / "results.json", results)
+    results += [
+        result for path in recipe.text for result in _text_results(lm, path, identity, recipe.perplexity)
+    ]
+    write_results(recipe.out / "results.json", results)
     print_table(results)
     for warning in (warning for evaluation in evaluations for warning in evaluation.warnings):
         print(f"warning: {warning}", file=sys.stderr)
+    return results
 
 
 def make_program(

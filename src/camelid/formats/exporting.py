@@ -2,10 +2,9 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-import tyro
 
 from camelid.base.atomic import atomic_file, atomic_folder
 from camelid.base.errors import CamelidError, WrongCall, naming
@@ -48,24 +47,13 @@ CONTEXT = 512
 
 
 def export(
-    model: Annotated[str, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
-    to: Layout = "gguf",
-    dtype: Precision = "float16",
-    verify: bool = False,
+    model: str | Path, out: Path, to: Layout = "gguf", dtype: Precision = "float16", verify: bool = False
 ) -> None:
     """Writes a model in a layout of other tools: weights, tokenizer, chat template.
 
-    Args:
-        model: a checkpoint folder or a name on the hub; for gguf of an architecture like LLaMA, GPT-2 or T5, for gptq and
-            awq a quantised one
-        out: the file (gguf) or folder to write; it must not exist
-        to: gguf for llama.cpp, hf for transformers; a quantised folder becomes an ordinary one. gptq and awq are quantised
-            folders for vLLM and transformers, with the codes that the model has
-        dtype: of the matrices, in gptq and awq of all but the codes; q8_0, q4_0 and q4_k are llama.cpp's blocks, for gguf
-            alone; awq takes float16 alone
-        verify: load what was written in llama.cpp or transformers and compare tokens, template, stops, logits and greedy
-            text with the model; a difference is an error, and nothing is written
+    model: a checkpoint folder or a name on the hub; out: the file (gguf) or folder, which must not exist; dtype: of the
+    matrices, in gptq and awq of all but the codes; verify: load what was written in its real reader, and raise
+    `CamelidError`, leaving nothing behind, where tokens, template, stops, logits or greedy text differ.
     """
     folder, out = resolve(model), Path(out)
     allowed: tuple[str, ...] = FOLDER_DTYPES

@@ -5,10 +5,9 @@ Each reader below gives one `Found`; how that is written stands here once.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-import tyro
 from torch import Tensor
 
 from camelid.base.atomic import atomic_folder
@@ -42,18 +41,16 @@ class Found(NamedTuple):
 
 
 def import_model(
-    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    file: Path,
+    out: Path,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     tokenizer: Path | None = None,
 ) -> None:
     """Turns a GGUF file, a LLaMA folder of Meta's or a llama2.c checkpoint into a model folder with its tokenizer.
 
-    Args:
-        file: a .gguf file (F32, F16, BF16, Q8_0 to Q2_K), a folder of consolidated.*.pth, or llama2.c's .bin
-        out: the folder to write; it must not exist, or be empty
-        dtype: of the weights written; float32 keeps quantised values exactly, the others halve the folder
-        tokenizer: the tokenizer's folder or file, where it is neither in the file nor beside it
+    file: a .gguf file, a folder of consolidated.*.pth, or llama2.c's .bin; out: the folder, which must not exist or be
+    empty; tokenizer: its folder or file, where it is neither in the file nor beside it. Raises `CamelidError` where the
+    file is damaged or of a model that nothing here computes.
     """
     file, given = Path(file), None if tokenizer is None else _given_tokenizer(tokenizer)
     found = _read(file, given)

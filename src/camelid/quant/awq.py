@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camelid.quant.choices import Bits
 from camelid.quant.moments import Moments
-from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
+from camelid.quant.round_to_nearest import QuantizedWeight, round_to_nearest
 
 GRID = 20
 """Exponents 0, 1/20, ..., 19/20 of the inputs' magnitudes."""

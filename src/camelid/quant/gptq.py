@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.quant.round_to_nearest import Bits, QuantizedWeight, fit_groups
+from camelid.quant.choices import Bits
+from camelid.quant.round_to_nearest import QuantizedWeight, fit_groups
 
 BLOCK = 128
 """Columns whose updates reach the rest of the matrix in one product."""

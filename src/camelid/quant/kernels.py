@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int8
 from torch import Tensor
 
-from camelid.quant.round_to_nearest import Bits, QuantizedWeight
+from camelid.quant.choices import Bits
+from camelid.quant.round_to_nearest import QuantizedWeight
 
 INT4_GROUPS = (32, 64, 128, 256)
 """Group sizes that torch's 4-bit products take."""

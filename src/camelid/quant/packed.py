@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
+from camelid.quant.choices import Bits
 from camelid.quant.kernels import Kernel, PackedForm, kernel_for
-from camelid.quant.round_to_nearest import Bits, QuantizedWeight
+from camelid.quant.round_to_nearest import QuantizedWeight
 from camelid.quant.words import pack_integers, unpack_integers
 
 PACKED: tuple[Bits, ...] = (2, 3, 4, 8)

@@ -17,15 +17,13 @@ from camelid.model.layers import Linear
 from camelid.model.surgery import linears, put_head, replace, select
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
+from camelid.quant.choices import ALL_LINEARS, Bits
 from camelid.quant.gptq import gptq
 from camelid.quant.moments import Moments, layer_by_layer
 from camelid.quant.packed import PACKED, PackedLinear, pack
-from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
+from camelid.quant.round_to_nearest import QuantizedWeight, round_to_nearest
 from camelid.quant.words import run_length
 
-Method = Literal["rtn", "gptq", "awq"]
-ALL_LINEARS = ("layers.*_proj",)
-"""The linears of all layers; the embedding and the output projection stay."""
 LAST = "mlp.down_proj"
 NEVER_CLIPPED = ("q_proj", "k_proj")
 """Whose products are scores; AWQ's published code leaves their ranges alone."""

@@ -1,15 +1,13 @@
 """Round-to-nearest quantisation: groups of weights along the input share a scale and a zero point."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from camelid.base.errors import CamelidError
-
-Bits = Literal[2, 3, 4, 8]
+from camelid.quant.choices import Bits
 
 
 @dataclass(frozen=True)

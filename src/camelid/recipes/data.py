@@ -1,17 +1,15 @@
 """The text that a stage reads."""
 
-from pathlib import Path
+from pydantic import Field
 
-from pydantic import Field, field_validator
-
-from camelid.recipes.settings import Settings
+from camelid.recipes.settings import Paths, Settings
 
 
 class TextData(Settings):
     """Where the rows come from, and which of them are held out."""
 
-    train: tuple[Path, ...] = Field(min_length=1, description="files or folders to learn from")
-    validation: tuple[Path, ...] = Field(
+    train: Paths = Field(min_length=1, description="files or folders to learn from")
+    validation: Paths = Field(
         default=(), description="files or folders to validate on; none: a share of train"
     )
     validation_fraction: float = Field(
@@ -31,8 +29,3 @@ class TextData(Settings):
         gt=0,
         description='processes that tokenise; a script that asks for several needs `if __name__ == "__main__":`',
     )
-
-    @field_validator("train", "validation", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, str | Path) else value

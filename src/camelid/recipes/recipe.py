@@ -18,9 +18,13 @@ from camelid.recipes.yaml import Source, explain, merge, nest, parse_yaml, to_ya
 
 
 class Recipe(Settings):
-    """Everything that one stage does. `stage` is the verb, and `leading` the field that may stand first on a command line."""
+    """Everything that one stage does.
 
-    leading: ClassVar[str | None] = None
+    stage: the verb. leading: fields whose values may stand first on a command line, in this order; the last one takes
+    all words that are left where it is a tuple.
+    """
+
+    leading: ClassVar[tuple[str, ...]] = ()
 
     stage: str = Field(description="the verb that this recipe is for")
     out: Path = Field(description="folder of the run: fresh, or this very run to resume it")

@@ -1,6 +1,9 @@
 """Every kind of recipe by its stage."""
 
+from camelid.recipes.compare import CompareRecipe
+from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.quantize import QuantizeRecipe
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.tune import TuneRecipe
@@ -9,4 +12,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "tokenizer": TokenizerRecipe,
     "pretrain": PretrainRecipe,
     "tune": TuneRecipe,
+    "quantize": QuantizeRecipe,
+    "compare": CompareRecipe,
+    "eval": EvaluateRecipe,
 }

@@ -6,16 +6,17 @@ from pydantic import Field, field_validator, model_validator
 
 from camelid.recipes.data import TextData
 from camelid.recipes.recipe import Recipe
+from camelid.recipes.settings import ModelName
 from camelid.recipes.training import Training
 
 
 class TuneRecipe(Recipe):
     """Tune a model on conversations, where the loss counts the assistant's turns alone, or on pairs of input and target."""
 
-    leading: ClassVar[str | None] = "model"
+    leading: ClassVar[tuple[str, ...]] = ("model",)
 
     stage: Literal["tune"] = Field(default="tune", description="the verb that this recipe is for")
-    model: str = Field(description="checkpoint folder or hub name to start from")
+    model: ModelName = Field(description="checkpoint folder or hub name to start from")
     data: TextData = Field(description="conversations: Alpaca, ShareGPT or OpenAI rows; or the task's rows")
     task: str = Field(
         default="chat",

@@ -1,6 +1,7 @@
 """Recipes as YAML: read with the line of every key, written with every description, errors in plain words."""
 
 import difflib
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from camelid.base.errors import WrongCall
 
@@ -118,7 +120,7 @@ def explain(error: ValidationError, cls: type[BaseModel], source: Source, given:
     for mistake in error.errors():
         parts = [str(part) for part in mistake["loc"] if isinstance(part, str)]
         key = ".".join(parts)
-        flag = f"--{key.replace('_', '-')}"
+        flag = f"--{_flag_name(cls, parts).replace('_', '-')}"
         by_flag = _holds(given, parts) and mistake["type"] != "value_error"
         place = f"{flag}: " if by_flag else source.locate(key)
         match mistake["type"]:
@@ -137,6 +139,12 @@ def explain(error: ValidationError, cls: type[BaseModel], source: Source, given:
     return "\n".join(dict.fromkeys(lines))
 
 
+def _flag_name(cls: type[BaseModel], parts: list[str]) -> str:
+    """The dotted key as a flag has it: without a flat section's name in front."""
+    info = cls.model_fields.get(parts[0]) if len(parts) > 1 else None
+    return ".".join(parts[1:] if info is not None and getattr(info.annotation, "flat", False) else parts)
+
+
 def _holds(nested: object, parts: list[str]) -> bool:
     for part in parts:
         if not isinstance(nested, Mapping) or part not in nested:
@@ -149,6 +157,14 @@ def _allowed(message: str) -> str:
     return message.replace("Input should be", "it must be").replace("Value should", "it should")
 
 
+def fields_in_order(cls: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields as people read them: stage and folder, then what the class itself has, then what it shares with others."""
+    own = inspect.get_annotations(cls)
+    fields = cls.model_fields
+    names = sorted(fields, key=lambda name: 0 if name in ("stage", "out") else 1 if name in own else 2)
+    return {name: fields[name] for name in names}
+
+
 LINE_BREAKS = frozenset("\x85\u2028\u2029")
 
 
@@ -156,7 +172,7 @@ def to_yaml(model: BaseModel, indent: str = "") -> str:
     """The model as YAML: a comment with each field's description, then the field."""
     blocks = []
     values = model.model_dump(mode="json")
-    for name, info in type(model).model_fields.items():
+    for name, info in fields_in_order(type(model)).items():
         inner = getattr(model, name)
         comment = f"{indent}# {info.description}\n"
         if isinstance(inner, BaseModel):

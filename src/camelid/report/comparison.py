@@ -1,4 +1,4 @@
-"""The report of quantised models of one source side by side, from plain rows."""
+"""The report of models side by side, from plain rows: quantised ones of one source, or any."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,14 @@ STEEP = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of a model as it is, or by a method at a number of bits."""
+    """What was found of a model: one as it is, one made by a method at a number of bits, or one that was named."""
 
     method: str
     bits: int | None
     group_size: int | None
     """Weights that share a scale, -1 for a whole row."""
+    name: str
+    """As people say it; of one that was made also a folder's name, where blanks are hyphens."""
     megabytes: float
     perplexity: float
     bits_per_byte: float
@@ -29,31 +31,35 @@ class Measured:
     difference: Estimate | None = None
     """Of the accuracy to that of the model as it is, question by question, in points."""
 
-    @property
-    def name(self) -> str:
-        """As people say it, which is also a folder's name where blanks are hyphens."""
-        return self.method if self.bits is None else f"{self.method} {self.bits}-bit"
-
 
 def comparison_report(
     title: str, rows: Sequence[Measured], caption: str, commands: Sequence[str] = ()
 ) -> Report:
-    """The page: the first row is the model as it is; `caption` says how things were measured."""
-    figures: list[LinePlot | BarPlot] = [_sizes(rows)]
+    """The page: the first row is the model that others are compared with; `caption` says how things were measured."""
+    figures: list[LinePlot | BarPlot] = [_sizes(rows) if _of_one_source(rows) else _predictions(rows)]
     if rows[0].accuracy is not None:
         shown = {"": tuple(row.accuracy for row in rows)}
         figures.append(
             BarPlot("Accuracy", "% right", tuple(row.name for row in rows), shown, "With 95 % intervals.")
         )
     table = comparison_table(rows, caption)
-    section = Section("The methods", figures=tuple(figures), tables=(table,))
+    section = Section(
+        "The methods" if _of_one_source(rows) else "The models", figures=tuple(figures), tables=(table,)
+    )
     return Report(title=title, summary=_summary(rows), commands=tuple(commands), sections=(section,))
 
 
 def comparison_table(rows: Sequence[Measured], caption: str = "") -> Table:
     """A row for each model."""
     graded = rows[0].accuracy is not None
-    columns = ["method", "bits", "group", "MB", "perplexity", "bits a byte"]
+    columns = [
+        "method" if _of_one_source(rows) else "model",
+        "bits",
+        "group",
+        "MB",
+        "perplexity",
+        "bits a byte",
+    ]
     columns += ["accuracy, %", "difference"] if graded else []
     cells: list[tuple[Cell, ...]] = []
     for row in rows:
@@ -70,11 +76,24 @@ def best_of(rows: Sequence[Measured]) -> list[Measured]:
     return [min((row for row in rows if row.bits == bits), key=_order) for bits in found]
 
 
+def _of_one_source(rows: Sequence[Measured]) -> bool:
+    """Whether all rows but the first were made of it."""
+    return rows[0].name == AS_IT_IS
+
+
 def _order(row: Measured) -> float:
     return row.perplexity if math.isfinite(row.perplexity) else math.inf
 
 
 def _summary(rows: Sequence[Measured]) -> str:
+    if not _of_one_source(rows):
+        lowest = min(
+            rows, key=lambda row: row.bits_per_byte if math.isfinite(row.bits_per_byte) else math.inf
+        )
+        return (
+            f"{lowest.name} predicts the text best, in {lowest.bits_per_byte:.4g} bits a byte and {lowest.megabytes:.1f} MB. "
+            "Perplexities a token compare only between models of one vocabulary."
+        )
     source, best = rows[0], best_of(rows)
     least = (
         f"at {row.bits} bits by {row.method} (perplexity {row.perplexity:.4g} in {row.megabytes:.1f} MB)"
@@ -84,6 +103,14 @@ def _summary(rows: Sequence[Measured]) -> str:
         f"The model as it is has perplexity {source.perplexity:.4g} in {source.megabytes:.1f} MB. "
         f"Least is lost {', '.join(least)}."
     )
+
+
+def _predictions(rows: Sequence[Measured]) -> LinePlot:
+    """Any models, whose vocabularies may differ: bits a byte against size, a point each."""
+    made = [row for row in rows if math.isfinite(row.bits_per_byte)]
+    curves = tuple(Curve(row.name, [row.megabytes], [row.bits_per_byte], labels=[row.name]) for row in made)
+    caption = "Lower is better, and so is further left."
+    return LinePlot("Bits a byte against size", "MB", "bits a byte", curves, caption=caption)
 
 
 def _sizes(rows: Sequence[Measured]) -> LinePlot:

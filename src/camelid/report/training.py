@@ -2,9 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
-
-from tyro.conf import Positional
+from typing import Any
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.progress import in_bytes, in_time
@@ -15,12 +13,8 @@ from camelid.runs.run import IDENTITY, METRICS, RECIPE, read_metrics
 Records = list[dict[str, Any]]
 
 
-def rebuild(run: Annotated[Path, Positional]) -> None:
-    """Write a training run's report.html anew from its metrics.
-
-    Args:
-        run: folder of the run
-    """
+def rebuild(run: Path) -> None:
+    """Writes the report.html of a run folder again from its metrics, and prints its path."""
     print(write_report(training_report(run), run))
 
 

@@ -1,11 +1,9 @@
-"""The verb that lists the published models: what each costs to train and to run."""
+"""The published models: what each costs to train and to run."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
 from camelid.base.errors import WrongCall
 from camelid.model.presets import PRESETS, preset
@@ -25,16 +23,8 @@ COLUMNS = (
 )
 
 
-def models(names: Annotated[tuple[str, ...], Positional] = ()) -> None:
-    """Lists the published models: exact parameters, training FLOPs a token, key-value cache and memory.
-
-    GFLOPs/token: to train, at the model's context. KV bytes/token: of a cached token in bfloat16. train: weights,
-    gradients and AdamW's averages in float32, without activations. run: bfloat16 weights and the cache of one full
-    context.
-
-    Args:
-        names: those to list, or the beginnings of their names; none: all
-    """
+def print_models(names: Sequence[str] = ()) -> None:
+    """Prints a row for each published model whose name begins with one of these, or for all."""
     chosen = [name for name in PRESETS if not names or name.startswith(tuple(names))]
     if not chosen:
         raise WrongCall(f"no model begins with {' or '.join(names)}; there are {', '.join(PRESETS)}")

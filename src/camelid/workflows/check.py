@@ -6,11 +6,10 @@ A gate is a name and a function that gives what it saw, or raises `CamelidError`
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text
-from tyro.conf import Positional
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.conversations import SHAPES, Conversations
@@ -42,18 +41,12 @@ class Gate(NamedTuple):
 
 
 def check(
-    paths: Annotated[tuple[str, ...], Positional],
-    model: str | None = None,
-    context_length: int = 2048,
-    skip_bad_rows: bool = False,
+    paths: Sequence[str], model: str | None = None, context_length: int = 2048, skip_bad_rows: bool = False
 ) -> None:
-    """Find what is wrong with recipes, data, models and runs before compute is spent.
+    """Prints what every gate sees at these paths; raises `CamelidError` where one fails.
 
-    Args:
-        paths: recipes (.yaml), data files and folders, model folders, .gguf files, run folders, a quickstart's folder
-        model: checkpoint folder or hub name; conversations are then rendered and tokenised as for tuning it
-        context_length: tokens that a conversation may have, with --model
-        skip_bad_rows: count malformed rows instead of failing at the first
+    paths: recipes, data files and folders, model folders, .gguf files, run folders, a quickstart's folder; model: the one
+    that conversations are rendered and tokenised for, of at most `context_length` tokens.
     """
     if not paths:
         raise WrongCall("name at least one recipe, data file, model folder or run folder to check")

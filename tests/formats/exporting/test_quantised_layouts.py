@@ -12,6 +12,7 @@ from camelid.formats.exporting import export
 from camelid.formats.load import load_model, load_tokenizer
 from camelid.quant.packed import PackedLinear, pack
 from camelid.quant.round_to_nearest import QuantizedWeight
+from camelid.recipes.quantize import QuantizeRecipe
 from camelid.workflows.quantize import quantize
 
 NEEDS_GPTQMODEL = pytest.mark.skipif(
@@ -64,7 +65,7 @@ def test_all_stops_of_a_public_folder_are_kept(folder, tmp_path):
     generation = folder / "generation_config.json"
     generation.write_text(json.dumps({"eos_token_id": [7, 1]}))
     made = [tmp_path / "small", tmp_path / "awq", tmp_path / "hf"]
-    quantize(folder, made[0], bits=4, group_size=16, dtype="float16")
+    quantize(QuantizeRecipe(model=folder, out=made[0], bits=4, group_size=16, dtype="float16"))
     export(str(made[0]), made[1], to="awq")
     export(str(made[1]), made[2], to="hf")
     for each in made:

@@ -10,7 +10,7 @@ from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import train_tokenizer
 from camelid.workflows.quickstart.journal import Journal
-from camelid.workflows.quickstart.verb import quickstart
+from camelid.workflows.quickstart.steps import make_assistant
 
 ARGUMENTS = {"minutes": 1.0, "text": [], "chats": [], "from": None, "seed": 0}
 
@@ -84,14 +84,14 @@ def test_a_broken_journal_is_named(tmp_path, content):
 def test_text_that_cannot_be_read_is_refused_before_anything_is_made(content, part, tmp_path):
     (tmp_path / "text.txt").write_bytes(content)
     with pytest.raises(CamelidError, match=part):
-        quickstart(minutes=1.0, out=tmp_path / "out", text=(tmp_path / "text.txt",))
+        make_assistant(minutes=1.0, out=tmp_path / "out", text=(tmp_path / "text.txt",))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("minutes", [0.1, float("nan"), float("inf"), 1e308])
 def test_a_time_that_is_too_short_or_without_end_is_refused_before_anything_is_made(minutes, tmp_path):
     with pytest.raises(WrongCall, match="--minutes is"):
-        quickstart(minutes=minutes, out=tmp_path / "out")
+        make_assistant(minutes=minutes, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_model_that_cannot_be_tuned_is_refused_before_anything_is_made(tmp_pat
     chats, base = tmp_path / "chats.jsonl", tmp_path / "base"
     chats.write_text(json.dumps({"instruction": "Who?", "output": "Me."}) + "\n")
     with pytest.raises(CamelidError, match="there is no folder"):
-        quickstart(out=tmp_path / "out", chats=(chats,), from_=str(base))
+        make_assistant(out=tmp_path / "out", chats=(chats,), base=str(base))
     tokenizer = train_tokenizer(["Who? Me."], 300)
     tokenizer.chat_template = None
     base.mkdir()
@@ -109,5 +109,5 @@ def test_a_model_that_cannot_be_tuned_is_refused_before_anything_is_made(tmp_pat
     )
     save_checkpoint(base, Transformer(spec).initialize(0))
     with pytest.raises(CamelidError, match=r"no chat template.*chat_template\.jinja"):
-        quickstart(out=tmp_path / "out", chats=(chats,), from_=str(base))
+        make_assistant(out=tmp_path / "out", chats=(chats,), base=str(base))
     assert not (tmp_path / "out").exists()

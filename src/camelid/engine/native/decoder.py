@@ -5,7 +5,6 @@ import weakref
 from array import array
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal
 
 import torch
 
@@ -20,8 +19,8 @@ from camelid.engine.native.weights import FLOAT32, KINDS, Weights, projections, 
 from camelid.model.rotary import inverse_frequencies, rotation
 from camelid.model.spec import ModelSpec, Rotary
 from camelid.model.transformer import Transformer
+from camelid.recipes.engine import CacheKind
 
-CacheKind = Literal["whole", "8-bit"]
 HEAD_MULTIPLE = 32
 CHUNK_ROWS = 512
 """Rows of one call; longer prompts take several, which bounds the memory of a step."""

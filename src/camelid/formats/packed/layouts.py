@@ -28,8 +28,8 @@ from jaxtyping import Float, Int, Int32, UInt8
 from torch import Tensor
 
 from camelid.base.errors import CamelidError, shortened
+from camelid.quant.choices import Bits
 from camelid.quant.packed import PACKED, PackedLinear
-from camelid.quant.round_to_nearest import Bits
 from camelid.quant.words import pack_integers, unpack_integers
 
 LayoutName = Literal["gptq", "awq"]

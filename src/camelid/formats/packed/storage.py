@@ -23,8 +23,8 @@ from camelid.formats.packed.layouts import LAYOUTS, Layout, LayoutName, Scheme, 
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import linears, replace
 from camelid.model.transformer import Transformer
+from camelid.quant.choices import Bits
 from camelid.quant.packed import PackedLinear
-from camelid.quant.round_to_nearest import Bits
 from camelid.quant.words import run_length
 
 HEAD = "lm_head"

@@ -1,12 +1,9 @@
-"""The verb: the steps in order, each one skipped where it is already done."""
+"""The steps in order, each one skipped where it is already done."""
 
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from camelid.base.errors import WrongCall
 from camelid.base.progress import in_time
@@ -17,48 +14,43 @@ from camelid.workflows.quickstart.journal import Journal
 LEAST_MINUTES = 0.5
 
 
-def quickstart(
+def make_assistant(
     *,
     minutes: float = 12.0,
     out: Path = Path("quickstart"),
     text: tuple[Path, ...] = (),
     chats: tuple[Path, ...] = (),
-    from_: Annotated[str | None, tyro.conf.arg(name="from")] = None,
+    base: str | None = None,
     seed: int = 0,
 ) -> None:
     """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
 
-    Args:
-        minutes: time for all of it; model size and amount of text follow from it and from this machine's speed
-        out: folder for everything that is made; the same command goes on with what is there
-        text: files or folders of text to learn from, in place of the embedded world
-        chats: files of conversations (Alpaca, ShareGPT or OpenAI rows), in place of those of the embedded world
-        from_: a model folder or hub name to tune with --chats, in place of pretraining one
-        seed: of the data, the first weights and the samples
+    minutes: time for all of it, from which sizes follow; text and chats: files in place of the embedded world; base: a
+    model folder or hub name to tune in place of pretraining one. Raises `WrongCall` where these do not go together.
     """
     if not (minutes >= LEAST_MINUTES and math.isfinite(60 * minutes)):
         raise WrongCall(
             f"--minutes is {minutes:g}; the whole path needs at least {LEAST_MINUTES:g}, and an end"
         )
-    if from_ is not None and text:
+    if base is not None and text:
         raise WrongCall("--from tunes a finished model, so --text would not be read; leave one of them out")
-    if from_ is not None and not chats:
+    if base is not None and not chats:
         raise WrongCall(
             "--from needs --chats FILE: the embedded conversations only fit a model of their own world"
         )
     if missing := [path for path in (*text, *chats) if not path.exists()]:
         raise WrongCall(f"{missing[0]}: no such file or folder; give --text and --chats paths that exist")
-    _look_into(text, chats, from_)
+    _look_into(text, chats, base)
     arguments = {
         "minutes": minutes,
         "text": [str(path) for path in text],
         "chats": [str(path) for path in chats],
-        "from": from_,
+        "from": base,
         "seed": seed,
     }
     journal = Journal(out, arguments)
     budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()))
-    _run(Job(out, text, chats, from_, seed, journal, budget))
+    _run(Job(out, text, chats, base, seed, journal, budget))
 
 
 def _look_into(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None) -> None:
@@ -81,6 +73,7 @@ def _look_into(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None
 
 def _run(job: Job) -> None:
     """Every step, then what to do next."""
+    from camelid.recipes.quantize import QuantizeRecipe
     from camelid.report.page import REPORT
     from camelid.train import stages
     from camelid.workflows.quantize import quantize
@@ -96,7 +89,9 @@ def _run(job: Job) -> None:
         steps.append(("tokenizer", job.tokenizer, lambda: stages.tokenizer(recipes.tokenizer_recipe(job))))
         steps.append(("pretrain", job.pretrained, lambda: stages.pretrain(recipes.pretrain_recipe(job))))
     steps.append(("tune", job.tuned, lambda: stages.tune(recipes.tune_recipe(job))))
-    steps.append(("quantize", job.small, lambda: quantize(job.tuned, job.small)))
+    steps.append(
+        ("quantize", job.small, lambda: quantize(QuantizeRecipe(model=str(job.tuned), out=job.small)))
+    )
     for number, (name, made, step) in enumerate(steps, 1):
         _say(
             f"\n[{number}/{len(steps) + 1}] {name}  ({in_time(job.budget.used)} of {in_time(job.budget.seconds)} used)"

@@ -1,0 +1,26 @@
+"""`camelid chat`."""
+
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from camelid.cli.flags import Group
+from camelid.lm.interface import Sampling
+from camelid.recipes.engine import EngineSettings
+
+
+def chat(
+    model: Annotated[str, Positional],
+    sampling: Annotated[Sampling, Group(leave_out=("samples",), defaults={"max_new_tokens": 512})],
+    engine: Annotated[EngineSettings, Group(leave_out=("max_batch",))],
+    system: str | None = None,
+) -> None:
+    """Talks to a model in the terminal; /help lists what can be typed.
+
+    Args:
+        model: a checkpoint folder, a name on the hub, or the URL of an OpenAI-compatible server
+        system: a system message
+    """
+    from camelid.engine.terminal import chat as talk
+
+    talk(model, sampling, engine, system)

@@ -1,0 +1,10 @@
+"""`camelid compare`."""
+
+from camelid.recipes.compare import CompareRecipe
+
+
+def compare(recipe: CompareRecipe) -> None:
+    """Put models side by side."""
+    from camelid.workflows.compare import compare as stage
+
+    stage(recipe)

@@ -1,0 +1,30 @@
+"""`camelid generate`."""
+
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from camelid.cli.flags import Group
+from camelid.lm.interface import Sampling
+from camelid.recipes.engine import EngineSettings
+
+
+def generate(
+    model: Annotated[str, Positional],
+    prompt: str,
+    sampling: Annotated[Sampling, Group(leave_out=("samples",))],
+    engine: Annotated[EngineSettings, Group(leave_out=("max_batch",))],
+    chat: bool = False,
+    system: str | None = None,
+) -> None:
+    """Continues a prompt, or answers it with --chat; the text alone goes to standard output.
+
+    Args:
+        model: a checkpoint folder, a name on the hub, or the URL of an OpenAI-compatible server
+        prompt: the text; `-` reads it from standard input
+        chat: put the prompt through the model's chat template as a user's message
+        system: a system message (with --chat)
+    """
+    from camelid.engine.terminal import generate as print_completion
+
+    print_completion(model, prompt, sampling, engine, chat=chat, system=system)

@@ -1,0 +1,25 @@
+"""`camelid import`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+def import_model(
+    file: Annotated[Path, Positional, arg(metavar="FILE")],
+    out: Annotated[Path, Positional, arg(metavar="OUT")],
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    tokenizer: Path | None = None,
+) -> None:
+    """Turns a GGUF file, a LLaMA folder of Meta's or a llama2.c checkpoint into a model folder with its tokenizer.
+
+    Args:
+        file: a .gguf file (F32, F16, BF16, Q8_0 to Q2_K), a folder of consolidated.*.pth, or llama2.c's .bin
+        out: the folder to write; it must not exist, or be empty
+        dtype: of the weights written; float32 keeps quantised values exactly, the others halve the folder
+        tokenizer: the tokenizer's folder or file, where it is neither in the file nor beside it
+    """
+    from camelid.formats.importing import import_model as import_file
+
+    import_file(file, out, dtype, tokenizer)

@@ -1,0 +1,10 @@
+"""`camelid tokenizer`."""
+
+from camelid.recipes.tokenizer import TokenizerRecipe
+
+
+def tokenizer(recipe: TokenizerRecipe) -> None:
+    """Learn a vocabulary from text."""
+    from camelid.train.stages import tokenizer as stage
+
+    stage(recipe)

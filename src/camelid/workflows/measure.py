@@ -1,0 +1,161 @@
+"""What is measured of one model when several are compared: size, prediction of a text, answers to a task, speed, memory.
+
+Every model is measured in a process of its own: `python -m camelid.workflows.measure FOLDER YARDSTICK` prints what it found.
+"""
+
+import copy
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from camelid.base.errors import CamelidError, naming
+from camelid.data.read.corpus import Corpus
+from camelid.engine.engine import Engine
+from camelid.engine.generation import Generation
+from camelid.engine.perplexity import perplexity
+from camelid.evals.evaluate import evaluate
+from camelid.evals.stage import make_program
+from camelid.formats.hugging_face.checkpoint import weight_files
+from camelid.formats.hugging_face.tensor_files import dtype_name
+from camelid.lm.interface import Sampling
+from camelid.recipes.evaluate import Convention
+from camelid.tasks.task import Task, load_task
+
+MOST_TOKENS = 32768
+"""Of the text, where windows overlap; more would tell little more. A published convention is of the whole text."""
+NEW_TOKENS = 128
+"""Of the sequence that is timed, or as many as the context has room for."""
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What models are measured by: texts in the windows of a convention, and a task where one is named."""
+
+    texts: tuple[str, ...]
+    convention: Convention = "overlapping"
+    task: str | None = None
+    data: str | None = None
+    """The rows of a published task."""
+    limit: int | None = None
+    """The first questions alone."""
+    chat: bool = False
+    """Whether questions are asked in the model's chat template."""
+
+    def load_task(self) -> Task | None:
+        """The task; raises `CamelidError` where there is none of its name, or not its data."""
+        if self.task is None:
+            return None
+        with naming("--task (its rows: --data)"):
+            data = None if self.data is None else Path(self.data)
+            return load_task(self.task, limit=self.limit, data=data)
+
+
+def measured(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
+    """What a process of its own finds of a model."""
+    command = [sys.executable, "-m", "camelid.workflows.measure", str(folder), json.dumps(asdict(yardstick))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
+        raise CamelidError(f"{folder.name} cannot be measured: {lines[-1]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    for warning in found.get("task", {}).get("warnings", ()):
+        _say(f"{folder.name}: {warning}")
+    return found
+
+
+def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
+    """Size, perplexity, speed, memory and the grades of a task's questions of the model in this process."""
+    # The memory that is measured is this process's own.
+    engine = Engine.load(folder, device="cpu")
+    documents = _documents(engine, yardstick)
+    found = perplexity(engine, documents, yardstick.convention)
+    new_tokens, seconds = _timed(engine, documents[0][:1000])
+    result: dict[str, Any] = {
+        "megabytes": sum(path.stat().st_size for path in weight_files(folder)) / 1e6,
+        "perplexity": found.perplexity,
+        "bits_per_byte": found.bits_per_byte,
+        "tokens_per_second": new_tokens / seconds,
+        "peak_megabytes": _peak_bytes() / 1e6,
+        "tokens": found.tokens,
+        "new_tokens": new_tokens,
+        "dtype": dtype_name(engine.dtype),
+    }
+    if (task := yardstick.load_task()) is not None:
+        result["task"] = _asked(task, engine, yardstick.chat)
+    return result
+
+
+def _documents(engine: Engine, yardstick: Yardstick) -> list[str]:
+    """The texts that are measured: all of them for a published convention, else the first `MOST_TOKENS` tokens."""
+    documents, left = [], MOST_TOKENS
+    for text, _ in Corpus(yardstick.texts):
+        if yardstick.convention == "overlapping":
+            ids = engine.tokenizer.encode(text)
+            if len(ids) > left:
+                text = text[: len(engine.tokenizer.decode(ids[:left]))]
+            left -= len(ids)
+        documents.append(text)
+        if left <= 0:
+            break
+    return documents
+
+
+def _timed(engine: Engine, text: str) -> tuple[int, float]:
+    """How many tokens follow the first two of a text, whatever would end it, and the seconds of the best of three."""
+    opening = engine.encode(text)[:2]
+    room = min(NEW_TOKENS, engine.context_length - len(opening))
+    endless = copy.copy(engine.tokenizer)
+    endless.stop_ids = frozenset()
+    best = math.inf
+    for _ in range(3):
+        said = Generation(opening, Sampling(max_new_tokens=room), 0, room, endless)
+        began = time.perf_counter()
+        for _ in engine.run([said]):
+            pass
+        best = min(best, time.perf_counter() - began)
+    return room, best
+
+
+def _peak_bytes() -> int:
+    """Of this process alone: under Linux, what getrusage says begins with what the parent held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
+    # A model that quantising has broken may never end an answer: that is a finding, not a failure.
+    evaluation = evaluate(task, make_program(task, chat=chat), engine, allow_cut=True)
+    result = evaluation.results[0]
+    interval = result.interval
+    return {
+        "said": f"{result.task} ({result.metric}, {result.program}, {result.n} questions)",
+        "accuracy": [result.value, *((interval.low, interval.high) if interval else (result.value,) * 2)],
+        "values": evaluation.values(result.metric),
+        "warnings": evaluation.warnings,
+    }
+
+
+def _say(text: str) -> None:
+    print(f"camelid: {text}", file=sys.stderr, flush=True)
+
+
+def _main(folder: str, yardstick: str) -> int:
+    try:
+        print(json.dumps(measure(Path(folder), Yardstick(**json.loads(yardstick)))))
+    except CamelidError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))
