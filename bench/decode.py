@@ -42,8 +42,9 @@ def random_model(shape: str, bits: int) -> object:
     """A model of random weights; at 4 bits its layers are packed, and its output projection to 8 bits."""
     import torch
 
+    from camelid.model.linears import plain_linears
     from camelid.model.presets import PRESETS
-    from camelid.model.surgery import linears, replace
+    from camelid.model.surgery import replace
     from camelid.model.transformer import Transformer
     from camelid.quant.packed import PackedLinear
 
@@ -58,7 +59,7 @@ def random_model(shape: str, bits: int) -> object:
     with torch.device("meta"):
         model = Transformer(spec)
     if bits == 4:
-        for path, linear in list(linears(model).items()):
+        for path, linear in list(plain_linears(model).items()):
             if path.startswith("layers."):
                 replace(model, path, packed(*linear.weight.shape, 4, 64))
         model.lm_head = packed(spec.vocab_size, spec.hidden_size, 8, spec.hidden_size)

@@ -18,8 +18,9 @@ from camelid.formats.hugging_face.checkpoint import (
     read_tensors,
 )
 from camelid.formats.packed.storage import check_quantizable, stored_sizes
+from camelid.model.linears import plain_linears
 from camelid.model.spec import ModelSpec
-from camelid.model.surgery import linears, select
+from camelid.model.surgery import select
 from camelid.quant.quantize import ALL_LINEARS, fitting_group
 
 SMALLER_DTYPE = torch.bfloat16
@@ -81,7 +82,7 @@ def quantized_weights(
     """
     check_quantizable(spec)
     # One layer without memory: the linears and their choice are those of the model itself.
-    layer = linears(blank_model(replace(spec, num_layers=1, vocab_size=1)))
+    layer = plain_linears(blank_model(replace(spec, num_layers=1, vocab_size=1)))
     chosen = {path: layer[path] for path in select(layer, ALL_LINEARS)}
     group = fitting_group({path: linear.weight.shape for path, linear in chosen.items()}, bits)
     packed = [

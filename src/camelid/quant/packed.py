@@ -1,12 +1,14 @@
 """Linear layers over packed weights of 2, 3, 4 or 8 bits, on the kernels that torch ships where those are faster."""
 
 from functools import cached_property
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
+from camelid.model.linears import LinearKind, kind_of, linears
 from camelid.quant.kernels import Kernel, PackedForm, kernel_for
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight
 from camelid.quant.words import pack_integers, unpack_integers
@@ -22,6 +24,7 @@ class PackedLinear(nn.Module):
     state dict: `camelid.formats.packed.storage` writes and reads them.
     """
 
+    linear_kind: ClassVar[LinearKind] = "packed"
     words: Int32[Tensor, "words outer"]
     scales: Float[Tensor, "outer groups"]
     zeros: UInt8[Tensor, "outer groups"]
@@ -101,3 +104,9 @@ def pack(weight: QuantizedWeight, bias: Tensor | None = None) -> PackedLinear:
     words = pack_integers(weight.codes.T, weight.bits)
     zeros = weight.zeros.to(torch.uint8)
     return PackedLinear(words, weight.scales, zeros, weight.bits, weight.codes.shape[1], bias)
+
+
+def packed_linears(model: nn.Module) -> dict[str, PackedLinear]:
+    """A model's packed layers by path."""
+    found = linears(model)
+    return {path: cast(PackedLinear, module) for path, module in found.items() if kind_of(module) == "packed"}

@@ -14,12 +14,13 @@ from camelid.base.errors import CamelidError, WrongCall, naming
 from camelid.base.freed_memory import return_freed_memory
 from camelid.formats.hugging_face.tensor_files import let_go
 from camelid.model.layers import Linear
-from camelid.model.surgery import linears, put_head, replace, select
+from camelid.model.linears import known_linears, plain_linears
+from camelid.model.surgery import put_head, replace, select
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
 from camelid.quant.gptq import gptq
 from camelid.quant.moments import Moments, layer_by_layer
-from camelid.quant.packed import PACKED, PackedLinear, pack
+from camelid.quant.packed import PACKED, pack, packed_linears
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
 from camelid.quant.words import run_length
 
@@ -65,7 +66,7 @@ def choose_groups(
     """
     if bits not in PACKED:
         raise WrongCall(f"bits is {bits}; allowed: {', '.join(map(str, PACKED))}")
-    found = linears(model)
+    found = plain_linears(model)
     paths = select(found, selector)
     if outside := [path for path in paths if not path.startswith("layers.")]:
         raise WrongCall(
@@ -95,7 +96,7 @@ def quantize_model(
     before anything is changed.
     """
     groups = choose_groups(model, bits, group_size, selector)
-    found = linears(model)
+    found = plain_linears(model)
     for path in groups:
         linear = found[path]
         if broken := int((~linear.weight.isfinite()).sum()):
@@ -192,6 +193,7 @@ def quantize_head(
 
 def check_head(model: Transformer, bits: Bits) -> None:
     """Raises `CamelidError` where `quantize_head` would."""
+    known_linears(model, ("plain", "packed"), "quantisation")
     (outer, inner), block = model.output_weight().shape, run_length(bits)
     if outer % block or inner % block:
         raise CamelidError(
@@ -202,13 +204,12 @@ def check_head(model: Transformer, bits: Bits) -> None:
 
 def unpack_model(model: Transformer) -> Transformer:
     """Replaces packed linears by ordinary ones of the same float32 weights, in place."""
-    for path, module in list(model.named_modules()):
-        if isinstance(module, PackedLinear):
-            linear = Linear(module.in_features, module.out_features, bias=module.bias is not None)
-            linear.weight = nn.Parameter(module.quantized().dequantize())
-            if module.bias is not None:
-                linear.bias = nn.Parameter(module.bias.float())
-            replace(model, path, linear)
+    for path, module in packed_linears(model).items():
+        linear = Linear(module.in_features, module.out_features, bias=module.bias is not None)
+        linear.weight = nn.Parameter(module.quantized().dequantize())
+        if module.bias is not None:
+            linear.bias = nn.Parameter(module.bias.float())
+        replace(model, path, linear)
     return model
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,9 @@ from torch import Tensor, nn
 from camelid.engine.native.build import library
 from camelid.engine.native.pages import zero_pages
 from camelid.engine.native.structures import NORMS, PROJECTIONS, CLayer, CLinear, CPacking
-from camelid.model.surgery import linears
+from camelid.model.linears import LinearKind, kind_of, known_linears
 from camelid.model.transformer import Transformer
-from camelid.quant.packed import PackedLinear
+from camelid.quant.packed import PackedLinear, packed_linears
 from camelid.quant.words import pack_integers
 
 FLOAT32, BFLOAT16 = 0, 1
@@ -23,19 +24,16 @@ LANES = 16
 LARGEST_SEGMENT = 64
 """Inputs of packed products that share a scale, at most."""
 AnyLinear = nn.Linear | PackedLinear
+READ: tuple[LinearKind, ...] = ("plain", "packed")
+"""Kinds of linears that the decoder reads."""
 
 
-def projections(model: Transformer) -> dict[str, AnyLinear]:
-    """The linears of all layers and the output projection, by their paths."""
-    packed = {path: module for path, module in model.named_modules() if isinstance(module, PackedLinear)}
-    return {**linears(model), **packed}
-
-
-def takes(linear: AnyLinear) -> bool:
-    """Whether a product is written for a linear: groups are whole rows, or lines of 8 inputs do not cross them."""
-    if not isinstance(linear, PackedLinear):
-        return True
-    return linear.group_size == linear.in_features or linear.group_size % 8 == 0
+def takes(linear: nn.Module) -> bool:
+    """Whether a product is written for a linear: plain, or packed in groups that are whole rows or lines of 8 inputs."""
+    if isinstance(linear, PackedLinear):
+        whole_rows = linear.group_size == linear.in_features
+        return kind_of(linear) in READ and (whole_rows or linear.group_size % 8 == 0)
+    return kind_of(linear) in READ
 
 
 class Weights:
@@ -47,9 +45,10 @@ class Weights:
     def __init__(self, model: Transformer, dtype: torch.dtype, integers: bool) -> None:
         self.dtype = dtype
         self._kept: list[Tensor] = []
-        self._model, self._linears = model, projections(model)
+        self._model = model
+        self._linears = cast(dict[str, AnyLinear], known_linears(model, READ, "the decoder in C"))
         self._parameters = dict(model.named_parameters())
-        packed = [each for each in self._linears.values() if isinstance(each, PackedLinear)]
+        packed = list(packed_linears(model).values())
         self.segment = _segment(packed) if integers and dtype != torch.float32 and packed else 0
         self._arena = zero_pages(4 * sum(map(_line_words, packed))).view(torch.int32)
         self.embedding = self.address(model.embed_tokens.weight, dtype)
@@ -73,8 +72,8 @@ class Weights:
         return layer
 
     def _unembedding(self) -> ctypes.Structure:
-        if self._model.lm_head is not None:
-            return self._linear(self._model.lm_head)
+        if (head := self._linears.get("lm_head")) is not None:
+            return self._linear(head)
         spec = self._model.spec
         return CLinear(
             weight=self.embedding, kind=KINDS[self.dtype], outer=spec.vocab_size, inner=spec.hidden_size
