@@ -15,7 +15,7 @@ from camelid.cli.main import VERBS
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "camelid"
 
-FOUNDATION = {"camelid", "errors", "atomic", "freed_memory", "home", "json_table"}
+FOUNDATION = {"camelid", "errors", "atomic", "memory", "home", "json_table"}
 FRAME = FOUNDATION | {"provenance", "recipe", "recipe_yaml", "run", "progress", "report"}
 
 # Which rooms (packages, or modules beside them) each room may import; itself is understood.

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from camelid.base import free_memory
+from camelid.base import memory as system
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.base.free_memory import CPU
+from camelid.base.memory import CPU
 from camelid.cli import main as cli
 from camelid.engine import memory
 from camelid.engine.blocks import BLOCK_TOKENS, CachedSequence
@@ -315,12 +315,12 @@ def test_control_groups_limit_what_is_free(tmp_path, monkeypatch):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert sorted(free_memory.group_limits(tmp_path)) == [0, 450]
-    assert list(free_memory.group_limits(tmp_path / "none")) == []
-    monkeypatch.setattr(free_memory, "group_limits", lambda: iter([12345]))
-    assert free_memory.free_memory() == 12345
-    monkeypatch.setattr(free_memory, "group_limits", lambda: iter(()))
-    assert free_memory.free_memory() > 12345
+    assert sorted(system.group_limits(tmp_path)) == [0, 450]
+    assert list(system.group_limits(tmp_path / "none")) == []
+    monkeypatch.setattr(system, "group_limits", lambda: iter([12345]))
+    assert system.free_memory() == 12345
+    monkeypatch.setattr(system, "group_limits", lambda: iter(()))
+    assert system.free_memory() > 12345
 
 
 def test_plain_weights_of_every_published_model():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from camelid.base.errors import naming
-from camelid.base.free_memory import CPU
+from camelid.base.memory import CPU
 from camelid.engine.native.decoder import knows
 from camelid.engine.native.weights import LANES, LEAST_BITS
 from camelid.formats.hugging_face.checkpoint import (
@@ -30,7 +30,7 @@ UNPACKING, REORDERING = 16, 24
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightMemory:
     """Bytes of a model's weights as they are loaded."""
 
     bits: int
@@ -56,13 +56,15 @@ class PackedShape:
     scale: torch.dtype
 
 
-def plain_weights(spec: ModelSpec, dtype: torch.dtype, stored: int = 0) -> Weights:
+def plain_weights(spec: ModelSpec, dtype: torch.dtype, stored: int = 0) -> WeightMemory:
     """All parameters in `dtype`, a tied embedding once; stored: bytes of them that a file has in this dtype."""
     size = spec.parameter_count() * dtype.itemsize
-    return Weights(8 * dtype.itemsize, size, min(size, stored))
+    return WeightMemory(8 * dtype.itemsize, size, min(size, stored))
 
 
-def folder_weights(folder: Path, spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> Weights:
+def folder_weights(
+    folder: Path, spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU
+) -> WeightMemory:
     """Those of a checkpoint folder, from its config.json and the headers of its tensor files."""
     tensors = read_tensors(folder)
     with naming(folder):
@@ -75,7 +77,7 @@ def folder_weights(folder: Path, spec: ModelSpec, dtype: torch.dtype, device: to
 
 def quantized_weights(
     spec: ModelSpec, bits: int, dtype: torch.dtype = SMALLER_DTYPE, device: torch.device = CPU
-) -> Weights:
+) -> WeightMemory:
     """What `camelid quantize --bits` makes of the model, all but the codes in `dtype`.
 
     Raises `CamelidError` where it would.
@@ -100,7 +102,7 @@ def quantized_weights(
 
 def _packed_in_folder(
     spec: ModelSpec, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
-) -> Weights:
+) -> WeightMemory:
     packed, biases, values, words = [], 0, 0, 0
     for name, tensor in tensors.items():
         if not name.endswith(".qweight"):
@@ -130,7 +132,7 @@ def _packed_weights(
     stored: int,
     words: int,
     device: torch.device,
-) -> Weights:
+) -> WeightMemory:
     """Weights of which some are packed; rest: bytes of the others; stored, words: bytes of both that a file has as they are."""
     codes = sum(each.outer * each.inner * each.bits // 8 for each in packed)
     points = sum(each.outer * each.groups * (each.scale.itemsize + 1) for each in packed)
@@ -142,7 +144,7 @@ def _packed_weights(
     reorders, unpacks = words < codes, not native or bits < LEAST_BITS
     each_weight = REORDERING if reorders else UNPACKING if unpacks else 0
     loading = each_weight * max((each.outer * each.inner for each in packed), default=0)
-    return Weights(bits, codes + points + rest, stored + words - dropped, loading, beside - dropped)
+    return WeightMemory(bits, codes + points + rest, stored + words - dropped, loading, beside - dropped)
 
 
 def _beside(packed: PackedShape, dtype: torch.dtype, native: bool) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from camelid.model.linears import LinearKind, kind_of, linears
 from camelid.quant.kernels import Kernel, PackedForm, kernel_for
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight
-from camelid.quant.words import pack_integers, unpack_integers
+from camelid.quant.words import packed_int32, unpacked_int32
 
 PACKED: tuple[Bits, ...] = (2, 3, 4, 8)
 """Bits that a weight may have."""
@@ -57,7 +57,7 @@ class PackedLinear(nn.Module):
 
     def quantized(self) -> QuantizedWeight:
         """Exactly the weight that was packed."""
-        codes = unpack_integers(self.words, self.bits)[: self.in_features].T.to(torch.uint8).contiguous()
+        codes = unpacked_int32(self.words, self.bits)[: self.in_features].T.to(torch.uint8).contiguous()
         return QuantizedWeight(codes, self.scales, self.zeros.int(), self.bits)
 
     def reference(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
@@ -101,7 +101,7 @@ class PackedLinear(nn.Module):
 
 def pack(weight: QuantizedWeight, bias: Tensor | None = None) -> PackedLinear:
     """The packed layer for a weight."""
-    words = pack_integers(weight.codes.T, weight.bits)
+    words = packed_int32(weight.codes.T, weight.bits)
     zeros = weight.zeros.to(torch.uint8)
     return PackedLinear(words, weight.scales, zeros, weight.bits, weight.codes.shape[1], bias)
 

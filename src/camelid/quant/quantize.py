@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from camelid.base.errors import CamelidError, WrongCall, naming
-from camelid.base.freed_memory import return_freed_memory
+from camelid.base.memory import return_freed_memory
 from camelid.formats.hugging_face.tensor_files import let_go
 from camelid.model.layers import Linear
 from camelid.model.linears import known_linears, plain_linears
@@ -22,7 +22,7 @@ from camelid.quant.gptq import gptq
 from camelid.quant.moments import Moments, layer_by_layer
 from camelid.quant.packed import PACKED, pack, packed_linears
 from camelid.quant.round_to_nearest import Bits, QuantizedWeight, round_to_nearest
-from camelid.quant.words import run_length
+from camelid.quant.words import packing_multiple
 
 Method = Literal["rtn", "gptq", "awq"]
 ALL_LINEARS = ("layers.*_proj",)
@@ -194,7 +194,7 @@ def quantize_head(
 def check_head(model: Transformer, bits: Bits) -> None:
     """Raises `CamelidError` where `quantize_head` would."""
     known_linears(model, ("plain", "packed"), "quantisation")
-    (outer, inner), block = model.output_weight().shape, run_length(bits)
+    (outer, inner), block = model.output_weight().shape, packing_multiple(bits)
     if outer % block or inner % block:
         raise CamelidError(
             f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
@@ -219,7 +219,7 @@ def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int |
     Raises `CamelidError` that names a linear which does not fit, and the way out for all of them.
     """
     if misfits := _misfits(shapes, bits):
-        (outer, inner), block = shapes[misfits[0]], run_length(bits)
+        (outer, inner), block = shapes[misfits[0]], packing_multiple(bits)
         raise CamelidError(
             f"{misfits[0]} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes must be "
             f"multiples of {block}: {_ways_out(shapes, misfits)}"
@@ -241,7 +241,7 @@ def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int |
 
 def _misfits(shapes: Mapping[str, torch.Size], bits: int) -> list[str]:
     """The linears whose codes do not fill whole words."""
-    return [path for path, shape in shapes.items() if any(size % run_length(bits) for size in shape)]
+    return [path for path, shape in shapes.items() if any(size % packing_multiple(bits) for size in shape)]
 
 
 def _ways_out(shapes: Mapping[str, torch.Size], misfits: Sequence[str]) -> str:

@@ -8,14 +8,14 @@ from jaxtyping import Int, Int32, UInt8
 from torch import Tensor
 
 
-def run_length(bits: int) -> int:
+def packing_multiple(bits: int) -> int:
     """How many integers fill whole words: 8 of 4 bits one, 32 of 3 bits three."""
     return 32 // math.gcd(bits, 32)
 
 
-def pack_integers(values: Int[Tensor, "n m"] | UInt8[Tensor, "n m"], bits: int) -> Int32[Tensor, "words m"]:
-    """[n, m] integers below 2^bits -> int32 [n * bits / 32, m]; n is filled up with zeros to a multiple of `run_length`."""
-    run = run_length(bits)
+def packed_int32(values: Int[Tensor, "n m"] | UInt8[Tensor, "n m"], bits: int) -> Int32[Tensor, "words m"]:
+    """[n, m] integers below 2^bits -> int32 [n * bits / 32, m]; n is filled up with zeros to a multiple of `packing_multiple`."""
+    run = packing_multiple(bits)
     values = F.pad(values, (0, 0, 0, -len(values) % run)).contiguous()
     words = values.new_zeros(len(values) // run, run * bits // 32, values.shape[1], dtype=torch.int32)
     for index, column in enumerate(values.reshape(-1, run, values.shape[1]).unbind(1)):
@@ -26,9 +26,9 @@ def pack_integers(values: Int[Tensor, "n m"] | UInt8[Tensor, "n m"], bits: int) 
     return words.flatten(0, 1)
 
 
-def unpack_integers(words: Int32[Tensor, "words m"], bits: int) -> Int32[Tensor, "n m"]:
-    """What `pack_integers` packed, filled up to a multiple of `run_length`."""
-    run = run_length(bits)
+def unpacked_int32(words: Int32[Tensor, "words m"], bits: int) -> Int32[Tensor, "n m"]:
+    """What `packed_int32` packed, filled up to a multiple of `packing_multiple`."""
+    run = packing_multiple(bits)
     runs = words.reshape(-1, run * bits // 32, words.shape[1])
     values = torch.empty(len(runs), run, words.shape[1], dtype=torch.int32, device=words.device)
     for index in range(run):

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from camelid.base.errors import CamelidError
-from camelid.base.free_memory import CPU
+from camelid.base.memory import CPU
 from camelid.engine.blocks import BLOCK_TOKENS
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.native.build import library

@@ -13,7 +13,7 @@ from camelid.engine.native.structures import NORMS, PROJECTIONS, CLayer, CLinear
 from camelid.model.linears import LinearKind, kind_of, known_linears
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PackedLinear, packed_linears
-from camelid.quant.words import pack_integers
+from camelid.quant.words import packed_int32
 
 FLOAT32, BFLOAT16 = 0, 1
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
@@ -94,7 +94,7 @@ class Weights:
 
     def _pack(self, module: PackedLinear, linear: ctypes.Structure) -> None:
         bits = max(LEAST_BITS, module.bits)
-        words = module.words if bits == module.bits else pack_integers(module.quantized().codes.T, bits)
+        words = module.words if bits == module.bits else packed_int32(module.quantized().codes.T, bits)
         words = words.contiguous()
         linear.kind, linear.group = PACKED_KINDS[bits], module.group_size
         linear.weight = self._lines(words, bits)

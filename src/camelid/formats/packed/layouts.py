@@ -30,7 +30,7 @@ from torch import Tensor
 from camelid.base.errors import CamelidError, shortened
 from camelid.quant.packed import PACKED, PackedLinear
 from camelid.quant.round_to_nearest import Bits
-from camelid.quant.words import pack_integers, unpack_integers
+from camelid.quant.words import packed_int32, unpacked_int32
 
 LayoutName = Literal["gptq", "awq"]
 Packed = tuple[Int32[Tensor, "words outer"], Float[Tensor, "outer groups"], UInt8[Tensor, "outer groups"]]
@@ -103,7 +103,7 @@ def _gptq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, t
 def _write_gptq(linear: PackedLinear) -> dict[str, Tensor]:
     return {
         "qweight": linear.words,
-        "qzeros": pack_integers(linear.zeros.int() - 1, linear.bits).T,
+        "qzeros": packed_int32(linear.zeros.int() - 1, linear.bits).T,
         "scales": linear.scales.T,
         "g_idx": torch.arange(linear.in_features, dtype=torch.int32) // linear.group_size,
     }
@@ -114,7 +114,7 @@ def _read_gptq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
     if not torch.equal(groups, torch.arange(len(groups)) // (len(groups) // count)):
         raise CamelidError("g_idx reorders the groups (desc_act); only ordered ones are supported")
     # Stored minus one, 0 becomes the highest code: adding one wraps it back.
-    points = (unpack_integers(parts["qzeros"].T, bits) + offset) % 2**bits
+    points = (unpacked_int32(parts["qzeros"].T, bits) + offset) % 2**bits
     return parts["qweight"], parts["scales"].T.contiguous(), points.to(torch.uint8).contiguous()
 
 
@@ -170,18 +170,16 @@ def _awq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, tu
 def _write_awq(linear: PackedLinear) -> dict[str, Tensor]:
     weight = linear.quantized()
     return {
-        "qweight": pack_integers(_interleave(weight.codes, INTERLEAVED), 4).T,
-        "qzeros": pack_integers(_interleave(weight.zeros, INTERLEAVED), 4).T,
+        "qweight": packed_int32(_interleave(weight.codes, INTERLEAVED), 4).T,
+        "qzeros": packed_int32(_interleave(weight.zeros, INTERLEAVED), 4).T,
         "scales": weight.scales.T,
     }
 
 
 def _read_awq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
     back = [INTERLEAVED.index(output) for output in range(8)]
-    codes, points = (
-        _interleave(unpack_integers(parts[part].T, bits), back) for part in ("qweight", "qzeros")
-    )
-    words = pack_integers(codes.T, bits)
+    codes, points = (_interleave(unpacked_int32(parts[part].T, bits), back) for part in ("qweight", "qzeros"))
+    words = packed_int32(codes.T, bits)
     return words, parts["scales"].T.contiguous(), (points + offset).to(torch.uint8).contiguous()
 
 

@@ -26,7 +26,7 @@ from camelid.model.surgery import replace
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PackedLinear, packed_linears
 from camelid.quant.round_to_nearest import Bits
-from camelid.quant.words import run_length
+from camelid.quant.words import packing_multiple
 
 HEAD = "lm_head"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
@@ -215,7 +215,7 @@ def _take_parts(
     if missing := [part for part in names if f"{name}.{part}" not in tensors]:
         raise CamelidError(f"qweight stands there without {', '.join(missing)}; fetch it again")
     parts = {part: tensors.pop(f"{name}.{part}") for part in names}
-    scales, run = parts["scales"], run_length(bits)
+    scales, run = parts["scales"], packing_multiple(bits)
     count = scales.shape[0] if scales.ndim else 0
     if count < 1 or inner % count or outer % run or inner % run:
         raise CamelidError(
