@@ -49,10 +49,10 @@ def random_model(shape: str, bits: int) -> object:
     from camelid.quant.packed import PackedLinear
 
     def packed(outer: int, inner: int, bits: int, group: int) -> PackedLinear:
-        words = torch.randint(-(2**31), 2**31 - 1, (inner * bits // 32, outer), dtype=torch.int32)
+        packed_codes = torch.randint(-(2**31), 2**31 - 1, (inner * bits // 32, outer), dtype=torch.int32)
         scales = torch.full((outer, inner // group), 0.005 if bits == 4 else 0.0003, dtype=torch.bfloat16)
         zeros = torch.full(scales.shape, 2 ** (bits - 1), dtype=torch.uint8)
-        return PackedLinear(words, scales, zeros, bits, inner)
+        return PackedLinear(packed_codes, scales, zeros, bits, inner)
 
     spec = PRESETS[SHAPES[shape]]()
     torch.manual_seed(0)

@@ -22,7 +22,7 @@ from camelid.model.transformer import Transformer
 from camelid.quant.packed import pack
 from camelid.quant.quantize import quantize_head, quantize_model
 from camelid.quant.round_to_nearest import round_to_nearest
-from camelid.quant.words import packed_int32, packing_multiple, unpacked_int32
+from camelid.quant.words import packed_int32, packing_multiple, unpacked_integers
 from camelid.recipes.model_shape import ModelShape
 from camelid.workflows.quantize import quantize
 
@@ -78,7 +78,7 @@ def test_integers_survive_packing(bits: int, words: int, columns: int, seed: int
     stream = sum(int(value) << bits * index for index, value in enumerate(values[:, 0]))
     words_of = [int(word) & 0xFFFFFFFF for word in packed[:, 0]]
     assert words_of == [stream >> 32 * index & 0xFFFFFFFF for index in range(len(words_of))]
-    assert torch.equal(unpacked_int32(packed, bits).long(), values)
+    assert torch.equal(unpacked_integers(packed, bits).long(), values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -103,7 +103,7 @@ def quantized_weights(
 def _packed_in_folder(
     spec: ModelSpec, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
 ) -> WeightMemory:
-    packed, biases, values, words = [], 0, 0, 0
+    packed, biases, values, packed_bytes = [], 0, 0, 0
     for name, tensor in tensors.items():
         if not name.endswith(".qweight"):
             continue
@@ -111,17 +111,17 @@ def _packed_in_folder(
         scales, order = tensors.get(module + "scales"), tensors.get(module + "g_idx")
         if scales is None or not all(each.ndim and each.numel() for each in (tensor, scales)):
             continue  # loading says what is missing
-        # AWQ has no index, and a row of words for each input; they are brought into the order of GPTQ's.
+        # AWQ has no index, and a row of packed codes for each input; they are brought into the order of GPTQ's.
         outer, inner = scales.shape[-1], tensor.shape[0] if order is None else max(1, order.numel())
         bits = max(1, 8 * tensor.nbytes // (outer * inner))
         packed.append(PackedShape(outer, inner, scales.numel() // outer, bits, scales.dtype))
-        words += tensor.nbytes if order is not None else 0
+        packed_bytes += tensor.nbytes if order is not None else 0
         values += outer * inner
         if (bias := tensors.get(module + "bias")) is not None:
             biases, values = biases + bias.nbytes, values + bias.numel()
     stored = sum(tensor.nbytes for tensor in tensors.values() if tensor.dtype == dtype)
     rest = max(0, spec.parameter_count() - values) * dtype.itemsize
-    return _packed_weights(spec, packed, dtype, rest + biases, min(rest, stored), words, device)
+    return _packed_weights(spec, packed, dtype, rest + biases, min(rest, stored), packed_bytes, device)
 
 
 def _packed_weights(
@@ -130,21 +130,23 @@ def _packed_weights(
     dtype: torch.dtype,
     rest: int,
     stored: int,
-    words: int,
+    packed_bytes: int,
     device: torch.device,
 ) -> WeightMemory:
-    """Weights of which some are packed; rest: bytes of the others; stored, words: bytes of both that a file has as they are."""
+    """Weights of which some are packed; rest: bytes of the others; stored, packed_bytes: bytes of both that a file has as they are."""
     codes = sum(each.outer * each.inner * each.bits // 8 for each in packed)
     points = sum(each.outer * each.groups * (each.scale.itemsize + 1) for each in packed)
     bits = min((each.bits for each in packed), default=8)
     native = knows(spec, dtype, device)
     beside = sum(_beside(each, dtype, native) for each in packed)
-    # The decoder in C has its own words and never reads those of the file again; the system drops them.
-    dropped = words if native else 0
-    reorders, unpacks = words < codes, not native or bits < LEAST_BITS
+    # The decoder in C keeps the codes in an order of its own and never reads the file's again; the system drops them.
+    dropped = packed_bytes if native else 0
+    reorders, unpacks = packed_bytes < codes, not native or bits < LEAST_BITS
     each_weight = REORDERING if reorders else UNPACKING if unpacks else 0
     loading = each_weight * max((each.outer * each.inner for each in packed), default=0)
-    return WeightMemory(bits, codes + points + rest, stored + words - dropped, loading, beside - dropped)
+    return WeightMemory(
+        bits, codes + points + rest, stored + packed_bytes - dropped, loading, beside - dropped
+    )
 
 
 def _beside(packed: PackedShape, dtype: torch.dtype, native: bool) -> int:

@@ -183,7 +183,7 @@ def quantize_head(
     """Rounds the output projection, one scale a row, in place; a tied one becomes a weight of its own.
 
     The embedding stays as it is: a token reads one row of it, and all of the output projection.
-    Raises `CamelidError` where its sizes are no multiples of what fills whole words.
+    Raises `CamelidError` where its sizes are no multiples of what fills whole int32 values.
     """
     check_head(model, bits)
     weight = model.output_weight()
@@ -240,7 +240,7 @@ def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int |
 
 
 def _misfits(shapes: Mapping[str, torch.Size], bits: int) -> list[str]:
-    """The linears whose codes do not fill whole words."""
+    """The linears whose codes do not fill whole int32 values."""
     return [path for path, shape in shapes.items() if any(size % packing_multiple(bits) for size in shape)]
 
 

@@ -50,7 +50,7 @@ class Weights:
         self._parameters = dict(model.named_parameters())
         packed = list(packed_linears(model).values())
         self.segment = _segment(packed) if integers and dtype != torch.float32 and packed else 0
-        self._arena = zero_pages(4 * sum(map(_line_words, packed))).view(torch.int32)
+        self._arena = zero_pages(4 * sum(map(_line_values, packed))).view(torch.int32)
         self.embedding = self.address(model.embed_tokens.weight, dtype)
         self.unembedding = self._unembedding()
 
@@ -94,10 +94,12 @@ class Weights:
 
     def _pack(self, module: PackedLinear, linear: ctypes.Structure) -> None:
         bits = max(LEAST_BITS, module.bits)
-        words = module.words if bits == module.bits else packed_int32(module.quantized().codes.T, bits)
-        words = words.contiguous()
+        packed_codes = (
+            module.packed_codes if bits == module.bits else packed_int32(module.quantized().codes.T, bits)
+        )
+        packed_codes = packed_codes.contiguous()
         linear.kind, linear.group = PACKED_KINDS[bits], module.group_size
-        linear.weight = self._lines(words, bits)
+        linear.weight = self._lines(packed_codes, bits)
         scales = _tiles(module.scales)
         kind = torch.bfloat16 if torch.equal(scales.bfloat16().to(scales.dtype), scales) else torch.float32
         linear.scales, linear.scale_kind = self.address(scales, kind), KINDS[kind]
@@ -105,17 +107,17 @@ class Weights:
         # Equal ones, as in symmetric models, need not come from memory with every group.
         linear.zero_step = 0 if bool((module.zeros == module.zeros[0, 0]).all()) else LANES
 
-    def _lines(self, words: Tensor, bits: int) -> int:
-        count, outer = words.shape
+    def _lines(self, packed_codes: Tensor, bits: int) -> int:
+        count, outer = packed_codes.shape
         lines = self._arena[: _tile_count(outer) * count * LANES]
         self._arena = self._arena[len(lines) :]
-        packing = CPacking(words.data_ptr(), lines.data_ptr(), bits, count, outer)
+        packing = CPacking(packed_codes.data_ptr(), lines.data_ptr(), bits, count, outer)
         library().camelid_pack(ctypes.addressof(packing), torch.get_num_threads())
         return self.address(lines, torch.int32)
 
 
-def _line_words(linear: PackedLinear) -> int:
-    """Words of a linear's lines."""
+def _line_values(linear: PackedLinear) -> int:
+    """Values of 32 bits in a linear's lines."""
     return (
         _tile_count(linear.out_features) * -(-linear.in_features * max(LEAST_BITS, linear.bits) // 32) * LANES
     )

@@ -85,9 +85,9 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
             with naming(f"{folder}: {name}"):
                 own = head_bits if path == HEAD else bits
                 parts = _take_parts(layout, name, tensors, own, linear.weight.shape)
-                words, scales, zeros = layout.read(parts, own, offset)
+                packed_codes, scales, zeros = layout.read(parts, own, offset)
                 bias = _take_bias(name, tensors, linear)
-            replace(model, path, PackedLinear(words, scales, zeros, own, linear.in_features, bias))
+            replace(model, path, PackedLinear(packed_codes, scales, zeros, own, linear.in_features, bias))
     return fill(model, folder, tensors, dtype)
 
 
