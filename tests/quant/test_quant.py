@@ -263,9 +263,13 @@ def test_what_the_layout_has_no_place_for_is_refused(name: str, tmp_path: Path) 
         num_heads=2,
         context_length=16,
     )
-    save_checkpoint(tmp_path, Transformer(shape.spec(40)).initialize(0))
-    with pytest.raises(CamelidError, match="supported: LlamaForCausalLM"):
+    model = Transformer(shape.spec(40)).initialize(0)
+    save_checkpoint(tmp_path, model)
+    refused = pytest.raises(CamelidError, match="supported: LlamaForCausalLM")
+    with refused:
         quantize(tmp_path, tmp_path / "small")
+    with refused:
+        save_quantized(tmp_path / "small", quantize_model(model, 4, 16))
     assert not (tmp_path / "small").exists()
 
 

@@ -43,9 +43,11 @@ def save_quantized(
 ) -> None:
     """Writes a model with packed linears into an existing folder; `dtype` is that of all that is not quantised.
 
-    Raises `CamelidError` where the layout cannot say what the linears are: other bits, a zero point below its least,
-    bits or group sizes that differ, scales that `dtype` does not hold exactly.
+    Raises `CamelidError` on architectures and linears of another kind than a reader of the layouts takes, and where the
+    layout cannot say what the linears are: other bits, a zero point below its least, bits or group sizes that differ,
+    scales that `dtype` does not hold exactly.
     """
+    check_quantizable(model.spec)
     known_linears(model, ("plain", "packed"), "saving")
     packed = packed_linears(model)
     chosen = LAYOUTS[layout]
