@@ -25,7 +25,7 @@ def test_hugging_face_and_meta_names_mean_the_tensor_of_the_gguf_name(name: str,
     row = ARCHITECTURES[name][module]
     known = gguf.get_tensor_name_map(TENSORS.get(name, gguf.MODEL_ARCH.T5), 9)
     for theirs in filter(None, (row.hugging_face, row.meta)):
-        # Blocks that the map writes out are those of the model; the encoder's and decoder's first has T5's biases.
+        # Any layer will do; T5 has its relative biases in layer 0 on both sides.
         assert known.get_name(theirs.replace("#", "3")) == row.gguf.replace("#", "3"), theirs
 
 
