@@ -42,23 +42,24 @@ def random_model(shape: str, bits: int) -> object:
     """A model of random weights; at 4 bits its layers are packed, and its output projection to 8 bits."""
     import torch
 
+    from camelid.model.linears import plain_linears
     from camelid.model.presets import PRESETS
-    from camelid.model.surgery import linears, replace
+    from camelid.model.surgery import replace
     from camelid.model.transformer import Transformer
     from camelid.quant.packed import PackedLinear
 
     def packed(outer: int, inner: int, bits: int, group: int) -> PackedLinear:
-        words = torch.randint(-(2**31), 2**31 - 1, (inner * bits // 32, outer), dtype=torch.int32)
+        packed_codes = torch.randint(-(2**31), 2**31 - 1, (inner * bits // 32, outer), dtype=torch.int32)
         scales = torch.full((outer, inner // group), 0.005 if bits == 4 else 0.0003, dtype=torch.bfloat16)
         zeros = torch.full(scales.shape, 2 ** (bits - 1), dtype=torch.uint8)
-        return PackedLinear(words, scales, zeros, bits, inner)
+        return PackedLinear(packed_codes, scales, zeros, bits, inner)
 
     spec = PRESETS[SHAPES[shape]]()
     torch.manual_seed(0)
     with torch.device("meta"):
         model = Transformer(spec)
     if bits == 4:
-        for path, linear in list(linears(model).items()):
+        for path, linear in list(plain_linears(model).items()):
             if path.startswith("layers."):
                 replace(model, path, packed(*linear.weight.shape, 4, 64))
         model.lm_head = packed(spec.vocab_size, spec.hidden_size, 8, spec.hidden_size)

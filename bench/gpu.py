@@ -60,7 +60,7 @@ def bytes_of_a_token(model: Transformer) -> int:
     """Bytes of the weights that one token needs: all but the embedding, unless the output shares it."""
     packed = [module for module in model.modules() if isinstance(module, PackedLinear)]
     # A scale and an offset in bfloat16 for each group.
-    total = sum(module.words.nbytes + 4 * module.scales.numel() for module in packed)
+    total = sum(module.packed_codes.nbytes + 4 * module.scales.numel() for module in packed)
     plain = dict(model.named_parameters())
     if model.lm_head is not None:
         plain.pop("embed_tokens.weight")

@@ -215,7 +215,9 @@ def test_recorded_widths_hold_what_they_serve_and_waste_a_third_at_most() -> Non
 
 def test_a_cache_that_is_full_says_so(tiny: Tiny) -> None:
     model = tiny()
-    cache = KeyValueCache.empty(model.spec, 1, 4)
+    keys, values = torch.zeros(2, model.spec.num_layers, 1, 4, model.spec.num_kv_heads, model.spec.head_dim)
+    tables, lengths = torch.zeros(2, 1, dtype=torch.long).split(1)
+    cache = KeyValueCache(keys, values, tables, lengths[0])
     with pytest.raises(CamelidError, match="the cache holds 4 tokens and would need 5; make it larger"):
         model(torch.zeros(1, 5, dtype=torch.long), cache=cache)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from camelid.base import free_memory
+from camelid.base import memory as system
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.base.free_memory import CPU
+from camelid.base.memory import CPU
 from camelid.cli import main as cli
 from camelid.engine import memory
 from camelid.engine.blocks import BLOCK_TOKENS, CachedSequence
@@ -146,7 +146,7 @@ def test_what_the_decoder_in_c_keeps_beside(tmp_path, bits, scales):
     kept = [each for each in decoder._weights._kept if each.data_ptr() not in loaded]
     # Norms in float32 and the angles of all positions are not counted.
     small = 4 * (5 * 64 + 128 * 32)
-    words = sum(each.nbytes for name, each in model.named_buffers() if name.endswith("words"))
+    words = sum(each.nbytes for name, each in model.named_buffers() if name.endswith("packed_codes"))
     found = folder_weights(tmp_path, spec, torch.bfloat16)
     assert sum(each.nbytes for each in kept) - small - words == found.beside
 
@@ -158,7 +158,7 @@ def test_a_gpu_holds_all_weights_and_what_its_kernels_read(tmp_path):
     place = torch.device("cuda")
     found = plan(tmp_path, torch.bfloat16, context=40, sequences=3, free=10**9, device=place).asked
     packed = [each for each in model.modules() if isinstance(each, PackedLinear)]
-    kernels = sum(each.words.nbytes + 2 * 2 * each.scales.numel() for each in packed)
+    kernels = sum(each.packed_codes.nbytes + 2 * 2 * each.scales.numel() for each in packed)
     assert (found.weights.mapped, found.weights.beside) == (0, kernels)
     assert found.weights.size == held(load_model(tmp_path, torch.bfloat16))
     decoder = TorchDecoder(model, torch.bfloat16, 9 * BLOCK_TOKENS)
@@ -181,7 +181,7 @@ def test_words_of_awq_are_not_those_of_the_file(tmp_path):
         (tmp_path / layout).mkdir()
         save_quantized(tmp_path / layout, model, dtype=torch.float16, layout=layout)
         found[layout] = folder_weights(tmp_path / layout, spec, torch.float32)
-    words = sum(each.nbytes for name, each in model.named_buffers() if name.endswith("words"))
+    words = sum(each.nbytes for name, each in model.named_buffers() if name.endswith("packed_codes"))
     assert found["awq"].size == found["gptq"].size == held(load_model(tmp_path / "awq", torch.float32))
     assert found["awq"].beside == found["gptq"].beside + words
     # torch's products of many rows read the words themselves.
@@ -315,12 +315,12 @@ def test_control_groups_limit_what_is_free(tmp_path, monkeypatch):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert sorted(free_memory.group_limits(tmp_path)) == [0, 450]
-    assert list(free_memory.group_limits(tmp_path / "none")) == []
-    monkeypatch.setattr(free_memory, "group_limits", lambda: iter([12345]))
-    assert free_memory.free_memory() == 12345
-    monkeypatch.setattr(free_memory, "group_limits", lambda: iter(()))
-    assert free_memory.free_memory() > 12345
+    assert sorted(system.group_limits(tmp_path)) == [0, 450]
+    assert list(system.group_limits(tmp_path / "none")) == []
+    monkeypatch.setattr(system, "group_limits", lambda: iter([12345]))
+    assert system.free_memory() == 12345
+    monkeypatch.setattr(system, "group_limits", lambda: iter(()))
+    assert system.free_memory() > 12345
 
 
 def test_plain_weights_of_every_published_model():

@@ -21,6 +21,16 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from camelid.model.cache import KeyValueCache
+from camelid.model.spec import ModelSpec
+
+
+def empty_cache(spec: ModelSpec, batch: int, capacity: int) -> KeyValueCache:
+    """A cache of `batch` sequences of up to `capacity` tokens, a block for each."""
+    keys, values = torch.zeros(2, spec.num_layers, batch, capacity, spec.num_kv_heads, spec.head_dim)
+    lengths = torch.zeros(batch, dtype=torch.long)
+    return KeyValueCache(keys, values, torch.arange(batch)[:, None], lengths, fresh=True)
+
 
 @torch.no_grad()
 def randomise(model: torch.nn.Module, seed: int) -> None:

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lineage import empty_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from camelid.model import attention as module
 from camelid.model.attention import attention, document_starts, seen_past
-from camelid.model.cache import KeyValueCache, LayerCache
+from camelid.model.cache import LayerCache
 from camelid.model.spec import ModelSpec, Window
 from camelid.model.transformer import Transformer
 
@@ -138,7 +139,7 @@ def test_packed_documents_equal_separate_ones():
 def test_a_prompt_that_nothing_precedes_reads_no_cache(monkeypatch, window):
     model = Transformer(replace(small_model().spec, window=window)).initialize(3, std=0.3)
     tokens = torch.randint(61, (2, 9), generator=torch.Generator().manual_seed(0))
-    caches = [KeyValueCache.empty(model.spec, 2, 16) for _ in range(2)]
+    caches = [empty_cache(model.spec, 2, 16) for _ in range(2)]
     assert caches[0].fresh
     caches[1].fresh = False
     with torch.inference_mode():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
+from lineage import empty_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import camelid
@@ -17,7 +18,6 @@ from camelid.formats.gguf.file import GGUFFile
 from camelid.formats.gguf.types import FORMATS, SLAB
 from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_config
 from camelid.formats.importing import import_model
-from camelid.model.cache import KeyValueCache
 from camelid.model.spec import LinearScaling, Llama3Scaling
 
 # --- Block formats, against the gguf package ---
@@ -168,7 +168,7 @@ def test_stories260k_published_text(imported, shared):
     folder = imported(STORIES)
     model, tokenizer = camelid.load_model(folder), camelid.load_tokenizer(folder)
     published = (shared / "weights/stories260K/published_greedy.txt").read_text().strip()
-    cache = KeyValueCache.empty(model.spec, 1, 256)
+    cache = empty_cache(model.spec, 1, 256)
     ids = [tokenizer.bos_id]
     with torch.inference_mode():
         while len(ids) <= 256:

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from lineage import LINEAGE, randomise
+from lineage import LINEAGE, empty_cache, randomise
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from camelid.formats.hugging_face.checkpoint import load_checkpoint, save_checkpoint
-from camelid.model.cache import KeyValueCache
 
 SEEDS = range(20)
 TOLERANCE = 1e-4
@@ -64,7 +63,7 @@ def test_cached_equals_uncached(name, seed, tmp_path):
     with torch.inference_mode():
         source = model.encode(ids[:, :11]) if model.encoder is not None else None
         whole = model.hidden_states(ids, source=source)
-        cache = KeyValueCache.empty(model.spec, 2, 20)
+        cache = empty_cache(model.spec, 2, 20)
         steps = [model.hidden_states(ids[:, :9], cache=cache, source=source)]
         steps += [model.hidden_states(ids[:, i : i + 1], cache=cache, source=source) for i in range(9, 20)]
     assert (torch.cat(steps, 1) - whole).abs().max() <= TOLERANCE

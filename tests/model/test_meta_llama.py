@@ -13,11 +13,22 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from camelid.base.errors import CamelidError
 from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_spec
 from camelid.formats.importing import import_model
-from camelid.formats.meta_llama import BLOCK_NAMES, MetaFolder
+from camelid.formats.meta_llama import MetaFolder
 from camelid.model.rotary import rotation
 from camelid.model.spec import Llama3Scaling
 
 NAMES = {"embed_tokens": "tok_embeddings", "norm": "norm", "lm_head": "output"}
+BLOCK_NAMES = {
+    "input_layernorm": "attention_norm",
+    "self_attn.q_proj": "attention.wq",
+    "self_attn.k_proj": "attention.wk",
+    "self_attn.v_proj": "attention.wv",
+    "self_attn.o_proj": "attention.wo",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.down_proj": "feed_forward.w2",
+    "mlp.up_proj": "feed_forward.w3",
+}
 
 
 def interleaved(weights: torch.Tensor, heads: int) -> torch.Tensor:

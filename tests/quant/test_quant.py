@@ -22,7 +22,7 @@ from camelid.model.transformer import Transformer
 from camelid.quant.packed import pack
 from camelid.quant.quantize import quantize_head, quantize_model
 from camelid.quant.round_to_nearest import round_to_nearest
-from camelid.quant.words import pack_integers, run_length, unpack_integers
+from camelid.quant.words import packed_int32, packing_multiple, unpacked_integers
 from camelid.recipes.model_shape import ModelShape
 from camelid.recipes.quantize import QuantizeRecipe
 from camelid.workflows.quantize import quantize
@@ -72,14 +72,14 @@ def test_every_weight_is_within_half_a_step(seed: int, bits: int, group: int, sh
 @given(st.sampled_from([2, 3, 4, 8]), st.integers(1, 4), st.integers(1, 5), st.integers(0, 999))
 def test_integers_survive_packing(bits: int, words: int, columns: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    values = torch.randint(0, 2**bits, (words * run_length(bits), columns), generator=generator)
-    packed = pack_integers(values, bits)
+    values = torch.randint(0, 2**bits, (words * packing_multiple(bits), columns), generator=generator)
+    packed = packed_int32(values, bits)
     assert packed.dtype == torch.int32
     # The published layout is a stream of bits, the lowest first, cut into words.
     stream = sum(int(value) << bits * index for index, value in enumerate(values[:, 0]))
     words_of = [int(word) & 0xFFFFFFFF for word in packed[:, 0]]
     assert words_of == [stream >> 32 * index & 0xFFFFFFFF for index in range(len(words_of))]
-    assert torch.equal(unpack_integers(packed, bits).long(), values)
+    assert torch.equal(unpacked_integers(packed, bits).long(), values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -264,9 +264,13 @@ def test_what_the_layout_has_no_place_for_is_refused(name: str, tmp_path: Path) 
         num_heads=2,
         context_length=16,
     )
-    save_checkpoint(tmp_path, Transformer(shape.spec(40)).initialize(0))
-    with pytest.raises(CamelidError, match="supported: LlamaForCausalLM"):
+    model = Transformer(shape.spec(40)).initialize(0)
+    save_checkpoint(tmp_path, model)
+    refused = pytest.raises(CamelidError, match="supported: LlamaForCausalLM")
+    with refused:
         quantize(QuantizeRecipe(model=tmp_path, out=tmp_path / "small"))
+    with refused:
+        save_quantized(tmp_path / "small", quantize_model(model, 4, 16))
     assert not (tmp_path / "small").exists()
 
 

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import torch
 
 from camelid.base.errors import WrongCall
-from camelid.base.free_memory import free_memory
+from camelid.base.memory import free_memory
 from camelid.engine.blocks import BLOCK_TOKENS, CachedSequence, NoBlocksError
 from camelid.engine.decoder import Decoder, Extension, Predictions, TorchDecoder
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device

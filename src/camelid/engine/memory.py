@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from camelid.base.errors import CamelidError, WrongCall, naming
-from camelid.base.free_memory import CPU, free_memory
+from camelid.base.memory import CPU, free_memory
 from camelid.engine.blocks import BLOCK_TOKENS
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS
 from camelid.engine.native.decoder import CHUNK_ROWS, block_bytes, knows
 from camelid.engine.weight_memory import (
     SMALLER_DTYPE,
-    Weights,
+    WeightMemory,
     folder_weights,
     plain_weights,
     quantized_weights,
@@ -38,7 +38,7 @@ SMALLER_BITS = (8, 4, 3, 2)
 class Need:
     """Bytes that a model in one precision needs for `context` tokens of each sequence."""
 
-    weights: Weights
+    weights: WeightMemory
     dtype: torch.dtype
     cache: int
     working: int
@@ -129,7 +129,9 @@ def refuse_too_large(folder: Path, dtype: torch.dtype, device: torch.device = CP
     )
 
 
-def _loaded(model: Path | ModelSpec, dtype: torch.dtype, device: torch.device) -> tuple[ModelSpec, Weights]:
+def _loaded(
+    model: Path | ModelSpec, dtype: torch.dtype, device: torch.device
+) -> tuple[ModelSpec, WeightMemory]:
     spec = model if isinstance(model, ModelSpec) else spec_of(model)
     if isinstance(model, Path) and model.is_dir():
         weights = folder_weights(model, spec, dtype, device)
@@ -148,7 +150,7 @@ def spec_of(model: Path) -> ModelSpec:
     return read_spec(resolve(model))
 
 
-def _smaller(spec: ModelSpec, weights: Weights, device: torch.device) -> list[Weights]:
+def _smaller(spec: ModelSpec, weights: WeightMemory, device: torch.device) -> list[WeightMemory]:
     found = [plain_weights(spec, SMALLER_DTYPE)] if weights.bits > 16 else []
     for bits in SMALLER_BITS:
         if bits < weights.bits:
@@ -161,7 +163,7 @@ def _smaller(spec: ModelSpec, weights: Weights, device: torch.device) -> list[We
 
 def _need(
     spec: ModelSpec,
-    weights: Weights,
+    weights: WeightMemory,
     dtype: torch.dtype,
     context: int,
     sequences: int,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.base.free_memory import as_out_of_memory
+from camelid.base.memory import as_out_of_memory
 from camelid.engine.blocks import CachedSequence, NoBlocksError
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.generation import Generation

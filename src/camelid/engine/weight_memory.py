@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from camelid.base.errors import naming
-from camelid.base.free_memory import CPU
+from camelid.base.memory import CPU
 from camelid.engine.native.decoder import knows
 from camelid.engine.native.weights import LANES, LEAST_BITS
 from camelid.formats.hugging_face.checkpoint import (
@@ -18,8 +18,9 @@ from camelid.formats.hugging_face.checkpoint import (
     read_tensors,
 )
 from camelid.formats.packed.storage import check_quantizable, stored_sizes
+from camelid.model.linears import plain_linears
 from camelid.model.spec import ModelSpec
-from camelid.model.surgery import linears, select
+from camelid.model.surgery import select
 from camelid.quant.choices import ALL_LINEARS
 from camelid.quant.quantize import fitting_group
 
@@ -30,7 +31,7 @@ UNPACKING, REORDERING = 16, 24
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightMemory:
     """Bytes of a model's weights as they are loaded."""
 
     bits: int
@@ -56,13 +57,15 @@ class PackedShape:
     scale: torch.dtype
 
 
-def plain_weights(spec: ModelSpec, dtype: torch.dtype, stored: int = 0) -> Weights:
+def plain_weights(spec: ModelSpec, dtype: torch.dtype, stored: int = 0) -> WeightMemory:
     """All parameters in `dtype`, a tied embedding once; stored: bytes of them that a file has in this dtype."""
     size = spec.parameter_count() * dtype.itemsize
-    return Weights(8 * dtype.itemsize, size, min(size, stored))
+    return WeightMemory(8 * dtype.itemsize, size, min(size, stored))
 
 
-def folder_weights(folder: Path, spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> Weights:
+def folder_weights(
+    folder: Path, spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU
+) -> WeightMemory:
     """Those of a checkpoint folder, from its config.json and the headers of its tensor files."""
     tensors = read_tensors(folder)
     with naming(folder):
@@ -75,14 +78,14 @@ def folder_weights(folder: Path, spec: ModelSpec, dtype: torch.dtype, device: to
 
 def quantized_weights(
     spec: ModelSpec, bits: int, dtype: torch.dtype = SMALLER_DTYPE, device: torch.device = CPU
-) -> Weights:
+) -> WeightMemory:
     """What `camelid quantize --bits` makes of the model, all but the codes in `dtype`.
 
     Raises `CamelidError` where it would.
     """
     check_quantizable(spec)
     # One layer without memory: the linears and their choice are those of the model itself.
-    layer = linears(blank_model(replace(spec, num_layers=1, vocab_size=1)))
+    layer = plain_linears(blank_model(replace(spec, num_layers=1, vocab_size=1)))
     chosen = {path: layer[path] for path in select(layer, ALL_LINEARS)}
     group = fitting_group({path: linear.weight.shape for path, linear in chosen.items()}, bits)
     packed = [
@@ -100,8 +103,8 @@ def quantized_weights(
 
 def _packed_in_folder(
     spec: ModelSpec, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
-) -> Weights:
-    packed, biases, values, words = [], 0, 0, 0
+) -> WeightMemory:
+    packed, biases, values, packed_bytes = [], 0, 0, 0
     for name, tensor in tensors.items():
         if not name.endswith(".qweight"):
             continue
@@ -109,17 +112,17 @@ def _packed_in_folder(
         scales, order = tensors.get(module + "scales"), tensors.get(module + "g_idx")
         if scales is None or not all(each.ndim and each.numel() for each in (tensor, scales)):
             continue  # loading says what is missing
-        # AWQ has no index, and a row of words for each input; they are brought into the order of GPTQ's.
+        # AWQ has no index, and a row of packed codes for each input; they are brought into the order of GPTQ's.
         outer, inner = scales.shape[-1], tensor.shape[0] if order is None else max(1, order.numel())
         bits = max(1, 8 * tensor.nbytes // (outer * inner))
         packed.append(PackedShape(outer, inner, scales.numel() // outer, bits, scales.dtype))
-        words += tensor.nbytes if order is not None else 0
+        packed_bytes += tensor.nbytes if order is not None else 0
         values += outer * inner
         if (bias := tensors.get(module + "bias")) is not None:
             biases, values = biases + bias.nbytes, values + bias.numel()
     stored = sum(tensor.nbytes for tensor in tensors.values() if tensor.dtype == dtype)
     rest = max(0, spec.parameter_count() - values) * dtype.itemsize
-    return _packed_weights(spec, packed, dtype, rest + biases, min(rest, stored), words, device)
+    return _packed_weights(spec, packed, dtype, rest + biases, min(rest, stored), packed_bytes, device)
 
 
 def _packed_weights(
@@ -128,21 +131,23 @@ def _packed_weights(
     dtype: torch.dtype,
     rest: int,
     stored: int,
-    words: int,
+    packed_bytes: int,
     device: torch.device,
-) -> Weights:
-    """Weights of which some are packed; rest: bytes of the others; stored, words: bytes of both that a file has as they are."""
+) -> WeightMemory:
+    """Weights of which some are packed; rest: bytes of the others; stored, packed_bytes: bytes of both that a file has as they are."""
     codes = sum(each.outer * each.inner * each.bits // 8 for each in packed)
     points = sum(each.outer * each.groups * (each.scale.itemsize + 1) for each in packed)
     bits = min((each.bits for each in packed), default=8)
     native = knows(spec, dtype, device)
     beside = sum(_beside(each, dtype, native) for each in packed)
-    # The decoder in C has its own words and never reads those of the file again; the system drops them.
-    dropped = words if native else 0
-    reorders, unpacks = words < codes, not native or bits < LEAST_BITS
+    # The decoder in C keeps the codes in an order of its own and never reads the file's again; the system drops them.
+    dropped = packed_bytes if native else 0
+    reorders, unpacks = packed_bytes < codes, not native or bits < LEAST_BITS
     each_weight = REORDERING if reorders else UNPACKING if unpacks else 0
     loading = each_weight * max((each.outer * each.inner for each in packed), default=0)
-    return Weights(bits, codes + points + rest, stored + words - dropped, loading, beside - dropped)
+    return WeightMemory(
+        bits, codes + points + rest, stored + packed_bytes - dropped, loading, beside - dropped
+    )
 
 
 def _beside(packed: PackedShape, dtype: torch.dtype, native: bool) -> int:

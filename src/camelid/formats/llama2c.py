@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camelid.base.errors import CamelidError, naming
-from camelid.formats.hugging_face.families.family import Place
+from camelid.formats.meta_llama import NAMING
 from camelid.model.spec import FeedForward, ModelSpec, Norm, Rotary
 
 HEADER = struct.Struct("<7i")
@@ -57,11 +57,11 @@ class Llama2cFile:
         for name, shape in self.runs:
             if name != SKIPPED:
                 values = np.memmap(self.path, "<f4", "r", position, shape)
-                if "{layer}" not in name:
+                if "#" not in name:
                     yield name, _tensor(self.spec, name, values)
                 else:
                     for layer, part in enumerate(values):
-                        yield name.format(layer=layer), _tensor(self.spec, name, part)
+                        yield name.replace("#", str(layer)), _tensor(self.spec, name, part)
             position += 4 * math.prod(shape)
 
 
@@ -105,7 +105,7 @@ def _runs(spec: ModelSpec) -> list[tuple[str, tuple[int, ...]]]:
     ]
     return [
         ("embed_tokens.weight", (spec.vocab_size, width)),
-        *((f"layers.{{layer}}.{module}.weight", (layers, *shape)) for module, shape in inside),
+        *((f"layers.#.{module}.weight", (layers, *shape)) for module, shape in inside),
         ("norm.weight", (width,)),
         (SKIPPED, (2, spec.context_length, spec.head_dim // 2)),
         *([] if spec.tie_embeddings else [("lm_head.weight", (spec.vocab_size, width))]),
@@ -113,6 +113,5 @@ def _runs(spec: ModelSpec) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _tensor(spec: ModelSpec, name: str, values: NDArray[np.float32]) -> Tensor:
-    # llama2.c rotates neighbours, as Meta does; ours are halves.
-    pairs = spec.head_dim if name.endswith(("q_proj.weight", "k_proj.weight")) else 0
-    return Place(name, pairs=pairs).take(torch.from_numpy(np.array(values, np.float32)))
+    # llama2.c arranges rows as Meta does, without names.
+    return NAMING.place(spec, name).take(torch.from_numpy(np.array(values, np.float32)))

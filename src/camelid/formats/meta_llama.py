@@ -15,23 +15,13 @@ from camelid.base.errors import CamelidError, naming
 from camelid.base.json import read_table
 from camelid.formats.hugging_face.checkpoint import blank_model
 from camelid.formats.hugging_face.families.config import Config, real, whole
-from camelid.formats.hugging_face.families.family import Place
+from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
 from camelid.model.spec import FeedForward, Llama3Scaling, ModelSpec, Norm, Rotary
 
 PARAMS, SHARDS = "params.json", "consolidated.*.pth"
-EMBEDDING, OUTPUT, IGNORED = "tok_embeddings.weight", "output.weight", "rope.freqs"
-OUTER_NAMES = {"embed_tokens": "tok_embeddings", "norm": "norm", "lm_head": "output"}
-BLOCK_NAMES = {
-    "input_layernorm": "attention_norm",
-    "self_attn.q_proj": "attention.wq",
-    "self_attn.k_proj": "attention.wk",
-    "self_attn.v_proj": "attention.wv",
-    "self_attn.o_proj": "attention.wo",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "feed_forward.w1",
-    "mlp.down_proj": "feed_forward.w2",
-    "mlp.up_proj": "feed_forward.w3",
-}
+NAMING = Naming(LLAMA_NAMES, "meta", pairs=True)
+EMBEDDING, OUTPUT = NAMING.name("embed_tokens.weight"), NAMING.name("lm_head.weight")
+IGNORED = "rope.freqs"
 SPLIT_INPUTS = (".wo.weight", ".w2.weight")
 """Matrices whose parts hold some of the inputs each; all others hold some of the outputs."""
 
@@ -99,7 +89,7 @@ def read_spec(source: MetaFolder) -> ModelSpec:
             num_kv_heads=whole(params, "n_kv_heads", heads),
             head_dim=width // heads,
             context_length=_context_length(params),
-            feed_forward=FeedForward(source.tensor("layers.0.feed_forward.w1.weight").shape[0]),
+            feed_forward=FeedForward(source.tensor(NAMING.name("layers.0.mlp.gate_proj.weight")).shape[0]),
             positions=Rotary(real(params, "rope_theta", 10000.0), _scaling(params)),
             norm=Norm(eps=real(params, "norm_eps", 1e-5)),
             tie_embeddings=_is_tied(source),
@@ -111,7 +101,7 @@ def read_parameters(source: MetaFolder, spec: ModelSpec) -> Iterator[tuple[str, 
     with naming(source.folder):
         model = blank_model(spec, [tensor.numel() for part in source.parts for tensor in part.values()])
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        places = {name: _place(spec, name) for name in shapes}
+        places = {name: NAMING.place(spec, name) for name in shapes}
         known = {*(place.name for place in places.values()), IGNORED, OUTPUT}
         if foreign := sorted(source.parts[0].keys() - known):
             raise CamelidError(f"{len(foreign)} tensors that no LLaMA has, the first {foreign[0]!r}")
@@ -122,16 +112,6 @@ def read_parameters(source: MetaFolder, spec: ModelSpec) -> Iterator[tuple[str, 
                 f"{source.folder}: tensor {place.name!r} is {list(tensor.shape)}; {PARAMS} asks for {list(shapes[name])}"
             )
         yield name, place.take(tensor)
-
-
-def _place(spec: ModelSpec, parameter: str) -> Place:
-    module = parameter.removesuffix(".weight")
-    if module in OUTER_NAMES:
-        return Place(f"{OUTER_NAMES[module]}.weight")
-    _, layer, inside = module.split(".", 2)
-    # Meta rotates neighbours; ours are halves.
-    pairs = spec.head_dim if inside.endswith(("q_proj", "k_proj")) else 0
-    return Place(f"layers.{layer}.{BLOCK_NAMES[inside]}.weight", pairs=pairs)
 
 
 def _is_tied(source: MetaFolder) -> bool:

@@ -1,14 +1,12 @@
 """The key-value cache: an argument of the forward pass, never hidden state of the model."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from camelid.base.errors import CamelidError
-from camelid.model.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -59,21 +57,6 @@ class KeyValueCache:
     ) -> None:
         self.keys, self.values, self.tables, self.lengths = keys, values, tables, lengths
         self.fresh = fresh
-
-    @classmethod
-    def empty(
-        cls,
-        spec: ModelSpec,
-        batch: int,
-        capacity: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """A cache of `batch` sequences of up to `capacity` tokens, a block for each."""
-        shape = (spec.num_layers, batch, capacity, spec.num_kv_heads, spec.head_dim)
-        keys, values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
-        tables = torch.arange(batch, device=device)[:, None]
-        return cls(keys, values, tables, torch.zeros(batch, dtype=torch.long, device=device), fresh=True)
 
     @property
     def capacity(self) -> int:

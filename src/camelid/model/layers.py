@@ -6,6 +6,7 @@ what it is given.
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from camelid.model.attention import attention, biased_attention, causal_mask
 from camelid.model.cache import LayerCache
+from camelid.model.linears import LinearKind
 from camelid.model.rotary import rotate
 from camelid.model.spec import ModelSpec, Norm
 
@@ -22,6 +24,8 @@ KeysValues = tuple[Float[Tensor, "batch past kv_heads dim"], Float[Tensor, "batc
 
 class Linear(nn.Linear):
     """A linear layer that computes in the dtype of its input."""
+
+    linear_kind: ClassVar[LinearKind] = "plain"
 
     def forward(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
         """x W^T + b."""

@@ -28,11 +28,6 @@ def select(paths: Iterable[str], patterns: Sequence[str]) -> list[str]:
     return [path for path in paths if path in chosen]
 
 
-def linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """All linear layers by path."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-
-
 def replace(model: nn.Module, path: str, module: nn.Module) -> None:
     """Puts `module` where `path` leads."""
     parent, _, name = path.rpartition(".")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from camelid.model.linears import kind_of
 from camelid.quant.choices import Bits
 from camelid.quant.moments import Moments
 from camelid.quant.round_to_nearest import QuantizedWeight, round_to_nearest
@@ -93,11 +94,16 @@ def _before(block: nn.Module, name: str) -> list[nn.Parameter] | None:
         case "mlp.gate_proj" | "mlp.up_proj" if hasattr(block, "post_attention_layernorm"):
             return _parameters(block.get_submodule("post_attention_layernorm"))
         case "mlp.down_proj" if hasattr(block.get_submodule("mlp"), "gate_proj"):
-            return _parameters(block.get_submodule("mlp.up_proj"))
+            return _of_plain(block.get_submodule("mlp.up_proj"))
         case "self_attn.o_proj":
             value, output = block.get_submodule("self_attn.v_proj"), block.get_submodule(name)
-            return _parameters(value) if value.out_features == output.in_features else None
+            return _of_plain(value) if value.out_features == output.in_features else None
     return None
+
+
+def _of_plain(linear: nn.Module) -> list[nn.Parameter] | None:
+    """The parameters of a linear whose rows can be scaled; None where its weight is packed."""
+    return _parameters(linear) if kind_of(linear) == "plain" else None
 
 
 def _parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -1,36 +1,39 @@
 """Linear layers over packed weights of 2, 3, 4 or 8 bits, on the kernels that torch ships where those are faster."""
 
 from functools import cached_property
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
+from camelid.model.linears import LinearKind, kind_of, linears
 from camelid.quant.choices import Bits
 from camelid.quant.kernels import Kernel, PackedForm, kernel_for
 from camelid.quant.round_to_nearest import QuantizedWeight
-from camelid.quant.words import pack_integers, unpack_integers
+from camelid.quant.words import packed_int32, unpacked_integers
 
 PACKED: tuple[Bits, ...] = (2, 3, 4, 8)
 """Bits that a weight may have."""
 
 
 class PackedLinear(nn.Module):
-    """x W^T + b over a weight that stays packed, in the words in which folders store it (`camelid.formats.packed.storage`).
+    """x W^T + b over a weight that stays packed, as folders store it (`camelid.formats.packed.storage`).
 
-    Nothing is copied, so words of a mapped file cost no memory until a product reads them. The buffers are no part of the
+    Nothing is copied, so what lies in a mapped file costs no memory until a product reads them. The buffers are no part of the
     state dict: `camelid.formats.packed.storage` writes and reads them.
     """
 
-    words: Int32[Tensor, "words outer"]
+    linear_kind: ClassVar[LinearKind] = "packed"
+    packed_codes: Int32[Tensor, "packed outer"]
     scales: Float[Tensor, "outer groups"]
     zeros: UInt8[Tensor, "outer groups"]
     bias: Tensor | None
 
     def __init__(
         self,
-        words: Int32[Tensor, "words outer"],
+        packed_codes: Int32[Tensor, "packed outer"],
         scales: Float[Tensor, "outer groups"],
         zeros: UInt8[Tensor, "outer groups"],
         bits: Bits,
@@ -38,9 +41,9 @@ class PackedLinear(nn.Module):
         bias: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.bits = in_features, words.shape[1], bits
+        self.in_features, self.out_features, self.bits = in_features, packed_codes.shape[1], bits
         self.group_size = in_features // scales.shape[1]
-        self.register_buffer("words", words, persistent=False)
+        self.register_buffer("packed_codes", packed_codes, persistent=False)
         self.register_buffer("scales", scales, persistent=False)
         self.register_buffer("zeros", zeros, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
@@ -55,7 +58,9 @@ class PackedLinear(nn.Module):
 
     def quantized(self) -> QuantizedWeight:
         """Exactly the weight that was packed."""
-        codes = unpack_integers(self.words, self.bits)[: self.in_features].T.to(torch.uint8).contiguous()
+        codes = (
+            unpacked_integers(self.packed_codes, self.bits)[: self.in_features].T.to(torch.uint8).contiguous()
+        )
         return QuantizedWeight(codes, self.scales, self.zeros.int(), self.bits)
 
     def reference(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
@@ -77,16 +82,18 @@ class PackedLinear(nn.Module):
         if kernel is None or not 0 < len(x) <= kernel.most_rows:
             return None
         self.arrange(x.dtype)
-        return kernel.product(x.contiguous(), *self._arranged[x.dtype, self.words.device], self.group_size)
+        return kernel.product(
+            x.contiguous(), *self._arranged[x.dtype, self.packed_codes.device], self.group_size
+        )
 
     def arrange(self, dtype: torch.dtype) -> None:
         """Brings the weight into the order of the kernel for activations in `dtype`, as the first product would."""
-        kind, kernel = (dtype, self.words.device), self._kernel(dtype)
+        kind, kernel = (dtype, self.packed_codes.device), self._kernel(dtype)
         if kernel is not None and kind not in self._arranged:
             self._arranged[kind] = kernel.arrange(self.quantized(), dtype)
 
     def _kernel(self, dtype: torch.dtype) -> Kernel | None:
-        kind = dtype, self.words.device
+        kind = dtype, self.packed_codes.device
         if kind not in self._kernels:
             self._kernels[kind] = kernel_for(self.form, *kind)
         return self._kernels[kind]
@@ -99,6 +106,12 @@ class PackedLinear(nn.Module):
 
 def pack(weight: QuantizedWeight, bias: Tensor | None = None) -> PackedLinear:
     """The packed layer for a weight."""
-    words = pack_integers(weight.codes.T, weight.bits)
+    packed_codes = packed_int32(weight.codes.T, weight.bits)
     zeros = weight.zeros.to(torch.uint8)
-    return PackedLinear(words, weight.scales, zeros, weight.bits, weight.codes.shape[1], bias)
+    return PackedLinear(packed_codes, weight.scales, zeros, weight.bits, weight.codes.shape[1], bias)
+
+
+def packed_linears(model: nn.Module) -> dict[str, PackedLinear]:
+    """A model's packed layers by path."""
+    found = linears(model)
+    return {path: cast(PackedLinear, module) for path, module in found.items() if kind_of(module) == "packed"}

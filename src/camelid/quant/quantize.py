@@ -11,18 +11,19 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from camelid.base.errors import CamelidError, WrongCall, naming
-from camelid.base.freed_memory import return_freed_memory
 from camelid.base.mapped_pages import let_go
+from camelid.base.memory import return_freed_memory
 from camelid.model.layers import Linear
-from camelid.model.surgery import linears, put_head, replace, select
+from camelid.model.linears import known_linears, plain_linears
+from camelid.model.surgery import put_head, replace, select
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
 from camelid.quant.choices import ALL_LINEARS, Bits
 from camelid.quant.gptq import gptq
 from camelid.quant.moments import Moments, layer_by_layer
-from camelid.quant.packed import PACKED, PackedLinear, pack
+from camelid.quant.packed import PACKED, pack, packed_linears
 from camelid.quant.round_to_nearest import QuantizedWeight, round_to_nearest
-from camelid.quant.words import run_length
+from camelid.quant.words import packing_multiple
 
 LAST = "mlp.down_proj"
 NEVER_CLIPPED = ("q_proj", "k_proj")
@@ -63,7 +64,7 @@ def choose_groups(
     """
     if bits not in PACKED:
         raise WrongCall(f"bits is {bits}; allowed: {', '.join(map(str, PACKED))}")
-    found = linears(model)
+    found = plain_linears(model)
     paths = select(found, selector)
     if outside := [path for path in paths if not path.startswith("layers.")]:
         raise WrongCall(
@@ -93,7 +94,7 @@ def quantize_model(
     before anything is changed.
     """
     groups = choose_groups(model, bits, group_size, selector)
-    found = linears(model)
+    found = plain_linears(model)
     for path in groups:
         linear = found[path]
         if broken := int((~linear.weight.isfinite()).sum()):
@@ -180,7 +181,7 @@ def quantize_head(
     """Rounds the output projection, one scale a row, in place; a tied one becomes a weight of its own.
 
     The embedding stays as it is: a token reads one row of it, and all of the output projection.
-    Raises `CamelidError` where its sizes are no multiples of what fills whole words.
+    Raises `CamelidError` where its sizes are no multiples of what fills whole int32 values.
     """
     check_head(model, bits)
     weight = model.output_weight()
@@ -190,7 +191,8 @@ def quantize_head(
 
 def check_head(model: Transformer, bits: Bits) -> None:
     """Raises `CamelidError` where `quantize_head` would."""
-    (outer, inner), block = model.output_weight().shape, run_length(bits)
+    known_linears(model, ("plain", "packed"), "quantisation")
+    (outer, inner), block = model.output_weight().shape, packing_multiple(bits)
     if outer % block or inner % block:
         raise CamelidError(
             f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
@@ -200,13 +202,12 @@ def check_head(model: Transformer, bits: Bits) -> None:
 
 def unpack_model(model: Transformer) -> Transformer:
     """Replaces packed linears by ordinary ones of the same float32 weights, in place."""
-    for path, module in list(model.named_modules()):
-        if isinstance(module, PackedLinear):
-            linear = Linear(module.in_features, module.out_features, bias=module.bias is not None)
-            linear.weight = nn.Parameter(module.quantized().dequantize())
-            if module.bias is not None:
-                linear.bias = nn.Parameter(module.bias.float())
-            replace(model, path, linear)
+    for path, module in packed_linears(model).items():
+        linear = Linear(module.in_features, module.out_features, bias=module.bias is not None)
+        linear.weight = nn.Parameter(module.quantized().dequantize())
+        if module.bias is not None:
+            linear.bias = nn.Parameter(module.bias.float())
+        replace(model, path, linear)
     return model
 
 
@@ -216,7 +217,7 @@ def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int |
     Raises `CamelidError` that names a linear which does not fit, and the way out for all of them.
     """
     if misfits := _misfits(shapes, bits):
-        (outer, inner), block = shapes[misfits[0]], run_length(bits)
+        (outer, inner), block = shapes[misfits[0]], packing_multiple(bits)
         raise CamelidError(
             f"{misfits[0]} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes must be "
             f"multiples of {block}: {_ways_out(shapes, misfits)}"
@@ -237,8 +238,8 @@ def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int |
 
 
 def _misfits(shapes: Mapping[str, torch.Size], bits: int) -> list[str]:
-    """The linears whose codes do not fill whole words."""
-    return [path for path, shape in shapes.items() if any(size % run_length(bits) for size in shape)]
+    """The linears whose codes do not fill whole int32 values."""
+    return [path for path, shape in shapes.items() if any(size % packing_multiple(bits) for size in shape)]
 
 
 def _ways_out(shapes: Mapping[str, torch.Size], misfits: Sequence[str]) -> str:

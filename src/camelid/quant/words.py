@@ -1,4 +1,4 @@
-"""Integers of a few bits packed into 32-bit words, the first in the lowest bits: how quantised folders store them."""
+"""Integers of a few bits packed into int32, the first in the lowest bits: how quantised folders store them."""
 
 import math
 
@@ -8,29 +8,29 @@ from jaxtyping import Int, Int32, UInt8
 from torch import Tensor
 
 
-def run_length(bits: int) -> int:
-    """How many integers fill whole words: 8 of 4 bits one, 32 of 3 bits three."""
+def packing_multiple(bits: int) -> int:
+    """The number of integers that fill whole int32 values: 8 of 4 bits fill one, 32 of 3 bits three."""
     return 32 // math.gcd(bits, 32)
 
 
-def pack_integers(values: Int[Tensor, "n m"] | UInt8[Tensor, "n m"], bits: int) -> Int32[Tensor, "words m"]:
-    """[n, m] integers below 2^bits -> int32 [n * bits / 32, m]; n is filled up with zeros to a multiple of `run_length`."""
-    run = run_length(bits)
+def packed_int32(values: Int[Tensor, "n m"] | UInt8[Tensor, "n m"], bits: int) -> Int32[Tensor, "packed m"]:
+    """[n, m] integers below 2^bits -> int32 [n * bits / 32, m]; n is filled up with zeros to a multiple of `packing_multiple`."""
+    run = packing_multiple(bits)
     values = F.pad(values, (0, 0, 0, -len(values) % run)).contiguous()
-    words = values.new_zeros(len(values) // run, run * bits // 32, values.shape[1], dtype=torch.int32)
+    packed = values.new_zeros(len(values) // run, run * bits // 32, values.shape[1], dtype=torch.int32)
     for index, column in enumerate(values.reshape(-1, run, values.shape[1]).unbind(1)):
         word, shift = divmod(index * bits, 32)
-        words[:, word] |= column.int() << shift  # what is shifted past the sign is the next word's
+        packed[:, word] |= column.int() << shift  # what is shifted past the sign is the next word's
         if shift + bits > 32:
-            words[:, word + 1] |= column.int() >> 32 - shift
-    return words.flatten(0, 1)
+            packed[:, word + 1] |= column.int() >> 32 - shift
+    return packed.flatten(0, 1)
 
 
-def unpack_integers(words: Int32[Tensor, "words m"], bits: int) -> Int32[Tensor, "n m"]:
-    """What `pack_integers` packed, filled up to a multiple of `run_length`."""
-    run = run_length(bits)
-    runs = words.reshape(-1, run * bits // 32, words.shape[1])
-    values = torch.empty(len(runs), run, words.shape[1], dtype=torch.int32, device=words.device)
+def unpacked_integers(packed: Int32[Tensor, "packed m"], bits: int) -> Int32[Tensor, "n m"]:
+    """The [n, m] integers that `packed_int32` packed, filled up to a multiple of `packing_multiple`."""
+    run = packing_multiple(bits)
+    runs = packed.reshape(-1, run * bits // 32, packed.shape[1])
+    values = torch.empty(len(runs), run, packed.shape[1], dtype=torch.int32, device=packed.device)
     for index in range(run):
         word, shift = divmod(index * bits, 32)
         value = runs[:, word] >> shift

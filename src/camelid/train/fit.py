@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from camelid.base.errors import CamelidError
-from camelid.base.freed_memory import keep_freed_memory
+from camelid.base.memory import keep_freed_memory
 from camelid.base.progress import StepLog
 from camelid.data.rows.batches import AnyBatch, batches, collate
 from camelid.data.rows.packing import Rows

@@ -6,7 +6,7 @@ from statistics import median
 
 import torch
 
-from camelid.base.freed_memory import keep_freed_memory
+from camelid.base.memory import keep_freed_memory
 from camelid.data.rows.batches import Batch, PairBatch
 from camelid.data.rows.denoising import random_spans_lengths
 from camelid.model.spec import ModelSpec

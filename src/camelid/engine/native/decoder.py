@@ -9,13 +9,14 @@ from functools import cache
 import torch
 
 from camelid.base.errors import CamelidError
-from camelid.base.free_memory import CPU
+from camelid.base.memory import CPU
 from camelid.engine.blocks import BLOCK_TOKENS
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.native.build import library
 from camelid.engine.native.pages import zero_pages
 from camelid.engine.native.structures import CBatch, CLayer, CModel
-from camelid.engine.native.weights import FLOAT32, KINDS, Weights, projections, takes
+from camelid.engine.native.weights import FLOAT32, KINDS, Weights, takes
+from camelid.model.linears import linears
 from camelid.model.rotary import inverse_frequencies, rotation
 from camelid.model.spec import ModelSpec, Rotary
 from camelid.model.transformer import Transformer
@@ -29,7 +30,7 @@ CHUNK_ROWS = 512
 def supports(model: Transformer, dtype: torch.dtype) -> bool:
     """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears plain or packed."""
     on_cpu = all(tensor.device.type == "cpu" for tensor in [*model.parameters(), *model.buffers()])
-    return on_cpu and knows(model.spec, dtype) and all(map(takes, projections(model).values()))
+    return on_cpu and knows(model.spec, dtype) and all(map(takes, linears(model).values()))
 
 
 def knows(spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> bool:

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 from camelid.engine.native.build import library
 from camelid.engine.native.pages import zero_pages
 from camelid.engine.native.structures import NORMS, PROJECTIONS, CLayer, CLinear, CPacking
-from camelid.model.surgery import linears
+from camelid.model.linears import LinearKind, kind_of, known_linears
 from camelid.model.transformer import Transformer
-from camelid.quant.packed import PackedLinear
-from camelid.quant.words import pack_integers
+from camelid.quant.packed import PackedLinear, packed_linears
+from camelid.quant.words import packed_int32
 
 FLOAT32, BFLOAT16 = 0, 1
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
@@ -23,19 +24,16 @@ LANES = 16
 LARGEST_SEGMENT = 64
 """Inputs of packed products that share a scale, at most."""
 AnyLinear = nn.Linear | PackedLinear
+READ: tuple[LinearKind, ...] = ("plain", "packed")
+"""Kinds of linears that the decoder reads."""
 
 
-def projections(model: Transformer) -> dict[str, AnyLinear]:
-    """The linears of all layers and the output projection, by their paths."""
-    packed = {path: module for path, module in model.named_modules() if isinstance(module, PackedLinear)}
-    return {**linears(model), **packed}
-
-
-def takes(linear: AnyLinear) -> bool:
-    """Whether a product is written for a linear: groups are whole rows, or lines of 8 inputs do not cross them."""
-    if not isinstance(linear, PackedLinear):
-        return True
-    return linear.group_size == linear.in_features or linear.group_size % 8 == 0
+def takes(linear: nn.Module) -> bool:
+    """Whether a product is written for a linear: plain, or packed in groups that are whole rows or lines of 8 inputs."""
+    if isinstance(linear, PackedLinear):
+        whole_rows = linear.group_size == linear.in_features
+        return kind_of(linear) in READ and (whole_rows or linear.group_size % 8 == 0)
+    return kind_of(linear) in READ
 
 
 class Weights:
@@ -47,11 +45,12 @@ class Weights:
     def __init__(self, model: Transformer, dtype: torch.dtype, integers: bool) -> None:
         self.dtype = dtype
         self._kept: list[Tensor] = []
-        self._model, self._linears = model, projections(model)
+        self._model = model
+        self._linears = cast(dict[str, AnyLinear], known_linears(model, READ, "the decoder in C"))
         self._parameters = dict(model.named_parameters())
-        packed = [each for each in self._linears.values() if isinstance(each, PackedLinear)]
+        packed = list(packed_linears(model).values())
         self.segment = _segment(packed) if integers and dtype != torch.float32 and packed else 0
-        self._arena = zero_pages(4 * sum(map(_line_words, packed))).view(torch.int32)
+        self._arena = zero_pages(4 * sum(map(_line_values, packed))).view(torch.int32)
         self.embedding = self.address(model.embed_tokens.weight, dtype)
         self.unembedding = self._unembedding()
 
@@ -73,8 +72,8 @@ class Weights:
         return layer
 
     def _unembedding(self) -> ctypes.Structure:
-        if self._model.lm_head is not None:
-            return self._linear(self._model.lm_head)
+        if (head := self._linears.get("lm_head")) is not None:
+            return self._linear(head)
         spec = self._model.spec
         return CLinear(
             weight=self.embedding, kind=KINDS[self.dtype], outer=spec.vocab_size, inner=spec.hidden_size
@@ -95,10 +94,12 @@ class Weights:
 
     def _pack(self, module: PackedLinear, linear: ctypes.Structure) -> None:
         bits = max(LEAST_BITS, module.bits)
-        words = module.words if bits == module.bits else pack_integers(module.quantized().codes.T, bits)
-        words = words.contiguous()
+        packed_codes = (
+            module.packed_codes if bits == module.bits else packed_int32(module.quantized().codes.T, bits)
+        )
+        packed_codes = packed_codes.contiguous()
         linear.kind, linear.group = PACKED_KINDS[bits], module.group_size
-        linear.weight = self._lines(words, bits)
+        linear.weight = self._lines(packed_codes, bits)
         scales = _tiles(module.scales)
         kind = torch.bfloat16 if torch.equal(scales.bfloat16().to(scales.dtype), scales) else torch.float32
         linear.scales, linear.scale_kind = self.address(scales, kind), KINDS[kind]
@@ -106,17 +107,17 @@ class Weights:
         # Equal ones, as in symmetric models, need not come from memory with every group.
         linear.zero_step = 0 if bool((module.zeros == module.zeros[0, 0]).all()) else LANES
 
-    def _lines(self, words: Tensor, bits: int) -> int:
-        count, outer = words.shape
+    def _lines(self, packed_codes: Tensor, bits: int) -> int:
+        count, outer = packed_codes.shape
         lines = self._arena[: _tile_count(outer) * count * LANES]
         self._arena = self._arena[len(lines) :]
-        packing = CPacking(words.data_ptr(), lines.data_ptr(), bits, count, outer)
+        packing = CPacking(packed_codes.data_ptr(), lines.data_ptr(), bits, count, outer)
         library().camelid_pack(ctypes.addressof(packing), torch.get_num_threads())
         return self.address(lines, torch.int32)
 
 
-def _line_words(linear: PackedLinear) -> int:
-    """Words of a linear's lines."""
+def _line_values(linear: PackedLinear) -> int:
+    """Values of 32 bits in a linear's lines."""
     return (
         _tile_count(linear.out_features) * -(-linear.in_features * max(LEAST_BITS, linear.bits) // 32) * LANES
     )

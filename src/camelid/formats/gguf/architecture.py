@@ -12,10 +12,10 @@ from torch import Tensor
 
 from camelid.base.errors import CamelidError, shortened
 from camelid.formats.gguf.file import GGUFFile, StoredTensor
-from camelid.formats.hugging_face.families.family import Place
+from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
 from camelid.model.spec import ModelSpec
 
-EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+EMBEDDING, OUTPUT = (f"{LLAMA_NAMES[module].gguf}.weight" for module in ("embed_tokens", "lm_head"))
 
 
 class Keys:
@@ -80,7 +80,7 @@ class Architecture:
     """One value of `general.architecture`."""
 
     name: str
-    place: Callable[[ModelSpec, str], Place]
+    naming: Naming
     write: Callable[[ModelSpec], dict[str, Any]]
     """The keys, without the architecture's name before them."""
     holds: Callable[[ModelSpec], ModelSpec]

@@ -41,7 +41,7 @@ def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tens
     architecture = _architecture(file)
     model = blank_model(spec, (math.prod(tensor.shape) for tensor in file.tensors.values()))
     parameters = model.state_dict()
-    places = {name: architecture.place(spec, name) for name in parameters}
+    places = {name: architecture.naming.place(spec, name) for name in parameters}
     shapes = {place.name: tuple(place.stored_shape(parameters[name].shape)) for name, place in places.items()}
     _check_tensors(file, architecture, shapes)
     for name, place in places.items():

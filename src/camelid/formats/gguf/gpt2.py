@@ -2,26 +2,12 @@
 
 from typing import Any
 
-from camelid.formats.gguf.architecture import EMBEDDING, OUTPUT, Architecture, Keys, sizes
-from camelid.formats.hugging_face.families.family import Place
-from camelid.formats.hugging_face.families.gpt2 import JOINED
+from camelid.formats.gguf.architecture import EMBEDDING, Architecture, Keys, sizes
+from camelid.formats.hugging_face.families.names import GPT2_NAMES, Naming
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
 
-POSITIONS = "position_embd.weight"
-OUTER_NAMES = {
-    "embed_tokens.weight": EMBEDDING,
-    "embed_positions.weight": POSITIONS,
-    "norm.weight": "output_norm.weight",
-    "norm.bias": "output_norm.bias",
-    "lm_head.weight": OUTPUT,
-}
-BLOCK_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
+NAMING = Naming(GPT2_NAMES, "gguf")
+POSITIONS = NAMING.name("embed_positions.weight")
 
 
 def _read(keys: Keys) -> ModelSpec:
@@ -36,22 +22,14 @@ def _read(keys: Keys) -> ModelSpec:
         head_dim=keys.head_dim(),
         context_length=keys.whole("context_length"),
         # llama.cpp's converter writes four times the width as feed_forward_length, whatever the model has.
-        feed_forward=FeedForward(keys.stored("blk.0.ffn_up.weight").shape[0], "gelu", bias=True),
+        feed_forward=FeedForward(
+            keys.stored(NAMING.name("layers.0.mlp.up_proj.weight")).shape[0], "gelu", bias=True
+        ),
         positions=Learned(),
         norm=Norm("layer", keys.real("attention.layer_norm_epsilon"), bias=True),
         tie_embeddings=keys.is_tied(),
         attention_bias="all",
     )
-
-
-def _place(spec: ModelSpec, parameter: str) -> Place:
-    if parameter in OUTER_NAMES:
-        return Place(OUTER_NAMES[parameter])
-    _, layer, *inside, kind = parameter.split(".")
-    module = ".".join(inside)
-    if module in JOINED:
-        return Place(f"blk.{layer}.attn_qkv.{kind}", JOINED.index(module), len(JOINED))
-    return Place(f"blk.{layer}.{BLOCK_NAMES[module]}.{kind}")
 
 
 def _write(spec: ModelSpec) -> dict[str, Any]:
@@ -75,4 +53,4 @@ def _holds(spec: ModelSpec) -> ModelSpec:
     )
 
 
-GPT2 = Architecture("gpt2", _place, _write, _holds, _read)
+GPT2 = Architecture("gpt2", NAMING, _write, _holds, _read)

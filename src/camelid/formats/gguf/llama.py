@@ -6,27 +6,13 @@ import torch
 from torch import Tensor
 
 from camelid.base.errors import CamelidError, shortened
-from camelid.formats.gguf.architecture import EMBEDDING, OUTPUT, Architecture, Keys, sizes
-from camelid.formats.hugging_face.families.family import Place
+from camelid.formats.gguf.architecture import EMBEDDING, Architecture, Keys, sizes
+from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
 from camelid.model.rotary import inverse_frequencies
 from camelid.model.spec import FeedForward, LinearScaling, Llama3Scaling, ModelSpec, Norm, Rotary
 
-OUTER_NAMES = {
-    "embed_tokens.weight": EMBEDDING,
-    "norm.weight": "output_norm.weight",
-    "lm_head.weight": OUTPUT,
-}
-BLOCK_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
+NAMING = Naming(LLAMA_NAMES, "gguf", pairs=True)
+"""ggml rotates neighbouring rows of a head; ours stand half a head apart."""
 ROPE_FACTORS = "rope_freqs.weight"
 PUBLISHED_LLAMA3_SCALINGS = (Llama3Scaling(8.0, 1.0, 4.0, 8192), Llama3Scaling(32.0, 1.0, 4.0, 8192))
 """Llama 3.1 and 3.2, as their config.json files have them; a GGUF keeps only the factors that follow from them."""
@@ -48,21 +34,14 @@ def _read(keys: Keys) -> ModelSpec:
         num_kv_heads=keys.whole("attention.head_count_kv", heads),
         head_dim=head_dim,
         context_length=keys.whole("context_length"),
-        feed_forward=FeedForward(keys.whole("feed_forward_length"), bias="blk.0.ffn_gate.bias" in tensors),
+        feed_forward=FeedForward(
+            keys.whole("feed_forward_length"), bias=NAMING.name("layers.0.mlp.gate_proj.bias") in tensors
+        ),
         positions=_rotary(keys, head_dim),
         norm=Norm(eps=keys.real("attention.layer_norm_rms_epsilon")),
         tie_embeddings=keys.is_tied(),
-        attention_bias="all" if "blk.0.attn_q.bias" in tensors else "none",
+        attention_bias="all" if NAMING.name("layers.0.self_attn.q_proj.bias") in tensors else "none",
     )
-
-
-def _place(spec: ModelSpec, parameter: str) -> Place:
-    if parameter in OUTER_NAMES:
-        return Place(OUTER_NAMES[parameter])
-    _, layer, *module, kind = parameter.split(".")
-    # ggml rotates neighbouring pairs of a head's rows; ours are halves.
-    pairs = spec.head_dim if module[-1] in ("q_proj", "k_proj") else 0
-    return Place(f"blk.{layer}.{BLOCK_NAMES['.'.join(module)]}.{kind}", pairs=pairs)
 
 
 def _rotary(keys: Keys, head_dim: int) -> Rotary:
@@ -144,4 +123,4 @@ def _holds(spec: ModelSpec) -> ModelSpec:
     )
 
 
-LLAMA = Architecture("llama", _place, _write, _holds, _read, _extra, ignored=(ROPE_FACTORS,))
+LLAMA = Architecture("llama", NAMING, _write, _holds, _read, _extra, ignored=(ROPE_FACTORS,))

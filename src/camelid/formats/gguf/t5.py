@@ -1,44 +1,15 @@
 """GGUF's architecture `t5`, which is written and not read: llama.cpp leaves T5 1.0's output scale out, so files differ."""
 
-import re
 from typing import Any
 
-from camelid.formats.gguf.architecture import EMBEDDING, OUTPUT, Architecture, sizes
-from camelid.formats.hugging_face.families.family import Place
+from camelid.formats.gguf.architecture import Architecture, sizes
+from camelid.formats.hugging_face.families.names import T5_NAMES, Naming
 from camelid.model.spec import FeedForward, ModelSpec, Norm, RelativeBuckets
 
 MOST_DISTANCE = 128
 """Fixed in llama.cpp."""
 START = "t5.decoder_start_token_id"
 """Which token an answer begins with; the folder's config says it, and no spec."""
-OUTER_NAMES = {
-    "embed_tokens": EMBEDDING,
-    "lm_head": OUTPUT,
-    "norm": "dec.output_norm.weight",
-    "encoder.norm": "enc.output_norm.weight",
-    "relative_bias": "dec.blk.0.attn_rel_b.weight",
-    "encoder.relative_bias": "enc.blk.0.attn_rel_b.weight",
-}
-BLOCK_NAMES = {
-    "input_layernorm": "attn_norm",
-    "cross_attn_layernorm": "cross_attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    **{f"self_attn.{each}_proj": f"attn_{each}" for each in "qkvo"},
-    **{f"cross_attn.{each}_proj": f"cross_attn_{each}" for each in "qkvo"},
-}
-
-
-def _place(spec: ModelSpec, parameter: str) -> Place:
-    module = parameter.removesuffix(".weight")
-    if module in OUTER_NAMES:
-        return Place(OUTER_NAMES[module])
-    found = re.fullmatch(r"(encoder\.)?layers\.(\d+)\.(.+)", module)
-    assert found is not None  # every other parameter stands in a layer
-    encoder, layer, inside = found.groups()
-    return Place(f"{'enc' if encoder else 'dec'}.blk.{layer}.{BLOCK_NAMES[inside]}.weight")
 
 
 def _write(spec: ModelSpec) -> dict[str, Any]:
@@ -75,4 +46,4 @@ def _holds(spec: ModelSpec) -> ModelSpec:
     )
 
 
-T5 = Architecture("t5", _place, _write, _holds)
+T5 = Architecture("t5", Naming(T5_NAMES, "gguf"), _write, _holds)

@@ -142,7 +142,7 @@ def _tensors(
 ) -> Iterator[tuple[str, Tensor]]:
     # The factors come first, as they do in llama.cpp's own files.
     yield from architecture.extra(spec).items()
-    yield from stored_tensors(architecture.place, spec, _scaled(spec, parameters))
+    yield from stored_tensors(architecture.naming.place, spec, _scaled(spec, parameters))
 
 
 def _scaled(spec: ModelSpec, parameters: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

@@ -22,6 +22,7 @@ from camelid.formats.hugging_face.tensor_files import (
     save_tensors,
     write_json,
 )
+from camelid.model.linears import known_linears
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 
@@ -212,7 +213,8 @@ def save_checkpoint(
     provenance: Mapping[str, Any] | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Writes the model into an existing folder, see `write_checkpoint`."""
+    """Writes the model into an existing folder, see `write_checkpoint`; raises `CamelidError` on linears that are not plain."""
+    known_linears(model, ("plain",), "saving")
     parameters = ((name, tensor.detach()) for name, tensor in model.state_dict().items())
     write_checkpoint(
         folder,

@@ -30,10 +30,10 @@ from torch import Tensor
 from camelid.base.errors import CamelidError, shortened
 from camelid.quant.choices import Bits
 from camelid.quant.packed import PACKED, PackedLinear
-from camelid.quant.words import pack_integers, unpack_integers
+from camelid.quant.words import packed_int32, unpacked_integers
 
 LayoutName = Literal["gptq", "awq"]
-Packed = tuple[Int32[Tensor, "words outer"], Float[Tensor, "outer groups"], UInt8[Tensor, "outer groups"]]
+Packed = tuple[Int32[Tensor, "packed outer"], Float[Tensor, "outer groups"], UInt8[Tensor, "outer groups"]]
 HEAD_PATTERN = "+:^lm_head$"
 """The key of `dynamic` (GPTQModel, vLLM) that the output projection's own settings stand under."""
 INTERLEAVED = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -70,7 +70,7 @@ class Layout:
     """The tensors of a linear of `outer` x `inner` weights in some groups."""
     write: Callable[[PackedLinear], dict[str, Tensor]]
     read: Callable[[Mapping[str, Tensor], Bits, int], Packed]
-    """Words, scales and zero points of a `PackedLinear`, once what is to be added to stored zero points is known."""
+    """Packed codes, scales and zero points of a `PackedLinear`, once what is to be added to stored zero points is known."""
     check: Callable[[Mapping[str, Any]], tuple[Bits, int]]
     """Bits, and what to add to stored zero points; raises `CamelidError` on what is not supported."""
     describe: Callable[[Scheme], dict[str, Any]]
@@ -102,8 +102,8 @@ def _gptq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, t
 
 def _write_gptq(linear: PackedLinear) -> dict[str, Tensor]:
     return {
-        "qweight": linear.words,
-        "qzeros": pack_integers(linear.zeros.int() - 1, linear.bits).T,
+        "qweight": linear.packed_codes,
+        "qzeros": packed_int32(linear.zeros.int() - 1, linear.bits).T,
         "scales": linear.scales.T,
         "g_idx": torch.arange(linear.in_features, dtype=torch.int32) // linear.group_size,
     }
@@ -114,7 +114,7 @@ def _read_gptq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
     if not torch.equal(groups, torch.arange(len(groups)) // (len(groups) // count)):
         raise CamelidError("g_idx reorders the groups (desc_act); only ordered ones are supported")
     # Stored minus one, 0 becomes the highest code: adding one wraps it back.
-    points = (unpack_integers(parts["qzeros"].T, bits) + offset) % 2**bits
+    points = (unpacked_integers(parts["qzeros"].T, bits) + offset) % 2**bits
     return parts["qweight"], parts["scales"].T.contiguous(), points.to(torch.uint8).contiguous()
 
 
@@ -163,15 +163,15 @@ def bits_of_head(method: Mapping[str, Any], bits: Bits) -> Bits:
 
 
 def _awq_shapes(outer: int, inner: int, groups: int, bits: Bits) -> dict[str, tuple[int, ...]]:
-    words = outer * bits // 32
-    return {"qweight": (inner, words), "qzeros": (groups, words), "scales": (groups, outer)}
+    packed = outer * bits // 32
+    return {"qweight": (inner, packed), "qzeros": (groups, packed), "scales": (groups, outer)}
 
 
 def _write_awq(linear: PackedLinear) -> dict[str, Tensor]:
     weight = linear.quantized()
     return {
-        "qweight": pack_integers(_interleave(weight.codes, INTERLEAVED), 4).T,
-        "qzeros": pack_integers(_interleave(weight.zeros, INTERLEAVED), 4).T,
+        "qweight": packed_int32(_interleave(weight.codes, INTERLEAVED), 4).T,
+        "qzeros": packed_int32(_interleave(weight.zeros, INTERLEAVED), 4).T,
         "scales": weight.scales.T,
     }
 
@@ -179,10 +179,10 @@ def _write_awq(linear: PackedLinear) -> dict[str, Tensor]:
 def _read_awq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
     back = [INTERLEAVED.index(output) for output in range(8)]
     codes, points = (
-        _interleave(unpack_integers(parts[part].T, bits), back) for part in ("qweight", "qzeros")
+        _interleave(unpacked_integers(parts[part].T, bits), back) for part in ("qweight", "qzeros")
     )
-    words = pack_integers(codes.T, bits)
-    return words, parts["scales"].T.contiguous(), (points + offset).to(torch.uint8).contiguous()
+    packed_codes = packed_int32(codes.T, bits)
+    return packed_codes, parts["scales"].T.contiguous(), (points + offset).to(torch.uint8).contiguous()
 
 
 def _interleave(values: Int[Tensor, "outer m"], order: Sequence[int]) -> Int[Tensor, "outer m"]:

@@ -20,12 +20,13 @@ from camelid.formats.hugging_face.checkpoint import (
 from camelid.formats.hugging_face.families import FAMILIES, family_for
 from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.formats.packed.layouts import LAYOUTS, Layout, LayoutName, Scheme, bits_of_head, layout_of
+from camelid.model.linears import known_linears, plain_linears
 from camelid.model.spec import ModelSpec
-from camelid.model.surgery import linears, replace
+from camelid.model.surgery import replace
 from camelid.model.transformer import Transformer
 from camelid.quant.choices import Bits
-from camelid.quant.packed import PackedLinear
-from camelid.quant.words import run_length
+from camelid.quant.packed import PackedLinear, packed_linears
+from camelid.quant.words import packing_multiple
 
 HEAD = "lm_head"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
@@ -42,10 +43,13 @@ def save_quantized(
 ) -> None:
     """Writes a model with packed linears into an existing folder; `dtype` is that of all that is not quantised.
 
-    Raises `CamelidError` where the layout cannot say what the linears are: other bits, a zero point below its least,
-    bits or group sizes that differ, scales that `dtype` does not hold exactly.
+    Raises `CamelidError` on architectures and linears of another kind than a reader of the layouts takes, and where the
+    layout cannot say what the linears are: other bits, a zero point below its least, bits or group sizes that differ,
+    scales that `dtype` does not hold exactly.
     """
-    packed = {path: module for path, module in model.named_modules() if isinstance(module, PackedLinear)}
+    check_quantizable(model.spec)
+    known_linears(model, ("plain", "packed"), "saving")
+    packed = packed_linears(model)
     chosen = LAYOUTS[layout]
     method = _method(chosen, model, packed)
     _check_expressible(chosen, packed, dtype)
@@ -77,15 +81,15 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
     with naming(folder):
         model = blank_model(spec, stored_sizes(tensors))
         check_quantizable(spec)
-    for path, linear in linears(model).items():
+    for path, linear in plain_linears(model).items():
         name = _stored_name(model, path)
         if f"{name}.qweight" in tensors:
             with naming(f"{folder}: {name}"):
                 own = head_bits if path == HEAD else bits
                 parts = _take_parts(layout, name, tensors, own, linear.weight.shape)
-                words, scales, zeros = layout.read(parts, own, offset)
+                packed_codes, scales, zeros = layout.read(parts, own, offset)
                 bias = _take_bias(name, tensors, linear)
-            replace(model, path, PackedLinear(words, scales, zeros, own, linear.in_features, bias))
+            replace(model, path, PackedLinear(packed_codes, scales, zeros, own, linear.in_features, bias))
     return fill(model, folder, tensors, dtype)
 
 
@@ -117,8 +121,8 @@ def round_the_rest(model: Transformer, dtype: torch.dtype) -> int:
     """
     biases = {
         f"{path}.bias": module.bias
-        for path, module in model.named_modules()
-        if isinstance(module, PackedLinear) and module.bias is not None
+        for path, module in packed_linears(model).items()
+        if module.bias is not None
     }
     changed = 0
     for name, tensor in {**dict(model.named_parameters()), **biases}.items():
@@ -192,7 +196,7 @@ def _method(layout: Layout, model: Transformer, packed: Mapping[str, PackedLinea
             "export --to gptq, or quantise the model again with --bits 4"
         )
     symmetric = all(bool((module.zeros == 2 ** (bits - 1)).all()) for module in packed.values())
-    left = [path for path in linears(model) if path.startswith("layers.")]
+    left = [path for path in plain_linears(model) if path.startswith("layers.")]
     names, kept = ([_stored_name(model, path) for path in paths] for paths in (packed, left))
     return layout.describe(
         Scheme(bits, group_size, symmetric, names, kept, None if head is None else head.bits)
@@ -213,7 +217,7 @@ def _take_parts(
     if missing := [part for part in names if f"{name}.{part}" not in tensors]:
         raise CamelidError(f"qweight stands there without {', '.join(missing)}; fetch it again")
     parts = {part: tensors.pop(f"{name}.{part}") for part in names}
-    scales, run = parts["scales"], run_length(bits)
+    scales, run = parts["scales"], packing_multiple(bits)
     count = scales.shape[0] if scales.ndim else 0
     if count < 1 or inner % count or outer % run or inner % run:
         raise CamelidError(

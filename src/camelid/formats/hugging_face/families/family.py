@@ -68,8 +68,3 @@ class Family:
     """What some files leave out before every name."""
     quantizable: bool = True
     """Whether the public quantised layouts have a place for this architecture's linears."""
-
-
-def prefixed(spec: ModelSpec, parameter: str) -> Place:
-    """LLaMA's names, which are ours: `model.` before all but the output projection."""
-    return Place(parameter if parameter.startswith("lm_head.") else f"model.{parameter}")

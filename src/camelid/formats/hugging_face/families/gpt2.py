@@ -5,19 +5,11 @@ from typing import Any
 
 from camelid.base.errors import CamelidError
 from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole
-from camelid.formats.hugging_face.families.family import Family, Place
+from camelid.formats.hugging_face.families.family import Family
+from camelid.formats.hugging_face.families.names import GPT2_NAMES, Naming
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
 
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
-BLOCK_NAMES = {
-    "input_layernorm": "ln_1",
-    "self_attn.o_proj": "attn.c_proj",
-    "post_attention_layernorm": "ln_2",
-    "mlp.up_proj": "mlp.c_fc",
-    "mlp.down_proj": "mlp.c_proj",
-}
-OUTER_NAMES = {"embed_tokens": "wte", "embed_positions": "wpe", "norm": "ln_f"}
-JOINED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def _read(config: Config) -> ModelSpec:
@@ -63,27 +55,14 @@ def _write(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _place(spec: ModelSpec, parameter: str) -> Place:
-    if parameter == "lm_head.weight":
-        return Place(parameter)
-    if (inside := re.fullmatch(r"layers\.(\d+)\.(.+)\.(weight|bias)", parameter)) is None:
-        module, _, kind = parameter.rpartition(".")
-        return Place(f"transformer.{OUTER_NAMES[module]}.{kind}")
-    layer, module, kind = inside.groups()
-    before = f"transformer.h.{layer}."
-    # Conv1D keeps [inputs, outputs].
-    if module in JOINED:
-        return Place(f"{before}attn.c_attn.{kind}", JOINED.index(module), len(JOINED), transposed=True)
-    return Place(f"{before}{BLOCK_NAMES[module]}.{kind}", transposed="norm" not in module)
-
-
 MASKS = re.compile(r".*\.attn\.(masked_)?bias")
 GPT2 = Family(
     "GPT2LMHeadModel",
     "gpt2",
     _read,
     _write,
-    _place,
+    # Conv1D keeps [inputs, outputs].
+    Naming(GPT2_NAMES, "hugging_face", transposed=True).place,
     ignored=MASKS,
     optional_prefix="transformer.",
     quantizable=False,

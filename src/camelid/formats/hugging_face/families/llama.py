@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from camelid.base.errors import CamelidError, shortened
 from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, rotary, sizes, whole
-from camelid.formats.hugging_face.families.family import Family, prefixed
+from camelid.formats.hugging_face.families.family import Family
+from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
 from camelid.model.spec import FeedForward, ModelSpec, Norm, Window
 
 Biases = Literal["none", "qkv", "all"]
@@ -137,7 +138,8 @@ def _windows(spec: ModelSpec) -> dict[str, Any]:
     return {"use_sliding_window": True, "sliding_window": spec.window.size, "layer_types": kinds}
 
 
-LLAMA = Family("LlamaForCausalLM", "llama", _read_llama, _write_llama, prefixed)
-MISTRAL = Family("MistralForCausalLM", "mistral", _read_mistral, _write_mistral, prefixed)
-QWEN2 = Family("Qwen2ForCausalLM", "qwen2", _read_qwen2, _write_qwen2, prefixed)
-QWEN3 = Family("Qwen3ForCausalLM", "qwen3", _read_qwen3, _write_qwen3, prefixed)
+PLACE = Naming(LLAMA_NAMES, "hugging_face").place
+LLAMA = Family("LlamaForCausalLM", "llama", _read_llama, _write_llama, PLACE)
+MISTRAL = Family("MistralForCausalLM", "mistral", _read_mistral, _write_mistral, PLACE)
+QWEN2 = Family("Qwen2ForCausalLM", "qwen2", _read_qwen2, _write_qwen2, PLACE)
+QWEN3 = Family("Qwen3ForCausalLM", "qwen3", _read_qwen3, _write_qwen3, PLACE)

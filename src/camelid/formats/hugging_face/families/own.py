@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from camelid.base.errors import CamelidError
 from camelid.formats.hugging_face.families.config import Config
-from camelid.formats.hugging_face.families.family import Family, prefixed
+from camelid.formats.hugging_face.families.family import Family, Place
 from camelid.model.spec import Learned, LinearScaling, Llama3Scaling, ModelSpec, RelativeBuckets, Rotary
 
 POSITIONS = {"rotary": Rotary, "learned": Learned, "relative": RelativeBuckets}
@@ -41,9 +41,14 @@ def _write(spec: ModelSpec) -> dict[str, Any]:
     return {"spec": {**asdict(spec), "positions": {"kind": _kind(POSITIONS, spec.positions), **positions}}}
 
 
+def _place(spec: ModelSpec, parameter: str) -> Place:
+    """LLaMA's names, which are ours: `model.` before all but the output projection."""
+    return Place(parameter if parameter.startswith("lm_head.") else f"model.{parameter}")
+
+
 def _kind(kinds: dict[str, type], value: object) -> str:
     return next(name for name, kind in kinds.items() if isinstance(value, kind))
 
 
 _SPEC: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
-OWN = Family("CamelidModel", "camelid", _read, _write, prefixed)
+OWN = Family("CamelidModel", "camelid", _read, _write, _place)

@@ -4,10 +4,9 @@ from typing import Any
 
 from camelid.base.errors import CamelidError
 from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, rotary, sizes, whole
-from camelid.formats.hugging_face.families.family import Family, Place, prefixed
+from camelid.formats.hugging_face.families.family import Family
+from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
 from camelid.model.spec import FeedForward, ModelSpec, Norm
-
-ROTATED = (".q_proj.weight", ".k_proj.weight", ".q_proj.bias", ".k_proj.bias")
 
 
 def _read(config: Config) -> ModelSpec:
@@ -46,10 +45,6 @@ def _write(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _place(spec: ModelSpec, parameter: str) -> Place:
-    # Cohere rotates neighbours, as GPT-J did; ours are halves.
-    pairs = spec.head_dim if parameter.endswith(ROTATED) else 0
-    return prefixed(spec, parameter)._replace(pairs=pairs)
-
-
-COHERE = Family("CohereForCausalLM", "cohere", _read, _write, _place, quantizable=False)
+# Cohere rotates neighbours, as GPT-J did.
+NAMING = Naming(LLAMA_NAMES, "hugging_face", pairs=True)
+COHERE = Family("CohereForCausalLM", "cohere", _read, _write, NAMING.place, quantizable=False)

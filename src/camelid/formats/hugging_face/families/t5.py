@@ -5,18 +5,11 @@ from typing import Any, Literal
 
 from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole
 from camelid.formats.hugging_face.families.family import Family, Place
+from camelid.formats.hugging_face.families.names import T5_NAMES, T5_V1_1_NAMES, Naming
 from camelid.model.spec import FeedForward, ModelSpec, Norm, RelativeBuckets
 
 Kind = Literal["relu", "geglu"]
 PROJECTIONS: dict[str, Kind] = {"relu": "relu", "gated-gelu": "geglu"}
-OUTER_NAMES = {
-    "embed_tokens": "shared",
-    "lm_head": "lm_head",
-    "norm": "decoder.final_layer_norm",
-    "encoder.norm": "encoder.final_layer_norm",
-    "relative_bias": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
-    "encoder.relative_bias": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
-}
 
 
 def _read(config: Config) -> ModelSpec:
@@ -78,25 +71,9 @@ def _write(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _place(spec: ModelSpec, parameter: str) -> Place:
-    module = parameter.removesuffix(".weight")
-    if module in OUTER_NAMES:
-        return Place(f"{OUTER_NAMES[module]}.weight")
-    found = re.fullmatch(r"(encoder\.)?layers\.(\d+)\.(.+)", module)
-    assert found is not None  # every other parameter stands in a layer
-    encoder, layer, inside = found.groups()
-    stack, last = ("encoder", 1) if encoder else ("decoder", 2)
-    gated = spec.feed_forward.gated
-    names = {
-        "input_layernorm": "0.layer_norm",
-        "cross_attn_layernorm": "1.layer_norm",
-        "post_attention_layernorm": f"{last}.layer_norm",
-        "mlp.gate_proj": f"{last}.DenseReluDense.wi_0",
-        "mlp.up_proj": f"{last}.DenseReluDense.wi{'_1' if gated else ''}",
-        "mlp.down_proj": f"{last}.DenseReluDense.wo",
-        **{f"self_attn.{each}_proj": f"0.SelfAttention.{each}" for each in "qkvo"},
-        **{f"cross_attn.{each}_proj": f"1.EncDecAttention.{each}" for each in "qkvo"},
-    }
-    return Place(f"{stack}.block.{layer}.layer.{names[inside]}.weight")
+    return Naming(T5_V1_1_NAMES if spec.feed_forward.gated else T5_NAMES, "hugging_face").place(
+        spec, parameter
+    )
 
 
 T5 = Family(

@@ -1,0 +1,128 @@
+"""What each file format calls the parameters of a family: one table for reading and writing, in all formats.
+
+Our module is on the left; `#` stands for the number of a layer. How a format arranges the values under its names, where
+that differs from ours, stands once in `Naming`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from camelid.formats.hugging_face.families.family import Place
+from camelid.model.spec import ModelSpec
+
+
+class Row(NamedTuple):
+    """The names of one module; `meta` is Meta's own layout, which only LLaMA has."""
+
+    hugging_face: str
+    gguf: str
+    meta: str = ""
+    part: int = 0
+    """Its number among the modules that lie behind each other under one name."""
+    parts: int = 1
+
+
+Table = Mapping[str, Row]
+LLAMA_NAMES: Table = {
+    "embed_tokens": Row("model.embed_tokens", "token_embd", "tok_embeddings"),
+    "norm": Row("model.norm", "output_norm", "norm"),
+    "lm_head": Row("lm_head", "output", "output"),
+} | {
+    f"layers.#.{ours}": Row(f"model.layers.#.{ours}", f"blk.#.{gguf}", f"layers.#.{meta}" if meta else "")
+    for ours, gguf, meta in (
+        ("input_layernorm", "attn_norm", "attention_norm"),
+        ("self_attn.q_proj", "attn_q", "attention.wq"),
+        ("self_attn.k_proj", "attn_k", "attention.wk"),
+        ("self_attn.v_proj", "attn_v", "attention.wv"),
+        ("self_attn.o_proj", "attn_output", "attention.wo"),
+        ("self_attn.q_norm", "attn_q_norm", ""),
+        ("self_attn.k_norm", "attn_k_norm", ""),
+        ("post_attention_layernorm", "ffn_norm", "ffn_norm"),
+        ("mlp.gate_proj", "ffn_gate", "feed_forward.w1"),
+        ("mlp.down_proj", "ffn_down", "feed_forward.w2"),
+        ("mlp.up_proj", "ffn_up", "feed_forward.w3"),
+    )
+}
+"""LLaMA, and Mistral, Qwen and Cohere, whose folders have the same names."""
+GPT2_NAMES: Table = {
+    "embed_tokens": Row("transformer.wte", "token_embd"),
+    "embed_positions": Row("transformer.wpe", "position_embd"),
+    "norm": Row("transformer.ln_f", "output_norm"),
+    "lm_head": Row("lm_head", "output"),
+} | {
+    f"layers.#.{ours}": Row(f"transformer.h.#.{hugging_face}", f"blk.#.{gguf}", "", *joined)
+    for ours, hugging_face, gguf, *joined in (
+        ("input_layernorm", "ln_1", "attn_norm"),
+        ("self_attn.q_proj", "attn.c_attn", "attn_qkv", 0, 3),
+        ("self_attn.k_proj", "attn.c_attn", "attn_qkv", 1, 3),
+        ("self_attn.v_proj", "attn.c_attn", "attn_qkv", 2, 3),
+        ("self_attn.o_proj", "attn.c_proj", "attn_output"),
+        ("post_attention_layernorm", "ln_2", "ffn_norm"),
+        ("mlp.up_proj", "mlp.c_fc", "ffn_up"),
+        ("mlp.down_proj", "mlp.c_proj", "ffn_down"),
+    )
+}
+
+
+def _t5(up_proj: str) -> Table:
+    table = {"embed_tokens": Row("shared", "token_embd"), "lm_head": Row("lm_head", "output")}
+    attention = [(f"self_attn.{each}_proj", f"0.SelfAttention.{each}", f"attn_{each}") for each in "qkvo"]
+    cross_attention = [
+        ("cross_attn_layernorm", "1.layer_norm", "cross_attn_norm"),
+        *((f"cross_attn.{each}_proj", f"1.EncDecAttention.{each}", f"cross_attn_{each}") for each in "qkvo"),
+    ]
+    for ours, theirs, gguf, cross in (
+        ("", "decoder", "dec", cross_attention),
+        ("encoder.", "encoder", "enc", []),
+    ):
+        bias = f"{theirs}.block.0.layer.0.SelfAttention.relative_attention_bias"
+        table[f"{ours}relative_bias"] = Row(bias, f"{gguf}.blk.0.attn_rel_b")
+        table[f"{ours}norm"] = Row(f"{theirs}.final_layer_norm", f"{gguf}.output_norm")
+        last = 2 if cross else 1
+        feed_forward = f"{last}.DenseReluDense"
+        rows = [
+            ("input_layernorm", "0.layer_norm", "attn_norm"),
+            *attention,
+            *cross,
+            ("post_attention_layernorm", f"{last}.layer_norm", "ffn_norm"),
+            ("mlp.gate_proj", f"{feed_forward}.wi_0", "ffn_gate"),
+            ("mlp.up_proj", f"{feed_forward}.{up_proj}", "ffn_up"),
+            ("mlp.down_proj", f"{feed_forward}.wo", "ffn_down"),
+        ]
+        for module, name, short in rows:
+            table[f"{ours}layers.#.{module}"] = Row(f"{theirs}.block.#.layer.{name}", f"{gguf}.blk.#.{short}")
+    return table
+
+
+T5_NAMES, T5_V1_1_NAMES = _t5("wi"), _t5("wi_1")
+"""T5 1.1 has a gate beside the up projection, and numbers both."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the files of one format keep the parameters of a family."""
+
+    table: Table
+    format: Literal["hugging_face", "gguf", "meta"]
+    transposed: bool = False
+    """The linears of the layers are stored as [inputs, outputs]."""
+    pairs: bool = False
+    """Rows of queries and keys that are rotated together stand side by side; ours are half a head apart."""
+
+    def name(self, parameter: str) -> str:
+        """The name of the tensor that holds a parameter."""
+        module, kind = parameter.rsplit(".", 1)
+        layer = re.sub(r"\D", "", module)
+        return f"{getattr(self._row(module), self.format)}.{kind}".replace("#", layer)
+
+    def place(self, spec: ModelSpec, parameter: str) -> Place:
+        """Where a parameter of this model stands."""
+        module, _ = parameter.rsplit(".", 1)
+        row, transposed = self._row(module), self.transposed and module.endswith("_proj")
+        pairs = spec.head_dim if self.pairs and module.endswith(("q_proj", "k_proj")) else 0
+        return Place(self.name(parameter), row.part, row.parts, transposed, pairs)
+
+    def _row(self, module: str) -> Row:
+        return self.table[re.sub(r"\d+", "#", module)]
