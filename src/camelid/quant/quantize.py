@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from camelid.base.errors import CamelidError, WrongCall, naming
 from camelid.base.freed_memory import return_freed_memory
 from camelid.formats.hugging_face.tensor_files import let_go
-from camelid.model.layers import Linear
+from camelid.model.layers import Linear, OutputProjection
 from camelid.model.surgery import linears, put_head, replace, select
 from camelid.model.transformer import Transformer
 from camelid.quant.awq import clipped, smooth
@@ -185,14 +185,14 @@ def quantize_head(
     Raises `CamelidError` where its sizes are no multiples of what fills whole words.
     """
     check_head(model, bits)
-    weight = model.output_weight()
+    weight = model.head.weight
     put_head(model, pack(round_to_nearest(weight.detach(), bits, weight.shape[1], scale_dtype)))
     return model
 
 
 def check_head(model: Transformer, bits: Bits) -> None:
     """Raises `CamelidError` where `quantize_head` would."""
-    (outer, inner), block = model.output_weight().shape, run_length(bits)
+    (outer, inner), block = model.head.weight.shape, run_length(bits)
     if outer % block or inner % block:
         raise CamelidError(
             f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
@@ -204,7 +204,8 @@ def unpack_model(model: Transformer) -> Transformer:
     """Replaces packed linears by ordinary ones of the same float32 weights, in place."""
     for path, module in list(model.named_modules()):
         if isinstance(module, PackedLinear):
-            linear = Linear(module.in_features, module.out_features, bias=module.bias is not None)
+            kind = OutputProjection if path == "lm_head" else Linear
+            linear = kind(module.in_features, module.out_features, bias=module.bias is not None)
             linear.weight = nn.Parameter(module.quantized().dequantize())
             if module.bias is not None:
                 linear.bias = nn.Parameter(module.bias.float())
