@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 
 from camelid.data.rows.batches import Batch, PairBatch, collate
+from camelid.data.rows.packing import Row
 from camelid.data.rows.pairs import pair
 from camelid.engine.engine import Engine
 from camelid.model.transformer import Transformer
@@ -37,16 +38,10 @@ def rows_of(kind):
     if kind == "encoder-decoder":
         return [pair(row[:8], row[8:], 0) for row in ids]
     weights = generator.random((4, 12)).astype(np.float32)
-    return [Row(row[:-1], row[1:], weight) for row, weight in zip(ids, weights, strict=True)]
-
-
-class Row:
-    """One document a row."""
-
-    def __init__(self, tokens, targets, weights):
-        self.tokens, self.targets, self.weights = tokens, targets, weights
-        self.documents, self.positions = np.zeros_like(tokens), np.arange(len(tokens))
-        self.extra = {}
+    documents, positions = np.zeros(12, dtype=np.int64), np.arange(12)
+    return [
+        Row(row[:-1], row[1:], weight, documents, positions) for row, weight in zip(ids, weights, strict=True)
+    ]
 
 
 class Rows:
