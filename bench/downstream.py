@@ -80,10 +80,11 @@ def cost(run: Path) -> tuple[float, float]:
     from camelid.recipes.pretrain import PretrainRecipe
     from camelid.recipes.recipe import load_recipe
     from camelid.train.objectives import cross_entropy
+    from camelid.train.parallel import ProcessGroup
     from camelid.train.training_rows import text_rows
 
     recipe = load_recipe(PretrainRecipe, run / "recipe.yaml")
-    rows, _ = text_rows(recipe, load_tokenizer(recipe.tokenizer), None)
+    rows, _ = text_rows(recipe, load_tokenizer(recipe.tokenizer), ProcessGroup())
     model = load_model(run / "model").train()
     batch = next(batches(rows, recipe.training.global_batch_tokens // recipe.training.context_length, 0))
     with FlopCounterMode(display=False) as counter:

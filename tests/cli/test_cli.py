@@ -5,7 +5,6 @@ import itertools
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -43,13 +42,8 @@ def raising(error):
     return probe
 
 
-def test_help_names_every_verb_in_under_a_third_of_a_second():
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        done = subprocess.run([*CAMELID, "--help"], capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.3
+def test_help_names_every_verb():
+    done = subprocess.run([*CAMELID, "--help"], capture_output=True, text=True, check=True)
     for name, entry in cli.VERBS.items():
         assert name in done.stdout
         assert entry.help in done.stdout

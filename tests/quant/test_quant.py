@@ -116,7 +116,7 @@ def test_folder_round_trip_is_exact(tmp_path: Path, bits: int, group: int | None
     tokens = torch.randint(0, 50, (2, 20))
     with torch.no_grad():
         assert torch.equal(again(tokens), model.to(torch.bfloat16)(tokens))
-    assert isinstance(again.output_weight(), torch.nn.Parameter)
+    assert isinstance(again.head.weight, torch.nn.Parameter)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -302,7 +302,7 @@ def test_an_output_projection_of_8_bits_is_saved_and_computed(tmp_path: Path, ti
         vocab_size=96, hidden_size=64, num_layers=1, num_heads=2, context_length=64, tie_embeddings=tied
     )
     model = Transformer(spec).initialize(0, std=0.1).eval()
-    weight = model.output_weight().detach().clone()
+    weight = model.head.weight.detach().clone()
     embedding = model.embed_tokens.weight.detach().bfloat16()
     quantize_head(quantize_model(model, bits))  # type: ignore[arg-type]
     assert model.lm_head.quantized().dequantize() == pytest.approx(

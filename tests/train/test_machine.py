@@ -45,26 +45,29 @@ def test_float32_is_taken_where_it_is_clearly_faster(monkeypatch, float32, expec
 
 def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypatch):
     from camelid.recipes.training import Training
-    from camelid.train.parallel import World
+    from camelid.train.parallel import ProcessGroup
 
     class Begun:
         folder = tmp_path
 
     training = Training(steps=1, context_length=512)
     monkeypatch.setattr(fit, "fastest_dtype", lambda device: torch.bfloat16)
-    assert fit._precision(Begun, training, World()) == torch.bfloat16
+    assert fit._precision(Begun, training, ProcessGroup()) == torch.bfloat16
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 0, "dtype": "float32"}) + "\n")
-    assert fit._precision(Begun, training, World()) == torch.float32
-    assert fit._precision(Begun, training.model_copy(update={"dtype": "bfloat16"}), World()) == torch.bfloat16
+    assert fit._precision(Begun, training, ProcessGroup()) == torch.float32
+    assert (
+        fit._precision(Begun, training.model_copy(update={"dtype": "bfloat16"}), ProcessGroup())
+        == torch.bfloat16
+    )
 
 
 def test_training_on_a_gpu_leaves_out_cudnn(monkeypatch):
     """See `camelid.model.attention.leave_out_cudnn`: gradients under a mask may be NaN there."""
-    from camelid.train.parallel import join_world
+    from camelid.train.parallel import join_process_group
 
     torch.backends.cuda.enable_cudnn_sdp(True)
-    assert join_world().device.type == "cpu"
+    assert join_process_group().device.type == "cpu"
     assert torch.backends.cuda.cudnn_sdp_enabled()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert join_world().device == torch.device("cuda", 0)
+    assert join_process_group().device == torch.device("cuda", 0)
     assert not torch.backends.cuda.cudnn_sdp_enabled()

@@ -4,12 +4,15 @@ import socket
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from camelid.data.rows.batches import batches
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import PackedExamples
 from camelid.runs.run import read_metrics
+from camelid.train.null_run import NullRun
+from camelid.train.parallel import ProcessGroup
 
 SETTINGS = {"training__steps": 12, "training__validate_every": 4, "training__learning_rate": 0.01}
 
@@ -71,3 +74,73 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, command_li
     assert process.returncode != 0
     assert "batch_size is 3; it must be a multiple of the 2 processes" in errors
     assert not (tmp_path / "run" / "model").exists()
+
+
+def gradients_of(rank):
+    """Two matrices and a parameter without a gradient, different in every process."""
+    generator = torch.Generator().manual_seed(rank)
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 2), (5,), (4,))]
+    for parameter in parameters[:2]:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    return parameters
+
+
+def use_every_method(rank, size, store):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+    try:
+        group = ProcessGroup(rank, size)
+        assert group.broadcast({"from": rank}) == {"from": 0}
+        assert [group.any_rank(rank == one) for one in (0, size - 1, size)] == [True, True, False]
+        numbers = torch.tensor([1.0, float(rank)])
+        assert group.sum(numbers) is numbers
+        assert numbers.tolist() == [size, sum(range(size))]
+
+        expected = [
+            sum(gradients_of(one)[index].grad.double() for one in range(size)).float() for index in (0, 1)
+        ]
+        parameters = gradients_of(rank)
+        group.reduce_gradients(parameters)
+        for parameter, truth in zip(parameters, expected, strict=False):
+            torch.testing.assert_close(parameter.grad, truth)
+        assert parameters[2].grad is None
+
+        norm = float(torch.cat([truth.flatten() for truth in expected]).norm())
+        assert group.clip_gradients(parameters, 0.0) == pytest.approx(norm)
+        torch.testing.assert_close(parameters[0].grad, expected[0])
+        assert group.clip_gradients(parameters, norm / 4) == pytest.approx(norm)
+        torch.testing.assert_close(parameters[0].grad, expected[0] / 4, rtol=1e-4, atol=1e-6)
+        group.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_group_of_one_uses_no_communication():
+    assert not dist.is_initialized()
+    group = ProcessGroup()
+    assert group.is_main
+    assert group.broadcast("mine") == "mine"
+    assert (group.any_rank(True), group.any_rank(False)) == (True, False)
+    parameters = gradients_of(0)
+    group.reduce_gradients(parameters)
+    assert torch.equal(parameters[0].grad, gradients_of(0)[0].grad)
+    group.barrier()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_group_of_several_sums_and_agrees(size, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    torch.multiprocessing.spawn(use_every_method, (size, tmp_path / "store"), nprocs=size)
+
+
+def test_the_run_of_another_process_leaves_no_trace(tmp_path):
+    def write(folder):
+        raise AssertionError(folder)
+
+    with NullRun(tmp_path / "run") as run:
+        assert run.folder == tmp_path / "run"
+        assert run.resume() is None
+        run.log({"step": 1})
+        run.save_checkpoint(1, write)
+        run.close()
+    assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,9 @@
 """Killed, stopped or damaged, a run goes on to the very curve and weights of the unbroken one."""
 
 import json
-import random
 import shutil
 import signal
-import time
+import textwrap
 
 import pytest
 
@@ -21,6 +20,34 @@ SETTINGS = {
     "training__learning_rate": 0.01,
 }
 EXACT = ("step", "loss", "learning_rate", "grad_norm", "validation_loss", "validation_bits_per_byte")
+
+# Runs the command line and sends itself a signal at a moment of its own choosing, so that no clock has a say.
+ENDING = textwrap.dedent("""
+    import os, sys
+    from camelid.cli import main as cli
+    from camelid.runs.run import Run
+    from camelid.train import fit
+
+    signal, moment, number, words = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[6:]
+    log, save_state = Run.log, fit.save_state
+
+    def reach(now, step):
+        if (now, step) == (moment, number):
+            os.kill(os.getpid(), signal)
+
+    def logging(run, record):
+        reach("before the record", record["step"])
+        log(run, record)
+        reach("after the record", record["step"])
+
+    def saving(folder, state):
+        (folder / "weights.safetensors").write_bytes(b"half of it")
+        reach("inside the checkpoint", state.step)
+        save_state(folder, state)
+
+    Run.log, fit.save_state = logging, saving
+    sys.exit(cli.main(words))
+""")
 
 
 def curve(out):
@@ -40,17 +67,6 @@ def assert_equal_runs(one, other):
     assert (one / "report.html").exists() == (other / "report.html").exists()
 
 
-def wait_until(happened, process, seconds=60.0):
-    """Waits for `happened()`; False where the process ends first."""
-    end = time.monotonic() + seconds
-    while not happened():
-        if process.poll() is not None:
-            return False
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.0005)
-    return True
-
-
 def steps_logged(out):
     path = out / "metrics.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -62,6 +78,21 @@ def words(pretrain_words):
 
 
 @pytest.fixture(scope="module")
+def end_at(tmp_path_factory, command_line, words):
+    """Runs the words of a folder until the given moment, at which a signal is sent; the process's code and its errors."""
+    script = tmp_path_factory.mktemp("ending") / "ending.py"
+    script.write_text(ENDING)
+
+    def run(out, number, moment, step):
+        launcher = (str(script), str(int(number)), moment, str(step))
+        process = command_line.start(words(out), launcher)
+        _, errors = process.communicate(timeout=300)
+        return process.returncode, errors
+
+    return run
+
+
+@pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, command_line, words):
     out = tmp_path_factory.mktemp("unbroken") / "run"
     command_line.run(words(out))
@@ -70,40 +101,32 @@ def unbroken(tmp_path_factory, command_line, words):
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory, command_line, words):
+def stopped(tmp_path_factory, end_at):
     """A run stopped by one Ctrl-C in its middle."""
     out = tmp_path_factory.mktemp("stopped") / "run"
-    process = command_line.start(words(out))
-    assert wait_until(lambda: steps_logged(out) > 20, process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    code, errors = end_at(out, signal.SIGINT, "after the record", 22)
+    assert code == 130, errors
     assert "its state is saved" in errors
     assert "Traceback" not in errors
+    assert steps_logged(out) - 1 == list_checkpoints(out)[-1].step == 22
     return out
 
 
-def test_killed_again_and_again_also_while_a_checkpoint_is_written(tmp_path, command_line, words, unbroken):
-    out, chance = tmp_path / "run", random.Random(0)
-    drafts = out / "checkpoints"
-    moments = {
-        "before the first step": lambda done: (out / "run.json").exists(),
-        "between steps": lambda done: steps_logged(out) > done + 10 + chance.randrange(5),
-        "while a checkpoint is written": lambda done: (
-            steps_logged(out) > done + 10 and any(drafts.glob(".*.partial/weights.safetensors"))
-        ),
-    }
-    broken_drafts = kills = 0
-    for happened in [*moments.values(), moments["between steps"]]:
-        done = list_checkpoints(out)[-1].step if list_checkpoints(out) else 0
-        process = command_line.start(words(out))
-        if wait_until(lambda: happened(done), process):  # noqa: B023 -- called at once
-            process.kill()
-            kills += 1
-        process.communicate(timeout=60)
-        broken_drafts += any(drafts.glob(".*.partial"))
-    assert kills >= 3
-    assert broken_drafts >= 1
+def test_killed_again_and_again_also_while_a_checkpoint_is_written(
+    tmp_path, command_line, words, end_at, unbroken
+):
+    out = tmp_path / "run"
+    moments = [
+        ("before the record", 0),
+        ("after the record", 14),
+        ("inside the checkpoint", 30),
+        ("after the record", 48),
+    ]
+    for moment, step in moments:
+        code, errors = end_at(out, signal.SIGKILL, moment, step)
+        assert code == -signal.SIGKILL, errors
+        drafts = list((out / "checkpoints").glob(".*.partial"))
+        assert len(drafts) == (moment == "inside the checkpoint")
     command_line.run(words(out))
     assert_equal_runs(out, unbroken)
     assert list(out.rglob(".*.partial")) == []
@@ -123,7 +146,6 @@ def test_killed_before_the_first_checkpoint_no_step_stands_twice(tmp_path, comma
 def test_stopped_by_ctrl_c_it_goes_on_to_the_same_curve(tmp_path, command_line, words, unbroken, stopped):
     out = tmp_path / "run"
     shutil.copytree(stopped, out)
-    assert steps_logged(out) - 1 == list_checkpoints(out)[-1].step < STEPS
     command_line.run(words(out))
     assert_equal_runs(out, unbroken)
 

@@ -7,7 +7,8 @@ from camelid.base.errors import CamelidError
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import adamw
-from camelid.train.state import load_state, save_state
+from camelid.train.parallel import ProcessGroup
+from camelid.train.state import load_state, save_state, training_state
 
 
 def optimizer_of(model):
@@ -34,7 +35,7 @@ def test_a_saved_state_goes_on_identically(tiny, random_batch, tmp_path, tied):
     unbroken = tiny(tie_embeddings=tied)
     optimizer = optimizer_of(unbroken)
     losses(unbroken, optimizer, batches[:3])
-    save_state(tmp_path, unbroken, optimizer, 3)
+    save_state(tmp_path, training_state(unbroken, optimizer, 3, ProcessGroup()))
     rest = losses(unbroken, optimizer, batches[3:], start=3)
 
     resumed = tiny(seed=1, tie_embeddings=tied)
@@ -50,13 +51,13 @@ def test_frozen_parameters_are_not_in_the_state(tiny, random_batch, tmp_path):
     model.embed_tokens.weight.requires_grad_(False)
     optimizer = optimizer_of(model)
     losses(model, optimizer, [random_batch()])
-    save_state(tmp_path, model, optimizer, 1)
+    save_state(tmp_path, training_state(model, optimizer, 1, ProcessGroup()))
     assert b"embed_tokens" not in (tmp_path / "weights.safetensors").read_bytes()[:4096]
 
 
 def test_a_state_before_the_first_update_loads(tiny, tmp_path):
     model = tiny()
-    save_state(tmp_path, model, optimizer_of(model), 0)
+    save_state(tmp_path, training_state(model, optimizer_of(model), 0, ProcessGroup()))
     other = tiny(seed=1)
     assert load_state(tmp_path, other, optimizer_of(other)) == 0
     assert torch.equal(other.embed_tokens.weight, model.embed_tokens.weight)
@@ -66,7 +67,7 @@ def test_the_state_of_another_model_is_refused(tiny, random_batch, tmp_path):
     model = tiny()
     optimizer = optimizer_of(model)
     losses(model, optimizer, [random_batch()])
-    save_state(tmp_path, model, optimizer, 1)
+    save_state(tmp_path, training_state(model, optimizer, 1, ProcessGroup()))
     other = tiny(num_layers=1)
     with pytest.raises(
         CamelidError, match=r"the saved state is of another model; differing tensors: layers\.1"

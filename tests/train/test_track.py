@@ -1,9 +1,16 @@
 """Curves given to TensorBoard are those of metrics.jsonl, and a missing package is named."""
 
+from contextlib import contextmanager
+
 import pytest
+import torch
 
 from camelid.base.errors import CamelidError
+from camelid.recipes.training import Training
 from camelid.train import track
+from camelid.train.fit import Setup, _tracked
+from camelid.train.null_run import NullRun
+from camelid.train.parallel import ProcessGroup
 from camelid.train.track import tracked
 
 RECORDS = [
@@ -31,9 +38,21 @@ def test_weights_and_biases_keeps_the_run_offline(tmp_path, monkeypatch):
     assert list(tmp_path.glob("wandb/offline-run-*"))
 
 
-def test_nothing_is_opened_without_a_run_folder():
-    with tracked(("tensorboard", "wandb"), None) as log:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_trackers_are_opened_in_the_main_process_only(rank, tmp_path, monkeypatch):
+    opened = []
+
+    @contextmanager
+    def tracker(folder):
+        opened.append(folder)
+        yield lambda numbers: None
+
+    monkeypatch.setattr(track, "_OPEN", {"tensorboard": tracker})
+    training = Training(steps=1, context_length=64, track=("tensorboard",))
+    setup = Setup(ProcessGroup(rank, 2), torch.float32, 1)
+    with _tracked(NullRun(tmp_path), training, setup) as log:
         log(RECORDS[0])
+    assert opened == ([tmp_path] if rank == 0 else [])
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])

@@ -63,7 +63,7 @@ def words(base, out, pairs, **settings):
 
 
 @pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
-def test_what_was_learnt_is_what_the_engine_answers(kind, bases, pairs, tmp_path):
+def test_what_was_trained_is_what_the_engine_answers(kind, bases, pairs, tmp_path):
     assert (
         cli.main(
             words(bases[kind], tmp_path / "run", pairs, training__steps=200, training__learning_rate=0.003)
@@ -151,7 +151,7 @@ def test_cutting_keeps_the_separator_and_the_target(bases):
     ("kind", "settings", "message"),
     [
         ("encoder-decoder", {"task": "chat"}, "is tuned on pairs and not on conversations"),
-        ("encoder-decoder", {"input_weight": 0.5}, "foretells no input"),
+        ("encoder-decoder", {"input_weight": 0.5}, "does not predict its input"),
         ("decoder", {"task": "colla"}, "no task 'colla'; known are chat, pairs, cola"),
         ("decoder", {"task": "chat", "input_weight": 0.5}, "input_weight is for pairs"),
         ("decoder", {"task": "sst2"}, "pairs.jsonl:1: no `sentence`"),

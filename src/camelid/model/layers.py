@@ -4,6 +4,7 @@ Weights may be float32 masters while activations run in bfloat16: every layer ca
 what it is given.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -19,6 +20,8 @@ from camelid.model.linears import LinearKind
 from camelid.model.rotary import rotate
 from camelid.model.spec import ModelSpec, Norm
 
+Readout = Callable[[Float[Tensor, "*batch width"], Float[Tensor, "vocab width"]], Tensor]
+"""What is computed of hidden states and the output matrix: logits, or a loss that never holds all of them."""
 KeysValues = tuple[Float[Tensor, "batch past kv_heads dim"], Float[Tensor, "batch past kv_heads dim"]]
 
 
@@ -31,6 +34,29 @@ class Linear(nn.Linear):
         """x W^T + b."""
         bias = None if self.bias is None else self.bias.to(x.dtype)  # type: ignore[redundant-expr]
         return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class OutputProjection(Linear):
+    """The linear layer that turns hidden states into logits."""
+
+    linear_kind: ClassVar[LinearKind] = "plain"
+
+    def forward(self, x: Float[Tensor, "*batch width"], readout: Readout | None = None) -> Tensor:
+        """Logits, or what `readout` computes of the states and the matrix."""
+        return super().forward(x) if readout is None else readout(x, self.weight)
+
+
+class TokenEmbedding(nn.Embedding):
+    """A vector for each token; in tied models (arXiv:1608.05859) the same table is the output projection."""
+
+    def forward(self, x: Tensor, readout: Readout | None = None) -> Tensor:
+        """The vectors of token ids x, or what `readout` computes of hidden states x and the table."""
+        return F.embedding(x, self.weight) if readout is None else readout(x, self.weight)
+
+
+def logits(hidden: Float[Tensor, "*batch width"], weight: Float[Tensor, "vocab width"]) -> Tensor:
+    """The readout of plain logits [*batch, vocab], in the states' dtype."""
+    return F.linear(hidden, weight.to(hidden.dtype))
 
 
 class RMSNorm(nn.Module):

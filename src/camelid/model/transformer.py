@@ -5,9 +5,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -20,9 +20,12 @@ from camelid.model.layers import (
     Context,
     CrossAttention,
     FeedForwardBlock,
-    Linear,
+    OutputProjection,
+    Readout,
     Source,
+    TokenEmbedding,
     dropped,
+    logits,
     norm_layer,
 )
 from camelid.model.relative import RelativeBias
@@ -33,6 +36,8 @@ SubLayer = Callable[[Tensor, Context], Tensor]
 """The states and their context to the states after it."""
 RunBlock = Callable[[nn.Module, Tensor, Context], Tensor]
 """How a stack runs one of its blocks: as it is, or compiled."""
+Output = Literal["logits", "hidden", "source"] | Readout
+"""What the forward pass ends with: logits, the states before the output projection, the encoder's states, a loss."""
 
 
 class Block(nn.Module):
@@ -115,7 +120,7 @@ class Stack(nn.Module):
         self.recompute_activations = False
         self.run_block: RunBlock = _run_block
 
-    def run(
+    def forward(
         self,
         x: Float[Tensor, "batch time width"],
         positions: Int[Tensor, "batch time"],
@@ -173,17 +178,20 @@ class Stack(nn.Module):
 class Transformer(Stack):
     """The language model that its `spec` describes; parameter names are Hugging Face's for LLaMA.
 
-    `forward` gives logits. The model knows tensors only: no optimiser, adapters, quantisation or environment inside.
+    `forward` is the one entry point, so that whatever hooks modules (FSDP) sees every pass. The model knows tensors
+    only: no optimiser, adapters, quantisation or environment inside.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.embed_tokens = nn.Embedding(spec.vocab_size, spec.hidden_size)
+        self.embed_tokens = TokenEmbedding(spec.vocab_size, spec.hidden_size)
         self.embed_positions: nn.Embedding | None = None
         if isinstance(spec.positions, Learned):
             self.embed_positions = nn.Embedding(spec.context_length, spec.hidden_size)
         self.encoder = Stack(spec, encoder=True) if spec.encoder_layers else None
-        self.lm_head = None if spec.tie_embeddings else Linear(spec.hidden_size, spec.vocab_size, bias=False)
+        self.lm_head: OutputProjection | None = None
+        if not spec.tie_embeddings:
+            self.lm_head = OutputProjection(spec.hidden_size, spec.vocab_size, bias=False)
 
     @property
     def stacks(self) -> list[Stack]:
@@ -195,6 +203,48 @@ class Transformer(Stack):
         initialize(self, self.spec, seed, std)
         return self
 
+    @property
+    def head(self) -> OutputProjection | TokenEmbedding:
+        """The module that turns hidden states into logits; the embedding where both are tied."""
+        return self.embed_tokens if self.lm_head is None else self.lm_head
+
+    def forward(  # type: ignore[override]  # tokens where a stack takes states
+        self,
+        tokens: Int[Tensor, "batch time"],
+        target: Int[Tensor, "batch target"] | None = None,
+        *,
+        mask: Bool[Tensor, "batch time"] | None = None,
+        positions: Int[Tensor, "batch time"] | None = None,
+        documents: Int[Tensor, "batch time"] | None = None,
+        cache: KeyValueCache | None = None,
+        source: Source | None = None,
+        dtype: torch.dtype | None = None,
+        output: Output = "logits",
+    ) -> Tensor | Source:
+        """Logits [batch, time, vocab] of the next token at every position, or what `output` asks for.
+
+        documents: id of each token's document; attention does not cross from one id to another. positions: by default
+        0, 1, ... or what follows the cache. dtype: of the activations, by default the weights'.
+
+        With an encoder, `tokens` is the source, `mask` True where it is no padding, and `target` what the decoder reads;
+        or `tokens` is what the decoder reads, and `source` what the encoder made of the source before.
+        output: a `Readout` is called inside the output projection, with the states and its matrix, so that it works
+        where modules hold their weights only during their own forward pass, as with FSDP.
+        """
+        if self.encoder is not None and source is None:
+            source = self._encode(self.encoder, tokens, mask, dtype)
+            if output == "source":
+                return source
+            if target is None:
+                raise TypeError("a model with an encoder takes the source's ids and the decoder's ids")
+            tokens = target
+        hidden = self._decode(tokens, positions, documents, cache, source, dtype)
+        if output == "hidden":
+            return hidden
+        if callable(output):
+            return self.head(hidden, output)  # type: ignore[no-any-return]
+        return self.unembed(hidden)
+
     def hidden_states(
         self,
         tokens: Int[Tensor, "batch time"],
@@ -205,23 +255,16 @@ class Transformer(Stack):
         source: Source | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "batch time width"]:
-        """The normalised states before the output projection.
-
-        documents: id of each token's document; attention does not cross from one id to another. positions: by default
-        0, 1, ... or what follows the cache. source: what `encode` made of the source texts, for a model with an
-        encoder. dtype: of the activations, by default the weights'.
-        """
-        if positions is None:
-            steps = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-            positions = steps if cache is None else cache.positions(tokens.shape[1])
-        x = F.embedding(tokens, self.embed_tokens.weight)
-        if self.embed_positions is not None:
-            # Padding behind a prompt that ends near the context's end has no position of its own.
-            known = positions if cache is None else positions.clamp(max=self.spec.context_length - 1)
-            x = x + self.embed_positions(known)
-        x = x if dtype is None else x.to(dtype)
-        hidden = self.run(x, positions, documents=documents, cache=cache, source=source)
-        return hidden if self.spec.output_scale == 1 else hidden * self.spec.output_scale
+        """The forward pass up to the normalised states before the output projection."""
+        return self(  # type: ignore[no-any-return]
+            tokens,
+            positions=positions,
+            documents=documents,
+            cache=cache,
+            source=source,
+            dtype=dtype,
+            output="hidden",
+        )
 
     def encode(
         self,
@@ -229,47 +272,44 @@ class Transformer(Stack):
         mask: Bool[Tensor, "batch source"] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Source:
-        """What the encoder makes of the source texts; mask: True at tokens, False at padding."""
+        """The forward pass of the encoder: what it makes of the source texts; mask: True at tokens, False at padding."""
         assert self.encoder is not None  # only a spec with encoder_layers has a source
-        x = F.embedding(tokens, self.embed_tokens.weight)
-        x = x if dtype is None else x.to(dtype)
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        return Source(self.encoder.run(x, positions, mask=mask), mask)
-
-    def output_weight(self) -> Float[Tensor, "vocab width"]:
-        """The matrix that turns hidden states into logits."""
-        return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        return self(tokens, mask=mask, dtype=dtype, output="source")  # type: ignore[no-any-return]
 
     def unembed(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocab"]:
         """Logits of hidden states, in their dtype."""
         if self.lm_head is None:
-            return F.linear(hidden, self.embed_tokens.weight.to(hidden.dtype))
+            return self.embed_tokens(hidden, logits)  # type: ignore[no-any-return]
         return self.lm_head(hidden)  # type: ignore[no-any-return]
 
-    def forward(
-        self,
-        tokens: Int[Tensor, "batch time"],
-        target: Int[Tensor, "batch target"] | None = None,
-        *,
-        mask: Bool[Tensor, "batch time"] | None = None,
-        positions: Int[Tensor, "batch time"] | None = None,
-        documents: Int[Tensor, "batch time"] | None = None,
-        cache: KeyValueCache | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Float[Tensor, "batch time vocab"]:
-        """Logits of the next token at every position; the arguments are those of `hidden_states`.
+    def _encode(
+        self, encoder: Stack, tokens: Tensor, mask: Tensor | None, dtype: torch.dtype | None
+    ) -> Source:
+        x = self.embed_tokens(tokens)
+        x = x if dtype is None else x.to(dtype)
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        return Source(encoder(x, positions, mask=mask), mask)
 
-        With an encoder, `tokens` is the source, `mask` its padding, and `target` what the decoder has said so far.
-        """
-        source = None
-        if self.encoder is not None:
-            if target is None:
-                raise TypeError("a model with an encoder takes the source's ids and the decoder's ids")
-            source, tokens = self.encode(tokens, mask, dtype), target
-        hidden = self.hidden_states(
-            tokens, positions=positions, documents=documents, cache=cache, source=source, dtype=dtype
-        )
-        return self.unembed(hidden)
+    def _decode(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None,
+        documents: Tensor | None,
+        cache: KeyValueCache | None,
+        source: Source | None,
+        dtype: torch.dtype | None,
+    ) -> Float[Tensor, "batch time width"]:
+        if positions is None:
+            steps = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+            positions = steps if cache is None else cache.positions(tokens.shape[1])
+        x = self.embed_tokens(tokens)
+        if self.embed_positions is not None:
+            # Padding behind a prompt that ends near the context's end has no position of its own.
+            known = positions if cache is None else positions.clamp(max=self.spec.context_length - 1)
+            x = x + self.embed_positions(known)
+        x = x if dtype is None else x.to(dtype)
+        hidden = super().forward(x, positions, documents=documents, cache=cache, source=source)
+        return hidden if self.spec.output_scale == 1 else hidden * self.spec.output_scale
 
 
 def _run_block(block: nn.Module, x: Tensor, context: Context) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from camelid.base.errors import CamelidError, WrongCall, naming
 from camelid.base.mapped_pages import let_go
 from camelid.base.memory import return_freed_memory
-from camelid.model.layers import Linear
+from camelid.model.layers import Linear, OutputProjection
 from camelid.model.linears import known_linears, plain_linears
 from camelid.model.surgery import put_head, replace, select
 from camelid.model.transformer import Transformer
@@ -184,7 +184,7 @@ def quantize_head(
     Raises `CamelidError` where its sizes are no multiples of what fills whole int32 values.
     """
     check_head(model, bits)
-    weight = model.output_weight()
+    weight = model.head.weight
     put_head(model, pack(round_to_nearest(weight.detach(), bits, weight.shape[1], scale_dtype)))
     return model
 
@@ -192,7 +192,7 @@ def quantize_head(
 def check_head(model: Transformer, bits: Bits) -> None:
     """Raises `CamelidError` where `quantize_head` would."""
     known_linears(model, ("plain", "packed"), "quantisation")
-    (outer, inner), block = model.output_weight().shape, packing_multiple(bits)
+    (outer, inner), block = model.head.weight.shape, packing_multiple(bits)
     if outer % block or inner % block:
         raise CamelidError(
             f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
@@ -203,7 +203,8 @@ def check_head(model: Transformer, bits: Bits) -> None:
 def unpack_model(model: Transformer) -> Transformer:
     """Replaces packed linears by ordinary ones of the same float32 weights, in place."""
     for path, module in packed_linears(model).items():
-        linear = Linear(module.in_features, module.out_features, bias=module.bias is not None)
+        kind = OutputProjection if path == "lm_head" else Linear
+        linear = kind(module.in_features, module.out_features, bias=module.bias is not None)
         linear.weight = nn.Parameter(module.quantized().dequantize())
         if module.bias is not None:
             linear.bias = nn.Parameter(module.bias.float())

@@ -128,7 +128,7 @@ class Run:
         self._metrics.write(json.dumps(record) + "\n")
         self._metrics.flush()
 
-    def save_checkpoint(self, step: int, write: Callable[[Path], None], *, keep: int = 2) -> Checkpoint:
+    def save_checkpoint(self, step: int, write: Callable[[Path], None], *, keep: int = 2) -> None:
         """Saves the state after `step` through `write(folder)`, then removes all but the `keep` newest.
 
         Log the metrics of `step` before: on resume the curve is cut behind the checkpoint's step.
@@ -142,7 +142,6 @@ class Run:
             (draft / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
         for old in list_checkpoints(self.folder)[:-keep]:
             _remove(old.folder)
-        return Checkpoint(step, target)
 
     def resume(self) -> Checkpoint | None:
         """The newest whole checkpoint, with everything after it taken back; None where the run begins anew.

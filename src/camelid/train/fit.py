@@ -1,7 +1,8 @@
 """A training stage's middle: the loop with its log, validation, checkpoints, resume and stop."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -22,14 +23,14 @@ from camelid.recipes.training import Training
 from camelid.runs.run import METRICS, Run, read_metrics
 from camelid.train.compilation import compile_blocks
 from camelid.train.interrupt import stop_between_steps
-from camelid.train.loop import Step, training_steps
+from camelid.train.loop import Objective, Step, training_steps
 from camelid.train.machine import fastest_dtype, peak_flops, rows_at_once
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS, check_adafactor_rate
-from camelid.train.parallel import World, from_main, join_world, wait_for_all, wished_anywhere
+from camelid.train.parallel import ProcessGroup
 from camelid.train.schedule import learning_rate
-from camelid.train.state import load_state, save_state
-from camelid.train.track import tracked
+from camelid.train.state import load_state, save_state, training_state
+from camelid.train.track import Log, tracked
 
 JUMP_NATS = 2.0
 """A loss this far above its running mean has diverged: noise between batches is a tenth of it."""
@@ -46,66 +47,95 @@ class ValidationLoss:
     bits_per_byte: float
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What is decided once before the first step, and is the same in every process of the group."""
+
+    group: ProcessGroup
+    dtype: torch.dtype
+    micro_batch_size: int
+
+
 def fit(
-    run: Run | None,
+    run: Run,
+    model: Transformer,
+    batches_from: Callable[[int], Iterator[AnyBatch]],
+    objective: Objective,
+    training: Training,
+    setup: Setup,
+    validate: Callable[[], ValidationLoss] | None = None,
+) -> Transformer:
+    """Trains `model` by `objective` as `training` says, from the run's newest sound checkpoint on, and returns it.
+
+    batches_from: this process's batches from a step on, each asked for after the update before it, so that they may be
+    samples of the model itself. Every step is logged to the run's metrics; a stop signal saves the state and raises
+    `KeyboardInterrupt`. Raises `CamelidError` where the loss is no number or diverges.
+    """
+    optimizer = _optimizer(model.train(), training)
+    done = _resume(run, model, optimizer, setup.group)
+    steps = training_steps(
+        model,
+        islice(batches_from(done), training.total_steps - done),
+        objective,
+        optimizer,
+        lambda step: _rate(step, training),
+        micro_batch_size=setup.micro_batch_size,
+        gradient_clip=training.gradient_clip,
+        start=done,
+        group=setup.group,
+    )
+    with (
+        stop_between_steps() as stop,
+        _step_log(model, training, setup) as log,
+        _tracked(run, training, setup) as track,
+    ):
+        if done == 0:
+            run.log({"step": 0, "dtype": dtype_name(setup.dtype), **_validated(log, -1, validate)})
+        for step in _watched(steps):
+            updates = step.number + 1
+            last = updates == training.total_steps
+            record = log.step(step)
+            if last or updates % training.validate_every == 0:
+                record |= _validated(log, step.number, validate)
+            run.log(record)
+            track(record)
+            stopping = setup.group.any_rank(bool(stop))
+            if stopping or last or updates % training.checkpoint_every == 0:
+                _checkpoint(run, model, optimizer, updates, training, setup.group)
+            if stopping and not last:
+                raise KeyboardInterrupt(f"stopped after step {updates}; its state is saved")
+    return model.eval()
+
+
+def fit_rows(
+    run: Run,
     model: Transformer,
     rows: Rows | PairRows,
     validation: Rows | PairRows | None,
     training: Training,
     token_bytes: NDArray[np.int64],
+    group: ProcessGroup,
 ) -> Transformer:
-    """Trains `model` on `rows` as `training` says, from the run's newest sound checkpoint on, and returns it.
+    """Trains `model` on `rows` by cross-entropy, and measures its loss on the `validation` rows; see `fit`.
 
-    run: the main process's run folder, None in the others. token_bytes: bytes of text that each vocabulary entry
-    stands for, for bits per byte. Every step is logged to the run's metrics; a stop signal saves the state and raises
-    `KeyboardInterrupt`. Raises `CamelidError` where the loss is no number or diverges.
+    token_bytes: bytes of text that each vocabulary entry stands for, for bits per byte.
     """
-    world = join_world()
-    keep_freed_memory(world.device)
-    dtype = _precision(run, training, world)
+    keep_freed_memory(group.device)
     batch_rows = training.global_batch_tokens // training.context_length
-    micro_batch_size = _rows_at_once(training, batch_rows // world.size, model.spec.hidden_size, dtype, world)
-    model = prepare(model.to(world.device).train(), training)
-    optimizer = _optimizer(model, training)
-    done = _resume(run, model, optimizer, world)
-    steps = training_steps(
-        model,
-        islice(batches(rows, batch_rows, done, world.rank, world.size), training.total_steps - done),
-        cross_entropy(model, dtype, training.z_loss),
-        optimizer,
-        lambda step: _rate(step, training),
-        micro_batch_size=micro_batch_size,
-        gradient_clip=training.gradient_clip,
-        start=done,
-        world=world,
-    )
-    flops = model.spec.training_flops_per_token(training.context_length)
-    log = StepLog(training.total_steps, flops / (peak_flops(world.device, dtype) * world.size), world.is_main)
+    setup = _setup(run, training, batch_rows, model.spec.hidden_size, group)
+    prepare(model.to(group.device), training)
 
-    def validated(step: int) -> dict[str, Any]:
-        if validation is None:
-            return {}
-        loss = validation_loss(model, validation, token_bytes, dtype, micro_batch_size, world.device)
-        return log.validation(step, loss)
+    def batches_from(step: int) -> Iterator[AnyBatch]:
+        return batches(rows, batch_rows, step, group.rank, group.size)
 
-    folder = None if run is None else run.folder
-    with stop_between_steps() as stop, log, tracked(training.track, folder) as track:
-        if run is not None and done == 0:
-            run.log({"step": 0, "dtype": dtype_name(dtype), **validated(-1)})
-        for step in _watched(steps):
-            last = step.number + 1 == training.total_steps
-            record = log.step(step)
-            if last or (step.number + 1) % training.validate_every == 0:
-                record |= validated(step.number)
-            if run is not None:
-                run.log(record)
-            track(record)
-            stopping = wished_anywhere(world, bool(stop))
-            if stopping or last or (step.number + 1) % training.checkpoint_every == 0:
-                _checkpoint(run, model, optimizer, step.number + 1, training, world)
-            if stopping and not last:
-                raise KeyboardInterrupt(f"stopped after step {step.number + 1}; its state is saved")
-    return model.eval()
+    def validate() -> ValidationLoss:
+        assert validation is not None
+        return validation_loss(
+            model, validation, token_bytes, setup.dtype, setup.micro_batch_size, group.device
+        )
+
+    objective = cross_entropy(model, setup.dtype, training.z_loss)
+    return fit(run, model, batches_from, objective, training, setup, None if validation is None else validate)
 
 
 def prepare(model: Transformer, training: Training) -> Transformer:
@@ -174,25 +204,43 @@ def _watched(steps: Iterator[Step]) -> Iterator[Step]:
         yield step
 
 
-def _precision(run: Run | None, training: Training, world: World) -> torch.dtype:
+def _setup(run: Run, training: Training, rows: int, width: int, group: ProcessGroup) -> Setup:
+    """The recipe's precision and micro-batch size; left open, what suits the machine for `rows` rows an update."""
+    dtype = _precision(run, training, group)
+    micro_batch_size = training.micro_batch_size or rows_at_once(
+        rows // group.size, training.context_length, width, dtype, group.device
+    )
+    return Setup(group, dtype, micro_batch_size)
+
+
+def _precision(run: Run, training: Training, group: ProcessGroup) -> torch.dtype:
     """The dtype of the recipe; "auto" is decided once by measuring, and a resumed run keeps what it began with."""
     if training.dtype != "auto":
         return getattr(torch, training.dtype)  # type: ignore[no-any-return]
-    decided = None
-    if run is not None:
-        begun = read_metrics(run.folder / METRICS)[:1] if (run.folder / METRICS).exists() else []
-        kept = begun[0].get("dtype") if begun else None
-        decided = fastest_dtype(world.device) if kept is None else getattr(torch, kept)
-    dtype = from_main(world, decided)
-    assert dtype is not None  # the main process has a run
+    dtype = group.broadcast(_decided_dtype(run, group.device) if group.is_main else None)
+    assert dtype is not None  # the main process has decided
     return dtype
 
 
-def _rows_at_once(training: Training, rows: int, width: int, dtype: torch.dtype, world: World) -> int:
-    """The micro-batch size of the recipe; left open, what suits the machine."""
-    return training.micro_batch_size or rows_at_once(
-        rows, training.context_length, width, dtype, world.device
-    )
+def _decided_dtype(run: Run, device: torch.device) -> torch.dtype:
+    metrics = run.folder / METRICS
+    begun = read_metrics(metrics)[:1] if metrics.exists() else []
+    kept = begun[0].get("dtype") if begun else None
+    return fastest_dtype(device) if kept is None else getattr(torch, kept)
+
+
+def _step_log(model: Transformer, training: Training, setup: Setup) -> StepLog:
+    flops = model.spec.training_flops_per_token(training.context_length)
+    peak = peak_flops(setup.group.device, setup.dtype) * setup.group.size
+    return StepLog(training.total_steps, flops / peak, setup.group.is_main)
+
+
+def _validated(log: StepLog, step: int, validate: Callable[[], ValidationLoss] | None) -> dict[str, Any]:
+    return {} if validate is None else log.validation(step, validate())
+
+
+def _tracked(run: Run, training: Training, setup: Setup) -> AbstractContextManager[Log]:
+    return tracked(training.track if setup.group.is_main else (), run.folder)
 
 
 def _optimizer(model: Transformer, training: Training) -> torch.optim.Optimizer:
@@ -203,22 +251,19 @@ def _optimizer(model: Transformer, training: Training) -> torch.optim.Optimizer:
     )
 
 
-def _resume(run: Run | None, model: Transformer, optimizer: torch.optim.Optimizer, world: World) -> int:
-    checkpoint = None if run is None else run.resume()
-    folder = from_main(world, None if checkpoint is None else checkpoint.folder)
-    return 0 if folder is None else load_state(folder, model, optimizer)
+def _resume(run: Run, model: Transformer, optimizer: torch.optim.Optimizer, group: ProcessGroup) -> int:
+    checkpoint = group.broadcast(run.resume())
+    return 0 if checkpoint is None else load_state(checkpoint.folder, model, optimizer)
 
 
 def _checkpoint(
-    run: Run | None,
+    run: Run,
     model: Transformer,
     optimizer: torch.optim.Optimizer,
     step: int,
     training: Training,
-    world: World,
+    group: ProcessGroup,
 ) -> None:
-    if run is not None:
-        run.save_checkpoint(
-            step, lambda folder: save_state(folder, model, optimizer, step), keep=training.keep_checkpoints
-        )
-    wait_for_all(world)
+    state = training_state(model, optimizer, step, group)
+    run.save_checkpoint(step, lambda folder: save_state(folder, state), keep=training.keep_checkpoints)
+    group.barrier()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from camelid.base.errors import CamelidError
 from camelid.data.rows.batches import AnyBatch
-from camelid.train.parallel import World, sum_over_world
+from camelid.train.parallel import ProcessGroup
 
 Objective = Callable[[AnyBatch], Tensor]
 """The summed loss of a micro-batch, weighted per token; the loop divides by the weights of the whole batch."""
@@ -39,7 +39,7 @@ def training_steps(
     micro_batch_size: int,
     gradient_clip: float,
     start: int = 0,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
 ) -> Iterator[Step]:
     """One update per batch, numbered from `start`; yields after each.
 
@@ -47,31 +47,27 @@ def training_steps(
     that of the mean over the trained tokens of all micro-batches of all processes. Raises `CamelidError` on a batch
     without a trained token, and on a loss or gradient that is no number.
     """
-    world = world or World()
+    group = group or ProcessGroup()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for number, batch in enumerate(batches, start):
         began = time.perf_counter()
         rate = learning_rate(number)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        totals = torch.tensor(
-            [float(batch.weights.sum()), float((batch.weights > 0).sum()), 0.0], dtype=torch.float64
-        )
-        sum_over_world(world, [totals])
-        if totals[0] <= 0:
+        for settings in optimizer.param_groups:
+            settings["lr"] = rate
+        counts = [float(batch.weights.sum()), float((batch.weights > 0).sum())]
+        total_weight, trained = group.sum(torch.tensor(counts, dtype=torch.float64)).tolist()
+        if total_weight <= 0:
             raise CamelidError(
                 f"step {number}: no trained token in the batch; check the loss mask with `camelid check`"
             )
-        total_weight, trained = float(totals[0]), int(totals[1])
         loss = torch.zeros((), dtype=torch.float64)
         for micro_batch in batch.split(micro_batch_size):
-            part = objective(micro_batch.to(world.device)) / total_weight
-            part.backward()  # type: ignore[no-untyped-call]
+            part = objective(micro_batch.to(group.device)) / total_weight
+            part.backward()
             loss += part.detach().double().cpu()
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        sum_over_world(world, [loss])
-        sum_over_world(world, gradients)
-        norm = float(nn.utils.clip_grad_norm_(parameters, gradient_clip or math.inf))
+        group.sum(loss)
+        group.reduce_gradients(parameters)
+        norm = group.clip_gradients(parameters, gradient_clip)
         if not math.isfinite(float(loss)) or not math.isfinite(norm):
             raise CamelidError(
                 f"step {number}: the loss is {float(loss):.4g} and the gradient norm {norm:.4g}; "
@@ -79,5 +75,5 @@ def training_steps(
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens = batch.read_tokens * world.size
-        yield Step(number, float(loss), rate, norm, tokens, trained, time.perf_counter() - began)
+        tokens = batch.read_tokens * group.size
+        yield Step(number, float(loss), rate, norm, tokens, int(trained), time.perf_counter() - began)

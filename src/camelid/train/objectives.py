@@ -16,13 +16,16 @@ def cross_entropy(model: Transformer, dtype: torch.dtype | None = None, z_loss: 
     """
 
     def summed_loss(batch: AnyBatch) -> Tensor:
+        def loss(hidden: Tensor, weight: Tensor) -> Tensor:
+            return chunked_cross_entropy(hidden, weight, batch.targets, batch.weights, z_loss)
+
+        total: Tensor
         if isinstance(batch, PairBatch):
-            source = model.encode(batch.source, batch.source_mask, dtype)
-            hidden = model.hidden_states(batch.tokens, source=source, dtype=dtype)
+            total = model(batch.source, batch.tokens, mask=batch.source_mask, dtype=dtype, output=loss)
         else:
-            hidden = model.hidden_states(
-                batch.tokens, positions=batch.positions, documents=batch.documents, dtype=dtype
+            total = model(
+                batch.tokens, positions=batch.positions, documents=batch.documents, dtype=dtype, output=loss
             )
-        return chunked_cross_entropy(hidden, model.output_weight(), batch.targets, batch.weights, z_loss)
+        return total
 
     return summed_loss

@@ -1,5 +1,6 @@
-"""Data parallelism over torchrun's processes; a single process is the same code with a world of one."""
+"""The processes that train one model together; a single process is the same code in a group of one."""
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from camelid.model.attention import leave_out_cudnn
 
@@ -15,8 +16,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class World:
-    """This process's place among those that torchrun started (RANK, WORLD_SIZE), and its device."""
+class ProcessGroup:
+    """This process among those that torchrun started (RANK, WORLD_SIZE), its device, and what they do together.
+
+    Data parallelism: every process has all weights, and gradients of its own rows. All processes call each method, in
+    the same order.
+    """
 
     rank: int = 0
     size: int = 1
@@ -27,52 +32,59 @@ class World:
         """Whether this process prints and writes."""
         return self.rank == 0
 
+    def broadcast(self, value: T) -> T:
+        """The main process's `value`, in every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
 
-def join_world() -> World:
-    """The world that the environment describes; joins torchrun's process group where there is one."""
+    def any_rank(self, flag: bool) -> bool:
+        """Whether it is so in any process: the same answer in every process."""
+        return bool(self.sum(torch.tensor(float(flag))) > 0)
+
+    def barrier(self) -> None:
+        """Returns when every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sums every gradient over all processes, in place."""
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+            assert work is not None  # it is for processes outside of the group
+            work.wait()
+
+    def clip_gradients(self, parameters: Iterable[nn.Parameter], limit: float) -> float:
+        """Scales the reduced gradients to a norm of at most `limit` (0: no limit); their norm before."""
+        return float(nn.utils.clip_grad_norm_(parameters, limit or math.inf))
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The whole of a weight or moment of which every process may hold a part, for the main process to save."""
+        return tensor
+
+
+def join_process_group() -> ProcessGroup:
+    """The group that the environment describes; joins torchrun's processes where there are several."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         leave_out_cudnn()
     if size == 1:
-        return World(device=device)
+        return ProcessGroup(device=device)
     if not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
         # Counts and losses are summed on the CPU, which NCCL does not know.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    return World(dist.get_rank(), size, device)
-
-
-def sum_over_world(world: World, tensors: Iterable[Tensor]) -> None:
-    """Adds every tensor up over all processes, in place, as one message."""
-    tensors = list(tensors)
-    if world.size == 1 or not tensors:
-        return
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    dist.all_reduce(flat)
-    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))
-
-
-def from_main(world: World, value: T) -> T:
-    """The main process's `value`, in every process."""
-    if world.size == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
-def wished_anywhere(world: World, wish: bool) -> bool:
-    """Whether any process wishes it: the same answer in every process."""
-    wishes = torch.tensor([float(wish)])
-    sum_over_world(world, [wishes])
-    return bool(wishes > 0)
-
-
-def wait_for_all(world: World) -> None:
-    """Returns when every process has come here."""
-    if world.size > 1:
-        dist.barrier()
+    return ProcessGroup(dist.get_rank(), size, device)

@@ -17,7 +17,7 @@ from camelid.train.loop import training_steps
 from camelid.train.machine import fastest_dtype, rows_at_once
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS
-from camelid.train.parallel import join_world
+from camelid.train.parallel import join_process_group
 
 
 def training_speed(
@@ -49,7 +49,7 @@ def timed_updates(
     Device, precision and rows at once are those that `train.fit` takes by itself. An encoder-decoder reads `context`
     tokens a row and writes as many as span corruption has it write.
     """
-    device = join_world().device
+    device = join_process_group().device
     dtype = fastest_dtype(device)
     keep_freed_memory(device)
     model = Transformer(spec).initialize(0).to(device)

@@ -29,8 +29,9 @@ from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
-from camelid.train.fit import fit
-from camelid.train.parallel import join_world
+from camelid.train.fit import fit_rows
+from camelid.train.null_run import NullRun
+from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.training_rows import decoder_rows, pair_rows, say, say_nothing, text_rows, told_documents
 
 MODEL = "model"
@@ -41,79 +42,81 @@ def tokenizer(recipe: TokenizerRecipe) -> Path:
     """Learns a vocabulary from text and saves it, with its recipe, in the fresh folder `recipe.out`."""
     documents = told_documents(recipe.data, recipe.data.train)
     texts = _up_to((text for text, _ in documents), recipe.sample_bytes)
-    learnt = train_tokenizer(texts, recipe.vocab_size, kind=recipe.kind, sentinels=recipe.sentinels)
+    trained = train_tokenizer(texts, recipe.vocab_size, kind=recipe.kind, sentinels=recipe.sentinels)
     with atomic_folder(recipe.out) as draft:
-        learnt.save(draft)
+        trained.save(draft)
         (draft / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
     return recipe.out
 
 
 def pretrain(recipe: PretrainRecipe) -> Path:
     """Trains a new model on raw text; the folder of the finished checkpoint, `recipe.out`/model."""
-    learnt = load_tokenizer(recipe.tokenizer)
-    with _open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data) as run:
-        rows, validation = text_rows(recipe, learnt, run)
-        spec = recipe.model.spec(learnt.vocab_size)
-        if run is not None and (reason := why_own(spec)):
+    group, tokenizer = join_process_group(), load_tokenizer(recipe.tokenizer)
+    with _open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data, group) as run:
+        rows, validation = text_rows(recipe, tokenizer, group)
+        spec = recipe.model.spec(tokenizer.vocab_size)
+        if group.is_main and (reason := why_own(spec)):
             say(f"{reason}: its folder can be read by camelid alone")
         model = Transformer(spec).initialize(recipe.seed)
-        return _train(recipe, run, model, learnt, rows, validation)
+        return _train(recipe, run, model, tokenizer, rows, validation, group)
 
 
 def tune(recipe: TuneRecipe) -> Path:
     """Tunes a model on conversations, the loss on the assistant's turns, or on pairs; the finished checkpoint's folder."""
-    base = resolve(recipe.model)
-    learnt = load_tokenizer(base)
+    group, base = join_process_group(), resolve(recipe.model)
+    tokenizer = load_tokenizer(base)
     encodes = read_spec(base).encoder_layers > 0
-    _check_task(recipe, base, learnt, encodes)
-    with _open_run(recipe, [Parent.of(base)], recipe.data) as run:
-        tell = say if run else say_nothing
+    _check_task(recipe, base, tokenizer, encodes)
+    with _open_run(recipe, [Parent.of(base)], recipe.data, group) as run:
+        tell = say if group.is_main else say_nothing
         make = pair_rows if encodes else decoder_rows
-        rows, validation = make(recipe, learnt, tell)
+        rows, validation = make(recipe, tokenizer, tell)
         model = load_model(base)
-        check_tokenizer_fits(model.spec, learnt)
-        return _train(recipe, run, model, learnt, rows, validation)
+        check_tokenizer_fits(model.spec, tokenizer)
+        return _train(recipe, run, model, tokenizer, rows, validation, group)
 
 
-def check_chat(base: Path, learnt: Tokenizer, encodes: bool) -> None:
+def check_chat(base: Path, tokenizer: Tokenizer, encodes: bool) -> None:
     """Raises `CamelidError` where a model cannot be tuned on conversations."""
     if encodes:
         raise CamelidError(
             f"{base} is an encoder-decoder, which is tuned on pairs and not on conversations: give --task pairs for rows "
             "with `input` and `target`, or a task's name"
         )
-    if learnt.chat_template is None:
+    if tokenizer.chat_template is None:
         raise CamelidError(
             f"{base} has no chat template, so its turns have no form; put a chat_template.jinja into the folder"
         )
 
 
-def _check_task(recipe: TuneRecipe, base: Path, learnt: Tokenizer, encodes: bool) -> None:
+def _check_task(recipe: TuneRecipe, base: Path, tokenizer: Tokenizer, encodes: bool) -> None:
     if recipe.task == "chat":
-        check_chat(base, learnt, encodes)
+        check_chat(base, tokenizer, encodes)
     if encodes and recipe.input_weight:
         raise CamelidError(
-            f"{base} is an encoder-decoder, which foretells no input; leave --input-weight out"
+            f"{base} is an encoder-decoder, which does not predict its input; remove --input-weight"
         )
 
 
 def _train(
     recipe: PretrainRecipe | TuneRecipe,
-    run: Run | None,
+    run: Run,
     model: Transformer,
-    learnt: Tokenizer,
+    tokenizer: Tokenizer,
     rows: Rows | PairRows,
     validation: Rows | PairRows | None,
+    group: ProcessGroup,
 ) -> Path:
     folder = recipe.out / MODEL
     finished = folder.exists()
     if not finished:
-        trained = fit(run, model, rows, validation, recipe.training, token_lengths(learnt))
-        if run is not None:
+        lengths = token_lengths(tokenizer)
+        trained = fit_rows(run, model, rows, validation, recipe.training, lengths, group)
+        if group.is_main:
             with atomic_folder(folder) as draft:
-                save_checkpoint(draft, trained, special_ids=special_ids(learnt), provenance=run.identity)
-                (learnt.for_encoder() if model.encoder is not None else learnt).save(draft)
-    if run is not None and not (finished and (run.folder / REPORT).exists()):
+                save_checkpoint(draft, trained, special_ids=special_ids(tokenizer), provenance=run.identity)
+                (tokenizer.for_encoder() if model.encoder is not None else tokenizer).save(draft)
+    if group.is_main and not (finished and (run.folder / REPORT).exists()):
         write_report(training_report(run.folder), run.folder)
     return folder
 
@@ -130,10 +133,10 @@ def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _open_run(recipe: Recipe, parents: list[Parent], data: TextData) -> Iterator[Run | None]:
-    """The run folder in the main process, None in the others; torchrun's processes share one folder."""
-    if not join_world().is_main:
-        yield None
+def _open_run(recipe: Recipe, parents: list[Parent], data: TextData, group: ProcessGroup) -> Iterator[Run]:
+    """The run, which writes its folder in the main process only; torchrun's processes share one folder."""
+    if not group.is_main:
+        yield NullRun(recipe.out)
         return
     digests = digest_paths([*data.train, *data.validation])
     with Run.create(recipe.out, recipe, parents=parents, data=digests) as run:

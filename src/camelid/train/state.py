@@ -1,26 +1,48 @@
 """What a killed run needs to go on as if nothing had happened: weights, optimiser moments and the step."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from camelid.base.errors import CamelidError
+from camelid.train.parallel import ProcessGroup
 
 
-def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Writes weights.safetensors, optimizer.safetensors and state.json; `step` counts the updates made."""
+@dataclass(frozen=True)
+class TrainingState:
+    """Trained weights by name, the optimiser's moments by `name.kind`, and the number of updates made."""
+
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    step: int
+
+
+def training_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, step: int, group: ProcessGroup
+) -> TrainingState:
+    """The state after `step` updates; called in every process of the group, whole in the main one."""
     trained = _trained(model)
-    save_file({name: tensor.contiguous() for name, tensor in trained.items()}, folder / "weights.safetensors")
     moments = {
-        f"{name}.{key}": torch.as_tensor(value).contiguous()
+        f"{name}.{kind}": group.gather(torch.as_tensor(value))
         for name, parameter in trained.items()
-        for key, value in optimizer.state[parameter].items()
+        for kind, value in optimizer.state[parameter].items()
     }
-    save_file(moments, folder / "optimizer.safetensors")
-    (folder / "state.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
+    weights = {name: group.gather(parameter.detach()) for name, parameter in trained.items()}
+    return TrainingState(weights, moments, step)
+
+
+def save_state(folder: Path, state: TrainingState) -> None:
+    """Writes weights.safetensors, optimizer.safetensors and state.json."""
+    for name, tensors in (("weights", state.weights), ("optimizer", state.moments)):
+        save_file(
+            {key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors"
+        )
+    (folder / "state.json").write_text(json.dumps({"step": state.step}) + "\n", encoding="utf-8")
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:

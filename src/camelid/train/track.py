@@ -13,13 +13,13 @@ Log = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
-def tracked(trackers: tuple[TrackerName, ...], folder: Path | None) -> Iterator[Log]:
-    """A function that gives the numbers of a metrics record to each tracker; none where `folder`, the run's, is None.
+def tracked(trackers: tuple[TrackerName, ...], folder: Path) -> Iterator[Log]:
+    """A function that gives the numbers of a metrics record to each tracker; folder: the run's.
 
     Raises `CamelidError` where a tracker's package is missing.
     """
     with ExitStack() as stack:
-        logs = [stack.enter_context(_OPEN[name](folder)) for name in trackers if folder is not None]
+        logs = [stack.enter_context(_OPEN[name](folder)) for name in trackers]
 
         def log(record: Mapping[str, Any]) -> None:
             numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}

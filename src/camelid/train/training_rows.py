@@ -18,9 +18,8 @@ from camelid.data.rows.text_examples import PairExamples, hold_out_pairs, text_e
 from camelid.recipes.data import TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.tune import TuneRecipe
-from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer
-from camelid.train.parallel import from_main, join_world
+from camelid.train.parallel import ProcessGroup
 
 Say = Callable[[str], None]
 
@@ -35,33 +34,32 @@ def say_nothing(text: str) -> None:
 
 
 def text_rows(
-    recipe: PretrainRecipe, learnt: Tokenizer, run: Run | None
+    recipe: PretrainRecipe, tokenizer: Tokenizer, group: ProcessGroup
 ) -> tuple[Rows | PairRows, Rows | PairRows | None]:
     """A pretraining recipe's documents and those held out, tokenised once into the run folder and memory-mapped from there."""
-    world = join_world()
     data, folder = recipe.data, recipe.out / "tokens"
     splits = {"train": data.train} | ({"validation": data.validation} if data.validation else {})
     held_out = 0.0 if data.validation else data.validation_fraction
-    if run is not None:
+    if group.is_main:
         for name, paths in splits.items():
             if not (folder / name).exists():
                 documents = told_documents(data, paths, say)
                 fraction = held_out if name == "train" else 0.0
                 write_shards(
-                    documents, learnt, folder / name, validation_fraction=fraction, workers=data.workers
+                    documents, tokenizer, folder / name, validation_fraction=fraction, workers=data.workers
                 )
-    from_main(world, None)  # the others wait here until the shards exist
+    group.barrier()  # the others wait here until the shards exist
     order = recipe.seed if data.shuffle else None
-    rows = _objective_rows(recipe, learnt, TokenShards(folder / "train"), order)
+    rows = _objective_rows(recipe, tokenizer, TokenShards(folder / "train"), order)
     if data.validation:
-        return rows, _objective_rows(recipe, learnt, TokenShards(folder / "validation"), 0)
+        return rows, _objective_rows(recipe, tokenizer, TokenShards(folder / "validation"), 0)
     if not held_out:
         return rows, None
-    return rows, _objective_rows(recipe, learnt, TokenShards(folder / "train", "validation"), 0)
+    return rows, _objective_rows(recipe, tokenizer, TokenShards(folder / "train", "validation"), 0)
 
 
 def _objective_rows(
-    recipe: PretrainRecipe, learnt: Tokenizer, shards: TokenShards, order: int | None
+    recipe: PretrainRecipe, tokenizer: Tokenizer, shards: TokenShards, order: int | None
 ) -> Rows | PairRows:
     """The documents as the recipe's objective takes them."""
     context, kind, settings = recipe.training.context_length, recipe.objective_kind, recipe.objective
@@ -69,8 +67,8 @@ def _objective_rows(
         packed = PackedDocuments(shards, context, order)
         return PrefixRows(packed, recipe.seed) if kind == "prefix_lm" else packed
     denoising = Denoising(cast(DenoisingKind, kind), settings.noise_density, settings.mean_span)
-    start = learnt.pad_id or 0
-    return DenoisedDocuments(shards, denoising, context, order, marks=Marks.of(learnt), start_id=start)
+    start = tokenizer.pad_id or 0
+    return DenoisedDocuments(shards, denoising, context, order, marks=Marks.of(tokenizer), start_id=start)
 
 
 def told_documents(data: TextData, paths: Sequence[Path], say: Say = say) -> Iterator[tuple[str, str]]:
@@ -81,63 +79,67 @@ def told_documents(data: TextData, paths: Sequence[Path], say: Say = say) -> Ite
     say(corpus.summary)
 
 
-def decoder_rows(recipe: TuneRecipe, learnt: Tokenizer, say: Say = say_nothing) -> tuple[Rows, Rows | None]:
+def decoder_rows(
+    recipe: TuneRecipe, tokenizer: Tokenizer, say: Say = say_nothing
+) -> tuple[Rows, Rows | None]:
     """A tuning recipe's conversations or pairs packed side by side, and the held-out ones, None where there are none.
 
     `say` is told in words what was read, left out and cut.
     """
     data = recipe.data
-    trained = prompted_of(recipe, learnt, data.train, say)
+    trained = prompted_of(recipe, tokenizer, data.train, say)
     held_out = None
     if data.validation:
-        held_out = prompted_of(recipe, learnt, data.validation, say)
+        held_out = prompted_of(recipe, tokenizer, data.validation, say)
     elif data.validation_fraction:
         trained, held_out = hold_out_examples(trained, data.validation_fraction)
-    return _packed(recipe, learnt, trained), None if held_out is None else _packed(recipe, learnt, held_out)
+    return _packed(recipe, tokenizer, trained), None if held_out is None else _packed(
+        recipe, tokenizer, held_out
+    )
 
 
 def pair_rows(
-    recipe: TuneRecipe, learnt: Tokenizer, say: Say = say_nothing
+    recipe: TuneRecipe, tokenizer: Tokenizer, say: Say = say_nothing
 ) -> tuple[PairRows, PairRows | None]:
     """A tuning recipe's pairs for an encoder-decoder, and the held-out ones; see `decoder_rows`."""
     data = recipe.data
-    trained = pairs_of(recipe, learnt, data.train, say)
+    trained = pairs_of(recipe, tokenizer, data.train, say)
     held_out = None
     if data.validation:
-        held_out = pairs_of(recipe, learnt, data.validation, say)
+        held_out = pairs_of(recipe, tokenizer, data.validation, say)
     elif data.validation_fraction:
         trained, held_out = hold_out_pairs(trained, data.validation_fraction)
     rows = ShuffledPairs(trained.pairs, recipe.seed)
     return rows, None if held_out is None else ShuffledPairs(held_out.pairs)
 
 
-def _packed(recipe: TuneRecipe, learnt: Tokenizer, made: ConversationExamples) -> Rows:
-    pad = 0 if learnt.pad_id is None else learnt.pad_id
+def _packed(recipe: TuneRecipe, tokenizer: Tokenizer, made: ConversationExamples) -> Rows:
+    pad = 0 if tokenizer.pad_id is None else tokenizer.pad_id
     context = recipe.training.context_length
     return PackedExamples(made.examples, context, recipe.seed, pad_id=pad, digest=made.digest)
 
 
 def prompted_of(
-    recipe: TuneRecipe, learnt: Tokenizer, paths: Sequence[Path], say: Say
+    recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], say: Say
 ) -> ConversationExamples:
     """The examples that a decoder learns from these files; `say` is told what was read, left out and cut."""
     source = source_of(recipe, paths)
     context = recipe.training.context_length
     if isinstance(source, Conversations):
-        made = conversation_examples(learnt, source, context, recipe.too_long)
+        made = conversation_examples(tokenizer, source, context, recipe.too_long)
     else:
         weight = recipe.input_weight
-        made = text_examples(learnt, source, context, input_weight=weight, too_long=recipe.too_long)
+        made = text_examples(tokenizer, source, context, input_weight=weight, too_long=recipe.too_long)
     _tell(source, made, say)
     return made
 
 
-def pairs_of(recipe: TuneRecipe, learnt: Tokenizer, paths: Sequence[Path], say: Say) -> PairExamples:
+def pairs_of(recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], say: Say) -> PairExamples:
     """The pairs that an encoder-decoder learns from these files; see `prompted_of`."""
     source, room = source_of(recipe, paths), recipe.training.context_length
     assert isinstance(source, TextPairs)  # `tune` refuses conversations for an encoder-decoder
-    start = learnt.pad_id or 0
-    made = text_pairs(learnt, source, room, room, start_id=start, too_long=recipe.too_long)
+    start = tokenizer.pad_id or 0
+    made = text_pairs(tokenizer, source, room, room, start_id=start, too_long=recipe.too_long)
     _tell(source, made, say)
     return made
 

@@ -1,7 +1,7 @@
 """Batches for a training step, and for each process its part of them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from typing import Self
 
@@ -15,21 +15,33 @@ from camelid.base.errors import WrongCall
 from camelid.data.rows.packing import Row, Rows
 from camelid.data.rows.pairs import Pair, PairRows
 
+Extra = Mapping[str, Tensor]
+"""Columns that only some objectives read, such as old log-probabilities [batch, time] or advantages [batch]."""
+
 
 class _Columns:
-    """Tensors whose first axis is the row."""
+    """Tensors whose first axis is the row, and extra ones by name."""
+
+    tokens: Tensor
+    extra: Extra
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on `device`."""
-        return type(self)(*(column.to(device, non_blocking=True) for column in self._columns()))
+        return self._map(lambda column: column.to(device, non_blocking=True))
 
     def split(self, size: int) -> list[Self]:
         """The batch in micro-batches of at most `size` rows."""
-        columns = [torch.split(column, size) for column in self._columns()]
-        return [type(self)(*parts) for parts in zip(*columns, strict=True)]
+        starts = range(0, len(self.tokens), size)
+        return [self._map(lambda column, at=start: column[at : at + size]) for start in starts]  # type: ignore[misc]
 
-    def _columns(self) -> list[Tensor]:
-        return [getattr(self, name.name) for name in fields(self)]  # type: ignore[arg-type]
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        columns = {
+            column.name: change(getattr(self, column.name))
+            for column in fields(self)  # type: ignore[arg-type]
+            if column.name != "extra"
+        }
+        extra = {name: change(column) for name, column in self.extra.items()}
+        return replace(self, **columns, extra=extra)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,8 @@ class Batch(_Columns):
     """Rows side by side.
 
     `documents` numbers the pieces within each row, `positions` restarts in each piece, and `weights` says
-    how much the prediction of each target counts (0 on padding and on what is not trained).
+    how much the prediction of each target counts (0 on padding and on what is not trained). `extra` holds what else an
+    objective reads, by name.
     """
 
     tokens: Int[Tensor, "batch time"]
@@ -45,6 +58,7 @@ class Batch(_Columns):
     weights: Float[Tensor, "batch time"]
     documents: Int[Tensor, "batch time"]
     positions: Int[Tensor, "batch time"]
+    extra: Extra = field(default_factory=dict)
 
     @property
     def read_tokens(self) -> int:
@@ -65,6 +79,7 @@ class PairBatch(_Columns):
     tokens: Int[Tensor, "batch time"]
     targets: Int[Tensor, "batch time"]
     weights: Float[Tensor, "batch time"]
+    extra: Extra = field(default_factory=dict)
 
     @property
     def read_tokens(self) -> int:
@@ -93,21 +108,43 @@ def batches(
 
 
 def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
-    """Rows stacked into one batch, or pairs padded to the longest source and the longest target among them."""
+    """Rows stacked into one batch, or pairs padded to the longest source and the longest target among them.
+
+    Extra columns are stacked or padded like the others. Raises `WrongCall` where the rows differ in their names.
+    """
+    names = set(rows[0].extra)
+    if odd := [row for row in rows if set(row.extra) != names]:
+        raise WrongCall(
+            f"rows of one batch have the extra columns {sorted(names)} and {sorted(odd[0].extra)}; they must be the same"
+        )
     pairs = [row for row in rows if isinstance(row, Pair)]
     if not pairs:
-        columns = ([getattr(row, name.name) for row in rows] for name in fields(Batch))
-        return Batch(*(torch.from_numpy(np.stack(column)) for column in columns))
+        plain = [row for row in rows if isinstance(row, Row)]
+        return Batch(
+            tokens=_stacked([row.tokens for row in plain]),
+            targets=_stacked([row.targets for row in plain]),
+            weights=_stacked([row.weights for row in plain]),
+            documents=_stacked([row.documents for row in plain]),
+            positions=_stacked([row.positions for row in plain]),
+            extra={name: _stacked([row.extra[name] for row in plain]) for name in sorted(names)},
+        )
     return PairBatch(
         source=_padded([pair.source for pair in pairs]),
         source_mask=_padded([np.ones(len(pair.source), dtype=np.bool_) for pair in pairs]),
         tokens=_padded([pair.tokens for pair in pairs]),
         targets=_padded([pair.targets for pair in pairs]),
         weights=_padded([pair.weights for pair in pairs]),
+        extra={name: _padded([pair.extra[name] for pair in pairs]) for name in sorted(names)},
     )
 
 
+def _stacked(columns: Sequence[NDArray[np.generic]]) -> Tensor:
+    return torch.from_numpy(np.stack(columns))
+
+
 def _padded(columns: Sequence[NDArray[np.generic]]) -> Tensor:
-    """Arrays [time] under each other, filled up with 0: whatever token that is, mask and weights leave it out."""
-    length = max(len(column) for column in columns)
-    return torch.from_numpy(np.stack([np.pad(column, (0, length - len(column))) for column in columns]))
+    """Arrays [time] under each other, filled up with 0, which mask and weights leave out; scalars need no padding."""
+    length = max((len(column) for column in columns if column.ndim), default=0)
+    return _stacked(
+        [np.pad(column, (0, length - len(column))) if column.ndim else column for column in columns]
+    )

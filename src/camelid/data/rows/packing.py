@@ -8,7 +8,7 @@ the pieces and `positions` restarts in each, so that attention never crosses fro
 import bisect
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
@@ -22,13 +22,17 @@ from camelid.data.rows.shards import TokenShards
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch: five arrays [time]; `weights` is 0 on the padding, which is a document of its own."""
+    """One row of a batch: five arrays [time]; `weights` is 0 on the padding, which is a document of its own.
+
+    extra: arrays [time] or scalars that an objective reads besides, by name.
+    """
 
     tokens: NDArray[np.int64]
     targets: NDArray[np.int64]
     weights: NDArray[np.float32]
     documents: NDArray[np.int64]
     positions: NDArray[np.int64]
+    extra: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
 class Rows(Protocol):

@@ -5,8 +5,8 @@ save, and nothing depends on the number of processes.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
@@ -20,12 +20,16 @@ from camelid.data.rows.shards import TokenShards
 
 @dataclass(frozen=True)
 class Pair:
-    """A source [source time] and three arrays of the target's length: `targets[i]` follows `tokens[i]` and counts `weights[i]`."""
+    """A source [source time] and three arrays of the target's length: `targets[i]` follows `tokens[i]` and counts `weights[i]`.
+
+    extra: arrays of the target's length or scalars that an objective reads besides, by name.
+    """
 
     source: NDArray[np.int64]
     tokens: NDArray[np.int64]
     targets: NDArray[np.int64]
     weights: NDArray[np.float32]
+    extra: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
 class PairRows(Protocol):

@@ -1,0 +1,164 @@
+"""Every pass goes through the modules' own `forward`, so that hooks see it: training, validation, generation, FSDP2."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+
+from camelid.data.rows.batches import Batch, PairBatch, collate
+from camelid.data.rows.packing import Row
+from camelid.data.rows.pairs import pair
+from camelid.engine.engine import Engine
+from camelid.model.transformer import Transformer
+from camelid.recipes.model_shape import ModelShape
+from camelid.text.tokenizer import train_tokenizer
+from camelid.train.fit import validation_loss
+from camelid.train.loop import training_steps
+from camelid.train.objectives import cross_entropy
+
+KINDS = ("tied", "untied", "encoder-decoder")
+VOCAB = 300
+
+
+def model_of(kind):
+    architecture = "t5" if kind == "encoder-decoder" else "llama"
+    sizes = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "context_length": 32, "dropout": 0.0}
+    tied = None if kind == "encoder-decoder" else kind == "tied"
+    shape = ModelShape(architecture=architecture, tie_embeddings=tied, **sizes)
+    return Transformer(shape.spec(VOCAB)).initialize(0)
+
+
+def rows_of(kind):
+    """Four rows; weights differ from token to token."""
+    generator = np.random.default_rng(0)
+    ids = generator.integers(0, VOCAB, (4, 13))
+    if kind == "encoder-decoder":
+        return [pair(row[:8], row[8:], 0) for row in ids]
+    weights = generator.random((4, 12)).astype(np.float32)
+    documents, positions = np.zeros(12, dtype=np.int64), np.arange(12)
+    return [
+        Row(row[:-1], row[1:], weight, documents, positions) for row, weight in zip(ids, weights, strict=True)
+    ]
+
+
+class Rows:
+    def __init__(self, kind):
+        self.rows = rows_of(kind)
+        self.context, self.per_epoch, self.digest = 12, len(self.rows), ""
+
+    def __getitem__(self, index):
+        return self.rows[index % self.per_epoch]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def hooked(kind):
+    """A model, and how often a forward hook of the root, the encoder and the output projection has fired."""
+    model, fired = model_of(kind), Counter()
+    watched = {"root": model, "encoder": model.encoder, "head": model.head}
+    for name, module in watched.items():
+        if module is not None:
+            module.register_forward_hook(lambda *_, name=name: fired.update([name]))
+    for block in model.layers:
+        block.register_forward_hook(lambda *_: fired.update(["blocks"]))
+    return model, fired
+
+
+def expected(model, passes):
+    """What a number of whole forward passes fires; a tied head is the embedding, which fires for tokens too."""
+    counts = Counter(root=passes, blocks=passes * len(model.layers), head=passes)
+    if model.lm_head is None:
+        counts["head"] += passes * len(model.stacks)
+    if model.encoder is not None:
+        counts["encoder"] = passes
+    return counts
+
+
+def test_training_fires_the_hooks_once_a_micro_batch(kind, hooked):
+    model, fired = hooked
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    batch = collate(rows_of(kind))
+    settings = {"micro_batch_size": 2, "gradient_clip": 1.0}
+    list(training_steps(model, [batch], cross_entropy(model), optimizer, lambda _: 0.1, **settings))
+    assert fired == expected(model, 2)
+
+
+def test_validation_fires_the_hooks_once_a_batch(kind, hooked):
+    model, fired = hooked
+    validation_loss(model, Rows(kind), np.ones(VOCAB, dtype=np.int64), torch.float32, 1)
+    assert fired == expected(model, 4)
+
+
+def test_generation_fires_the_hooks_once_a_step(kind, hooked):
+    model, fired = hooked
+    tokenizer = train_tokenizer(["the cat sat on the mat"] * 8, VOCAB, sentinels=VOCAB - 280)
+    engine = Engine(model, tokenizer, native=False)
+    [[completion]] = engine.generate(["the cat"], max_new_tokens=3)
+    assert len(completion.tokens) == 3
+    encoders = int(model.encoder is not None)
+    # The first pass gives the first token; an encoder's pass goes through the root, too.
+    assert fired["root"] == 3 + encoders
+    assert fired["blocks"] == 3 * len(model.layers)
+    assert fired["encoder"] == encoders
+    assert fired["head"] == (6 + encoders if model.lm_head is None else 3)
+
+
+def test_encoding_fires_the_hooks_of_root_and_encoder():
+    model, fired = model_of("encoder-decoder"), Counter()
+    model.register_forward_hook(lambda *_: fired.update(["root"]))
+    model.encoder.register_forward_hook(lambda *_: fired.update(["encoder"]))
+    model.encode(torch.zeros(1, 4, dtype=torch.long))
+    assert fired == {"root": 1, "encoder": 1}
+
+
+def sharded(model):
+    """The model with its weights cut over the processes; each module holds its own whole only while it is called."""
+    for stack in model.stacks:
+        for block in stack.layers:
+            fully_shard(block)
+    if model.encoder is not None:
+        fully_shard(model.encoder)
+    return fully_shard(model, reshard_after_forward=True)
+
+
+def share(batch: Batch | PairBatch, rank: int, world: int):
+    return batch.split(len(batch.tokens) // world)[rank]
+
+
+def compare_with_one_process(rank, world, store, kind):
+    """In each process: loss and gradients of the sharded model on its rows against those of a whole model on all rows."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    try:
+        torch.set_num_threads(1)
+        whole, parted, batch = model_of(kind), sharded(model_of(kind)), collate(rows_of(kind))
+        truth = cross_entropy(whole)(batch)
+        truth.backward()
+        loss = cross_entropy(parted)(share(batch, rank, world))
+        loss.backward()
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        torch.testing.assert_close(total, truth.detach())
+        for (name, one), (other, part) in zip(
+            whole.named_parameters(), parted.named_parameters(), strict=True
+        ):
+            assert name == other
+            # FSDP gives the mean over the processes.
+            torch.testing.assert_close(
+                part.grad.full_tensor() * world, one.grad, msg=lambda text, n=name: n + text
+            )
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_weights_sharded_over_two_processes_give_the_same_loss_and_gradients(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    arguments = (2, tmp_path / "store", kind)
+    torch.multiprocessing.spawn(compare_with_one_process, arguments, nprocs=2)
