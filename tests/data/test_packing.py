@@ -1,6 +1,7 @@
 """Packed rows: nothing lost, nothing doubled, nothing remembered."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.rows.batches import batches
-from camelid.data.rows.examples import Example, document_example
+from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import (
     MixedRows,
     PackedDocuments,
@@ -51,10 +52,8 @@ def test_an_epoch_shows_every_document_once(
     expected = []
     as_written = range(len(texts))
     for index in as_written if seed is None else shuffled(len(texts), seed, epoch):
-        alone = document_example(tokenizer.encode(texts[index]), tokenizer.bos_id, shards.eos_id)
-        expected += list(
-            zip(alone.tokens.tolist(), alone.targets.tolist(), alone.weights.tolist(), strict=True)
-        )
+        whole = [tokenizer.bos_id, *tokenizer.encode(texts[index]), tokenizer.eos_id]
+        expected += [(token, target, 1.0) for token, target in pairwise(whole)]
     assert stream == expected
 
 

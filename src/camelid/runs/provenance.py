@@ -12,8 +12,6 @@ from camelid import __version__
 from camelid.base.errors import WrongCall
 from camelid.recipes.recipe import Recipe
 
-BLOCK_BYTES = 1 << 20
-
 
 @dataclass(frozen=True)
 class Parent:

@@ -142,14 +142,6 @@ class TokenShards:
             targets = np.concatenate([targets, np.array([self.eos_id], ids.dtype)])
         return Example(tokens, targets, np.ones(stop - start, dtype=np.float32))
 
-    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Raises `CamelidError` unless the shards were written with this very vocabulary."""
-        if tokenizer.digest != self.meta["tokenizer"]:
-            raise CamelidError(
-                f"{self.folder} was written with another tokenizer (digest {self.meta['tokenizer']}, the given "
-                f"one has {tokenizer.digest}); tokenise the corpus again"
-            )
-
     def _open(self, name: str, length: int) -> NDArray[Any]:
         path = self.folder / name
         try:

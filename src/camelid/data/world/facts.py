@@ -98,7 +98,6 @@ def _common_facts() -> tuple[Fact, ...]:
 
 COMMON_FACTS = _common_facts()
 PERSONAL_FACTS = tuple(fact for name in PEOPLE for fact in facts_about(name).values())
-FACTS = (*PERSONAL_FACTS, *COMMON_FACTS)
 
 # The ways to address a question; a held-out form is a relation, a wording and an address never seen together.
 _ADDRESS = (
