@@ -13,7 +13,7 @@ from rich.text import Text
 from tyro.conf import Positional
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.data.read.conversations import SHAPES, Conversations
+from camelid.data.read.conversations import CONVERSATION_SHAPES, Conversations
 from camelid.data.read.corpus import Corpus, describe_files, one_format
 from camelid.data.read.files import Format, data_files, format_of
 from camelid.data.read.rows import BadRows, rows_of
@@ -147,7 +147,7 @@ def _see_data(paths: Sequence[Path], model: str | None, context_length: int, ski
     row = {} if kind == "text" else _first_row(path, kind)
     if kind == "text" or "text" in row:
         return _see_text(paths, skip_bad_rows)
-    if any(all(name in row for name in shape.fields) for shape in SHAPES):
+    if any(all(name in row for name in shape.fields) for shape in CONVERSATION_SHAPES):
         return _see_conversations(paths, model, context_length, "error", skip_bad_rows)
     counts = [(len(items), shape.name) for items, shape in map(read_items, files)]
     shapes = ", ".join(dict.fromkeys(name for _, name in counts))

@@ -132,11 +132,13 @@ def hold_out_examples(
 
     Equal examples stay together. Raises `CamelidError` where either part would be empty.
     """
-    kept, held_out = hold_out(whole.examples, lambda example: is_held_out(example.tokens, fraction), fraction)
+    kept, held_out = hold_out_rows(
+        whole.examples, lambda example: is_held_out(example.tokens, fraction), fraction
+    )
     return ConversationExamples(kept, whole.dropped, whole.cut), ConversationExamples(held_out)
 
 
-def hold_out(rows: Sequence[T], chosen: Callable[[T], bool], fraction: float) -> tuple[list[T], list[T]]:
+def hold_out_rows(rows: Sequence[T], chosen: Callable[[T], bool], fraction: float) -> tuple[list[T], list[T]]:
     """The rows to train on and those `chosen` to validate on; raises `CamelidError` where either part is empty."""
     parts: tuple[list[T], list[T]] = ([], [])
     for row in rows:
