@@ -29,6 +29,16 @@ def test_a_planted_question_is_found_whatever_its_names_case_and_punctuation() -
     assert kinds(items, ["Where did the red ball hide?"]) == set()
 
 
+def test_a_question_of_little_but_names_is_found_by_its_own_names_alone() -> None:
+    """A capitalised first word counts as a name, so that three and four words are left of these two."""
+    items = [
+        Item("1", "Who was king after John Smith?", "me"),
+        Item("2", "Who was then king after Smith?", "me"),
+    ]
+    texts = ["He was king after Ann Lee.", "He was then king after Lee.", "Who was king after john smith?"]
+    assert kinds(items, texts) == {("2", 1, "question"), ("1", 2, "question")}
+
+
 def test_a_long_common_run_is_found_and_a_shorter_one_is_not() -> None:
     item = Item("1", f"{STORY}. How many were there in the end?", "9")
     assert ngram_size([item]) == 13

@@ -3,8 +3,9 @@
 After appendix C of GPT-3 (Brown et al. 2020, arXiv:2005.14165): words in lower case without punctuation, a
 question is dirty where one of its n-grams occurs in a training document, n being the 5th percentile of the
 questions' lengths, at least 8 and at most 13. Their 10-document rule for common n-grams is left out: it needs
-counts over the whole corpus. Beyond it, a question of any length of at least `SHORTEST` words is found where all
-of it occurs, as it is or names aside. Generated questions share their wording by design, so n-grams say little about them.
+counts over the whole corpus. Beyond it, a question of at least `SHORTEST` words is found where all of it occurs, and
+names aside where as many words of it are no names. Generated questions share their wording by design, so n-grams say
+little about them.
 """
 
 import re
@@ -53,12 +54,14 @@ def contamination(
     for item in items:
         words = words_of(item.question)
         question = " ".join(words)
-        plain.add(_Run(item.id, "question", tuple(words), question))
-        # A name-blind first word is a capitalised one, so a question in lower case is found by its plain words alone.
-        nameless.add(_Run(item.id, "question", tuple(words_of(blind(item.question))), question))
+        plain.add(_Sought(item.id, "question", tuple(words), question))
+        blinded = words_of(blind(item.question))
+        # Of "Who was George Washington?" nothing but "was" is left; any text has that between names.
+        if sum(word in words for word in blinded) >= SHORTEST:
+            nameless.add(_Sought(item.id, "question", tuple(blinded), question))
         for start in range(len(words) - size + 1):
             run = words[start : start + size]
-            plain.add(_Run(item.id, "n-gram", tuple(run), " ".join(run)))
+            plain.add(_Sought(item.id, "n-gram", tuple(run), " ".join(run)))
     found: dict[tuple[str, str], Contamination] = {}
     for document, where in documents:
         for index, text in ((plain, document), (nameless, blind(document))):
@@ -73,7 +76,7 @@ def ngram_size(items: Sequence[Item]) -> int:
     return min(13, max(8, lengths[len(lengths) // 20])) if lengths else 13
 
 
-class _Run(NamedTuple):
+class _Sought(NamedTuple):
     """Words of an item to find, and those to tell."""
 
     item: str
@@ -86,9 +89,9 @@ class _Index:
     """Runs of words, found by their first few: one look-up for each word of a document."""
 
     def __init__(self) -> None:
-        self._runs: defaultdict[Words, dict[_Run, None]] = defaultdict(dict)
+        self._runs: defaultdict[Words, dict[_Sought, None]] = defaultdict(dict)
 
-    def add(self, run: _Run) -> None:
+    def add(self, run: _Sought) -> None:
         """Adds a run of at least `SHORTEST` words; shorter ones are no evidence."""
         if len(run.words) >= SHORTEST:
             self._runs[run.words[:SHORTEST]][run] = None
@@ -98,7 +101,7 @@ class _Index:
         words = words_of(text)
         if self._runs.keys().isdisjoint(_beginnings(words)):
             return  # nearly always, and seen without a line of Python for each word
-        first: dict[tuple[str, str], tuple[_Run, int]] = {}
+        first: dict[tuple[str, str], tuple[_Sought, int]] = {}
         for start, beginning in enumerate(_beginnings(words)):
             for run in self._runs.get(beginning, ()):
                 key = run.item, run.kind

@@ -15,16 +15,16 @@ from camelid.tasks.item import Item
 from camelid.tasks.item_rows import read_items
 from camelid.text.conversation import Conversation
 
-Training = (
+TrainingText = (
     Iterable[tuple[str, str]] | Iterable[tuple[Conversation, str]] | Iterable[tuple[tuple[str, str], str]]
 )
 """Documents, conversations, or inputs and targets, each with its place: `Corpus`, `Conversations`, `TextPairs`."""
-Kind = Literal["text", "conversations", "items"]
+DataKind = Literal["text", "conversations", "items"]
 SHOWN = 20
 """Findings that an error lists; of the others it gives the number."""
 
 
-def kind_of(paths: Sequence[Path]) -> tuple[dict[Path, Format], Kind]:
+def kind_of(paths: Sequence[Path]) -> tuple[dict[Path, Format], DataKind]:
     """The files of these paths, and the kind of data that the first row tells; text is what is no rows."""
     files = one_format({path: format_of(path) for path in data_files(paths)})
     path, format = next(iter(files.items()))
@@ -35,7 +35,7 @@ def kind_of(paths: Sequence[Path]) -> tuple[dict[Path, Format], Kind]:
     return files, "conversations" if spoken else "items"
 
 
-def training_data(paths: Sequence[Path], skip_bad_rows: bool) -> Training:
+def training_data(paths: Sequence[Path], skip_bad_rows: bool) -> TrainingText:
     """The documents, conversations or items of these paths, to be read as often as one likes."""
     files, kind = kind_of(paths)
     if kind == "items":
@@ -43,7 +43,7 @@ def training_data(paths: Sequence[Path], skip_bad_rows: bool) -> Training:
     return Corpus(paths, skip_bad_rows) if kind == "text" else Conversations(paths, skip_bad_rows)
 
 
-def look_for_items(path: Path, open_training: Callable[[], Training]) -> str:
+def look_for_items(path: Path, open_training: Callable[[], TrainingText]) -> str:
     """What was looked for; raises `CamelidError` with file, line, item and words where the training data holds it."""
     training = open_training()
     items, _ = read_items(path)
@@ -65,7 +65,7 @@ def look_for_items(path: Path, open_training: Callable[[], Training]) -> str:
     )
 
 
-def documents(training: Training) -> Iterator[tuple[str, str]]:
+def documents(training: TrainingText) -> Iterator[tuple[str, str]]:
     """Every text with its place: a document, a message of a conversation, an input or a target."""
     for content, where in training:
         if isinstance(content, Conversation):

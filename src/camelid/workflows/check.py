@@ -16,7 +16,7 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.corpus import Corpus, describe_files
 from camelid.data.rows.examples import TooLong, conversation_example, conversation_examples
-from camelid.evals.training_text import Training, kind_of, look_for_items, training_data
+from camelid.evals.training_text import TrainingText, kind_of, look_for_items, training_data
 from camelid.formats.hub import resolve
 from camelid.recipes.recipe import RECIPES, PretrainRecipe, Recipe, TokenizerRecipe, TuneRecipe, load_recipe
 from camelid.recipes.yaml import parse_yaml
@@ -171,7 +171,7 @@ def _see_data(paths: Sequence[Path], model: str | None, context_length: int, ski
     )
 
 
-def _recipe_training(recipe: PretrainRecipe | TuneRecipe) -> Training:
+def _recipe_training(recipe: PretrainRecipe | TuneRecipe) -> TrainingText:
     if isinstance(recipe, PretrainRecipe):
         return Corpus(recipe.data.train, recipe.data.skip_bad_rows)
     from camelid.train.training_rows import source_of
