@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import tomllib
+from functools import wraps
 from itertools import islice
 from pathlib import Path
 
@@ -109,6 +110,20 @@ def test_every_command_names_a_verb_and_flags_that_exist(page, capsys):
         known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
         unknown = [word for word in words[2:] if word.startswith("--") and word not in known]
         assert not unknown, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_can_be_called_as_it_stands(page, monkeypatch):
+    """Each is parsed to the end and nothing is run; where it begins with a recipe, that is read if it is one of ours."""
+    monkeypatch.chdir(ROOT)
+    load = cli._load
+    monkeypatch.setattr(cli, "_load", lambda target: wraps(load(target))(lambda *_, **__: None))
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    shown = "".join(content for language, content in blocks if not language).replace("\\\n", " ")
+    for line in re.findall(r"(?:^|\| )(camelid [a-z].*)", shown, re.MULTILINE):
+        verb, *words = shlex.split(line, comments=True)[1:]
+        if not (words and words[0].endswith(".yaml") and not Path(words[0]).exists()):
+            assert cli.main([verb, *words]) == 0, line
 
 
 def test_every_dependency_has_its_reason():

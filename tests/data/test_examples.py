@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from camelid.base.errors import CamelidError
-from camelid.data.rows.examples import conversation_example, conversation_examples, document_example
+from camelid.data.rows.examples import conversation_example, conversation_examples
 from camelid.text.chat_template import encode_conversation
 from camelid.text.conversation import Conversation, Message
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
@@ -21,17 +21,7 @@ def with_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
     return Tokenizer(tokenizer.backend, tokenizer.config, chat_template=template)
 
 
-def test_a_document_is_shifted_by_one():
-    example = document_example([5, 6, 7], bos_id=1, eos_id=2)
-    assert example.tokens.tolist() == [1, 5, 6, 7]
-    assert example.targets.tolist() == [5, 6, 7, 2]
-    assert example.weights.tolist() == [1, 1, 1, 1]
-    assert document_example([5, 6], bos_id=None, eos_id=2).targets.tolist() == [6, 2]
-
-
 def test_a_doubled_bos_is_refused(tokenizer: Tokenizer):
-    with pytest.raises(CamelidError, match="BOS"):
-        document_example([1, 5], bos_id=1, eos_id=2)
     doubling = with_template(
         tokenizer, "{{ bos_token + bos_token }}{% generation %}{{ 'a' + eos_token }}{% endgeneration %}"
     )

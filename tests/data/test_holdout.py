@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.data.rows.holdout import SECTION_CHARACTERS, hold_out, sections
+from camelid.data.rows.holdout import SECTION_CHARACTERS, hold_out_documents, sections
 
 
 def documents(count: int, size: int = 50) -> list[tuple[str, str]]:
@@ -16,7 +16,7 @@ def documents(count: int, size: int = 50) -> list[tuple[str, str]]:
 
 
 def held_out(rows: list[tuple[str, str]], fraction: float) -> set[str]:
-    return {text for text, split, _ in hold_out(rows, fraction) if split == "validation"}
+    return {text for text, split, _ in hold_out_documents(rows, fraction) if split == "validation"}
 
 
 @given(
@@ -26,7 +26,7 @@ def held_out(rows: list[tuple[str, str]], fraction: float) -> set[str]:
 def test_every_character_is_in_one_split(rows: list[tuple[str, str]], fraction: float):
     if len({text for text, _ in rows}) < 2:
         return
-    assert Counter((text, where) for text, _, where in hold_out(rows, fraction)) == Counter(rows)
+    assert Counter((text, where) for text, _, where in hold_out_documents(rows, fraction)) == Counter(rows)
 
 
 def test_the_choice_does_not_depend_on_order():
@@ -38,7 +38,7 @@ def test_the_choice_does_not_depend_on_order():
 
 def test_equal_documents_stay_together():
     rows = documents(40) * 3
-    train = {text for text, split, _ in hold_out(rows, 0.001) if split == "train"}
+    train = {text for text, split, _ in hold_out_documents(rows, 0.001) if split == "train"}
     assert held_out(rows, 0.001)
     assert not train & held_out(rows, 0.001)
 
@@ -46,7 +46,7 @@ def test_equal_documents_stay_together():
 def test_one_long_book_gives_a_validation_set():
     book = "\n\n".join(f"Paragraph {i}. " + "word " * 90 for i in range(400))
     assert "".join(sections(book)) == book
-    pieces = list(hold_out([(book, "book.txt")], 0.05))
+    pieces = list(hold_out_documents([(book, "book.txt")], 0.05))
     assert {split for _, split, _ in pieces} == {"train", "validation"}
     assert all(text in book for text, _, _ in pieces)
     assert sum(len(text) for text, _, _ in pieces) == len(book)
@@ -60,6 +60,6 @@ def test_sections_join_to_the_text(length: int, unit: str):
 
 def test_too_little_text_says_so():
     with pytest.raises(CamelidError, match=r"a\.txt.*validation_fraction to 0"):
-        list(hold_out([("short", "a.txt")], 0.1))
+        list(hold_out_documents([("short", "a.txt")], 0.1))
     with pytest.raises(WrongCall, match="validation_fraction"):
-        list(hold_out(documents(3), 1.5))
+        list(hold_out_documents(documents(3), 1.5))

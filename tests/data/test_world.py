@@ -13,7 +13,7 @@ from world_solvers import SOLVERS, STEPS_HOLD
 from camelid.base.errors import WrongCall
 from camelid.data.world import SKILLS, SPLITS, conversations, documents, items, stories, task_row
 from camelid.data.world.bible import CHILDREN, PEOPLE
-from camelid.data.world.facts import FACTS, facts_about
+from camelid.data.world.facts import COMMON_FACTS, PERSONAL_FACTS, facts_about
 from camelid.data.world.grammar import Dice, listed, polished, render
 from camelid.data.world.items import DIRECT, THINK
 from camelid.data.world.lexicon import KINDS
@@ -93,7 +93,7 @@ def test_exactly_one_option_is_of_the_asked_kind():
 def _readings():
     """Every way of asking a fact, without address, and its answer."""
     answers = defaultdict(set)
-    for fact in FACTS:
+    for fact in (*PERSONAL_FACTS, *COMMON_FACTS):
         dice = Dice("readings", fact.x, fact.relation.name)
         for _ in range(40):
             answers[fact.ask(dice)].add(fact.value)
@@ -180,7 +180,7 @@ def test_answers_about_a_story_stand_in_it():
 
 def test_every_fact_is_stated_in_training():
     text = "\n".join(islice(documents("train"), 30_000))
-    for fact in FACTS:
+    for fact in (*PERSONAL_FACTS, *COMMON_FACTS):
         dice = Dice("stated", fact.x, fact.relation.name)
         wordings = {fact.state(dice) for _ in range(20)}
         assert any(wording in text for wording in wordings), wordings

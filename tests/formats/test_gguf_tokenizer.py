@@ -1,10 +1,12 @@
 """Tokenizers inside GGUF files: ids equal llama.cpp's test vectors and SentencePiece's own rule."""
 
 import json
-import time
+import sys
+from collections import Counter
 from itertools import pairwise
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import ByteLevelBPETokenizer
@@ -159,15 +161,33 @@ def test_a_template_that_refuses_the_plainest_turn_is_read_without_its_end():
     assert tokenizer_from_gguf(metadata).stop_ids == {len(metadata["tokenizer.ggml.tokens"]) - 1}
 
 
-def test_time_is_in_proportion_to_the_special_tokens():
-    started, tokens = time.perf_counter(), [f"<|{index}|>" for index in range(8000)]
+def calls_to_read(special: int) -> Counter[str]:
+    """How often each method of the library is called while a vocabulary with so many special tokens is read."""
     plain = vocabulary()
-    kinds = [*plain["tokenizer.ggml.token_type"], *([3, 4] * 4000)]
-    tokenizer = tokenizer_from_gguf(
-        vocabulary(tokens=plain["tokenizer.ggml.tokens"] + tokens, token_type=kinds)
+    tokens = plain["tokenizer.ggml.tokens"] + [f"<|{index}|>" for index in range(2 * special)]
+    metadata = vocabulary(
+        tokens=tokens, token_type=[*plain["tokenizer.ggml.token_type"], *([3, 4] * special)]
     )
-    assert len(tokenizer.special_ids) == 4001
-    assert time.perf_counter() - started < 10
+    calls: Counter[str] = Counter()
+
+    def count(_frame, event, called):
+        if event == "c_call" and isinstance(getattr(called, "__self__", None), tokenizers.Tokenizer):
+            calls[called.__name__] += 1
+
+    sys.setprofile(count)
+    try:
+        tokenizer = tokenizer_from_gguf(metadata)
+    finally:
+        sys.setprofile(None)
+    assert len(tokenizer.special_ids) == special + 1
+    return calls
+
+
+def test_special_tokens_are_added_together_however_many():
+    """Each addition builds the search for all of them anew, so one at a time would take the square of their number."""
+    few, many = calls_to_read(5), calls_to_read(500)
+    assert few["add_special_tokens"] > 0
+    assert few == many
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
 """Learning rates against numbers worked by hand: 11 updates, 2 of warm-up, peak 1, floor 0.1."""
 
+from typing import get_args
+
 import pytest
 
-from camelid.train.schedule import SCHEDULES, learning_rate
+from camelid.recipes.training import ScheduleName
+from camelid.train.schedule import learning_rate
+
+SCHEDULES = get_args(ScheduleName)
 
 
 def rate(step, schedule, **changes):

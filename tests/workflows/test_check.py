@@ -90,6 +90,99 @@ def test_bad_rows_fail_with_their_line(tmp_path, capsys):
     assert outcome(capsys)[0] == 2
 
 
+QUESTION = (
+    "Which of the two old ships reached the harbour of the northern island before the storm began to rage?"
+)
+
+
+@pytest.fixture
+def items(tmp_path):
+    about = {"question": "Who hid the red ball, Tom?", "answer": "Ann", "id": "ball"}
+    return rows(tmp_path / "items.jsonl", about, {"question": QUESTION, "answer": "the first", "id": "ships"})
+
+
+def contaminated(capsys, path, items) -> list[str]:
+    """The findings that fail the check of a path, which passes without the items."""
+    assert outcome(capsys, path)[0] == 0
+    code, shown = outcome(capsys, path, "--items", items)
+    assert code == 1
+    assert "failed  contamination" in shown
+    assert "1 check failed" in shown
+    return [line.strip() for line in shown.splitlines() if ": item " in line]
+
+
+BALL = "item ball, the whole question, but for names: who hid the red ball tom"
+RUN = "item ships, a run of words: the two old ships reached the harbour of"
+
+
+def test_items_in_a_text_fail_by_line(tmp_path, capsys, items):
+    text = tmp_path / "text.txt"
+    text.write_text(
+        f"Once.\n\n{QUESTION.lower().replace('which of', 'in')}\n\nWho hid\nthe red ball, Lily? It was me.\n"
+    )
+    assert contaminated(capsys, text, items) == [f"{text}:3: {RUN}", f"{text}:5: {BALL}"]
+
+
+def test_items_in_conversations_fail_by_line(tmp_path, capsys, items):
+    said = {"messages": [{"role": "user", "content": "Who hid the red ball, Ben?"}, CHAT["messages"][1]]}
+    chats = rows(tmp_path / "chats.jsonl", CHAT, CHAT, said)
+    assert contaminated(capsys, chats, items) == [f"{chats}:3: {BALL}"]
+    apart = [{"role": "user", "content": "Who hid"}, {"role": "assistant", "content": "the red ball, Ben?"}]
+    assert outcome(capsys, rows(chats, {"messages": apart}), "--items", items)[0] == 0
+
+
+def test_items_in_what_a_recipe_trains_on_fail(tmp_path, capsys, items, model):
+    pairs = rows(
+        tmp_path / "pairs.jsonl",
+        {"input": "Hello.", "target": "Hi."},
+        {"input": "Say it.", "target": "Who hid the red ball, Ben?"},
+    )
+    settings = {"out": str(tmp_path / "out"), "model": str(model), "task": "pairs", "data.train": str(pairs)}
+    training = {"training.steps": 5, "training.context_length": 64, "training.global_batch_tokens": 512}
+    save_recipe(load_recipe(TuneRecipe, None, settings | training), tmp_path / "tune.yaml")
+    assert contaminated(capsys, tmp_path / "tune.yaml", items) == [f"{pairs}:2: {BALL}"]
+    text = rows(tmp_path / "text.jsonl", {"text": "Once."}, {"text": "Ha!\nWho hid the red ball, Ben?"})
+    model.rename(tmp_path / "tokenizer")
+    settings = {
+        "out": str(tmp_path / "out"),
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "data.train": str(text),
+    }
+    save_recipe(load_recipe(PretrainRecipe, None, settings | training), tmp_path / "pretrain.yaml")
+    assert contaminated(capsys, tmp_path / "pretrain.yaml", items) == [f"{text}:2: {BALL}"]
+
+
+def test_the_items_themselves_are_data_that_holds_them(tmp_path, capsys, items):
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text(items.read_text())
+    assert len(contaminated(capsys, copy, items)) == 3  # the long question as a whole and by its run
+
+
+def test_clean_data_passes_and_says_what_was_looked_for(tmp_path, capsys, items):
+    text = tmp_path / "text.txt"
+    text.write_text("Who hid the ball?\n")
+    code, shown = outcome(capsys, text, "--items", items)
+    assert code == 0, shown
+    assert f"none of the 2 items of {items} is in it: no whole question of 4 words or more" in shown
+    code, shown = outcome(capsys, text, "--items", tmp_path / "gone.jsonl")
+    assert (code, "gone.jsonl" in shown) == (1, True)
+
+
+def test_items_without_training_data_are_a_wrong_call(capsys, items, model):
+    code, shown = outcome(capsys, model, "--items", items)
+    assert (code, "--items are looked for in training data" in shown) == (2, True)
+
+
+def test_many_findings_are_counted_not_listed(tmp_path, capsys):
+    questions = [f"Who hid the ball number {number}?" for number in range(30)]
+    many = rows(tmp_path / "many.jsonl", *({"question": each, "answer": "I"} for each in questions))
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(questions))
+    assert len(contaminated(capsys, text, many)) == 20
+    assert "30 of the 30 items" in (shown := outcome(capsys, text, "--items", many)[1])
+    assert "and 10 more" in shown
+
+
 def test_a_conversation_longer_than_the_context(tmp_path, capsys, model):
     chats = rows(tmp_path / "chats.jsonl", CHAT)
     code, shown = outcome(capsys, chats, "--model", model, "--context-length", 3)

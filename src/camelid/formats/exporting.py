@@ -21,7 +21,7 @@ from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.formats.load import check_tokenizer_fits, load_model, load_tokenizer, special_ids
 from camelid.formats.packed.layouts import LAYOUTS
 from camelid.formats.packed.storage import load_quantized, round_the_rest, save_quantized
-from camelid.formats.verify.comparison import Comparison, compare, compare_exactly
+from camelid.formats.verify.comparison import Verification, compare_behaviour, compare_exactly
 from camelid.formats.verify.readers import HuggingFace, LlamaCpp, Trained, installed
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
@@ -96,7 +96,7 @@ def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[
             trained, again = Trained(model, tokenizer), Trained(load_model(draft), load_tokenizer(draft))
             lines = _held(compare_exactly(trained, again, kind), "read back")
             stored = None if kind == torch.float32 else again
-            found = compare(trained, reader, stored, TOLERANCE["float32"])
+            found = compare_behaviour(trained, reader, stored, TOLERANCE["float32"])
             lines += _held(found, f"in {reader.name} as trained", reader.name)
     return [f"hf of {model.spec.parameter_count():,} parameters, {dtype}", *lines]
 
@@ -125,7 +125,7 @@ def _to_quantised(
         lines = _held(compare_exactly(trained, again), "read back")
         if verify:
             reader = HuggingFace(draft)
-            found = compare(trained, reader, None, TOLERANCE["float16"])
+            found = compare_behaviour(trained, reader, None, TOLERANCE["float16"])
             lines += _held(found, f"in {reader.name} as trained", reader.name)
     rounded = f"; {changed:,} values that are not quantised were rounded to {dtype}" if changed else ""
     return [f"{to} of {model.spec.parameter_count():,} parameters{rounded}", *lines]
@@ -146,14 +146,14 @@ def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[st
         architecture = write_gguf(draft, spec, parameters, metadata=metadata, dtype=dtype)
         if verify:
             wrong = differences(draft, spec, parameters, metadata=metadata, dtype=dtype)
-            found = Comparison()
+            found = Verification()
             shown = "\n  ".join([f"{len(wrong)} are not so", *wrong[:9]])
             found.check("every key, and every weight bit for bit", not wrong, shown)
             lines = _held(found, "read back")
             trained = Trained(load_model(folder), tokenizer)
             stored = None if dtype == "float32" else Trained(_read_back(draft, spec), tokenizer)
             with closing(LlamaCpp(draft, min(CONTEXT, spec.context_length))) as reader:
-                found = compare(trained, reader, stored, TOLERANCE.get(dtype, ROUGH_TOLERANCE))
+                found = compare_behaviour(trained, reader, stored, TOLERANCE.get(dtype, ROUGH_TOLERANCE))
             lines += _held(found, f"in {reader.name} as trained", reader.name)
     said = f"gguf of architecture {architecture}, {spec.parameter_count():,} parameters, {dtype}"
     return [said, *lines, *(f"note: {note}" for note in notes)]
@@ -174,7 +174,7 @@ def _metadata(folder: Path, tokenizer: Tokenizer, spec: ModelSpec) -> tuple[dict
     return named, vocabulary_notes(tokenizer, talks=talks)
 
 
-def _held(found: Comparison, where: str, reader: str = "what was read back") -> list[str]:
+def _held(found: Verification, where: str, reader: str = "what was read back") -> list[str]:
     """What was found equal, in lines; raises `CamelidError` where something was not."""
     found.raise_on_difference(reader)
     return [f"{where}:", *found.equal]

@@ -65,7 +65,7 @@ class Training(Settings):
     )
     compile: Literal["auto"] | bool = Field(
         default="auto",
-        description="torch.compile; auto: where a compiler is at hand and the run is long enough",
+        description="torch.compile; auto: where a compiler works",
     )
     recompute_activations: bool = Field(
         default=False, description="save memory: compute activations again going backward"

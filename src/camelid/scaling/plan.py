@@ -26,7 +26,7 @@ LADDER = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class SizePlan:
     """A shape, the tokens to train it on, and the time that this is expected to take in seconds."""
 
     shape: ModelShape
@@ -42,7 +42,7 @@ def plan_training(
     vocab_size: int,
     context_length: int,
     tokens_per_parameter: float = TOKENS_PER_PARAMETER,
-) -> Plan:
+) -> SizePlan:
     """The largest rung of the ladder that sees at least `tokens_per_parameter` tokens a parameter in the time.
 
     With F(N) training FLOPs a token (about 6 N) the budget C = seconds * flops_per_second buys D = C / F(N) tokens;
@@ -61,7 +61,7 @@ def plan_training(
 
 def _plan(
     rung: tuple[int, int, int], budget: float, seconds: float, vocab_size: int, context_length: int
-) -> Plan:
+) -> SizePlan:
     width, layers, heads = rung
     shape = ModelShape(
         hidden_size=width,
@@ -72,4 +72,4 @@ def _plan(
     )
     spec = shape.spec(vocab_size)
     tokens = int(budget / spec.training_flops_per_token(context_length))
-    return Plan(shape, spec.parameter_count(), tokens, seconds)
+    return SizePlan(shape, spec.parameter_count(), tokens, seconds)

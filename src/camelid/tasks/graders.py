@@ -26,6 +26,7 @@ _NUMBER = re.compile(
 )
 _PUNCTUATION = punctuation + "‘’´“”…"
 _QUOTES = " \"'“”‘’*"
+WORD = re.compile(r"[^\W_]+")
 _LETTER = re.compile(r"\(?(?P<letter>[A-Z])(?:[).:]|$|, (?![A-Z]\b))")
 _ANY_LETTER = re.compile(r"\((?P<a>[A-Z])\)|\b(?P<b>[B-HJ-Z])\b|\b(?P<c>[AI])(?=\s*(?:[).:,]|$))")
 
@@ -112,8 +113,13 @@ GRADERS: Mapping[str, Grader] = {"exact": exact, "numeric": numeric, "choice": c
 
 
 def normalised(text: str) -> str:
-    """The words of a text: lower case, every other character than letters and digits a space."""
-    return " ".join(re.sub(r"[^\w]|_", " ", text.casefold()).split())
+    """The words of a text with single spaces between them."""
+    return " ".join(words_of(text))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case: its runs of letters and digits."""
+    return WORD.findall(text.casefold())
 
 
 def answer_words(text: str) -> str:

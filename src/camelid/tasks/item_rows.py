@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Shape:
+class ItemShape:
     """A kind of row: the keys by which it is known, and how it is read."""
 
     name: str
@@ -33,13 +33,13 @@ class Shape:
         return all(any(name in row for name in names) for names in self.keys) and self.holds(row)
 
 
-def read_items(path: Path) -> tuple[list[Item], Shape]:
+def read_items(path: Path) -> tuple[list[Item], ItemShape]:
     """The items of a file, and the shape of its rows, which is that of the first.
 
     Raises `CamelidError` with file and line for a row that does not fit.
     """
     items: list[Item] = []
-    shape: Shape | None = None
+    shape: ItemShape | None = None
     for row, where in rows_with_places(path):
         shape = shape or _shape_of(row, where)
         if not shape.fits(row):
@@ -81,12 +81,12 @@ def _is_rows(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
 
 
-def _shape_of(row: Row, where: str) -> Shape:
-    for shape in SHAPES:
+def _shape_of(row: Row, where: str) -> ItemShape:
+    for shape in ITEM_SHAPES:
         if shape.fits(row):
             return shape
     known = "; ".join(
-        f"{shape.name} ({', '.join('|'.join(names) for names in shape.keys)})" for shape in SHAPES
+        f"{shape.name} ({', '.join('|'.join(names) for names in shape.keys)})" for shape in ITEM_SHAPES
     )
     raise CamelidError(f"{where}: unknown kind of row: {keys_seen(row)}. Known: {known}")
 
@@ -195,40 +195,40 @@ QUESTION_KEYS = ("question", "prompt", "query", "context", "question_stem")
 ANSWER_KEYS = ("answer", "target", "completion", "continuation")
 RATIONALE_KEYS = ("rationale", "steps", "chain_of_thought")
 
-SHAPES = (
-    Shape(
+ITEM_SHAPES = (
+    ItemShape(
         "labelled choices, as ARC's",
         (QUESTION_KEYS, ("choices",), ("answerKey",)),
         labelled_choices,
         lambda row: isinstance(row["choices"], dict) and {"text", "label"} <= row["choices"].keys(),
     ),
-    Shape("endings, as HellaSwag's", (("ctx",), ("endings",), ("label",)), _endings, continuation=True),
-    Shape(
+    ItemShape("endings, as HellaSwag's", (("ctx",), ("endings",), ("label",)), _endings, continuation=True),
+    ItemShape(
         "query, choices and gold",
         (QUESTION_KEYS, ("choices",), ("gold",)),
         gold_choice,
         lambda row: isinstance(row["choices"], list),
         continuation=True,
     ),
-    Shape(
+    ItemShape(
         "question, choices and answer",
         (QUESTION_KEYS, ("choices",), ANSWER_KEYS),
         _choices,
         lambda row: isinstance(row["choices"], list),
     ),
-    Shape(
+    ItemShape(
         "GSM8K's question and answer",
         (("question",), ("answer",)),
         _gsm8k,
         lambda row: isinstance(row["answer"], str) and "####" in row["answer"],
     ),
-    Shape(
+    ItemShape(
         "question and answer",
         (("question", "prompt"), ANSWER_KEYS),
         plain_answer,
         lambda row: "choices" not in row,
     ),
-    Shape(
+    ItemShape(
         "context and continuation",
         (("context", "query"), ANSWER_KEYS),
         plain_answer,

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jinja2
 from jinja2 import nodes
@@ -27,9 +27,6 @@ from jinja2.runtime import Macro
 from camelid.base.errors import CamelidError
 from camelid.text.conversation import Conversation
 from camelid.text.sandbox import Sandbox, render
-
-if TYPE_CHECKING:
-    from camelid.text.tokenizer import Tokenizer
 
 CHATML = """\
 {%- if tools %}{{ raise_exception('this template has no place for tools') }}{% endif -%}
@@ -159,8 +156,22 @@ class ChatTemplate:
         return len(opened), len(opened) + _turn_length(closed[len(opened) :], content)
 
 
+class ChatVocabulary(Protocol):
+    """What a conversation is tokenised with: the part of a `Tokenizer` that this module needs."""
+
+    chat_template: ChatTemplate | None
+
+    def encode(
+        self, text: str, special_tokens: bool = False, *, markup: bool = False, continues: bool = False
+    ) -> list[int]:
+        """The ids of a text; `markup` reads the special tokens that it spells out."""
+
+    def goes_on(self, ids: Sequence[int]) -> bool:
+        """Whether a text after these ids goes on from them."""
+
+
 def encode_conversation(
-    tokenizer: "Tokenizer", conversation: Conversation, add_generation_prompt: bool = False
+    tokenizer: ChatVocabulary, conversation: Conversation, add_generation_prompt: bool = False
 ) -> tuple[list[int], list[bool]]:
     """Ids of a conversation, and for each whether the model is trained to say it.
 
@@ -169,7 +180,7 @@ def encode_conversation(
     return _encode(tokenizer, conversation, add_generation_prompt, mask=True)
 
 
-def encode_chat_prompt(tokenizer: "Tokenizer", conversation: Conversation) -> list[int]:
+def encode_chat_prompt(tokenizer: ChatVocabulary, conversation: Conversation) -> list[int]:
     """Ids of a conversation opened for the assistant's turn.
 
     Those that `encode_conversation` gives wherever it can tell what is trained, which a prompt does not need.
@@ -178,7 +189,7 @@ def encode_chat_prompt(tokenizer: "Tokenizer", conversation: Conversation) -> li
 
 
 def _encode(
-    tokenizer: "Tokenizer", conversation: Conversation, add_generation_prompt: bool, mask: bool
+    tokenizer: ChatVocabulary, conversation: Conversation, add_generation_prompt: bool, mask: bool
 ) -> tuple[list[int], list[bool]]:
     if tokenizer.chat_template is None:
         raise CamelidError(

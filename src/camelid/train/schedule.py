@@ -1,11 +1,8 @@
 """Learning-rate schedules: pure functions of the step."""
 
 import math
-from typing import get_args
 
 from camelid.recipes.training import ScheduleName
-
-SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
 
 
 def learning_rate(

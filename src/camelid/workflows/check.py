@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.data.read.conversations import SHAPES, Conversations
-from camelid.data.read.corpus import Corpus, describe_files, one_format
-from camelid.data.read.files import Format, data_files, format_of
-from camelid.data.read.rows import BadRows, rows_of
+from camelid.data.read.conversations import Conversations
+from camelid.data.read.corpus import Corpus, describe_files
 from camelid.data.rows.examples import TooLong, conversation_example, conversation_examples
+from camelid.evals.training_text import TrainingText, kind_of, look_for_items, training_data
 from camelid.formats.hub import resolve
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import Recipe, load_recipe
@@ -32,6 +31,8 @@ from camelid.text.vocabulary_files import has_vocabulary
 from camelid.workflows.quickstart.job import PARTS
 from camelid.workflows.quickstart.journal import JOURNAL
 
+CONTAMINATION = "contamination"
+
 
 class Gate(NamedTuple):
     """One check: what it looks at, and the look."""
@@ -41,32 +42,46 @@ class Gate(NamedTuple):
 
 
 def check(
-    paths: Sequence[str], model: str | None = None, context_length: int = 2048, skip_bad_rows: bool = False
+    paths: Sequence[str],
+    model: str | None = None,
+    context_length: int = 2048,
+    skip_bad_rows: bool = False,
+    items: Sequence[Path] = (),
 ) -> None:
     """Prints what every gate sees at these paths; raises `CamelidError` where one fails.
 
     paths: recipes, data files and folders, model folders, .gguf files, run folders, a quickstart's folder; model: the one
-    that conversations are rendered and tokenised for, of at most `context_length` tokens.
+    that conversations are rendered and tokenised for, of at most `context_length` tokens; items: files of evaluation items,
+    none of which may stand in the training data.
     """
     if not paths:
         raise WrongCall("name at least one recipe, data file, model folder or run folder to check")
     console = Console(highlight=False)
-    failed = 0
+    failed = searched = 0
     for path in paths:
         console.print(path, style="bold", markup=False, soft_wrap=True)
-        looks = gates(path, model, context_length, skip_bad_rows)
-        failed += sum(not _passes(gate, console) for gate in looks)
+        for gate in gates(path, model, context_length, skip_bad_rows, items):
+            failed += not _passes(gate, console)
+            searched += gate.name == CONTAMINATION
+    if items and not searched:
+        raise WrongCall(
+            "--items are looked for in training data: name its files, or the recipe that names them"
+        )
     if failed:
         raise CamelidError(f"{failed} check{'s' if failed > 1 else ''} failed")
 
 
 def gates(
-    path: str, model: str | None = None, context_length: int = 2048, skip_bad_rows: bool = False
+    path: str,
+    model: str | None = None,
+    context_length: int = 2048,
+    skip_bad_rows: bool = False,
+    items: Sequence[Path] = (),
 ) -> Iterator[Gate]:
-    """The gates for whatever lies at `path`."""
+    """The gates for whatever lies at `path`; training data must hold none of the `items`."""
     place = Path(path)
     if place.suffix in (".yaml", ".yml"):
-        yield from _recipe_gates(place)
+        yield from _recipe_gates(place, items)
     elif (place / IDENTITY).is_file():
         yield from _run_gates(place)
     elif (place / JOURNAL).is_file():
@@ -79,6 +94,9 @@ def gates(
         yield Gate("GGUF", lambda: _see_gguf(place))
     else:
         yield Gate("data", lambda: _see_data([place], model, context_length, skip_bad_rows))
+        for file in items:
+            look = partial(look_for_items, file, partial(training_data, [place], skip_bad_rows))
+            yield Gate(CONTAMINATION, look)
 
 
 def _passes(gate: Gate, console: Console) -> bool:
@@ -90,7 +108,7 @@ def _passes(gate: Gate, console: Console) -> bool:
     return mark == "ok"
 
 
-def _recipe_gates(path: Path) -> Iterator[Gate]:
+def _recipe_gates(path: Path, items: Sequence[Path]) -> Iterator[Gate]:
     yield Gate("recipe", lambda: _see_recipe(_read_recipe(path)))
     try:
         recipe = _read_recipe(path)
@@ -105,6 +123,9 @@ def _recipe_gates(path: Path) -> Iterator[Gate]:
         for split in ("train", "validation"):
             if paths := getattr(recipe.data, split):
                 yield Gate(f"data.{split}", partial(_see_recipe_data, recipe, paths))
+    if isinstance(recipe, PretrainRecipe | TuneRecipe):
+        for file in items:
+            yield Gate(CONTAMINATION, partial(look_for_items, file, partial(_recipe_training, recipe)))
 
 
 def _read_recipe(path: Path) -> Recipe:
@@ -138,13 +159,10 @@ def _see_recipe_data(recipe: PretrainRecipe | TokenizerRecipe | TuneRecipe, path
 
 
 def _see_data(paths: Sequence[Path], model: str | None, context_length: int, skip_bad_rows: bool) -> str:
-    """Reads data of a kind that its first row tells; text is what is no rows."""
-    files = one_format({path: format_of(path) for path in data_files(paths)})
-    path, kind = next(iter(files.items()))
-    row = {} if kind == "text" else _first_row(path, kind)
-    if kind == "text" or "text" in row:
+    files, kind = kind_of(paths)
+    if kind == "text":
         return _see_text(paths, skip_bad_rows)
-    if any(all(name in row for name in shape.fields) for shape in SHAPES):
+    if kind == "conversations":
         return _see_conversations(paths, model, context_length, "error", skip_bad_rows)
     counts = [(len(items), shape.name) for items, shape in map(read_items, files)]
     shapes = ", ".join(dict.fromkeys(name for _, name in counts))
@@ -153,10 +171,12 @@ def _see_data(paths: Sequence[Path], model: str | None, context_length: int, ski
     )
 
 
-def _first_row(path: Path, kind: Format) -> dict[str, object]:
-    for row, _ in rows_of(path, kind, BadRows(skip=False)):
-        return row
-    raise CamelidError(f"{path}: no row in it")
+def _recipe_training(recipe: PretrainRecipe | TuneRecipe) -> TrainingText:
+    if isinstance(recipe, PretrainRecipe):
+        return Corpus(recipe.data.train, recipe.data.skip_bad_rows)
+    from camelid.train.training_rows import source_of
+
+    return source_of(recipe, recipe.data.train)
 
 
 def _see_text(paths: Sequence[Path], skip_bad_rows: bool) -> str:

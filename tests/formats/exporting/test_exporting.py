@@ -16,7 +16,7 @@ from camelid.formats.exporting import export
 from camelid.formats.gguf.writing import write_gguf
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.formats.load import load_model, load_tokenizer
-from camelid.formats.verify.comparison import TALK, compare
+from camelid.formats.verify.comparison import TALK, compare_behaviour
 from camelid.formats.verify.comparison import TEXTS as PROMPTS
 from camelid.formats.verify.readers import HuggingFace, LlamaCpp, Trained
 from camelid.model.spec import Norm
@@ -127,8 +127,12 @@ def shorter_context(model, tokenizer):
 )
 def test_every_kind_of_difference_is_found_and_named(broken, message, folder):
     trained = Trained(load_model(folder), load_tokenizer(folder))
-    assert not compare(trained, Trained(load_model(folder), load_tokenizer(folder)), None, 1e-6).different
-    found = compare(trained, Trained(*broken(load_model(folder), load_tokenizer(folder))), None, 1e-3)
+    assert not compare_behaviour(
+        trained, Trained(load_model(folder), load_tokenizer(folder)), None, 1e-6
+    ).different
+    found = compare_behaviour(
+        trained, Trained(*broken(load_model(folder), load_tokenizer(folder))), None, 1e-3
+    )
     assert any(line.startswith(message) for line in found.different), found.different
 
 

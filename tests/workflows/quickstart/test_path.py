@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from camelid.engine.engine import Engine
 from camelid.formats.hugging_face.checkpoint import read_config
 from camelid.formats.load import stored_dtype
 from camelid.lm.interface import Sampling
-from camelid.runs.run import read_metrics
+from camelid.runs.run import Run, read_metrics
 from camelid.text.conversation import Conversation, Message
 from camelid.workflows.quickstart import evaluation, recipes, sizing, world_files
 
@@ -159,21 +157,16 @@ def own(tmp_path_factory) -> tuple[Path, Path]:
 def from_own(tmp_path_factory, own):
     """A path over one's own files, interrupted while it pretrains, and gone on with."""
     out, (text, chats) = tmp_path_factory.mktemp("from-own") / "out", own
-    metrics = out / "pretrain" / "metrics.jsonl"
+    log = Run.log
 
-    def interrupt():
-        end = time.monotonic() + 60
-        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 5:
-            if time.monotonic() > end:
-                return
-            time.sleep(0.002)
-        os.kill(os.getpid(), signal.SIGINT)
+    def log_and_interrupt(run, record):
+        log(run, record)
+        if run.folder.name == "pretrain" and record["step"] == 5:
+            signal.raise_signal(signal.SIGINT)
 
-    watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    code = quickstart("--out", out, "--text", text, "--chats", chats)
-    watcher.join()
-    assert code == 130
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "log", log_and_interrupt)
+        assert quickstart("--out", out, "--text", text, "--chats", chats) == 130
     stopped = contents(out)
     assert not (out / "report.html").exists()
     assert quickstart("--out", out, "--text", text, "--chats", chats) == 0

@@ -49,7 +49,7 @@ class Conversations:
         bad = BadRows(self._skip)
         self.skipped, self.count = bad.listed, 0
         for path, format in self.files.items():
-            shape: Shape | None = None
+            shape: ConversationShape | None = None
             for row, where in rows_of(path, format, bad):
                 shape = shape or _shape_of(row, where)
                 self.shapes[path] = shape.name
@@ -65,7 +65,7 @@ class Conversations:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ConversationShape:
     """A way in which rows hold conversations: the fields that tell it, and how to read them."""
 
     name: str
@@ -168,22 +168,22 @@ def _prompt(answer: str) -> Callable[[Row], list[dict[str, Any]]]:
     return read
 
 
-SHAPES = (
-    Shape("OpenAI", ("messages",), _openai),
-    Shape("ShareGPT", ("conversations",), _sharegpt),
-    Shape("Alpaca", ("instruction", "output"), _instruction("input", "output")),
-    Shape("GPTeacher", ("instruction", "input", "response"), _instruction("input", "response")),
-    Shape("Dolly", ("instruction", "response"), _instruction("context", "response")),
-    Shape("prompt and completion", ("prompt", "completion"), _prompt("completion")),
-    Shape("prompt and response", ("prompt", "response"), _prompt("response")),
+CONVERSATION_SHAPES = (
+    ConversationShape("OpenAI", ("messages",), _openai),
+    ConversationShape("ShareGPT", ("conversations",), _sharegpt),
+    ConversationShape("Alpaca", ("instruction", "output"), _instruction("input", "output")),
+    ConversationShape("GPTeacher", ("instruction", "input", "response"), _instruction("input", "response")),
+    ConversationShape("Dolly", ("instruction", "response"), _instruction("context", "response")),
+    ConversationShape("prompt and completion", ("prompt", "completion"), _prompt("completion")),
+    ConversationShape("prompt and response", ("prompt", "response"), _prompt("response")),
 )
 
 
-def _shape_of(row: Row, where: str) -> Shape:
-    for shape in SHAPES:
+def _shape_of(row: Row, where: str) -> ConversationShape:
+    for shape in CONVERSATION_SHAPES:
         if all(name in row for name in shape.fields):
             return shape
-    known = "; ".join(f"{shape.name}: {shape.layout}" for shape in SHAPES)
+    known = "; ".join(f"{shape.name}: {shape.layout}" for shape in CONVERSATION_SHAPES)
     hint = "; rows with `text` are for pretraining" if "text" in row else ""
     raise CamelidError(
         f"{where}: the fields {', '.join(map(str, row))} are no known shape of a conversation{hint}. Known are {known}"

@@ -47,20 +47,6 @@ class ConversationExamples:
         return content.hexdigest()
 
 
-def document_example(ids: Sequence[int] | NDArray[np.integer], bos_id: int | None, eos_id: int) -> Example:
-    """A document: tokens are BOS and the text, targets the text and EOS, all of weight 1.
-
-    Raises `CamelidError` where the text already begins with BOS.
-    """
-    text = np.asarray(ids, dtype=np.int32)
-    if bos_id is not None and len(text) and text[0] == bos_id:
-        raise CamelidError(
-            f"the document already begins with BOS (id {bos_id}); encode it without special tokens"
-        )
-    whole = np.concatenate([[] if bos_id is None else [bos_id], text, [eos_id]]).astype(np.int32)
-    return Example(whole[:-1], whole[1:], np.ones(len(whole) - 1, dtype=np.float32))
-
-
 def prompted_example(
     prompt: Sequence[int], answer: Sequence[int] | NDArray[np.integer], input_weight: float
 ) -> Example:
@@ -146,11 +132,13 @@ def hold_out_examples(
 
     Equal examples stay together. Raises `CamelidError` where either part would be empty.
     """
-    kept, held_out = hold_out(whole.examples, lambda example: is_held_out(example.tokens, fraction), fraction)
+    kept, held_out = hold_out_rows(
+        whole.examples, lambda example: is_held_out(example.tokens, fraction), fraction
+    )
     return ConversationExamples(kept, whole.dropped, whole.cut), ConversationExamples(held_out)
 
 
-def hold_out(rows: Sequence[T], chosen: Callable[[T], bool], fraction: float) -> tuple[list[T], list[T]]:
+def hold_out_rows(rows: Sequence[T], chosen: Callable[[T], bool], fraction: float) -> tuple[list[T], list[T]]:
     """The rows to train on and those `chosen` to validate on; raises `CamelidError` where either part is empty."""
     parts: tuple[list[T], list[T]] = ([], [])
     for row in rows:

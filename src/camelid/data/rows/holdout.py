@@ -15,7 +15,7 @@ SECTION_CHARACTERS = 1 << 14
 _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 
 
-def hold_out(documents: Iterable[tuple[str, str]], fraction: float) -> Iterator[Piece]:
+def hold_out_documents(documents: Iterable[tuple[str, str]], fraction: float) -> Iterator[Piece]:
     """Documents (text, where) with the split that each belongs to; `fraction` of the text is held out.
 
     A document is held out by the hash of its text, so the choice depends neither on order nor on chance,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from camelid.base.atomic import atomic_folder
 from camelid.base.errors import CamelidError
 from camelid.data.rows.examples import Example
-from camelid.data.rows.holdout import SPLITS, Split, hold_out
+from camelid.data.rows.holdout import SPLITS, Split, hold_out_documents
 from camelid.data.rows.tokenise import encoded
 from camelid.text.bulk import Ids, token_type
 from camelid.text.tokenizer import Tokenizer
@@ -50,7 +50,7 @@ def write_shards(
     """
     if tokenizer.eos_id is None:
         raise CamelidError("the tokenizer has no EOS token, so a document could not end; name an eos_token")
-    pieces = hold_out(_not_empty(documents), validation_fraction)
+    pieces = hold_out_documents(_not_empty(documents), validation_fraction)
     with _fresh_folder(Path(folder)) as fresh:
         writers = {split: _SplitWriter(fresh, split, tokenizer.vocab_size, shard_tokens) for split in SPLITS}
         written = 0
@@ -141,14 +141,6 @@ class TokenShards:
         if len(targets) < stop - start:
             targets = np.concatenate([targets, np.array([self.eos_id], ids.dtype)])
         return Example(tokens, targets, np.ones(stop - start, dtype=np.float32))
-
-    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Raises `CamelidError` unless the shards were written with this very vocabulary."""
-        if tokenizer.digest != self.meta["tokenizer"]:
-            raise CamelidError(
-                f"{self.folder} was written with another tokenizer (digest {self.meta['tokenizer']}, the given "
-                f"one has {tokenizer.digest}); tokenise the corpus again"
-            )
 
     def _open(self, name: str, length: int) -> NDArray[Any]:
         path = self.folder / name

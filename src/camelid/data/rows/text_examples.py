@@ -4,7 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from camelid.base.errors import CamelidError
-from camelid.data.rows.examples import ConversationExamples, TooLong, hold_out, is_held_out, prompted_example
+from camelid.data.rows.examples import (
+    ConversationExamples,
+    TooLong,
+    hold_out_rows,
+    is_held_out,
+    prompted_example,
+)
 from camelid.data.rows.pairs import Pair, pair
 from camelid.text.tokenizer import Tokenizer
 
@@ -87,7 +93,7 @@ def text_examples(
 
 def hold_out_pairs(whole: PairExamples, fraction: float) -> tuple[PairExamples, PairExamples]:
     """The pairs to train on and those to validate on, about `fraction` of them, by the hash of their sources."""
-    kept, held_out = hold_out(whole.pairs, lambda one: is_held_out(one.source, fraction), fraction)
+    kept, held_out = hold_out_rows(whole.pairs, lambda one: is_held_out(one.source, fraction), fraction)
     return PairExamples(kept, whole.dropped, whole.cut), PairExamples(held_out)
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from camelid.data.world.grammar import rows, words_of
 
-VILLAGE = "Willowby"
-
 
 @dataclass(frozen=True)
 class Person:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from camelid.data.world import lexicon
 from camelid.data.world.bible import (
     CHILDREN,
     GROWN_UPS,
@@ -16,6 +15,17 @@ from camelid.data.world.bible import (
     parent_word,
 )
 from camelid.data.world.grammar import Dice, capitalised, listed, render
+from camelid.data.world.lexicon import (
+    ANIMALS,
+    CAUSES,
+    COLOURS_OF,
+    DAYS,
+    MADE_FROM,
+    MONTHS,
+    OPPOSITES,
+    SEASONS,
+    USES,
+)
 from camelid.data.world.problem import Problem
 from camelid.data.world.relations import COMMON, PERSONAL, REVERSE, Relation
 
@@ -68,14 +78,14 @@ def facts_about(name: str) -> Mapping[str, Fact]:
 def _table_facts() -> list[Fact]:
     tables = (
         (PLACES, "at", ("there", "thing", "do")),
-        (lexicon.ANIMALS, "animal", ("sound", "young", "eats", "legs")),
-        (lexicon.USES, "tool", ("use",)),
-        (lexicon.MADE_FROM, "product", ("source",)),
-        (lexicon.COLOURS_OF, "object", ("colour",)),
-        (lexicon.OPPOSITES, "one", ("other",)),
-        (tuple({"other": row["one"], "one": row["other"]} for row in lexicon.OPPOSITES), "one", ("other",)),
-        (lexicon.CAUSES, "when", ("then",)),
-        (lexicon.CAUSES, "why", ("because",)),
+        (ANIMALS, "animal", ("sound", "young", "eats", "legs")),
+        (USES, "tool", ("use",)),
+        (MADE_FROM, "product", ("source",)),
+        (COLOURS_OF, "object", ("colour",)),
+        (OPPOSITES, "one", ("other",)),
+        (tuple({"other": row["one"], "one": row["other"]} for row in OPPOSITES), "one", ("other",)),
+        (CAUSES, "when", ("then",)),
+        (CAUSES, "why", ("because",)),
     )
     return [
         Fact(COMMON[kind], row[subject], row[kind])
@@ -87,7 +97,7 @@ def _table_facts() -> list[Fact]:
 
 def _common_facts() -> tuple[Fact, ...]:
     found = _table_facts()
-    for cycle in (lexicon.DAYS, lexicon.MONTHS, lexicon.SEASONS):
+    for cycle in (DAYS, MONTHS, SEASONS):
         found += [Fact(COMMON["next"], name, cycle[(at + 1) % len(cycle)]) for at, name in enumerate(cycle)]
     found += [Fact(REVERSE["eater"], person.food, person.name) for person in PEOPLE.values()]
     found += [Fact(REVERSE["worker"], f"the {person.job}", person.name) for person in GROWN_UPS]
@@ -98,7 +108,6 @@ def _common_facts() -> tuple[Fact, ...]:
 
 COMMON_FACTS = _common_facts()
 PERSONAL_FACTS = tuple(fact for name in PEOPLE for fact in facts_about(name).values())
-FACTS = (*PERSONAL_FACTS, *COMMON_FACTS)
 
 # The ways to address a question; a held-out form is a relation, a wording and an address never seen together.
 _ADDRESS = (

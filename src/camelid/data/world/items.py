@@ -35,7 +35,6 @@ class Skill:
 
     name: str
     make: Callable[[Dice, int], Problem]
-    easy: bool
     grader: Literal["exact", "numeric", "choice"]
     lengths: tuple[int, int]
     longer: tuple[int, int] | None
@@ -46,18 +45,18 @@ class Skill:
 SKILLS: Mapping[str, Skill] = {
     skill.name: skill
     for skill in (
-        Skill("coin_flip", coin_flip, True, "choice", (2, 4), (5, 7)),
-        Skill("last_letters", last_letters, True, "exact", (2, 4), (5, 7), about_names=True),
-        Skill("comparison", comparison, False, "choice", (2, 4), (5, 6)),
-        Skill("kinds", kinds, True, "choice", (3, 4), (5, 6)),
-        Skill("weekdays", weekdays, True, "exact", (1, 4), (5, 7)),
-        Skill("months", months, True, "exact", (1, 4), (5, 7)),
-        Skill("dates", dates, False, "exact", (1, 4), (5, 7)),
-        Skill("facts", fact_question, True, "exact", (1, 1), None, has_steps=False),
-        Skill("chains", chain_question, False, "exact", (2, 2), (3, 3)),
-        Skill("sums", one_or_more_sums, False, "numeric", (1, 2), (3, 4)),
-        Skill("groups", groups, False, "numeric", (2, 4), (5, 6)),
-        Skill("story_questions", story_question, False, "exact", (1, 1), (2, 3), has_steps=False),
+        Skill("coin_flip", coin_flip, "choice", (2, 4), (5, 7)),
+        Skill("last_letters", last_letters, "exact", (2, 4), (5, 7), about_names=True),
+        Skill("comparison", comparison, "choice", (2, 4), (5, 6)),
+        Skill("kinds", kinds, "choice", (3, 4), (5, 6)),
+        Skill("weekdays", weekdays, "exact", (1, 4), (5, 7)),
+        Skill("months", months, "exact", (1, 4), (5, 7)),
+        Skill("dates", dates, "exact", (1, 4), (5, 7)),
+        Skill("facts", fact_question, "exact", (1, 1), None, has_steps=False),
+        Skill("chains", chain_question, "exact", (2, 2), (3, 3)),
+        Skill("sums", one_or_more_sums, "numeric", (1, 2), (3, 4)),
+        Skill("groups", groups, "numeric", (2, 4), (5, 6)),
+        Skill("story_questions", story_question, "exact", (1, 1), (2, 3), has_steps=False),
     )
 }
 

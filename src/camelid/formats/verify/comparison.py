@@ -37,7 +37,7 @@ NEAR_TIE = 5
 
 
 @dataclass
-class Comparison:
+class Verification:
     """What was found equal, and what was not."""
 
     equal: list[str] = field(default_factory=list)
@@ -56,7 +56,9 @@ class Comparison:
             )
 
 
-def compare(trained: Trained, reader: Consumer, stored: Trained | None, tolerance: float) -> Comparison:
+def compare_behaviour(
+    trained: Trained, reader: Consumer, stored: Trained | None, tolerance: float
+) -> Verification:
     """Compares vocabulary, template, stops, logits and greedy text.
 
     stored: the artefact as Camelid reads it, where its weights are no longer those that were trained: then logits and
@@ -64,7 +66,7 @@ def compare(trained: Trained, reader: Consumer, stored: Trained | None, toleranc
     rounded is for the caller to see. tolerance: of the logits' root mean square difference, as a share of their
     standard deviation; `None` for `stored` holds them to the trained.
     """
-    result = Comparison()
+    result = Verification()
     compare_texts(trained, reader, result)
     room = trained.model.spec.context_length - NEW_TOKENS
     prompts = [ids for ids in (trained.ids(text)[: max(room, 1)] for text in TEXTS) if ids]
@@ -90,11 +92,11 @@ def compare(trained: Trained, reader: Consumer, stored: Trained | None, toleranc
     return result
 
 
-def compare_exactly(source: Trained, again: Trained, dtype: torch.dtype = torch.float32) -> Comparison:
+def compare_exactly(source: Trained, again: Trained, dtype: torch.dtype = torch.float32) -> Verification:
     """Compares what was written with what is read back of it: settings, vocabulary, template and stops, and bit for bit
     every weight, rounded to `dtype`; where that rounds none, also the logits after every token of a text.
     """
-    result = Comparison()
+    result = Verification()
     compare_texts(source, again, result)
     one, other = source.tokenizer, again.tokenizer
     wrong = [key for key in one.description if one.description[key] != other.description[key]]
@@ -138,7 +140,7 @@ def _same_weight(
     return False
 
 
-def compare_texts(trained: Trained, reader: Consumer, result: Comparison) -> None:
+def compare_texts(trained: Trained, reader: Consumer, result: Verification) -> None:
     """Compares every token, the tokens of texts and of a conversation, the template, and what begins and ends a text."""
     _compare_vocabularies(trained, reader, result)
     facts = reader.facts()
@@ -159,7 +161,7 @@ def compare_texts(trained: Trained, reader: Consumer, result: Comparison) -> Non
     result.check("stop tokens", not otherwise, f"{reader.name} {' and '.join(otherwise)}")
 
 
-def _compare_vocabularies(trained: Trained, reader: Consumer, result: Comparison) -> None:
+def _compare_vocabularies(trained: Trained, reader: Consumer, result: Verification) -> None:
     own, theirs = trained.pieces(), reader.pieces()
     wrong = [
         index
@@ -185,7 +187,7 @@ def _unlike(wanted: Any, found: Any) -> str:
     return f"{shortened(found)} where training has {shortened(wanted)}"
 
 
-def _same_ids(result: Comparison, what: str, wanted: list[int], found: list[int], bos: int | None) -> None:
+def _same_ids(result: Verification, what: str, wanted: list[int], found: list[int], bos: int | None) -> None:
     """bos: the token whose presence at the beginning does not count."""
     if bos is not None:
         wanted, found = ([*ids[ids[:1] == [bos] :]] for ids in (wanted, found))

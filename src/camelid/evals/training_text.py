@@ -1,0 +1,99 @@
+"""Evaluation items looked for in what a model is trained on, each finding by file and line."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from camelid.base.errors import CamelidError
+from camelid.data.read.conversations import CONVERSATION_SHAPES, Conversations
+from camelid.data.read.corpus import Corpus, one_format
+from camelid.data.read.files import Format, data_files, format_of
+from camelid.data.read.rows import BadRows, rows_of
+from camelid.evals.contamination import SHORTEST, Contamination, contamination, ngram_size
+from camelid.tasks.item import Item
+from camelid.tasks.item_rows import read_items
+from camelid.text.conversation import Conversation
+
+TrainingText = (
+    Iterable[tuple[str, str]] | Iterable[tuple[Conversation, str]] | Iterable[tuple[tuple[str, str], str]]
+)
+"""Documents, conversations, or inputs and targets, each with its place: `Corpus`, `Conversations`, `TextPairs`."""
+DataKind = Literal["text", "conversations", "items"]
+SHOWN = 20
+"""Findings that an error lists; of the others it gives the number."""
+
+
+def kind_of(paths: Sequence[Path]) -> tuple[dict[Path, Format], DataKind]:
+    """The files of these paths, and the kind of data that the first row tells; text is what is no rows."""
+    files = one_format({path: format_of(path) for path in data_files(paths)})
+    path, format = next(iter(files.items()))
+    row = {} if format == "text" else _first_row(path, format)
+    if format == "text" or "text" in row:
+        return files, "text"
+    spoken = any(all(name in row for name in shape.fields) for shape in CONVERSATION_SHAPES)
+    return files, "conversations" if spoken else "items"
+
+
+def training_data(paths: Sequence[Path], skip_bad_rows: bool) -> TrainingText:
+    """The documents, conversations or items of these paths, to be read as often as one likes."""
+    files, kind = kind_of(paths)
+    if kind == "items":
+        return _item_texts(files)
+    return Corpus(paths, skip_bad_rows) if kind == "text" else Conversations(paths, skip_bad_rows)
+
+
+def look_for_items(path: Path, open_training: Callable[[], TrainingText]) -> str:
+    """What was looked for; raises `CamelidError` with file, line, item and words where the training data holds it."""
+    training = open_training()
+    items, _ = read_items(path)
+    numbered = [replace(item, id=f"{number}") for number, item in enumerate(items)]
+    found = contamination(numbered, documents(training))
+    if not found:
+        return (
+            f"none of the {len(items):,} items of {path} is in it: no whole question of {SHORTEST} words or more, "
+            f"no common run of {ngram_size(items)} words"
+        )
+    in_lines = isinstance(training, Corpus) and "text" in training.files.values()
+    listed = [_finding(one, items[int(one.item)], in_lines) for one in found[:SHOWN]]
+    if len(found) > SHOWN:
+        listed.append(f"and {len(found) - SHOWN:,} more")
+    dirty = len({one.item for one in found})
+    raise CamelidError(
+        f"{dirty:,} of the {len(items):,} items of {path} are in the training data; leave these rows or passages out, or "
+        "do not report results on these items\n    " + "\n    ".join(listed)
+    )
+
+
+def documents(training: TrainingText) -> Iterator[tuple[str, str]]:
+    """Every text with its place: a document, a message of a conversation, an input or a target."""
+    for content, where in training:
+        if isinstance(content, Conversation):
+            yield from ((message.content, where) for message in content.messages)
+        elif isinstance(content, str):
+            yield content, where
+        else:
+            yield from ((text, where) for text in content)
+
+
+def _first_row(path: Path, kind: Format) -> dict[str, object]:
+    for row, _ in rows_of(path, kind, BadRows(skip=False)):
+        return row
+    raise CamelidError(f"{path}: no row in it")
+
+
+def _finding(found: Contamination, item: Item, in_lines: bool) -> str:
+    """in_lines: the document's own lines are those of the file, as in a text file and not in a row."""
+    where = found.where
+    if in_lines:
+        path, _, line = where.rpartition(":")
+        where = f"{path}:{int(line) + found.line}"
+    how = "the whole question, but for names" if found.kind == "question" else "a run of words"
+    return f"{where}: item {item.id}, {how}: {found.words}"
+
+
+def _item_texts(paths: Iterable[Path]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Questions and answers of files of items, as inputs and targets: such rows can be trained on too."""
+    for path in paths:
+        for item in read_items(path)[0]:
+            yield (item.question, item.answer), f"{path} (item {item.id})"
