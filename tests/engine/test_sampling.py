@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from camelid.engine.sampling import (
-    drawn,
+    draw,
     filtered,
     keep_min_p,
     keep_top_k,
@@ -53,16 +53,16 @@ def test_top_p_is_the_smallest_set_that_reaches_p(logits: np.ndarray, p: float) 
 @given(vectors, st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_never_a_token_that_was_filtered_out(logits: np.ndarray, uniform: float) -> None:
     sampling = Sampling(temperature=0.7, top_k=3, top_p=0.8, min_p=0.05)
-    assert np.isfinite(filtered(logits, sampling)[drawn(law(logits, sampling), uniform)])
+    assert np.isfinite(filtered(logits, sampling)[draw(law(logits, sampling), uniform).token])
 
 
 def test_draws_follow_the_distribution() -> None:
-    draws = [drawn(law(LOGITS, Sampling(temperature=1.0)), (i + 0.5) / 1000) for i in range(1000)]
+    draws = [draw(law(LOGITS, Sampling(temperature=1.0)), (i + 0.5) / 1000).token for i in range(1000)]
     assert np.bincount(draws).tolist() == pytest.approx([500, 200, 150, 100, 50], abs=1)
 
 
 def test_temperature_zero_is_greedy() -> None:
-    assert drawn(law(LOGITS, Sampling()), 0.999) == 0
+    assert draw(law(LOGITS, Sampling()), 0.999) == (0, 0.0)
 
 
 @pytest.mark.parametrize("penalty", [1.3, 0.7])
@@ -91,8 +91,9 @@ def test_without_them_logits_are_untouched() -> None:
 @example([5e-324], 0.99)
 def test_a_draw_in_two_looks_is_one_over_all(weights: list[float], uniform: float) -> None:
     every = np.array(weights)
-    found = drawn(every, uniform)
+    found, logprob = draw(every, uniform)
     assert every[found] > 0
     cumulative = every.cumsum()
+    assert logprob == pytest.approx(math.log(every[found] / cumulative[-1]), abs=1e-9)
     target, slack = uniform * cumulative[-1], 1e-9 * cumulative[-1]
     assert cumulative[found] - every[found] - slack <= target <= cumulative[found] + slack

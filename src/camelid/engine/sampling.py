@@ -3,7 +3,9 @@
 They work on one row of logits in numpy: on a single core, so that they do not wake threads between a model's steps.
 """
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +16,14 @@ from camelid.lm.interface import Sampling
 Logits = Float[ndarray, " vocab"]
 RUN = 256
 """Tokens of a run whose weights are summed at once: adding up a whole vocabulary one by one takes longer than all else."""
+
+
+class Draw(NamedTuple):
+    """A token, and how probable it was."""
+
+    token: int
+    logprob: float
+    """Natural log-probability under the distribution that the token was drawn from; 0 where it was certain."""
 
 
 def penalised(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: Sequence[int]) -> Logits:
@@ -97,8 +107,8 @@ def law(logits: Logits, sampling: Sampling) -> Logits:
     return probabilities(filtered(logits, sampling))
 
 
-def drawn(weights: Logits, uniform: float) -> int:
-    """The token whose slice of the cumulative weights holds `uniform` in [0, 1); found in two looks, first for its run of tokens."""
+def draw(weights: Logits, uniform: float) -> Draw:
+    """The token whose slice of the cumulative weights holds `uniform` in [0, 1); a two-level search: run, then token."""
     whole = len(weights) // RUN * RUN
     sums = np.append(weights[:whole].reshape(-1, RUN).sum(1), weights[whole:].sum())
     ends = sums.cumsum(dtype=np.float64)
@@ -109,7 +119,8 @@ def drawn(weights: Logits, uniform: float) -> int:
     inside = own.cumsum(dtype=np.float64)
     place = int(np.searchsorted(inside, target - (ends[run - 1] if run else 0.0), side="right"))
     # The two sums are rounded apart: at the end of a run the last token that has any weight is meant.
-    return run * RUN + (place if place < len(own) else int(np.flatnonzero(own)[-1]))
+    place = place if place < len(own) else int(np.flatnonzero(own)[-1])
+    return Draw(run * RUN + place, math.log(own[place] / ends[-1]))
 
 
 def _keep(logits: Logits, inside: ndarray) -> Logits:
