@@ -50,6 +50,33 @@ def test_top_p_is_the_smallest_set_that_reaches_p(logits: np.ndarray, p: float) 
     assert inside.all() or shares[~inside].max() <= smallest
 
 
+def sorted_top_p(logits: np.ndarray, p: float) -> np.ndarray:
+    """The definition: the whole vocabulary sorted, and its probabilities added up one by one."""
+    order = np.argsort(-logits, kind="stable")
+    ordered = probabilities(logits)[order]
+    inside = np.empty(len(logits), dtype=bool)
+    inside[order] = np.cumsum(ordered) - ordered < p
+    return np.where(inside, logits, np.float32(-np.inf))
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.9, 0.95, 0.999, 1 - 1e-7, 1 - 1e-12, 1.0])
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_top_p_is_that_of_a_full_sort_to_the_bit(size: int, p: float) -> None:
+    rng = np.random.default_rng(size)
+    for scale in (0.0, 0.01, 1.0, 4.0, 30.0):
+        logits = (scale * rng.normal(size=size)).astype(np.float32)
+        few = np.where(rng.random(size) < 0.9, np.float32(-np.inf), logits)
+        few[0] = 0
+        # Tied logits, by halves and by tens, and what is left after other filters.
+        for row in (logits, np.round(2 * logits) / 2, np.round(logits, -1), keep_top_k(logits, 50), few):
+            assert np.array_equal(keep_top_p(row, p), sorted_top_p(row, p))
+
+
+@given(vectors, st.floats(1e-3, 1))
+def test_top_p_is_that_of_a_full_sort(logits: np.ndarray, p: float) -> None:
+    assert np.array_equal(keep_top_p(logits, p), sorted_top_p(logits, p))
+
+
 @given(vectors, st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_never_a_token_that_was_filtered_out(logits: np.ndarray, uniform: float) -> None:
     sampling = Sampling(temperature=0.7, top_k=3, top_p=0.8, min_p=0.05)
