@@ -1,6 +1,5 @@
 """What a killed run needs to go on as if nothing had happened: weights, optimiser moments and the step."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from camelid.base.errors import CamelidError
+from camelid.base.json import read_table, write_json
 
 
 def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -20,7 +20,7 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
         for key, value in optimizer.state[parameter].items()
     }
     save_file(moments, folder / "optimizer.safetensors")
-    (folder / "state.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
+    write_json(folder / "state.json", {"step": step})
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -39,7 +39,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         name, _, kind = key.rpartition(".")
         # The fused update reads the step count, too, from the parameter's own device.
         optimizer.state[trained[name]][kind] = value.to(trained[name].device)
-    return int(json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"])
+    return int(read_table(folder / "state.json")["step"])
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from camelid.base.atomic import atomic_folder, write_text_atomically
+from camelid.base.atomic import atomic_folder
 from camelid.base.errors import CamelidError, WrongCall, naming
+from camelid.base.json import write_json
 from camelid.data.read.corpus import Corpus
 from camelid.engine.conventions import Convention, described
 from camelid.engine.engine import Engine
@@ -114,7 +115,7 @@ def compare_methods(
         )
         table = comparison_table(rows, caption)
         said = {"measured": caption, "models": [asdict(row) for row in rows], "failures": failures}
-        write_text_atomically(draft / "comparison.json", json.dumps(said, indent=2) + "\n")
+        write_json(draft / "comparison.json", said, measured=True)
         best = best_of(rows)[0].name.replace(" ", "-")
         verb, opening = ("chat", "") if yardstick.chat else ("generate", f' --prompt "{OPENING}"')
         command = f"camelid {verb} {shlex.quote(str(out / best))}{opening}"
