@@ -148,6 +148,22 @@ def test_refused_guesses_are_drawn_from_what_is_left() -> None:
         assert [draw.logprob for draw in draws] == pytest.approx(np.log(p[said]), abs=1e-6)
 
 
+def test_steps_without_guesses_are_plain_ones(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a step without guesses asked what to accept of them")
+
+    monkeypatch.setattr("camelid.engine.scheduler.accepted_tokens", never)
+    sampling = Sampling(max_new_tokens=12, temperature=1.0)
+    plain = Engine(tiny(), tokenizer).generate(PROMPTS, sampling)
+    silent = PromptLookup()
+    monkeypatch.setattr(silent, "propose", lambda generations: [Proposal((), None) for _ in generations])
+    engine = Engine(tiny(), tokenizer, draft="prompt")
+    engine.proposer = silent
+    assert engine.generate(PROMPTS, sampling) == plain
+    with pytest.raises(AssertionError, match="without guesses"):
+        Engine(tiny(), tokenizer, draft="prompt").generate(PROMPTS[:1], max_new_tokens=30)
+
+
 def test_prompt_lookup_takes_the_last_place_of_the_longest_match() -> None:
     lookup = PromptLookup(guesses=3)
 
