@@ -67,6 +67,21 @@ def test_forks_and_cuts(model):
     torch.testing.assert_close(every, whole(model, source, [30, 31])[1:], atol=1e-4, rtol=0)
 
 
+def test_completions_hold_the_source_and_the_chances_of_their_tokens(model, tokenizer):
+    engine = Engine(model, tokenizer)
+    prompts = ["a story", "of the old mill by the river"]
+    for prompt, [said] in zip(
+        prompts, engine.generate(prompts, max_new_tokens=6, temperature=2.0, top_k=3), strict=True
+    ):
+        assert said.prompt_tokens == engine.encode(prompt)
+        rows = whole(model, list(said.prompt_tokens), list(said.tokens[:-1])) / 2
+        for row, token, logprob in zip(rows, said.tokens, said.sampled_logprobs, strict=True):
+            highest = row.topk(3)
+            expected = row[token] - highest.values.logsumexp(-1)
+            assert token in highest.indices
+            assert logprob == pytest.approx(float(expected), abs=1e-4)
+
+
 def test_the_engine_generates_and_scores(model, tokenizer):
     engine = Engine(model, tokenizer, max_batch=2)
     prompts = ["a story", "of the old mill by the river", "x"]

@@ -116,7 +116,7 @@ def test_a_stop_string_of_byte_tokens_is_seen_at_once(shared: Path) -> None:
     llama = load_tokenizer(shared / "weights" / "tokenizers" / "llama")
     generation = Generation([1], Sampling(stop=("\n",)), 0, limit=50, tokenizer=llama)
     hello, newline = llama.backend.token_to_id("▁hello"), llama.backend.token_to_id("<0x0A>")
-    assert generation.accept(hello, 0.0) + generation.accept(newline, 0.0) == "hello"
+    assert generation.accept(hello, 0.0, 0.0) + generation.accept(newline, 0.0, 0.0) == "hello"
     assert generation.finish_reason == "stop"
 
 

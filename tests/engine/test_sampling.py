@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from camelid.engine.sampling import (
-    drawn,
+    draw,
     filtered,
     keep_min_p,
     keep_top_k,
@@ -50,19 +50,46 @@ def test_top_p_is_the_smallest_set_that_reaches_p(logits: np.ndarray, p: float) 
     assert inside.all() or shares[~inside].max() <= smallest
 
 
+def sorted_top_p(logits: np.ndarray, p: float) -> np.ndarray:
+    """The definition: the whole vocabulary sorted, and its probabilities added up one by one."""
+    order = np.argsort(-logits, kind="stable")
+    ordered = probabilities(logits)[order]
+    inside = np.empty(len(logits), dtype=bool)
+    inside[order] = np.cumsum(ordered) - ordered < p
+    return np.where(inside, logits, np.float32(-np.inf))
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.9, 0.95, 0.999, 1 - 1e-7, 1 - 1e-12, 1.0])
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_top_p_is_that_of_a_full_sort_to_the_bit(size: int, p: float) -> None:
+    rng = np.random.default_rng(size)
+    for scale in (0.0, 0.01, 1.0, 4.0, 30.0):
+        logits = (scale * rng.normal(size=size)).astype(np.float32)
+        few = np.where(rng.random(size) < 0.9, np.float32(-np.inf), logits)
+        few[0] = 0
+        # Tied logits, by halves and by tens, and what is left after other filters.
+        for row in (logits, np.round(2 * logits) / 2, np.round(logits, -1), keep_top_k(logits, 50), few):
+            assert np.array_equal(keep_top_p(row, p), sorted_top_p(row, p))
+
+
+@given(vectors, st.floats(1e-3, 1))
+def test_top_p_is_that_of_a_full_sort(logits: np.ndarray, p: float) -> None:
+    assert np.array_equal(keep_top_p(logits, p), sorted_top_p(logits, p))
+
+
 @given(vectors, st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_never_a_token_that_was_filtered_out(logits: np.ndarray, uniform: float) -> None:
     sampling = Sampling(temperature=0.7, top_k=3, top_p=0.8, min_p=0.05)
-    assert np.isfinite(filtered(logits, sampling)[drawn(law(logits, sampling), uniform)])
+    assert np.isfinite(filtered(logits, sampling)[draw(law(logits, sampling), uniform).token])
 
 
 def test_draws_follow_the_distribution() -> None:
-    draws = [drawn(law(LOGITS, Sampling(temperature=1.0)), (i + 0.5) / 1000) for i in range(1000)]
+    draws = [draw(law(LOGITS, Sampling(temperature=1.0)), (i + 0.5) / 1000).token for i in range(1000)]
     assert np.bincount(draws).tolist() == pytest.approx([500, 200, 150, 100, 50], abs=1)
 
 
 def test_temperature_zero_is_greedy() -> None:
-    assert drawn(law(LOGITS, Sampling()), 0.999) == 0
+    assert draw(law(LOGITS, Sampling()), 0.999) == (0, 0.0)
 
 
 @pytest.mark.parametrize("penalty", [1.3, 0.7])
@@ -91,8 +118,9 @@ def test_without_them_logits_are_untouched() -> None:
 @example([5e-324], 0.99)
 def test_a_draw_in_two_looks_is_one_over_all(weights: list[float], uniform: float) -> None:
     every = np.array(weights)
-    found = drawn(every, uniform)
+    found, logprob = draw(every, uniform)
     assert every[found] > 0
     cumulative = every.cumsum()
+    assert logprob == pytest.approx(math.log(every[found] / cumulative[-1]), abs=1e-9)
     target, slack = uniform * cumulative[-1], 1e-9 * cumulative[-1]
     assert cumulative[found] - every[found] - slack <= target <= cumulative[found] + slack

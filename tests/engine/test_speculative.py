@@ -124,7 +124,7 @@ def test_one_token_by_hand() -> None:
     law, grid = np.zeros(3), 1000
     for guess, uniform in product(range(3), (np.arange(grid) + 0.5) / grid):
         said = accepted_tokens(Scripted([uniform, 0.5]), Proposal((guess,), q[None]), logits, [0, 0])
-        law[next(said)] += q[guess] / grid
+        law[next(said).token] += q[guess] / grid
     assert law == pytest.approx(p, abs=1e-3)
 
 
@@ -133,15 +133,35 @@ def test_refused_guesses_are_drawn_from_what_is_left() -> None:
     logits = torch.log(torch.tensor(np.stack([p, p]), dtype=torch.float32))
     proposal = Proposal((1,), q[None])
     # Token 1 is taken below 0.3 / 0.6; p - q leaves token 0 alone.
-    taken = [*accepted_tokens(Scripted([0.49, 0.9]), proposal, logits, [0, 0])]
-    refused = [*accepted_tokens(Scripted([0.51, 0.9]), proposal, logits, [0, 0])]
-    assert taken == [1, 2]
-    assert refused == [0]
     certain = Proposal((1,), None)
-    assert [*accepted_tokens(Scripted([0.29, 0.0]), certain, logits, [0, 0])] == [1, 0]
-    # Refused with certainty 1 - p: token 0 or 2, five to two.
-    assert [*accepted_tokens(Scripted([0.31, 0.7]), certain, logits, [0, 0])] == [0]
-    assert [*accepted_tokens(Scripted([0.31, 0.72]), certain, logits, [0, 0])] == [2]
+    for uniforms, guess, said in [
+        ([0.49, 0.9], proposal, [1, 2]),
+        ([0.51, 0.9], proposal, [0]),
+        ([0.29, 0.0], certain, [1, 0]),
+        # Refused with certainty 1 - p: token 0 or 2, five to two.
+        ([0.31, 0.7], certain, [0]),
+        ([0.31, 0.72], certain, [2]),
+    ]:
+        draws = [*accepted_tokens(Scripted(uniforms), guess, logits, [0, 0])]
+        assert [draw.token for draw in draws] == said
+        # Of p, whatever was guessed and whatever was left to draw from.
+        assert [draw.logprob for draw in draws] == pytest.approx(np.log(p[said]), abs=1e-6)
+
+
+def test_steps_without_guesses_are_plain_ones(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a step without guesses asked what to accept of them")
+
+    monkeypatch.setattr("camelid.engine.scheduler.accepted_tokens", never)
+    sampling = Sampling(max_new_tokens=12, temperature=1.0)
+    plain = Engine(tiny(), tokenizer).generate(PROMPTS, sampling)
+    silent = PromptLookup()
+    monkeypatch.setattr(silent, "propose", lambda generations: [Proposal((), None) for _ in generations])
+    engine = Engine(tiny(), tokenizer, draft="prompt")
+    engine.proposer = silent
+    assert engine.generate(PROMPTS, sampling) == plain
+    with pytest.raises(AssertionError, match="without guesses"):
+        Engine(tiny(), tokenizer, draft="prompt").generate(PROMPTS[:1], max_new_tokens=30)
 
 
 def test_prompt_lookup_takes_the_last_place_of_the_longest_match() -> None:

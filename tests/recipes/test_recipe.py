@@ -118,6 +118,7 @@ def test_a_binary_file_and_a_missing_one_are_refused(tmp_path):
     ("changes", "words"),
     [
         ({"training__learning_rate": -1}, ("greater than 0", "--training.learning-rate")),
+        ({"training__gradient_clip": float("inf")}, ("finite", "--training.gradient-clip")),
         ({"model__num_heads": 7}, ("hidden_size 512", "num_heads 7", "--model.num-heads")),
         ({"model__num_kv_heads": 3}, ("num_kv_heads 3", "--model.num-kv-heads")),
         (

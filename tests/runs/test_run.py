@@ -167,7 +167,7 @@ def test_metrics_are_cut_behind_the_checkpoint_at_every_byte(tmp_path):
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
-    with pytest.raises(CamelidError, match=r"metrics\.jsonl:2: not JSON"):
+    with pytest.raises(CamelidError, match=r"metrics\.jsonl:2: no JSON"):
         read_metrics(tmp_path / "metrics.jsonl")
 
 

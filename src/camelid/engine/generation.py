@@ -6,8 +6,11 @@ import random
 from collections import deque
 from collections.abc import Sequence
 
+from jaxtyping import Float
+from torch import Tensor
+
 from camelid.base.errors import WrongCall
-from camelid.engine.sampling import Logits, drawn, exponentials, filtered, law, penalised
+from camelid.engine.sampling import Draw, Logits, draw, exponentials, filtered, law, penalised
 from camelid.lm.constraint import Constraint
 from camelid.lm.interface import Completion, FinishReason, Sampling
 from camelid.text.stream import StreamDecoder
@@ -33,6 +36,7 @@ class Generation:
         self.prompt, self.sampling, self.limit = tuple(prompt), sampling, limit
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
+        self.sampled_logprobs: list[float] = []
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.submitted = self.cancelled = False
@@ -60,19 +64,22 @@ class Generation:
         """Whether several tokens may be guessed at once."""
         return self._constraint is None
 
-    def choose(self, logits: Logits) -> int:
-        """The next token, by this generation's own random numbers."""
+    def choose(self, logits: Float[Tensor, " vocab"], greedy: int) -> Draw:
+        """The next token, by this generation's own random numbers; `greedy` is the index of the largest logit."""
+        if self.is_greedy:  # on a GPU, without waiting for the logits
+            return Draw(greedy, 0.0)
+        changed = self._changed(logits.cpu().numpy(), self.tokens)
         if self.sampling.temperature == 0:
-            return int(self._changed(logits, self.tokens).argmax())
-        return self.draw(exponentials(filtered(self._changed(logits, self.tokens), self.sampling)))
+            return Draw(int(changed.argmax()), 0.0)
+        return self.draw(exponentials(filtered(changed, self.sampling)))
 
     def law(self, logits: Logits, guessed: Sequence[int] = ()) -> Logits:
         """The distribution of the next token where `guessed` was said too: what `sampling` asks for, constraint first."""
         return law(self._changed(logits, [*self.tokens, *guessed] if guessed else self.tokens), self.sampling)
 
-    def draw(self, weights: Logits) -> int:
+    def draw(self, weights: Logits) -> Draw:
         """A token drawn in proportion to its weight."""
-        return drawn(weights, self.uniform())
+        return draw(weights, self.uniform())
 
     def uniform(self) -> float:
         """This generation's next random number in [0, 1)."""
@@ -91,10 +98,13 @@ class Generation:
             raise WrongCall(f"logit_bias forbids every token{allowed}")
         return changed
 
-    def accept(self, token: int, logprob: float) -> str:
-        """Appends a token; returns the text that is now certain, which a stop string can no longer take back."""
+    def accept(self, token: int, logprob: float, sampled_logprob: float) -> str:
+        """Appends a token with its log-probabilities of `Completion`; returns the text that a stop string can no longer
+        take back.
+        """
         self.tokens.append(token)
         self.logprobs.append(logprob)
+        self.sampled_logprobs.append(sampled_logprob)
         searched = len(self._text)
         if token in self._stop_ids:
             self.finish_reason = "stop"
@@ -114,7 +124,14 @@ class Generation:
     def completion(self) -> Completion:
         """The finished completion."""
         assert self.finish_reason is not None
-        return Completion(self._text, tuple(self.tokens), tuple(self.logprobs), self.finish_reason)
+        return Completion(
+            self._text,
+            tuple(self.tokens),
+            tuple(self.logprobs),
+            self.finish_reason,
+            prompt_tokens=self.prompt,
+            sampled_logprobs=tuple(self.sampled_logprobs),
+        )
 
     def _is_complete_by(self, token: int) -> bool:
         """Whether the constraint, which goes on by `token`, lets nothing follow it."""

@@ -3,10 +3,12 @@
 They work on one row of logits in numpy: on a single core, so that they do not wake threads between a model's steps.
 """
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from camelid.lm.interface import Sampling
@@ -14,6 +16,16 @@ from camelid.lm.interface import Sampling
 Logits = Float[ndarray, " vocab"]
 RUN = 256
 """Tokens of a run whose weights are summed at once: adding up a whole vocabulary one by one takes longer than all else."""
+ROUNDING = 1e-9
+"""More than the rounding of a sum of probabilities, however large the vocabulary."""
+
+
+class Draw(NamedTuple):
+    """A token, and how probable it was."""
+
+    token: int
+    logprob: float
+    """Natural log-probability under the distribution that the token was drawn from; 0 where it was certain."""
 
 
 def penalised(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: Sequence[int]) -> Logits:
@@ -49,10 +61,15 @@ def keep_top_k(logits: Logits, k: int) -> Logits:
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
     """-inf outside the smallest set of largest ones whose probabilities reach p (arXiv:1904.09751, section 3.1)."""
-    order = np.argsort(-logits, kind="stable")
-    ordered = probabilities(logits)[order]
-    inside = np.empty(len(logits), dtype=bool)
-    inside[order] = np.cumsum(ordered) - ordered < p
+    shares = probabilities(logits)
+    # All tokens with less than this share hold (1 - p) / 2 together at most, so the others reach p without them.
+    (candidates,) = (shares > (1 - p) / (2 * len(logits))).nonzero()
+    order, before, reached = _descending(logits, shares, candidates)
+    # Where p is so near to 1 that rounding decides, and where logits are NaN, the whole vocabulary is summed.
+    if not reached > p + ROUNDING:
+        order, before, _ = _descending(logits, shares, np.arange(len(logits)))
+    inside = np.zeros(len(logits), dtype=bool)
+    inside[order] = before < p
     return _keep(logits, inside)
 
 
@@ -97,8 +114,8 @@ def law(logits: Logits, sampling: Sampling) -> Logits:
     return probabilities(filtered(logits, sampling))
 
 
-def drawn(weights: Logits, uniform: float) -> int:
-    """The token whose slice of the cumulative weights holds `uniform` in [0, 1); found in two looks, first for its run of tokens."""
+def draw(weights: Logits, uniform: float) -> Draw:
+    """The token whose slice of the cumulative weights holds `uniform` in [0, 1); a two-level search: run, then token."""
     whole = len(weights) // RUN * RUN
     sums = np.append(weights[:whole].reshape(-1, RUN).sum(1), weights[whole:].sum())
     ends = sums.cumsum(dtype=np.float64)
@@ -109,7 +126,18 @@ def drawn(weights: Logits, uniform: float) -> int:
     inside = own.cumsum(dtype=np.float64)
     place = int(np.searchsorted(inside, target - (ends[run - 1] if run else 0.0), side="right"))
     # The two sums are rounded apart: at the end of a run the last token that has any weight is meant.
-    return run * RUN + (place if place < len(own) else int(np.flatnonzero(own)[-1]))
+    place = place if place < len(own) else int(np.flatnonzero(own)[-1])
+    return Draw(run * RUN + place, math.log(own[place] / ends[-1]))
+
+
+def _descending(
+    logits: Logits, shares: Logits, tokens: Int[ndarray, " tokens"]
+) -> tuple[Int[ndarray, " tokens"], Float[ndarray, " tokens"], float]:
+    """Tokens by falling logit (ties by index), the probability of those before each, and that of all of them."""
+    order = tokens[np.argsort(-logits[tokens], kind="stable")]
+    ordered = shares[order]
+    sums = np.cumsum(ordered)
+    return order, sums - ordered, float(sums[-1]) if len(sums) else 0.0
 
 
 def _keep(logits: Logits, inside: ndarray) -> Logits:

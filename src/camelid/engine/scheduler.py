@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from camelid.base.memory import as_out_of_memory
 from camelid.engine.blocks import CachedSequence, NoBlocksError
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.generation import Generation
+from camelid.engine.sampling import Draw
 from camelid.engine.speculative import Proposal, Proposer, accepted_tokens
 
 NO_PROPOSAL = Proposal((), None)
@@ -267,13 +268,18 @@ class Scheduler:
         kept, said = 0, []
         try:
             greedy = [row.greedy for row in summaries]
-            for index, token in enumerate(accepted_tokens(generation, proposal, logits, greedy)):
+            draws: Iterable[Draw] = (
+                accepted_tokens(generation, proposal, logits, greedy)
+                if proposal.tokens
+                else [generation.choose(logits[0], greedy[0])]
+            )
+            for index, (token, sampled_logprob) in enumerate(draws):
                 row = summaries[index]
                 if not math.isfinite(row.log_total):
                     raise CamelidError(NOT_FINITE)
                 # On a GPU every look at a logit waits for it.
                 logit = row.highest if token == row.greedy else float(logits[index, token])
-                piece = generation.accept(token, logit - row.log_total)
+                piece = generation.accept(token, logit - row.log_total, sampled_logprob)
                 kept = index
                 said.append((generation, piece))
                 if generation.finish_reason:

@@ -5,6 +5,7 @@ min(1, p(x) / q(x)); at the first refusal the token is drawn from the positive p
 are taken, one more is drawn from p. Both are the distributions after penalties, temperature and filters.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from camelid.base.errors import WrongCall
 from camelid.engine.blocks import CachedSequence, NoBlocksError
 from camelid.engine.decoder import Decoder, Extension
 from camelid.engine.generation import Generation
+from camelid.engine.sampling import Draw
 
 LOOKUP_REST, DRAFT_REST = 2, 32
 """Steps without a guess, at most, after guesses that were all refused: what is looked up costs little, a draft much."""
@@ -179,7 +181,7 @@ class DraftModel(Proposer):
                 generation = generations[index]
                 if not generation.is_greedy:
                     law = generation.law(self._as_the_models(logits), guessed[index])
-                    token = generation.draw(law)
+                    token = generation.draw(law).token
                     laws[index].append(law)
                 elif token >= self.vocab_size:
                     token = int(self._as_the_models(logits).argmax())
@@ -239,15 +241,16 @@ class DraftModel(Proposer):
 
 def accepted_tokens(
     generation: Generation, proposal: Proposal, logits: Tensor, greedy: Sequence[int]
-) -> Iterator[int]:
+) -> Iterator[Draw]:
     """The tokens that a generation says of a proposal, and the one that the model adds.
 
-    logits: after the last token and after each guess; greedy: their largest. A token must be accepted by the
-    generation before the next one is asked for.
+    logits: after the last token and after each guess; greedy: their largest. Log-probabilities are those of the model's
+    own distribution, which is that of a token emitted, guessed or not. A token must be accepted by the generation before
+    the next one is asked for.
     """
     if generation.is_greedy:
         for index, token in enumerate(greedy):
-            yield token
+            yield Draw(token, 0.0)
             if index == len(proposal.tokens) or proposal.tokens[index] != token:
                 return
     for index, guess in enumerate(proposal.tokens):
@@ -258,9 +261,9 @@ def accepted_tokens(
         else:
             guessed = proposal.law[index]
         if generation.uniform() * guessed[guess] < law[guess]:
-            yield guess
+            yield Draw(guess, math.log(law[guess]))
             continue
-        rest = np.maximum(law - guessed, 0.0)
-        yield generation.draw(rest)
+        token = generation.draw(np.maximum(law - guessed, 0.0)).token
+        yield Draw(token, math.log(law[token]))
         return
-    yield generation.choose(logits[len(proposal.tokens)].cpu().numpy())
+    yield generation.choose(logits[len(proposal.tokens)], greedy[len(proposal.tokens)])

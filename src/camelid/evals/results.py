@@ -1,14 +1,13 @@
 """Results: rows of a table, drawn on a terminal, plain lines elsewhere, and JSON on disk."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from camelid.base.atomic import write_text_atomically
 from camelid.base.errors import CamelidError
+from camelid.base.json import NotJSONError, read_json, write_json
 from camelid.tasks.intervals import Interval
 
 COLUMNS = ("task", "version", "program", "n-shot", "metric", "value", "±", "n")
@@ -78,11 +77,11 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
     Raises `CamelidError` where the file holds something else.
     """
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
-    except (ValueError, KeyError, TypeError) as error:
+        earlier = read_json(path)["results"] if path.exists() else []
+    except (NotJSONError, KeyError, TypeError) as error:
         raise CamelidError(f"{path}: not a file of results; choose another --out folder") from error
     new = {result.evaluation for result in results}
     kept = [row for row in earlier if row["evaluation"] not in new]
     rows = [*kept, *(result.as_dict() for result in results)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, json.dumps({"results": rows}, indent=2, ensure_ascii=False) + "\n")
+    write_json(path, {"results": rows}, measured=True)

@@ -95,6 +95,12 @@ class Completion:
     logprobs: tuple[float, ...]
     """Natural log-probability of each token under the model itself: temperature 1, no filter."""
     finish_reason: FinishReason
+    prompt_tokens: tuple[int, ...] = ()
+    """The prompt's ids as the model read them (an encoder's, where there is one); empty where a server does not tell."""
+    sampled_logprobs: tuple[float, ...] = ()
+    """Natural log-probability of each token under the distribution that it was drawn from: after constraint, penalties,
+    bias, temperature and filters. 0 at temperature 0, where the choice is certain. Guesses (speculative decoding) do not
+    change it. Empty where a server does not tell."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class RemoteLM(LM):
 
     url: with or without `/v1`, by default OPENAI_BASE_URL; api_key: by default OPENAI_API_KEY; model: by default the
     first that the server lists; timeout: seconds for one answer. A busy server (429, 5xx) is asked again, four times
-    at growing distances. Completions hold no tokens and no logprobs. Raises `CamelidError` where the server cannot be
+    at growing distances. Completions hold no tokens and no log-probabilities. Raises `CamelidError` where the server cannot be
     reached or refuses.
 
     `json_schema` is sent as OpenAI's `response_format`, `regex` in the field of the servers that are known to have one.

@@ -7,12 +7,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Settings(BaseModel):
-    """A frozen group of settings; a key that it does not have is refused.
+    """A frozen group of settings; a key that it does not have is refused, and a number that is not finite.
 
     flat: whether its fields are flags without the group's name in front, wherever it stands on a command line.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     flat: ClassVar[bool] = False
 

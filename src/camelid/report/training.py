@@ -1,10 +1,10 @@
 """The report of a training run, from its folder alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.json import read_table
 from camelid.base.progress import in_bytes, in_time
 from camelid.report.page import write_report
 from camelid.report.values import Curve, LinePlot, Passage, Report, Section, Table
@@ -22,7 +22,7 @@ def training_report(folder: Path) -> Report:
     """Curves, sizes, times and the recipe of a run; raises `WrongCall` where the folder holds no run with metrics."""
     if not (folder / IDENTITY).is_file():
         raise WrongCall(f"{folder} is no run folder: it has no {IDENTITY}")
-    identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    identity = read_table(folder / IDENTITY)
     records = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else []
     if not records:
         raise CamelidError(f"{folder / METRICS} holds no step yet; report the run once it has made one")

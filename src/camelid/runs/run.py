@@ -26,9 +26,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from camelid.base.atomic import atomic_folder, flush_to_disk, write_text_atomically
+from camelid.base.atomic import atomic_folder, flush_to_disk
 from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.json import json_line, read_table, whole_lines, write_json
 from camelid.recipes.recipe import Recipe, save_recipe
 from camelid.runs.provenance import Parent, provenance
 
@@ -40,6 +41,7 @@ LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
     "checkpoints",
 )
 DIGESTS = "digest.json"
+ELSEWHERE, WITHOUT_LINE = "give another folder with --out", "remove the line to go on"
 Say = Callable[[str], None]
 
 
@@ -88,7 +90,7 @@ class Run:
             _remove_leftovers(out)
             fresh = not (out / IDENTITY).exists()
             if fresh:
-                write_text_atomically(out / IDENTITY, json.dumps(identity, indent=2) + "\n")
+                write_json(out / IDENTITY, identity)
             else:
                 _refuse_changes(out, identity)
             if not (out / RECIPE).exists():
@@ -118,14 +120,13 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """Versions, recipe, parents and data digests of this run."""
-        whole: dict[str, Any] = json.loads((self.folder / IDENTITY).read_text(encoding="utf-8"))
-        return whole
+        return read_table(self.folder / IDENTITY, remedy=ELSEWHERE)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl; `record` has at least `step`."""
         if self._metrics is None:
             self._metrics = (self.folder / METRICS).open("a", encoding="utf-8")
-        self._metrics.write(json.dumps(record) + "\n")
+        self._metrics.write(json_line(record))
         self._metrics.flush()
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None], *, keep: int = 2) -> None:
@@ -139,7 +140,7 @@ class Run:
         with atomic_folder(target, replace=True) as draft:
             write(draft)
             digests = {str(path.relative_to(draft)): digest_file(path) for path in _files(draft)}
-            (draft / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+            write_json(draft / DIGESTS, digests)
         for old in list_checkpoints(self.folder)[:-keep]:
             _remove(old.folder)
 
@@ -182,11 +183,11 @@ def latest_checkpoint(folder: Path, say: Say | None = None) -> Checkpoint | None
 
 def find_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, in words; None where every file has its recorded digest."""
-    try:
-        digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (folder / DIGESTS).is_file():
         return f"{DIGESTS} is missing"
-    except ValueError:
+    try:
+        digests = read_table(folder / DIGESTS)
+    except CamelidError:
         return f"{DIGESTS} is not JSON"
     for name, digest in digests.items():
         path = folder / name
@@ -199,29 +200,16 @@ def find_damage(folder: Path) -> str | None:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
-    return [record for record, _ in _records(path)]
+    return [record for record, _ in whole_lines(path, remedy=WITHOUT_LINE)]
 
 
 def cut_metrics(path: Path, step: int) -> None:
     """Cuts metrics.jsonl behind the last record of `step`, so that the resumed curve has each step once."""
     if path.exists():
-        end = max((end for record, end in _records(path) if record["step"] <= step), default=0)
+        records = whole_lines(path, remedy=WITHOUT_LINE)
+        end = max((end for record, end in records if record["step"] <= step), default=0)
         os.truncate(path, end)
         flush_to_disk(path)
-
-
-def _records(path: Path) -> list[tuple[dict[str, Any], int]]:
-    """Each whole record with the byte at which its line ends."""
-    records, end = [], 0
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        end += len(line)
-        if not line.endswith(b"\n"):
-            break
-        try:
-            records.append((json.loads(line), end))
-        except ValueError:
-            raise CamelidError(f"{path}:{number}: not JSON; remove the line to go on") from None
-    return records
 
 
 def refuse_foreign(out: Path) -> None:
@@ -239,10 +227,7 @@ def refuse_foreign(out: Path) -> None:
 
 
 def _refuse_changes(out: Path, now: Mapping[str, Any]) -> None:
-    try:
-        before = json.loads((out / IDENTITY).read_text(encoding="utf-8"))
-    except ValueError:
-        raise CamelidError(f"{out / IDENTITY} is not JSON; give another folder with --out") from None
+    before = read_table(out / IDENTITY, remedy=ELSEWHERE)
     changes = [
         f"  {key}: {_short(old)} there, {_short(new)} now"
         for part in ("recipe", "parents", "data")

@@ -1,6 +1,5 @@
 """The record of one question, and the JSONL file of an evaluation, which grows as replies come."""
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError
+from camelid.base.json import json_line, whole_lines
 from camelid.lm.interface import Prompt
 from camelid.prompting.programs import Attempt, ChoiceScore
 from camelid.tasks.intervals import Interval
 from camelid.tasks.item import Grade, Grades
 from camelid.text.conversation import Conversation
+
+FOREIGN, ELSEWHERE = "not a line of an evaluation", "choose another --out folder"
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,10 @@ def read_records(path: Path, digest: str) -> dict[str, Record]:
     """
     if not path.exists():
         return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(path, len(whole))
-    records = [_parsed(f"{path}:{number}", line, digest) for number, line in enumerate(whole.splitlines(), 1)]
+    lines = whole_lines(path, remedy=f"{FOREIGN}; {ELSEWHERE}")
+    records = [_record(f"{path}:{number}", row, digest) for number, (row, _) in enumerate(lines, 1)]
+    if (end := lines[-1][1] if lines else 0) < path.stat().st_size:
+        os.truncate(path, end)
     return {record.id: record for record in records}
 
 
@@ -51,14 +52,14 @@ def append_records(path: Path, records: Sequence[Record], digest: str) -> None:
     """Adds a line for each record and waits until they are on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.writelines(_line(record, digest) + "\n" for record in records)
+        file.writelines(json_line(_row(record, digest)) for record in records)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _line(record: Record, digest: str) -> str:
+def _row(record: Record, digest: str) -> dict[str, Any]:
     attempt = record.attempt
-    row = {
+    return {
         "id": record.id,
         "prompts": [prompt if isinstance(prompt, str) else prompt.as_dicts() for prompt in attempt.prompts],
         "completions": attempt.completions,
@@ -69,23 +70,21 @@ def _line(record: Record, digest: str) -> str:
         "grades": {metric: _grade(grade) for metric, grade in record.grades.items()},
         "evaluation": digest,
     }
-    return json.dumps(row, ensure_ascii=False)
 
 
 def _grade(grade: Grade) -> dict[str, Any]:
     return {name: value for name, value in asdict(grade).items() if name != "degree" or value is not None}
 
 
-def _parsed(where: str, line: bytes, digest: str) -> Record:
+def _record(where: str, row: Any, digest: str) -> Record:
     try:
-        row = json.loads(line)
         found = row["evaluation"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CamelidError(f"{where}: not a line of an evaluation; choose another --out folder") from error
+    except (KeyError, TypeError) as error:
+        raise CamelidError(f"{where}: {FOREIGN}; {ELSEWHERE}") from error
     if found != digest:
         raise CamelidError(
             f"{where}: this line is of another evaluation (model, task or program differ: {found}, now {digest}); "
-            "choose another --out folder, or remove the file"
+            f"{ELSEWHERE}, or remove the file"
         )
     attempt = Attempt(
         prompts=tuple(map(_prompt, row["prompts"])),

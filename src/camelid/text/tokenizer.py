@@ -18,7 +18,7 @@ from typing import Any
 import tokenizers
 
 from camelid.base.errors import CamelidError, naming
-from camelid.base.json import read_table
+from camelid.base.json import read_table, write_json
 from camelid.text.chat_template import CHATML, ChatTemplate
 from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends, add_named
 from camelid.text.vocabulary_files import (
@@ -161,8 +161,8 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(folder / "tokenizer.json"))
         config = {key: value for key, value in self.config.items() if key != "chat_template"}
-        _write_json(folder / "tokenizer_config.json", config)
-        _write_json(folder / "special_tokens_map.json", self.named_tokens)
+        write_json(folder / "tokenizer_config.json", config)
+        write_json(folder / "special_tokens_map.json", self.named_tokens)
         if self.chat_template is not None:
             (folder / "chat_template.jinja").write_text(self.chat_template.source, encoding="utf-8")
 
@@ -323,7 +323,3 @@ def train_tokenizer(
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _write_json(path: Path, table: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(table, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """What a killed run needs to go on as if nothing had happened: weights, optimiser moments and the step."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from camelid.base.errors import CamelidError
+from camelid.base.json import read_table, write_json
 from camelid.train.parallel import ProcessGroup
 
 
@@ -42,7 +42,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
         save_file(
             {key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors"
         )
-    (folder / "state.json").write_text(json.dumps({"step": state.step}) + "\n", encoding="utf-8")
+    write_json(folder / "state.json", {"step": state.step})
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -61,7 +61,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         name, _, kind = key.rpartition(".")
         # The fused update reads the step count, too, from the parameter's own device.
         optimizer.state[trained[name]][kind] = value.to(trained[name].device)
-    return int(json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"])
+    return int(read_table(folder / "state.json")["step"])
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -1,7 +1,6 @@
 """Models side by side: quantised or tuned ones that exist, or one quantised here in many ways; one table, one page."""
 
 import itertools
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -10,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from camelid.base.atomic import atomic_folder, write_text_atomically
+from camelid.base.atomic import atomic_folder
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.json import write_json
 from camelid.data.read.corpus import Corpus
 from camelid.data.read.files import data_files
 from camelid.engine.conventions import described
@@ -152,7 +152,7 @@ def _write(recipe: CompareRecipe, source: Path, found: Found, yardstick: Yardsti
         ]
     )
     said = {"measured": caption, "models": [asdict(row) for row in found.rows], "failures": found.failures}
-    write_text_atomically(draft / "comparison.json", json.dumps(said, indent=2) + "\n")
+    write_json(draft / "comparison.json", said, measured=True)
     title, commands = f"{', '.join(recipe.models)} side by side", []
     if recipe.bits:
         title = (

@@ -2,12 +2,12 @@
 
 import csv
 import importlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError
+from camelid.base.json import NotJSONError, parse, values_in
 from camelid.data.read.files import Format, lines_of
 
 Row = dict[str, Any]
@@ -51,36 +51,18 @@ def _json_line_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
         if line.isspace():
             continue
         try:
-            yield json.loads(line), f"{path}:{number}"
-        except json.JSONDecodeError as error:
-            bad.add(f"{path}:{number}", f"no JSON at column {error.colno}: {error.msg}")
+            row = parse(line.rstrip())
+        except NotJSONError as error:
+            bad.add(f"{path}:{number}", str(error))
+        else:
+            yield row, f"{path}:{number}"
 
 
 def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
-    """The elements of one list, or values one after the other; decoded singly, to know each one's line."""
+    """The elements of one list, or values one after the other; a broken one stops the job in any case."""
     text = "".join(line for _, line in lines_of(path))
-    decoder, position, line, counted, row_number = json.JSONDecoder(), 0, 1, 0, 0
-    in_list = text.lstrip()[:1] == "["
-    separators = " \t\r\n" + ("[," if in_list else "")
-    while True:
-        while position < len(text) and text[position] in separators:
-            position += 1
-            separators = separators.replace("[", "")
-        if position == len(text) or (in_list and text[position] == "]"):
-            break
-        line, counted = line + text.count("\n", counted, position), position
-        row_number += 1
-        try:
-            row, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            # What follows a broken value cannot be told apart, so this stops the job in any case.
-            raise CamelidError(
-                f"{path}:{error.lineno}: no JSON at column {error.colno}: {error.msg}"
-            ) from error
-        yield row, f"{path}:{line} (row {row_number})"
-    if in_list and text[position:].strip() != "]":
-        line = 1 + text.count("\n", 0, position)
-        raise CamelidError(f"{path}:{line}: the list of rows is cut off or followed by something else")
+    for number, (row, line) in enumerate(values_in(text, path), start=1):
+        yield row, f"{path}:{line} (row {number})"
 
 
 def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:

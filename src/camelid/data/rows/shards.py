@@ -7,7 +7,6 @@ validation-*.npy        the same for what is held out
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from camelid.base.atomic import atomic_folder
 from camelid.base.errors import CamelidError
+from camelid.base.json import read_table, write_json
 from camelid.data.rows.examples import Example
 from camelid.data.rows.holdout import SPLITS, Split, hold_out_documents
 from camelid.data.rows.tokenise import encoded
@@ -71,7 +71,7 @@ def write_shards(
             "validation_fraction": validation_fraction,
             "splits": {split: table for split, table in counts.items() if table["documents"]},
         }
-        (fresh / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+        write_json(fresh / "meta.json", meta)
     return meta
 
 
@@ -86,7 +86,7 @@ class TokenShards:
         meta_path = self.folder / "meta.json"
         if not meta_path.is_file():
             raise CamelidError(f"{self.folder} has no meta.json, so it is no folder of token shards")
-        self.meta: dict[str, Any] = json.loads(meta_path.read_text())
+        self.meta: dict[str, Any] = read_table(meta_path)
         if self.meta.get("format") != FORMAT:
             raise CamelidError(
                 f"{meta_path}: format is {self.meta.get('format')!r}, this version reads {FORMAT}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from camelid.base.errors import CamelidError, naming, shortened
-from camelid.base.json import read_table
+from camelid.base.json import read_table, write_json
 from camelid.formats.hugging_face.families import Family, Place, family_for, family_of
 from camelid.formats.hugging_face.tensor_files import (
     DEFAULT_SHARD_BYTES,
@@ -20,7 +20,6 @@ from camelid.formats.hugging_face.tensor_files import (
     WEIGHTS,
     dtype_name,
     save_tensors,
-    write_json,
 )
 from camelid.model.linears import known_linears
 from camelid.model.spec import ModelSpec

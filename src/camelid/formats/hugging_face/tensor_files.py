@@ -1,9 +1,7 @@
 """Tensors in safetensors files: writing them, sharded with an index when large, and letting go of mapped ones."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from camelid.base.errors import CamelidError
+from camelid.base.json import write_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -66,8 +65,3 @@ def _save_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> list[s
     except (SafetensorError, OSError) as error:
         raise CamelidError(f"{path}: the weights cannot be written: {error}") from error
     return list(tensors)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes the table as indented JSON."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

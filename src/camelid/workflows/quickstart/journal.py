@@ -1,16 +1,16 @@
 """What a quickstart has decided and finished so far: its journal, which makes the same command go on."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from camelid.base.atomic import write_text_atomically
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.json import read_table, write_json
 
 JOURNAL = "quickstart.json"
+ELSEWHERE = "give another folder with --out"
 
 
 class Journal:
@@ -28,26 +28,24 @@ class Journal:
         if self.path.exists():
             self._go_on(out)
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise WrongCall(f"{out} is not empty and holds no quickstart; give another folder with --out")
+            raise WrongCall(f"{out} is not empty and holds no quickstart; {ELSEWHERE}")
         out.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def _go_on(self, out: Path) -> None:
         try:
-            before = json.loads(self.path.read_text(encoding="utf-8"))
+            before = read_table(self.path, remedy=ELSEWHERE)
             arguments, decisions, seconds = (before[key] for key in ("arguments", "decisions", "seconds"))
-        except (ValueError, TypeError, KeyError) as error:
+        except KeyError as error:
             raise CamelidError(
-                f"{self.path} is no quickstart's journal ({error}); give another folder with --out"
+                f"{self.path} is no quickstart's journal ({error} is missing); {ELSEWHERE}"
             ) from error
         changed = [key for key, value in self.arguments.items() if arguments.get(key) != value]
         if changed and not any(path != self.path for path in out.iterdir()):
             return
         if changed:
             shown = ", ".join(f"{key} was {arguments.get(key)!r}" for key in changed)
-            raise WrongCall(
-                f"{out} holds a quickstart with other arguments ({shown}); give another folder with --out"
-            )
+            raise WrongCall(f"{out} holds a quickstart with other arguments ({shown}); {ELSEWHERE}")
         self.decisions, self.seconds = decisions, seconds
 
     def decide(self, name: str, value: Any) -> Any:
@@ -69,4 +67,4 @@ class Journal:
 
     def _write(self) -> None:
         content = {"arguments": self.arguments, "decisions": self.decisions, "seconds": self.seconds}
-        write_text_atomically(self.path, json.dumps(content, indent=2) + "\n")
+        write_json(self.path, content)

@@ -1,12 +1,12 @@
 """The embedded world written out as ordinary files, so that the default run takes the same path as a user's data."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 from camelid.base.atomic import atomic_folder
+from camelid.base.json import json_line
 from camelid.data import world
 from camelid.workflows.quickstart.budget import TUNING_SHARE
 from camelid.workflows.quickstart.job import Job
@@ -72,4 +72,4 @@ def _chats(split: world.Split, count: int, seed: int) -> Iterator[Mapping[str, A
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_line(row))
