@@ -1,4 +1,4 @@
-"""Decoding, prefill and many requests at once: `camelid.engine.Engine` beside llama.cpp (llama-cpp-python, built natively).
+"""Decoding, prefill and many requests at once: `camelid.engine.engine.Engine` beside llama.cpp (llama-cpp-python, built natively).
 
 Two shapes: 1.1 billion parameters (TinyLlama's shape, random weights, since speed does not depend on them) and SmolLM2-135M
 (its instruct model from the GGUF beside the repository, else random too). Ours has 4-bit weights in groups of 64, embedding in

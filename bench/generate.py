@@ -1,4 +1,4 @@
-"""Greedy generation with a key-value cache: `camelid.engine.Engine` beside `transformers.generate`, in bfloat16.
+"""Greedy generation with a key-value cache: `camelid.engine.engine.Engine` beside `transformers.generate`, in bfloat16.
 
 The model is a checkpoint folder (`--model`), else SmolLM2-135M-Instruct imported from its GGUF beside the repository.
 Every contender runs in a process of its own, on the same prompts of 32 tokens and to exactly 64 (quick: 24) new tokens; a

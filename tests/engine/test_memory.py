@@ -9,11 +9,11 @@ import torch
 
 from camelid.base import memory as system
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.base.memory import CPU
 from camelid.cli import main as cli
 from camelid.engine import memory
 from camelid.engine.blocks import BLOCK_TOKENS, CachedSequence
 from camelid.engine.decoder import TorchDecoder
+from camelid.engine.device import CPU
 from camelid.engine.encoder_decoder import EncoderDecoder
 from camelid.engine.engine import Engine
 from camelid.engine.fits import parse_size

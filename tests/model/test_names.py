@@ -5,7 +5,7 @@ import re
 import gguf
 import pytest
 
-from camelid.formats.hugging_face.families.names import (
+from camelid.formats.names import (
     GPT2_NAMES,
     LLAMA_NAMES,
     T5_NAMES,

@@ -20,9 +20,9 @@ from camelid.model.spec import ModelSpec, Norm, RelativeBuckets
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import pack
+from camelid.quant.packing import packed_int32, packing_multiple, unpacked_integers
 from camelid.quant.quantize import quantize_head, quantize_model
 from camelid.quant.round_to_nearest import round_to_nearest
-from camelid.quant.words import packed_int32, packing_multiple, unpacked_integers
 from camelid.recipes.model_shape import ModelShape
 from camelid.recipes.quantize import QuantizeRecipe
 from camelid.workflows.quantize import quantize

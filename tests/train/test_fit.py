@@ -6,9 +6,9 @@ import torch
 from camelid.recipes.recipe import load_recipe
 from camelid.recipes.training import Training
 from camelid.recipes.tune import TuneRecipe
+from camelid.runs.null_run import NullRun
 from camelid.runs.run import Run, list_checkpoints, read_metrics
 from camelid.train.fit import Setup, ValidationLoss, fit
-from camelid.train.null_run import NullRun
 from camelid.train.objectives import cross_entropy
 from camelid.train.parallel import ProcessGroup
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from camelid.data.rows.batches import batches
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import PackedExamples
+from camelid.runs.null_run import NullRun
 from camelid.runs.run import read_metrics
-from camelid.train.null_run import NullRun
 from camelid.train.parallel import ProcessGroup
 
 SETTINGS = {"training__steps": 12, "training__validate_every": 4, "training__learning_rate": 0.01}

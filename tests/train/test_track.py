@@ -7,9 +7,9 @@ import torch
 
 from camelid.base.errors import CamelidError
 from camelid.recipes.training import Training
+from camelid.runs.null_run import NullRun
 from camelid.train import track
 from camelid.train.fit import Setup, _tracked
-from camelid.train.null_run import NullRun
 from camelid.train.parallel import ProcessGroup
 from camelid.train.track import tracked
 

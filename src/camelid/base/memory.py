@@ -4,33 +4,39 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
 
 from camelid.base.errors import CamelidError
 
-CPU = torch.device("cpu")
+if TYPE_CHECKING:
+    import torch
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's mallopt(3)."""
 
 
-def free_memory(device: torch.device = CPU) -> int:
-    """Bytes that can still be allocated on the device.
+def free_memory(device: "torch.device | None" = None) -> int:
+    """Bytes that can still be allocated on the device, by default the CPU.
 
     On a CPU what the system can give without swapping; on Linux no more than this process's control groups leave,
     as containers and batch systems set them.
     """
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     return min((psutil.virtual_memory().available, *group_limits()))
 
 
 def as_out_of_memory(error: Exception) -> Exception:
     """An allocator's error as one for people, any other as it is."""
-    # On a CPU torch raises a plain RuntimeError.
-    of_torch = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # Looked up, not imported: whoever has an allocator's error has torch. On a CPU it raises a plain RuntimeError.
+    torch = sys.modules.get("torch")
+    of_torch = (
+        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    ) or "can't allocate memory" in str(error)
     if not of_torch and not isinstance(error, MemoryError):
         return error
     told = CamelidError(
@@ -66,7 +72,7 @@ def group_limits(root: Path = Path("/")) -> Iterator[int]:
                 yield left
 
 
-def keep_freed_memory(device: torch.device) -> None:
+def keep_freed_memory(device: "torch.device") -> None:
     """Has glibc keep what is freed instead of returning it to the kernel, which would zero it again at every step.
 
     Faulting fresh pages in takes several times as long as computing what they hold. Other C libraries have no such

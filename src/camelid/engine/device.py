@@ -5,6 +5,7 @@ import torch
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.model.attention import leave_out_cudnn
 
+CPU = torch.device("cpu")
 NAMES = "cpu, cuda or cuda:N"
 STEP_TOKENS, GPU_STEP_TOKENS = 512, 4096
 """Tokens of a step that keep a CPU or a GPU busy; answers wait while a longer one is computed."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from camelid.base.errors import CamelidError, WrongCall, naming
-from camelid.base.memory import CPU, free_memory
+from camelid.base.memory import free_memory
 from camelid.engine.blocks import BLOCK_TOKENS
-from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS
+from camelid.engine.device import CPU, GPU_STEP_TOKENS, STEP_TOKENS
 from camelid.engine.native.decoder import CHUNK_ROWS, block_bytes, knows
 from camelid.engine.weight_memory import (
     SMALLER_DTYPE,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from camelid.base.errors import naming
-from camelid.base.memory import CPU
+from camelid.engine.device import CPU
 from camelid.engine.native.decoder import knows
 from camelid.engine.native.weights import LANES, LEAST_BITS
 from camelid.formats.hugging_face.checkpoint import (

@@ -15,7 +15,7 @@ from camelid.base.errors import CamelidError, naming
 from camelid.base.json import read_table
 from camelid.formats.hugging_face.checkpoint import blank_model
 from camelid.formats.hugging_face.families.config import Config, real, whole
-from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
+from camelid.formats.names import LLAMA_NAMES, Naming
 from camelid.model.spec import FeedForward, Llama3Scaling, ModelSpec, Norm, Rotary
 
 PARAMS, SHARDS = "params.json", "consolidated.*.pth"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from camelid.model.linears import LinearKind, kind_of, linears
 from camelid.quant.choices import Bits
 from camelid.quant.kernels import Kernel, PackedForm, kernel_for
+from camelid.quant.packing import packed_int32, unpacked_integers
 from camelid.quant.round_to_nearest import QuantizedWeight
-from camelid.quant.words import packed_int32, unpacked_integers
 
 PACKED: tuple[Bits, ...] = (2, 3, 4, 8)
 """Bits that a weight may have."""

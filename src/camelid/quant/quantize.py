@@ -22,8 +22,8 @@ from camelid.quant.choices import ALL_LINEARS, Bits
 from camelid.quant.gptq import gptq
 from camelid.quant.moments import Moments, layer_by_layer
 from camelid.quant.packed import PACKED, pack, packed_linears
+from camelid.quant.packing import packing_multiple
 from camelid.quant.round_to_nearest import QuantizedWeight, round_to_nearest
-from camelid.quant.words import packing_multiple
 
 LAST = "mlp.down_proj"
 NEVER_CLIPPED = ("q_proj", "k_proj")

@@ -25,12 +25,12 @@ from camelid.recipes.tune import TuneRecipe
 from camelid.recipes.yaml import to_yaml
 from camelid.report.page import REPORT, write_report
 from camelid.report.training import training_report
+from camelid.runs.null_run import NullRun
 from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.train.fit import fit_rows
-from camelid.train.null_run import NullRun
 from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.training_rows import decoder_rows, pair_rows, say, say_nothing, text_rows, told_documents
 

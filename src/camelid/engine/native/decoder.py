@@ -9,9 +9,9 @@ from functools import cache
 import torch
 
 from camelid.base.errors import CamelidError
-from camelid.base.memory import CPU
 from camelid.engine.blocks import BLOCK_TOKENS
 from camelid.engine.decoder import Decoder, Extension, Predictions
+from camelid.engine.device import CPU
 from camelid.engine.native.build import library
 from camelid.engine.native.pages import zero_pages
 from camelid.engine.native.structures import CBatch, CLayer, CModel

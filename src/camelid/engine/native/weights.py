@@ -13,7 +13,7 @@ from camelid.engine.native.structures import NORMS, PROJECTIONS, CLayer, CLinear
 from camelid.model.linears import LinearKind, kind_of, known_linears
 from camelid.model.transformer import Transformer
 from camelid.quant.packed import PackedLinear, packed_linears
-from camelid.quant.words import packed_int32
+from camelid.quant.packing import packed_int32
 
 FLOAT32, BFLOAT16 = 0, 1
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from camelid.base.errors import CamelidError, shortened
 from camelid.formats.gguf.file import GGUFFile, StoredTensor
-from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
+from camelid.formats.names import LLAMA_NAMES, Naming
 from camelid.model.spec import ModelSpec
 
 EMBEDDING, OUTPUT = (f"{LLAMA_NAMES[module].gguf}.weight" for module in ("embed_tokens", "lm_head"))

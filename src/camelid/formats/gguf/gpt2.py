@@ -3,7 +3,7 @@
 from typing import Any
 
 from camelid.formats.gguf.architecture import EMBEDDING, Architecture, Keys, sizes
-from camelid.formats.hugging_face.families.names import GPT2_NAMES, Naming
+from camelid.formats.names import GPT2_NAMES, Naming
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
 
 NAMING = Naming(GPT2_NAMES, "gguf")

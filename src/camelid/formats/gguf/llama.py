@@ -7,7 +7,7 @@ from torch import Tensor
 
 from camelid.base.errors import CamelidError, shortened
 from camelid.formats.gguf.architecture import EMBEDDING, Architecture, Keys, sizes
-from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
+from camelid.formats.names import LLAMA_NAMES, Naming
 from camelid.model.rotary import inverse_frequencies
 from camelid.model.spec import FeedForward, LinearScaling, Llama3Scaling, ModelSpec, Norm, Rotary
 

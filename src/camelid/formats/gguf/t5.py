@@ -3,7 +3,7 @@
 from typing import Any
 
 from camelid.formats.gguf.architecture import Architecture, sizes
-from camelid.formats.hugging_face.families.names import T5_NAMES, Naming
+from camelid.formats.names import T5_NAMES, Naming
 from camelid.model.spec import FeedForward, ModelSpec, Norm, RelativeBuckets
 
 MOST_DISTANCE = 128

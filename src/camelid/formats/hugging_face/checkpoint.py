@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from camelid.base.errors import CamelidError, naming, shortened
 from camelid.base.json import read_table, write_json
-from camelid.formats.hugging_face.families import Family, Place, family_for, family_of
+from camelid.formats.hugging_face.families import Family, family_for, family_of
 from camelid.formats.hugging_face.tensor_files import (
     DEFAULT_SHARD_BYTES,
     INDEX,
@@ -21,6 +21,7 @@ from camelid.formats.hugging_face.tensor_files import (
     dtype_name,
     save_tensors,
 )
+from camelid.formats.names import Place
 from camelid.model.linears import known_linears
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer

@@ -1,7 +1,7 @@
 """How public checkpoints keep a quantised linear: the layouts of GPTQ and of AWQ, which vLLM and transformers read.
 
 For a linear of `outer` x `inner` weights w = scale * (code - zero), integers of a few bits side by side in int32, the
-first in the lowest bits (`camelid.quant.words`):
+first in the lowest bits (`camelid.quant.packing`):
 
               gptq                                             awq, version gemm (4 bits alone)
     qweight   int32 [inner * bits / 32, outer] along inputs    int32 [inner, outer / 8] along outputs, interleaved
@@ -30,7 +30,7 @@ from torch import Tensor
 from camelid.base.errors import CamelidError, shortened
 from camelid.quant.choices import Bits
 from camelid.quant.packed import PACKED, PackedLinear
-from camelid.quant.words import packed_int32, unpacked_integers
+from camelid.quant.packing import packed_int32, unpacked_integers
 
 LayoutName = Literal["gptq", "awq"]
 Packed = tuple[Int32[Tensor, "packed outer"], Float[Tensor, "outer groups"], UInt8[Tensor, "outer groups"]]

@@ -26,7 +26,7 @@ from camelid.model.surgery import replace
 from camelid.model.transformer import Transformer
 from camelid.quant.choices import Bits
 from camelid.quant.packed import PackedLinear, packed_linears
-from camelid.quant.words import packing_multiple
+from camelid.quant.packing import packing_multiple
 
 HEAD = "lm_head"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")

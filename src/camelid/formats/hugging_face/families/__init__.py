@@ -4,12 +4,13 @@ from dataclasses import fields
 
 from camelid.base.errors import CamelidError
 from camelid.formats.hugging_face.families.config import Config
-from camelid.formats.hugging_face.families.family import Family, Place
+from camelid.formats.hugging_face.families.family import Family
 from camelid.formats.hugging_face.families.gpt2 import GPT2
 from camelid.formats.hugging_face.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from camelid.formats.hugging_face.families.own import OWN
 from camelid.formats.hugging_face.families.palm import COHERE
 from camelid.formats.hugging_face.families.t5 import T5
+from camelid.formats.names import Place
 from camelid.model.spec import ModelSpec
 
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, COHERE, T5, OWN)

@@ -6,7 +6,7 @@ from typing import Any
 from camelid.base.errors import CamelidError
 from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole
 from camelid.formats.hugging_face.families.family import Family
-from camelid.formats.hugging_face.families.names import GPT2_NAMES, Naming
+from camelid.formats.names import GPT2_NAMES, Naming
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
 
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")

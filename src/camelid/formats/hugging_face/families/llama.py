@@ -5,7 +5,7 @@ from typing import Any, Literal
 from camelid.base.errors import CamelidError, shortened
 from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, rotary, sizes, whole
 from camelid.formats.hugging_face.families.family import Family
-from camelid.formats.hugging_face.families.names import LLAMA_NAMES, Naming
+from camelid.formats.names import LLAMA_NAMES, Naming
 from camelid.model.spec import FeedForward, ModelSpec, Norm, Window
 
 Biases = Literal["none", "qkv", "all"]

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from camelid.base.errors import CamelidError
 from camelid.formats.hugging_face.families.config import Config
-from camelid.formats.hugging_face.families.family import Family, Place
+from camelid.formats.hugging_face.families.family import Family
+from camelid.formats.names import Place
 from camelid.model.spec import Learned, LinearScaling, Llama3Scaling, ModelSpec, RelativeBuckets, Rotary
 
 POSITIONS = {"rotary": Rotary, "learned": Learned, "relative": RelativeBuckets}

@@ -4,8 +4,8 @@ import re
 from typing import Any, Literal
 
 from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole
-from camelid.formats.hugging_face.families.family import Family, Place
-from camelid.formats.hugging_face.families.names import T5_NAMES, T5_V1_1_NAMES, Naming
+from camelid.formats.hugging_face.families.family import Family
+from camelid.formats.names import T5_NAMES, T5_V1_1_NAMES, Naming, Place
 from camelid.model.spec import FeedForward, ModelSpec, Norm, RelativeBuckets
 
 Kind = Literal["relu", "geglu"]

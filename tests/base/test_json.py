@@ -22,7 +22,7 @@ from camelid.base.json import (
     write_json,
 )
 
-SOURCE = Path(__file__).resolve().parents[1] / "src" / "camelid"
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "camelid"
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -125,7 +125,7 @@ def test_files_are_read_and_written_here_alone() -> None:
     strays = {
         f"{path.relative_to(SOURCE)}:{call.lineno}"
         for path in SOURCE.rglob("*.py")
-        if path.name != "json_table.py"
+        if path != SOURCE / "base" / "json.py"
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and _names(call.func) & READS_AND_WRITES | _json(call.func)
         for inner in ast.walk(call)

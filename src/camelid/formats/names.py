@@ -9,8 +9,48 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from camelid.formats.hugging_face.families.family import Place
+import torch
+from torch import Tensor
+
 from camelid.model.spec import ModelSpec
+
+
+class Place(NamedTuple):
+    """Where one of our parameters stands on disk."""
+
+    name: str
+    part: int = 0
+    """Its number among the parameters that the tensor holds behind each other."""
+    parts: int = 1
+    transposed: bool = False
+    """Stored as [inputs, outputs]."""
+    pairs: int = 0
+    """Where not 0: rows of each head of this size stand in pairs that are rotated together, ours in halves."""
+
+    def stored_shape(self, own: torch.Size) -> torch.Size:
+        """The shape on disk, where each part has the shape `own`."""
+        whole = (own[0] * self.parts, *own[1:])
+        return torch.Size(whole[::-1] if self.transposed else whole)
+
+    def put(self, parts: list[Tensor]) -> Tensor:
+        """The tensor on disk."""
+        joined = (
+            torch.cat([self._paired(part) for part in parts]) if len(parts) > 1 else self._paired(parts[0])
+        )
+        return joined.T if self.transposed and joined.ndim == 2 else joined
+
+    def take(self, stored: Tensor) -> Tensor:
+        """Our parameter out of the tensor on disk; a view wherever the order of values allows one."""
+        whole = stored.T if self.transposed and stored.ndim == 2 else stored
+        part = whole.chunk(self.parts)[self.part] if self.parts > 1 else whole
+        if not self.pairs:
+            return part
+        return part.view(-1, self.pairs // 2, 2, *part.shape[1:]).transpose(1, 2).reshape(part.shape)
+
+    def _paired(self, part: Tensor) -> Tensor:
+        if not self.pairs:
+            return part
+        return part.view(-1, 2, self.pairs // 2, *part.shape[1:]).transpose(1, 2).reshape(part.shape)
 
 
 class Row(NamedTuple):
