@@ -188,8 +188,8 @@ def test_digests_follow_content_and_names(tmp_path):
 CHAIN = textwrap.dedent("""
     import os, signal, sys, zlib
     from pathlib import Path
-from camelid.recipes.recipe import load_recipe
-from camelid.recipes.tune import TuneRecipe
+    from camelid.recipes.recipe import load_recipe
+    from camelid.recipes.tune import TuneRecipe
     from camelid.runs.run import Run
 
     out, left = Path(sys.argv[1]), int(sys.argv[2])
