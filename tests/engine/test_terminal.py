@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from camelid.base.logs import show_log
 from camelid.cli.main import main
 from camelid.engine.engine import Engine
 from camelid.engine.terminal import ChatSession
@@ -21,6 +22,7 @@ from camelid.text.conversation import Conversation
 
 
 def talk(monkeypatch: pytest.MonkeyPatch, lm: ScriptedLM, typed: str, system: str | None = None) -> None:
+    show_log()
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     session = ChatSession(lm, Sampling(), system)
     while session.turn():

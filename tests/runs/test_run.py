@@ -23,9 +23,8 @@ def recipe_of(out, **changes):
     return load_recipe(TuneRecipe, None, settings | {key.replace("__", "."): v for key, v in changes.items()})
 
 
-def begin(out, said=None, data=None, parents=(), **changes):
-    say = (lambda text: None) if said is None else said.append
-    return Run.create(out, recipe_of(out, **changes), data=data or {}, parents=parents, say=say)
+def begin(out, data=None, parents=(), **changes):
+    return Run.create(out, recipe_of(out, **changes), data=data or {}, parents=parents)
 
 
 def state_writer(content: bytes):
@@ -99,7 +98,7 @@ def test_a_checkpoint_is_found_again_whole(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "digests"])
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(tmp_path, damage):
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(tmp_path, caplog, damage):
     with begin(tmp_path) as run:
         for step in (2, 4):
             run.log({"step": step, "loss": 1.0})
@@ -114,12 +113,12 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(tmp_path, 
             (newest / "nested" / "state.json").unlink()
         case "digests":
             (newest / "digest.json").write_text("{")
-    said: list[str] = []
-    with begin(tmp_path, said) as run:
+    with begin(tmp_path) as run:
         checkpoint = run.resume()
         assert checkpoint is not None
         assert checkpoint.step == 2
         run.save_checkpoint(4, state_writer(b"again"))
+    said = caplog.messages
     assert len(said) == 1
     assert "step-00000004 is damaged" in said[0]
     assert "using the one before" in said[0]
@@ -127,15 +126,14 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(tmp_path, 
     assert find_damage(newest) is None
 
 
-def test_with_no_whole_checkpoint_the_run_begins_anew_and_says_so(tmp_path):
+def test_with_no_whole_checkpoint_the_run_begins_anew_and_says_so(tmp_path, caplog):
     with begin(tmp_path) as run:
         run.log({"step": 1})
         run.save_checkpoint(1, state_writer(b"x"))
     (tmp_path / "checkpoints" / "step-00000001" / "weights.bin").write_bytes(b"y")
-    said: list[str] = []
-    with begin(tmp_path, said) as run:
+    with begin(tmp_path) as run:
         assert run.resume() is None
-    assert "begins anew" in said[-1]
+    assert "begins anew" in caplog.messages[-1]
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 

@@ -3,6 +3,7 @@
 Lines go to standard error, so that standard output holds results alone. rich honours NO_COLOR.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -14,6 +15,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -122,8 +125,10 @@ class StepLog:
         return {"validation_loss": result.nats_per_token, "validation_bits_per_byte": result.bits_per_byte}
 
     def _say(self, line: str) -> None:
-        if self.show:
+        if self._live is not None:
             self.console.print(line, markup=False, soft_wrap=True)
+        elif self.show:
+            logger.info(line)
 
 
 def track(items: Iterable[T], label: str, total: int | None = None, *, show: bool = True) -> Iterator[T]:
@@ -149,9 +154,9 @@ def _plain(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
         now = time.monotonic()
         if now - said >= PLAIN_INTERVAL:
             left = "" if total is None else f", {in_time((total - count) * (now - began) / count)} left"
-            print(f"{label}: {count}{of}{left}", file=sys.stderr, flush=True)
+            logger.info(f"{label}: {count}{of}{left}")
             said = now
-    print(f"{label}: {count}{of}, {in_time(time.monotonic() - began)}", file=sys.stderr, flush=True)
+    logger.info(f"{label}: {count}{of}, {in_time(time.monotonic() - began)}")
 
 
 def memory_bytes() -> int:

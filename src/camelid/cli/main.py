@@ -8,6 +8,7 @@ flags (`cli.flags`), and it calls one function of a room.
     0  it worked        1  the job failed (`CamelidError`)        2  the call was wrong        130  Ctrl-C
 """
 
+import logging
 import os
 import signal
 import sys
@@ -16,8 +17,11 @@ from importlib import import_module
 from typing import Any
 
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.logs import show_log
 from camelid.base.version import __version__
 from camelid.cli.table import VERBS
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 
@@ -27,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         signal.signal(signal.SIGTERM, _terminated)
     arguments = list(sys.argv[1:] if argv is None else argv)
+    show_log()
     debug = "--debug" in arguments or os.environ.get("CAMELID_DEBUG", "") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -35,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 0 if exit_.code is None else 2
     except KeyboardInterrupt as interrupt:
-        print(f"camelid: {interrupt}" if str(interrupt) else "camelid: interrupted", file=sys.stderr)
+        logger.error(str(interrupt) or "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone (`camelid ... | head`); Python must not try to flush again on its way out.
@@ -45,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = _explain(error)
         if debug or message is None:
             raise
-        print(f"camelid: {message}", file=sys.stderr)
+        logger.error(message)
         return 2 if isinstance(error, WrongCall) else 1
     return 0
 

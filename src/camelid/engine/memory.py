@@ -4,7 +4,7 @@ Weights (`camelid.engine.weight_memory`) and cache are what will be allocated, t
 from above of one pass, the logits, and what a decoder or the unpacking of packed weights needs beside them.
 """
 
-import sys
+import logging
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,8 @@ from camelid.formats.hugging_face.checkpoint import read_spec
 from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.model.attention import QUERY_BLOCK
 from camelid.model.spec import ModelSpec, RelativeBuckets
+
+logger = logging.getLogger(__name__)
 
 SMALLER_BITS = (8, 4, 3, 2)
 
@@ -123,9 +125,8 @@ def refuse_too_large(folder: Path, dtype: torch.dtype, device: torch.device = CP
     )
     if asked.total - weights.mapped > found.free:
         raise CamelidError(f"{folder} does not fit into memory: {says}; {out}")
-    print(
-        f"camelid: {folder} does not fit into memory: {says}. Every token reads weights from the disk again; {out}",
-        file=sys.stderr,
+    logger.warning(
+        f"{folder} does not fit into memory: {says}. Every token reads weights from the disk again; {out}"
     )
 
 

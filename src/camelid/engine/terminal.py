@@ -1,6 +1,7 @@
 """`camelid generate` and `camelid chat`: a model in the terminal."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ from camelid.engine.open_lm import open_lm
 from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong, Sampling
 from camelid.recipes.engine import EngineSettings
 from camelid.text.conversation import Conversation, Message
+
+logger = logging.getLogger(__name__)
 
 HELP = """\
 /reset          forget the conversation
@@ -56,7 +59,7 @@ class ChatSession:
         self.asked: Prompt = ""
         self._typed_by_hand = sys.stdin.isatty()
         if self._typed_by_hand:
-            _note("/help lists commands, /exit leaves")
+            logger.info("/help lists commands, /exit leaves")
 
     def turn(self) -> bool:
         """Reads a line and answers it or obeys it; False at the end."""
@@ -65,7 +68,7 @@ class ChatSession:
         except EOFError:
             return False
         except KeyboardInterrupt:
-            _note("\n/exit or Ctrl-D leaves")
+            logger.info("\n/exit or Ctrl-D leaves")
             return True
         if line.startswith("/"):
             return self._obey(*line.partition(" ")[::2])
@@ -79,14 +82,14 @@ class ChatSession:
                 return False
             case "/reset":
                 self.messages = []
-                _note("the conversation starts anew")
+                logger.info("the conversation starts anew")
             case "/system":
                 self.system, self.messages = text.strip() or None, []
-                _note(f"system message: {self.system or 'none'}; the conversation starts anew")
+                logger.info(f"system message: {self.system or 'none'}; the conversation starts anew")
             case "/help":
-                _note(HELP)
+                logger.info(HELP)
             case _:
-                _note(f"{command} is no command\n{HELP}")
+                logger.info(f"{command} is no command\n{HELP}")
         return True
 
     def _answer(self, question: str) -> None:
@@ -94,11 +97,11 @@ class ChatSession:
         try:
             completion = _show(self.lm, self.asked, self.sampling, stoppable=self._typed_by_hand)
         except PromptTooLong as error:
-            _note(f"{error}, or forget what was said so far with /reset")
+            logger.info(f"{error}, or forget what was said so far with /reset")
             return
         self.messages += [Message("user", question), Message("assistant", completion.text)]
         if completion.finish_reason == "length":
-            _note(
+            logger.info(
                 f"(cut after {len(completion.tokens) or self.sampling.max_new_tokens} tokens: the limit of an answer, "
                 "--max-new-tokens, or of the context, which /reset empties)"
             )
@@ -134,14 +137,10 @@ def _say_guesses(lm: LM, after: Prompt) -> None:
     if isinstance(lm, Engine) and lm.proposer and lm.proposer.proposed:
         taken = f"{lm.proposer.taken} of {lm.proposer.proposed} guesses were taken"
         speed_up = lm.proposer.speed_up(lm.plain_step_seconds(after))
-        _note(
+        logger.info(
             f"{taken}: {lm.proposer.tokens_a_step:.2f} tokens a step where there was a guess, "
             f"{speed_up:.2f} times as fast as without"
         )
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -162,7 +161,7 @@ def _line_history() -> Iterator[None]:
         if path.is_file():
             readline.read_history_file(path)
     except OSError as error:
-        _note(f"{path}: {error.strerror}; what is typed here is not kept")
+        logger.info(f"{path}: {error.strerror}; what is typed here is not kept")
         yield
         return
     try:

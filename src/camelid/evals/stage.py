@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from camelid.tasks.graders import numeric
 from camelid.tasks.item import Item
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format
 from camelid.tasks.task import Task, load_task
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
@@ -68,7 +71,7 @@ def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
     write_results(recipe.out / "results.json", results)
     print_table(results)
     for warning in (warning for evaluation in evaluations for warning in evaluation.warnings):
-        print(f"warning: {warning}", file=sys.stderr)
+        logger.warning(warning)
     return results
 
 
@@ -195,9 +198,7 @@ def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> 
             "give a file of solved questions with --exemplars FILE"
         )
     if leaked:
-        print(
-            f"{len(leaked)} of {len(shown)} exemplars are among the questions and not shown", file=sys.stderr
-        )
+        logger.warning(f"{len(leaked)} of {len(shown)} exemplars are among the questions and not shown")
         shown = [item for item in shown if item.question not in asked]
     return shown if shots else ()
 

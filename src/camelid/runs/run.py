@@ -17,9 +17,9 @@ Every file and folder appears whole or not at all, so `kill -9` costs the steps 
 
 import fcntl
 import json
+import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,8 @@ from camelid.base.json import json_line, read_table, whole_lines, write_json
 from camelid.recipes.recipe import Recipe, save_recipe
 from camelid.runs.provenance import Parent, provenance
 
+logger = logging.getLogger(__name__)
+
 LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
     "run.lock",
     "run.json",
@@ -42,7 +44,6 @@ LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
 )
 DIGESTS = "digest.json"
 ELSEWHERE, WITHOUT_LINE = "give another folder with --out", "remove the line to go on"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,9 @@ class Run:
     A fresh run that a `CamelidError` ends before its first metrics leaves no folder, so that mended data can go there.
     """
 
-    def __init__(self, folder: Path, lock: TextIO, say: Say, fresh: bool) -> None:
+    def __init__(self, folder: Path, lock: TextIO, fresh: bool) -> None:
         self.folder = folder
         self._lock = lock
-        self._say = say
         self._fresh = fresh
         self._metrics: TextIO | None = None
 
@@ -75,7 +75,6 @@ class Run:
         parents: Iterable[Parent] = (),
         data: Mapping[str, str] | None = None,
         date: str | None = None,
-        say: Say | None = None,
     ) -> Self:
         """Begins a run in a fresh folder, or goes on with this very run where `out` holds it.
 
@@ -98,7 +97,7 @@ class Run:
         except BaseException:
             lock.close()
             raise
-        return cls(out, lock, say or _say_on_stderr, fresh)
+        return cls(out, lock, fresh)
 
     def __enter__(self) -> Self:
         return self
@@ -149,13 +148,13 @@ class Run:
 
         A damaged checkpoint is named, and the one before is used.
         """
-        checkpoint = latest_checkpoint(self.folder, self._say)
+        checkpoint = latest_checkpoint(self.folder)
         step = 0 if checkpoint is None else checkpoint.step
         damaged = [other for other in list_checkpoints(self.folder) if other.step > step]
         for other in damaged:
             _remove(other.folder)
         if damaged and checkpoint is None:
-            self._say("no whole checkpoint is left: the run begins anew")
+            logger.warning("no whole checkpoint is left: the run begins anew")
         # A run that begins anew measures its validation loss before the first step again.
         cut_metrics(self.folder / METRICS, -1 if checkpoint is None else step)
         return checkpoint
@@ -169,15 +168,13 @@ def list_checkpoints(folder: Path) -> list[Checkpoint]:
     )
 
 
-def latest_checkpoint(folder: Path, say: Say | None = None) -> Checkpoint | None:
-    """The newest checkpoint whose files all have their recorded digest; every damaged one is told to `say`."""
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint whose files all have their recorded digest; every damaged one is logged."""
     for checkpoint in reversed(list_checkpoints(folder)):
         damage = find_damage(checkpoint.folder)
         if damage is None:
             return checkpoint
-        (say or _say_on_stderr)(
-            f"checkpoint {checkpoint.folder.name} is damaged ({damage}): using the one before"
-        )
+        logger.warning(f"checkpoint {checkpoint.folder.name} is damaged ({damage}): using the one before")
     return None
 
 
@@ -296,7 +293,3 @@ def _checkpoint_folder(folder: Path, step: int) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _say_on_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

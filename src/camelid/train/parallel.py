@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from camelid.base.logs import show_warnings_only
 from camelid.model.attention import leave_out_cudnn
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ def join_process_group() -> ProcessGroup:
         leave_out_cudnn()
     if size == 1:
         return ProcessGroup(device=device)
+    if int(os.environ.get("RANK", "0")) > 0:
+        show_warnings_only()
     if not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)

@@ -1,5 +1,6 @@
 """The training stages: paths in, one fresh run folder out."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,9 @@ from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.train.fit import fit_rows
 from camelid.train.parallel import ProcessGroup, join_process_group
-from camelid.train.training_rows import decoder_rows, pair_rows, say, say_nothing, text_rows, told_documents
+from camelid.train.training_rows import decoder_rows, logged_documents, pair_rows, text_rows
+
+logger = logging.getLogger(__name__)
 
 MODEL = "model"
 """The subfolder of a run that holds what it made."""
@@ -40,7 +43,7 @@ MODEL = "model"
 
 def tokenizer(recipe: TokenizerRecipe) -> Path:
     """Learns a vocabulary from text and saves it, with its recipe, in the fresh folder `recipe.out`."""
-    documents = told_documents(recipe.data, recipe.data.train)
+    documents = logged_documents(recipe.data, recipe.data.train)
     texts = _up_to((text for text, _ in documents), recipe.sample_bytes)
     trained = train_tokenizer(texts, recipe.vocab_size, kind=recipe.kind, sentinels=recipe.sentinels)
     with atomic_folder(recipe.out) as draft:
@@ -56,7 +59,7 @@ def pretrain(recipe: PretrainRecipe) -> Path:
         rows, validation = text_rows(recipe, tokenizer, group)
         spec = recipe.model.spec(tokenizer.vocab_size)
         if group.is_main and (reason := why_own(spec)):
-            say(f"{reason}: its folder can be read by camelid alone")
+            logger.info(f"{reason}: its folder can be read by camelid alone")
         model = Transformer(spec).initialize(recipe.seed)
         return _train(recipe, run, model, tokenizer, rows, validation, group)
 
@@ -68,9 +71,8 @@ def tune(recipe: TuneRecipe) -> Path:
     encodes = read_spec(base).encoder_layers > 0
     _check_task(recipe, base, tokenizer, encodes)
     with _open_run(recipe, [Parent.of(base)], recipe.data, group) as run:
-        tell = say if group.is_main else say_nothing
         make = pair_rows if encodes else decoder_rows
-        rows, validation = make(recipe, tokenizer, tell)
+        rows, validation = make(recipe, tokenizer, logger.info)
         model = load_model(base)
         check_tokenizer_fits(model.spec, tokenizer)
         return _train(recipe, run, model, tokenizer, rows, validation, group)

@@ -1,6 +1,6 @@
 """A recipe's data as the rows that a model is trained on, and those held out."""
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -21,16 +21,10 @@ from camelid.recipes.tune import TuneRecipe
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.parallel import ProcessGroup
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
-
-def say(text: str) -> None:
-    """Tells the user."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def say_nothing(text: str) -> None:
-    """The other processes and later looks at the same rows are quiet."""
+Tell = Callable[[str], None]
+"""What is told in words which rows were read, left out and cut; `logger.debug`, where nobody needs to know."""
 
 
 def text_rows(
@@ -43,7 +37,7 @@ def text_rows(
     if group.is_main:
         for name, paths in splits.items():
             if not (folder / name).exists():
-                documents = told_documents(data, paths, say)
+                documents = logged_documents(data, paths)
                 fraction = held_out if name == "train" else 0.0
                 write_shards(
                     documents, tokenizer, folder / name, validation_fraction=fraction, workers=data.workers
@@ -71,26 +65,26 @@ def _objective_rows(
     return DenoisedDocuments(shards, denoising, context, order, marks=Marks.of(tokenizer), start_id=start)
 
 
-def told_documents(data: TextData, paths: Sequence[Path], say: Say = say) -> Iterator[tuple[str, str]]:
-    """The documents with their names; what they are is said before, and what was read after them."""
+def logged_documents(data: TextData, paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """The documents with their names; what they are is logged before, and what was read after them."""
     corpus = Corpus(paths, data.skip_bad_rows)
-    say(corpus.description)
+    logger.info(corpus.description)
     yield from corpus
-    say(corpus.summary)
+    logger.info(corpus.summary)
 
 
 def decoder_rows(
-    recipe: TuneRecipe, tokenizer: Tokenizer, say: Say = say_nothing
+    recipe: TuneRecipe, tokenizer: Tokenizer, tell: Tell = logger.debug
 ) -> tuple[Rows, Rows | None]:
     """A tuning recipe's conversations or pairs packed side by side, and the held-out ones, None where there are none.
 
-    `say` is told in words what was read, left out and cut.
+    `tell` is given in words what was read, left out and cut.
     """
     data = recipe.data
-    trained = prompted_of(recipe, tokenizer, data.train, say)
+    trained = prompted_of(recipe, tokenizer, data.train, tell)
     held_out = None
     if data.validation:
-        held_out = prompted_of(recipe, tokenizer, data.validation, say)
+        held_out = prompted_of(recipe, tokenizer, data.validation, tell)
     elif data.validation_fraction:
         trained, held_out = hold_out_examples(trained, data.validation_fraction)
     return _packed(recipe, tokenizer, trained), None if held_out is None else _packed(
@@ -99,14 +93,14 @@ def decoder_rows(
 
 
 def pair_rows(
-    recipe: TuneRecipe, tokenizer: Tokenizer, say: Say = say_nothing
+    recipe: TuneRecipe, tokenizer: Tokenizer, tell: Tell = logger.debug
 ) -> tuple[PairRows, PairRows | None]:
     """A tuning recipe's pairs for an encoder-decoder, and the held-out ones; see `decoder_rows`."""
     data = recipe.data
-    trained = pairs_of(recipe, tokenizer, data.train, say)
+    trained = pairs_of(recipe, tokenizer, data.train, tell)
     held_out = None
     if data.validation:
-        held_out = pairs_of(recipe, tokenizer, data.validation, say)
+        held_out = pairs_of(recipe, tokenizer, data.validation, tell)
     elif data.validation_fraction:
         trained, held_out = hold_out_pairs(trained, data.validation_fraction)
     rows = ShuffledPairs(trained.pairs, recipe.seed)
@@ -120,9 +114,9 @@ def _packed(recipe: TuneRecipe, tokenizer: Tokenizer, made: ConversationExamples
 
 
 def prompted_of(
-    recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], say: Say
+    recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], tell: Tell
 ) -> ConversationExamples:
-    """The examples that a decoder learns from these files; `say` is told what was read, left out and cut."""
+    """The examples that a decoder learns from these files; `tell` is given what was read, left out and cut."""
     source = source_of(recipe, paths)
     context = recipe.training.context_length
     if isinstance(source, Conversations):
@@ -130,17 +124,17 @@ def prompted_of(
     else:
         weight = recipe.input_weight
         made = text_examples(tokenizer, source, context, input_weight=weight, too_long=recipe.too_long)
-    _tell(source, made, say)
+    _summarise(source, made, tell)
     return made
 
 
-def pairs_of(recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], say: Say) -> PairExamples:
+def pairs_of(recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], tell: Tell) -> PairExamples:
     """The pairs that an encoder-decoder learns from these files; see `prompted_of`."""
     source, room = source_of(recipe, paths), recipe.training.context_length
     assert isinstance(source, TextPairs)  # `tune` refuses conversations for an encoder-decoder
     start = tokenizer.pad_id or 0
     made = text_pairs(tokenizer, source, room, room, start_id=start, too_long=recipe.too_long)
-    _tell(source, made, say)
+    _summarise(source, made, tell)
     return made
 
 
@@ -152,8 +146,10 @@ def source_of(recipe: TuneRecipe, paths: Sequence[Path]) -> Conversations | Text
     return TextPairs(paths, None if recipe.task == "pairs" else recipe.task, skip)
 
 
-def _tell(source: Conversations | TextPairs, made: ConversationExamples | PairExamples, say: Say) -> None:
-    say(source.summary)
+def _summarise(
+    source: Conversations | TextPairs, made: ConversationExamples | PairExamples, tell: Tell
+) -> None:
+    tell(source.summary)
     for what, names in (("left out", made.dropped), ("cut", made.cut)):
         if names:
-            say(f"{len(names)} rows {what} as too long, the first: {names[0]}")
+            tell(f"{len(names)} rows {what} as too long, the first: {names[0]}")

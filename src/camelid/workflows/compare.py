@@ -1,8 +1,8 @@
 """Models side by side: quantised or tuned ones that exist, or one quantised here in many ways; one table, one page."""
 
 import itertools
+import logging
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +25,8 @@ from camelid.report.values import Estimate, Table
 from camelid.tasks.intervals import compare_grades
 from camelid.workflows.measure import Yardstick, measured
 from camelid.workflows.quantize import check_source, quantize_folder
+
+logger = logging.getLogger(__name__)
 
 OPENING = "Once upon a time"
 """Of the text that the page says how to generate."""
@@ -116,15 +118,15 @@ class Found:
 
 def _measure_all(recipe: CompareRecipe, contenders: Iterator[Contender], yardstick: Yardstick) -> Found:
     leading = next(contenders)
-    _say(f"{leading.name}: measuring")
+    logger.info(f"{leading.name}: measuring")
     first = measured(leading.folder, yardstick)
     found = Found([found_row(leading, first, None)], first, [], {leading.name: first["dtype"]})
     for each in contenders:
         try:
             if each.make is not None:
-                _say(f"{each.name}: quantising")
+                logger.info(f"{each.name}: quantising")
                 each.make()
-            _say(f"{each.name}: measuring")
+            logger.info(f"{each.name}: measuring")
             seen = measured(each.folder, yardstick)
             found.dtypes["quantised" if recipe.bits else each.name] = seen["dtype"]
             found.rows.append(found_row(each, seen, first))
@@ -132,7 +134,7 @@ def _measure_all(recipe: CompareRecipe, contenders: Iterator[Contender], yardsti
             raise
         except CamelidError as error:
             found.failures.append(f"{each.name}: {error}")
-            _say(f"{found.failures[-1]}; going on without it")
+            logger.info(f"{found.failures[-1]}; going on without it")
     if found.failures and len(found.rows) == 1:
         what = "no quantised model could be made" if recipe.bits else "no other model could be measured"
         raise CamelidError(f"{what}; {found.failures[0]}")
@@ -214,7 +216,3 @@ def plain_text(table: Table) -> str:
     return "\n".join(
         "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells
     )
-
-
-def _say(text: str) -> None:
-    print(f"camelid: {text}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ Every model is measured in a process of its own: `python -m camelid.workflows.me
 
 import copy
 import json
+import logging
 import math
 import resource
 import subprocess
@@ -26,6 +27,8 @@ from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.lm.interface import Sampling
 from camelid.recipes.evaluate import Convention
 from camelid.tasks.task import Task, load_task
+
+logger = logging.getLogger(__name__)
 
 MOST_TOKENS = 32768
 """Of the text, where windows overlap; more would tell little more. A published convention is of the whole text."""
@@ -65,7 +68,7 @@ def measured(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
         raise CamelidError(f"{folder.name} cannot be measured: {lines[-1]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     for warning in found.get("task", {}).get("warnings", ()):
-        _say(f"{folder.name}: {warning}")
+        logger.warning(f"{folder.name}: {warning}")
     return found
 
 
@@ -142,10 +145,6 @@ def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
         "values": evaluation.values(result.metric),
         "warnings": evaluation.warnings,
     }
-
-
-def _say(text: str) -> None:
-    print(f"camelid: {text}", file=sys.stderr, flush=True)
 
 
 def _main(folder: str, yardstick: str) -> int:

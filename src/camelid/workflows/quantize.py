@@ -1,5 +1,6 @@
 """Quantising: a checkpoint folder as a smaller one."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ from camelid.recipes.quantize import Quantization, QuantizeRecipe
 from camelid.runs.provenance import Parent, provenance
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.machine import fastest_dtype
+
+logger = logging.getLogger(__name__)
 
 GPTQ_SETTINGS = ("act_order", "static_groups", "true_sequential", "damping")
 TEXT_SETTINGS = ("calibration", "calibration_rows", "calibration_length")
@@ -104,10 +107,9 @@ def quantize_folder(folder: Path, making: Quantization, method: Method, bits: Bi
         with _counting() as say:
             quantized = quantize_model(source, bits, making.group_size, making.select, kind, calibrated, say)
         if calibrated and calibrated.grown:
-            print(
-                f"camelid: the damping grew for {len(calibrated.grown)} linears, up to {max(calibrated.grown.values()):g}; "
-                "camelid.json names them, and more calibration text may help",
-                file=sys.stderr,
+            logger.warning(
+                f"the damping grew for {len(calibrated.grown)} linears, up to {max(calibrated.grown.values()):g}; "
+                "camelid.json names them, and more calibration text may help"
             )
         if making.head_bits is not None:
             quantize_head(quantized, making.head_bits, kind)

@@ -1,7 +1,7 @@
 """The steps in order, each one skipped where it is already done."""
 
+import logging
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from camelid.base.progress import in_time
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.job import Job
 from camelid.workflows.quickstart.journal import Journal
+
+logger = logging.getLogger(__name__)
 
 LEAST_MINUTES = 0.5
 
@@ -93,18 +95,18 @@ def _run(job: Job) -> None:
         ("quantize", job.small, lambda: quantize(QuantizeRecipe(model=str(job.tuned), out=job.small)))
     )
     for number, (name, made, step) in enumerate(steps, 1):
-        _say(
+        logger.info(
             f"\n[{number}/{len(steps) + 1}] {name}  ({in_time(job.budget.used)} of {in_time(job.budget.seconds)} used)"
         )
         if made.exists():
-            _say(f"done before: {made}")
+            logger.info(f"done before: {made}")
             continue
         with job.journal.timed(name):
             step()
-    _say(f"\n[{len(steps) + 1}/{len(steps) + 1}] evaluate  ({in_time(job.budget.used)} used)")
+    logger.info(f"\n[{len(steps) + 1}/{len(steps) + 1}] evaluate  ({in_time(job.budget.used)} used)")
     page = job.out / REPORT
     if page.exists():
-        _say(f"done before: {page}")
+        logger.info(f"done before: {page}")
     else:
         with job.journal.timed("evaluate"):
             results = evaluate_models(job, recipes.tune_recipe(job))
@@ -112,7 +114,3 @@ def _run(job: Job) -> None:
     print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. The report: {page}")
     print(f"Talk to it:   camelid chat {job.small}")
     print(f"In float32:   camelid chat {job.tuned}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
