@@ -1,5 +1,8 @@
 """What the documentation says is so: its Python blocks run, its commands parse, its tables name every verb."""
 
+import ast
+import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -11,6 +14,8 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
+import camelid
+from camelid.cli import flags
 from camelid.cli import main as cli
 from camelid.data import world
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
@@ -116,6 +121,8 @@ def test_every_command_names_a_verb_and_flags_that_exist(page, capsys):
 def test_every_command_can_be_called_as_it_stands(page, monkeypatch):
     """Each is parsed to the end and nothing is run; where it begins with a recipe, that is read if it is one of ours."""
     monkeypatch.chdir(ROOT)
+    # A file of a schema is read where flags are; the pages only name one.
+    monkeypatch.setitem(flags.AS_FLAG, "json_schema", (str | None, lambda file: None))
     load = cli._load
     monkeypatch.setattr(cli, "_load", lambda target: wraps(load(target))(lambda *_, **__: None))
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
@@ -133,3 +140,41 @@ def test_every_dependency_has_its_reason():
     told = {(extra, name) for extra, names in rows for name in names.split(", ")}
     groups = {"": project["dependencies"], **project["optional-dependencies"]}
     assert told == {(extra, re.split(r"[<>=]", one)[0]) for extra, names in groups.items() for one in names}
+
+
+def api_page():
+    """The script that writes docs/api.md, as a module."""
+    spec = importlib.util.spec_from_file_location("write_api", ROOT / "docs" / "write_api.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_api_page_is_that_of_the_code():
+    script = api_page()
+    listed = [name for names in script.SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(set(camelid.__all__) - {"__version__"})
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == script.page(), "run docs/write_api.py"
+
+
+def test_every_public_name_is_typed_and_loaded_when_used():
+    """Names for type checkers, names of the lazy table and names listed are the same, and each has a docstring."""
+    tree = ast.parse((ROOT / "src" / "camelid" / "__init__.py").read_text(encoding="utf-8"))
+    [checked] = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = {
+        (alias.asname or alias.name): (node.module, alias.name)
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == camelid._PLACES
+    assert sorted(camelid.__all__) == sorted([*typed, "__version__"]) == dir(camelid)
+    for name in typed:
+        assert inspect.getdoc(getattr(camelid, name)), name
+
+
+def test_what_the_page_about_python_uses_is_importable_from_camelid():
+    used = re.findall(
+        r"^from (camelid[\w.]*) import", (ROOT / "docs" / "python.md").read_text(), re.MULTILINE
+    )
+    assert set(used) == {"camelid"}

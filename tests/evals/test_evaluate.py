@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.evals.evaluate import CHUNK, compare, evaluate, lines_path
+from camelid.evals.evaluate import CHUNK, compare_evaluations, evaluate, lines_path
 from camelid.evals.results import plain_table, print_table, write_results
 from camelid.lm.interface import LM, Completion, Prompt, Sampling, Score
 from camelid.lm.scripted import ScriptedLM
@@ -142,16 +142,16 @@ def test_choices_are_graded_by_likelihood(tmp_path: Path) -> None:
 def test_comparison_of_two_evaluations() -> None:
     before = evaluate(DOUBLES, direct(), ScriptedLM(half_good))
     after = evaluate(DOUBLES, direct(), ScriptedLM(good))
-    comparison = compare(before, after, "accuracy_strict")
+    comparison = compare_evaluations(before, after, "accuracy_strict")
     assert (comparison.gained, comparison.lost) == (COUNT // 2, 0)
     assert comparison.difference == pytest.approx((COUNT // 2) / COUNT)
     with pytest.raises(CamelidError, match="different questions"):
-        compare(before, evaluate(DOUBLES, direct(), ScriptedLM(good), limit=9), "accuracy_strict")
+        compare_evaluations(before, evaluate(DOUBLES, direct(), ScriptedLM(good), limit=9), "accuracy_strict")
     other = Task("halves", "1", DOUBLES.items, numeric)
     with pytest.raises(CamelidError, match="differ in their task"):
-        compare(before, evaluate(other, direct(), ScriptedLM(good)), "accuracy_strict")
+        compare_evaluations(before, evaluate(other, direct(), ScriptedLM(good)), "accuracy_strict")
     with pytest.raises(WrongCall, match="no metric 'accuracy'; there are accuracy_strict, accuracy_lenient"):
-        compare(before, after, "accuracy")
+        compare_evaluations(before, after, "accuracy")
 
 
 def test_table() -> None:

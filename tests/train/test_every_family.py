@@ -21,7 +21,7 @@ from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import adamw
-from camelid.train.stages import pretrain, tokenizer
+from camelid.train.stages import learn_tokenizer, pretrain
 
 SENTENCES = "the cat sat on the mat and the dog ran over to it while a bird sang in the old tree near a lake"
 
@@ -34,7 +34,7 @@ def text(tmp_path_factory):
         " ".join(words[(7 * i + j * (i % 5 + 1)) % len(words)] for j in range(40)) for i in range(200)
     ]
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
-    tokenizer(
+    learn_tokenizer(
         TokenizerRecipe(
             out=folder / "vocabulary",
             data={"train": (folder / "text.jsonl",)},

@@ -144,7 +144,7 @@ def evaluate(
     )
 
 
-def compare(before: Evaluation, after: Evaluation, metric: str, *, seed: int = 0) -> Comparison:
+def compare_evaluations(before: Evaluation, after: Evaluation, metric: str, *, seed: int = 0) -> Comparison:
     """The difference that `after` makes to a metric, question by question.
 
     Raises `CamelidError` where the two did not answer the same questions of the same version.

@@ -41,7 +41,7 @@ MODEL = "model"
 """The subfolder of a run that holds what it made."""
 
 
-def tokenizer(recipe: TokenizerRecipe) -> Path:
+def learn_tokenizer(recipe: TokenizerRecipe) -> Path:
     """Learns a vocabulary from text and saves it, with its recipe, in the fresh folder `recipe.out`."""
     documents = logged_documents(recipe.data, recipe.data.train)
     texts = _up_to((text for text, _ in documents), recipe.sample_bytes)

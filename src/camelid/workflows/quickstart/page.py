@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from camelid.base.progress import in_bytes, in_time
-from camelid.evals.evaluate import Evaluation, compare
+from camelid.evals.evaluate import Evaluation, compare_evaluations
 from camelid.formats.hugging_face.checkpoint import read_spec, weight_files
 from camelid.report.page import write_report
 from camelid.report.training import training_plots
@@ -162,7 +162,7 @@ def _costs(
     whole: Sequence[Evaluation], small: Sequence[Evaluation]
 ) -> Iterator[tuple[str | int | float, ...]]:
     for before, after in zip(whole, small, strict=True):
-        change = compare(before, after, STRICT)
+        change = compare_evaluations(before, after, STRICT)
         asked = PROGRAMS[before.program.split("@")[0]]
         yield (
             before.task,

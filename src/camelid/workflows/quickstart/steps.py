@@ -88,7 +88,9 @@ def _run(job: Job) -> None:
     if not (job.text and job.chats) and job.base is None:
         steps.append(("data", job.data, lambda: write_world_for(job)))
     if job.base is None:
-        steps.append(("tokenizer", job.tokenizer, lambda: stages.tokenizer(recipes.tokenizer_recipe(job))))
+        steps.append(
+            ("tokenizer", job.tokenizer, lambda: stages.learn_tokenizer(recipes.tokenizer_recipe(job)))
+        )
         steps.append(("pretrain", job.pretrained, lambda: stages.pretrain(recipes.pretrain_recipe(job))))
     steps.append(("tune", job.tuned, lambda: stages.tune(recipes.tune_recipe(job))))
     steps.append(
