@@ -11,7 +11,7 @@ import pytest
 import torch
 from native_models import NEEDS_COMPILER, PLAIN, close, extend, fresh, ids, random_model
 
-from camelid.engine import engine as engine_module
+from camelid.engine.choose_decoder import say_once
 from camelid.engine.decoder import Decoder, TorchDecoder
 from camelid.engine.engine import Engine
 from camelid.engine.native import build
@@ -28,7 +28,7 @@ pytestmark = NEEDS_COMPILER
 def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("CAMELID_HOME", str(tmp_path))
     build._loaded.cache_clear()
-    engine_module._say_once.cache_clear()
+    say_once.cache_clear()
     yield tmp_path
     build._loaded.cache_clear()
 

@@ -95,6 +95,12 @@ class BlockPool:
         if digest := self._digests.pop(block, None):
             del self._blocks[digest]
 
+    def forget(self) -> None:
+        """No block is found again by what it held; to be called while none is in use."""
+        assert not self.used
+        while self._idle:
+            self._forget_oldest()
+
     def _forget_oldest(self) -> None:
         block, _ = self._idle.popitem(last=False)
         self.withdraw(block)

@@ -1,32 +1,32 @@
 """The engine: requests in, steps out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
 
 import statistics
-import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
+from weakref import WeakSet
 
 import torch
+from torch import Tensor
 
 from camelid.base.errors import WrongCall
-from camelid.base.free_memory import free_memory
-from camelid.engine.blocks import BLOCK_TOKENS, CachedSequence, NoBlocksError
-from camelid.engine.decoder import Decoder, Extension, Predictions, TorchDecoder
+from camelid.engine.blocks import CachedSequence, NoBlocksError
+from camelid.engine.choose_decoder import choose_decoder, fitting_tokens
+from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
-from camelid.engine.encoder_decoder import EncoderDecoder
+from camelid.engine.encoding import encode_pair, encode_prompt
 from camelid.engine.generation import Generation
-from camelid.engine.graphs import GraphDecoder
 from camelid.engine.memory import refuse_too_large
-from camelid.engine.native.build import NoCompilerError
-from camelid.engine.native.decoder import CacheKind, NativeDecoder, block_bytes, supports
+from camelid.engine.native.decoder import CacheKind
 from camelid.engine.scheduler import Scheduler
-from camelid.engine.scoring import encode_pair, scores_after
+from camelid.engine.scoring import scores_after
 from camelid.engine.speculative import DraftModel, PromptLookup, Proposer
+from camelid.engine.weights import copy_weights
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_config
 from camelid.formats.load import check_dtype, check_tokenizer_fits, load_model, stored_dtype
@@ -43,7 +43,6 @@ from camelid.lm.interface import (
     with_changes,
 )
 from camelid.model.transformer import Transformer
-from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
 PLAIN_STEPS = 9
@@ -62,6 +61,8 @@ class Engine(LM):
     a GPU does beside its products, which takes the first steps some ten seconds. The model runs where it lies.
 
     `generate`, `stream` and `score` may be called from several threads: they share the batch.
+    A model that is being trained may be given: the engine computes as in evaluation over the model's own parameters, and
+    leaves the model's mode as it is. After a change of its parameters `set_weights` is called; without it requests fail.
     """
 
     def __init__(
@@ -80,16 +81,13 @@ class Engine(LM):
         compiled: bool = False,
     ) -> None:
         check_tokenizer_fits(model.spec, tokenizer)
-        for name, count in {
-            "max_batch": max_batch,
-            "step_tokens": step_tokens,
-            "cache_tokens": cache_tokens,
-        }.items():
+        counts = {"max_batch": max_batch, "step_tokens": step_tokens, "cache_tokens": cache_tokens}
+        for name, count in counts.items():
             if count is not None and count < 1:
                 raise WrongCall(f"{name} is {count}; at least 1")
         if cache not in get_args(CacheKind):
             raise WrongCall(f"cache is {cache!r}; it is one of {', '.join(get_args(CacheKind))}")
-        self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
+        self.model, self.tokenizer, self.max_batch = model, tokenizer, max_batch
         self.dtype = dtype or model.embed_tokens.weight.dtype
         self.context_length = model.spec.context_length
         on_cpu = model.embed_tokens.weight.device.type == "cpu"
@@ -97,10 +95,14 @@ class Engine(LM):
         self.cache_tokens, self.cache = cache_tokens, cache
         self.native, self.compiled = native, compiled
         self.proposer = self._proposer(draft, guesses)
+        self._draft = draft if isinstance(draft, Engine) else None
         # A draft's cache is used under the lock of whoever it drafts for, and under its own.
         self.lock: AbstractContextManager[Any] = (
             draft.lock if isinstance(draft, Engine) else threading.RLock()
         )
+        # Engines that draft for one another; parameters may be shared among them.
+        self._together: WeakSet[Engine] = draft._together if isinstance(draft, Engine) else WeakSet()
+        self._together.add(self)
         self._grammars = Grammars(tokenizer)
 
     @classmethod
@@ -130,22 +132,18 @@ class Engine(LM):
     @cached_property
     def decoder(self) -> Decoder:
         """The model with its cache, made when first asked for."""
-        tokens = self.cache_tokens or self._cache_tokens()
-        if self.model.encoder is not None:
-            return EncoderDecoder(self.model, self.dtype, tokens, self.tokenizer.pad_id or 0)
-        if self.native and supports(self.model, self.dtype):
-            try:
-                return NativeDecoder(self.model, self.dtype, tokens, self.cache)
-            except NoCompilerError as reason:
-                _say_once(f"{reason}; generating on torch alone, at about a third of the speed")
-        device = self.model.embed_tokens.weight.device
-        if self.cache != "whole":
-            raise WrongCall(
-                f"an 8-bit cache needs the decoder in C, which does not compute this model here (on {device.type})"
-            )
-        if device.type == "cuda":
-            return GraphDecoder(self.model, self.dtype, tokens, compiled=self.compiled)
-        return TorchDecoder(self.model, self.dtype, tokens)
+        most = self.max_batch * self.context_length
+        tokens = self.cache_tokens or fitting_tokens(self.model, self.dtype, self.cache, most)
+        start = self.tokenizer.pad_id or 0
+        return choose_decoder(
+            self.model,
+            self.dtype,
+            tokens,
+            self.cache,
+            start_id=start,
+            native=self.native,
+            compiled=self.compiled,
+        )
 
     @cached_property
     def scheduler(self) -> Scheduler:
@@ -178,7 +176,9 @@ class Engine(LM):
         A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone
         has; where a token spans the border and none is left, the continuation's own.
         """
-        encoded = [encode_pair(self, *pair) for pair in as_pairs(prompts, continuations)]
+        encoded = [
+            encode_pair(self.tokenizer, self.model.spec, *pair) for pair in as_pairs(prompts, continuations)
+        ]
         groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, (context, _) in enumerate(encoded):
             groups[context].append(index)
@@ -202,12 +202,32 @@ class Engine(LM):
         return self._extend(Extension(sequence, tokens[before:], wanted))
 
     def _extend(self, extension: Extension) -> Predictions:
+        self._check_weights()
         while True:
             try:
                 return self.decoder.extend([extension])
             except NoBlocksError:
                 if not self.scheduler.give_way():
                     raise
+
+    def set_weights(self, state: Mapping[str, Tensor] | None = None) -> None:
+        """Goes on with new weights: those of a state dict, which are copied into the model's tensors, or by default what
+        the model's parameters were changed to.
+
+        Nothing that was computed with the old ones is used again. Running requests keep what they have said, which the
+        new weights read before they go on; scores begin again. A draft that shares parameters is renewed too. Raises
+        `WrongCall` where the state's names or shapes are not the model's. For other modules, make a new engine.
+        """
+        with self.lock:
+            if state is not None:
+                copy_weights(self.model, state)
+            computing = [each for each in self._together if "decoder" in vars(each)]
+            # A draft's cache holds the texts of those that it drafts for.
+            for engine in computing:
+                engine.scheduler.give_all_way()
+            for engine in computing:
+                if engine is self or engine.decoder.weights.changed:
+                    engine.decoder.renew()
 
     def request(self, prompt: Prompt, sampling: Sampling, sample: int = 0) -> Generation:
         """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`."""
@@ -221,7 +241,16 @@ class Engine(LM):
     def step(self) -> list[tuple[Generation, str]]:
         """Advances all requests by one step; each that said something, with its new text."""
         with self.lock, torch.inference_mode():
-            return self.scheduler.step()
+            self._check_weights()
+            said = self.scheduler.step()
+            if any(generation.ended for generation, _ in said):
+                self._check_weights()  # no text is whole that two models have said
+            return said
+
+    def _check_weights(self) -> None:
+        for engine in (self, self._draft):
+            if engine is not None:
+                engine.decoder.weights.check()
 
     def cancel(self, generation: Generation) -> None:
         """Ends a request, wherever it is, and gives its part of the cache back."""
@@ -270,17 +299,7 @@ class Engine(LM):
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
-        if not isinstance(prompt, str):
-            return tuple(encode_chat_prompt(self.tokenizer, prompt))
-        if self.model.encoder is not None:
-            ids = self.tokenizer.encode(prompt, special_tokens=True)
-        else:
-            ids = self.tokenizer.encode_prompt(prompt)
-        if not ids:
-            if self.tokenizer.bos_id is None:
-                raise WrongCall("the prompt is empty, and this model has no token to begin a text with")
-            ids = [self.tokenizer.bos_id]
-        return tuple(ids)
+        return encode_prompt(self.tokenizer, self.model.spec, prompt)
 
     def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:
         # An encoder's text and the answer do not share one context.
@@ -296,12 +315,6 @@ class Engine(LM):
         return Generation(
             prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer, constraint
         )
-
-    def _cache_tokens(self) -> int:
-        """Tokens whose keys and values fit into half of the free memory, at most `max_batch` contexts."""
-        each = -(-block_bytes(self.model.spec, self.dtype, self.cache) // BLOCK_TOKENS)
-        free = free_memory(self.model.embed_tokens.weight.device)
-        return max(BLOCK_TOKENS, min(self.max_batch * self.context_length, free // 2 // each))
 
     def _proposer(self, draft: "Engine | str | Path | None", guesses: int | None) -> Proposer | None:
         settings = {} if guesses is None else {"guesses": guesses}
@@ -325,8 +338,3 @@ class Engine(LM):
                 "the draft has an encoder, which reads a prompt apart from the answer: it cannot guess here"
             )
         return DraftModel(draft.decoder, vocab_size=self.model.spec.vocab_size, **settings)
-
-
-@cache
-def _say_once(text: str) -> None:
-    print(f"camelid: {text}", file=sys.stderr)

@@ -105,8 +105,7 @@ class Scheduler:
             said = self._compute(planned)
         except BaseException:
             # Interrupted (Ctrl-C): sequences may hold tokens that no generation knows of, so all are read anew.
-            while self.give_way():
-                pass
+            self.give_all_way()
             raise
         if self.proposer and any(proposal.tokens for _, _, proposal in planned):
             self.proposer.seconds += time.perf_counter() - began
@@ -121,6 +120,11 @@ class Scheduler:
         if not youngest.generation.ended:
             self.waiting.appendleft(youngest.generation)
         return True
+
+    def give_all_way(self) -> None:
+        """Every running generation gives its blocks back and starts again."""
+        while self.give_way():
+            pass
 
     def _compute(self, planned: Sequence[Part]) -> list[tuple[Generation, str]]:
         try:

@@ -5,40 +5,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from camelid.base.errors import WrongCall
 from camelid.engine.blocks import CachedSequence
 from camelid.engine.decoder import Predictions
-from camelid.lm.interface import Prompt, Score
+from camelid.lm.interface import Score
 
 if TYPE_CHECKING:
     from camelid.engine.engine import Engine
-
-
-def encode_pair(
-    engine: "Engine", prompt: Prompt, continuation: str
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids of a prompt and of its continuation; raises `WrongCall` where there are too many, or none to score."""
-    tokenizer, context = engine.tokenizer, engine.encode(prompt)
-    if engine.model.encoder is not None:
-        whole = (*context, *tokenizer.encode(continuation))
-    elif isinstance(prompt, str):
-        whole = engine.encode(prompt + continuation)
-        if not prompt and whole[: len(context)] != context:
-            # BOS stands for the empty prompt alone: this tokenizer puts none before a text.
-            whole = (*context, *whole)
-        # Where a token of the whole spans the border and leaves nothing, the continuation is spelt by itself.
-        if len(whole) <= len(context):
-            whole = (*context, *tokenizer.encode(continuation, continues=True))
-    else:
-        whole = (*context, *tokenizer.encode(continuation, continues=tokenizer.goes_on(context)))
-    if len(whole) <= len(context):
-        raise WrongCall(f"the continuation {continuation!r} adds no token to its prompt")
-    if (excess := len(whole) - engine.context_length) > 0 and engine.model.encoder is None:
-        raise WrongCall(
-            f"prompt and continuation have {len(whole)} tokens and the context holds {engine.context_length}: "
-            f"{excess} too many"
-        )
-    return whole[: len(context)], whole[len(context) :]
 
 
 def scores_after(
