@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
@@ -38,6 +39,13 @@ def test_nothing_about_the_schedule_changes_what_is_said(
     assert texts(Engine(tiny(), tokenizer, native=native, step_tokens=5), sampling) == alone
     assert texts(Engine(tiny(), tokenizer, native=native, max_batch=2), sampling) == alone
     assert texts(Engine(tiny(), tokenizer, native=native, cache_tokens=128), sampling) == alone
+
+
+def slowed(engine: Engine) -> Engine:
+    """The engine with steps of some milliseconds, in which another thread can look at it."""
+    compute = engine.decoder.compute
+    engine.decoder.compute = lambda extensions: sleep(0.005) or compute(extensions)  # type: ignore[method-assign]
+    return engine
 
 
 def test_prompts_that_begin_alike_are_read_once(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
@@ -97,12 +105,14 @@ def test_cancelled_requests_leave_no_blocks(tiny: Tiny, tokenizer: Tokenizer) ->
 
 
 def test_whoever_stops_listening_cancels(tiny: Tiny, tokenizer: Tokenizer) -> None:
-    engine = Engine(tiny(), tokenizer)
-    stream = engine.stream(PROMPTS[0], temperature=1.0, max_new_tokens=20)
+    engine = slowed(Engine(tiny(), tokenizer))
+    stream = engine.stream(PROMPTS[0], temperature=1.0, max_new_tokens=40)
     next(stream)
     assert engine.decoder.pool.used
+    [running] = engine.scheduler.running
     stream.close()
     assert not engine.decoder.pool.used
+    assert len(running.generation.tokens) < 20
 
 
 def test_two_streams_share_the_batch(tiny: Tiny, tokenizer: Tokenizer) -> None:
@@ -202,11 +212,10 @@ def test_an_error_of_one_request_is_its_own(tiny: Tiny, tokenizer: Tokenizer, mo
 
 
 def test_a_cancelled_request_has_ended(tiny: Tiny, tokenizer: Tokenizer) -> None:
-    engine = Engine(tiny(), tokenizer)
-    first, second = (engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in PROMPTS[:2])
+    engine = slowed(Engine(tiny(), tokenizer))
+    first, second = (engine.request(prompt, Sampling(max_new_tokens=20)) for prompt in PROMPTS[:2])
     for _ in engine.run([first, second]):
-        if len(first.tokens) == 2:
-            engine.cancel(first)
+        engine.cancel(first)
     assert first.ended
     assert first.finish_reason is None
     assert second.finish_reason
@@ -226,7 +235,7 @@ def test_logits_that_are_not_finite_are_told(tiny: Tiny, tokenizer: Tokenizer) -
 def test_scores_make_room_while_others_hold_the_cache(tiny: Tiny, tokenizer: Tokenizer) -> None:
     [[expected]] = Engine(tiny(), tokenizer).generate(PROMPTS[:1], max_new_tokens=40)
     [score] = Engine(tiny(), tokenizer).score(PROMPTS[1:2], [" mat and one"])
-    engine = Engine(tiny(), tokenizer, cache_tokens=96, step_tokens=7)
+    engine = slowed(Engine(tiny(), tokenizer, cache_tokens=96, step_tokens=7))
     streams = [engine.stream(prompt, max_new_tokens=40) for prompt in PROMPTS[:3]]
     begun = [next(stream) for stream in streams]
     [beside] = engine.score(PROMPTS[1:2], [" mat and one"])

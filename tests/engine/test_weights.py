@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.engine.decoder import Extension, Predictions
 from camelid.engine.engine import Engine
 from camelid.engine.graphs import GraphDecoder
 from camelid.engine.weights import CHANGED, WeightWatch
@@ -143,16 +144,21 @@ def test_running_texts_go_on_under_new_weights(tiny: Tiny, tokenizer: Tokenizer,
     assert request.tokens == ids[len(request.prompt) :]
 
 
-def test_no_text_ends_that_two_models_have_said(tiny: Tiny, tokenizer: Tokenizer) -> None:
+def test_no_text_ends_that_two_models_have_said(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
     model = tiny()
     engine = Engine(model, tokenizer)
-    request = engine.request(BEGIN, Sampling(max_new_tokens=3))
-    engine.submit(request)
-    engine.step()
-    train(model)
+    compute, steps = engine.decoder.compute, iter(range(100))
+
+    def changing(extensions: list[Extension]) -> Predictions:
+        if next(steps) == 2:
+            with torch.no_grad():
+                model.norm.weight.add_(1.0)
+        return compute(extensions)
+
+    monkeypatch.setattr(engine.decoder, "compute", changing)
     with pytest.raises(CamelidError, match=r"call engine\.set_weights"):
-        [*iter(engine.step, [])]
-    assert request.finish_reason is None
+        engine.generate([BEGIN], max_new_tokens=8)
+    assert next(steps) > 3
 
 
 @pytest.mark.parametrize("native", [True, False])

@@ -1,32 +1,34 @@
 """The engine: requests in, steps out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
 
 import statistics
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from functools import cached_property
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import cached_property, partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, get_args
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-from camelid.base.errors import WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.blocks import CachedSequence, NoBlocksError
 from camelid.engine.choose_decoder import choose_decoder, fitting_tokens
+from camelid.engine.choose_proposer import choose_proposer
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
 from camelid.engine.encoding import encode_pair, encode_prompt
 from camelid.engine.generation import Generation
+from camelid.engine.listening import Listener, Listening, Told
 from camelid.engine.memory import refuse_too_large
 from camelid.engine.native.decoder import CacheKind
 from camelid.engine.scheduler import Scheduler
 from camelid.engine.scoring import scores_after
-from camelid.engine.speculative import DraftModel, PromptLookup, Proposer
 from camelid.engine.weights import copy_weights
+from camelid.engine.worker import Worker
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_config
 from camelid.formats.load import check_dtype, check_tokenizer_fits, load_model, stored_dtype
@@ -60,7 +62,8 @@ class Engine(LM):
     torch computes the same, and it is said once what speed is lost); compiled: whether torch.compile fuses what a step on
     a GPU does beside its products, which takes the first steps some ten seconds. The model runs where it lies.
 
-    `generate`, `stream` and `score` may be called from several threads: they share the batch.
+    One thread, started at first use, computes for the engine and its draft. `generate`, `stream` and `score` may be called
+    from any thread, and share the batch. The thread ends with `close`, which `with` calls, or with the engine.
     A model that is being trained may be given: the engine computes as in evaluation over the model's own parameters, and
     leaves the model's mode as it is. After a change of its parameters `set_weights` is called; without it requests fail.
     """
@@ -94,12 +97,9 @@ class Engine(LM):
         self.step_tokens = step_tokens or (STEP_TOKENS if on_cpu else GPU_STEP_TOKENS)
         self.cache_tokens, self.cache = cache_tokens, cache
         self.native, self.compiled = native, compiled
-        self.proposer = self._proposer(draft, guesses)
+        self.proposer = choose_proposer(draft, guesses, tokenizer, model.spec.vocab_size)
         self._draft = draft if isinstance(draft, Engine) else None
-        # A draft's cache is used under the lock of whoever it drafts for, and under its own.
-        self.lock: AbstractContextManager[Any] = (
-            draft.lock if isinstance(draft, Engine) else threading.RLock()
-        )
+        self.worker: Worker = draft.worker if isinstance(draft, Engine) else Worker()
         # Engines that draft for one another; parameters may be shared among them.
         self._together: WeakSet[Engine] = draft._together if isinstance(draft, Engine) else WeakSet()
         self._together.add(self)
@@ -150,12 +150,19 @@ class Engine(LM):
         """What decides who is computed next."""
         return Scheduler(self.decoder, self.max_batch, self.step_tokens, self.proposer)
 
+    @cached_property
+    def _listening(self) -> Listening:
+        decoders = [self.decoder] if self._draft is None else [self.decoder, self._draft.decoder]
+        listening = Listening(self.scheduler, decoders)
+        self.worker.add(listening)
+        return listening
+
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Completions; raises `PromptTooLong` where a prompt leaves no room in the context."""
         generations = [
             self.request(prompt, sampling, sample) for prompt in prompts for sample in range(sampling.samples)
         ]
-        for _ in self.run(generations):
+        for _ in self._told(generations):
             pass
         done = iter(generation.completion() for generation in generations)
         return [[next(done) for _ in range(sampling.samples)] for _ in prompts]
@@ -184,16 +191,15 @@ class Engine(LM):
             groups[context].append(index)
         scores: dict[int, Score] = {}
         for context, members in groups.items():
-            with self.lock, torch.inference_mode():
-                scores |= zip(
-                    members, scores_after(self, context, [encoded[each][1] for each in members]), strict=True
-                )
+            targets = [encoded[each][1] for each in members]
+            found = self.worker.call(partial(scores_after, self, context, targets))
+            scores |= zip(members, found, strict=True)
         return [scores[index] for index in range(len(encoded))]
 
     def extend(self, sequence: CachedSequence, tokens: Sequence[int], wanted: int = 1) -> Predictions:
         """Reads tokens into a sequence of the cache, a step's worth at a time; what may follow the last `wanted`.
 
-        To be called under `lock`. Where the cache is full, running requests give way, the youngest first, and start again
+        To be called in a task of `worker`. Where the cache is full, running requests give way, the youngest first, and start again
         later; raises `NoBlocksError` where that is not enough.
         """
         before = max(0, len(tokens) - max(1, wanted))
@@ -202,7 +208,7 @@ class Engine(LM):
         return self._extend(Extension(sequence, tokens[before:], wanted))
 
     def _extend(self, extension: Extension) -> Predictions:
-        self._check_weights()
+        self._listening.check_weights()
         while True:
             try:
                 return self.decoder.extend([extension])
@@ -218,84 +224,100 @@ class Engine(LM):
         new weights read before they go on; scores begin again. A draft that shares parameters is renewed too. Raises
         `WrongCall` where the state's names or shapes are not the model's. For other modules, make a new engine.
         """
-        with self.lock:
-            if state is not None:
-                copy_weights(self.model, state)
-            computing = [each for each in self._together if "decoder" in vars(each)]
-            # A draft's cache holds the texts of those that it drafts for.
-            for engine in computing:
-                engine.scheduler.give_all_way()
-            for engine in computing:
-                if engine is self or engine.decoder.weights.changed:
-                    engine.decoder.renew()
+        self.worker.call(lambda: self._set_weights(state))
+
+    def _set_weights(self, state: Mapping[str, Tensor] | None) -> None:
+        if state is not None:
+            copy_weights(self.model, state)
+        computing = [each for each in self._together if "decoder" in vars(each)]
+        # A draft's cache holds the texts of those that it drafts for.
+        for engine in computing:
+            engine.scheduler.give_all_way()
+        for engine in computing:
+            if engine is self or engine.decoder.weights.changed:
+                engine.decoder.renew()
 
     def request(self, prompt: Prompt, sampling: Sampling, sample: int = 0) -> Generation:
         """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`."""
         return self._generation(self.encode(prompt), sampling, sample)
 
     def submit(self, generation: Generation) -> None:
-        """Queues a request; `step` advances it."""
-        with self.lock:
-            self.scheduler.submit(generation)
+        """Queues a request, which goes on when `step` is called, or while others are listened to."""
+        self.worker.call(lambda: self._listening.scheduler.submit(generation))
 
     def step(self) -> list[tuple[Generation, str]]:
         """Advances all requests by one step; each that said something, with its new text."""
-        with self.lock, torch.inference_mode():
-            self._check_weights()
-            said = self.scheduler.step()
-            if any(generation.ended for generation, _ in said):
-                self._check_weights()  # no text is whole that two models have said
-            return said
-
-    def _check_weights(self) -> None:
-        for engine in (self, self._draft):
-            if engine is not None:
-                engine.decoder.weights.check()
+        return self.worker.call(lambda: self._listening.step())
 
     def cancel(self, generation: Generation) -> None:
         """Ends a request, wherever it is, and gives its part of the cache back."""
-        with self.lock:
-            self.scheduler.cancel(generation)
+        self.worker.call(lambda: self._listening.cancel(generation))
 
     def run(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
-        """Advances the generations to their ends; yields each with its new text after every one of its tokens.
+        """Computes the generations to their ends; yields each with its new text after every one of its tokens.
 
-        Whoever stops listening cancels what is left. Raises the error of one that failed, after the others have ended.
+        They go on while nobody asks for the next text, and are cancelled where nobody will. Raises the error of one that
+        failed, after the others have ended.
         """
-        for generation in generations:
-            self.submit(generation)
-        active = list(generations)
+        with closing(self._told(generations, every_token=True)) as told:
+            for generation in told:
+                while generation.pieces:
+                    yield generation, generation.pieces.popleft()
+
+    def _told(
+        self, requests: Sequence[Generation], every_token: bool = False
+    ) -> Generator[Generation, None, None]:
+        """Each request when it has ended, or after each of its tokens."""
+        told: Told = SimpleQueue()
+        left = len(requests)
         try:
-            while active:
-                with self.lock:
-                    if not any(generation.pieces for generation in active):
-                        self.step()
-                for generation in active:
-                    while generation.pieces:
-                        yield generation, generation.pieces.popleft()
-                active = [each for each in active if each.pieces or not each.ended]
+            self.worker.call(lambda: self._listening.enter(requests, Listener(told, every_token)))
+            while left:
+                request, ended = told.get()
+                left -= ended
+                yield request
         finally:
-            for generation in active:
-                self.cancel(generation)
-        for generation in generations:
-            if generation.error is not None:
-                raise generation.error
+            if left:
+                self._leave(told)
+        for request in requests:
+            if request.error is not None:
+                raise request.error
+
+    def _leave(self, told: Told) -> None:
+        leave = partial(self._listening.leave, told)
+        with suppress(CamelidError):  # closed, which has ended them
+            if self.worker.is_current:  # in the middle of a step, where a forgotten stream was collected
+                self.worker.post(leave)
+            else:
+                self.worker.call(leave)
+
+    def close(self) -> None:
+        """Ends the engine and its draft: all requests, with an error, and the thread that computes."""
+        self.worker.close()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def plain_step_seconds(self, prompt: Prompt) -> float:
         """How long a step without guesses takes after a prompt: the median of a few, whose tokens nobody sees."""
         ids = self.encode(prompt)[-(self.context_length - PLAIN_STEPS) :]
-        with self.lock, torch.inference_mode():
-            sequence, rest = self.decoder.begin(ids)
-            try:
-                self.extend(sequence, rest)
-                times = []
-                for _ in range(PLAIN_STEPS):
-                    began = time.perf_counter()
-                    self.extend(sequence, ids[-1:])
-                    times.append(time.perf_counter() - began)
-                return statistics.median(times)
-            finally:
-                sequence.release()
+        return self.worker.call(lambda: self._plain_step_seconds(ids))
+
+    def _plain_step_seconds(self, ids: Sequence[int]) -> float:
+        sequence, rest = self.decoder.begin(ids)
+        try:
+            self.extend(sequence, rest)
+            times = []
+            for _ in range(PLAIN_STEPS):
+                began = time.perf_counter()
+                self.extend(sequence, ids[-1:])
+                times.append(time.perf_counter() - began)
+            return statistics.median(times)
+        finally:
+            sequence.release()
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
@@ -315,26 +337,3 @@ class Engine(LM):
         return Generation(
             prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer, constraint
         )
-
-    def _proposer(self, draft: "Engine | str | Path | None", guesses: int | None) -> Proposer | None:
-        settings = {} if guesses is None else {"guesses": guesses}
-        if draft is None and guesses is not None:
-            raise WrongCall("guesses need a draft: an engine, or 'prompt' for what the text itself holds")
-        if draft is None:
-            return None
-        if not isinstance(draft, Engine):
-            if draft != "prompt":
-                raise WrongCall(
-                    f"draft is {draft!r}; it is an engine, or 'prompt' for what the text itself holds"
-                )
-            return PromptLookup(**settings)
-        if draft.tokenizer.backend.get_vocab() != self.tokenizer.backend.get_vocab():
-            raise WrongCall(
-                f"the draft model has another vocabulary ({draft.tokenizer.vocab_size} tokens, the model "
-                f"{self.tokenizer.vocab_size}): its guesses would mean other tokens"
-            )
-        if draft.model.encoder is not None:
-            raise WrongCall(
-                "the draft has an encoder, which reads a prompt apart from the answer: it cannot guess here"
-            )
-        return DraftModel(draft.decoder, vocab_size=self.model.spec.vocab_size, **settings)

@@ -71,6 +71,7 @@ class Scheduler:
         self.proposer = proposer
         self.waiting: deque[Generation] = deque()
         self.running: list[Running] = []
+        self._failed: list[Generation] = []
 
     def submit(self, generation: Generation) -> None:
         """Queues a generation; raises `WrongCall` where it was queued before."""
@@ -91,7 +92,7 @@ class Scheduler:
                 self._stop(running)
 
     def step(self) -> list[tuple[Generation, str]]:
-        """Computes one step; every generation that said something, with its new text.
+        """Computes one step; every generation that said something, with its new text, or failed, without.
 
         One that cannot be computed, as where it alone needs more memory than there is, fails (`Generation.error`); the
         others go on.
@@ -99,17 +100,16 @@ class Scheduler:
         began = time.perf_counter()
         self._admit()
         planned = self._plan()
-        if not planned:
-            return []
         try:
-            said = self._compute(planned)
+            said = self._compute(planned) if planned else []
         except BaseException:
             # Interrupted (Ctrl-C): sequences may hold tokens that no generation knows of, so all are read anew.
             self.give_all_way()
             raise
         if self.proposer and any(proposal.tokens for _, _, proposal in planned):
             self.proposer.seconds += time.perf_counter() - began
-        return said
+        failed, self._failed = self._failed, []
+        return [*said, *((generation, "") for generation in failed)]
 
     def give_way(self) -> bool:
         """The youngest running generation gives its blocks back and starts again later; whether there was one."""
@@ -131,7 +131,8 @@ class Scheduler:
             predictions = self.decoder.extend([extension for _, extension, _ in planned])
         except Exception as error:
             if len(planned) == 1:
-                return [self._fail(planned[0][0], error)]
+                self._fail(planned[0][0], error)
+                return []
             # Each by itself, to find the one that cannot be computed.
             return [piece for part in planned for piece in self._compute([part])]
         return self._take(planned, predictions)
@@ -152,7 +153,7 @@ class Scheduler:
                 except Exception as error:
                     if self.running and isinstance(error, NoBlocksError):
                         break
-                    generation.fail(as_out_of_memory(error))
+                    self._end(generation, error)
                 else:
                     if running is None:
                         continue
@@ -283,7 +284,8 @@ class Scheduler:
                 if generation.finish_reason:
                     break
         except Exception as error:  # its alone, such as a constraint that cannot be kept
-            return [*said, self._fail(running, error)]
+            self._fail(running, error)
+            return said
         if self.proposer and proposal.tokens:
             self.proposer.report(generation, len(proposal.tokens), kept)
         if generation.finish_reason:
@@ -301,10 +303,13 @@ class Scheduler:
         if self.proposer:
             self.proposer.forget(running.generation)
 
-    def _fail(self, running: Running, error: Exception) -> tuple[Generation, str]:
+    def _fail(self, running: Running, error: Exception) -> None:
         self._stop(running)
-        running.generation.fail(as_out_of_memory(error))
-        return running.generation, ""
+        self._end(running.generation, error)
+
+    def _end(self, generation: Generation, error: Exception) -> None:
+        generation.fail(as_out_of_memory(error))
+        self._failed.append(generation)
 
 
 def read_by(generation: Generation) -> tuple[int, ...]:
