@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 from camelid.base.errors import CamelidError
 from camelid.engine.engine import Engine
 from camelid.model.transformer import Transformer
+from camelid.recipes.model_shape import ModelShape
 from camelid.text.tokenizer import Tokenizer
 
 Tiny = Callable[..., Transformer]
@@ -116,7 +118,7 @@ def test_an_interrupted_caller_cancels_its_own_alone(engine: Engine, monkeypatch
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         engine.generate([PROMPT] * 3, max_new_tokens=60, temperature=1.0)
-    assert [running.generation.prompt for running in engine.scheduler.running] in (
+    assert [running.request.prompt for running in engine.scheduler.running] in (
         [],
         [engine.encode("over")],
     )
@@ -144,6 +146,35 @@ def test_a_forked_child_computes_in_a_thread_of_its_own(engine: Engine, monkeypa
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert begun + "".join(stream) == engine.generate([PROMPT], max_new_tokens=20)[0][0].text
+
+
+@pytest.mark.parametrize("kind", ["native", "torch", "encoder"])
+def test_many_threads_at_once_get_what_each_gets_alone(tiny: Tiny, tokenizer: Tokenizer, kind: str) -> None:
+    if kind == "encoder":
+        sizes = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "feed_forward_width": 64}
+        shape = ModelShape(architecture="t5", **sizes)
+        model = Transformer(shape.spec(tokenizer.vocab_size)).initialize(0, std=0.3)
+    else:
+        model = tiny()
+    prompts = [PROMPT[index:] for index in range(16)]
+
+    def ask(engine: Engine, index: int) -> tuple[object, ...]:
+        drawn = engine.generate([prompts[index]], temperature=1.0, samples=2, seed=index, max_new_tokens=12)
+        streamed = "".join(engine.stream(prompts[index], max_new_tokens=12))
+        scores = engine.score([prompts[index]] * 3, [" ran", " sat on", " over to it"])
+        texts = [tuple(answer.text for answer in row) for row in drawn]
+        return texts, streamed, [score.tokens for score in scores], [s.logprob for s in scores]
+
+    alone = [ask(Engine(model, tokenizer, native=kind == "native"), index) for index in range(16)]
+    # Room for a few at once.
+    engine = Engine(model, tokenizer, native=kind == "native", max_batch=7, step_tokens=24, cache_tokens=320)
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda index: ask(engine, index), range(16)))
+    for mine, theirs in zip(found, alone, strict=True):
+        assert mine[:3] == theirs[:3]
+        assert mine[3] == (theirs[3] if kind == "native" else pytest.approx(theirs[3], abs=1e-4))
+    assert engine.decoder.pool.used == 0
+    assert not engine.decoder.pool.pending
 
 
 def test_torch_computes_on_as_many_threads_as_for_the_caller(engine: Engine, monkeypatch) -> None:

@@ -2,13 +2,12 @@
 
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from weakref import WeakSet
 
 import torch
@@ -25,8 +24,9 @@ from camelid.engine.generation import Generation
 from camelid.engine.listening import Listener, Listening, Told
 from camelid.engine.memory import refuse_too_large
 from camelid.engine.native.decoder import CacheKind
+from camelid.engine.running import Request, Said
 from camelid.engine.scheduler import Scheduler
-from camelid.engine.scoring import scores_after
+from camelid.engine.scoring import Scoring
 from camelid.engine.weights import copy_weights
 from camelid.engine.worker import Worker
 from camelid.formats.hub import resolve
@@ -47,6 +47,7 @@ from camelid.lm.interface import (
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
+AnyRequest = TypeVar("AnyRequest", bound=Request)
 PLAIN_STEPS = 9
 """Steps that are timed to know what guesses save."""
 
@@ -183,18 +184,15 @@ class Engine(LM):
         A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone
         has; where a token spans the border and none is left, the continuation's own.
         """
-        encoded = [
-            encode_pair(self.tokenizer, self.model.spec, *pair) for pair in as_pairs(prompts, continuations)
+        requests = [
+            Scoring(*encode_pair(self.tokenizer, self.model.spec, *pair))
+            for pair in as_pairs(prompts, continuations)
         ]
-        groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, (context, _) in enumerate(encoded):
-            groups[context].append(index)
-        scores: dict[int, Score] = {}
-        for context, members in groups.items():
-            targets = [encoded[each][1] for each in members]
-            found = self.worker.call(partial(scores_after, self, context, targets))
-            scores |= zip(members, found, strict=True)
-        return [scores[index] for index in range(len(encoded))]
+        # Those of one prompt one after the other, to begin while it is being read.
+        first = {request.prompt: index for index, request in reversed([*enumerate(requests)])}
+        for _ in self._told(sorted(requests, key=lambda request: first[request.prompt])):
+            pass
+        return [request.score() for request in requests]
 
     def extend(self, sequence: CachedSequence, tokens: Sequence[int], wanted: int = 1) -> Predictions:
         """Reads tokens into a sequence of the cache, a step's worth at a time; what may follow the last `wanted`.
@@ -232,7 +230,7 @@ class Engine(LM):
         computing = [each for each in self._together if "decoder" in vars(each)]
         # A draft's cache holds the texts of those that it drafts for.
         for engine in computing:
-            engine.scheduler.give_all_way()
+            engine.scheduler.renew()
         for engine in computing:
             if engine is self or engine.decoder.weights.changed:
                 engine.decoder.renew()
@@ -245,7 +243,7 @@ class Engine(LM):
         """Queues a request, which goes on when `step` is called, or while others are listened to."""
         self.worker.call(lambda: self._listening.scheduler.submit(generation))
 
-    def step(self) -> list[tuple[Generation, str]]:
+    def step(self) -> list[Said]:
         """Advances all requests by one step; each that said something, with its new text."""
         return self.worker.call(lambda: self._listening.step())
 
@@ -265,8 +263,8 @@ class Engine(LM):
                     yield generation, generation.pieces.popleft()
 
     def _told(
-        self, requests: Sequence[Generation], every_token: bool = False
-    ) -> Generator[Generation, None, None]:
+        self, requests: Sequence[AnyRequest], every_token: bool = False
+    ) -> Generator[AnyRequest, None, None]:
         """Each request when it has ended, or after each of its tokens."""
         told: Told = SimpleQueue()
         left = len(requests)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from camelid.base.errors import CamelidError
 from camelid.engine.decoder import Decoder
-from camelid.engine.generation import Generation
+from camelid.engine.running import Request, Said
 from camelid.engine.scheduler import Scheduler
 
-Told = SimpleQueue[tuple[Generation, bool]]
+Told = SimpleQueue[tuple[Any, bool]]
 """Requests that have said something, and whether they have ended."""
 
 
@@ -28,9 +28,9 @@ class Listening:
 
     def __init__(self, scheduler: Scheduler, decoders: Sequence[Decoder]) -> None:
         self.scheduler, self.decoders = scheduler, decoders
-        self._listeners: dict[Generation, Listener] = {}
+        self._listeners: dict[Request, Listener] = {}
 
-    def enter(self, requests: Sequence[Generation], listener: Listener) -> None:
+    def enter(self, requests: Sequence[Request], listener: Listener) -> None:
         """Queues requests; raises `WrongCall` where one was queued before, and queues none."""
         try:
             for request in requests:
@@ -45,7 +45,7 @@ class Listening:
         for request in [each for each, listener in self._listeners.items() if listener.told is told]:
             self.cancel(request)
 
-    def cancel(self, request: Generation) -> None:
+    def cancel(self, request: Request) -> None:
         """Ends a request, wherever it is, and gives its part of the cache back."""
         self.scheduler.cancel(request)
         self._tell(request)
@@ -56,7 +56,7 @@ class Listening:
             self.step()
         return bool(self._listeners)
 
-    def step(self) -> list[tuple[Generation, str]]:
+    def step(self) -> list[Said]:
         """One step of the scheduler; each request that said something, with its new text.
 
         Raises `CamelidError` where the weights have changed since they were read.
@@ -84,7 +84,7 @@ class Listening:
             request.fail(error)
             self._tell(request)
 
-    def _tell(self, request: Generation) -> None:
+    def _tell(self, request: Request) -> None:
         listener, ended = self._listeners.get(request), request.ended
         if listener is None:
             return

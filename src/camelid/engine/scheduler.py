@@ -4,56 +4,25 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from torch import Tensor
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.free_memory import as_out_of_memory
-from camelid.engine.blocks import CachedSequence, NoBlocksError
+from camelid.engine.blocks import NoBlocksError
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.generation import Generation
+from camelid.engine.running import NO_PROPOSAL, Part, Request, RowSummary, Running, Said, read_by, shares
+from camelid.engine.scoring import Scoring
 from camelid.engine.speculative import Proposal, Proposer, accepted_tokens
 
-NO_PROPOSAL = Proposal((), None)
 NOT_FINITE = (
     "the model's logits are not finite: its weights or activations overflow in this dtype (--dtype float32?)"
 )
-
-
-@dataclass(eq=False)
-class Running:
-    """A generation that has blocks. `rest` are the tokens of its prompt, and of what it said, that are not in the cache."""
-
-    generation: Generation
-    sequence: CachedSequence
-    rest: list[int]
-    followers: list[Generation] = field(default_factory=list)
-    """Others with the same prompt, which take its blocks over as soon as it is read."""
-
-    @property
-    def reads(self) -> bool:
-        """Whether the prompt is still being read."""
-        return len(self.rest) > 1 or not self.generation.tokens
-
-    @property
-    def key(self) -> tuple[int, ...]:
-        """See `read_by`."""
-        return read_by(self.generation)
-
-
-Part = tuple[Running, Extension, Proposal]
-"""What a step computes for one generation."""
-
-
-class RowSummary(NamedTuple):
-    """What `Predictions` says of one row of logits."""
-
-    greedy: int
-    highest: float
-    log_total: float
+MOST_SCORED = 512
+"""Tokens of continuations in a step, whose logits exist at once."""
 
 
 class Scheduler:
@@ -69,32 +38,32 @@ class Scheduler:
     ) -> None:
         self.decoder, self.max_batch, self.step_tokens = decoder, max_batch, step_tokens
         self.proposer = proposer
-        self.waiting: deque[Generation] = deque()
+        self.waiting: deque[Request] = deque()
         self.running: list[Running] = []
-        self._failed: list[Generation] = []
+        self._failed: list[Request] = []
 
-    def submit(self, generation: Generation) -> None:
-        """Queues a generation; raises `WrongCall` where it was queued before."""
-        if generation.submitted:
+    def submit(self, request: Request) -> None:
+        """Queues a request; raises `WrongCall` where it was queued before."""
+        if request.submitted:
             raise WrongCall("this request was submitted before; ask for each text with a request of its own")
-        generation.submitted = True
-        self.waiting.append(generation)
+        request.submitted = True
+        self.waiting.append(request)
 
-    def cancel(self, generation: Generation) -> None:
-        """Ends a generation without a completion and gives its blocks back."""
-        generation.cancelled = True
-        if generation in self.waiting:
-            self.waiting.remove(generation)
+    def cancel(self, request: Request) -> None:
+        """Ends a request without a completion and gives its blocks back."""
+        request.cancelled = True
+        if request in self.waiting:
+            self.waiting.remove(request)
         for running in [*self.running]:
-            if generation in running.followers:
-                running.followers.remove(generation)
-            elif running.generation is generation:
+            if request in running.followers:
+                running.followers.remove(request)
+            elif running.request is request:
                 self._stop(running)
 
-    def step(self) -> list[tuple[Generation, str]]:
-        """Computes one step; every generation that said something, with its new text, or failed, without.
+    def step(self) -> list[Said]:
+        """Computes one step; every request that said something or ended.
 
-        One that cannot be computed, as where it alone needs more memory than there is, fails (`Generation.error`); the
+        One that cannot be computed, as where it alone needs more memory than there is, fails (its `error`); the
         others go on.
         """
         began = time.perf_counter()
@@ -109,7 +78,7 @@ class Scheduler:
         if self.proposer and any(proposal.tokens for _, _, proposal in planned):
             self.proposer.seconds += time.perf_counter() - began
         failed, self._failed = self._failed, []
-        return [*said, *((generation, "") for generation in failed)]
+        return [*said, *((request, "") for request in failed)]
 
     def give_way(self) -> bool:
         """The youngest running generation gives its blocks back and starts again later; whether there was one."""
@@ -117,8 +86,8 @@ class Scheduler:
             return False
         youngest = self.running[-1]
         self._stop(youngest)
-        if not youngest.generation.ended:
-            self.waiting.appendleft(youngest.generation)
+        if not youngest.request.ended:
+            self.waiting.appendleft(youngest.request)
         return True
 
     def give_all_way(self) -> None:
@@ -126,7 +95,14 @@ class Scheduler:
         while self.give_way():
             pass
 
-    def _compute(self, planned: Sequence[Part]) -> list[tuple[Generation, str]]:
+    def renew(self) -> None:
+        """Every running request starts again with what it has said, and scores from their beginning."""
+        self.give_all_way()
+        for request in self.waiting:
+            if isinstance(request, Scoring):
+                request.restart()
+
+    def _compute(self, planned: Sequence[Part]) -> list[Said]:
         try:
             predictions = self.decoder.extend([extension for _, extension, _ in planned])
         except Exception as error:
@@ -138,33 +114,36 @@ class Scheduler:
         return self._take(planned, predictions)
 
     def _admit(self) -> None:
-        """Starts waiting generations while there are places and blocks, the longest waiting first."""
+        """Starts waiting requests while there are places and blocks, the longest waiting first."""
         if self._places() <= 0:
             return
-        for generation in [*self.waiting]:
-            key = read_by(generation)
-            if leader := next((each for each in self.running if each.reads and each.key == key), None):
-                leader.followers.append(generation)
+        leaders = {each.key: each for each in reversed(self.running) if each.reads}
+        for request in [*self.waiting]:
+            key = read_by(request)
+            if leader := leaders.get(key):
+                leader.followers.append(request)
             elif self.running and not self.decoder.pool.available:
                 break
             else:
                 try:
-                    running = self._begun(generation)
+                    running = self._begun(request)
                 except Exception as error:
                     if self.running and isinstance(error, NoBlocksError):
                         break
-                    self._end(generation, error)
+                    self._end(request, error)
                 else:
                     if running is None:
                         continue
                     self.running.append(running)
-            self.waiting.remove(generation)
+                    if running.reads:
+                        leaders[key] = running
+            self.waiting.remove(request)
             if self._places() <= 0:
                 break
 
-    def _begun(self, generation: Generation) -> Running | None:
-        """The generation with blocks for all that it reads; None while another computes what it begins with."""
-        sequence, rest = self.decoder.begin(generation.prompt, generation.tokens)
+    def _begun(self, request: Request) -> Running | None:
+        """The request with blocks for all that it reads; None while another computes what it begins with."""
+        sequence, rest = self.decoder.begin(request.prompt, request.tokens)
         whole = [*sequence.tokens, *rest]
         try:
             if sequence.awaits(whole):
@@ -175,46 +154,57 @@ class Scheduler:
             sequence.release()
             raise
         sequence.announce(whole)
-        return Running(generation, sequence, list(rest))
+        return Running(request, sequence, list(rest))
 
     def _places(self) -> int:
         return self.max_batch - sum(1 + len(running.followers) for running in self.running)
 
     def _plan(self) -> list[Part]:
         """What the step computes: a token for every answer, and what proposals add; then prompts up to `step_tokens`."""
-        answering = [running for running in self.running if not running.reads]
+        answering = [running for running in self.running if running.answers]
         proposals = self._propose(answering)
         planned = []
         for running in answering:
             if running not in self.running:
                 continue  # it gave way to one before it
-            part = self._guessing(running, proposals.get(running, NO_PROPOSAL))
+            part = self._guessing(running, proposals.get(running.request, NO_PROPOSAL))
             if self._make_room(running, part[1]):
                 planned.append(part)
         planned = [part for part in planned if part[0] in self.running]
         left = max(1, self.step_tokens - sum(len(extension.tokens) for _, extension, _ in planned))
-        for running in self.running:
-            if not running.reads or left <= 0:
-                continue
-            piece = running.rest[:left]
-            left -= len(piece)
-            wanted = 1 if len(piece) == len(running.rest) else 0
-            planned.append((running, Extension(running.sequence, piece, wanted), NO_PROPOSAL))
-        return planned
+        planned += self._plan_reading(left)
+        return [part for part in planned if part[0] in self.running]
 
-    def _propose(self, answering: Sequence[Running]) -> dict[Running, Proposal]:
+    def _plan_reading(self, left: int) -> Iterator[Part]:
+        """Pieces of prompts and of continuations, `left` tokens in all."""
+        readers = [running for running in self.running if running.reads or running.scores]
+        rows = MOST_SCORED
+        for running, count in zip(readers, shares([len(each.rest) for each in readers], left), strict=True):
+            piece = running.rest[: min(count, rows) if running.scores else count]
+            if not piece or running not in self.running:
+                continue
+            wanted = 1 if len(piece) == len(running.rest) else 0
+            if running.scores:
+                wanted = len(piece)
+                rows -= wanted
+            extension = Extension(running.sequence, piece, wanted)
+            if not running.scores or self._make_room(running, extension):
+                yield running, extension, NO_PROPOSAL
+
+    def _propose(self, answering: Sequence[Running]) -> dict[Request, Proposal]:
         if self.proposer is None:
             return {}
-        able = [running for running in answering if running.generation.may_speculate]
+        generations = [cast(Generation, running.request) for running in answering]
+        able = [each for each in generations if each.may_speculate]
         try:
-            proposals = self.proposer.propose([running.generation for running in able])
+            proposed: dict[Request, Proposal] = dict(zip(able, self.proposer.propose(able), strict=True))
         except Exception as error:
             warnings.warn(f"the draft fails, and answers go on without it: {error}", stacklevel=2)
             for running in self.running:
-                self.proposer.forget(running.generation)
+                self._forget(running)
             self.proposer = None
             return {}
-        return dict(zip(able, proposals, strict=True))
+        return proposed
 
     def _guessing(self, running: Running, proposal: Proposal) -> Part:
         """An answer's last token with what is guessed to follow, without it where that needs blocks that are not free."""
@@ -240,11 +230,12 @@ class Scheduler:
                 self.give_way()
         return False
 
-    def _take(self, planned: Sequence[Part], predictions: Predictions) -> list[tuple[Generation, str]]:
-        """Gives the step's predictions to the generations that wait for them; what they said."""
-        said: list[tuple[Generation, str]] = []
-        logits, *columns = predictions
-        summaries = [RowSummary(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    def _take(self, planned: Sequence[Part], predictions: Predictions) -> list[Said]:
+        """Gives the step's predictions to the requests that wait for them; what they said."""
+        said: list[Said] = []
+        summaries = [
+            RowSummary(*row) for row in zip(*(column.tolist() for column in predictions[1:]), strict=True)
+        ]
         row = 0
         for running, extension, proposal in planned:
             rows = slice(row, row + extension.wanted)
@@ -252,24 +243,47 @@ class Scheduler:
             if not extension.wanted:
                 del running.rest[: len(extension.tokens)]
                 continue
-            own = logits[rows], summaries[rows]
+            own = predictions, rows, summaries[rows]
             read = len(running.sequence) - len(proposal.tokens)
             while running.followers:
                 twin = Running(running.followers.pop(0), running.sequence.fork(read), [])
                 self.running.append(twin)
-                said += self._say(twin, *own, NO_PROPOSAL)
-            said += self._say(running, *own, proposal)
+                said += self._hear(twin, *own, NO_PROPOSAL)
+            said += self._hear(running, *own, proposal)
         return said
+
+    def _hear(
+        self,
+        running: Running,
+        predictions: Predictions,
+        rows: slice,
+        summaries: Sequence[RowSummary],
+        proposal: Proposal,
+    ) -> list[Said]:
+        request = running.request
+        if isinstance(request, Generation):
+            return self._say(running, request, predictions.logits[rows], summaries, proposal)
+        try:
+            request.take(Predictions(*(column[rows] for column in predictions)))
+        except Exception as error:
+            self._fail(running, error)
+            return []
+        if request.ended:
+            self._stop(running)
+            return [(request, "")]
+        running.scores, running.rest = True, [*request.left]
+        return []
 
     def _say(
         self,
         running: Running,
+        generation: Generation,
         logits: Tensor,
         summaries: Sequence[RowSummary],
         proposal: Proposal,
-    ) -> list[tuple[Generation, str]]:
-        generation, before = running.generation, len(running.sequence) - len(proposal.tokens)
-        kept, said = 0, []
+    ) -> list[Said]:
+        before = len(running.sequence) - len(proposal.tokens)
+        kept, said = 0, list[Said]()
         try:
             greedy = [row.greedy for row in summaries]
             for index, token in enumerate(accepted_tokens(generation, proposal, logits, greedy)):
@@ -300,18 +314,16 @@ class Scheduler:
         running.sequence.release()
         self.running.remove(running)
         self.waiting.extendleft(reversed(running.followers))
-        if self.proposer:
-            self.proposer.forget(running.generation)
+        self._forget(running)
+
+    def _forget(self, running: Running) -> None:
+        if self.proposer and isinstance(running.request, Generation):
+            self.proposer.forget(running.request)
 
     def _fail(self, running: Running, error: Exception) -> None:
         self._stop(running)
-        self._end(running.generation, error)
+        self._end(running.request, error)
 
-    def _end(self, generation: Generation, error: Exception) -> None:
-        generation.fail(as_out_of_memory(error))
-        self._failed.append(generation)
-
-
-def read_by(generation: Generation) -> tuple[int, ...]:
-    """What a generation reads before it goes on: its prompt, and what it had said when it gave its blocks back."""
-    return (*generation.prompt, *generation.tokens)
+    def _end(self, request: Request, error: Exception) -> None:
+        request.fail(as_out_of_memory(error))
+        self._failed.append(request)
