@@ -12,7 +12,7 @@ from camelid.engine.blocks import NoBlocksError
 from camelid.engine.decoder import Extension
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
-from camelid.engine.running import shares
+from camelid.engine.sharing import shares, whole_shares
 from camelid.lm.interface import Sampling
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer
@@ -111,6 +111,20 @@ def test_a_short_prompt_does_not_wait_for_long_ones(tiny: Tiny, tokenizer: Token
 )
 def test_shares_of_a_step_by_hand(wanted: list[int], budget: int, expected: list[int]) -> None:
     assert shares(wanted, budget) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "budget", "expected"),
+    [
+        ([], 5, []),
+        ([9, 3], 5, [0]),
+        ([4, 3, 2, 0], 6, [0, 2, 3]),
+        ([0, 9, 8], 5, [0, 2]),
+        ([1, 2, 3], 6, [0, 1, 2]),
+    ],
+)
+def test_whole_shares_of_a_step_by_hand(wanted: list[int], budget: int, expected: list[int]) -> None:
+    assert whole_shares(wanted, budget) == expected
 
 
 def test_continuations_read_their_prompt_once(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:

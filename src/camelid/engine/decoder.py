@@ -24,6 +24,10 @@ from camelid.quant.packed import PackedLinear
 KEPT_CONTEXTS = 4
 """Whole contexts of blocks that nobody uses are kept for prompts that begin alike."""
 
+NOT_FINITE = (
+    "the model's logits are not finite: its weights or activations overflow in this dtype (--dtype float32?)"
+)
+
 
 @dataclass(frozen=True)
 class Extension:
@@ -102,6 +106,10 @@ class Decoder(ABC):
         for extension in extensions:
             extension.sequence.append(extension.tokens)
         return predictions
+
+    def unread(self, sequence: CachedSequence) -> int:
+        """Tokens of a source that are computed, all at once, with the sequence's next extension: without an encoder none."""
+        return 0
 
     def reserve(self, extension: Extension) -> None:
         """Takes the blocks that an extension needs, which then are its sequence's own; raises `NoBlocksError`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from camelid.engine.blocks import CachedSequence
-from camelid.engine.decoder import Extension
+from camelid.engine.decoder import Extension, Predictions
 from camelid.engine.generation import Generation
 from camelid.engine.scoring import Scoring
 from camelid.engine.speculative import Proposal
@@ -59,24 +59,16 @@ class RowSummary(NamedTuple):
     highest: float
     log_total: float
 
+    @classmethod
+    def of(cls, predictions: Predictions) -> "list[RowSummary]":
+        """Of every row."""
+        return [cls(*row) for row in zip(*(column.tolist() for column in predictions[1:]), strict=True)]
+
+
+Rows = tuple[Predictions, slice, Sequence[RowSummary]]
+"""Those of a request among a step's predictions."""
+
 
 def read_by(request: Request) -> tuple[int, ...]:
     """What a request reads before it goes on: its prompt, and what it had said when it gave its blocks back."""
     return (*request.prompt, *request.tokens)
-
-
-def shares(wanted: Sequence[int], budget: int) -> list[int]:
-    """How many tokens of a step each prompt gets, of so many that it wants, the oldest first.
-
-    Half of them go to the oldest, so that each comes to its end; the others to those that want least, so that a short
-    one does not wait for long ones.
-    """
-    given = [0] * len(wanted)
-    turns = [
-        (0, -(-budget // 2)),
-        *((index, budget) for index in sorted(range(len(wanted)), key=wanted.__getitem__)),
-    ]
-    for index, most in turns if wanted else ():
-        part = min(wanted[index] - given[index], most, budget - sum(given))
-        given[index] += part
-    return given

@@ -12,17 +12,12 @@ from torch import Tensor
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.free_memory import as_out_of_memory
 from camelid.engine.blocks import NoBlocksError
-from camelid.engine.decoder import Decoder, Extension, Predictions
+from camelid.engine.decoder import NOT_FINITE, Decoder, Extension, Predictions
 from camelid.engine.generation import Generation
-from camelid.engine.running import NO_PROPOSAL, Part, Request, RowSummary, Running, Said, read_by, shares
-from camelid.engine.scoring import Scoring
+from camelid.engine.running import NO_PROPOSAL, Part, Request, Rows, RowSummary, Running, Said, read_by
+from camelid.engine.scoring import MOST_SCORED, Scoring
+from camelid.engine.sharing import shares, whole_shares
 from camelid.engine.speculative import Proposal, Proposer, accepted_tokens
-
-NOT_FINITE = (
-    "the model's logits are not finite: its weights or activations overflow in this dtype (--dtype float32?)"
-)
-MOST_SCORED = 512
-"""Tokens of continuations in a step, whose logits exist at once."""
 
 
 class Scheduler:
@@ -178,6 +173,11 @@ class Scheduler:
     def _plan_reading(self, left: int) -> Iterator[Part]:
         """Pieces of prompts and of continuations, `left` tokens in all."""
         readers = [running for running in self.running if running.reads or running.scores]
+        sources = [self.decoder.unread(running.sequence) for running in readers]
+        if any(sources):
+            taken = whole_shares(sources, left)
+            readers = [readers[index] for index in taken]
+            left = max(len(readers), left - sum(sources[index] for index in taken))
         rows = MOST_SCORED
         for running, count in zip(readers, shares([len(each.rest) for each in readers], left), strict=True):
             piece = running.rest[: min(count, rows) if running.scores else count]
@@ -233,9 +233,7 @@ class Scheduler:
     def _take(self, planned: Sequence[Part], predictions: Predictions) -> list[Said]:
         """Gives the step's predictions to the requests that wait for them; what they said."""
         said: list[Said] = []
-        summaries = [
-            RowSummary(*row) for row in zip(*(column.tolist() for column in predictions[1:]), strict=True)
-        ]
+        summaries = RowSummary.of(predictions)
         row = 0
         for running, extension, proposal in planned:
             rows = slice(row, row + extension.wanted)
@@ -248,19 +246,12 @@ class Scheduler:
             while running.followers:
                 twin = Running(running.followers.pop(0), running.sequence.fork(read), [])
                 self.running.append(twin)
-                said += self._hear(twin, *own, NO_PROPOSAL)
-            said += self._hear(running, *own, proposal)
+                said += self._hear(twin, own, NO_PROPOSAL)
+            said += self._hear(running, own, proposal)
         return said
 
-    def _hear(
-        self,
-        running: Running,
-        predictions: Predictions,
-        rows: slice,
-        summaries: Sequence[RowSummary],
-        proposal: Proposal,
-    ) -> list[Said]:
-        request = running.request
+    def _hear(self, running: Running, own: Rows, proposal: Proposal) -> list[Said]:
+        (predictions, rows, summaries), request = own, running.request
         if isinstance(request, Generation):
             return self._say(running, request, predictions.logits[rows], summaries, proposal)
         try:

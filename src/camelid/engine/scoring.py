@@ -8,6 +8,9 @@ from torch import Tensor
 from camelid.engine.decoder import Predictions
 from camelid.lm.interface import Score
 
+MOST_SCORED = 512
+"""Tokens of continuations in a step, whose logits exist at once."""
+
 
 class Scoring:
     """One continuation of one prompt, `target`; like a generation, it knows nothing of the model or of the batch.
