@@ -6,6 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import cast
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -36,6 +37,8 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.running: list[Running] = []
         self._failed: list[Request] = []
+        # What waiting requests waited for when last looked at: hashing each again takes as long as a step.
+        self._awaited: WeakKeyDictionary[Request, bytes] = WeakKeyDictionary()
 
     def submit(self, request: Request) -> None:
         """Queues a request; raises `WrongCall` where it was queued before."""
@@ -114,6 +117,8 @@ class Scheduler:
             return
         leaders = {each.key: each for each in reversed(self.running) if each.reads}
         for request in [*self.waiting]:
+            if self._awaited.get(request) in self.decoder.pool.pending:
+                continue
             key = read_by(request)
             if leader := leaders.get(key):
                 leader.followers.append(request)
@@ -141,7 +146,8 @@ class Scheduler:
         sequence, rest = self.decoder.begin(request.prompt, request.tokens)
         whole = [*sequence.tokens, *rest]
         try:
-            if sequence.awaits(whole):
+            if awaited := sequence.awaits(whole):
+                self._awaited[request] = awaited
                 sequence.release()
                 return None
             self.decoder.reserve(Extension(sequence, rest))
