@@ -92,7 +92,7 @@ class Camelid:
 
     def generate(self, prompts: list[list[int]], new_tokens: int, temperature: float = 0.0) -> None:
         from camelid.engine.generation import Generation
-        from camelid.lm.interface import Sampling
+        from camelid.lm.sampling import Sampling
 
         sampling = Sampling(max_new_tokens=new_tokens, temperature=temperature)
         requests = [

@@ -36,7 +36,7 @@ def camelid(model: Path, new_tokens: int) -> Callable[[int], None]:
 
     from camelid.engine.engine import Engine
     from camelid.engine.generation import Generation
-    from camelid.lm.interface import Sampling
+    from camelid.lm.sampling import Sampling
 
     engine = Engine.load(model, dtype=torch.bfloat16, device="cpu")
     engine.tokenizer.stop_ids = frozenset()

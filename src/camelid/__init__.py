@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from camelid.formats.exporting import export as export_model
     from camelid.formats.importing import import_model
     from camelid.formats.load import load_model, load_tokenizer
-    from camelid.lm.interface import Completion, Sampling, Score
+    from camelid.lm.interface import Completion, Score
     from camelid.lm.remote import RemoteLM
+    from camelid.lm.sampling import Sampling
     from camelid.lm.scripted import ScriptedLM
     from camelid.model.spec import ModelSpec
     from camelid.model.transformer import Transformer
@@ -60,7 +61,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "camelid.engine.engine": ("Engine",),
     "camelid.lm.remote": ("RemoteLM",),
     "camelid.lm.scripted": ("ScriptedLM",),
-    "camelid.lm.interface": ("Sampling", "Completion", "Score"),
+    "camelid.lm.sampling": ("Sampling",),
+    "camelid.lm.interface": ("Completion", "Score"),
     "camelid.text.conversation": ("Conversation", "Message"),
     "camelid.text.tokenizer": ("Tokenizer",),
     "camelid.model.spec": ("ModelSpec",),

@@ -10,7 +10,7 @@ import pytest
 
 from camelid.cli import main as cli
 from camelid.cli.table import VERBS
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import EvaluateRecipe

@@ -23,7 +23,7 @@ from tokenizers import decoders, models, normalizers
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.engine import Engine
 from camelid.lm.constraint import Grammars, check_text
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.text.stream import token_bytes

@@ -1,13 +1,16 @@
 """T5 through the engine: kept keys and values of the source give what the whole model gives, row by row."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from camelid.base.errors import WrongCall
-from camelid.engine.decoder import Extension
+from camelid.engine.decoder import KEPT_CONTEXTS, Extension
 from camelid.engine.encoder_decoder import EncoderDecoder
 from camelid.engine.engine import Engine
 from camelid.engine.perplexity import perplexity
+from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
 
@@ -114,12 +117,75 @@ def test_a_constraint_leaves_the_most_probable_of_what_it_allows(model, tokenize
         assert (answer.text, answer.finish_reason) == (tokenizer.decode(said), "stop")
 
 
-def test_sources_are_not_read_while_there_is_no_room_for_them(model, tokenizer, monkeypatch):
+@pytest.fixture
+def encoded(monkeypatch):
+    """The shapes of the encoder's passes, in order."""
+    shapes, encode = [], Transformer.encode
+
+    def counted(self, ids, *arguments):
+        shapes.append(tuple(ids.shape))
+        return encode(self, ids, *arguments)
+
+    monkeypatch.setattr(Transformer, "encode", counted)
+    return shapes
+
+
+def test_a_source_is_read_once_also_where_blocks_are_short(model, tokenizer, encoded):
+    prompts = ["a story", "of the mill", "x"]
+    expected = Engine(model, tokenizer).generate(prompts, max_new_tokens=24, logit_bias={1: -1e9})
+    encoded.clear()
     engine = Engine(model, tokenizer, cache_tokens=32)
-    read, calls = engine.decoder._read, []
-    monkeypatch.setattr(engine.decoder, "_read", lambda prompt: calls.append(prompt) or read(prompt))
-    engine.generate(["a story", "of the mill", "x"], max_new_tokens=24, logit_bias={1: -1e9})
-    assert len(calls) <= 8
+    found = engine.generate(prompts, max_new_tokens=24, logit_bias={1: -1e9})
+    assert [row[0].tokens for row in found] == [row[0].tokens for row in expected]
+    assert sum(rows for rows, _ in encoded) == 3
+    # And again, as long as it is kept.
+    engine.score(prompts, ["the end"] * 3)
+    assert sum(rows for rows, _ in encoded) == 3
+    assert len(engine.decoder._kept) == 3
+    engine.decoder.spec = replace(engine.decoder.spec, context_length=2)
+    engine.generate(["another"], max_new_tokens=2)
+    assert sum(len(source.ids) for source in engine.decoder._kept) <= KEPT_CONTEXTS * 2
+    engine.generate(prompts[:1], max_new_tokens=2)
+    assert sum(rows for rows, _ in encoded) == 5
+
+
+def test_sources_are_read_together_as_each_alone(model, tokenizer, encoded):
+    sources = [[5, 6, 7, 8, 9, 1], [44, 3, 1], [20, 21, 22, 23, 1], [9, 1], [30 + i for i in range(40)]]
+    kept = []
+    for together in (True, False):
+        decoder = EncoderDecoder(model, torch.float32, tokens=400, start_id=START)
+        begun = [decoder.begin(source) for source in sources]
+        encoded.clear()
+        extensions = [Extension(sequence, rest) for sequence, rest in begun]
+        for group in [extensions] if together else [[each] for each in extensions]:
+            decoder.extend(group)
+        assert len(encoded) == (4 if together else 5)
+        kept.append([each.sequence.source for each in extensions])
+    for mine, alone in zip(*kept, strict=True):
+        torch.testing.assert_close(mine.keys, alone.keys, atol=1e-5, rtol=0)
+        torch.testing.assert_close(mine.values, alone.values, atol=1e-5, rtol=0)
+
+
+def test_a_step_reads_as_many_sources_as_it_has_tokens_for(model, tokenizer, encoded):
+    prompts = ["of the old mill by the river, and of the cat", "a story", "x", "the end"]
+    expected = Engine(model, tokenizer).generate(prompts, max_new_tokens=6)
+    lengths = [len(Engine(model, tokenizer).encode(prompt)) for prompt in prompts]
+    encoded.clear()
+    engine = Engine(model, tokenizer, step_tokens=8)
+    requests = [engine.request(prompt, Sampling(max_new_tokens=6)) for prompt in prompts]
+    for request in requests:
+        engine.submit(request)
+    engine.step()
+    # Longer than a step, and the oldest.
+    assert lengths[0] > 8
+    assert encoded == [(1, lengths[0])]
+    while not all(request.ended for request in requests):
+        engine.step()
+    assert [tuple(request.tokens) for request in requests] == [row[0].tokens for row in expected]
+    assert sum(rows for rows, _ in encoded) == 4
+    again = engine.generate(prompts, max_new_tokens=6)
+    assert [row[0].tokens for row in again] == [row[0].tokens for row in expected]
+    assert sum(rows for rows, _ in encoded) == 4
 
 
 def test_a_model_with_an_encoder_has_no_perplexity_and_drafts_nothing(model, tokenizer):

@@ -14,7 +14,7 @@ from camelid.engine.blocks import CachedSequence
 from camelid.engine.decoder import Extension
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
 from camelid.text.conversation import Conversation, Message

@@ -12,7 +12,7 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.cli import main as cli
 from camelid.engine import memory
 from camelid.engine.blocks import BLOCK_TOKENS, CachedSequence
-from camelid.engine.decoder import TorchDecoder
+from camelid.engine.decoder import Extension, TorchDecoder
 from camelid.engine.device import CPU
 from camelid.engine.encoder_decoder import EncoderDecoder
 from camelid.engine.engine import Engine
@@ -122,8 +122,9 @@ def test_the_cache_of_an_encoder_has_the_sources_too():
     decoder = EncoderDecoder(Transformer(spec).initialize(0), torch.float32, 2 * BLOCK_TOKENS, 0)
     sides = [decoder.keys, decoder.values]
     for token in (3, 4):
-        sequence, _ = decoder.begin([token] * 10)
-        sequence.reserve(10)
+        sequence, rest = decoder.begin([token] * 10)
+        decoder.extend([Extension(sequence, rest)])
+        sequence.reserve(10 - len(rest))
         sides += [sequence.source.keys, sequence.source.values]
     assert decoder.pool.available == 0
     assert cache_bytes(spec, torch.float32, 10, 2) == sum(side.nbytes for side in sides)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from native_models import NEEDS_COMPILER, PLAIN, close, extend, fresh, ids, random_model
 
-from camelid.engine import engine as engine_module
+from camelid.engine.choose_decoder import warn_once
 from camelid.engine.decoder import Decoder, TorchDecoder
 from camelid.engine.engine import Engine
 from camelid.engine.native import build
@@ -28,7 +28,7 @@ pytestmark = NEEDS_COMPILER
 def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("CAMELID_HOME", str(tmp_path))
     build._loaded.cache_clear()
-    engine_module._say_once.cache_clear()
+    warn_once.cache_clear()
     yield tmp_path
     build._loaded.cache_clear()
 
@@ -40,7 +40,7 @@ def test_without_a_compiler_torch_computes_and_it_is_said_once(
     tokenizer: Tokenizer,
     tiny: Callable[..., Transformer],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     if compiler is None:
         monkeypatch.delenv("CC", raising=False)
@@ -50,7 +50,7 @@ def test_without_a_compiler_torch_computes_and_it_is_said_once(
     engine = Engine(tiny(), tokenizer)
     answers = [engine.generate(["the cat"], max_new_tokens=5) for _ in range(2)]
     assert answers[0] == answers[1]
-    assert capsys.readouterr().err.count("a third of the speed") == 1
+    assert caplog.text.count("a third of the speed") == 1
     assert not list(no_library.rglob("*.so"))
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
-from camelid.lm.interface import Completion, Sampling
+from camelid.lm.interface import Completion
+from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer
 

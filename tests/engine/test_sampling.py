@@ -19,7 +19,7 @@ from camelid.engine.sampling import (
     penalised,
     probabilities,
 )
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 
 LOGITS = np.log(np.array([0.5, 0.2, 0.15, 0.1, 0.05], dtype=np.float32))
 vectors = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=40).map(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from camelid.engine.blocks import NoBlocksError
 from camelid.engine.decoder import Extension
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
-from camelid.lm.interface import Sampling
+from camelid.engine.sharing import shares, whole_shares
+from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer
 
@@ -40,6 +42,13 @@ def test_nothing_about_the_schedule_changes_what_is_said(
     assert texts(Engine(tiny(), tokenizer, native=native, cache_tokens=128), sampling) == alone
 
 
+def slowed(engine: Engine) -> Engine:
+    """The engine with steps of some milliseconds, in which another thread can look at it."""
+    compute = engine.decoder.compute
+    engine.decoder.compute = lambda extensions: sleep(0.005) or compute(extensions)  # type: ignore[method-assign]
+    return engine
+
+
 def test_prompts_that_begin_alike_are_read_once(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
     engine = Engine(tiny(), tokenizer)
     read = []
@@ -62,6 +71,86 @@ def test_prompts_that_begin_alike_are_read_once(tiny: Tiny, tokenizer: Tokenizer
     encoded = [engine.encode(prompt) for prompt in PROMPTS]
     shared = len(encoded[-1]) // 16 * 16
     assert len(read) <= shared + sum(len(ids) - shared + 16 for ids in encoded)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_short_prompt_does_not_wait_for_long_ones(tiny: Tiny, tokenizer: Tokenizer, native: bool) -> None:
+    engine = Engine(tiny(), tokenizer, native=native, step_tokens=16)
+    long = "".join(chr(97 + index * 7 % 26) for index in range(64))
+    prompts = [long, long[::-1], "x" + long, "the"]
+    alone = [engine.generate([prompt], max_new_tokens=4)[0][0].tokens for prompt in prompts]
+    engine = Engine(tiny(), tokenizer, native=native, step_tokens=16)
+    requests = [engine.request(prompt, Sampling(max_new_tokens=4)) for prompt in prompts]
+    assert min(len(request.prompt) for request in requests[:3]) > 3 * 16
+    assert len(requests[3].prompt) <= 8
+    for request in requests:
+        engine.submit(request)
+    engine.step()
+    assert [len(request.tokens) for request in requests] == [0, 0, 0, 1]
+    first = {}
+    for step in range(2, 50):
+        for request, _ in engine.step():
+            first.setdefault(request, step)
+    # The oldest reads at least seven tokens at each step, whatever comes beside it.
+    assert first[requests[0]] <= -(-len(requests[0].prompt) // 7)
+    assert [tuple(request.tokens) for request in requests] == alone
+
+
+@pytest.mark.parametrize(
+    ("wanted", "budget", "expected"),
+    [
+        ([], 5, []),
+        ([9], 5, [5]),
+        ([100, 3], 16, [13, 3]),
+        ([100, 50, 3], 16, [8, 5, 3]),
+        ([20, 20, 20], 16, [16, 0, 0]),
+        ([100, 2, 2, 2], 3, [2, 1, 0, 0]),
+        ([100, 1], 1, [1, 0]),
+        ([3, 2], 100, [3, 2]),
+    ],
+)
+def test_shares_of_a_step_by_hand(wanted: list[int], budget: int, expected: list[int]) -> None:
+    assert shares(wanted, budget) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "budget", "expected"),
+    [
+        ([], 5, []),
+        ([9, 3], 5, [0]),
+        ([4, 3, 2, 0], 6, [0, 2, 3]),
+        ([0, 9, 8], 5, [0, 2]),
+        ([1, 2, 3], 6, [0, 1, 2]),
+    ],
+)
+def test_whole_shares_of_a_step_by_hand(wanted: list[int], budget: int, expected: list[int]) -> None:
+    assert whole_shares(wanted, budget) == expected
+
+
+def test_continuations_read_their_prompt_once(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    engine = Engine(tiny(), tokenizer, max_batch=3)
+    read = []
+    compute = engine.decoder.compute
+    monkeypatch.setattr(
+        engine.decoder,
+        "compute",
+        lambda extensions: read.append(sum(len(each.tokens) for each in extensions)) or compute(extensions),
+    )
+    ends = [" cat", " one two three", " dogs ran over"]
+    found = engine.score([PROMPTS[0]] * 3, ends)
+    assert sum(read) == len(engine.encode(PROMPTS[0])) + sum(score.tokens - 1 for score in found)
+    assert len(read) == 2
+    # Beside generations, in pieces, one by one, and where the cache holds little more than one.
+    for settings in ({}, {"step_tokens": 3}, {"max_batch": 1}, {"cache_tokens": 96}):
+        other = Engine(tiny(), tokenizer, **settings)
+        streams = [other.stream(prompt, max_new_tokens=20) for prompt in PROMPTS]
+        begun = [next(stream) for stream in streams[:2]]
+        beside = other.score([PROMPTS[0]] * 3, ends)
+        assert [score.logprobs for score in beside] == [score.logprobs for score in found]
+        assert len(begun) == 2
+        for stream in streams:
+            stream.close()
+        assert other.decoder.pool.used == 0
 
 
 def test_samples_take_blocks_for_their_own_tokens_alone(tiny: Tiny, tokenizer: Tokenizer) -> None:
@@ -97,12 +186,14 @@ def test_cancelled_requests_leave_no_blocks(tiny: Tiny, tokenizer: Tokenizer) ->
 
 
 def test_whoever_stops_listening_cancels(tiny: Tiny, tokenizer: Tokenizer) -> None:
-    engine = Engine(tiny(), tokenizer)
-    stream = engine.stream(PROMPTS[0], temperature=1.0, max_new_tokens=20)
+    engine = slowed(Engine(tiny(), tokenizer))
+    stream = engine.stream(PROMPTS[0], temperature=1.0, max_new_tokens=40)
     next(stream)
     assert engine.decoder.pool.used
+    [running] = engine.scheduler.running
     stream.close()
     assert not engine.decoder.pool.used
+    assert len(running.request.tokens) < 20
 
 
 def test_two_streams_share_the_batch(tiny: Tiny, tokenizer: Tokenizer) -> None:
@@ -202,11 +293,10 @@ def test_an_error_of_one_request_is_its_own(tiny: Tiny, tokenizer: Tokenizer, mo
 
 
 def test_a_cancelled_request_has_ended(tiny: Tiny, tokenizer: Tokenizer) -> None:
-    engine = Engine(tiny(), tokenizer)
-    first, second = (engine.request(prompt, Sampling(max_new_tokens=8)) for prompt in PROMPTS[:2])
+    engine = slowed(Engine(tiny(), tokenizer))
+    first, second = (engine.request(prompt, Sampling(max_new_tokens=20)) for prompt in PROMPTS[:2])
     for _ in engine.run([first, second]):
-        if len(first.tokens) == 2:
-            engine.cancel(first)
+        engine.cancel(first)
     assert first.ended
     assert first.finish_reason is None
     assert second.finish_reason
@@ -226,7 +316,7 @@ def test_logits_that_are_not_finite_are_told(tiny: Tiny, tokenizer: Tokenizer) -
 def test_scores_make_room_while_others_hold_the_cache(tiny: Tiny, tokenizer: Tokenizer) -> None:
     [[expected]] = Engine(tiny(), tokenizer).generate(PROMPTS[:1], max_new_tokens=40)
     [score] = Engine(tiny(), tokenizer).score(PROMPTS[1:2], [" mat and one"])
-    engine = Engine(tiny(), tokenizer, cache_tokens=96, step_tokens=7)
+    engine = slowed(Engine(tiny(), tokenizer, cache_tokens=96, step_tokens=7))
     streams = [engine.stream(prompt, max_new_tokens=40) for prompt in PROMPTS[:3]]
     begun = [next(stream) for stream in streams]
     [beside] = engine.score(PROMPTS[1:2], [" mat and one"])

@@ -9,7 +9,7 @@ import torch
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
 from camelid.formats.importing import import_model
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.recipes.quantize import QuantizeRecipe
 from camelid.text.conversation import Conversation, Message
 from camelid.workflows.quantize import quantize

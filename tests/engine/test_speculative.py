@@ -13,7 +13,7 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
 from camelid.engine.speculative import Pace, PromptLookup, Proposal, accepted_tokens
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 

@@ -16,7 +16,8 @@ from camelid.base.logs import show_log
 from camelid.cli.main import main
 from camelid.engine.engine import Engine
 from camelid.engine.terminal import ChatSession
-from camelid.lm.interface import Completion, PromptTooLong, Sampling
+from camelid.lm.interface import Completion, PromptTooLong
+from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
 from camelid.text.conversation import Conversation
 

@@ -9,7 +9,8 @@ import pytest
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.evals.evaluate import CHUNK, compare_evaluations, evaluate, lines_path
 from camelid.evals.results import plain_table, print_table, write_results
-from camelid.lm.interface import LM, Completion, Prompt, Sampling, Score
+from camelid.lm.interface import LM, Completion, Prompt, Score
+from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
 from camelid.prompting.programs import chain_of_thought, direct, few_shot, likelihood
 from camelid.tasks.graders import exact, numeric

@@ -10,7 +10,8 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.cli.main import main
 from camelid.evals.evaluate import evaluate
 from camelid.evals.stage import make_program
-from camelid.lm.interface import LM, Completion, Prompt, Sampling, Score
+from camelid.lm.interface import LM, Completion, Prompt, Score
+from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
 from camelid.prompting.asking import Asking, Draw
 from camelid.prompting.programs import few_shot, likelihood

@@ -12,8 +12,9 @@ import pytest
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.open_lm import connect
-from camelid.lm.interface import Completion, Sampling, Score
+from camelid.lm.interface import Completion, Score
 from camelid.lm.remote import RemoteLM
+from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
 from camelid.text.conversation import Conversation, Message
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from camelid.base.errors import WrongCall
-from camelid.lm.interface import Prompt, Sampling
+from camelid.lm.interface import Prompt
+from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
 from camelid.prompting.asking import CONTINUATION
 from camelid.prompting.programs import TRIGGERS, chain_of_thought, direct, few_shot, likelihood, trigger_of

@@ -11,7 +11,8 @@ import pytest
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.evals.evaluate import evaluate
 from camelid.evals.stage import make_program
-from camelid.lm.interface import LM, Completion, Prompt, Sampling, Score
+from camelid.lm.interface import LM, Completion, Prompt, Score
+from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
 from camelid.prompting.asking import Asking
 from camelid.tasks.published import FORMATS, WITH_SETTING, format_named

@@ -10,7 +10,7 @@ import camelid
 from camelid.cli import main as cli
 from camelid.data.rows.examples import conversation_example
 from camelid.engine.engine import Engine
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.runs.run import read_metrics
 from camelid.text.conversation import Conversation, Message
 from camelid.train.stages import token_lengths

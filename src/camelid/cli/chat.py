@@ -5,7 +5,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from camelid.cli.flags import Group
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.recipes.engine import EngineSettings
 
 

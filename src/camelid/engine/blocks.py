@@ -95,6 +95,12 @@ class BlockPool:
         if digest := self._digests.pop(block, None):
             del self._blocks[digest]
 
+    def forget(self) -> None:
+        """No block is found again by what it held; to be called while none is in use."""
+        assert not self.used
+        while self._idle:
+            self._forget_oldest()
+
     def _forget_oldest(self) -> None:
         block, _ = self._idle.popitem(last=False)
         self.withdraw(block)
@@ -132,11 +138,14 @@ class CachedSequence:
             self.tokens += tokens[begin : begin + BLOCK_TOKENS]
         return len(self.tokens)
 
-    def awaits(self, tokens: SequenceOf[int]) -> bool:
-        """Whether the next block of `tokens` is being computed by another sequence."""
-        known = len(self._digests)
-        rest = chain(self._digests[-1] if known else self.root, tokens[known * BLOCK_TOKENS : -1])
-        return next(rest, b"") in self.pool.pending
+    def awaits(self, tokens: SequenceOf[int]) -> bytes | None:
+        """The digest of the last of the next blocks of `tokens` that are all being computed by other sequences."""
+        known, last = len(self._digests), None
+        for digest in chain(self._digests[-1] if known else self.root, tokens[known * BLOCK_TOKENS : -1]):
+            if digest not in self.pool.pending:
+                break
+            last = digest
+        return last
 
     def announce(self, tokens: SequenceOf[int]) -> None:
         """Says that the full blocks of `tokens` are going to be computed, so that others wait for them."""

@@ -15,13 +15,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from camelid.engine.blocks import BLOCK_TOKENS, BlockPool, CachedSequence
+from camelid.engine.weights import WeightWatch, in_evaluation
 from camelid.model.cache import KeyValueCache
 from camelid.model.layers import Source
-from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.quant.packed import PackedLinear
 
 KEPT_CONTEXTS = 4
 """Whole contexts of blocks that nobody uses are kept for prompts that begin alike."""
+
+NOT_FINITE = (
+    "the model's logits are not finite: its weights or activations overflow in this dtype (--dtype float32?)"
+)
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,31 @@ class Predictions(NamedTuple):
 
 
 class Decoder(ABC):
-    """A model over blocks of keys and values, `tokens` tokens in all."""
+    """A model over blocks of keys and values, `tokens` tokens in all.
 
-    def __init__(self, spec: ModelSpec, tokens: int) -> None:
-        self.spec = spec
+    It computes as in evaluation, whatever mode the model is in, and leaves the mode alone.
+    """
+
+    def __init__(self, model: Transformer, tokens: int) -> None:
+        self.model, self.spec = in_evaluation(model), model.spec
+        self.weights = WeightWatch(model)
         blocks = -(-tokens // BLOCK_TOKENS)
-        self.pool = BlockPool(blocks, keep=KEPT_CONTEXTS * -(-spec.context_length // BLOCK_TOKENS))
+        self.pool = BlockPool(blocks, keep=KEPT_CONTEXTS * -(-self.spec.context_length // BLOCK_TOKENS))
+
+    def renew(self) -> None:
+        """Goes on with the weights that the model has now; no sequence may be in use.
+
+        What was computed before is not found again, and copies of weights are made again.
+        """
+        self.pool.forget()
+        self.load()
+        self.weights.renew()
+
+    def load(self) -> None:
+        """Makes what is kept of the weights beside the model's own tensors."""
+        for module in self.model.modules():
+            if isinstance(module, PackedLinear):
+                module.forget_arranged()
 
     def begin(self, prompt: Sequence[int], said: Sequence[int] = ()) -> tuple[CachedSequence, Sequence[int]]:
         """A sequence that holds as much of prompt and answer as the cache does, and the tokens that are left to compute."""
@@ -82,6 +106,10 @@ class Decoder(ABC):
         for extension in extensions:
             extension.sequence.append(extension.tokens)
         return predictions
+
+    def unread(self, sequence: CachedSequence) -> int:
+        """Tokens of a source that are computed, all at once, with the sequence's next extension: without an encoder none."""
+        return 0
 
     def reserve(self, extension: Extension) -> None:
         """Takes the blocks that an extension needs, which then are its sequence's own; raises `NoBlocksError`."""
@@ -109,8 +137,8 @@ class TorchDecoder(Decoder):
     """The `Transformer`'s own forward pass; rows of unequal length are padded on the right."""
 
     def __init__(self, model: Transformer, dtype: torch.dtype, tokens: int) -> None:
-        super().__init__(model.spec, tokens)
-        self.model, self.dtype = model, dtype
+        super().__init__(model, tokens)
+        self.dtype = dtype
         device = model.embed_tokens.weight.device
         # One more, where padding goes.
         shape = (

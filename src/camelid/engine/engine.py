@@ -1,52 +1,44 @@
 """The engine: requests in, steps out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
 
 import statistics
-import sys
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from functools import cache, cached_property
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from queue import SimpleQueue
+from typing import Any, TypeVar, get_args
+from weakref import WeakSet
 
 import torch
+from torch import Tensor
 
-from camelid.base.errors import WrongCall
-from camelid.base.memory import free_memory
-from camelid.engine.blocks import BLOCK_TOKENS, CachedSequence, NoBlocksError
-from camelid.engine.decoder import Decoder, Extension, Predictions, TorchDecoder
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.engine.blocks import CachedSequence, NoBlocksError
+from camelid.engine.choose_decoder import choose_decoder, fitting_tokens
+from camelid.engine.choose_proposer import choose_proposer
+from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
-from camelid.engine.encoder_decoder import EncoderDecoder
+from camelid.engine.encoding import encode_pair, encode_prompt
 from camelid.engine.generation import Generation
-from camelid.engine.graphs import GraphDecoder
+from camelid.engine.listening import Listener, Listening, Told
 from camelid.engine.memory import refuse_too_large
-from camelid.engine.native.build import NoCompilerError
-from camelid.engine.native.decoder import NativeDecoder, block_bytes, supports
+from camelid.engine.running import Request, Said
 from camelid.engine.scheduler import Scheduler
-from camelid.engine.scoring import encode_pair, scores_after
-from camelid.engine.speculative import DraftModel, PromptLookup, Proposer
+from camelid.engine.scoring import Scoring
+from camelid.engine.weights import copy_weights
+from camelid.engine.worker import Worker
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_config
 from camelid.formats.load import check_dtype, check_tokenizer_fits, load_model, stored_dtype
 from camelid.lm.constraint import Grammars
-from camelid.lm.interface import (
-    LM,
-    Completion,
-    Prompt,
-    PromptTooLong,
-    Sampling,
-    Score,
-    Stream,
-    as_pairs,
-    with_changes,
-)
+from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong, Score, Stream, as_pairs
+from camelid.lm.sampling import Sampling, with_changes
 from camelid.model.transformer import Transformer
 from camelid.recipes.engine import CacheKind
-from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
+AnyRequest = TypeVar("AnyRequest", bound=Request)
 PLAIN_STEPS = 9
 """Steps that are timed to know what guesses save."""
 
@@ -62,7 +54,10 @@ class Engine(LM):
     torch computes the same, and it is said once what speed is lost); compiled: whether torch.compile fuses what a step on
     a GPU does beside its products, which takes the first steps some ten seconds. The model runs where it lies.
 
-    `generate`, `stream` and `score` may be called from several threads: they share the batch.
+    One thread, started at first use, computes for the engine and its draft. `generate`, `stream` and `score` may be called
+    from any thread, and share the batch. The thread ends with `close`, which `with` calls, or with the engine.
+    A model that is being trained may be given: the engine computes as in evaluation over the model's own parameters, and
+    leaves the model's mode as it is. After a change of its parameters `set_weights` is called; without it requests fail.
     """
 
     def __init__(
@@ -81,27 +76,25 @@ class Engine(LM):
         compiled: bool = False,
     ) -> None:
         check_tokenizer_fits(model.spec, tokenizer)
-        for name, count in {
-            "max_batch": max_batch,
-            "step_tokens": step_tokens,
-            "cache_tokens": cache_tokens,
-        }.items():
+        counts = {"max_batch": max_batch, "step_tokens": step_tokens, "cache_tokens": cache_tokens}
+        for name, count in counts.items():
             if count is not None and count < 1:
                 raise WrongCall(f"{name} is {count}; at least 1")
         if cache not in get_args(CacheKind):
             raise WrongCall(f"cache is {cache!r}; it is one of {', '.join(get_args(CacheKind))}")
-        self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
+        self.model, self.tokenizer, self.max_batch = model, tokenizer, max_batch
         self.dtype = dtype or model.embed_tokens.weight.dtype
         self.context_length = model.spec.context_length
         on_cpu = model.embed_tokens.weight.device.type == "cpu"
         self.step_tokens = step_tokens or (STEP_TOKENS if on_cpu else GPU_STEP_TOKENS)
         self.cache_tokens, self.cache = cache_tokens, cache
         self.native, self.compiled = native, compiled
-        self.proposer = self._proposer(draft, guesses)
-        # A draft's cache is used under the lock of whoever it drafts for, and under its own.
-        self.lock: AbstractContextManager[Any] = (
-            draft.lock if isinstance(draft, Engine) else threading.RLock()
-        )
+        self.proposer = choose_proposer(draft, guesses, tokenizer, model.spec.vocab_size)
+        self._draft = draft if isinstance(draft, Engine) else None
+        self.worker: Worker = draft.worker if isinstance(draft, Engine) else Worker()
+        # Engines that draft for one another; parameters may be shared among them.
+        self._together: WeakSet[Engine] = draft._together if isinstance(draft, Engine) else WeakSet()
+        self._together.add(self)
         self._grammars = Grammars(tokenizer)
 
     @classmethod
@@ -131,34 +124,37 @@ class Engine(LM):
     @cached_property
     def decoder(self) -> Decoder:
         """The model with its cache, made when first asked for."""
-        tokens = self.cache_tokens or self._cache_tokens()
-        if self.model.encoder is not None:
-            return EncoderDecoder(self.model, self.dtype, tokens, self.tokenizer.pad_id or 0)
-        if self.native and supports(self.model, self.dtype):
-            try:
-                return NativeDecoder(self.model, self.dtype, tokens, self.cache)
-            except NoCompilerError as reason:
-                _say_once(f"{reason}; generating on torch alone, at about a third of the speed")
-        device = self.model.embed_tokens.weight.device
-        if self.cache != "whole":
-            raise WrongCall(
-                f"an 8-bit cache needs the decoder in C, which does not compute this model here (on {device.type})"
-            )
-        if device.type == "cuda":
-            return GraphDecoder(self.model, self.dtype, tokens, compiled=self.compiled)
-        return TorchDecoder(self.model, self.dtype, tokens)
+        most = self.max_batch * self.context_length
+        tokens = self.cache_tokens or fitting_tokens(self.model, self.dtype, self.cache, most)
+        start = self.tokenizer.pad_id or 0
+        return choose_decoder(
+            self.model,
+            self.dtype,
+            tokens,
+            self.cache,
+            start_id=start,
+            native=self.native,
+            compiled=self.compiled,
+        )
 
     @cached_property
     def scheduler(self) -> Scheduler:
         """What decides who is computed next."""
         return Scheduler(self.decoder, self.max_batch, self.step_tokens, self.proposer)
 
+    @cached_property
+    def _listening(self) -> Listening:
+        decoders = [self.decoder] if self._draft is None else [self.decoder, self._draft.decoder]
+        listening = Listening(self.scheduler, decoders)
+        self.worker.add(listening)
+        return listening
+
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Completions; raises `PromptTooLong` where a prompt leaves no room in the context."""
         generations = [
             self.request(prompt, sampling, sample) for prompt in prompts for sample in range(sampling.samples)
         ]
-        for _ in self.run(generations):
+        for _ in self._told(generations):
             pass
         done = iter(generation.completion() for generation in generations)
         return [[next(done) for _ in range(sampling.samples)] for _ in prompts]
@@ -179,22 +175,20 @@ class Engine(LM):
         A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone
         has; where a token spans the border and none is left, the continuation's own.
         """
-        encoded = [encode_pair(self, *pair) for pair in as_pairs(prompts, continuations)]
-        groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, (context, _) in enumerate(encoded):
-            groups[context].append(index)
-        scores: dict[int, Score] = {}
-        for context, members in groups.items():
-            with self.lock, torch.inference_mode():
-                scores |= zip(
-                    members, scores_after(self, context, [encoded[each][1] for each in members]), strict=True
-                )
-        return [scores[index] for index in range(len(encoded))]
+        requests = [
+            Scoring(*encode_pair(self.tokenizer, self.model.spec, *pair))
+            for pair in as_pairs(prompts, continuations)
+        ]
+        # Those of one prompt one after the other, to begin while it is being read.
+        first = {request.prompt: index for index, request in reversed([*enumerate(requests)])}
+        for _ in self._told(sorted(requests, key=lambda request: first[request.prompt])):
+            pass
+        return [request.score() for request in requests]
 
     def extend(self, sequence: CachedSequence, tokens: Sequence[int], wanted: int = 1) -> Predictions:
         """Reads tokens into a sequence of the cache, a step's worth at a time; what may follow the last `wanted`.
 
-        To be called under `lock`. Where the cache is full, running requests give way, the youngest first, and start again
+        To be called in a task of `worker`. Where the cache is full, running requests give way, the youngest first, and start again
         later; raises `NoBlocksError` where that is not enough.
         """
         before = max(0, len(tokens) - max(1, wanted))
@@ -203,6 +197,7 @@ class Engine(LM):
         return self._extend(Extension(sequence, tokens[before:], wanted))
 
     def _extend(self, extension: Extension) -> Predictions:
+        self._listening.check_weights()
         while True:
             try:
                 return self.decoder.extend([extension])
@@ -210,78 +205,112 @@ class Engine(LM):
                 if not self.scheduler.give_way():
                     raise
 
+    def set_weights(self, state: Mapping[str, Tensor] | None = None) -> None:
+        """Goes on with new weights: those of a state dict, which are copied into the model's tensors, or by default what
+        the model's parameters were changed to.
+
+        Nothing that was computed with the old ones is used again. Running requests keep what they have said, which the
+        new weights read before they go on; scores begin again. A draft that shares parameters is renewed too. Raises
+        `WrongCall` where the state's names or shapes are not the model's. For other modules, make a new engine.
+        """
+        self.worker.call(lambda: self._set_weights(state))
+
+    def _set_weights(self, state: Mapping[str, Tensor] | None) -> None:
+        if state is not None:
+            copy_weights(self.model, state)
+        computing = [each for each in self._together if "decoder" in vars(each)]
+        # A draft's cache holds the texts of those that it drafts for.
+        for engine in computing:
+            engine.scheduler.renew()
+        for engine in computing:
+            if engine is self or engine.decoder.weights.changed:
+                engine.decoder.renew()
+
     def request(self, prompt: Prompt, sampling: Sampling, sample: int = 0) -> Generation:
         """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`."""
         return self._generation(self.encode(prompt), sampling, sample)
 
     def submit(self, generation: Generation) -> None:
-        """Queues a request; `step` advances it."""
-        with self.lock:
-            self.scheduler.submit(generation)
+        """Queues a request, which goes on when `step` is called, or while others are listened to."""
+        self.worker.call(lambda: self._listening.scheduler.submit(generation))
 
-    def step(self) -> list[tuple[Generation, str]]:
+    def step(self) -> list[Said]:
         """Advances all requests by one step; each that said something, with its new text."""
-        with self.lock, torch.inference_mode():
-            return self.scheduler.step()
+        return self.worker.call(lambda: self._listening.step())
 
     def cancel(self, generation: Generation) -> None:
         """Ends a request, wherever it is, and gives its part of the cache back."""
-        with self.lock:
-            self.scheduler.cancel(generation)
+        self.worker.call(lambda: self._listening.cancel(generation))
 
     def run(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
-        """Advances the generations to their ends; yields each with its new text after every one of its tokens.
+        """Computes the generations to their ends; yields each with its new text after every one of its tokens.
 
-        Whoever stops listening cancels what is left. Raises the error of one that failed, after the others have ended.
+        They go on while nobody asks for the next text, and are cancelled where nobody will. Raises the error of one that
+        failed, after the others have ended.
         """
-        for generation in generations:
-            self.submit(generation)
-        active = list(generations)
+        with closing(self._told(generations, every_token=True)) as told:
+            for generation in told:
+                while generation.pieces:
+                    yield generation, generation.pieces.popleft()
+
+    def _told(
+        self, requests: Sequence[AnyRequest], every_token: bool = False
+    ) -> Generator[AnyRequest, None, None]:
+        """Each request when it has ended, or after each of its tokens."""
+        told: Told = SimpleQueue()
+        left = len(requests)
         try:
-            while active:
-                with self.lock:
-                    if not any(generation.pieces for generation in active):
-                        self.step()
-                for generation in active:
-                    while generation.pieces:
-                        yield generation, generation.pieces.popleft()
-                active = [each for each in active if each.pieces or not each.ended]
+            self.worker.call(lambda: self._listening.enter(requests, Listener(told, every_token)))
+            while left:
+                request, ended = told.get()
+                left -= ended
+                yield request
         finally:
-            for generation in active:
-                self.cancel(generation)
-        for generation in generations:
-            if generation.error is not None:
-                raise generation.error
+            if left:
+                self._leave(told)
+        for request in requests:
+            if request.error is not None:
+                raise request.error
+
+    def _leave(self, told: Told) -> None:
+        leave = partial(self._listening.leave, told)
+        with suppress(CamelidError):  # closed, which has ended them
+            if self.worker.is_current:  # in the middle of a step, where a forgotten stream was collected
+                self.worker.post(leave)
+            else:
+                self.worker.call(leave)
+
+    def close(self) -> None:
+        """Ends the engine and its draft: all requests, with an error, and the thread that computes."""
+        self.worker.close()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def plain_step_seconds(self, prompt: Prompt) -> float:
         """How long a step without guesses takes after a prompt: the median of a few, whose tokens nobody sees."""
         ids = self.encode(prompt)[-(self.context_length - PLAIN_STEPS) :]
-        with self.lock, torch.inference_mode():
-            sequence, rest = self.decoder.begin(ids)
-            try:
-                self.extend(sequence, rest)
-                times = []
-                for _ in range(PLAIN_STEPS):
-                    began = time.perf_counter()
-                    self.extend(sequence, ids[-1:])
-                    times.append(time.perf_counter() - began)
-                return statistics.median(times)
-            finally:
-                sequence.release()
+        return self.worker.call(lambda: self._plain_step_seconds(ids))
+
+    def _plain_step_seconds(self, ids: Sequence[int]) -> float:
+        sequence, rest = self.decoder.begin(ids)
+        try:
+            self.extend(sequence, rest)
+            times = []
+            for _ in range(PLAIN_STEPS):
+                began = time.perf_counter()
+                self.extend(sequence, ids[-1:])
+                times.append(time.perf_counter() - began)
+            return statistics.median(times)
+        finally:
+            sequence.release()
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
-        if not isinstance(prompt, str):
-            return tuple(encode_chat_prompt(self.tokenizer, prompt))
-        if self.model.encoder is not None:
-            ids = self.tokenizer.encode(prompt, special_tokens=True)
-        else:
-            ids = self.tokenizer.encode_prompt(prompt)
-        if not ids:
-            if self.tokenizer.bos_id is None:
-                raise WrongCall("the prompt is empty, and this model has no token to begin a text with")
-            ids = [self.tokenizer.bos_id]
-        return tuple(ids)
+        return encode_prompt(self.tokenizer, self.model.spec, prompt)
 
     def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:
         # An encoder's text and the answer do not share one context.
@@ -297,37 +326,3 @@ class Engine(LM):
         return Generation(
             prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer, constraint
         )
-
-    def _cache_tokens(self) -> int:
-        """Tokens whose keys and values fit into half of the free memory, at most `max_batch` contexts."""
-        each = -(-block_bytes(self.model.spec, self.dtype, self.cache) // BLOCK_TOKENS)
-        free = free_memory(self.model.embed_tokens.weight.device)
-        return max(BLOCK_TOKENS, min(self.max_batch * self.context_length, free // 2 // each))
-
-    def _proposer(self, draft: "Engine | str | Path | None", guesses: int | None) -> Proposer | None:
-        settings = {} if guesses is None else {"guesses": guesses}
-        if draft is None and guesses is not None:
-            raise WrongCall("guesses need a draft: an engine, or 'prompt' for what the text itself holds")
-        if draft is None:
-            return None
-        if not isinstance(draft, Engine):
-            if draft != "prompt":
-                raise WrongCall(
-                    f"draft is {draft!r}; it is an engine, or 'prompt' for what the text itself holds"
-                )
-            return PromptLookup(**settings)
-        if draft.tokenizer.backend.get_vocab() != self.tokenizer.backend.get_vocab():
-            raise WrongCall(
-                f"the draft model has another vocabulary ({draft.tokenizer.vocab_size} tokens, the model "
-                f"{self.tokenizer.vocab_size}): its guesses would mean other tokens"
-            )
-        if draft.model.encoder is not None:
-            raise WrongCall(
-                "the draft has an encoder, which reads a prompt apart from the answer: it cannot guess here"
-            )
-        return DraftModel(draft.decoder, vocab_size=self.model.spec.vocab_size, **settings)
-
-
-@cache
-def _say_once(text: str) -> None:
-    print(f"camelid: {text}", file=sys.stderr)

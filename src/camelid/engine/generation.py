@@ -12,7 +12,8 @@ from torch import Tensor
 from camelid.base.errors import WrongCall
 from camelid.engine.sampling import Draw, Logits, draw, exponentials, filtered, law, penalised
 from camelid.lm.constraint import Constraint
-from camelid.lm.interface import Completion, FinishReason, Sampling
+from camelid.lm.interface import Completion, FinishReason
+from camelid.lm.sampling import Sampling
 from camelid.text.stream import StreamDecoder
 from camelid.text.tokenizer import Tokenizer
 

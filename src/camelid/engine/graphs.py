@@ -123,17 +123,26 @@ class GraphDecoder(TorchDecoder):
         self, model: Transformer, dtype: torch.dtype, tokens: int, *, compiled: bool = False
     ) -> None:
         super().__init__(model, dtype, tokens)
-        self._steps: dict[tuple[int, int], FixedStep] = {}
-        self.recorder = Recorder(self.keys.device) if self.keys.is_cuda else None
         if self.keys.is_cuda:
             leave_out_cudnn()
-        for module in model.modules():
-            if isinstance(module, PackedLinear):
-                module.arrange(dtype)  # here, since torch.compile would trace it
+        self._begin()
         if compiled and not isinstance(model.run_block, CompiledSteps):
             if self.keys.is_cuda:
                 check_compiler()
             model.run_block = CompiledSteps(model.run_block)
+            self.model.run_block = model.run_block
+
+    def load(self) -> None:
+        """See `Decoder.load`; recorded steps read weights from where they lay."""
+        super().load()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._steps: dict[tuple[int, int], FixedStep] = {}
+        self.recorder = Recorder(self.keys.device) if self.keys.is_cuda else None
+        for module in self.model.modules():
+            if isinstance(module, PackedLinear):
+                module.arrange(self.dtype)  # here, since torch.compile would trace it
 
     def compute_together(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
         """See `TorchDecoder.compute_together`."""

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
-
 from camelid.base.errors import WrongCall
 from camelid.engine.blocks import CachedSequence
 from camelid.engine.conventions import PUBLISHED
@@ -100,21 +98,22 @@ def _overlapping(engine: Engine, ids: tuple[int, ...]) -> float:
     return nats
 
 
-@torch.inference_mode()
 def _nats(engine: Engine, ids: tuple[int, ...], first: int) -> float:
     """Of the tokens from `first` on, each given all before it."""
-    nats = 0.0
-    with engine.lock:
-        sequence = CachedSequence(engine.decoder.pool)
-        try:
-            for begin in range(0, len(ids) - 1, PIECE):
-                stop = min(begin + PIECE, len(ids) - 1)
-                new = max(begin, first - 1)
-                wanted = max(0, stop - new)
-                predictions = engine.extend(sequence, ids[begin:stop], wanted)
-                if wanted:
-                    logprobs, _ = predictions.logprobs(ids[new + 1 : stop + 1])
-                    nats -= float(logprobs.double().sum())
-        finally:
-            sequence.release()
+    return engine.worker.call(lambda: _computed(engine, ids, first))
+
+
+def _computed(engine: Engine, ids: tuple[int, ...], first: int) -> float:
+    nats, sequence = 0.0, CachedSequence(engine.decoder.pool)
+    try:
+        for begin in range(0, len(ids) - 1, PIECE):
+            stop = min(begin + PIECE, len(ids) - 1)
+            new = max(begin, first - 1)
+            wanted = max(0, stop - new)
+            predictions = engine.extend(sequence, ids[begin:stop], wanted)
+            if wanted:
+                logprobs, _ = predictions.logprobs(ids[new + 1 : stop + 1])
+                nats -= float(logprobs.double().sum())
+    finally:
+        sequence.release()
     return nats

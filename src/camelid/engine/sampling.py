@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 
 Logits = Float[ndarray, " vocab"]
 RUN = 256

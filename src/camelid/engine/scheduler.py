@@ -4,57 +4,20 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-from torch import Tensor
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
+from weakref import WeakKeyDictionary
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.memory import as_out_of_memory
-from camelid.engine.blocks import CachedSequence, NoBlocksError
-from camelid.engine.decoder import Decoder, Extension, Predictions
+from camelid.engine.blocks import NoBlocksError
+from camelid.engine.decoder import NOT_FINITE, Decoder, Extension, Predictions
 from camelid.engine.generation import Generation
+from camelid.engine.running import NO_PROPOSAL, Part, Request, Rows, RowSummary, Running, Said, read_by
 from camelid.engine.sampling import Draw
+from camelid.engine.scoring import MOST_SCORED, Scoring
+from camelid.engine.sharing import shares, whole_shares
 from camelid.engine.speculative import Proposal, Proposer, accepted_tokens
-
-NO_PROPOSAL = Proposal((), None)
-NOT_FINITE = (
-    "the model's logits are not finite: its weights or activations overflow in this dtype (--dtype float32?)"
-)
-
-
-@dataclass(eq=False)
-class Running:
-    """A generation that has blocks. `rest` are the tokens of its prompt, and of what it said, that are not in the cache."""
-
-    generation: Generation
-    sequence: CachedSequence
-    rest: list[int]
-    followers: list[Generation] = field(default_factory=list)
-    """Others with the same prompt, which take its blocks over as soon as it is read."""
-
-    @property
-    def reads(self) -> bool:
-        """Whether the prompt is still being read."""
-        return len(self.rest) > 1 or not self.generation.tokens
-
-    @property
-    def key(self) -> tuple[int, ...]:
-        """See `read_by`."""
-        return read_by(self.generation)
-
-
-Part = tuple[Running, Extension, Proposal]
-"""What a step computes for one generation."""
-
-
-class RowSummary(NamedTuple):
-    """What `Predictions` says of one row of logits."""
-
-    greedy: int
-    highest: float
-    log_total: float
 
 
 class Scheduler:
@@ -70,48 +33,49 @@ class Scheduler:
     ) -> None:
         self.decoder, self.max_batch, self.step_tokens = decoder, max_batch, step_tokens
         self.proposer = proposer
-        self.waiting: deque[Generation] = deque()
+        self.waiting: deque[Request] = deque()
         self.running: list[Running] = []
+        self._failed: list[Request] = []
+        # What waiting requests waited for when last looked at: hashing each again takes as long as a step.
+        self._awaited: WeakKeyDictionary[Request, bytes] = WeakKeyDictionary()
 
-    def submit(self, generation: Generation) -> None:
-        """Queues a generation; raises `WrongCall` where it was queued before."""
-        if generation.submitted:
+    def submit(self, request: Request) -> None:
+        """Queues a request; raises `WrongCall` where it was queued before."""
+        if request.submitted:
             raise WrongCall("this request was submitted before; ask for each text with a request of its own")
-        generation.submitted = True
-        self.waiting.append(generation)
+        request.submitted = True
+        self.waiting.append(request)
 
-    def cancel(self, generation: Generation) -> None:
-        """Ends a generation without a completion and gives its blocks back."""
-        generation.cancelled = True
-        if generation in self.waiting:
-            self.waiting.remove(generation)
+    def cancel(self, request: Request) -> None:
+        """Ends a request without a completion and gives its blocks back."""
+        request.cancelled = True
+        if request in self.waiting:
+            self.waiting.remove(request)
         for running in [*self.running]:
-            if generation in running.followers:
-                running.followers.remove(generation)
-            elif running.generation is generation:
+            if request in running.followers:
+                running.followers.remove(request)
+            elif running.request is request:
                 self._stop(running)
 
-    def step(self) -> list[tuple[Generation, str]]:
-        """Computes one step; every generation that said something, with its new text.
+    def step(self) -> list[Said]:
+        """Computes one step; every request that said something or ended.
 
-        One that cannot be computed, as where it alone needs more memory than there is, fails (`Generation.error`); the
+        One that cannot be computed, as where it alone needs more memory than there is, fails (its `error`); the
         others go on.
         """
         began = time.perf_counter()
         self._admit()
         planned = self._plan()
-        if not planned:
-            return []
         try:
-            said = self._compute(planned)
+            said = self._compute(planned) if planned else []
         except BaseException:
             # Interrupted (Ctrl-C): sequences may hold tokens that no generation knows of, so all are read anew.
-            while self.give_way():
-                pass
+            self.give_all_way()
             raise
         if self.proposer and any(proposal.tokens for _, _, proposal in planned):
             self.proposer.seconds += time.perf_counter() - began
-        return said
+        failed, self._failed = self._failed, []
+        return [*said, *((request, "") for request in failed)]
 
     def give_way(self) -> bool:
         """The youngest running generation gives its blocks back and starts again later; whether there was one."""
@@ -119,51 +83,70 @@ class Scheduler:
             return False
         youngest = self.running[-1]
         self._stop(youngest)
-        if not youngest.generation.ended:
-            self.waiting.appendleft(youngest.generation)
+        if not youngest.request.ended:
+            self.waiting.appendleft(youngest.request)
         return True
 
-    def _compute(self, planned: Sequence[Part]) -> list[tuple[Generation, str]]:
+    def give_all_way(self) -> None:
+        """Every running generation gives its blocks back and starts again."""
+        while self.give_way():
+            pass
+
+    def renew(self) -> None:
+        """Every running request starts again with what it has said, and scores from their beginning."""
+        self.give_all_way()
+        for request in self.waiting:
+            if isinstance(request, Scoring):
+                request.restart()
+
+    def _compute(self, planned: Sequence[Part]) -> list[Said]:
         try:
             predictions = self.decoder.extend([extension for _, extension, _ in planned])
         except Exception as error:
             if len(planned) == 1:
-                return [self._fail(planned[0][0], error)]
+                self._fail(planned[0][0], error)
+                return []
             # Each by itself, to find the one that cannot be computed.
             return [piece for part in planned for piece in self._compute([part])]
         return self._take(planned, predictions)
 
     def _admit(self) -> None:
-        """Starts waiting generations while there are places and blocks, the longest waiting first."""
+        """Starts waiting requests while there are places and blocks, the longest waiting first."""
         if self._places() <= 0:
             return
-        for generation in [*self.waiting]:
-            key = read_by(generation)
-            if leader := next((each for each in self.running if each.reads and each.key == key), None):
-                leader.followers.append(generation)
+        leaders = {each.key: each for each in reversed(self.running) if each.reads}
+        for request in [*self.waiting]:
+            if self._awaited.get(request) in self.decoder.pool.pending:
+                continue
+            key = read_by(request)
+            if leader := leaders.get(key):
+                leader.followers.append(request)
             elif self.running and not self.decoder.pool.available:
                 break
             else:
                 try:
-                    running = self._begun(generation)
+                    running = self._begun(request)
                 except Exception as error:
                     if self.running and isinstance(error, NoBlocksError):
                         break
-                    generation.fail(as_out_of_memory(error))
+                    self._end(request, error)
                 else:
                     if running is None:
                         continue
                     self.running.append(running)
-            self.waiting.remove(generation)
+                    if running.reads:
+                        leaders[key] = running
+            self.waiting.remove(request)
             if self._places() <= 0:
                 break
 
-    def _begun(self, generation: Generation) -> Running | None:
-        """The generation with blocks for all that it reads; None while another computes what it begins with."""
-        sequence, rest = self.decoder.begin(generation.prompt, generation.tokens)
+    def _begun(self, request: Request) -> Running | None:
+        """The request with blocks for all that it reads; None while another computes what it begins with."""
+        sequence, rest = self.decoder.begin(request.prompt, request.tokens)
         whole = [*sequence.tokens, *rest]
         try:
-            if sequence.awaits(whole):
+            if awaited := sequence.awaits(whole):
+                self._awaited[request] = awaited
                 sequence.release()
                 return None
             self.decoder.reserve(Extension(sequence, rest))
@@ -171,46 +154,62 @@ class Scheduler:
             sequence.release()
             raise
         sequence.announce(whole)
-        return Running(generation, sequence, list(rest))
+        return Running(request, sequence, list(rest))
 
     def _places(self) -> int:
         return self.max_batch - sum(1 + len(running.followers) for running in self.running)
 
     def _plan(self) -> list[Part]:
         """What the step computes: a token for every answer, and what proposals add; then prompts up to `step_tokens`."""
-        answering = [running for running in self.running if not running.reads]
+        answering = [running for running in self.running if running.answers]
         proposals = self._propose(answering)
         planned = []
         for running in answering:
             if running not in self.running:
                 continue  # it gave way to one before it
-            part = self._guessing(running, proposals.get(running, NO_PROPOSAL))
+            part = self._guessing(running, proposals.get(running.request, NO_PROPOSAL))
             if self._make_room(running, part[1]):
                 planned.append(part)
         planned = [part for part in planned if part[0] in self.running]
         left = max(1, self.step_tokens - sum(len(extension.tokens) for _, extension, _ in planned))
-        for running in self.running:
-            if not running.reads or left <= 0:
-                continue
-            piece = running.rest[:left]
-            left -= len(piece)
-            wanted = 1 if len(piece) == len(running.rest) else 0
-            planned.append((running, Extension(running.sequence, piece, wanted), NO_PROPOSAL))
-        return planned
+        planned += self._plan_reading(left)
+        return [part for part in planned if part[0] in self.running]
 
-    def _propose(self, answering: Sequence[Running]) -> dict[Running, Proposal]:
+    def _plan_reading(self, left: int) -> Iterator[Part]:
+        """Pieces of prompts and of continuations, `left` tokens in all."""
+        readers = [running for running in self.running if running.reads or running.scores]
+        sources = [self.decoder.unread(running.sequence) for running in readers]
+        if any(sources):
+            taken = whole_shares(sources, left)
+            readers = [readers[index] for index in taken]
+            left = max(len(readers), left - sum(sources[index] for index in taken))
+        rows = MOST_SCORED
+        for running, count in zip(readers, shares([len(each.rest) for each in readers], left), strict=True):
+            piece = running.rest[: min(count, rows) if running.scores else count]
+            if not piece or running not in self.running:
+                continue
+            wanted = 1 if len(piece) == len(running.rest) else 0
+            if running.scores:
+                wanted = len(piece)
+                rows -= wanted
+            extension = Extension(running.sequence, piece, wanted)
+            if not running.scores or self._make_room(running, extension):
+                yield running, extension, NO_PROPOSAL
+
+    def _propose(self, answering: Sequence[Running]) -> dict[Request, Proposal]:
         if self.proposer is None:
             return {}
-        able = [running for running in answering if running.generation.may_speculate]
+        generations = [cast(Generation, running.request) for running in answering]
+        able = [each for each in generations if each.may_speculate]
         try:
-            proposals = self.proposer.propose([running.generation for running in able])
+            proposed: dict[Request, Proposal] = dict(zip(able, self.proposer.propose(able), strict=True))
         except Exception as error:
             warnings.warn(f"the draft fails, and answers go on without it: {error}", stacklevel=2)
             for running in self.running:
-                self.proposer.forget(running.generation)
+                self._forget(running)
             self.proposer = None
             return {}
-        return dict(zip(able, proposals, strict=True))
+        return proposed
 
     def _guessing(self, running: Running, proposal: Proposal) -> Part:
         """An answer's last token with what is guessed to follow, without it where that needs blocks that are not free."""
@@ -236,11 +235,10 @@ class Scheduler:
                 self.give_way()
         return False
 
-    def _take(self, planned: Sequence[Part], predictions: Predictions) -> list[tuple[Generation, str]]:
-        """Gives the step's predictions to the generations that wait for them; what they said."""
-        said: list[tuple[Generation, str]] = []
-        logits, *columns = predictions
-        summaries = [RowSummary(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    def _take(self, planned: Sequence[Part], predictions: Predictions) -> list[Said]:
+        """Gives the step's predictions to the requests that wait for them; what they said."""
+        said: list[Said] = []
+        summaries = RowSummary.of(predictions)
         row = 0
         for running, extension, proposal in planned:
             rows = slice(row, row + extension.wanted)
@@ -248,24 +246,36 @@ class Scheduler:
             if not extension.wanted:
                 del running.rest[: len(extension.tokens)]
                 continue
-            own = logits[rows], summaries[rows]
+            own = predictions, rows, summaries[rows]
             read = len(running.sequence) - len(proposal.tokens)
             while running.followers:
                 twin = Running(running.followers.pop(0), running.sequence.fork(read), [])
                 self.running.append(twin)
-                said += self._say(twin, *own, NO_PROPOSAL)
-            said += self._say(running, *own, proposal)
+                said += self._hear(twin, own, NO_PROPOSAL)
+            said += self._hear(running, own, proposal)
         return said
 
-    def _say(
-        self,
-        running: Running,
-        logits: Tensor,
-        summaries: Sequence[RowSummary],
-        proposal: Proposal,
-    ) -> list[tuple[Generation, str]]:
-        generation, before = running.generation, len(running.sequence) - len(proposal.tokens)
-        kept, said = 0, []
+    def _hear(self, running: Running, own: Rows, proposal: Proposal) -> list[Said]:
+        request = running.request
+        if isinstance(request, Generation):
+            return self._say(running, request, own, proposal)
+        predictions, rows, _ = own
+        try:
+            request.take(Predictions(*(column[rows] for column in predictions)))
+        except Exception as error:
+            self._fail(running, error)
+            return []
+        if request.ended:
+            self._stop(running)
+            return [(request, "")]
+        running.scores, running.rest = True, [*request.left]
+        return []
+
+    def _say(self, running: Running, generation: Generation, own: Rows, proposal: Proposal) -> list[Said]:
+        predictions, rows, summaries = own
+        logits = predictions.logits[rows]
+        before = len(running.sequence) - len(proposal.tokens)
+        kept, said = 0, list[Said]()
         try:
             greedy = [row.greedy for row in summaries]
             draws: Iterable[Draw] = (
@@ -285,7 +295,8 @@ class Scheduler:
                 if generation.finish_reason:
                     break
         except Exception as error:  # its alone, such as a constraint that cannot be kept
-            return [*said, self._fail(running, error)]
+            self._fail(running, error)
+            return said
         if self.proposer and proposal.tokens:
             self.proposer.report(generation, len(proposal.tokens), kept)
         if generation.finish_reason:
@@ -300,15 +311,16 @@ class Scheduler:
         running.sequence.release()
         self.running.remove(running)
         self.waiting.extendleft(reversed(running.followers))
-        if self.proposer:
-            self.proposer.forget(running.generation)
+        self._forget(running)
 
-    def _fail(self, running: Running, error: Exception) -> tuple[Generation, str]:
+    def _forget(self, running: Running) -> None:
+        if self.proposer and isinstance(running.request, Generation):
+            self.proposer.forget(running.request)
+
+    def _fail(self, running: Running, error: Exception) -> None:
         self._stop(running)
-        running.generation.fail(as_out_of_memory(error))
-        return running.generation, ""
+        self._end(running.request, error)
 
-
-def read_by(generation: Generation) -> tuple[int, ...]:
-    """What a generation reads before it goes on: its prompt, and what it had said when it gave its blocks back."""
-    return (*generation.prompt, *generation.tokens)
+    def _end(self, request: Request, error: Exception) -> None:
+        request.fail(as_out_of_memory(error))
+        self._failed.append(request)

@@ -1,66 +1,62 @@
-"""How probable given continuations are after a prompt, read through the engine's cache."""
+"""The score of a continuation in the making: a request whose tokens are given, not drawn."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from camelid.base.errors import WrongCall
-from camelid.engine.blocks import CachedSequence
 from camelid.engine.decoder import Predictions
-from camelid.lm.interface import Prompt, Score
+from camelid.lm.interface import Score
 
-if TYPE_CHECKING:
-    from camelid.engine.engine import Engine
-
-
-def encode_pair(
-    engine: "Engine", prompt: Prompt, continuation: str
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids of a prompt and of its continuation; raises `WrongCall` where there are too many, or none to score."""
-    tokenizer, context = engine.tokenizer, engine.encode(prompt)
-    if engine.model.encoder is not None:
-        whole = (*context, *tokenizer.encode(continuation))
-    elif isinstance(prompt, str):
-        whole = engine.encode(prompt + continuation)
-        if not prompt and whole[: len(context)] != context:
-            # BOS stands for the empty prompt alone: this tokenizer puts none before a text.
-            whole = (*context, *whole)
-        # Where a token of the whole spans the border and leaves nothing, the continuation is spelt by itself.
-        if len(whole) <= len(context):
-            whole = (*context, *tokenizer.encode(continuation, continues=True))
-    else:
-        whole = (*context, *tokenizer.encode(continuation, continues=tokenizer.goes_on(context)))
-    if len(whole) <= len(context):
-        raise WrongCall(f"the continuation {continuation!r} adds no token to its prompt")
-    if (excess := len(whole) - engine.context_length) > 0 and engine.model.encoder is None:
-        raise WrongCall(
-            f"prompt and continuation have {len(whole)} tokens and the context holds {engine.context_length}: "
-            f"{excess} too many"
-        )
-    return whole[: len(context)], whole[len(context) :]
+MOST_SCORED = 512
+"""Tokens of continuations in a step, whose logits exist at once."""
 
 
-def scores_after(
-    engine: "Engine", context: Sequence[int], continuations: Sequence[Sequence[int]]
-) -> list[Score]:
-    """The scores of continuations of one context, which is read once."""
-    sequence, rest = engine.decoder.begin(context)
-    try:
-        first = engine.extend(sequence, rest)
-        return [_score(engine, sequence, first, each) for each in continuations]
-    finally:
-        sequence.release()
+class Scoring:
+    """One continuation of one prompt, `target`; like a generation, it knows nothing of the model or of the batch.
 
+    `tokens` are those whose probabilities are known: the first is predicted by the prompt, the others by each other.
+    """
 
-def _score(engine: "Engine", context: CachedSequence, first: Predictions, target: Sequence[int]) -> Score:
-    logprobs, is_greedy = first.logprobs(target[:1])
-    if len(target) > 1:
-        twin = context.fork(len(context))
-        try:
-            more = engine.extend(twin, target[:-1], wanted=len(target) - 1)
-        finally:
-            twin.release()
-        others, are_greedy = more.logprobs(target[1:])
-        logprobs, is_greedy = torch.cat([logprobs, others]), is_greedy and are_greedy
-    return Score(float(logprobs.sum()), len(target), is_greedy, tuple(logprobs.tolist()))
+    def __init__(self, prompt: Sequence[int], target: Sequence[int]) -> None:
+        self.prompt, self.target = tuple(prompt), tuple(target)
+        self.error: Exception | None = None
+        self.submitted = self.cancelled = False
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what is known, as when the model has changed."""
+        self._logprobs: list[Tensor] = []
+        self._is_greedy, self._known = True, 0
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """See the class."""
+        return self.target[: self._known]
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """The tokens that predict what is not known yet, the last known one first."""
+        return self.target[self._known - 1 : -1]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._known == len(self.target) or self.error is not None or self.cancelled
+
+    def take(self, predictions: Predictions) -> None:
+        """What the model says of the next tokens of `target`, one for each row."""
+        count = len(predictions.greedy)
+        logprobs, are_greedy = predictions.logprobs(self.target[self._known : self._known + count])
+        self._logprobs.append(logprobs)
+        self._is_greedy = self._is_greedy and are_greedy
+        self._known += count
+
+    def fail(self, error: Exception) -> None:
+        """Ends it without a score."""
+        self.error = error
+
+    def score(self) -> Score:
+        """The finished score."""
+        logprobs = torch.cat(self._logprobs)
+        return Score(float(logprobs.sum()), len(self.target), self._is_greedy, tuple(logprobs.tolist()))

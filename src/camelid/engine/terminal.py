@@ -9,7 +9,8 @@ from camelid.base.errors import WrongCall
 from camelid.base.home import camelid_home
 from camelid.engine.engine import Engine
 from camelid.engine.open_lm import open_lm
-from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong, Sampling
+from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong
+from camelid.lm.sampling import Sampling
 from camelid.recipes.engine import EngineSettings
 from camelid.text.conversation import Conversation, Message
 

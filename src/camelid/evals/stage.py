@@ -14,7 +14,8 @@ from camelid.engine.conventions import described
 from camelid.engine.open_lm import open_lm
 from camelid.evals.evaluate import evaluate
 from camelid.evals.results import Result, print_table, write_results
-from camelid.lm.interface import LM, Sampling
+from camelid.lm.interface import LM
+from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
 from camelid.prompting.programs import (
     ANSWER,

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.text.stream import REPLACEMENT, token_bytes
 from camelid.text.tokenizer import Tokenizer
 

@@ -7,81 +7,18 @@
 A prompt is a string, which the model continues, or a `Conversation`, whose next turn it says.
 """
 
-import dataclasses
-import json
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
 from camelid.base.errors import WrongCall
+from camelid.lm.sampling import Sampling, with_changes
 from camelid.text.conversation import Conversation
 
 Prompt = str | Conversation
-MOST = 1e10
-"""Penalties and biases that are larger, and temperatures that are as small, would leave the range of float32."""
 FinishReason = Literal["stop", "length"]
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to continue a prompt; raises `WrongCall` on values that mean nothing.
-
-    They apply in this order: regex or json_schema, penalties, bias, temperature, top-k, top-p, min-p.
-    """
-
-    max_new_tokens: int = 256
-    """Tokens after which a completion is cut (its finish reason is then `length`)."""
-    temperature: float = 0.0
-    """Logits are divided by it; 0 takes the most probable token."""
-    top_k: int | None = None
-    """Keep the k most probable tokens."""
-    top_p: float | None = None
-    """Keep the smallest set of most probable tokens whose probabilities reach p (arXiv:1904.09751, section 3.1)."""
-    min_p: float | None = None
-    """Keep tokens with at least this share of the highest probability (arXiv:2407.01082, section 3)."""
-    seed: int = 0
-    """Draws depend on this, the prompt and the sample's number only, never on what else is in the batch."""
-    stop: tuple[str, ...] = ()
-    """Strings that end the completion and are not part of it."""
-    samples: int = 1
-    """Completions for each prompt."""
-    repetition_penalty: float = 1.0
-    """Divides the positive logits of tokens in prompt and answer, multiplies negative ones (arXiv:1909.05858, 4.1)."""
-    presence_penalty: float = 0.0
-    """Taken from the logits of tokens that the answer has, as in OpenAI's API."""
-    frequency_penalty: float = 0.0
-    """Taken from them once for each time that the answer has them."""
-    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
-    """Added to the logits of single tokens, by their ids; -inf forbids one."""
-    regex: str | None = None
-    """The whole text matches it; in Rust's syntax, which has no look-around and no back-references."""
-    json_schema: Mapping[str, Any] | str | None = None
-    """The whole text is JSON that this schema, given as a mapping or as JSON, describes; kept as JSON."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", _as_tuple(self.stop))
-        object.__setattr__(self, "json_schema", _schema_text(self.json_schema))
-        bias = dict(self.logit_bias or ())
-        for name, (holds, what) in _allowed(self, bias).items():
-            if not holds:
-                raise WrongCall(f"{name} is {getattr(self, name)!r}; it must be {what}")
-        object.__setattr__(self, "seed", int(self.seed))
-        object.__setattr__(self, "logit_bias", tuple(sorted(bias.items())))
-
-    @property
-    def changes_logits(self) -> bool:
-        """Whether penalties, a bias or a constraint may make another token the most probable one."""
-        penalties = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
-        return bool(penalties or self.logit_bias or self.is_constrained)
-
-    @property
-    def is_constrained(self) -> bool:
-        """Whether the text is held to a regular expression or a schema."""
-        return self.regex is not None or self.json_schema is not None
 
 
 @dataclass(frozen=True)
@@ -170,75 +107,3 @@ def as_pairs(prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tu
     if len(left) != len(right):
         raise WrongCall(f"there are {len(left)} prompts and {len(right)} continuations: each prompt has one")
     return list(zip(left, right, strict=True))
-
-
-def with_changes(sampling: Sampling | None, changes: dict[str, Any]) -> Sampling:
-    """The sampling with some fields replaced; raises `WrongCall` on a field that does not exist."""
-    names = [field.name for field in dataclasses.fields(Sampling)]
-    if unknown := sorted(changes.keys() - set(names)):
-        raise WrongCall(f"no such sampling setting: {', '.join(unknown)}; there are {', '.join(names)}")
-    return dataclasses.replace(sampling or Sampling(), **changes)
-
-
-def _allowed(sampling: Sampling, bias: Mapping[int, float]) -> dict[str, tuple[bool, str]]:
-    """For each setting whether its value is allowed, and what is."""
-    least, top_k, top_p, min_p = 1 / MOST, sampling.top_k, sampling.top_p, sampling.min_p
-    biases = (
-        _is_whole(index, 0) and (value == -math.inf or _is_number(value)) for index, value in bias.items()
-    )
-    regex = sampling.regex
-    return {
-        "max_new_tokens": (_is_whole(sampling.max_new_tokens, 1), "at least 1"),
-        "temperature": (
-            sampling.temperature == 0 or _is_number(sampling.temperature, least),
-            f"0 (greedy) or a positive number, from {least:g} to {MOST:g}",
-        ),
-        "top_k": (top_k is None or _is_whole(top_k, 1), "at least 1, or none"),
-        "top_p": (
-            top_p is None or (_is_number(top_p) and 0 < top_p <= 1),
-            "above 0 and at most 1, or none",
-        ),
-        "min_p": (min_p is None or (_is_number(min_p) and 0 <= min_p <= 1), "from 0 to 1, or none"),
-        "seed": (_is_whole(sampling.seed), "a whole number"),
-        "stop": (all(map(_is_text, sampling.stop)), "strings that are not empty"),
-        "samples": (_is_whole(sampling.samples, 1), "at least 1"),
-        "repetition_penalty": (
-            _is_number(sampling.repetition_penalty, least),
-            f"a positive number, from {least:g} to {MOST:g}",
-        ),
-        "presence_penalty": (_is_number(sampling.presence_penalty), f"a number, at most {MOST:g}"),
-        "frequency_penalty": (_is_number(sampling.frequency_penalty), f"a number, at most {MOST:g}"),
-        "logit_bias": (all(biases), f"numbers of at most {MOST:g}, or -inf, by the ids of tokens"),
-        "regex": (regex is None or _is_text(regex), "not empty"),
-        "json_schema": (None in (regex, sampling.json_schema), "alone: there is a regex too"),
-    }
-
-
-def _is_whole(value: Any, least: float = -math.inf) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
-
-
-def _is_number(value: Any, least: float = -MOST) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and least <= float(value) <= MOST
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _as_tuple(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (stop,) if isinstance(stop, str) else tuple(stop or ())
-
-
-def _schema_text(schema: Mapping[str, Any] | str | None) -> str | None:
-    """A JSON schema as JSON, its keys in their order; raises `WrongCall` where it is no JSON object."""
-    if schema is None:
-        return None
-    try:
-        read = json.loads(schema) if isinstance(schema, str) else dict(schema)
-        text = json.dumps(read, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise WrongCall(f"json_schema is no JSON: {error}") from error
-    if not isinstance(read, dict):
-        raise WrongCall(f"json_schema is {text}; a schema is a JSON object")
-    return text

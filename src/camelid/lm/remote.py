@@ -12,17 +12,8 @@ from typing import Any
 import httpx
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.lm.interface import (
-    LM,
-    Completion,
-    FinishReason,
-    Prompt,
-    Sampling,
-    Score,
-    Stream,
-    as_pairs,
-    with_changes,
-)
+from camelid.lm.interface import LM, Completion, FinishReason, Prompt, Score, Stream, as_pairs
+from camelid.lm.sampling import Sampling, with_changes
 
 REGEX_FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "vllm": lambda regex: {"structured_outputs": {"regex": regex}},

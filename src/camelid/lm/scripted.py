@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from camelid.base.errors import WrongCall
 from camelid.lm.constraint import check_text
-from camelid.lm.interface import LM, Completion, Prompt, Sampling, Score, as_pairs
+from camelid.lm.interface import LM, Completion, Prompt, Score, as_pairs
+from camelid.lm.sampling import Sampling
 
 
 class ScriptedLM(LM):

@@ -14,7 +14,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from camelid.base.errors import WrongCall
-from camelid.lm.interface import LM, Completion, Prompt, Sampling
+from camelid.lm.interface import LM, Completion, Prompt
+from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import QUESTION_ANSWER, Asking, Draw, Exemplar, Question, Wording
 
 

@@ -92,6 +92,12 @@ class PackedLinear(nn.Module):
         if kernel is not None and kind not in self._arranged:
             self._arranged[kind] = kernel.arrange(self.quantized(), dtype)
 
+    def forget_arranged(self) -> None:
+        """Drops what kernels keep of the weight, which has changed."""
+        vars(self).pop("form", None)
+        self._kernels.clear()
+        self._arranged.clear()
+
     def _kernel(self, dtype: torch.dtype) -> Kernel | None:
         kind = dtype, self.packed_codes.device
         if kind not in self._kernels:

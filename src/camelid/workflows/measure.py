@@ -24,7 +24,7 @@ from camelid.evals.evaluate import evaluate
 from camelid.evals.stage import make_program
 from camelid.formats.hugging_face.checkpoint import weight_files
 from camelid.formats.hugging_face.tensor_files import dtype_name
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.recipes.evaluate import Convention
 from camelid.tasks.task import Task, load_task
 

@@ -14,7 +14,7 @@ from camelid.cli import main as cli
 from camelid.engine.engine import Engine
 from camelid.formats.hugging_face.checkpoint import read_config
 from camelid.formats.load import stored_dtype
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.runs.run import Run, read_metrics
 from camelid.text.conversation import Conversation, Message
 from camelid.workflows.quickstart import evaluation, recipes, sizing, world_files

@@ -66,14 +66,26 @@ class NativeDecoder(Decoder):
         tokens: int,
         cache: CacheKind = "whole",
     ) -> None:
-        super().__init__(model.spec, tokens)
-        spec = model.spec
+        super().__init__(model, tokens)
         code = library()
         self._step = code.camelid_step
         self._copy, self._clear = code.camelid_copy_block, code.camelid_clear_block
-        self._weights = weights = Weights(model, dtype, integers=bool(code.camelid_integers()))
+        self._dtype, self._kind = dtype, cache
         # [blocks, layers, keys and values, kv_heads, bytes]
-        self.cache = zero_pages(self.pool.count * block_bytes(spec, dtype, cache))
+        self.cache = zero_pages(self.pool.count * block_bytes(self.spec, dtype, cache))
+        self._build()
+
+    def load(self) -> None:
+        """See `Decoder.load`."""
+        super().load()
+        self._freed()
+        del self._weights  # first, since two copies may not fit
+        self._build()
+
+    def _build(self) -> None:
+        spec, dtype = self.spec, self._dtype
+        integers = bool(library().camelid_integers())
+        self._weights = weights = Weights(self.model, dtype, integers)
         assert isinstance(spec.positions, Rotary)  # `supports` has said so
         angles = rotation(
             torch.arange(spec.context_length), inverse_frequencies(spec.positions, spec.head_dim)
@@ -90,19 +102,19 @@ class NativeDecoder(Decoder):
             hidden=spec.feed_forward.width,
             vocab=spec.vocab_size,
             blocks=self.pool.count,
-            kv_packed=cache == "8-bit",
+            kv_packed=self._kind == "8-bit",
             segment=weights.segment,
             eps=spec.norm.eps,
             layer=(CLayer * spec.num_layers)(*(weights.layer(index) for index in range(spec.num_layers))),
             embedding=weights.embedding,
-            norm=weights.address(model.norm.weight),
+            norm=weights.address(self.model.norm.weight),
             unembedding=weights.unembedding,
             cosine=weights.address(cosine),
             sine=weights.address(sine),
             cache=self.cache.data_ptr(),
         )
         self._address = ctypes.addressof(self._model)
-        weakref.finalize(self, _free, self._model)
+        self._freed = weakref.finalize(self, _free, self._model)
 
     def compute(self, extensions: Sequence[Extension]) -> Predictions:
         """See `Decoder.compute`; torch's threads stay asleep, which would otherwise be in the way of ours."""

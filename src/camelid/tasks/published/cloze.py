@@ -8,7 +8,7 @@ from pathlib import Path
 
 from camelid.base.errors import CamelidError
 from camelid.data.read.files import format_of, lines_of
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.tasks.graders import first_word, last_word
 from camelid.tasks.intervals import Interval, bootstrap_mean
 from camelid.tasks.item_rows import Row, choice_of, position_of, rows_with_places, text_of

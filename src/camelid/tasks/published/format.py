@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import QUESTION_ANSWER, Wording
 from camelid.prompting.programs import ANSWER, ChoiceScore
 from camelid.tasks.graders import choice, likelihood

@@ -4,7 +4,7 @@ import re
 from functools import partial
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.lm.interface import Sampling
+from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import QUESTION_ANSWER
 from camelid.tasks.graders import exact_match
 from camelid.tasks.item import Grade, Grades, Item

@@ -15,7 +15,8 @@ from camelid.engine.engine import Engine
 from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.results import write_results
 from camelid.formats.load import load_model
-from camelid.lm.interface import LM, PromptTooLong, Sampling
+from camelid.lm.interface import LM, PromptTooLong
+from camelid.lm.sampling import Sampling
 from camelid.prompting.programs import Program, chain_of_thought, direct
 from camelid.recipes.tune import TuneRecipe
 from camelid.tasks.task import load_task

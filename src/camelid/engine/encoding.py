@@ -1,0 +1,49 @@
+"""The ids of prompts, and of prompts with a continuation."""
+
+from camelid.base.errors import WrongCall
+from camelid.lm.interface import Prompt
+from camelid.model.spec import ModelSpec
+from camelid.text.chat_template import encode_chat_prompt
+from camelid.text.tokenizer import Tokenizer
+
+Ids = tuple[int, ...]
+
+
+def encode_prompt(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt) -> Ids:
+    """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
+    if not isinstance(prompt, str):
+        return tuple(encode_chat_prompt(tokenizer, prompt))
+    if spec.encoder_layers:
+        ids = tokenizer.encode(prompt, special_tokens=True)
+    else:
+        ids = tokenizer.encode_prompt(prompt)
+    if not ids:
+        if tokenizer.bos_id is None:
+            raise WrongCall("the prompt is empty, and this model has no token to begin a text with")
+        ids = [tokenizer.bos_id]
+    return tuple(ids)
+
+
+def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuation: str) -> tuple[Ids, Ids]:
+    """The ids of a prompt and of its continuation; raises `WrongCall` where there are too many, or none to score."""
+    context = encode_prompt(tokenizer, spec, prompt)
+    if spec.encoder_layers:
+        whole = (*context, *tokenizer.encode(continuation))
+    elif isinstance(prompt, str):
+        whole = encode_prompt(tokenizer, spec, prompt + continuation)
+        if not prompt and whole[: len(context)] != context:
+            # BOS stands for the empty prompt alone: this tokenizer puts none before a text.
+            whole = (*context, *whole)
+        # Where a token of the whole spans the border and leaves nothing, the continuation is spelt by itself.
+        if len(whole) <= len(context):
+            whole = (*context, *tokenizer.encode(continuation, continues=True))
+    else:
+        whole = (*context, *tokenizer.encode(continuation, continues=tokenizer.goes_on(context)))
+    if len(whole) <= len(context):
+        raise WrongCall(f"the continuation {continuation!r} adds no token to its prompt")
+    if (excess := len(whole) - spec.context_length) > 0 and not spec.encoder_layers:
+        raise WrongCall(
+            f"prompt and continuation have {len(whole)} tokens and the context holds {spec.context_length}: "
+            f"{excess} too many"
+        )
+    return whole[: len(context)], whole[len(context) :]

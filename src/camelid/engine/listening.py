@@ -1,0 +1,94 @@
+"""An engine's requests on its worker's thread: who listens to which, and what each is told."""
+
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from camelid.base.errors import CamelidError
+from camelid.engine.decoder import Decoder
+from camelid.engine.running import Request, Said
+from camelid.engine.scheduler import Scheduler
+
+Told = SimpleQueue[tuple[Any, bool]]
+"""Requests that have said something, and whether they have ended."""
+
+
+class Listener(NamedTuple):
+    """Where a request is told of: after each of its tokens, or at its end."""
+
+    told: Told
+    every_token: bool
+
+
+class Listening:
+    """Steps a scheduler while anybody listens to a request of it.
+
+    decoders: those whose weights must not change in the meantime.
+    """
+
+    def __init__(self, scheduler: Scheduler, decoders: Sequence[Decoder]) -> None:
+        self.scheduler, self.decoders = scheduler, decoders
+        self._listeners: dict[Request, Listener] = {}
+
+    def enter(self, requests: Sequence[Request], listener: Listener) -> None:
+        """Queues requests; raises `WrongCall` where one was queued before, and queues none."""
+        try:
+            for request in requests:
+                self.scheduler.submit(request)
+                self._listeners[request] = listener
+        except BaseException:
+            self.leave(listener.told)
+            raise
+
+    def leave(self, told: Told) -> None:
+        """Nobody reads a queue any more: what is left of its requests is cancelled."""
+        for request in [each for each, listener in self._listeners.items() if listener.told is told]:
+            self.cancel(request)
+
+    def cancel(self, request: Request) -> None:
+        """Ends a request, wherever it is, and gives its part of the cache back."""
+        self.scheduler.cancel(request)
+        self._tell(request)
+
+    def advance(self) -> bool:
+        """See `camelid.engine.worker.Service`."""
+        if self._listeners:
+            self.step()
+        return bool(self._listeners)
+
+    def step(self) -> list[Said]:
+        """One step of the scheduler; each request that said something, with its new text.
+
+        Raises `CamelidError` where the weights have changed since they were read.
+        """
+        if not self.scheduler.running:
+            self.check_weights()
+        said = self.scheduler.step()
+        if any(request.ended for request, _ in said):
+            self.check_weights()  # no text is whole that two models have said
+        for request, _ in said:
+            self._tell(request)
+        return said
+
+    def check_weights(self) -> None:
+        """Raises `CamelidError` where the decoders' weights have changed."""
+        for decoder in self.decoders:
+            decoder.weights.check()
+
+    def abandon(self, error: BaseException) -> None:
+        """See `camelid.engine.worker.Service`."""
+        if not isinstance(error, Exception):
+            error = CamelidError(f"the engine was interrupted: {error!r}")
+        for request in [*self._listeners]:
+            self.scheduler.cancel(request)
+            request.fail(error)
+            self._tell(request)
+
+    def _tell(self, request: Request) -> None:
+        listener, ended = self._listeners.get(request), request.ended
+        if listener is None:
+            return
+        if ended:
+            del self._listeners[request]
+        if ended or listener.every_token:
+            listener.told.put((request, ended))

@@ -1,0 +1,74 @@
+"""Requests that a scheduler has given blocks to, and what a step does for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from camelid.engine.blocks import CachedSequence
+from camelid.engine.decoder import Extension, Predictions
+from camelid.engine.generation import Generation
+from camelid.engine.scoring import Scoring
+from camelid.engine.speculative import Proposal
+
+NO_PROPOSAL = Proposal((), None)
+Request = Generation | Scoring
+
+
+@dataclass(eq=False)
+class Running:
+    """A request that has blocks. `rest` are tokens that are to be read: of its prompt, of what it said, of a continuation."""
+
+    request: Request
+    sequence: CachedSequence
+    rest: list[int]
+    followers: list[Request] = field(default_factory=list)
+    """Others with the same prompt, which take its blocks over as soon as it is read."""
+    scores: bool = False
+    """Whether a continuation is being read, each of whose tokens predicts the next."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether the prompt is still being read."""
+        if isinstance(self.request, Scoring):
+            return not self.scores
+        return len(self.rest) > 1 or not self.request.tokens
+
+    @property
+    def answers(self) -> bool:
+        """Whether it says a token at every step."""
+        return isinstance(self.request, Generation) and not self.reads
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """See `read_by`."""
+        return read_by(self.request)
+
+
+Part = tuple[Running, Extension, Proposal]
+"""What a step computes for one generation."""
+
+
+Said = tuple[Request, str]
+"""A request, and its new text: none where it failed, or was scored to its end."""
+
+
+class RowSummary(NamedTuple):
+    """What `Predictions` says of one row of logits."""
+
+    greedy: int
+    highest: float
+    log_total: float
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> "list[RowSummary]":
+        """Of every row."""
+        return [cls(*row) for row in zip(*(column.tolist() for column in predictions[1:]), strict=True)]
+
+
+Rows = tuple[Predictions, slice, Sequence[RowSummary]]
+"""Those of a request among a step's predictions."""
+
+
+def read_by(request: Request) -> tuple[int, ...]:
+    """What a request reads before it goes on: its prompt, and what it had said when it gave its blocks back."""
+    return (*request.prompt, *request.tokens)
