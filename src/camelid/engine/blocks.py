@@ -96,10 +96,11 @@ class BlockPool:
             del self._blocks[digest]
 
     def forget(self) -> None:
-        """No block is found again by what it held; to be called while none is in use."""
-        assert not self.used
+        """No block is found again by what it holds."""
         while self._idle:
             self._forget_oldest()
+        for block in [*self._digests]:
+            self.withdraw(block)
 
     def _forget_oldest(self) -> None:
         block, _ = self._idle.popitem(last=False)

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar, get_args
@@ -188,8 +188,8 @@ class Engine(LM):
     def extend(self, sequence: CachedSequence, tokens: Sequence[int], wanted: int = 1) -> Predictions:
         """Reads tokens into a sequence of the cache, a step's worth at a time; what may follow the last `wanted`.
 
-        To be called in a task of `worker`. Where the cache is full, running requests give way, the youngest first, and start again
-        later; raises `NoBlocksError` where that is not enough.
+        To be called in a task of `worker`. Where the cache is full, running requests give way, the youngest first, and
+        start again later; raises `NoBlocksError` where that is not enough.
         """
         before = max(0, len(tokens) - max(1, wanted))
         for begin in range(0, before, self.step_tokens):
@@ -273,7 +273,9 @@ class Engine(LM):
                 raise request.error
 
     def _leave(self, told: Told) -> None:
-        leave = partial(self._listening.leave, told)
+        def leave() -> None:
+            self._listening.leave(told)
+
         with suppress(CamelidError):  # closed, which has ended them
             if self.worker.is_current:  # in the middle of a step, where a forgotten stream was collected
                 self.worker.post(leave)

@@ -78,7 +78,7 @@ class Scheduler:
         return [*said, *((request, "") for request in failed)]
 
     def give_way(self) -> bool:
-        """The youngest running generation gives its blocks back and starts again later; whether there was one."""
+        """The youngest running request gives its blocks back and starts again later; whether there was one."""
         if not self.running:
             return False
         youngest = self.running[-1]
@@ -88,7 +88,7 @@ class Scheduler:
         return True
 
     def give_all_way(self) -> None:
-        """Every running generation gives its blocks back and starts again."""
+        """Every running request gives its blocks back and starts again."""
         while self.give_way():
             pass
 
