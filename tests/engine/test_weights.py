@@ -104,7 +104,7 @@ def test_every_way_to_change_a_tensor_shows(tiny: Tiny) -> None:
         assert not watch.changed
     packed = quantize_model(tiny(), 4, 32)
     watch = WeightWatch(packed)
-    packed.layers[0].mlp.up_proj.words.zero_()
+    packed.layers[0].mlp.up_proj.packed_codes.zero_()
     assert watch.changed
 
 
