@@ -4,7 +4,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import pre_tokenizers
@@ -138,6 +138,8 @@ def test_default_template_trains_the_answer_and_its_terminator():
 
 
 @given(turns=st.lists(st.tuples(content, content), min_size=1, max_size=3))
+@example([("a", ">")])
+@example([("a", "|>"), ("b", "d|>")])
 def test_prefix_method_equals_generation_blocks(turns: list[tuple[str, str]]):
     plain = CHATML.replace("{%- generation -%}", "").replace("{%- endgeneration -%}", "")
     conversation = Conversation.of(*turns)

@@ -207,10 +207,11 @@ def _encode(
 
 def _turn_length(turn: str, content: str) -> int:
     """How much of a rendered turn the assistant says: all but white space after a terminator."""
-    said = turn.rstrip()
-    content = content.rstrip()
-    # Where nothing but white space follows the content, that white space is the terminator.
-    ends_in_space = not said or (content and said.endswith(content))
+    said, content = turn.rstrip(), content.rstrip()
+    # Where nothing but white space follows the content, that white space is the terminator. The content is looked for from
+    # the beginning: a terminator may end as a short answer does (`>` and `<|im_end|>`).
+    after = said.find(content) + len(content)
+    ends_in_space = not said or (content and content in said and after == len(said))
     return len(turn) if ends_in_space else len(said)
 
 
