@@ -1,7 +1,7 @@
 """Vocabularies as backends of the `tokenizers` library: byte-level BPE, and SentencePiece's BPE and unigram.
 
-A reader of a file (`gguf_tokenizer`, `sentencepiece`, `vocabulary_files`) says what stands in the file; how that
-becomes merges, normalisers and decoders stands here, once. Errors name the list that is wrong, the reader the file.
+A reader of a file (`sentencepiece`, `vocabulary_files`, `formats.gguf.tokenizer`) says what stands in the file; how
+that becomes merges, normalisers and decoders stands here, once. Errors name the list that is wrong, the reader the file.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Numbers as the blocks of a GGUF file: `gguf`'s own rounding for the plain formats, a search of ours for Q4_K.
 
-`gguf_types` reads what is written here.
+`formats.gguf.types` reads what is written here.
 """
 
 from types import ModuleType

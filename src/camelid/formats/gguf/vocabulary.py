@@ -1,4 +1,4 @@
-"""A tokenizer as the metadata of a GGUF file: the other way of `gguf_tokenizer`.
+"""A tokenizer as the metadata of a GGUF file: the other way of `formats.gguf.tokenizer`.
 
 What llama.cpp has no name for is refused. Where it does otherwise whatever a file says, `vocabulary_notes` tells.
 """
