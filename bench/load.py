@@ -17,7 +17,7 @@ from pathlib import Path
 PRESETS = ("smollm2-360m", "gpt2-medium", "t5-base", "t5-v1.1-base", "qwen2.5-0.5b", "qwen3-0.6b")
 IMPORTS = {
     "read": "import torch",
-    "camelid": "import camelid.load, camelid.formats.hugging_face.checkpoint, camelid.formats.hugging_face.families",
+    "camelid": "import camelid.formats.load, camelid.formats.hugging_face.checkpoint, camelid.formats.hugging_face.families",
     "transformers": "import transformers; transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM",
 }
 LOADS = {

@@ -116,7 +116,3 @@ def _print_help() -> None:
         table.add_row(f"  [cyan]{name}[/cyan]", verb.help)
     console.print(table)
     console.print("\n`camelid VERB --help` shows its flags; --debug shows the traceback of an error.")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
