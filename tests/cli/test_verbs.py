@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from camelid.cli import main as cli
 from camelid.cli.table import VERBS
 from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
+from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.recipes.quantize import QuantizeRecipe
@@ -134,8 +136,10 @@ def test_words_before_the_flags_fill_the_leading_fields(
     monkeypatch.setattr("camelid.evals.stage.evaluate_recipe", seen.append)
     assert cli.main(["quantize", "m", "small", "--bits", "3", "--no-act-order"]) == 0
     assert seen[-1] == QuantizeRecipe(model="m", out="small", bits=3, act_order=False)
+    assert cli.main(["quantize", "--bits", "3", "m", "--no-act-order", "small"]) == 0
+    assert seen[-1] == seen[-2]
     assert cli.main(["quantize", "m", "small", "more"]) == 2
-    assert "'more': too many words before the flags; there stand MODEL OUT" in capsys.readouterr().err
+    assert "'more': one word too many; without a flag there stand MODEL OUT" in capsys.readouterr().err
     assert cli.main(["quantize", "recipe.yaml", "more"]) == 2
     assert "nothing else can stand behind a recipe" in capsys.readouterr().err
     words = ["--task", "a", "--out", "o", "--task=b", "--text", "t", "--engine.max-batch", "3"]
@@ -145,3 +149,30 @@ def test_words_before_the_flags_fill_the_leading_fields(
     assert seen[-1] == EvaluateRecipe(
         model="m", out="o", task=("a", "b"), text="t", engine=EngineSettings(max_batch=3)
     )
+    # One word belongs to each --task, so that the model may stand behind it.
+    assert (
+        cli.main(["eval", "--task", "a", "m", "--max-batch", "3", "--task", "b", "--text", "t", "--out", "o"])
+        == 0
+    )
+    assert seen[-1] == seen[-2]
+
+
+def test_a_list_that_is_given_again_goes_on(monkeypatch) -> None:
+    seen: list[CompareRecipe] = []
+    monkeypatch.setattr("camelid.workflows.compare.compare", seen.append)
+    words = ["a", "b", "--text", "x", "y", "--out", "o", "--text", "z", "--perplexity=papers"]
+    assert cli.main(["compare", *words]) == 0
+    assert seen == [CompareRecipe(models=("a", "b"), out="o", text=("x", "y", "z"), perplexity="papers")]
+
+
+def test_settings_that_change_answers_make_another_evaluation(tmp_path: Path, monkeypatch) -> None:
+    models: list[str] = []
+    monkeypatch.setattr("camelid.evals.stage.open_lm", lambda model, settings: ScriptedLM(lambda _: "heads"))
+    for more in ([], ["--dtype", "float32", "--cache", "8-bit"], ["--max-batch", "3"]):
+        out = tmp_path / str(len(models))
+        words = ["--task", "world/coin_flip", "--limit", "2", "--allow-cut", "--out", str(out)]
+        assert cli.main(["eval", "m", *words, *more]) == 0
+        [first, *_] = json.loads((out / "results.json").read_text())["results"]
+        models.append((first["model"], first["evaluation"]))
+    assert [model for model, _ in models] == ["m", "m dtype=float32 cache=8-bit", "m"]
+    assert models[0] == models[2] != models[1]

@@ -242,6 +242,19 @@ def test_comparisons_that_cannot_go_well(build, text, more, message, capsys, mon
     assert (code, message in said) == (1 if "NOWHERE" in more else 2, True), said
 
 
+def test_models_that_are_not_there_and_texts_that_nobody_reads_are_told_at_once(
+    build, text, capsys, monkeypatch
+) -> None:
+    folder, other = build(), text.with_name("other.txt")
+    shutil.copy(text, other)
+    monkeypatch.setattr("camelid.workflows.compare.measured", lambda *given: pytest.fail("it was measured"))
+    code = main(["compare", str(folder), "nowhere", "--text", str(text), "--out", str(folder.parent / "out")])
+    assert (code, "nowhere" in capsys.readouterr().err) == (1, True)
+    words = ["--bits", "4", "--methods", "rtn", "--calibration", str(text), "--text", str(other)]
+    code, said = refused(folder, words, capsys, "compare")
+    assert (code, "--calibration is for gptq and awq; rtn looks at no text" in said) == (2, True)
+
+
 def test_settings_of_quantising_need_bits_to_quantise_at(build, text, capsys) -> None:
     folder = build()
     code, said = refused(folder, ["--text", str(text), "--calibration", str(text)], capsys, "compare")

@@ -275,3 +275,25 @@ def test_a_run_and_its_damaged_checkpoint(tmp_path, capsys):
     (out / "checkpoints" / "step-00000001" / "weights.bin").write_bytes(b"y")
     code, shown = outcome(capsys, out)
     assert (code, "weights.bin differs from its digest" in shown) == (1, True)
+
+
+def test_recipes_of_what_models_are_asked_and_made_of(tmp_path, model, capsys):
+    """The folder of an evaluation may be there, that of a quantised model may not; models and texts are looked at."""
+    out, text = tmp_path / "out", tmp_path / "text.txt"
+    text.write_text("The cat sat on the mat.")
+    out.mkdir()
+    (out / "results.json").write_text("[]")
+    recipes = {
+        "eval": f"stage: eval\nmodel: {model}\nout: {out}\ntask: [world/coin_flip]\n",
+        "quantize": f"stage: quantize\nmodel: {model}\nout: {out}\nmethod: gptq\ncalibration: {text}\n",
+        "compare": f"stage: compare\nmodels: [{model}, {tmp_path / 'gone'}]\nout: {out}\ntext: {text}\n",
+    }
+    found = {}
+    for name, content in recipes.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(content)
+        found[name] = outcome(capsys, path)
+    assert found["eval"][0] == 0, found["eval"]
+    assert (found["quantize"][0], "out exists and is not empty" in found["quantize"][1]) == (1, True)
+    assert "calibration: " in found["quantize"][1]
+    assert (found["compare"][0], "gone" in found["compare"][1]) == (1, True)

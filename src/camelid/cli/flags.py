@@ -60,11 +60,10 @@ def call(function: Callable[..., Any], *, prog: str, arguments: Sequence[str]) -
 
 def parse_recipe(cls: type[Recipe], *, prog: str, arguments: Sequence[str]) -> Recipe:
     """The recipe of `[RECIPE.yaml|VALUE ...] --dotted.flag value ...`; flags override the file."""
-    count = next((at for at, word in enumerate(arguments) if word.startswith("-")), len(arguments))
-    path, first = _first_words(cls, arguments[:count])
+    loose, words = _sorted(cls, arguments)
+    path, first = _leading(cls, loose)
     written: Mapping[str, Any] = {} if path is None else parse_yaml(path).values
     about = f"{inspect.getdoc(cls)}\n\n{_usage(cls)}"
-    words = _gathered(cls, arguments[count:])
     flags = tyro.cli(_flags(cls, written), prog=prog, args=words, description=about)
     return load_recipe(cls, path, merge(first, flags))
 
@@ -77,8 +76,8 @@ def _recipe_class(function: Callable[..., Any]) -> type[Recipe] | None:
     return None
 
 
-def _first_words(cls: type[Recipe], words: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
-    """The recipe file that the words before the first flag name, or the values of the leading fields."""
+def _leading(cls: type[Recipe], words: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
+    """The recipe file that words without a flag name, or the values of the leading fields."""
     if words and words[0].endswith((".yaml", ".yml")):
         if len(words) > 1:
             raise WrongCall(
@@ -96,29 +95,51 @@ def _first_words(cls: type[Recipe], words: Sequence[str]) -> tuple[Path | None, 
             values[name] = rest.pop(0)
     if rest:
         named = " ".join(name.upper() for name in cls.leading)
-        raise WrongCall(f"{rest[0]!r}: too many words before the flags; there stand {named}")
+        raise WrongCall(f"{rest[0]!r}: one word too many; without a flag there stand {named}")
     return None, values
 
 
-def _gathered(cls: type[Recipe], words: Sequence[str]) -> list[str]:
-    """The words with a flag that may be given again given once: `--task a --task b` becomes `--task a b`."""
-    repeated = {
-        f"--{name.replace('_', '-')}"
-        for name, info in cls.model_fields.items()
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("repeated")
-    }
-    others: list[str] = []
-    values: dict[str, list[str]] = {}
-    rest = others
-    for word in (
-        part for each in words for part in (each.split("=", 1) if each.startswith("--") else [each])
-    ):
-        if word in repeated:
-            rest = values.setdefault(word, [])
+def _sorted(cls: type[Recipe], words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that belong to no flag, and the flags with their values; a list that is given again goes on.
+
+    `m --bits 3 out` becomes `m out` and `--bits 3`; `--task a --task b` becomes `--task a b`.
+    """
+    counts = _value_counts(cls)
+    loose, flags, lists = list[str](), list[str](), dict[str, list[str]]()
+    waiting = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("-"):
+            loose.append(word)
             continue
-        rest = others if word.startswith("--") else rest
-        rest.append(word)
-    return [*others, *(word for flag, given in values.items() for word in (flag, *given))]
+        count, is_list = counts.get(word.replace("_", "-"), (None, False))
+        end = next((at for at, each in enumerate(waiting) if each.startswith("--")), len(waiting))
+        end = end if count is None else min(end, count)
+        values, waiting = waiting[:end], waiting[end:]
+        if is_list:
+            lists.setdefault(word.replace("_", "-"), []).extend(values)
+        else:
+            flags += [word, *values]
+    return loose, [*flags, *(word for flag, values in lists.items() for word in (flag, *values))]
+
+
+def _value_counts(cls: type[BaseModel], prefix: str = "--") -> dict[str, tuple[int | None, bool]]:
+    """How many words belong to each flag, None for as many as come, and whether they make a list."""
+    counts: dict[str, tuple[int | None, bool]] = {"-h": (0, False), "--help": (0, False)}
+    for name, info in cls.model_fields.items():
+        kind, flag = info.annotation, f"{prefix}{name.replace('_', '-')}"
+        extra = info.json_schema_extra
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            counts |= _value_counts(kind, prefix if getattr(kind, "flat", False) else f"{flag}.")
+        elif kind is bool:
+            counts |= {flag: (0, False), f"{prefix}no-{flag.removeprefix(prefix)}": (0, False)}
+        elif get_origin(kind) is not tuple:
+            counts[flag] = (1, False)
+        elif ... not in get_args(kind):
+            counts[flag] = (len(get_args(kind)), False)
+        else:
+            counts[flag] = (1 if isinstance(extra, dict) and extra.get("repeated") else None, True)
+    return counts
 
 
 def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence[str] = ("stage",)) -> Any:

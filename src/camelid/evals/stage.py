@@ -27,6 +27,7 @@ from camelid.prompting.programs import (
     few_shot,
     likelihood,
 )
+from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import Convention, EvaluateRecipe
 from camelid.tasks.graders import numeric
 from camelid.tasks.item import Item
@@ -58,7 +59,7 @@ def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
         for each in tasks
     ]
     lm = open_lm(recipe.model, recipe.engine)
-    identity = model_identity(recipe.model)
+    identity = model_identity(recipe.model, recipe.engine)
     evaluations = [
         evaluate(
             each, how, lm, recipe.out, model=identity, allow_cut=recipe.allow_cut, show=sys.stderr.isatty()
@@ -119,10 +120,12 @@ def make_program(
     return direct(chat=chat, sampling=sampling, wording=wording)
 
 
-def model_identity(model: str) -> str:
-    """What tells a model from others: the digest of its folder, or its name or URL."""
-    folder = Path(model)
-    return f"sha256:{digest_path(folder)[:16]}" if folder.is_dir() else model
+def model_identity(model: str, engine: EngineSettings | None = None) -> str:
+    """What tells a model from others: the digest of its folder, or its name or URL; and what changes its answers."""
+    folder, engine = Path(model), engine or EngineSettings()
+    identity = f"sha256:{digest_path(folder)[:16]}" if folder.is_dir() else model
+    changes = engine.model_dump(include={"dtype", "cache"}, exclude_defaults=True)
+    return " ".join([identity, *(f"{name}={value}" for name, value in changes.items())])
 
 
 def _tasks(names: Sequence[str], data: Sequence[Path], limit: int | None) -> list[Task]:

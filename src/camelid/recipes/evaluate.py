@@ -14,7 +14,7 @@ Convention = Literal["overlapping", "papers", "llama.cpp"]
 """The windows in which a perplexity is taken, see `engine.conventions`."""
 ProgramName = Literal["direct", "few_shot", "chain_of_thought", "likelihood"]
 REPEATED: JsonDict = {"repeated": True}
-"""Of a flag that is given once for each value."""
+"""Of a flag that takes one value each time it is given."""
 
 
 class EvaluateRecipe(Recipe):

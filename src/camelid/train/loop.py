@@ -47,8 +47,8 @@ def training_steps(
     that of the mean over the trained tokens of all micro-batches of all processes. Raises `CamelidError` on a batch
     without a trained token, and on a loss or gradient that is no number.
     """
-    group = group or ProcessGroup()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    group = group or ProcessGroup(device=parameters[0].device)
     for number, batch in enumerate(batches, start):
         began = time.perf_counter()
         rate = learning_rate(number)

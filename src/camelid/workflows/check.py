@@ -3,10 +3,9 @@
 A gate is a name and a function that gives what it saw, or raises `CamelidError` with what is wrong.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -14,10 +13,14 @@ from rich.text import Text
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.corpus import Corpus, describe_files
-from camelid.data.rows.examples import TooLong, conversation_example, conversation_examples
+from camelid.data.rows.examples import TooLong, conversation_examples
+from camelid.engine.open_lm import is_url
 from camelid.evals.training_text import TrainingText, kind_of, look_for_items, training_data
 from camelid.formats.hub import resolve
+from camelid.recipes.compare import CompareRecipe
+from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.quantize import QuantizeRecipe
 from camelid.recipes.recipe import Recipe, load_recipe
 from camelid.recipes.table import RECIPES
 from camelid.recipes.tokenizer import TokenizerRecipe
@@ -25,20 +28,13 @@ from camelid.recipes.tune import TuneRecipe
 from camelid.recipes.yaml import parse_yaml
 from camelid.runs.run import IDENTITY, METRICS, find_damage, list_checkpoints, read_metrics, refuse_foreign
 from camelid.tasks.item_rows import read_items
-from camelid.text.conversation import Conversation
-from camelid.text.tokenizer import Tokenizer, load_tokenizer
+from camelid.text.tokenizer import load_tokenizer
 from camelid.text.vocabulary_files import has_vocabulary
+from camelid.workflows.model_gates import Gate, model_gates, see_tokenizer
 from camelid.workflows.quickstart.job import PARTS
 from camelid.workflows.quickstart.journal import JOURNAL
 
 CONTAMINATION = "contamination"
-
-
-class Gate(NamedTuple):
-    """One check: what it looks at, and the look."""
-
-    name: str
-    look: Callable[[], str]
 
 
 def check(
@@ -87,9 +83,9 @@ def gates(
     elif (place / JOURNAL).is_file():
         yield from _quickstart_gates(place)
     elif (place / "config.json").is_file():
-        yield from _model_gates(path)
+        yield from model_gates(path)
     elif place.is_dir() and has_vocabulary(place):
-        yield Gate("tokenizer", lambda: _see_tokenizer(load_tokenizer(place)))
+        yield Gate("tokenizer", lambda: see_tokenizer(load_tokenizer(place)))
     elif place.suffix == ".gguf":
         yield Gate("GGUF", lambda: _see_gguf(place))
     else:
@@ -114,11 +110,17 @@ def _recipe_gates(path: Path, items: Sequence[Path]) -> Iterator[Gate]:
         recipe = _read_recipe(path)
     except CamelidError:
         return  # the gate above has said it; what it refers to cannot be known
-    yield Gate("out", lambda: _see_out(recipe.out))
+    if isinstance(recipe, PretrainRecipe | TuneRecipe):
+        yield Gate("out", lambda: _see_out(recipe.out))
+    elif not isinstance(recipe, EvaluateRecipe):  # an evaluation goes on in its folder
+        yield Gate("out", lambda: _see_fresh(recipe.out))
     if isinstance(recipe, PretrainRecipe):
-        yield Gate("tokenizer", lambda: _see_tokenizer(load_tokenizer(recipe.tokenizer)))
-    if isinstance(recipe, TuneRecipe):
-        yield from _model_gates(recipe.model)
+        yield Gate("tokenizer", lambda: see_tokenizer(load_tokenizer(recipe.tokenizer)))
+    for model in _models_of(recipe):
+        yield from model_gates(model)
+    for name in ("calibration", "text"):
+        if paths := getattr(recipe, name, ()):
+            yield Gate(name, partial(_see_text, paths, False))
     if isinstance(recipe, PretrainRecipe | TokenizerRecipe | TuneRecipe):
         for split in ("train", "validation"):
             if paths := getattr(recipe.data, split):
@@ -146,6 +148,21 @@ def _see_recipe(recipe: Recipe) -> str:
 def _see_out(out: Path) -> str:
     refuse_foreign(out)
     return f"{out} {'holds a run that can go on' if (out / IDENTITY).exists() else 'is free'}"
+
+
+def _models_of(recipe: Recipe) -> tuple[str, ...]:
+    """The models here that a recipe starts from."""
+    if isinstance(recipe, CompareRecipe):
+        return recipe.models
+    if isinstance(recipe, TuneRecipe | QuantizeRecipe | EvaluateRecipe) and not is_url(recipe.model):
+        return (recipe.model,)
+    return ()
+
+
+def _see_fresh(out: Path) -> str:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CamelidError(f"{out} exists and is not empty; choose another folder or remove it")
+    return f"{out} is free"
 
 
 def _see_recipe_data(recipe: PretrainRecipe | TokenizerRecipe | TuneRecipe, paths: Sequence[Path]) -> str:
@@ -226,53 +243,6 @@ def _exhaust(items: Iterable[object]) -> None:
         pass
 
 
-def _model_gates(name: str) -> Iterator[Gate]:
-    yield Gate("weights", lambda: _see_weights(name))
-    yield Gate("tokenizer", lambda: _see_model_tokenizer(name))
-    yield Gate("chat template", lambda: _see_chat_template(name))
-
-
-def _see_weights(name: str) -> str:
-    """Every tensor is there and of its shape, and the model's logits are numbers."""
-    import torch
-
-    from camelid.formats.load import load_model
-
-    model = load_model(name)
-    tokens = torch.zeros(1, min(8, model.spec.context_length), dtype=torch.long)
-    with torch.inference_mode():
-        logits = model(tokens, tokens if model.encoder is not None else None)
-    if not torch.isfinite(logits).all():
-        raise CamelidError("its logits are not finite: a weight is no number, so the model is damaged")
-    return f"{model.spec.parameter_count():,} parameters, finite logits"
-
-
-def _see_model_tokenizer(name: str) -> str:
-    from camelid.formats.hugging_face.checkpoint import read_spec
-    from camelid.formats.load import check_tokenizer_fits
-
-    folder = resolve(name)
-    tokenizer = load_tokenizer(folder)
-    check_tokenizer_fits(read_spec(folder), tokenizer)
-    return _see_tokenizer(tokenizer)
-
-
-def _see_tokenizer(tokenizer: Tokenizer) -> str:
-    stops = ", ".join(map(str, sorted(tokenizer.stop_ids)))
-    if not stops:
-        raise CamelidError("no token ends a text: name an eos_token in tokenizer_config.json")
-    return f"{tokenizer.vocab_size:,} ids, stops at {stops}"
-
-
-def _see_chat_template(name: str) -> str:
-    """What is trained in a turn ends with a token at which generation stops."""
-    tokenizer = load_tokenizer(resolve(name))
-    if tokenizer.chat_template is None:
-        return "none: a base model, which `camelid tune` needs a template for"
-    conversation_example(tokenizer, Conversation.of(("Hello.", "Hello."), ("Who?", "Me.")))
-    return "renders, trains and ends the assistant's turns"
-
-
 def _see_gguf(path: Path) -> str:
     from camelid.formats.gguf.families import read_spec
     from camelid.formats.gguf.file import GGUFFile
@@ -288,7 +258,7 @@ def _run_gates(folder: Path) -> Iterator[Gate]:
     for checkpoint in list_checkpoints(folder):
         yield Gate(checkpoint.folder.name, partial(_see_checkpoint, checkpoint.folder))
     if (folder / "model").is_dir():
-        yield from _model_gates(str(folder / "model"))
+        yield from model_gates(str(folder / "model"))
 
 
 def _quickstart_gates(folder: Path) -> Iterator[Gate]:

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -51,8 +51,8 @@ def compare(recipe: CompareRecipe) -> None:
     """Measures every model, prints the table, writes comparison.json and report.html.
 
     With bits, the model is first quantised by every method into folders of `out`. Where one model cannot be made or
-    measured, the others go on and stay, and `CamelidError` is raised at the end; it is raised at once where the first cannot
-    be measured or no other can. Then, as when it is interrupted, nothing stays.
+    measured, the others go on and stay, and `CamelidError` is raised at the end; it is raised at once where a model is not
+    there, the first cannot be measured or no other can. Then, as when it is interrupted, nothing stays.
     """
     yardstick = Yardstick(
         texts=tuple(map(str, recipe.text)),
@@ -62,7 +62,8 @@ def compare(recipe: CompareRecipe) -> None:
         limit=recipe.limit,
         chat=recipe.chat,
     )
-    source = resolve(recipe.models[0])
+    folders = [resolve(name) for name in recipe.models]
+    source = folders[0]
     if recipe.bits:
         _check_calibration(recipe)
         check_source(source, recipe, recipe.methods, recipe.bits)
@@ -70,7 +71,7 @@ def compare(recipe: CompareRecipe) -> None:
         make_program(task, chat=yardstick.chat)
     Corpus(yardstick.texts)
     with atomic_folder(recipe.out) as draft:
-        found = _measure_all(recipe, _contenders(recipe, source, draft), yardstick)
+        found = _measure_all(recipe, _contenders(recipe, folders, draft), yardstick)
         table = _write(recipe, source, found, yardstick, draft)
     print(plain_text(table))
     print(f"{table.caption}\n{recipe.out / 'report.html'}")
@@ -81,6 +82,8 @@ def compare(recipe: CompareRecipe) -> None:
 
 def _check_calibration(recipe: CompareRecipe) -> None:
     if set(recipe.methods) == {"rtn"}:
+        if recipe.calibration:
+            raise WrongCall("--calibration is for gptq and awq; rtn looks at no text")
         return
     if not recipe.calibration:
         raise WrongCall(
@@ -91,14 +94,14 @@ def _check_calibration(recipe: CompareRecipe) -> None:
         raise WrongCall(f"{both[0]} is calibration text too; compare on text that no method has seen")
 
 
-def _contenders(recipe: CompareRecipe, source: Path, draft: Path) -> Iterator[Contender]:
+def _contenders(recipe: CompareRecipe, folders: Sequence[Path], draft: Path) -> Iterator[Contender]:
     """The first to compare with, then the others."""
     if not recipe.bits:
-        for name in recipe.models:
-            folder = resolve(name)
+        for name, folder in zip(recipe.models, folders, strict=True):
             bits = read_config(folder).get("quantization_config", {}).get("bits")
             yield Contender(name, bits, folder)
         return
+    source = folders[0]
     yield Contender(AS_IT_IS, None, source)
     for bits, method in itertools.product(sorted(set(recipe.bits), reverse=True), recipe.methods):
         folder = draft / f"{method}-{bits}-bit"

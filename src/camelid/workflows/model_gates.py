@@ -1,0 +1,66 @@
+"""The gates on a model folder: whole weights, a tokenizer that fits, a chat template that trains its turns' ends."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from camelid.base.errors import CamelidError
+from camelid.data.rows.examples import conversation_example
+from camelid.formats.hub import resolve
+from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer, load_tokenizer
+
+
+class Gate(NamedTuple):
+    """One check: what it looks at, and the look."""
+
+    name: str
+    look: Callable[[], str]
+
+
+def model_gates(name: str) -> Iterator[Gate]:
+    """The gates on the model of a folder or hub name."""
+    yield Gate("weights", lambda: _see_weights(name))
+    yield Gate("tokenizer", lambda: _see_model_tokenizer(name))
+    yield Gate("chat template", lambda: _see_chat_template(name))
+
+
+def _see_weights(name: str) -> str:
+    """Every tensor is there and of its shape, and the model's logits are numbers."""
+    import torch
+
+    from camelid.formats.load import load_model
+
+    model = load_model(name)
+    tokens = torch.zeros(1, min(8, model.spec.context_length), dtype=torch.long)
+    with torch.inference_mode():
+        logits = model(tokens, tokens if model.encoder is not None else None)
+    if not torch.isfinite(logits).all():
+        raise CamelidError("its logits are not finite: a weight is no number, so the model is damaged")
+    return f"{model.spec.parameter_count():,} parameters, finite logits"
+
+
+def _see_model_tokenizer(name: str) -> str:
+    from camelid.formats.hugging_face.checkpoint import read_spec
+    from camelid.formats.load import check_tokenizer_fits
+
+    folder = resolve(name)
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer_fits(read_spec(folder), tokenizer)
+    return see_tokenizer(tokenizer)
+
+
+def see_tokenizer(tokenizer: Tokenizer) -> str:
+    """A tokenizer's size and stops; raises `CamelidError` where no token ends a text."""
+    stops = ", ".join(map(str, sorted(tokenizer.stop_ids)))
+    if not stops:
+        raise CamelidError("no token ends a text: name an eos_token in tokenizer_config.json")
+    return f"{tokenizer.vocab_size:,} ids, stops at {stops}"
+
+
+def _see_chat_template(name: str) -> str:
+    """What is trained in a turn ends with a token at which generation stops."""
+    tokenizer = load_tokenizer(resolve(name))
+    if tokenizer.chat_template is None:
+        return "none: a base model, which `camelid tune` needs a template for"
+    conversation_example(tokenizer, Conversation.of(("Hello.", "Hello."), ("Who?", "Me.")))
+    return "renders, trains and ends the assistant's turns"
