@@ -122,15 +122,21 @@ def test_models_that_exist_are_compared_with_the_first(compared: Any, stories: A
     models = (stories[0], folder / "out" / "gptq-3-bit", folder / "out" / "rtn-2-bit")
     comparing.compare(CompareRecipe(models=models, out=folder / "side", text=folder / "held_out.txt"))
     told = json.loads((folder / "side" / "comparison.json").read_text())
-    assert [each["name"] for each in told["models"]] == [str(model) for model in models]
+    assert [each["name"] for each in told["models"]] == [model.name for model in models]
     assert [each["bits"] for each in told["models"]] == [None, 3, 2]
     for each, model in zip(told["models"], models, strict=True):
         # As `camelid eval` measures it.
         wanted = perplexity(Engine.load(model), [(folder / "held_out.txt").read_text().strip("\r\n")])
         assert each["bits_per_byte"] == pytest.approx(wanted.bits_per_byte, rel=1e-3)
     page = html.unescape((folder / "side" / "report.html").read_text())
-    assert f"{models[0]} predicts the text best" in page
+    assert f"{models[0].name} predicts the text best" in page
     assert {path.name for path in (folder / "side").iterdir()} == {"comparison.json", "report.html"}
+
+
+def test_models_are_named_by_what_tells_them_apart() -> None:
+    assert comparing.shortest_names(["runs/a/model", "runs/b/model"]) == ["a/model", "b/model"]
+    assert comparing.shortest_names(["/x/q4", "org/name"]) == ["q4", "name"]
+    assert comparing.shortest_names(["x", "x"]) == ["x", "x"]
 
 
 def test_what_cannot_be_made_is_told_and_the_others_stay(

@@ -105,12 +105,13 @@ def _summary(rows: Sequence[Measured]) -> str:
     )
 
 
-def _predictions(rows: Sequence[Measured]) -> LinePlot:
-    """Any models, whose vocabularies may differ: bits a byte against size, a point each."""
+def _predictions(rows: Sequence[Measured]) -> BarPlot:
+    """Any models, whose vocabularies may differ: bits a byte."""
     made = [row for row in rows if math.isfinite(row.bits_per_byte)]
-    curves = tuple(Curve(row.name, [row.megabytes], [row.bits_per_byte], labels=[row.name]) for row in made)
-    caption = "Lower is better, and so is further left."
-    return LinePlot("Bits a byte against size", "MB", "bits a byte", curves, caption=caption)
+    values = tuple(Estimate(row.bits_per_byte, row.bits_per_byte, row.bits_per_byte) for row in made)
+    return BarPlot(
+        "Prediction", "bits a byte", tuple(row.name for row in made), {"": values}, "Lower is better."
+    )
 
 
 def _sizes(rows: Sequence[Measured]) -> LinePlot:

@@ -97,7 +97,7 @@ def _check_calibration(recipe: CompareRecipe) -> None:
 def _contenders(recipe: CompareRecipe, folders: Sequence[Path], draft: Path) -> Iterator[Contender]:
     """The first to compare with, then the others."""
     if not recipe.bits:
-        for name, folder in zip(recipe.models, folders, strict=True):
+        for name, folder in zip(shortest_names(recipe.models), folders, strict=True):
             bits = read_config(folder).get("quantization_config", {}).get("bits")
             yield Contender(name, bits, folder)
         return
@@ -106,6 +106,17 @@ def _contenders(recipe: CompareRecipe, folders: Sequence[Path], draft: Path) -> 
     for bits, method in itertools.product(sorted(set(recipe.bits), reverse=True), recipe.methods):
         folder = draft / f"{method}-{bits}-bit"
         yield Contender(method, bits, folder, partial(quantize_folder, source, recipe, method, bits, folder))
+
+
+def shortest_names(models: Sequence[str]) -> list[str]:
+    """Each path by as many of its last parts as tell it from the others: `a/model`, `b/model`."""
+    parts = [Path(model).parts for model in models]
+    longest = max(map(len, parts))
+    for count in range(1, longest):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [*models]
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,7 @@ def _write(recipe: CompareRecipe, source: Path, found: Found, yardstick: Yardsti
     )
     said = {"measured": caption, "models": [asdict(row) for row in found.rows], "failures": found.failures}
     write_json(draft / "comparison.json", said, measured=True)
-    title, commands = f"{', '.join(recipe.models)} side by side", []
+    title, commands = f"{', '.join(row.name for row in found.rows)} side by side", []
     if recipe.bits:
         title = (
             f"{source.resolve().name} at {', '.join(map(str, sorted(set(recipe.bits), reverse=True)))} bits"
