@@ -79,10 +79,15 @@ class Listening:
         """See `camelid.engine.worker.Service`."""
         if not isinstance(error, Exception):
             error = CamelidError(f"the engine was interrupted: {error!r}")
-        for request in [*self._listeners]:
-            self.scheduler.cancel(request)
-            request.fail(error)
-            self._tell(request)
+        requests = {*self._listeners, *self.scheduler.requests}
+        try:
+            for request in requests:
+                self.scheduler.cancel(request)
+        finally:
+            for request in requests:
+                if request.error is None:
+                    request.fail(error)
+                self._tell(request)
 
     def _tell(self, request: Request) -> None:
         listener, ended = self._listeners.get(request), request.ended
