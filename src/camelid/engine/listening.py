@@ -79,7 +79,8 @@ class Listening:
         """See `camelid.engine.worker.Service`."""
         if not isinstance(error, Exception):
             error = CamelidError(f"the engine was interrupted: {error!r}")
-        requests = {*self._listeners, *self.scheduler.requests}
+        run = [each for running in self.scheduler.running for each in running.requests]
+        requests = {*self._listeners, *self.scheduler.waiting, *run}
         try:
             for request in requests:
                 self.scheduler.cancel(request)

@@ -38,11 +38,6 @@ class Scheduler:
         # What waiting requests waited for when last looked at: hashing each again takes as long as a step.
         self._awaited: WeakKeyDictionary[Request, bytes] = WeakKeyDictionary()
 
-    @property
-    def requests(self) -> list[Request]:
-        """Those that have not ended."""
-        return [*self.waiting, *(each for running in self.running for each in running.requests)]
-
     def submit(self, request: Request) -> None:
         """Queues a request; raises `WrongCall` where it was queued before."""
         if request.submitted:
@@ -116,7 +111,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Starts waiting requests while there are places and blocks, the longest waiting first."""
-        if self._places() <= 0:
+        if not self.waiting or self._places() <= 0:
             return
         leaders = {each.key: each for each in reversed(self.running) if each.reads}
         for request in [*self.waiting]:
@@ -181,7 +176,9 @@ class Scheduler:
 
     def _plan_reading(self, left: int) -> Iterator[Part]:
         """Pieces of prompts and of continuations, `left` tokens in all."""
-        readers = [running for running in self.running if running.reads or running.scores]
+        readers = [running for running in self.running if not running.answers]
+        if not readers:
+            return
         sources = [self.decoder.unread(running.sequence) for running in readers]
         if any(sources):
             taken = whole_shares(sources, left)
@@ -279,20 +276,20 @@ class Scheduler:
 
     def _say(self, running: Running, generation: Generation, own: Rows, proposal: Proposal) -> list[Said]:
         predictions, rows, summaries = own
-        logits = predictions.logits[rows]
+        logits = predictions.logits
         before = len(running.sequence) - len(proposal.tokens)
         kept, said = 0, list[Said]()
         try:
             greedy = RowSummary.finite_greedy(summaries)
             draws: Iterable[Draw] = (
-                accepted_tokens(generation, proposal, logits, greedy)
+                accepted_tokens(generation, proposal, logits[rows], greedy)
                 if proposal.tokens
-                else [generation.choose(logits[0], next(greedy))]
+                else [generation.choose(logits[rows.start], next(greedy))]
             )
             for index, (token, sampled_logprob) in enumerate(draws):
                 row = summaries[index]
                 # On a GPU every look at a logit waits for it.
-                logit = row.highest if token == row.greedy else float(logits[index, token])
+                logit = row.highest if token == row.greedy else float(logits[rows.start + index, token])
                 piece = generation.accept(token, logit - row.log_total, sampled_logprob)
                 kept = index
                 said.append((generation, piece))

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -124,9 +124,10 @@ class _Shared:
         if self.thread is not None and self.thread is not threading.current_thread():
             self.thread.join(timeout)
 
-    def advance(self) -> bool:
+    def advance(self, services: list[Service]) -> list[Service]:
+        """A step of each; those that are not done."""
         with self.turn:
-            return sum(_advance(service) for service in [*self.services]) > 0
+            return [service for service in services if _advance(service)]
 
     def abandon(self, error: CamelidError) -> None:
         with ExitStack() as stack:  # all of them, also where one raises
@@ -153,19 +154,19 @@ def _serve(shared: _Shared) -> None:
 
 
 def _work(shared: _Shared) -> None:
-    busy = False
+    # Those that had something to compute ever since the last task: only a task gives them more.
+    services: list[Service] = []
     while True:
-        try:
-            task = shared.inbox.get(block=not busy)
-        except Empty:
-            busy = shared.advance()
+        if services and shared.inbox.empty():
+            services = shared.advance(services)
             continue
+        task = shared.inbox.get()
         if task is None:
             break
         with shared.turn:
             task.run()
         del task  # and what it holds, before a long sleep
-        busy = True
+        services = [*shared.services]
 
 
 def _advance(service: Service) -> bool:
