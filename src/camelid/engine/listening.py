@@ -65,15 +65,15 @@ class Listening:
             self.check_weights()
         said = self.scheduler.step()
         if any(request.ended for request, _ in said):
-            self.check_weights()  # no text is whole that two models have said
+            self.check_weights(parameters_only=True)  # no text is whole that two models have said
         for request, _ in said:
             self._tell(request)
         return said
 
-    def check_weights(self) -> None:
+    def check_weights(self, parameters_only: bool = False) -> None:
         """Raises `CamelidError` where the decoders' weights have changed."""
         for decoder in self.decoders:
-            decoder.weights.check()
+            decoder.weights.check(parameters_only)
 
     def abandon(self, error: BaseException) -> None:
         """See `camelid.engine.worker.Service`."""

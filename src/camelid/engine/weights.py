@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TypeVar, cast
 
@@ -38,8 +38,8 @@ def in_evaluation(module: Module, twins: dict[nn.Module, nn.Module] | None = Non
 class WeightWatch:
     """Tells whether a model's weights have changed: in place, or by others in their place.
 
-    It compares which tensors they are, and torch's version counters. Fused optimizers and writes through `.data` do not
-    count versions, so where the parameters lie and `SAMPLED` values of each are compared too.
+    Fused optimizers and writes through `.data` do not count torch's versions, so where parameters lie and `SAMPLED` values
+    of each are compared too.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -49,33 +49,28 @@ class WeightWatch:
     @property
     def changed(self) -> bool:
         """Whether they are others than when the watch was made or renewed."""
-        if [*map(id, self._present())] != self._ids:
-            return True
-        if self._addresses != self._now_at() or self._versions != self._now_counted():
+        return self.parameters_changed or self._buffers.changed
+
+    @property
+    def parameters_changed(self) -> bool:
+        """The same of parameters, which takes less time: packed weights are hundreds of buffers."""
+        if self._parameters.changed or self._addresses != self._now_at():
             return True
         return not all(map(torch.equal, self._sampled, self._samples()))
 
-    def check(self) -> None:
+    def check(self, parameters_only: bool = False) -> None:
         """Raises `CamelidError` where they are."""
-        if self.changed:
+        if self.parameters_changed if parameters_only else self.changed:
             raise CamelidError(CHANGED)
 
     def renew(self) -> None:
         """Takes the weights as they are now."""
-        # Looked through at every check: walking the modules takes longer than all else.
-        self._slots = [
-            slots
-            for module in self._model.modules()
-            for slots in (module._parameters, module._buffers)
-            if slots
-        ]
-        present = self._present()
-        self._ids = [*map(id, present)]
-        tensors = [each for each in present if each is not None and each.numel() and not each.is_meta]
-        self._counted = [each for each in tensors if not each.is_inference()]
-        # Buffers may be many (packed weights), and what changes them without a version is no trainer.
-        self._watched = [each for each in tensors if isinstance(each, nn.Parameter) or each.is_inference()]
-        self._addresses, self._versions = self._now_at(), self._now_counted()
+        modules = [*self._model.modules()]
+        self._parameters = _Slots([module._parameters for module in modules])
+        self._buffers = _Slots([module._buffers for module in modules])
+        uncounted = [each for each in self._buffers.tensors if each.is_inference()]
+        self._watched = [*self._parameters.tensors, *uncounted]
+        self._addresses = self._now_at()
         views: defaultdict[tuple[torch.device, int], list[Tensor]] = defaultdict(list)
         for tensor in self._watched:
             count = min(SAMPLED, tensor.numel())
@@ -84,14 +79,33 @@ class WeightWatch:
         self._views = [*views.values()]
         self._sampled = self._samples()
 
-    def _present(self) -> list[Tensor | None]:
-        return [tensor for slots in self._slots for tensor in slots.values()]
-
     def _samples(self) -> list[Tensor]:
         return [torch.cat(views) for views in self._views]
 
     def _now_at(self) -> list[int]:
         return [*map(Tensor.data_ptr, self._watched)]
+
+
+class _Slots:
+    """What modules hold their tensors in, and what was in it: which tensors, of which versions.
+
+    `tensors` are those that have values.
+    """
+
+    def __init__(self, slots: Sequence[Mapping[str, Tensor | None]]) -> None:
+        self._slots = [each for each in slots if each]
+        held = self._held()
+        self._ids = [*map(id, held)]
+        self.tensors = [each for each in held if each is not None and each.numel() and not each.is_meta]
+        self._counted = [each for each in self.tensors if not each.is_inference()]
+        self._versions = self._now_counted()
+
+    @property
+    def changed(self) -> bool:
+        return [*map(id, self._held())] != self._ids or self._versions != self._now_counted()
+
+    def _held(self) -> list[Tensor | None]:
+        return [tensor for slots in self._slots for tensor in slots.values()]
 
     def _now_counted(self) -> list[int]:
         return [*map(attrgetter("_version"), self._counted)]
