@@ -9,10 +9,12 @@ import torch
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.blocks import NoBlocksError
-from camelid.engine.decoder import Extension
+from camelid.engine.decoder import Extension, Predictions
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
+from camelid.engine.scoring import Scoring
 from camelid.engine.sharing import shares, whole_shares
+from camelid.engine.speculative import Proposal
 from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer
@@ -304,13 +306,65 @@ def test_a_cancelled_request_has_ended(tiny: Tiny, tokenizer: Tokenizer) -> None
         engine.submit(second)
 
 
-def test_logits_that_are_not_finite_are_told(tiny: Tiny, tokenizer: Tokenizer) -> None:
-    for native in (True, False):
-        model = tiny()
-        with torch.no_grad():
-            model.norm.weight[0] = float("nan")
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_are_told(
+    tiny: Tiny, tokenizer: Tokenizer, native: bool, temperature: float
+) -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.norm.weight[0] = float("nan")
+    sampling = Sampling(max_new_tokens=4, temperature=temperature)
+    # With guesses too: each of a model's own tokens comes again.
+    for draft in (None, "prompt"):
+        engine = Engine(model, tokenizer, native=native, draft=draft)
         with pytest.raises(CamelidError, match="not finite"):
-            Engine(model, tokenizer, native=native).generate(["the cat"], max_new_tokens=2)
+            engine.generate(["the cat the cat the cat"], sampling)
+    with pytest.raises(CamelidError, match="not finite"):
+        engine.score(["the cat"], [" sat"])
+
+
+def test_guesses_are_judged_by_finite_logits(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    model = tiny()
+    for sampling in (Sampling(temperature=1.0, max_new_tokens=4), Sampling(max_new_tokens=4)):
+        engine = Engine(model, tokenizer, draft="prompt")
+        engine.proposer.propose = lambda generations: [Proposal((5, 6), None) for _ in generations]
+        compute = engine.decoder.compute
+
+        def broken(extensions: list[Extension], compute=compute) -> Predictions:
+            logits = compute(extensions).logits
+            return Predictions.of(logits * float("nan") if len(logits) > 1 else logits)
+
+        monkeypatch.setattr(engine.decoder, "compute", broken)
+        with pytest.raises(CamelidError, match="not finite"):
+            engine.generate(["the cat"], sampling)
+
+
+def test_a_score_takes_over_what_a_text_with_guesses_has_read(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    """The text was preempted, and its last token is read beside guesses, which are not of the scored continuation."""
+    engine = Engine(tiny(), tokenizer, step_tokens=1, draft="prompt")
+    text = engine.request(PROMPTS[0], Sampling(max_new_tokens=12, temperature=1.0))
+    engine.submit(text)
+    while len(text.tokens) < 4:
+        engine.step()
+    engine.scheduler.give_all_way()
+    engine.decoder.pool.forget()
+    target = tokenizer.encode(" dogs ran over")
+    scoring = Scoring([*text.prompt, *text.tokens], target)
+    engine.submit(scoring)
+    engine.proposer.propose = lambda generations: [Proposal((5, 6, 7), None) for _ in generations]
+    took_over = 0
+    while not scoring.ended:
+        followed = any(scoring in running.followers for running in engine.scheduler.running)
+        engine.step()
+        took_over += followed and scoring.tokens != ()
+    assert took_over
+    assert scoring.error is None
+    ids = [*scoring.prompt, *target]
+    with torch.no_grad():
+        logprobs = engine.model(torch.tensor([ids]))[0].log_softmax(-1)
+    expected = [float(logprobs[len(scoring.prompt) - 1 + index, token]) for index, token in enumerate(target)]
+    assert scoring.score().logprobs == pytest.approx(expected, abs=1e-4)
 
 
 def test_scores_make_room_while_others_hold_the_cache(tiny: Tiny, tokenizer: Tokenizer) -> None:

@@ -123,7 +123,7 @@ def test_one_token_by_hand() -> None:
     logits = torch.log(torch.tensor(np.stack([p, p]), dtype=torch.float32))
     law, grid = np.zeros(3), 1000
     for guess, uniform in product(range(3), (np.arange(grid) + 0.5) / grid):
-        said = accepted_tokens(Scripted([uniform, 0.5]), Proposal((guess,), q[None]), logits, [0, 0])
+        said = accepted_tokens(Scripted([uniform, 0.5]), Proposal((guess,), q[None]), logits, iter([0, 0]))
         law[next(said).token] += q[guess] / grid
     assert law == pytest.approx(p, abs=1e-3)
 
@@ -142,7 +142,7 @@ def test_refused_guesses_are_drawn_from_what_is_left() -> None:
         ([0.31, 0.7], certain, [0]),
         ([0.31, 0.72], certain, [2]),
     ]:
-        draws = [*accepted_tokens(Scripted(uniforms), guess, logits, [0, 0])]
+        draws = [*accepted_tokens(Scripted(uniforms), guess, logits, iter([0, 0]))]
         assert [draw.token for draw in draws] == said
         # Of p, whatever was guessed and whatever was left to draw from.
         assert [draw.logprob for draw in draws] == pytest.approx(np.log(p[said]), abs=1e-6)

@@ -1,5 +1,6 @@
 """New weights: an engine that is given them says what a fresh engine says, and one that is not told refuses."""
 
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -82,6 +83,34 @@ def test_a_change_that_nobody_announced_is_refused(tiny: Tiny, makes: Makes) -> 
     assert engine.decoder.pool.used == 0
 
 
+def test_parameters_in_the_place_of_others_are_computed_with(tiny: Tiny, makes: Makes) -> None:
+    def by_state(model: Transformer) -> None:
+        model.load_state_dict(tiny(seed=1).state_dict(), assign=True)
+
+    def one_by_one(model: Transformer) -> None:
+        other = tiny(seed=1)
+        for path, module in model.named_modules():
+            for name, parameter in other.get_submodule(path).named_parameters(recurse=False):
+                setattr(module, name, torch.nn.Parameter(parameter.detach()))
+
+    for replace in (by_state, one_by_one):
+        model = tiny()
+        engine, fresh = makes(model), said(makes(tiny(seed=1)))
+        assert said(engine) != fresh
+        old = weakref.ref(model.layers[0].mlp.up_proj.weight)
+        replace(model)
+        with pytest.raises(CamelidError, match=r"call engine\.set_weights"):
+            said(engine)
+        engine.set_weights()
+        assert said(engine) == fresh
+        assert old() is None
+        train(model)
+        with pytest.raises(CamelidError, match=r"call engine\.set_weights"):
+            said(engine)
+        engine.set_weights()
+        assert said(engine) == said(makes(model))
+
+
 def changes(parameter: torch.nn.Parameter) -> Iterator[None]:
     with torch.no_grad():
         parameter.add_(1.0)
@@ -105,6 +134,9 @@ def test_every_way_to_change_a_tensor_shows(tiny: Tiny) -> None:
     packed = quantize_model(tiny(), 4, 32)
     watch = WeightWatch(packed)
     packed.layers[0].mlp.up_proj.packed_codes.zero_()
+    assert watch.changed
+    watch.renew()
+    packed.layers[1].mlp.up_proj.scales = packed.layers[1].mlp.up_proj.scales.clone()
     assert watch.changed
 
 
@@ -210,3 +242,11 @@ def test_foreign_states_are_refused_and_change_nothing(tiny: Tiny, tokenizer: To
     with pytest.raises(WrongCall, match="packed"):
         Engine(quantize_model(tiny(), 4, 32), tokenizer).set_weights(state)
     assert CHANGED.startswith("the model's parameters have changed")
+
+
+def test_timed_steps_do_not_look_at_the_weights(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+    engine = Engine(tiny(), tokenizer)
+    looks, check = [], engine.decoder.weights.check
+    monkeypatch.setattr(engine.decoder.weights, "check", lambda *only: looks.append(1) or check(*only))
+    assert engine.plain_step_seconds(BEGIN) > 0
+    assert len(looks) == 2  # the prompt, and its last token

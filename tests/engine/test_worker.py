@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from camelid.base.errors import CamelidError
+from camelid.engine import worker
 from camelid.engine.engine import Engine
+from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
 from camelid.text.tokenizer import Tokenizer
@@ -78,6 +80,46 @@ def test_a_closed_engine_refuses_and_has_ended_what_ran(engine: Engine, monkeypa
     engine.close()
 
 
+def test_closing_ends_what_was_submitted(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    engine = Engine(tiny(), tokenizer, max_batch=3, step_tokens=2)
+    # One runs, two wait for it to read their prompt, and one for a place.
+    requests = [engine.request(PROMPT, Sampling(max_new_tokens=20), sample) for sample in range(4)]
+    for request in requests:
+        engine.submit(request)
+    engine.step()
+    [running] = engine.scheduler.running
+    assert (running.followers, [*engine.scheduler.waiting]) == (requests[1:3], requests[3:])
+    engine.close()
+    assert all(request.ended and "closed" in str(request.error) for request in requests)
+    assert engine.decoder.pool.used == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_failed(engine: Engine, monkeypatch) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(engine.scheduler, "step", failing)
+    monkeypatch.setattr(engine.scheduler, "cancel", failing)
+    with pytest.raises(RuntimeError, match="out of order"):
+        said(engine)
+    thread_of(engine).join(10)
+    assert not thread_of(engine).is_alive()
+    with pytest.raises(CamelidError, match="closed"):
+        said(engine)
+
+
+def test_a_thread_that_did_not_start_is_started_by_the_next_who_asks(engine: Engine, monkeypatch) -> None:
+    def failing(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", failing)
+        with pytest.raises(RuntimeError, match="new thread"):
+            said(engine)
+    assert len(said(engine)) > 0
+
+
 def test_an_error_of_a_step_reaches_who_asked_and_the_thread_goes_on(engine: Engine, monkeypatch) -> None:
     expected, plan = said(engine), engine.scheduler._plan
     for error in (RuntimeError("out of order"), SystemExit(3)):
@@ -133,11 +175,13 @@ def test_a_forked_child_computes_in_a_thread_of_its_own(engine: Engine, monkeypa
     slow_down(engine, monkeypatch)
     stream = engine.stream(PROMPT, max_new_tokens=20)
     begun = next(stream)
+    submitted = engine.request("over", Sampling(max_new_tokens=20))
+    engine.submit(submitted)
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            if said(engine) == expected:
+            if said(engine) == expected and "forked" in str(submitted.error):
                 status = 2
                 list(stream)
         except CamelidError as error:
@@ -146,6 +190,22 @@ def test_a_forked_child_computes_in_a_thread_of_its_own(engine: Engine, monkeypa
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert begun + "".join(stream) == engine.generate([PROMPT], max_new_tokens=20)[0][0].text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_an_engine_made_while_the_process_forks_disturbs_no_other(
+    engine: Engine, tiny: Tiny, tokenizer: Tokenizer
+) -> None:
+    expected, made = said(engine), list[Engine]()
+    other = threading.Thread(target=lambda: made.append(Engine(tiny(), tokenizer)))
+    worker._before_fork()
+    try:
+        other.start()
+        other.join(0.2)
+    finally:
+        worker._after_fork()
+    other.join(10)
+    assert said(engine) == expected == said(made[0])
 
 
 @pytest.mark.parametrize("kind", ["native", "torch", "encoder"])

@@ -81,8 +81,8 @@ class Decoder(ABC):
         What was computed before is not found again, and copies of weights are made again.
         """
         self.pool.forget()
+        self.weights.renew()  # first, to let go of parameters that were replaced
         self.load()
-        self.weights.renew()
 
     def load(self) -> None:
         """Makes what is kept of the weights beside the model's own tensors."""

@@ -304,7 +304,7 @@ class Engine(LM):
             times = []
             for _ in range(PLAIN_STEPS):
                 began = time.perf_counter()
-                self.extend(sequence, ids[-1:])
+                self.decoder.extend([Extension(sequence, ids[-1:])])
                 times.append(time.perf_counter() - began)
             return statistics.median(times)
         finally:

@@ -65,24 +65,30 @@ class Listening:
             self.check_weights()
         said = self.scheduler.step()
         if any(request.ended for request, _ in said):
-            self.check_weights()  # no text is whole that two models have said
+            self.check_weights(parameters_only=True)  # no text is whole that two models have said
         for request, _ in said:
             self._tell(request)
         return said
 
-    def check_weights(self) -> None:
+    def check_weights(self, parameters_only: bool = False) -> None:
         """Raises `CamelidError` where the decoders' weights have changed."""
         for decoder in self.decoders:
-            decoder.weights.check()
+            decoder.weights.check(parameters_only)
 
     def abandon(self, error: BaseException) -> None:
         """See `camelid.engine.worker.Service`."""
         if not isinstance(error, Exception):
             error = CamelidError(f"the engine was interrupted: {error!r}")
-        for request in [*self._listeners]:
-            self.scheduler.cancel(request)
-            request.fail(error)
-            self._tell(request)
+        run = [each for running in self.scheduler.running for each in running.requests]
+        requests = {*self._listeners, *self.scheduler.waiting, *run}
+        try:
+            for request in requests:
+                self.scheduler.cancel(request)
+        finally:
+            for request in requests:
+                if request.error is None:
+                    request.fail(error)
+                self._tell(request)
 
     def _tell(self, request: Request) -> None:
         listener, ended = self._listeners.get(request), request.ended

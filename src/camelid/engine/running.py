@@ -1,11 +1,13 @@
 """Requests that a scheduler has given blocks to, and what a step does for them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from camelid.base.errors import CamelidError
 from camelid.engine.blocks import CachedSequence
-from camelid.engine.decoder import Extension, Predictions
+from camelid.engine.decoder import NOT_FINITE, Extension, Predictions
 from camelid.engine.generation import Generation
 from camelid.engine.scoring import Scoring
 from camelid.engine.speculative import Proposal
@@ -25,6 +27,11 @@ class Running:
     """Others with the same prompt, which take its blocks over as soon as it is read."""
     scores: bool = False
     """Whether a continuation is being read, each of whose tokens predicts the next."""
+
+    @property
+    def requests(self) -> list[Request]:
+        """Its own and its followers."""
+        return [self.request, *self.followers]
 
     @property
     def reads(self) -> bool:
@@ -63,6 +70,14 @@ class RowSummary(NamedTuple):
     def of(cls, predictions: Predictions) -> "list[RowSummary]":
         """Of every row."""
         return [cls(*row) for row in zip(*(column.tolist() for column in predictions[1:]), strict=True)]
+
+    @staticmethod
+    def finite_greedy(rows: "Sequence[RowSummary]") -> Iterator[int]:
+        """The most probable token of each row; raises `CamelidError` at one whose logits are not finite."""
+        for row in rows:
+            if not math.isfinite(row.log_total):
+                raise CamelidError(NOT_FINITE)
+            yield row.greedy
 
 
 Rows = tuple[Predictions, slice, Sequence[RowSummary]]

@@ -1,6 +1,5 @@
 """Which tokens of which requests a step computes (continuous batching: Orca, OSDI 2022)."""
 
-import math
 import time
 import warnings
 from collections import deque
@@ -8,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 from weakref import WeakKeyDictionary
 
-from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.errors import WrongCall
 from camelid.base.memory import as_out_of_memory
 from camelid.engine.blocks import NoBlocksError
-from camelid.engine.decoder import NOT_FINITE, Decoder, Extension, Predictions
+from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.generation import Generation
 from camelid.engine.running import NO_PROPOSAL, Part, Request, Rows, RowSummary, Running, Said, read_by
 from camelid.engine.sampling import Draw
@@ -24,8 +23,8 @@ class Scheduler:
     """Requests in, steps out; `step` advances every running generation by a token or a piece of its prompt.
 
     step_tokens: tokens that one step computes at most, those of running answers first: a long prompt is read in pieces
-    while answers go on. Where blocks run out, the youngest generation gives its own back and starts again later,
-    with the same result.
+    while answers go on. Where blocks run out, the youngest generation is preempted: it gives its own back and starts
+    again later, with the same result; see `Pace` for guesses at a temperature above 0.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Starts waiting requests while there are places and blocks, the longest waiting first."""
-        if self._places() <= 0:
+        if not self.waiting or self._places() <= 0:
             return
         leaders = {each.key: each for each in reversed(self.running) if each.reads}
         for request in [*self.waiting]:
@@ -177,7 +176,9 @@ class Scheduler:
 
     def _plan_reading(self, left: int) -> Iterator[Part]:
         """Pieces of prompts and of continuations, `left` tokens in all."""
-        readers = [running for running in self.running if running.reads or running.scores]
+        readers = [running for running in self.running if not running.answers]
+        if not readers:
+            return
         sources = [self.decoder.unread(running.sequence) for running in readers]
         if any(sources):
             taken = whole_shares(sources, left)
@@ -251,7 +252,9 @@ class Scheduler:
             while running.followers:
                 twin = Running(running.followers.pop(0), running.sequence.fork(read), [])
                 self.running.append(twin)
-                said += self._hear(twin, own, NO_PROPOSAL)
+                # Without what the leader's guesses predict.
+                first = predictions, slice(rows.start, rows.start + 1), own[2][:1]
+                said += self._hear(twin, first, NO_PROPOSAL)
             said += self._hear(running, own, proposal)
         return said
 
@@ -273,22 +276,20 @@ class Scheduler:
 
     def _say(self, running: Running, generation: Generation, own: Rows, proposal: Proposal) -> list[Said]:
         predictions, rows, summaries = own
-        logits = predictions.logits[rows]
+        logits = predictions.logits
         before = len(running.sequence) - len(proposal.tokens)
         kept, said = 0, list[Said]()
         try:
-            greedy = [row.greedy for row in summaries]
+            greedy = RowSummary.finite_greedy(summaries)
             draws: Iterable[Draw] = (
-                accepted_tokens(generation, proposal, logits, greedy)
+                accepted_tokens(generation, proposal, logits[rows], greedy)
                 if proposal.tokens
-                else [generation.choose(logits[0], greedy[0])]
+                else [generation.choose(logits[rows.start], next(greedy))]
             )
             for index, (token, sampled_logprob) in enumerate(draws):
                 row = summaries[index]
-                if not math.isfinite(row.log_total):
-                    raise CamelidError(NOT_FINITE)
                 # On a GPU every look at a logit waits for it.
-                logit = row.highest if token == row.greedy else float(logits[index, token])
+                logit = row.highest if token == row.greedy else float(logits[rows.start + index, token])
                 piece = generation.accept(token, logit - row.log_total, sampled_logprob)
                 kept = index
                 said.append((generation, piece))

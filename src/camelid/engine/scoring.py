@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from camelid.engine.decoder import Predictions
+from camelid.base.errors import CamelidError
+from camelid.engine.decoder import NOT_FINITE, Predictions
 from camelid.lm.interface import Score
 
 MOST_SCORED = 512
@@ -45,7 +46,9 @@ class Scoring:
         return self._known == len(self.target) or self.error is not None or self.cancelled
 
     def take(self, predictions: Predictions) -> None:
-        """What the model says of the next tokens of `target`, one for each row."""
+        """What the model says of the next tokens of `target`, one for each row; raises `CamelidError` where that is no number."""
+        if not predictions.log_total.isfinite().all():
+            raise CamelidError(NOT_FINITE)
         count = len(predictions.greedy)
         logprobs, are_greedy = predictions.logprobs(self.target[self._known : self._known + count])
         self._logprobs.append(logprobs)

@@ -38,7 +38,9 @@ class Pace:
     """How many tokens of one text are guessed at a time: at most `most`, fewer after refusals.
 
     After three refusals in a row there is none for 4 steps, then 8, ... up to `longest_rest`. All of it follows from the
-    text alone, so that a seed says the same however fast and beside whatever it is computed.
+    text alone, so that a seed says the same however fast and beside whatever it is computed. Only a text that was
+    preempted may go on otherwise at a temperature above 0: the step that reads it again has no guesses, and which draws
+    a token takes depends on what was guessed. The distribution of the text stays the same.
     """
 
     def __init__(self, most: int, longest_rest: int) -> None:
@@ -240,11 +242,12 @@ class DraftModel(Proposer):
 
 
 def accepted_tokens(
-    generation: Generation, proposal: Proposal, logits: Tensor, greedy: Sequence[int]
+    generation: Generation, proposal: Proposal, logits: Tensor, greedy: Iterator[int]
 ) -> Iterator[Draw]:
     """The tokens that a generation says of a proposal, and the one that the model adds.
 
-    logits: after the last token and after each guess; greedy: their largest. Log-probabilities are those of the model's
+    logits: after the last token and after each guess; greedy: their largest, each asked for before the row is used, so
+    that it may refuse the row. Log-probabilities are those of the model's
     own distribution, which is that of a token emitted, guessed or not. A token must be accepted by the generation before
     the next one is asked for.
     """
@@ -254,6 +257,7 @@ def accepted_tokens(
             if index == len(proposal.tokens) or proposal.tokens[index] != token:
                 return
     for index, guess in enumerate(proposal.tokens):
+        next(greedy)
         law = generation.law(logits[index].cpu().numpy())
         if proposal.law is None:
             guessed = np.zeros_like(law)
@@ -266,4 +270,4 @@ def accepted_tokens(
         token = generation.draw(np.maximum(law - guessed, 0.0)).token
         yield Draw(token, math.log(law[token]))
         return
-    yield generation.choose(logits[len(proposal.tokens)], greedy[len(proposal.tokens)])
+    yield generation.choose(logits[len(proposal.tokens)], next(greedy))

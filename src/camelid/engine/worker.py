@@ -9,7 +9,8 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
+from contextlib import ExitStack
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -30,7 +31,7 @@ class Service(Protocol):
         """Computes a step where there is anything to compute; whether there was."""
 
     def abandon(self, error: BaseException) -> None:
-        """Ends every request with an error."""
+        """Ends every request with an error, those too that nobody listens to."""
 
 
 class Worker:
@@ -91,7 +92,8 @@ class _Shared:
         self.services: weakref.WeakSet[Service] = weakref.WeakSet()
         self.closed = False
         self.renew()
-        WORKERS.add(self)
+        with FORKING:
+            WORKERS.add(self)
 
     def renew(self) -> None:
         """Without a thread, as at the beginning."""
@@ -106,10 +108,11 @@ class _Shared:
         with self.posting:
             if self.closed:
                 raise CamelidError(CLOSED)
-            self.inbox.put(task)
             if self.thread is None:
-                self.thread = threading.Thread(target=_serve, args=(self,), name="camelid", daemon=True)
-                self.thread.start()
+                thread = threading.Thread(target=_serve, args=(self,), name="camelid", daemon=True)
+                thread.start()
+                self.thread = thread
+            self.inbox.put(task)  # after the thread is known: a task asks whether it is the thread's
 
     def stop(self) -> None:
         with self.posting:
@@ -121,34 +124,49 @@ class _Shared:
         if self.thread is not None and self.thread is not threading.current_thread():
             self.thread.join(timeout)
 
-    def advance(self) -> bool:
+    def advance(self, services: list[Service]) -> list[Service]:
+        """A step of each; those that are not done."""
         with self.turn:
-            return sum(_advance(service) for service in [*self.services]) > 0
+            return [service for service in services if _advance(service)]
 
     def abandon(self, error: CamelidError) -> None:
-        for service in [*self.services]:
-            service.abandon(error)
+        with ExitStack() as stack:  # all of them, also where one raises
+            for service in [*self.services]:
+                stack.callback(service.abandon, error)
+
+    def end(self) -> None:
+        """Ends all requests, and refuses those that wait and those to come."""
+        self.stop()
+        try:
+            self.abandon(CamelidError(CLOSED))
+        finally:
+            while not self.inbox.empty():
+                if task := self.inbox.get():
+                    task.future.set_exception(CamelidError(CLOSED))
 
 
 def _serve(shared: _Shared) -> None:
-    busy = False
     with torch.inference_mode():
-        while True:
-            try:
-                task = shared.inbox.get(block=not busy)
-            except Empty:
-                busy = shared.advance()
-                continue
-            if task is None:
-                break
-            with shared.turn:
-                task.run()
-            del task  # and what it holds, before a long sleep
-            busy = True
-        shared.abandon(CamelidError(CLOSED))
-        while not shared.inbox.empty():
-            if left := shared.inbox.get():
-                left.future.set_exception(CamelidError(CLOSED))
+        try:
+            _work(shared)
+        finally:  # also where a service failed in a way that nobody foresaw: its callers must not wait for ever
+            shared.end()
+
+
+def _work(shared: _Shared) -> None:
+    # Those that had something to compute ever since the last task: only a task gives them more.
+    services: list[Service] = []
+    while True:
+        if services and shared.inbox.empty():
+            services = shared.advance(services)
+            continue
+        task = shared.inbox.get()
+        if task is None:
+            break
+        with shared.turn:
+            task.run()
+        del task  # and what it holds, before a long sleep
+        services = [*shared.services]
 
 
 def _advance(service: Service) -> bool:
@@ -161,21 +179,27 @@ def _advance(service: Service) -> bool:
 
 WORKERS: weakref.WeakSet[_Shared] = weakref.WeakSet()
 FORKING = threading.RLock()
+"""Held while the process forks, and by who adds to `WORKERS`."""
+HELD: list[_Shared] = []
+"""Those whose turn is held while the process forks."""
 
 
 def _before_fork() -> None:
     FORKING.acquire()
-    for shared in [*WORKERS]:
+    HELD[:] = WORKERS
+    for shared in HELD:
         shared.turn.acquire()
 
 
 def _after_fork() -> None:
-    for shared in [*WORKERS]:
+    for shared in HELD:
         shared.turn.release()
+    HELD.clear()
     FORKING.release()
 
 
 def _after_fork_in_child() -> None:
+    HELD.clear()
     for shared in [*WORKERS]:
         shared.renew()
         shared.abandon(CamelidError(FORKED))

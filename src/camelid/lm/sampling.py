@@ -32,7 +32,7 @@ class Sampling:
     min_p: float | None = None
     """Keep tokens with at least this share of the highest probability (arXiv:2407.01082, section 3)."""
     seed: int = 0
-    """Draws depend on this, the prompt and the sample's number only, never on what else is in the batch."""
+    """Draws depend on this, the prompt and the sample's number, never on the batch (with a draft: on preemption too)."""
     stop: tuple[str, ...] = ()
     """Strings that end the completion and are not part of it."""
     samples: int = 1
