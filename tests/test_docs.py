@@ -6,6 +6,8 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from functools import wraps
 from itertools import islice
@@ -140,6 +142,15 @@ def test_every_dependency_has_its_reason():
     told = {(extra, name) for extra, names in rows for name in names.split(", ")}
     groups = {"": project["dependencies"], **project["optional-dependencies"]}
     assert told == {(extra, re.split(r"[<>=]", one)[0]) for extra, names in groups.items() for one in names}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("material") is None, reason="needs the extra docs")
+def test_the_site_builds_without_a_warning(tmp_path):
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    linked = {"index.html", "python/index.html", "examples/first_steps.ipynb", "recipes/index.html"}
+    assert all((tmp_path / "site" / name).is_file() for name in linked)
 
 
 def api_page():
