@@ -12,9 +12,10 @@ test:  ## the whole test suite
 quick:  ## the tests that take seconds
 	$(PYTHON) -m pytest -m "not slow"
 
-check:  ## lint, format and types
+check:  ## lint, format, words and types
 	$(PYTHON) -m ruff check src tests bench docs examples .ci
 	$(PYTHON) -m ruff format --check src tests bench docs examples .ci
+	$(PYTHON) .ci/words.py
 	$(PYTHON) -m mypy
 
 format:  ## write files in the format that check asks for
