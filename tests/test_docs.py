@@ -205,6 +205,13 @@ def test_every_public_name_is_typed_and_loaded_when_used():
         assert inspect.getdoc(getattr(camelid, name)), name
 
 
+def test_what_the_glossary_names_exists():
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    modules = re.findall(r"`([a-z_0-9]+/[a-z_0-9/]+\.py)`", page)
+    assert modules
+    assert [name for name in modules if not (ROOT / "src" / "camelid" / name).is_file()] == []
+
+
 def test_what_the_page_about_python_uses_is_importable_from_camelid():
     used = re.findall(
         r"^from (camelid[\w.]*) import", (ROOT / "docs" / "python.md").read_text(), re.MULTILINE
