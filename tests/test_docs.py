@@ -6,6 +6,8 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from functools import wraps
 from itertools import islice
@@ -142,19 +144,49 @@ def test_every_dependency_has_its_reason():
     assert told == {(extra, re.split(r"[<>=]", one)[0]) for extra, names in groups.items() for one in names}
 
 
-def api_page():
-    """The script that writes docs/api.md, as a module."""
-    spec = importlib.util.spec_from_file_location("write_api", ROOT / "docs" / "write_api.py")
+@pytest.mark.skipif(importlib.util.find_spec("material") is None, reason="needs the extra docs")
+def test_the_site_builds_without_a_warning(tmp_path):
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    linked = {"index.html", "python/index.html", "examples/first_steps.ipynb", "recipes/index.html"}
+    assert all((tmp_path / "site" / name).is_file() for name in linked)
+
+
+def script(path):
+    """A script outside the package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 
 
+def test_words_to_leave_out_are_found_with_their_lines_and_fail_only_where_new(tmp_path, monkeypatch, capsys):
+    words = script(ROOT / ".ci" / "words.py")
+    text = "It is written anew.\nseen = set()\nsaid = 1\nA zero\nis no\nlength, and there is no other.\n"
+    assert [(rule, line) for rule, line, _ in words.hits(text)] == [
+        ("anew", 1),
+        ("is no ...", 5),
+        ("said, told, seen", 3),
+    ]
+    page = tmp_path / "README.md"
+    page.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(words, "ROOT", tmp_path)
+    monkeypatch.setattr(words, "BASELINE", tmp_path / "words.json")
+    assert words.main(["--record"]) == words.main([]) == 0
+    page.write_text("Shorter.\n", encoding="utf-8")
+    assert words.main([]) == 0
+    page.write_text(f"{text}And anew.\n", encoding="utf-8")
+    assert words.main([]) == 1
+    assert "README.md:7: anew -> again" in capsys.readouterr().out
+
+
 def test_the_api_page_is_that_of_the_code():
-    script = api_page()
-    listed = [name for names in script.SECTIONS.values() for name in names]
+    writer = script(ROOT / "docs" / "write_api.py")
+    listed = [name for names in writer.SECTIONS.values() for name in names]
     assert sorted(listed) == sorted(set(camelid.__all__) - {"__version__"})
-    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == script.page(), "run docs/write_api.py"
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == writer.page(), "run docs/write_api.py"
 
 
 def test_every_public_name_is_typed_and_loaded_when_used():
@@ -171,6 +203,13 @@ def test_every_public_name_is_typed_and_loaded_when_used():
     assert sorted(camelid.__all__) == sorted([*typed, "__version__"]) == dir(camelid)
     for name in typed:
         assert inspect.getdoc(getattr(camelid, name)), name
+
+
+def test_what_the_glossary_names_exists():
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    modules = re.findall(r"`([a-z_0-9]+/[a-z_0-9/]+\.py)`", page)
+    assert modules
+    assert [name for name in modules if not (ROOT / "src" / "camelid" / name).is_file()] == []
 
 
 def test_what_the_page_about_python_uses_is_importable_from_camelid():
