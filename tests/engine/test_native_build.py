@@ -97,7 +97,7 @@ def test_arguments_of_builtins_are_constants() -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"no library"])
-def test_a_damaged_library_is_compiled_anew(no_library: Path, damage: bytes) -> None:
+def test_a_damaged_library_is_compiled_again(no_library: Path, damage: bytes) -> None:
     build.library()
     [compiled] = no_library.rglob("*.so")
     compiled.unlink()

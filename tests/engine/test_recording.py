@@ -93,7 +93,7 @@ def test_a_recording_that_fails_does_not_end_the_decoder(
     assert [graph.replays for graph in FakeGraph.made] == [0, 1]
     twin = sequence.fork(len(sequence))
     decoder.extend([Extension(sequence, [9]), Extension(twin, [9])])
-    # All on one stream; what failed is recorded anew, into memory that is not half recorded.
+    # All on one stream; what failed is recorded again, into memory that is not half recorded.
     assert len({each["stream"] for each in recorded}) == 1
     pools = [each["pool"] for each in recorded]
     assert pools[0] != pools[1] == pools[2]

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from camelid.engine.sampling import (
+    apply_penalties,
     draw,
-    filtered,
+    filter_logits,
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    law,
-    penalised,
     probabilities,
+    sampling_probabilities,
 )
 from camelid.lm.sampling import Sampling
 
@@ -37,7 +37,7 @@ def test_worked_examples() -> None:
     assert kept(keep_top_p(LOGITS, 0.5)) == [0]
     assert kept(keep_top_p(LOGITS, 0.6)) == [0, 1]
     assert kept(keep_min_p(LOGITS, 0.25)) == [0, 1, 2]
-    assert kept(filtered(LOGITS, Sampling(temperature=0.5, top_k=4, min_p=0.1))) == [0, 1]
+    assert kept(filter_logits(LOGITS, Sampling(temperature=0.5, top_k=4, min_p=0.1))) == [0, 1]
 
 
 @given(vectors, st.floats(0.01, 1))
@@ -80,16 +80,21 @@ def test_top_p_is_that_of_a_full_sort(logits: np.ndarray, p: float) -> None:
 @given(vectors, st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_never_a_token_that_was_filtered_out(logits: np.ndarray, uniform: float) -> None:
     sampling = Sampling(temperature=0.7, top_k=3, top_p=0.8, min_p=0.05)
-    assert np.isfinite(filtered(logits, sampling)[draw(law(logits, sampling), uniform).token])
+    assert np.isfinite(
+        filter_logits(logits, sampling)[draw(sampling_probabilities(logits, sampling), uniform).token]
+    )
 
 
 def test_draws_follow_the_distribution() -> None:
-    draws = [draw(law(LOGITS, Sampling(temperature=1.0)), (i + 0.5) / 1000).token for i in range(1000)]
+    draws = [
+        draw(sampling_probabilities(LOGITS, Sampling(temperature=1.0)), (i + 0.5) / 1000).token
+        for i in range(1000)
+    ]
     assert np.bincount(draws).tolist() == pytest.approx([500, 200, 150, 100, 50], abs=1)
 
 
 def test_temperature_zero_is_greedy() -> None:
-    assert draw(law(LOGITS, Sampling()), 0.999) == (0, 0.0)
+    assert draw(sampling_probabilities(LOGITS, Sampling()), 0.999) == (0, 0.0)
 
 
 @pytest.mark.parametrize("penalty", [1.3, 0.7])
@@ -98,12 +103,12 @@ def test_the_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
     logits = np.random.default_rng(0).normal(size=50).astype(np.float32)
     prompt, said = [3, 4, 4], [9, 3]
     theirs = processor(torch.tensor([prompt + said]), torch.tensor(logits[None]))[0].numpy()
-    assert np.array_equal(penalised(logits, Sampling(repetition_penalty=penalty), prompt, said), theirs)
+    assert np.array_equal(apply_penalties(logits, Sampling(repetition_penalty=penalty), prompt, said), theirs)
 
 
 def test_presence_frequency_and_bias_by_hand() -> None:
     sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias={1: 2.0, 3: -math.inf})
-    changed = penalised(np.zeros(5, dtype=np.float32), sampling, [0], [4, 2, 4])
+    changed = apply_penalties(np.zeros(5, dtype=np.float32), sampling, [0], [4, 2, 4])
     assert changed.tolist() == [0, 2, -0.75, -math.inf, -1]
     assert hash(sampling) == hash(
         Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias=((3, -math.inf), (1, 2.0)))
@@ -111,7 +116,7 @@ def test_presence_frequency_and_bias_by_hand() -> None:
 
 
 def test_without_them_logits_are_untouched() -> None:
-    assert penalised(LOGITS, Sampling(), [0], [1]) is LOGITS
+    assert apply_penalties(LOGITS, Sampling(), [0], [1]) is LOGITS
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=700).filter(any), st.floats(0, 1, exclude_max=True))

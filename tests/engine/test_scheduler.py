@@ -347,7 +347,7 @@ def test_a_score_takes_over_what_a_text_with_guesses_has_read(tiny: Tiny, tokeni
     engine.submit(text)
     while len(text.tokens) < 4:
         engine.step()
-    engine.scheduler.give_all_way()
+    engine.scheduler.preempt_all()
     engine.decoder.pool.forget()
     target = tokenizer.encode(" dogs ran over")
     scoring = Scoring([*text.prompt, *text.tokens], target)

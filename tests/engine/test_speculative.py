@@ -1,4 +1,4 @@
-"""Guesses save steps and change nothing: greedy texts are equal, and the law of every token is the model's own."""
+"""Guesses save steps and change nothing: greedy texts are equal, and every token has the model's own distribution."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def probability(engine: Engine, prompt: str, text: tuple[int, ...], sampling: Sa
     for token in text:
         with torch.no_grad():
             logits = engine.model(torch.tensor([ids]))[0, -1].numpy()
-        share *= generation.law(logits)[token]
+        share *= generation.probabilities(logits)[token]
         ids.append(token)
     return share
 
@@ -118,14 +118,14 @@ class Scripted(Generation):
 
 
 def test_one_token_by_hand() -> None:
-    """Guess from q, target p: the first token's law is p, summed over guesses and random numbers."""
+    """Guess from q, target p: the first token's distribution is p, summed over guesses and random numbers."""
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.6, 0.3])
     logits = torch.log(torch.tensor(np.stack([p, p]), dtype=torch.float32))
-    law, grid = np.zeros(3), 1000
+    found, grid = np.zeros(3), 1000
     for guess, uniform in product(range(3), (np.arange(grid) + 0.5) / grid):
         said = accepted_tokens(Scripted([uniform, 0.5]), Proposal((guess,), q[None]), logits, iter([0, 0]))
-        law[next(said).token] += q[guess] / grid
-    assert law == pytest.approx(p, abs=1e-3)
+        found[next(said).token] += q[guess] / grid
+    assert found == pytest.approx(p, abs=1e-3)
 
 
 def test_refused_guesses_are_drawn_from_what_is_left() -> None:

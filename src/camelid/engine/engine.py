@@ -202,7 +202,7 @@ class Engine(LM):
             try:
                 return self.decoder.extend([extension])
             except NoBlocksError:
-                if not self.scheduler.give_way():
+                if not self.scheduler.preempt():
                     raise
 
     def set_weights(self, state: Mapping[str, Tensor] | None = None) -> None:

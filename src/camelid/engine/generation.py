@@ -10,7 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from camelid.base.errors import WrongCall
-from camelid.engine.sampling import Draw, Logits, draw, exponentials, filtered, law, penalised
+from camelid.engine.sampling import (
+    Draw,
+    Logits,
+    apply_penalties,
+    draw,
+    exponentials,
+    filter_logits,
+    sampling_probabilities,
+)
 from camelid.lm.constraint import Constraint
 from camelid.lm.interface import Completion, FinishReason
 from camelid.lm.sampling import Sampling
@@ -72,11 +80,13 @@ class Generation:
         changed = self._changed(logits.cpu().numpy(), self.tokens)
         if self.sampling.temperature == 0:
             return Draw(int(changed.argmax()), 0.0)
-        return self.draw(exponentials(filtered(changed, self.sampling)))
+        return self.draw(exponentials(filter_logits(changed, self.sampling)))
 
-    def law(self, logits: Logits, guessed: Sequence[int] = ()) -> Logits:
+    def probabilities(self, logits: Logits, guessed: Sequence[int] = ()) -> Logits:
         """The distribution of the next token where `guessed` was said too: what `sampling` asks for, constraint first."""
-        return law(self._changed(logits, [*self.tokens, *guessed] if guessed else self.tokens), self.sampling)
+        return sampling_probabilities(
+            self._changed(logits, [*self.tokens, *guessed] if guessed else self.tokens), self.sampling
+        )
 
     def draw(self, weights: Logits) -> Draw:
         """A token drawn in proportion to its weight."""
@@ -93,7 +103,7 @@ class Generation:
     def _changed(self, logits: Logits, said: Sequence[int]) -> Logits:
         """Logits under constraint, penalties and bias; raises `WrongCall` where the bias forbids all that is allowed."""
         masked = logits if self._constraint is None else self._constraint.masked(logits)
-        changed = penalised(masked, self.sampling, self.prompt, said)
+        changed = apply_penalties(masked, self.sampling, self.prompt, said)
         if self.sampling.logit_bias and changed.max() == -math.inf:
             allowed = "" if self._constraint is None else " that regex or json_schema allows here"
             raise WrongCall(f"logit_bias forbids every token{allowed}")

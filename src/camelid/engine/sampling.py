@@ -28,7 +28,7 @@ class Draw(NamedTuple):
     """Natural log-probability under the distribution that the token was drawn from; 0 where it was certain."""
 
 
-def penalised(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: Sequence[int]) -> Logits:
+def apply_penalties(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: Sequence[int]) -> Logits:
     """Logits after the penalties for tokens of the prompt and of what was said, and the bias."""
     if not sampling.changes_logits:
         return logits
@@ -46,7 +46,7 @@ def penalised(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: S
     return changed
 
 
-def tempered(logits: Logits, temperature: float) -> Logits:
+def apply_temperature(logits: Logits, temperature: float) -> Logits:
     """Logits of the distribution sharpened (below 1) or flattened (above 1) by `temperature` > 0."""
     return logits if temperature == 1 else logits / np.float32(temperature)
 
@@ -79,9 +79,9 @@ def keep_min_p(logits: Logits, p: float) -> Logits:
     return _keep(logits, shares >= p * shares.max())
 
 
-def filtered(logits: Logits, sampling: Sampling) -> Logits:
+def filter_logits(logits: Logits, sampling: Sampling) -> Logits:
     """Logits of the distribution that `sampling` draws from; its temperature must be above 0."""
-    logits = tempered(logits, sampling.temperature)
+    logits = apply_temperature(logits, sampling.temperature)
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None:
@@ -105,13 +105,13 @@ def probabilities(logits: Logits) -> Logits:
     return shares
 
 
-def law(logits: Logits, sampling: Sampling) -> Logits:
+def sampling_probabilities(logits: Logits, sampling: Sampling) -> Logits:
     """The distribution that `sampling` draws from; at temperature 0 all of it on the largest logit."""
     if sampling.temperature == 0:
         certain = np.zeros(len(logits))
         certain[logits.argmax()] = 1.0
         return certain
-    return probabilities(filtered(logits, sampling))
+    return probabilities(filter_logits(logits, sampling))
 
 
 def draw(weights: Logits, uniform: float) -> Draw:

@@ -68,15 +68,15 @@ class Scheduler:
         try:
             said = self._compute(planned) if planned else []
         except BaseException:
-            # Interrupted (Ctrl-C): sequences may hold tokens that no generation knows of, so all are read anew.
-            self.give_all_way()
+            # Interrupted (Ctrl-C): sequences may hold tokens that no generation knows of, so all are read again.
+            self.preempt_all()
             raise
         if self.proposer and any(proposal.tokens for _, _, proposal in planned):
             self.proposer.seconds += time.perf_counter() - began
         failed, self._failed = self._failed, []
         return [*said, *((request, "") for request in failed)]
 
-    def give_way(self) -> bool:
+    def preempt(self) -> bool:
         """The youngest running request gives its blocks back and starts again later; whether there was one."""
         if not self.running:
             return False
@@ -86,14 +86,14 @@ class Scheduler:
             self.waiting.appendleft(youngest.request)
         return True
 
-    def give_all_way(self) -> None:
+    def preempt_all(self) -> None:
         """Every running request gives its blocks back and starts again."""
-        while self.give_way():
+        while self.preempt():
             pass
 
     def renew(self) -> None:
         """Every running request starts again with what it has said, and scores from their beginning."""
-        self.give_all_way()
+        self.preempt_all()
         for request in self.waiting:
             if isinstance(request, Scoring):
                 request.restart()
@@ -233,7 +233,7 @@ class Scheduler:
                 if len(self.running) == 1:
                     self._fail(running, error)
                     return False
-                self.give_way()
+                self.preempt()
         return False
 
     def _take(self, planned: Sequence[Part], predictions: Predictions) -> list[Said]:

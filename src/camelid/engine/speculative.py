@@ -1,4 +1,4 @@
-"""Speculative decoding: cheap guesses of the next tokens, which the model accepts or refuses so that its law stays exact.
+"""Speculative decoding: cheap guesses of the next tokens, accepted or refused so that the model's distribution stays exact.
 
 Leviathan et al. 2022 (arXiv:2211.17192), algorithm 1: a token x guessed with probability q(x) is taken with probability
 min(1, p(x) / q(x)); at the first refusal the token is drawn from the positive part of p - q, normalised; where all
@@ -31,7 +31,7 @@ class Proposal:
     """Guessed tokens, and the distribution that each was drawn from: [guesses, vocab], None where it was certain."""
 
     tokens: tuple[int, ...]
-    law: Float[ndarray, "guesses vocab"] | None
+    probabilities: Float[ndarray, "guesses vocab"] | None
 
 
 class Pace:
@@ -113,7 +113,7 @@ class Proposer(ABC):
 
     @abstractmethod
     def forget(self, generation: Generation) -> None:
-        """A generation has ended or starts anew."""
+        """A generation has ended or starts again."""
 
 
 class PromptLookup(Proposer):
@@ -163,7 +163,7 @@ class DraftModel(Proposer):
         """See `Proposer.propose`; the drafts of all generations are computed together."""
         rooms = [self._room(each) for each in generations]
         guessed: list[list[int]] = [[] for _ in generations]
-        laws: list[list[ndarray]] = [[] for _ in generations]
+        drafted_from: list[list[ndarray]] = [[] for _ in generations]
         rests = [self._catch_up(each) if room else () for each, room in zip(generations, rooms, strict=True)]
         for round_ in range(max(rooms, default=0)):
             able = [index for index, room in enumerate(rooms) if room > round_]
@@ -182,16 +182,16 @@ class DraftModel(Proposer):
             ):
                 generation = generations[index]
                 if not generation.is_greedy:
-                    law = generation.law(self._as_the_models(logits), guessed[index])
-                    token = generation.draw(law).token
-                    laws[index].append(law)
+                    drafted = generation.probabilities(self._as_the_models(logits), guessed[index])
+                    token = generation.draw(drafted).token
+                    drafted_from[index].append(drafted)
                 elif token >= self.vocab_size:
                     token = int(self._as_the_models(logits).argmax())
                 guessed[index].append(token)
                 rests[index] = [token]
         return [
             Proposal(tuple(tokens), np.stack(own) if own else None)
-            for tokens, own in zip(guessed, laws, strict=True)
+            for tokens, own in zip(guessed, drafted_from, strict=True)
         ]
 
     def forget(self, generation: Generation) -> None:
@@ -258,16 +258,16 @@ def accepted_tokens(
                 return
     for index, guess in enumerate(proposal.tokens):
         next(greedy)
-        law = generation.law(logits[index].cpu().numpy())
-        if proposal.law is None:
-            guessed = np.zeros_like(law)
+        target = generation.probabilities(logits[index].cpu().numpy())
+        if proposal.probabilities is None:
+            guessed = np.zeros_like(target)
             guessed[guess] = 1.0
         else:
-            guessed = proposal.law[index]
-        if generation.uniform() * guessed[guess] < law[guess]:
-            yield Draw(guess, math.log(law[guess]))
+            guessed = proposal.probabilities[index]
+        if generation.uniform() * guessed[guess] < target[guess]:
+            yield Draw(guess, math.log(target[guess]))
             continue
-        token = generation.draw(np.maximum(law - guessed, 0.0)).token
-        yield Draw(token, math.log(law[token]))
+        token = generation.draw(np.maximum(target - guessed, 0.0)).token
+        yield Draw(token, math.log(target[token]))
         return
     yield generation.choose(logits[len(proposal.tokens)], next(greedy))

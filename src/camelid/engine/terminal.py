@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 HELP = """\
 /reset          forget the conversation
-/system TEXT    set the system message and start anew; without TEXT, none
+/system TEXT    set the system message and start again; without TEXT, none
 /help           this list
 /exit           leave (so does Ctrl-D); Ctrl-C stops an answer"""
 
@@ -83,10 +83,10 @@ class ChatSession:
                 return False
             case "/reset":
                 self.messages = []
-                logger.info("the conversation starts anew")
+                logger.info("the conversation starts again")
             case "/system":
                 self.system, self.messages = text.strip() or None, []
-                logger.info(f"system message: {self.system or 'none'}; the conversation starts anew")
+                logger.info(f"system message: {self.system or 'none'}; the conversation starts again")
             case "/help":
                 logger.info(HELP)
             case _:
