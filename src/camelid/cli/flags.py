@@ -1,7 +1,8 @@
 """Parses a command line into a call, with tyro: typed functions, recipes and shared groups of settings.
 
-A verb is a function of `camelid.cli`. Its parameters are its flags; a parameter that is a recipe, `EngineSettings` or
-`Sampling` is expanded into one flag for each of its fields, which are declared only in that class.
+A verb is a function of `camelid.cli`. Its parameters are its flags; a parameter that is a recipe,
+`EngineSettings` or `Sampling` is expanded into one flag for each of its fields, which are declared only in
+that class.
 """
 
 import ast
@@ -41,7 +42,8 @@ AS_FLAG: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "json_schema": (str | None, _schema),
     "logit_bias": (dict[int, float], dict),
 }
-"""Fields with a simpler type on the command line than in Python: the flag's type, and its conversion to a value."""
+"""Fields with a simpler type on the command line than in Python: the flag's type, and its conversion to a
+value."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Group:
 
 
 def call(function: Callable[..., Any], *, prog: str, arguments: Sequence[str]) -> Any:
-    """Parses the arguments and calls `function`; for help and wrong arguments tyro prints and exits with 0 or 2."""
+    """Parses the arguments and calls `function`; for help and wrong arguments tyro prints and exits with 0 or
+    2."""
     recipe_class = _recipe_class(function)
     if recipe_class is not None:
         return function(parse_recipe(recipe_class, prog=prog, arguments=arguments))
@@ -145,7 +148,8 @@ def _value_counts(cls: type[BaseModel], prefix: str = "--") -> dict[str, tuple[i
 
 
 def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence[str] = ("stage",)) -> Any:
-    """A `TypedDict` of a model's fields, all optional: flags that are not given are missing from the result."""
+    """A `TypedDict` of a model's fields, all optional: flags that are not given are missing from the
+    result."""
     fields: dict[str, Any] = {}
     for name, info in fields_in_order(cls).items():
         kind, value = info.annotation, written.get(name)
@@ -189,7 +193,8 @@ def _description(function: Callable[..., Any]) -> str:
 
 
 def _expanded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as tyro takes it: parameters marked as a `Group` are parsed from flags and built from the result."""
+    """The function as tyro takes it: parameters marked as a `Group` are parsed from flags and built from the
+    result."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, type] = {}
     parameters = []

@@ -2,8 +2,8 @@
 
     camelid VERB [MODEL|RECIPE.yaml] --dotted.flag value
 
-Each verb is a module of this folder, imported only when it is called, so that help appears at once. Its parameters are
-its flags (`cli.flags`), and it calls one function of a room.
+Each verb is a module of this folder, imported only when it is called, so that help appears at once. Its
+parameters are its flags (`cli.flags`), and it calls one function of a room.
 
     0  success        1  the job failed (`CamelidError`)        2  the call was wrong        130  Ctrl-C
 """
@@ -27,7 +27,8 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; errors for people go to standard error without a traceback."""
+    """Runs one command and returns its exit code; errors for people go to standard error without a
+    traceback."""
     if argv is None:
         signal.signal(signal.SIGTERM, _terminated)
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.error(str(interrupt) or "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has closed the pipe (`camelid ... | head`); Python must not flush standard output again at exit.
+        # The reader has closed the pipe (`camelid ... | head`): Python must not flush again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _terminated(number: int, frame: object) -> None:
-    """Ends as Ctrl-C does, so that no half-written file stays: batch systems and containers stop jobs with SIGTERM."""
+    """Ends as Ctrl-C does, so that no half-written file stays: batch systems and containers stop jobs with
+    SIGTERM."""
     raise SystemExit(128 + number)
 
 

@@ -12,7 +12,8 @@ class Verb(NamedTuple):
 
 
 def _in(group: str, **verbs: tuple[str, str]) -> dict[str, Verb]:
-    """The verbs of a group, each given by its function, which is in the module of the same name, and its help."""
+    """The verbs of a group, each given by its function, which is in the module of the same name, and its
+    help."""
     return {
         name.rstrip("_"): Verb(group, f"camelid.cli.{function}:{function}", about)
         for name, (function, about) in verbs.items()

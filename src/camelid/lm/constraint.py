@@ -1,7 +1,8 @@
-"""Constrained decoding: which tokens may come next in a text that must match a regular expression or JSON schema.
+"""Constrained decoding: which tokens may come next in a text that must match a regular expression or JSON
+schema.
 
-llguidance compiles both to a grammar over bytes and matches the vocabulary's bytes against it. This module gives it
-the bytes of each token and decides where a text may end, so that every kind of vocabulary works.
+llguidance compiles both to a grammar over bytes and matches the vocabulary's bytes against it. This module
+gives it the bytes of each token and decides where a text may end, so that every kind of vocabulary works.
 """
 
 import json
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 KEPT = 64
 """Compiled grammars that one engine caches."""
 WHITE_SPACE = r" |\n[ \t]{0,32}"
-"""Whitespace allowed between the parts of JSON: bounded, since a model could otherwise emit spaces forever."""
+"""Whitespace allowed between the parts of JSON: bounded, since a model could otherwise emit spaces
+forever."""
 HEAD = '%llguidance {"no_forcing": true}'
-"""Where only one text can follow, llguidance would force its usual tokens; without forcing, every tokenisation of
-that text stays allowed."""
+"""Where only one text can follow, llguidance would force its usual tokens; without forcing, every
+tokenisation of that text stays allowed."""
 
 
 class Grammars:
@@ -41,7 +43,8 @@ class Grammars:
     def constraint(self, sampling: Sampling) -> "Constraint | None":
         """The constraint of a new text, or None if `sampling` has no regex and no schema.
 
-        Raises `WrongCall` if llguidance is not installed or cannot use the expression or schema, with its reason.
+        Raises `WrongCall` if llguidance is not installed or cannot use the expression or schema, with its
+        reason.
         """
         if not sampling.is_constrained:
             return None
@@ -60,8 +63,9 @@ class Grammars:
 class Constraint:
     """The tokens that may come next in one text; `accept` advances by one token.
 
-    `is_complete` is true when the text is complete and nothing may follow. Raises `CamelidError` where the grammar
-    requires text that the vocabulary has no token for, and `WrongCall` if that is so at the beginning.
+    `is_complete` is true when the text is complete and nothing may follow. Raises `CamelidError` where the
+    grammar requires text that the vocabulary has no token for, and `WrongCall` if that is so at the
+    beginning.
     """
 
     def __init__(self, matcher: "LLMatcher", vocabulary: "_Vocabulary", sampling: Sampling) -> None:
@@ -76,7 +80,8 @@ class Constraint:
             raise WrongCall(f"{_named(sampling)} allows only the empty text")
 
     def masked(self, logits: Float[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
-        """Logits with -inf for tokens that may not come next; stop tokens are allowed only where the text may end."""
+        """Logits with -inf for tokens that may not come next; stop tokens are allowed only where the text may
+        end."""
         masked = np.full_like(logits, -np.inf)
         masked[self.allowed] = logits[self.allowed]
         return masked
@@ -109,9 +114,9 @@ class Constraint:
 class _Vocabulary:
     """A vocabulary as llguidance takes it: the bytes of every id.
 
-    Some decoders drop the leading space of a text's first token. Such a token gets a second entry, after the others,
-    for its bytes at the start of a text. `openings` and `inner` map ids to entries at the start and everywhere else;
-    `silent` are the ids that decode to nothing at the start.
+    Some decoders drop the leading space of a text's first token. Such a token gets a second entry, after the
+    others, for its bytes at the start of a text. `openings` and `inner` map ids to entries at the start and
+    everywhere else; `silent` are the ids that decode to nothing at the start.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -155,7 +160,8 @@ class _Spelt:
 
 
 def _trie(spelt: Sequence[bytes]) -> "LLTokenizer":
-    """llguidance's prefix tree over the bytes of all ids, with an end token; empty bytes are never allowed."""
+    """llguidance's prefix tree over the bytes of all ids, with an end token; empty bytes are never
+    allowed."""
     llguidance = _library()
     trie: LLTokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Spelt(spelt)))
     return trie

@@ -1,4 +1,5 @@
-"""The one interface to anything that generates text: our engine, an OpenAI-compatible server, or a test's script.
+"""The one interface to anything that generates text: our engine, an OpenAI-compatible server, or a test's
+script.
 
     lm = camelid.LM("runs/first/model")
     [[answer]] = lm.generate(["Once upon a time"], max_new_tokens=64)
@@ -33,12 +34,12 @@ class Completion:
     """Natural log-probability of each token under the unmodified model: temperature 1, no filters."""
     finish_reason: FinishReason
     prompt_tokens: tuple[int, ...] = ()
-    """The prompt's token ids as the model read them (the encoder's, if it has one); empty if a server does not
-    report them."""
+    """The prompt's token ids as the model read them (the encoder's, if it has one); empty if a server does
+    not report them."""
     sampled_logprobs: tuple[float, ...] = ()
-    """Natural log-probability of each token under the distribution that it was sampled from: after constraint,
-    penalties, bias, temperature and filters. 0 at temperature 0, where the choice is certain. Speculative decoding
-    does not change it. Empty if a server does not report it."""
+    """Natural log-probability of each token under the distribution that it was sampled from: after
+    constraint, penalties, bias, temperature and filters. 0 at temperature 0, where the choice is certain.
+    Speculative decoding does not change it. Empty if a server does not report it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class LM(ABC):
         return self.complete(as_list(prompts), with_changes(sampling, changes))
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
-        """Yields the text of one completion in pieces as they are generated; the generator returns the completion.
+        """Yields the text of one completion in pieces as they are generated; the generator returns the
+        completion.
 
         An LM that cannot stream yields the whole text at the end.
         """
@@ -103,7 +105,8 @@ def as_list(values: Sequence[Value]) -> list[Value]:
 
 
 def as_pairs(prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[Prompt, str]]:
-    """Each prompt with its continuation; raises `WrongCall` if their numbers differ, and as `as_list` does."""
+    """Each prompt with its continuation; raises `WrongCall` if their numbers differ, and as `as_list`
+    does."""
     left, right = as_list(prompts), as_list(continuations)
     if len(left) != len(right):
         raise WrongCall(

@@ -28,12 +28,13 @@ vLLM from 0.12: docs.vllm.ai, "Structured Outputs"; SGLang: docs.sglang.io, "Str
 class RemoteLM(LM):
     """An OpenAI-compatible server, with `parallel` HTTP requests at a time.
 
-    url: with or without `/v1`, by default OPENAI_BASE_URL; api_key: by default OPENAI_API_KEY; model: by default the
-    first that the server lists; timeout: seconds per request. Requests to a busy server (429, 5xx) are repeated up to
-    four times at growing intervals. Completions hold no tokens and no log-probabilities. Raises `CamelidError` if the
-    server cannot be reached or refuses.
+    url: with or without `/v1`, by default OPENAI_BASE_URL; api_key: by default OPENAI_API_KEY; model: by
+    default the first that the server lists; timeout: seconds per request. Requests to a busy server (429,
+    5xx) are repeated up to four times at growing intervals. Completions hold no tokens and no
+    log-probabilities. Raises `CamelidError` if the server cannot be reached or refuses.
 
-    `json_schema` is sent as OpenAI's `response_format`, `regex` in the field of servers that are known to have one.
+    `json_schema` is sent as OpenAI's `response_format`, `regex` in the field of servers that are known to
+    have one.
     """
 
     def __init__(
@@ -68,7 +69,8 @@ class RemoteLM(LM):
             return list(pool.map(lambda prompt: self._complete(prompt, sampling), prompts))
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        """Scores through `/v1/completions` with `echo` and `logprobs`; raises `WrongCall` for conversations."""
+        """Scores through `/v1/completions` with `echo` and `logprobs`; raises `WrongCall` for
+        conversations."""
         pairs = as_pairs(prompts, continuations)
         with ThreadPoolExecutor(self._parallel) as pool:
             return list(pool.map(lambda pair: self._score(*pair), pairs))
@@ -214,7 +216,8 @@ class RemoteLM(LM):
 
 
 def _checked(completion: Completion, sampling: Sampling) -> Completion:
-    """The completion; raises `CamelidError` if a schema was given and the server, ignoring it, returned no JSON."""
+    """The completion; raises `CamelidError` if a schema was given and the server, ignoring it, returned no
+    JSON."""
     if sampling.json_schema is not None and completion.finish_reason == "stop" and not sampling.stop:
         try:
             json.loads(completion.text)

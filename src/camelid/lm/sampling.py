@@ -28,7 +28,7 @@ class Sampling:
     top_k: int | None = None
     """Keep the k most probable tokens."""
     top_p: float | None = None
-    """Keep the smallest set of most probable tokens whose probabilities sum to p (arXiv:1904.09751, section 3.1)."""
+    """Keep the fewest most probable tokens whose probabilities reach p (arXiv:1904.09751, section 3.1)."""
     min_p: float | None = None
     """Keep tokens with at least this fraction of the highest probability (arXiv:2407.01082, section 3)."""
     seed: int = 0
@@ -38,7 +38,7 @@ class Sampling:
     samples: int = 1
     """Completions for each prompt."""
     repetition_penalty: float = 1.0
-    """Divides positive logits of tokens in prompt and completion, multiplies negative ones (arXiv:1909.05858, 4.1)."""
+    """Divides positive logits of tokens in prompt and completion, multiplies negative (arXiv:1909.05858, 4.1)."""
     presence_penalty: float = 0.0
     """Subtracted from the logits of tokens that occur in the completion, as in OpenAI's API."""
     frequency_penalty: float = 0.0
@@ -46,7 +46,7 @@ class Sampling:
     logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
     """Added to the logits of tokens, by token id; -inf forbids a token."""
     regex: str | None = None
-    """Regular expression that the whole text must match, in Rust's syntax (no look-around, no back-references)."""
+    """Regular expression for the whole text, in Rust's syntax (no look-around, no back-references)."""
     json_schema: Mapping[str, Any] | str | None = None
     """JSON schema that the whole text must satisfy, as a mapping or as JSON; stored as JSON."""
 

@@ -12,8 +12,8 @@ class ScriptedLM(LM):
     """An LM for tests, whose completions come from a function or from a list of answers in order.
 
     `score` counts a continuation's words as tokens, each with log-probability -1, unless `logprob` is given.
-    `prompts` holds every prompt so far. Raises `WrongCall` when the list of answers runs out, and on an answer that
-    `regex` or `json_schema` does not allow.
+    `prompts` holds every prompt so far. Raises `WrongCall` when the list of answers runs out, and on an
+    answer that `regex` or `json_schema` does not allow.
     """
 
     def __init__(

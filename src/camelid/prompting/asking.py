@@ -1,4 +1,5 @@
-"""Builds the prompt of a question, from its wording and exemplars, as text to continue or as a conversation."""
+"""Builds the prompt of a question, from its wording and exemplars, as text to continue or as a
+conversation."""
 
 import dataclasses
 import hashlib
@@ -98,7 +99,8 @@ LETTERED = "({letter}) {choice}"
 
 @dataclass(frozen=True)
 class Asking:
-    """The prompts that all programs share: exemplars, then the question, as text or as turns of a conversation."""
+    """The prompts that all programs share: exemplars, then the question, as text or as turns of a
+    conversation."""
 
     exemplars: tuple[Exemplar, ...] = ()
     chat: bool = False

@@ -3,8 +3,8 @@
     attempts = direct()(lm, questions)
     attempts = chain_of_thought(exemplars)(lm, questions)
 
-A program knows neither the task nor how an answer is graded. With `chat=True` the question is a user's turn in
-a `Conversation`, which the model's chat template renders; otherwise it is text that the model continues.
+A program knows neither the task nor how an answer is graded. With `chat=True` the question is a user's turn
+in a `Conversation`, which the model's chat template renders; otherwise it is text that the model continues.
 """
 
 import dataclasses
@@ -100,10 +100,10 @@ def chain_of_thought(
 ) -> Program:
     """Lets the model reason in steps before it answers.
 
-    With exemplars, their worked steps are shown, each ending in "The answer is X." (Wei et al., arXiv:2201.11903).
-    With `chat`, the question asks for steps. Otherwise there are two stages (Kojima et al., arXiv:2205.11916,
-    section 3): first the steps, then `trigger` and the answer. The default trigger is the one in `TRIGGERS` that
-    suits the choices.
+    With exemplars, their worked steps are shown, each ending in "The answer is X." (Wei et al.,
+    arXiv:2201.11903). With `chat`, the question asks for steps. Otherwise there are two stages (Kojima et
+    al., arXiv:2205.11916, section 3): first the steps, then `trigger` and the answer. The default trigger is
+    the one in `TRIGGERS` that suits the choices.
     """
     asking = Asking(tuple(exemplars), chat, STEPS_CUE if chat else "", True, wording)
     how = _until(sampling or STEPS, () if chat else wording.stop_reasoned)
@@ -131,9 +131,9 @@ def likelihood(
     """Scores every choice as a continuation of the question; generates nothing and shows no letters.
 
     If a question has contexts, each is followed by its ending: the partial evaluation of Trinh and Le
-    (arXiv:1806.02847), which GPT-3 uses for Winograd schemas. answer_context: also score each choice after only
-    "A:", to normalise by (GPT-3, arXiv:2005.14165, section 2.4). Raises `WrongCall` for a question without choices,
-    and for `answer_context` with `chat`.
+    (arXiv:1806.02847), which GPT-3 uses for Winograd schemas. answer_context: also score each choice after
+    only "A:", to normalise by (GPT-3, arXiv:2005.14165, section 2.4). Raises `WrongCall` for a question
+    without choices, and for `answer_context` with `chat`.
     """
     if chat and answer_context:
         raise WrongCall("the answer context is plain text: use it without chat")
