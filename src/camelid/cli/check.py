@@ -16,8 +16,7 @@ def check(
     """Finds errors in recipes, data, models and runs before any compute is spent.
 
     Args:
-        paths: recipes (.yaml), data files or folders, model folders, .gguf files, run folders, quickstart
-            folders
+        paths: recipes (.yaml), data files or folders, model, run or quickstart folders, .gguf files
         model: checkpoint folder or hub name; also render and tokenise conversations as for tuning this model
         context_length: longest conversation in tokens; needs --model
         skip_bad_rows: count malformed rows instead of failing at the first

@@ -19,8 +19,8 @@ def export(
         model: a checkpoint folder or a name on the hub; gguf needs an architecture like LLaMA, GPT-2 or T5,
             gptq and awq need a quantised model
         out: the file (gguf) or folder to write; it must not exist
-        to: gguf for llama.cpp; hf for transformers (a quantised model is dequantised); gptq or awq for vLLM
-            and transformers, with the model's own quantised weights
+        to: gguf for llama.cpp; hf for transformers (a quantised model is dequantised);
+            gptq or awq for vLLM and transformers, with the model's own quantised weights
         dtype: precision of the matrices, or in gptq and awq of everything that is not quantised; q8_0, q4_0
             and q4_k are llama.cpp's block formats, only for gguf; awq takes only float16
         verify: load the result in llama.cpp or transformers and compare tokens, chat template, stop tokens,

@@ -18,8 +18,7 @@ def fits(
     The exit code is 1 if the model does not fit.
 
     Args:
-        model: a checkpoint folder, a .gguf file, a name on the hub, or a published model by name (`camelid
-            models`)
+        model: a checkpoint folder, a .gguf file, a name on the hub, or a published model (`camelid models`)
         context: tokens of each sequence; left out: the model's context length
         sequences: number of sequences that run at once
         dtype: precision to compute in; stored: that of the stored weights, bfloat16 for published models

@@ -16,11 +16,9 @@ def import_model(
     tokenizer.
 
     Args:
-        file: a .gguf file (F32, F16, BF16, Q8_0 to Q2_K), a folder with consolidated.*.pth, or a llama2.c
-            .bin
+        file: a .gguf file (F32, F16, BF16, Q8_0 to Q2_K), a folder of consolidated.*.pth, or llama2.c's .bin
         out: the folder to write; it must be empty or not exist
-        dtype: precision of the written weights; float32 keeps quantised values exactly, the others take half
-            the space
+        dtype: precision of the written weights; float32 keeps quantised values exactly, others halve the size
         tokenizer: the tokenizer's folder or file, if it is neither in the file nor beside it
     """
     from camelid.formats.importing import import_model as import_file

@@ -18,12 +18,10 @@ def quickstart(
     """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
 
     Args:
-        minutes: time for the whole job; model size and amount of text follow from it and from this machine's
-            speed
+        minutes: time for the whole job; with this machine's speed it sets the model's size and amount of text
         out: folder for all results; repeat the same command to resume
         text: files or folders of training text, instead of the generated world
-        chats: files of conversations (Alpaca, ShareGPT or OpenAI rows), instead of those of the generated
-            world
+        chats: files of conversations (Alpaca, ShareGPT or OpenAI rows), instead of the generated world's
         from_: a model folder or hub name to tune on --chats, instead of pretraining a model
         seed: seed of the data, the initial weights and the samples
     """

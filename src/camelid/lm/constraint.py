@@ -125,10 +125,12 @@ class _Vocabulary:
         # Special tokens and the unknown token are not text.
         markup = {*tokenizer.special_ids.values(), *tokenizer.stop_ids, tokenizer.unk_id}
         spelt = [_bytes(tokenizer, index) if index not in markup else b"" for index in range(size)]
-        alone = tokenizer.backend.decode_batch([[index] for index in range(size)], skip_special_tokens=True)
+        first_texts = tokenizer.backend.decode_batch(
+            [[index] for index in range(size)], skip_special_tokens=True
+        )
         self.inner: Int[ndarray, " vocab"] = np.arange(size)
         self.openings = self.inner.copy()
-        for index, text in enumerate(alone):
+        for index, text in enumerate(first_texts):
             if spelt[index] and REPLACEMENT not in text and (opening := text.encode()) != spelt[index]:
                 self.openings[index] = len(spelt)
                 spelt.append(opening)
@@ -139,7 +141,7 @@ class _Vocabulary:
 
 def check_text(sampling: Sampling, text: str) -> None:
     """Raises `WrongCall` if the regular expression or schema of `sampling` does not allow `text`."""
-    matcher = _compile(_bytes_alone(), sampling)
+    matcher = _compile(_all_bytes(), sampling)
     spelt = list(text.encode())
     if matcher.try_consume_tokens(spelt) < len(spelt) or not matcher.is_accepting():
         raise WrongCall(f"{text!r} is not what {_named(sampling)} allows")
@@ -168,7 +170,7 @@ def _trie(spelt: Sequence[bytes]) -> "LLTokenizer":
 
 
 @cache
-def _bytes_alone() -> "LLTokenizer":
+def _all_bytes() -> "LLTokenizer":
     return _trie([bytes([byte]) for byte in range(256)])
 
 
