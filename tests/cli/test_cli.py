@@ -224,4 +224,4 @@ def test_output_onto_a_full_disk_fails_in_words():
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*CAMELID, "--version"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert done.stderr == "camelid: the disk is full; free some space, and the same command goes on\n"
+    assert done.stderr == "camelid: the disk is full; free some space and run the same command again\n"

@@ -139,9 +139,9 @@ def test_words_before_the_flags_fill_the_leading_fields(
     assert cli.main(["quantize", "--bits", "3", "m", "--no-act-order", "small"]) == 0
     assert seen[-1] == seen[-2]
     assert cli.main(["quantize", "m", "small", "more"]) == 2
-    assert "'more': one word too many; without a flag there stand MODEL OUT" in capsys.readouterr().err
+    assert "'more': one argument too many; those without a flag are MODEL OUT" in capsys.readouterr().err
     assert cli.main(["quantize", "recipe.yaml", "more"]) == 2
-    assert "nothing else can stand behind a recipe" in capsys.readouterr().err
+    assert "after a recipe file only flags can follow" in capsys.readouterr().err
     words = ["--task", "a", "--out", "o", "--task=b", "--text", "t", "--engine.max-batch", "3"]
     assert cli.main(["eval", "m", *words]) == 2  # shared settings have no prefix
     words[-2] = "--max-batch"

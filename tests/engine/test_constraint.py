@@ -307,7 +307,7 @@ def test_filters_and_penalties_work_on_what_is_allowed(tiny: Tiny, tokenizer: To
         ({"regex": "(a"}, r"'\(a' cannot be used: unclosed group"),
         ({"regex": "a(?=b)"}, "look-around"),
         ({"regex": r"\bcat"}, "WordUnicode"),
-        ({"regex": "()"}, "empty text alone"),
+        ({"regex": "()"}, "only the empty text"),
         ({"json_schema": {"type": "strin"}}, "json_schema cannot be used: Invalid type: strin"),
         ({"json_schema": {"not": {}}}, 'Unimplemented keys: \\["not"\\]'),
         ({"json_schema": {"type": "integer", "minimum": 2, "maximum": 1}}, "Unsatisfiable"),
@@ -349,7 +349,7 @@ def test_without_the_package_the_command_is_said(
 def test_a_vocabulary_that_cannot_spell_it_says_so(shared: Path) -> None:
     vocabulary = load_vocabulary_file(shared / "weights" / "tokenizers" / "t5" / "spiece.model")
     t5 = Grammars(vocabulary)
-    with pytest.raises(WrongCall, match=r"json_schema asks for something .* no token for"):
+    with pytest.raises(WrongCall, match=r"json_schema requires text .* no token for"):
         t5.constraint(Sampling(json_schema={"type": "object"}))
     constraint = t5.constraint(Sampling(regex="a[{]b"))
     assert constraint is not None

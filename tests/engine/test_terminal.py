@@ -61,7 +61,7 @@ def test_generate_takes_a_form(shared: Path, tmp_path: Path, capsys: pytest.Capt
     assert words[0] == words[1]
     assert words[0] in ('"one"', '"two"')
     assert main(["generate", model, "--prompt", "Once", "--json-schema", "nowhere.json"]) == 2
-    assert "--json-schema nowhere.json: neither JSON nor a file" in capsys.readouterr().err
+    assert "--json-schema nowhere.json: neither a JSON object nor a readable file" in capsys.readouterr().err
 
 
 def test_answers_alone_go_to_standard_output(

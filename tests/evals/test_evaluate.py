@@ -108,7 +108,7 @@ def test_lines_of_another_evaluation_are_refused(tmp_path: Path) -> None:
     evaluate(DOUBLES, direct(), ScriptedLM(good), tmp_path, limit=3, model="a")
     for changed in ({"model": "b"}, {"program": direct(sampling=Sampling(max_new_tokens=9)), "model": "a"}):
         arguments = {"task": DOUBLES, "program": direct(), "lm": ScriptedLM(good), "out": tmp_path, **changed}
-        with pytest.raises(CamelidError, match=r"doubles.direct.0-shot.jsonl:1: this line is of another"):
+        with pytest.raises(CamelidError, match=r"doubles.direct.0-shot.jsonl:1: this line is from another"):
             evaluate(**arguments)
     lines_path(tmp_path, DOUBLES, direct()).write_text("hello\n")
     with pytest.raises(CamelidError, match="not a line of an evaluation"):
@@ -151,7 +151,9 @@ def test_comparison_of_two_evaluations() -> None:
     other = Task("halves", "1", DOUBLES.items, numeric)
     with pytest.raises(CamelidError, match="differ in their task"):
         compare_evaluations(before, evaluate(other, direct(), ScriptedLM(good)), "accuracy_strict")
-    with pytest.raises(WrongCall, match="no metric 'accuracy'; there are accuracy_strict, accuracy_lenient"):
+    with pytest.raises(
+        WrongCall, match="no metric 'accuracy'; its metrics are accuracy_strict, accuracy_lenient"
+    ):
         compare_evaluations(before, after, "accuracy")
 
 

@@ -147,7 +147,7 @@ def test_wrong_calls_say_what_is_right() -> None:
     lm = ScriptedLM(lambda _: "x")
     with pytest.raises(WrongCall, match=r"\[prompt\]"):
         lm.generate("a prompt")
-    with pytest.raises(WrongCall, match="max_tokens; there are max_new_tokens"):
+    with pytest.raises(WrongCall, match="max_tokens; the settings are max_new_tokens"):
         lm.generate(["q"], max_tokens=3)
 
 
@@ -204,11 +204,11 @@ def test_remote_streams(server: Server) -> None:
 @pytest.mark.parametrize(
     ("answer", "what"),
     [
-        ("<html>welcome</html>", "ends before its answer does: <html>"),
-        ('{"choices": [{"text": "Hi"}]}', "ends before its answer does"),
-        ('data: {"choices": [{"text": "ab"}]}\n\n', "ends before its answer does"),
+        ("<html>welcome</html>", "ended before the completion did: <html>"),
+        ('{"choices": [{"text": "Hi"}]}', "ended before the completion did"),
+        ('data: {"choices": [{"text": "ab"}]}\n\n', "ended before the completion did"),
         ('data: {"error": {"message": "out of memory"}}\n\n', "out of memory"),
-        ("data: <html>\n\n", "speaks no JSON"),
+        ("data: <html>\n\n", "did not return JSON"),
     ],
 )
 def test_remote_streams_that_break_are_told(
@@ -221,7 +221,7 @@ def test_remote_streams_that_break_are_told(
 
 @pytest.mark.parametrize(
     ("answer", "what"),
-    [("<html>", "speaks no JSON"), ('{"error": "full"}', "full"), ('{"choices": []}', "no answer in")],
+    [("<html>", "did not return JSON"), ('{"error": "full"}', "full"), ('{"choices": []}', "has no choices")],
 )
 def test_remote_answers_that_are_none_are_told(
     server: Server, monkeypatch: pytest.MonkeyPatch, answer: str, what: str
@@ -234,7 +234,7 @@ def test_remote_answers_that_are_none_are_told(
 def test_remote_scores(server: Server) -> None:
     lm = RemoteLM(server.url)
     assert lm.score(["xy", "xy"], ["aaa", "ab"]) == [Score(-3.0, 3, True), Score(-4.0, 2, False)]
-    with pytest.raises(WrongCall, match="text only"):
+    with pytest.raises(WrongCall, match="score only text"):
         lm.score([HELLO], ["a"])
 
 

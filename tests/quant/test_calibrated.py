@@ -222,7 +222,7 @@ def test_from_the_command_line_a_model_loses_less_than_by_rounding(method, bits,
     words = ["quantize", str(source), "--bits", str(bits), "--group-size", "32", "--out"]
     assert main([*words, str(tmp_path / "plain")]) == 0
     assert main([*words, str(tmp_path / "out"), "--method", method]) == 2
-    assert "needs text" in capsys.readouterr().err
+    assert "needs calibration text" in capsys.readouterr().err
     looking = ["--method", method, "--calibration", str(text), "--calibration-length", "64"]
     assert main([*words, str(tmp_path / "out"), *looking, "--calibration-rows", "32"]) == 0, (
         capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_calls_that_cannot_go_well(build, text, more, code, message, capsys) -> 
     ("words", "code", "message"),
     [
         (["--damping", "7"], 2, "--damping is for --method gptq; rtn has no such setting"),
-        (["--calibration-rows", "9"], 2, "--calibration-rows is for --method gptq and awq; rtn looks at no text"),
+        (["--calibration-rows", "9"], 2, "--calibration-rows is for --method gptq and awq; rtn uses no calibration text"),
         (["--select", "*"], 2, "--select chooses lm_head too, and it is for the linears of the layers"),
         (["--select", "layers.*_proj", "lm_head", "--head-bits", "8"], 2, "made small by --head-bits 8"),
         (["--head-bits", "8"], 1, "leave out --head-bits"),
@@ -191,7 +191,7 @@ def test_dead_and_doubled_inputs_are_no_fault_and_what_they_took_is_told(build, 
     if method == "gptq":
         # Of what is always equal, no Hessian can be factored as it is.
         assert made["damping_grown"]["layers.0.self_attn.q_proj"] > 0
-        assert "the damping grew for" in capsys.readouterr().err
+        assert "damping was increased for" in capsys.readouterr().err
 
 
 def test_an_out_that_exists_is_refused_before_any_work(build, text, capsys, monkeypatch) -> None:
@@ -209,23 +209,26 @@ def test_what_is_small_already_is_not_made_smaller(build, capsys) -> None:
     small = folder.parent / "small"
     assert main(["quantize", str(folder), str(small)]) == 0
     code, said = refused(small, [], capsys)
-    assert (code, "small is quantised already; start from the model that it was made of" in said) == (2, True)
+    assert (code, "small is already quantised; start from the model that it was made from" in said) == (
+        2,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--limit", "4"], "--data, --limit and --chat are of a task: name it with --task"),
-        (["--task", "lambada"], "lambada is known without its data"),
+        (["--task", "lambada"], "lambada needs its dataset"),
         (["--task", "world/nothing"], "no such task"),
         (["--text", "NOWHERE"], "nowhere.txt does not exist"),
-        (["--calibration", "OTHER"], "is calibration text too; compare on text that no method has seen"),
+        (["--calibration", "OTHER"], "is also calibration text; use text for --text that no method has seen"),
         (["--no-static-groups"], "take static groups with act-order"),
         (["--no-static-groups", "--bits", "8", "4"], "take static groups with act-order"),
         (["--damping", "5"], "the damping is 5.0; it is a share"),
         (["--calibration-length", "65"], "the model's context holds 64 tokens"),
         (["--calibration-rows", "0"], "--calibration-rows is 0; it must be at least 1"),
-        (["MODEL"], "is quantised already"),
+        (["MODEL"], "is already quantised"),
     ],
 )
 def test_comparisons_that_cannot_go_well(build, text, more, message, capsys, monkeypatch) -> None:
@@ -252,7 +255,7 @@ def test_models_that_are_not_there_and_texts_that_nobody_reads_are_told_at_once(
     assert (code, "nowhere" in capsys.readouterr().err) == (1, True)
     words = ["--bits", "4", "--methods", "rtn", "--calibration", str(text), "--text", str(other)]
     code, said = refused(folder, words, capsys, "compare")
-    assert (code, "--calibration is for gptq and awq; rtn looks at no text" in said) == (2, True)
+    assert (code, "--calibration is for gptq and awq; rtn uses no calibration text" in said) == (2, True)
 
 
 def test_settings_of_quantising_need_bits_to_quantise_at(build, text, capsys) -> None:

@@ -239,7 +239,7 @@ def test_verb_quantizes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert "tinystories-656k: 2.6 MB" in said
     assert "4." in said
-    assert "bits a weight" in said
+    assert "bits per weight" in said
     tokens = torch.arange(3, 40)[None]
     full, small = load_model(source), load_model(tmp_path / "q4")
     with torch.no_grad():

@@ -177,7 +177,7 @@ def test_scores_that_are_no_numbers_stop_the_evaluation() -> None:
 
 
 def test_items_that_a_grader_cannot_judge_are_named() -> None:
-    with pytest.raises(CamelidError, match=r"item 7.*no number"):
+    with pytest.raises(CamelidError, match=r"item 7.*not a number"):
         numeric(Item("7", "?", "blue"), "3")
     with pytest.raises(CamelidError, match=r"item 7.*no choices"):
         choice(Item("7", "?", "blue"), "blue")

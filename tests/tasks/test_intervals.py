@@ -38,7 +38,7 @@ def test_wilson_ends_solve_the_score_equation(counts: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(("successes", "trials"), [(1, 0), (-1, 4), (5, 4)])
 def test_wilson_refuses_what_is_no_proportion(successes: int, trials: int) -> None:
-    with pytest.raises(WrongCall, match="no proportion"):
+    with pytest.raises(WrongCall, match="need at least one trial"):
         wilson(successes, trials)
 
 

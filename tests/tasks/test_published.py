@@ -122,7 +122,7 @@ def test_the_published_text_of_the_childrens_book_test(tmp_path: Path) -> None:
     assert len(task.items) == 2
     assert scored(task, 1) == scored(load_task("cbt", data=write(tmp_path / "rows.jsonl", RABBIT)))
     path.write_text("\n".join(lines[:3] + lines[4:]))
-    with pytest.raises(CamelidError, match=r"cbt.txt:4: sentence 4 of 21 should stand here"):
+    with pytest.raises(CamelidError, match=r"cbt.txt:4: expected sentence 4 of 21"):
         load_task("cbt", data=path)
 
 
@@ -290,5 +290,5 @@ def test_names() -> None:
     ):
         with pytest.raises(WrongCall, match=message):
             format_named(name)
-    with pytest.raises(WrongCall, match="give its rows with --data"):
+    with pytest.raises(WrongCall, match="needs its dataset: pass --data"):
         load_task("lambada")

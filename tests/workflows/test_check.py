@@ -111,7 +111,7 @@ def contaminated(capsys, path, items) -> list[str]:
     return [line.strip() for line in shown.splitlines() if ": item " in line]
 
 
-BALL = "item ball, the whole question, but for names: who hid the red ball tom"
+BALL = "item ball, the whole question, names aside: who hid the red ball tom"
 RUN = "item ships, a run of words: the two old ships reached the harbour of"
 
 
@@ -163,7 +163,7 @@ def test_clean_data_passes_and_says_what_was_looked_for(tmp_path, capsys, items)
     text.write_text("Who hid the ball?\n")
     code, shown = outcome(capsys, text, "--items", items)
     assert code == 0, shown
-    assert f"none of the 2 items of {items} is in it: no whole question of 4 words or more" in shown
+    assert f"none of the 2 items of {items} was found: no whole question of 4 words or more" in shown
     code, shown = outcome(capsys, text, "--items", tmp_path / "gone.jsonl")
     assert (code, "gone.jsonl" in shown) == (1, True)
 

@@ -15,11 +15,11 @@ def chat(
     engine: Annotated[EngineSettings, Group(leave_out=("max_batch",))],
     system: str | None = None,
 ) -> None:
-    """Talks to a model in the terminal; /help lists what can be typed.
+    """Talks to a model in the terminal; type /help for its commands.
 
     Args:
         model: a checkpoint folder, a name on the hub, or the URL of an OpenAI-compatible server
-        system: a system message
+        system: the system message of the conversation
     """
     from camelid.engine.terminal import chat as talk
 

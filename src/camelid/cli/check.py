@@ -13,14 +13,14 @@ def check(
     skip_bad_rows: bool = False,
     items: Annotated[tuple[Path, ...], UseAppendAction] = (),
 ) -> None:
-    """Find what is wrong with recipes, data, models and runs before compute is spent.
+    """Finds errors in recipes, data, models and runs before any compute is spent.
 
     Args:
-        paths: recipes (.yaml), data files and folders, model folders, .gguf files, run folders, a quickstart's folder
-        model: checkpoint folder or hub name; conversations are then rendered and tokenised as for tuning it
-        context_length: tokens that a conversation may have, with --model
+        paths: recipes (.yaml), data files or folders, model, run or quickstart folders, .gguf files
+        model: checkpoint folder or hub name; also render and tokenise conversations as for tuning this model
+        context_length: longest conversation in tokens; needs --model
         skip_bad_rows: count malformed rows instead of failing at the first
-        items: a file of evaluation items, none of which may stand in the training data; can be given again
+        items: a file of evaluation items that must not occur in the training data
     """
     from camelid.workflows.check import check as look
 

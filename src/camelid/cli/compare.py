@@ -4,7 +4,7 @@ from camelid.recipes.compare import CompareRecipe
 
 
 def compare(recipe: CompareRecipe) -> None:
-    """Put models side by side."""
+    """Compare models side by side."""
     from camelid.workflows.compare import compare as stage
 
     stage(recipe)

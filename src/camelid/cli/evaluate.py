@@ -4,7 +4,7 @@ from camelid.recipes.evaluate import EvaluateRecipe
 
 
 def evaluate(recipe: EvaluateRecipe) -> None:
-    """Measure a model on tasks and text."""
+    """Evaluate a model on tasks and text."""
     from camelid.evals.stage import evaluate_recipe
 
     evaluate_recipe(recipe)

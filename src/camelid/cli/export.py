@@ -13,18 +13,18 @@ def export(
     dtype: Literal["float32", "float16", "bfloat16", "q8_0", "q4_0", "q4_k"] = "float16",
     verify: bool = False,
 ) -> None:
-    """Writes a model in a layout of other tools: weights, tokenizer, chat template.
+    """Writes a model in another tool's format: weights, tokenizer, chat template.
 
     Args:
-        model: a checkpoint folder or a name on the hub; for gguf of an architecture like LLaMA, GPT-2 or T5, for gptq and
-            awq a quantised one
+        model: a checkpoint folder or a name on the hub; gguf needs an architecture like LLaMA, GPT-2 or T5,
+            gptq and awq need a quantised model
         out: the file (gguf) or folder to write; it must not exist
-        to: gguf for llama.cpp, hf for transformers; a quantised folder becomes an ordinary one. gptq and awq are quantised
-            folders for vLLM and transformers, with the codes that the model has
-        dtype: of the matrices, in gptq and awq of all but the codes; q8_0, q4_0 and q4_k are llama.cpp's blocks, for gguf
-            alone; awq takes float16 alone
-        verify: load what was written in llama.cpp or transformers and compare tokens, template, stops, logits and greedy
-            text with the model; a difference is an error, and nothing is written
+        to: gguf for llama.cpp; hf for transformers (a quantised model is dequantised);
+            gptq or awq for vLLM and transformers, with the model's own quantised weights
+        dtype: precision of the matrices, or in gptq and awq of everything that is not quantised; q8_0, q4_0
+            and q4_k are llama.cpp's block formats, only for gguf; awq takes only float16
+        verify: load the result in llama.cpp or transformers and compare tokens, chat template, stop tokens,
+            logits and greedy text with the model; on a difference, fail and write nothing
     """
     from camelid.formats.exporting import export as export_model
 

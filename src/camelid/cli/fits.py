@@ -13,17 +13,17 @@ def fits(
     memory: str | None = None,
     device: Literal["cpu", "cuda"] | None = None,
 ) -> None:
-    """Says whether a model and its key-value cache fit into memory, and what would; no weight is read.
+    """Tells whether a model and its key-value cache fit into memory, and what would fit; reads no weights.
 
-    Exit code 1 where the model does not fit as asked.
+    The exit code is 1 if the model does not fit.
 
     Args:
-        model: a checkpoint folder, a .gguf file, a name on the hub, or a published model by name (`camelid models`)
-        context: tokens of each sequence, by default the model's own context
-        sequences: how many run at once
-        dtype: precision to compute in, by default that of the stored weights; of a published model bfloat16
-        memory: free memory of another machine, such as 8GB or 6.5GiB, by default this machine's
-        device: whether the CPU or a GPU is meant, by default a GPU where there is one
+        model: a checkpoint folder, a .gguf file, a name on the hub, or a published model (`camelid models`)
+        context: tokens of each sequence; left out: the model's context length
+        sequences: number of sequences that run at once
+        dtype: precision to compute in; stored: that of the stored weights, bfloat16 for published models
+        memory: free memory of another machine, such as 8GB or 6.5GiB; left out: this machine's
+        device: whether to plan for a CPU or a GPU; left out: a GPU if there is one
     """
     from camelid.engine.fits import print_fit
 

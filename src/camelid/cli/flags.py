@@ -1,7 +1,8 @@
-"""From command-line words to a call: typed functions, recipes and shared groups of settings, parsed by tyro.
+"""Parses a command line into a call, with tyro: typed functions, recipes and shared groups of settings.
 
-A verb is a function of `camelid.cli`. Its parameters are its flags; a parameter that is a recipe, `EngineSettings` or
-`Sampling` is expanded into the flags of its fields, which are declared where the class is and nowhere else.
+A verb is a function of `camelid.cli`. Its parameters are its flags; a parameter that is a recipe,
+`EngineSettings` or `Sampling` is expanded into one flag for each of its fields, which are declared only in
+that class.
 """
 
 import ast
@@ -26,32 +27,36 @@ from camelid.recipes.yaml import Source, explain, fields_in_order, merge, parse_
 
 
 def _schema(file_or_json: str | None) -> str | None:
-    """The JSON of a schema that is given as itself, which begins with a brace, or as a file."""
+    """The JSON of a schema: the argument itself if it begins with a brace, else the content of that file."""
     if file_or_json is None or file_or_json.lstrip().startswith("{"):
         return file_or_json
     try:
         return Path(file_or_json).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongCall(f"--json-schema {file_or_json}: neither JSON nor a file to read: {error}") from error
+        raise WrongCall(
+            f"--json-schema {file_or_json}: neither a JSON object nor a readable file: {error}"
+        ) from error
 
 
 AS_FLAG: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "json_schema": (str | None, _schema),
     "logit_bias": (dict[int, float], dict),
 }
-"""Fields that are wider in Python than on a command line: the flag's type, and what makes the value of it."""
+"""Fields with a simpler type on the command line than in Python: the flag's type, and its conversion to a
+value."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Says of a parameter that its class is expanded into flags: without some fields, and with other defaults."""
+    """Marks a parameter whose class is expanded into flags: fields to leave out, and defaults to replace."""
 
     leave_out: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def call(function: Callable[..., Any], *, prog: str, arguments: Sequence[str]) -> Any:
-    """Calls `function` with what the words say; tyro prints help and mistakes and leaves with code 0 or 2."""
+    """Parses the arguments and calls `function`; for help and wrong arguments tyro prints and exits with 0 or
+    2."""
     recipe_class = _recipe_class(function)
     if recipe_class is not None:
         return function(parse_recipe(recipe_class, prog=prog, arguments=arguments))
@@ -60,7 +65,7 @@ def call(function: Callable[..., Any], *, prog: str, arguments: Sequence[str]) -
 
 def parse_recipe(cls: type[Recipe], *, prog: str, arguments: Sequence[str]) -> Recipe:
     """The recipe of `[RECIPE.yaml|VALUE ...] --dotted.flag value ...`; flags override the file."""
-    loose, words = _sorted(cls, arguments)
+    loose, words = _split_arguments(cls, arguments)
     path, first = _leading(cls, loose)
     written: Mapping[str, Any] = {} if path is None else parse_yaml(path).values
     about = f"{inspect.getdoc(cls)}\n\n{_usage(cls)}"
@@ -77,15 +82,15 @@ def _recipe_class(function: Callable[..., Any]) -> type[Recipe] | None:
 
 
 def _leading(cls: type[Recipe], words: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
-    """The recipe file that words without a flag name, or the values of the leading fields."""
+    """The recipe file that is given without a flag, or the values of the leading fields."""
     if words and words[0].endswith((".yaml", ".yml")):
         if len(words) > 1:
-            raise WrongCall(
-                f"{words[1]!r}: nothing else can stand behind a recipe; everything more is a flag"
-            )
+            raise WrongCall(f"{words[1]!r}: after a recipe file only flags can follow")
         return Path(words[0]), {}
     if words and not cls.leading:
-        raise WrongCall(f"{words[0]!r}: only a recipe (.yaml) can stand here; everything else is a flag")
+        raise WrongCall(
+            f"{words[0]!r}: only a recipe file (.yaml) can be given without a flag; see --help for the flags"
+        )
     values: dict[str, Any] = {}
     rest = list(words)
     for name in cls.leading:
@@ -95,12 +100,12 @@ def _leading(cls: type[Recipe], words: Sequence[str]) -> tuple[Path | None, dict
             values[name] = rest.pop(0)
     if rest:
         named = " ".join(name.upper() for name in cls.leading)
-        raise WrongCall(f"{rest[0]!r}: one word too many; without a flag there stand {named}")
+        raise WrongCall(f"{rest[0]!r}: one argument too many; those without a flag are {named}")
     return None, values
 
 
-def _sorted(cls: type[Recipe], words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that belong to no flag, and the flags with their values; a list that is given again goes on.
+def _split_arguments(cls: type[Recipe], words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without a flag, and the flags with their values; repeated list flags are joined.
 
     `m --bits 3 out` becomes `m out` and `--bits 3`; `--task a --task b` becomes `--task a b`.
     """
@@ -124,7 +129,7 @@ def _sorted(cls: type[Recipe], words: Sequence[str]) -> tuple[list[str], list[st
 
 
 def _value_counts(cls: type[BaseModel], prefix: str = "--") -> dict[str, tuple[int | None, bool]]:
-    """How many words belong to each flag, None for as many as come, and whether they make a list."""
+    """For each flag how many values it takes, None for any number, and whether they make a list."""
     counts: dict[str, tuple[int | None, bool]] = {"-h": (0, False), "--help": (0, False)}
     for name, info in cls.model_fields.items():
         kind, flag = info.annotation, f"{prefix}{name.replace('_', '-')}"
@@ -143,7 +148,8 @@ def _value_counts(cls: type[BaseModel], prefix: str = "--") -> dict[str, tuple[i
 
 
 def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence[str] = ("stage",)) -> Any:
-    """A `TypedDict` of a model's fields in which nothing is needed: what is not given stays out of the result."""
+    """A `TypedDict` of a model's fields, all optional: flags that are not given are missing from the
+    result."""
     fields: dict[str, Any] = {}
     for name, info in fields_in_order(cls).items():
         kind, value = info.annotation, written.get(name)
@@ -157,12 +163,12 @@ def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence
             about = tyro.conf.arg(
                 help=info.description, help_behavior_hint=_hint(info, name in written, value)
             )
-            fields[name] = Annotated[_in_words(kind), about]
+            fields[name] = Annotated[_flag_type(kind), about]
     return TypedDict(cls.__name__, fields, total=False)  # type: ignore[operator]
 
 
-def _in_words(kind: Any) -> Any:
-    """`X | bool` as people write it: true and false are words beside the others."""
+def _flag_type(kind: Any) -> Any:
+    """The flag's type; in `X | bool`, the booleans become the words true and false."""
     options = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Union else ()
     if bool not in options:
         return kind
@@ -173,13 +179,13 @@ def _hint(info: FieldInfo, written: bool, value: object) -> str:
     if written:
         return f"(recipe: {value})"
     default = info.get_default(call_default_factory=True)
-    return "(needed)" if info.is_required() else "" if default in (None, ()) else f"(default: {default})"
+    return "(required)" if info.is_required() else "" if default in (None, ()) else f"(default: {default})"
 
 
 def _usage(cls: type[Recipe]) -> str:
     named = " and ".join(f"--{name.replace('_', '-')}" for name in cls.leading)
     leading = f", or the value of {named}" if cls.leading else ""
-    return f"First may stand a recipe (.yaml), which the flags override{leading}."
+    return f"The first argument may be a recipe file (.yaml), which the flags override{leading}."
 
 
 def _description(function: Callable[..., Any]) -> str:
@@ -187,7 +193,8 @@ def _description(function: Callable[..., Any]) -> str:
 
 
 def _expanded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function for tyro: parameters marked as a `Group` take their flags, and what was parsed becomes the class again."""
+    """The function as tyro takes it: parameters marked as a `Group` are parsed from flags and built from the
+    result."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, type] = {}
     parameters = []
@@ -231,7 +238,7 @@ def _model_flags(cls: type[BaseModel], group: Group) -> Any:
 
 
 def _class_flags(cls: type, group: Group) -> Any:
-    """A dataclass of the fields of another, each with the docstring that stands below it as its help."""
+    """A dataclass with another's fields; the docstring below each field becomes its help."""
     hints, about = get_type_hints(cls), _field_docstrings(cls)
     fields = []
     for each in dataclasses.fields(cls):

@@ -17,13 +17,13 @@ def generate(
     chat: bool = False,
     system: str | None = None,
 ) -> None:
-    """Continues a prompt, or answers it with --chat; the text alone goes to standard output.
+    """Continues a prompt, or answers it with --chat; only the text goes to standard output.
 
     Args:
         model: a checkpoint folder, a name on the hub, or the URL of an OpenAI-compatible server
-        prompt: the text; `-` reads it from standard input
-        chat: put the prompt through the model's chat template as a user's message
-        system: a system message (with --chat)
+        prompt: the prompt's text; `-` reads it from standard input
+        chat: send the prompt as a user message through the model's chat template
+        system: the system message; needs --chat
     """
     from camelid.engine.terminal import generate as print_completion
 

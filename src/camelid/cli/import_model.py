@@ -12,13 +12,14 @@ def import_model(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     tokenizer: Path | None = None,
 ) -> None:
-    """Turns a GGUF file, a LLaMA folder of Meta's or a llama2.c checkpoint into a model folder with its tokenizer.
+    """Converts a GGUF file, Meta's LLaMA folder or a llama2.c checkpoint into a model folder with its
+    tokenizer.
 
     Args:
         file: a .gguf file (F32, F16, BF16, Q8_0 to Q2_K), a folder of consolidated.*.pth, or llama2.c's .bin
-        out: the folder to write; it must not exist, or be empty
-        dtype: of the weights written; float32 keeps quantised values exactly, the others halve the folder
-        tokenizer: the tokenizer's folder or file, where it is neither in the file nor beside it
+        out: the folder to write; it must be empty or not exist
+        dtype: precision of the written weights; float32 keeps quantised values exactly, others halve the size
+        tokenizer: the tokenizer's folder or file, if it is neither in the file nor beside it
     """
     from camelid.formats.importing import import_model as import_file
 

@@ -1,11 +1,11 @@
-"""The command line: from words to one verb of the table, and the exit codes.
+"""The command line: finds the verb, calls it and returns the exit code.
 
     camelid VERB [MODEL|RECIPE.yaml] --dotted.flag value
 
-Each verb is a module of this folder, imported when it is called, so that help answers at once. Its parameters are its
-flags (`cli.flags`), and it calls one function of a room.
+Each verb is a module of this folder, imported only when it is called, so that help appears at once. Its
+parameters are its flags (`cli.flags`), and it calls one function of a room.
 
-    0  it worked        1  the job failed (`CamelidError`)        2  the call was wrong        130  Ctrl-C
+    0  success        1  the job failed (`CamelidError`)        2  the call was wrong        130  Ctrl-C
 """
 
 import logging
@@ -27,7 +27,8 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and gives its exit code; errors meant for people go to standard error without a traceback."""
+    """Runs one command and returns its exit code; errors for people go to standard error without a
+    traceback."""
     if argv is None:
         signal.signal(signal.SIGTERM, _terminated)
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.error(str(interrupt) or "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (`camelid ... | head`); Python must not try to flush again on its way out.
+        # The reader has closed the pipe (`camelid ... | head`): Python must not flush again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _terminated(number: int, frame: object) -> None:
-    """Ends as Ctrl-C does, so that nothing half-written stays: batch systems and containers ask with SIGTERM."""
+    """Ends as Ctrl-C does, so that no half-written file stays: batch systems and containers stop jobs with
+    SIGTERM."""
     raise SystemExit(128 + number)
 
 
@@ -68,7 +70,9 @@ def _dispatch(arguments: list[str]) -> None:
     else:
         verb, *rest = arguments
         if verb not in VERBS:
-            raise WrongCall(f"{verb!r} is no command; {_nearest(verb)}. `camelid --help` lists them all")
+            raise WrongCall(
+                f"there is no command {verb!r}; {_nearest(verb)}. `camelid --help` lists all commands"
+            )
         from camelid.cli.flags import call
 
         call(_load(VERBS[verb].target), prog=f"camelid {verb}", arguments=rest)
@@ -88,13 +92,14 @@ def _nearest(verb: str) -> str:
 
 
 def _explain(error: Exception) -> str | None:
-    """The message for a person, or None where the error is a fault of ours and its traceback is the message."""
+    """The message for a person, or None for a bug, whose traceback is shown."""
     if isinstance(error, CamelidError):
         return str(error)
-    # safetensors reports a full disk with an error of its own, by the system's words.
+    # safetensors reports a full disk with its own error class and the system's message.
     if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
         where = getattr(error, "filename", None)
-        return f"the disk is full{f' (writing {where})' if where else ''}; free some space, and the same command goes on"
+        writing = f" (writing {where})" if where else ""
+        return f"the disk is full{writing}; free some space and run the same command again"
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         return f"{error.filename}: {error.strerror.lower()}"
     return None
@@ -115,4 +120,4 @@ def _print_help() -> None:
             group = verb.group
         table.add_row(f"  [cyan]{name}[/cyan]", verb.help)
     console.print(table)
-    console.print("\n`camelid VERB --help` shows its flags; --debug shows the traceback of an error.")
+    console.print("\n`camelid VERB --help` shows a command's flags; --debug shows the traceback of an error.")

@@ -4,7 +4,7 @@ from camelid.recipes.quantize import QuantizeRecipe
 
 
 def quantize(recipe: QuantizeRecipe) -> None:
-    """Make a model small."""
+    """Quantise a model."""
     from camelid.workflows.quantize import quantize as stage
 
     stage(recipe)

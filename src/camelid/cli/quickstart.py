@@ -18,12 +18,12 @@ def quickstart(
     """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
 
     Args:
-        minutes: time for all of it; model size and amount of text follow from it and from this machine's speed
-        out: folder for everything that is made; the same command goes on with what is there
-        text: files or folders of text to learn from, in place of the embedded world
-        chats: files of conversations (Alpaca, ShareGPT or OpenAI rows), in place of those of the embedded world
-        from_: a model folder or hub name to tune with --chats, in place of pretraining one
-        seed: of the data, the first weights and the samples
+        minutes: time for the whole job; with this machine's speed it sets the model's size and amount of text
+        out: folder for all results; repeat the same command to resume
+        text: files or folders of training text, instead of the generated world
+        chats: files of conversations (Alpaca, ShareGPT or OpenAI rows), instead of the generated world's
+        from_: a model folder or hub name to tune on --chats, instead of pretraining a model
+        seed: seed of the data, the initial weights and the samples
     """
     from camelid.workflows.quickstart.steps import make_assistant
 

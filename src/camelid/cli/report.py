@@ -7,10 +7,10 @@ from tyro.conf import Positional
 
 
 def report(run: Annotated[Path, Positional]) -> None:
-    """Write a training run's report.html again from its metrics.
+    """Rewrites the report.html of a training run from its metrics.
 
     Args:
-        run: folder of the run
+        run: the run's folder
     """
     from camelid.report.training import rebuild
 

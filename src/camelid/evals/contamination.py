@@ -1,11 +1,11 @@
-"""Evaluation items found in the training data: whole questions but for names, and long common runs of words.
+"""Finds evaluation items in training data: whole questions, also with other names, and long common n-grams.
 
-After appendix C of GPT-3 (Brown et al. 2020, arXiv:2005.14165): words in lower case without punctuation, a
-question is dirty where one of its n-grams occurs in a training document, n being the 5th percentile of the
-questions' lengths, at least 8 and at most 13. Their 10-document rule for common n-grams is left out: it needs
-counts over the whole corpus. Beyond it, a question of at least `SHORTEST` words is found where all of it occurs, and
-names aside where as many words of it are no names. Generated questions share their wording by design, so n-grams say
-little about them.
+After appendix C of GPT-3 (Brown et al. 2020, arXiv:2005.14165): words in lower case without punctuation; a
+question is dirty if one of its n-grams occurs in a training document, where n is the 5th percentile of the
+questions' lengths, between 8 and 13. Their 10-document rule for common n-grams is left out, since it needs
+counts over the whole corpus. In addition, a question of at least `SHORTEST` words is found if all of it
+occurs, and with other names if at least that many of its words are not names. Questions generated from
+templates share n-grams by design, so n-grams say little about them.
 """
 
 import re
@@ -19,7 +19,7 @@ from camelid.tasks.graders import WORD, words_of
 from camelid.tasks.item import Item
 
 SHORTEST = 4
-"""Words below which a question is too short to be evidence of anything."""
+"""Number of words below which a match of a whole question is no evidence."""
 NAME = "0name0"
 _CAPITALISED = re.compile(r"\b[A-Z][a-z]+\b")
 
@@ -29,13 +29,13 @@ Kind = Literal["question", "n-gram"]
 
 @dataclass(frozen=True)
 class Contamination:
-    """A question that stands in the training data: where, how it was found, and its words that do."""
+    """A question found in the training data: where, how it was found, and the words in common."""
 
     item: str
     where: str
-    """The document that holds it."""
+    """The document that contains it."""
     line: int
-    """The line of the document in which the words begin, counted from 0."""
+    """The line of the document in which the words begin, counting from 0."""
     kind: Kind
     words: str
 
@@ -43,10 +43,11 @@ class Contamination:
 def contamination(
     items: Sequence[Item], documents: Iterable[tuple[str, str]], *, blind: Callable[[str], str] | None = None
 ) -> list[Contamination]:
-    """The items found in the documents (text, where), each at most once a kind, in the order of the documents.
+    """The items found in the documents (text, where), each at most once per kind, in the order of the
+    documents.
 
-    blind: makes a text name-blind and keeps its lines; by default every capitalised word counts as the same name.
-    Memory grows with the items and the longest document; the documents are read once.
+    blind: replaces the names in a text and keeps its lines; by default every capitalised word counts as the
+    same name. Memory grows with the items and the longest document; the documents are read once.
     """
     blind = blind or (lambda text: _CAPITALISED.sub(NAME, text))
     size = ngram_size(items)
@@ -56,7 +57,7 @@ def contamination(
         question = " ".join(words)
         plain.add(_Sought(item.id, "question", tuple(words), question))
         blinded = words_of(blind(item.question))
-        # Of "Who was George Washington?" nothing but "was" is left; any text has that between names.
+        # "Who was George Washington?" leaves only "was", which occurs between names in any text.
         if sum(word in words for word in blinded) >= SHORTEST:
             nameless.add(_Sought(item.id, "question", tuple(blinded), question))
         for start in range(len(words) - size + 1):
@@ -77,30 +78,30 @@ def ngram_size(items: Sequence[Item]) -> int:
 
 
 class _Sought(NamedTuple):
-    """Words of an item to find, and those to tell."""
+    """Words of an item to find, and those to report."""
 
     item: str
     kind: Kind
     words: Words
-    told: str
+    reported: str
 
 
 class _Index:
-    """Runs of words, found by their first few: one look-up for each word of a document."""
+    """Runs of words, indexed by their first `SHORTEST` words: one lookup per word of a document."""
 
     def __init__(self) -> None:
         self._runs: defaultdict[Words, dict[_Sought, None]] = defaultdict(dict)
 
     def add(self, run: _Sought) -> None:
-        """Adds a run of at least `SHORTEST` words; shorter ones are no evidence."""
+        """Adds a run of words; runs of fewer than `SHORTEST` words are ignored."""
         if len(run.words) >= SHORTEST:
             self._runs[run.words[:SHORTEST]][run] = None
 
     def occurrences(self, text: str, where: str, known: Set[tuple[str, str]]) -> Iterator[Contamination]:
-        """The first occurrence in the text of every item and kind that is not known yet."""
+        """The first occurrence in the text of each item and kind that is not known yet."""
         words = words_of(text)
         if self._runs.keys().isdisjoint(_beginnings(words)):
-            return  # nearly always, and seen without a line of Python for each word
+            return  # the usual case, decided without a Python loop over the words
         first: dict[tuple[str, str], tuple[_Sought, int]] = {}
         for start, beginning in enumerate(_beginnings(words)):
             for run in self._runs.get(beginning, ()):
@@ -109,16 +110,16 @@ class _Index:
                     first.setdefault(key, (run, start))
         lines = _lines_of_words(text, [start for _, start in first.values()])
         for (run, _), line in zip(first.values(), list(lines), strict=True):
-            yield Contamination(run.item, where, line, run.kind, run.told)
+            yield Contamination(run.item, where, line, run.kind, run.reported)
 
 
 def _beginnings(text: Sequence[str]) -> Iterator[Words]:
-    """At each word of a text the `SHORTEST` words from there on."""
+    """For each word of a text, the `SHORTEST` words that begin there."""
     return zip(*(islice(text, start, None) for start in range(SHORTEST)), strict=False)
 
 
 def _lines_of_words(text: str, numbers: Sequence[int]) -> Iterator[int]:
-    """The lines of a text in which the words of these ascending numbers begin, all counted from 0."""
+    """The lines in which the words with these ascending indices begin, counting from 0."""
     folded = text.casefold()
     words = enumerate(WORD.finditer(folded))
     line = place = 0

@@ -1,6 +1,6 @@
-"""`evaluate(task, program, lm)`: ask every question, grade every reply, keep a line for each.
+"""`evaluate(task, program, lm)`: asks every question, grades every reply and writes a record of each.
 
-The lines are written as the replies come, so that an evaluation that was stopped goes on where it was.
+The records are written as the replies come, so that a stopped evaluation resumes where it was.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from camelid.tasks.record import Record, Total, append_records, read_records
 from camelid.tasks.task import Task
 
 CHUNK = 64
-"""Questions that are asked together; a stopped evaluation loses at most these."""
+"""Questions per batch; a stopped evaluation loses at most one batch."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A task asked by a program of a model: the results, and the record of every question."""
+    """The evaluation of a model on a task with a program: the results, and the record of every question."""
 
     task: str
     version: str
@@ -34,13 +34,13 @@ class Evaluation:
     shots: int
     model: str
     digest: str
-    """Of everything the replies depend on: task, program with its words, and model."""
+    """Digest of everything the replies depend on: task, program with its wording, and model."""
     records: tuple[Record, ...]
     warnings: tuple[str, ...] = ()
     totals: Mapping[str, Total] = field(default_factory=dict)
-    """Metrics of all records together."""
+    """Metrics over all records."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the program."""
+    """Settings of the program."""
 
     @property
     def results(self) -> list[Result]:
@@ -49,19 +49,19 @@ class Evaluation:
         return means + [self._result(metric, total) for metric, total in self.totals.items()]
 
     def grades(self, metric: str) -> list[bool]:
-        """Whether each question is right; raises `WrongCall` for a metric that was not taken."""
+        """Whether each question was answered correctly; raises `WrongCall` for an unknown metric."""
         self._must_have(metric)
         return [record.grades[metric].correct for record in self.records]
 
     def values(self, metric: str) -> list[float]:
-        """What each question adds to the metric's mean; raises `WrongCall` for a metric that was not taken."""
+        """The metric's value for each question; raises `WrongCall` for an unknown metric."""
         self._must_have(metric)
         return [record.grades[metric].value for record in self.records]
 
     def _must_have(self, metric: str) -> None:
         known = self.records[0].grades
         if metric not in known:
-            raise WrongCall(f"{self.task} has no metric {metric!r}; there are {', '.join(known)}")
+            raise WrongCall(f"{self.task} has no metric {metric!r}; its metrics are {', '.join(known)}")
 
     def _mean(self, metric: str) -> Total:
         values = self.values(metric)
@@ -97,17 +97,17 @@ def evaluate(
     allow_cut: bool = False,
     show: bool = False,
 ) -> Evaluation:
-    """Asks the program's questions of the LM and grades the replies.
+    """Asks the LM the task's questions with the program and grades the replies.
 
-    out: a folder for `<task>.<program>.jsonl`, a line for each question; lines of the same evaluation that are
-    there already are not asked again. limit: only the first questions. model: what tells this model from others,
-    such as the digest of its folder. allow_cut: only warn where every reply is empty or ends at the length limit.
-    show: how many questions are answered, on standard error.
-    Raises `CamelidError` where every reply is empty or cut, without keeping a line of it, and where `out` holds lines of another evaluation.
+    out: a folder for `<task>.<program>.<shots>-shot.jsonl`, a line per question; questions that already have
+    a line of the same evaluation are not asked again. limit: only the first questions. model: identifies the
+    model, such as the digest of its folder. allow_cut: only warn if every reply is empty or ends at the
+    length limit. show: show progress on standard error. Raises `CamelidError` if every reply is empty or cut,
+    without writing its lines, and if `out` holds lines of another evaluation.
     """
     items = task.items[:limit]
     if not items:
-        raise WrongCall(f"task {task.name} has no question to ask")
+        raise WrongCall(f"task {task.name} has no questions to ask")
     digest = _digest(task, program, model)
     path = None if out is None else lines_path(out, task, program)
     known = {} if path is None else read_records(path, digest)
@@ -119,7 +119,7 @@ def evaluate(
             attempts = program(lm, chunk)
             new = [_record(task, item, attempt) for item, attempt in zip(chunk, attempts, strict=True)]
             known.update((record.id, record) for record in new)
-            # Before they are written: lines that are refused would stand in the way of the corrected call.
+            # Checked before writing: lines of refused replies would block the corrected call.
             _gate(task, known.values(), allow_cut)
             if path is not None:
                 append_records(path, new, digest)
@@ -145,15 +145,15 @@ def evaluate(
 
 
 def compare_evaluations(before: Evaluation, after: Evaluation, metric: str, *, seed: int = 0) -> Comparison:
-    """The difference that `after` makes to a metric, question by question.
+    """The paired difference in a metric between `before` and `after`.
 
-    Raises `CamelidError` where the two did not answer the same questions of the same version.
+    Raises `CamelidError` if the two did not answer the same questions of the same version.
     """
     for part in ("task", "version"):
         old, new = getattr(before, part), getattr(after, part)
         if old != new:
             raise CamelidError(
-                f"the evaluations differ in their {part}: {old} and {new}; compare like with like"
+                f"the evaluations differ in their {part}: {old} and {new}; it must be the same in both"
             )
     if [record.id for record in before.records] != [record.id for record in after.records]:
         raise CamelidError(
@@ -163,7 +163,7 @@ def compare_evaluations(before: Evaluation, after: Evaluation, metric: str, *, s
 
 
 def lines_path(out: Path, task: Task, program: Program) -> Path:
-    """Where the lines of an evaluation are kept."""
+    """The file that holds the lines of an evaluation."""
     return out / f"{task.name.replace('/', '.')}.{program.name}.{program.shots}-shot.jsonl"
 
 
@@ -173,26 +173,27 @@ def _record(task: Task, item: Item, attempt: Attempt) -> Record:
 
 
 def _digest(task: Task, program: Program, model: str) -> str:
-    said = {
+    inputs = {
         "task": [task.name, task.version],
         "program": [program.name, program.version, program.settings],
         "model": model,
     }
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _gate(task: Task, records: Collection[Record], allow_cut: bool) -> tuple[str, ...]:
-    """Stops where no reply says anything or none was finished; gives the warnings otherwise."""
+    """Raises `CamelidError` if every reply is empty or cut; with `allow_cut` returns that as a warning
+    instead."""
     asked = [record.attempt for record in records if record.attempt.completions]
     every = f"{task.name}: every one of {len(asked)} completions"
     if asked and not any(text.strip() for attempt in asked for text in attempt.completions):
-        message = f"{every} is empty; the model ends at once"
-        way_out = "ask a chat model with --chat, and a plain one without it"
+        message = f"{every} is empty; the model stops at once"
+        way_out = "use --chat for a chat model, and leave it out for a base model"
     elif asked and not task.cut_by_design and all(attempt.cut for attempt in asked):
         message = f"{every} was cut at the length limit, so the model never finished an answer"
         way_out = "raise --max-new-tokens"
     else:
         return ()
     if not allow_cut:
-        raise CamelidError(f"{message}; {way_out}, or grade what there is with --allow-cut")
+        raise CamelidError(f"{message}; {way_out}, or grade the replies as they are with --allow-cut")
     return (message,)

@@ -1,4 +1,4 @@
-"""Results: rows of a table, drawn on a terminal, plain lines elsewhere, and JSON on disk."""
+"""Results: the rows of a table, printed with rich on a terminal and plain elsewhere, and written as JSON."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ COLUMNS = ("task", "version", "program", "n-shot", "metric", "value", "±", "n")
 
 @dataclass(frozen=True)
 class Result:
-    """One row: a metric's value and its 95 % interval over `n` questions (or tokens, of a text)."""
+    """One row: a metric's value and its 95 % interval over `n` questions (for a text, tokens)."""
 
     task: str
     version: str
@@ -27,9 +27,9 @@ class Result:
     n: int
     model: str
     evaluation: str
-    """The digest of everything that the value depends on."""
+    """Digest of everything that the value depends on."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the program: wording with its separator, exemplars or how they were drawn, sampling."""
+    """Settings of the program: wording with its separator, exemplars or how they were drawn, sampling."""
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -39,14 +39,14 @@ class Result:
         return (self.task, self.version, self.program, str(self.shots), self.metric, value, half, str(self.n))
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as JSON: with the interval's ends and half its width."""
+        """The row as JSON values, with the interval's ends and half-width."""
         row = asdict(self)
         interval = row.pop("interval") or {"low": None, "high": None}
         return {**row, **interval, "plus_minus": self.interval and self.interval.half_width}
 
 
 def plain_table(results: Sequence[Result]) -> str:
-    """The table as lines of cells between bars, which Markdown reads as well."""
+    """The table as text, in Markdown's form."""
     cells = [COLUMNS, *(result.cells for result in results)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
@@ -72,9 +72,9 @@ def print_table(results: Sequence[Result], file: TextIO | None = None) -> None:
 
 
 def write_results(path: Path, results: Sequence[Result]) -> None:
-    """Writes results as one JSON file, in one step; those of other evaluations that are in it stay.
+    """Writes results to one JSON file, atomically; results of other evaluations in it are kept.
 
-    Raises `CamelidError` where the file holds something else.
+    Raises `CamelidError` if the file holds something else.
     """
     try:
         earlier = read_json(path)["results"] if path.exists() else []

@@ -38,9 +38,9 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
-    """Asks every task and reads every text of a recipe; writes results.json and prints the table.
+    """Evaluates the tasks and texts of a recipe; writes results.json and prints the table.
 
-    Raises `WrongCall` where there is nothing to measure or settings do not go together.
+    Raises `WrongCall` if there is nothing to measure or settings contradict each other.
     """
     if not recipe.task and not recipe.text:
         raise WrongCall("nothing to measure: give --task NAME|FILE, or --text FILE")
@@ -87,12 +87,12 @@ def make_program(
     answer_context: bool = False,
     seed: int | None = None,
 ) -> Program:
-    """The program of a name, or the task's own, worded for the task.
+    """The program with this name, or the task's default, with the task's wording.
 
-    Raises `WrongCall` for settings that do not go together.
+    Raises `WrongCall` for settings that contradict each other.
     """
     if name is None:
-        name = _usual(task, shots)
+        name = _default_program(task, shots)
     if task.format and seed is None:
         seed = 0
     draw = Draw(shots, seed) if seed is not None and shots else None
@@ -112,7 +112,9 @@ def make_program(
     sampling = Sampling(max_new_tokens=max_new_tokens or usual.max_new_tokens)
     if name == "chain_of_thought":
         if draw:
-            raise WrongCall("--seed draws exemplars for few_shot and likelihood; leave it out")
+            raise WrongCall(
+                "--seed draws exemplars for few_shot and likelihood; leave it out with chain_of_thought"
+            )
         trigger = TRIGGERS["number"] if task.grader is numeric else None
         return chain_of_thought(shown, chat=chat, sampling=sampling, wording=wording, trigger=trigger)
     if name == "few_shot":
@@ -121,7 +123,8 @@ def make_program(
 
 
 def model_identity(model: str, engine: EngineSettings | None = None) -> str:
-    """What tells a model from others: the digest of its folder, or its name or URL; and what changes its answers."""
+    """Identifies a model: the digest of its folder, or its name or URL, and engine settings that change
+    answers."""
     folder, engine = Path(model), engine or EngineSettings()
     identity = f"sha256:{digest_path(folder)[:16]}" if folder.is_dir() else model
     changes = engine.model_dump(include={"dtype", "cache"}, exclude_defaults=True)
@@ -129,7 +132,7 @@ def model_identity(model: str, engine: EngineSettings | None = None) -> str:
 
 
 def _tasks(names: Sequence[str], data: Sequence[Path], limit: int | None) -> list[Task]:
-    """The tasks of the names, each published one with the next of the data files."""
+    """The tasks with these names; each published task takes the next data file."""
     published = [
         name.partition("/")[0] in (*FORMATS, *WITH_SETTING) and not Path(name).is_file() for name in names
     ]
@@ -145,7 +148,7 @@ def _tasks(names: Sequence[str], data: Sequence[Path], limit: int | None) -> lis
     ]
 
 
-def _usual(task: Task, shots: int) -> str:
+def _default_program(task: Task, shots: int) -> str:
     if task.format and task.format.scored:
         return "likelihood"
     return "few_shot" if task.format and shots else "direct"
@@ -161,11 +164,11 @@ def _published(
     max_new_tokens: int | None,
     answer_context: bool,
 ) -> Program:
-    """The program in the words of a published evaluation."""
+    """The program with the wording of a published evaluation."""
     if chat or name == "chain_of_thought":
         raise WrongCall(
-            f"{task.name} is put in its published words, as text and without worked steps: leave out "
-            f"{'--chat' if chat else '--program chain_of_thought'}, or give the file itself as --task"
+            f"{task.name} uses its published prompts, as text and without worked steps: leave out "
+            f"{'--chat' if chat else '--program chain_of_thought'}, or pass the data file as --task"
         )
     wording = format.worded(draw.count if draw else 0)
     if name == "likelihood":
@@ -174,7 +177,7 @@ def _published(
         return likelihood(shown, wording=wording, answer_context=format.answer_context, draw=draw)
     if task.items[0].choices and task.items[0].endings:
         raise WrongCall(
-            f"{task.name} compares the probability of sentences; use --program likelihood, or none"
+            f"{task.name} compares the probability of sentences; use --program likelihood, or leave it out"
         )
     usual = format.sampling
     sampling = dataclasses.replace(usual, max_new_tokens=max_new_tokens or usual.max_new_tokens)
@@ -194,26 +197,26 @@ def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> 
     leaked = [item for item in shown if item.question in asked]
     if leaked and (not draw or len(shown) - len(leaked) < shots):
         raise CamelidError(
-            f"{task.name}: the exemplar {leaked[0].id!r} is itself one of the questions; take others"
+            f"{task.name}: the exemplar {leaked[0].id!r} is itself one of the questions; use other exemplars"
         )
     if len(source) < shots:
         raise WrongCall(
-            f"--shots is {shots} and there are {len(source)} exemplars for {task.name}; "
-            "give a file of solved questions with --exemplars FILE"
+            f"--shots is {shots}, but there are {len(source)} exemplars for {task.name}; "
+            "pass a file of solved questions with --exemplars FILE"
         )
     if leaked:
-        logger.warning(f"{len(leaked)} of {len(shown)} exemplars are among the questions and not shown")
+        logger.warning(f"{len(leaked)} of {len(shown)} exemplars are themselves questions and are not shown")
         shown = [item for item in shown if item.question not in asked]
     return shown if shots else ()
 
 
 def _text_results(lm: LM, path: Path, identity: str, convention: Convention) -> list[Result]:
-    """Perplexity and bits per byte of a text, as rows of the table; `n` is the number of tokens."""
+    """Perplexity and bits per byte on a text, as rows of the table; `n` is the number of tokens."""
     from camelid.engine.engine import Engine
     from camelid.engine.perplexity import perplexity
 
     if not isinstance(lm, Engine):
-        raise WrongCall("--text needs a model folder: a server does not give the probability of a whole text")
+        raise WrongCall("--text needs a model folder: servers do not return the probability of a whole text")
     measured = perplexity(lm, (document for document, _ in Corpus(path)), convention)
     digest = digest_path(path)
     row = Result(

@@ -1,4 +1,4 @@
-"""Evaluation items looked for in what a model is trained on, each finding by file and line."""
+"""Searches training data for evaluation items, and reports each by file and line."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,14 +18,15 @@ from camelid.text.conversation import Conversation
 TrainingText = (
     Iterable[tuple[str, str]] | Iterable[tuple[Conversation, str]] | Iterable[tuple[tuple[str, str], str]]
 )
-"""Documents, conversations, or inputs and targets, each with its place: `Corpus`, `Conversations`, `TextPairs`."""
+"""Documents, conversations, or pairs of input and target, with their places: `Corpus`, `Conversations`,
+`TextPairs`."""
 DataKind = Literal["text", "conversations", "items"]
 SHOWN = 20
-"""Findings that an error lists; of the others it gives the number."""
+"""Number of findings that an error lists; the rest are counted."""
 
 
 def kind_of(paths: Sequence[Path]) -> tuple[dict[Path, Format], DataKind]:
-    """The files of these paths, and the kind of data that the first row tells; text is what is no rows."""
+    """The files of these paths, and their kind of data, by the first row; files without rows are text."""
     files = one_format({path: format_of(path) for path in data_files(paths)})
     path, format = next(iter(files.items()))
     row = {} if format == "text" else _first_row(path, format)
@@ -36,7 +37,7 @@ def kind_of(paths: Sequence[Path]) -> tuple[dict[Path, Format], DataKind]:
 
 
 def training_data(paths: Sequence[Path], skip_bad_rows: bool) -> TrainingText:
-    """The documents, conversations or items of these paths, to be read as often as one likes."""
+    """The documents, conversations or items of these paths; can be iterated repeatedly."""
     files, kind = kind_of(paths)
     if kind == "items":
         return _item_texts(files)
@@ -44,15 +45,16 @@ def training_data(paths: Sequence[Path], skip_bad_rows: bool) -> TrainingText:
 
 
 def look_for_items(path: Path, open_training: Callable[[], TrainingText]) -> str:
-    """What was looked for; raises `CamelidError` with file, line, item and words where the training data holds it."""
+    """A summary if no item was found; raises `CamelidError` with file, line, item and words of those
+    found."""
     training = open_training()
     items, _ = read_items(path)
     numbered = [replace(item, id=f"{number}") for number, item in enumerate(items)]
     found = contamination(numbered, documents(training))
     if not found:
         return (
-            f"none of the {len(items):,} items of {path} is in it: no whole question of {SHORTEST} words or more, "
-            f"no common run of {ngram_size(items)} words"
+            f"none of the {len(items):,} items of {path} was found: no whole question of {SHORTEST} words or "
+            f"more, no common run of {ngram_size(items)} words"
         )
     in_lines = isinstance(training, Corpus) and "text" in training.files.values()
     listed = [_finding(one, items[int(one.item)], in_lines) for one in found[:SHOWN]]
@@ -60,13 +62,13 @@ def look_for_items(path: Path, open_training: Callable[[], TrainingText]) -> str
         listed.append(f"and {len(found) - SHOWN:,} more")
     dirty = len({one.item for one in found})
     raise CamelidError(
-        f"{dirty:,} of the {len(items):,} items of {path} are in the training data; leave these rows or passages out, or "
-        "do not report results on these items\n    " + "\n    ".join(listed)
+        f"{dirty:,} of the {len(items):,} items of {path} are in the training data; remove these rows or "
+        "passages, or do not report results on these items\n    " + "\n    ".join(listed)
     )
 
 
 def documents(training: TrainingText) -> Iterator[tuple[str, str]]:
-    """Every text with its place: a document, a message of a conversation, an input or a target."""
+    """Every text with its place: documents, messages of conversations, inputs and targets."""
     for content, where in training:
         if isinstance(content, Conversation):
             yield from ((message.content, where) for message in content.messages)
@@ -79,21 +81,22 @@ def documents(training: TrainingText) -> Iterator[tuple[str, str]]:
 def _first_row(path: Path, kind: Format) -> dict[str, object]:
     for row, _ in rows_of(path, kind, BadRows(skip=False)):
         return row
-    raise CamelidError(f"{path}: no row in it")
+    raise CamelidError(f"{path}: there are no rows in it")
 
 
 def _finding(found: Contamination, item: Item, in_lines: bool) -> str:
-    """in_lines: the document's own lines are those of the file, as in a text file and not in a row."""
+    """in_lines: the document's lines are lines of the file (a text file), not lines within a row."""
     where = found.where
     if in_lines:
         path, _, line = where.rpartition(":")
         where = f"{path}:{int(line) + found.line}"
-    how = "the whole question, but for names" if found.kind == "question" else "a run of words"
+    how = "the whole question, names aside" if found.kind == "question" else "a run of words"
     return f"{where}: item {item.id}, {how}: {found.words}"
 
 
 def _item_texts(paths: Iterable[Path]) -> Iterator[tuple[tuple[str, str], str]]:
-    """Questions and answers of files of items, as inputs and targets: such rows can be trained on too."""
+    """Questions and answers of files of items, as inputs and targets, since such rows can also be trained
+    on."""
     for path in paths:
         for item in read_items(path)[0]:
             yield (item.question, item.answer), f"{path} (item {item.id})"

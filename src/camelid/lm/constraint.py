@@ -1,7 +1,8 @@
-"""Text held to a regular expression or a JSON schema: which tokens may come next.
+"""Constrained decoding: which tokens may come next in a text that must match a regular expression or JSON
+schema.
 
-llguidance compiles both to a grammar over bytes and walks the vocabulary's bytes through it; what a token's bytes are,
-and where a text may end, is said here, so that every kind of vocabulary will do.
+llguidance compiles both to a grammar over bytes and matches the vocabulary's bytes against it. This module
+gives it the bytes of each token and decides where a text may end, so that every kind of vocabulary works.
 """
 
 import json
@@ -23,24 +24,27 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 KEPT = 64
-"""Compiled grammars that one engine keeps."""
+"""Compiled grammars that one engine caches."""
 WHITE_SPACE = r" |\n[ \t]{0,32}"
-"""Between the parts of JSON, at most once in a place: without a bound, a model may go on with spaces for ever."""
+"""Whitespace allowed between the parts of JSON: bounded, since a model could otherwise emit spaces
+forever."""
 HEAD = '%llguidance {"no_forcing": true}'
-"""Where only one text can follow, llguidance would allow its usual tokens alone; here every spelling is the model's choice."""
+"""Where only one text can follow, llguidance would force its usual tokens; without forcing, every
+tokenisation of that text stays allowed."""
 
 
 class Grammars:
-    """What the texts of one tokenizer are held to, each grammar compiled once."""
+    """The constraints for one tokenizer; each grammar is compiled once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._compiled: dict[tuple[object, object], LLMatcher] = {}
 
     def constraint(self, sampling: Sampling) -> "Constraint | None":
-        """The constraint of a new text, none where `sampling` asks for none.
+        """The constraint of a new text, or None if `sampling` has no regex and no schema.
 
-        Raises `WrongCall` where llguidance cannot use the expression or schema, saying why, and where it is not installed.
+        Raises `WrongCall` if llguidance is not installed or cannot use the expression or schema, with its
+        reason.
         """
         if not sampling.is_constrained:
             return None
@@ -57,10 +61,11 @@ class Grammars:
 
 
 class Constraint:
-    """What may come next in one text; `accept` goes on by a token.
+    """The tokens that may come next in one text; `accept` advances by one token.
 
-    `is_complete` says that the text is whole and nothing may follow. Raises `CamelidError` where something must follow
-    that the vocabulary cannot spell, and `WrongCall` where that is so at the beginning.
+    `is_complete` is true when the text is complete and nothing may follow. Raises `CamelidError` where the
+    grammar requires text that the vocabulary has no token for, and `WrongCall` if that is so at the
+    beginning.
     """
 
     def __init__(self, matcher: "LLMatcher", vocabulary: "_Vocabulary", sampling: Sampling) -> None:
@@ -72,16 +77,17 @@ class Constraint:
         except CamelidError as error:
             raise WrongCall(str(error)) from error
         if self.is_complete:
-            raise WrongCall(f"{_named(sampling)} allows the empty text alone")
+            raise WrongCall(f"{_named(sampling)} allows only the empty text")
 
     def masked(self, logits: Float[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
-        """Logits with -inf outside what may come next: stop tokens where the text may end, tokens of text that fit."""
+        """Logits with -inf for tokens that may not come next; stop tokens are allowed only where the text may
+        end."""
         masked = np.full_like(logits, -np.inf)
         masked[self.allowed] = logits[self.allowed]
         return masked
 
     def accept(self, token: int) -> None:
-        """Goes on by a token of text that was allowed."""
+        """Advances by a text token, which must be allowed."""
         if token not in self._silent:
             self._matcher.consume_token(int(self._names[token]))
         self._names, self._silent = self._vocabulary.inner, self._vocabulary.silent[:0]
@@ -90,7 +96,7 @@ class Constraint:
     def _next(self) -> None:
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
         error = self._matcher.get_error()
-        # Its error of this name is that no token fits, which is said below.
+        # llguidance's NoExtensionBias means that no token fits; that error is raised below.
         if error and not error.startswith("NoExtensionBias"):
             raise CamelidError(f"{_named(self._sampling)}: {_reason(error)}")
         may_end = self._matcher.is_accepting()
@@ -101,28 +107,30 @@ class Constraint:
         self.allowed: Int[ndarray, " allowed"] = np.concatenate([text, silent, stops])
         if not may_end and not len(self.allowed):
             raise CamelidError(
-                f"{_named(self._sampling)} asks for something that this model's vocabulary has no token for"
+                f"{_named(self._sampling)} requires text that this model's vocabulary has no token for"
             )
 
 
 class _Vocabulary:
     """A vocabulary as llguidance takes it: the bytes of every id.
 
-    Some decoders leave out the space with which the first token of a text begins; such a token has a second name
-    for that place, past the others. `openings` and `inner` give the names of all ids there and everywhere else;
-    `silent` are those of which nothing is left there.
+    Some decoders drop the leading space of a text's first token. Such a token gets a second entry, after the
+    others, for its bytes at the start of a text. `openings` and `inner` map ids to entries at the start and
+    everywhere else; `silent` are the ids that decode to nothing at the start.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         size = tokenizer.vocab_size
         self.stops: Int[ndarray, " stops"] = np.array(sorted(tokenizer.stop_ids), dtype=np.int64)
-        # Markup is no text, nor is the token for what the vocabulary cannot spell.
+        # Special tokens and the unknown token are not text.
         markup = {*tokenizer.special_ids.values(), *tokenizer.stop_ids, tokenizer.unk_id}
         spelt = [_bytes(tokenizer, index) if index not in markup else b"" for index in range(size)]
-        alone = tokenizer.backend.decode_batch([[index] for index in range(size)], skip_special_tokens=True)
+        first_texts = tokenizer.backend.decode_batch(
+            [[index] for index in range(size)], skip_special_tokens=True
+        )
         self.inner: Int[ndarray, " vocab"] = np.arange(size)
         self.openings = self.inner.copy()
-        for index, text in enumerate(alone):
+        for index, text in enumerate(first_texts):
             if spelt[index] and REPLACEMENT not in text and (opening := text.encode()) != spelt[index]:
                 self.openings[index] = len(spelt)
                 spelt.append(opening)
@@ -132,15 +140,15 @@ class _Vocabulary:
 
 
 def check_text(sampling: Sampling, text: str) -> None:
-    """Raises `WrongCall` where `text` is none that the regular expression or schema of `sampling` allows."""
-    matcher = _compile(_bytes_alone(), sampling)
+    """Raises `WrongCall` if the regular expression or schema of `sampling` does not allow `text`."""
+    matcher = _compile(_all_bytes(), sampling)
     spelt = list(text.encode())
     if matcher.try_consume_tokens(spelt) < len(spelt) or not matcher.is_accepting():
         raise WrongCall(f"{text!r} is not what {_named(sampling)} allows")
 
 
 class _Spelt:
-    """The attributes that llguidance reads of a vocabulary; the names are its own."""
+    """The attributes that llguidance reads of a vocabulary, under its names."""
 
     bos_token_id = None
 
@@ -150,18 +158,19 @@ class _Spelt:
         self.special_token_ids = (self.eos_token_id,)
 
     def __call__(self, text: str) -> list[int]:
-        raise AssertionError(f"asked to encode {text!r}, which a grammar without forcing never is")
+        raise AssertionError(f"a grammar without forcing never encodes text, but {text!r} was given")
 
 
 def _trie(spelt: Sequence[bytes]) -> "LLTokenizer":
-    """The bytes of all ids as llguidance's own tree, with an end of its own: empty bytes are never allowed."""
+    """llguidance's prefix tree over the bytes of all ids, with an end token; empty bytes are never
+    allowed."""
     llguidance = _library()
     trie: LLTokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Spelt(spelt)))
     return trie
 
 
 @cache
-def _bytes_alone() -> "LLTokenizer":
+def _all_bytes() -> "LLTokenizer":
     return _trie([bytes([byte]) for byte in range(256)])
 
 
@@ -181,7 +190,7 @@ def _compile(trie: "LLTokenizer", sampling: Sampling) -> "LLMatcher":
 
 
 def _bytes(tokenizer: Tokenizer, index: int) -> bytes:
-    """The bytes of an id, none where the numbering has a gap."""
+    """The bytes of an id, empty for a gap in the numbering."""
     return b"" if tokenizer.backend.id_to_token(index) is None else token_bytes(tokenizer, index)
 
 
@@ -190,11 +199,11 @@ def _named(sampling: Sampling) -> str:
 
 
 def _reason(message: str) -> str:
-    """The sentence in an error of llguidance, which also says where in its own grammar that is."""
-    told = re.search(r"^error: (.+)", message, re.MULTILINE) or re.search(
+    """The reason in an error of llguidance, without the place in its generated grammar."""
+    found = re.search(r"^error: (.+)", message, re.MULTILINE) or re.search(
         r"(?:\(in regex\)|JSON schema): (.+)", message
     )
-    return message.partition("\n")[0] if told is None else told[1]
+    return message.partition("\n")[0] if found is None else found[1]
 
 
 def _library() -> Any:

@@ -1,10 +1,11 @@
-"""The one seam to anything that speaks: our engine, an OpenAI-compatible server, or a script in a test.
+"""The one interface to anything that generates text: our engine, an OpenAI-compatible server, or a test's
+script.
 
     lm = camelid.LM("runs/first/model")
     [[answer]] = lm.generate(["Once upon a time"], max_new_tokens=64)
     scores = lm.score(["2 + 2 ="], [" 4"])
 
-A prompt is a string, which the model continues, or a `Conversation`, whose next turn it says.
+A prompt is a string, which the model continues, or a `Conversation`, in which it takes the next turn.
 """
 
 from abc import ABC, abstractmethod
@@ -23,21 +24,22 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model said."""
+    """One generated text."""
 
     text: str
     """Without the stop string or stop token that ended it."""
     tokens: tuple[int, ...]
-    """Every token generated, the ending one included; empty where a server does not tell."""
+    """Every generated token, including the stop token; empty if a server does not report them."""
     logprobs: tuple[float, ...]
-    """Natural log-probability of each token under the model itself: temperature 1, no filter."""
+    """Natural log-probability of each token under the unmodified model: temperature 1, no filters."""
     finish_reason: FinishReason
     prompt_tokens: tuple[int, ...] = ()
-    """The prompt's ids as the model read them (an encoder's, where there is one); empty where a server does not tell."""
+    """The prompt's token ids as the model read them (the encoder's, if it has one); empty if a server does
+    not report them."""
     sampled_logprobs: tuple[float, ...] = ()
-    """Natural log-probability of each token under the distribution that it was drawn from: after constraint, penalties,
-    bias, temperature and filters. 0 at temperature 0, where the choice is certain. Guesses (speculative decoding) do not
-    change it. Empty where a server does not tell."""
+    """Natural log-probability of each token under the distribution that it was sampled from: after
+    constraint, penalties, bias, temperature and filters. 0 at temperature 0, where the choice is certain.
+    Speculative decoding does not change it. Empty if a server does not report it."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ class Score:
     """Natural log-probability of the whole continuation, summed over its tokens."""
     tokens: int
     is_greedy: bool
-    """Whether greedy decoding would say exactly this."""
+    """Whether greedy decoding would generate exactly this continuation."""
     logprobs: tuple[float, ...] = ()
-    """Natural log-probability of each token; empty where an LM does not tell."""
+    """Natural log-probability of each token; empty if the LM does not report it."""
 
 
 Stream = Generator[str, None, Completion]
@@ -61,7 +63,7 @@ class PromptTooLong(WrongCall):
 
 
 class LM(ABC):
-    """Anything that completes prompts and says how probable a continuation is."""
+    """Anything that completes prompts and scores continuations."""
 
     @abstractmethod
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -74,16 +76,17 @@ class LM(ABC):
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling | None = None, **changes: Any
     ) -> list[list[Completion]]:
-        """`complete` with the sampling given, or the default one, after `changes` to its fields.
+        """`complete` with the given sampling, or the default, with the fields in `changes` replaced.
 
-        Raises `WrongCall` on an unknown field, and where `prompts` is one string instead of a list.
+        Raises `WrongCall` on an unknown field, and if `prompts` is a single string instead of a list.
         """
         return self.complete(as_list(prompts), with_changes(sampling, changes))
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
-        """The text of one completion in pieces as they come; the generator returns the whole completion.
+        """Yields the text of one completion in pieces as they are generated; the generator returns the
+        completion.
 
-        Where an LM has no pieces to give, it is one piece at the end.
+        An LM that cannot stream yields the whole text at the end.
         """
         [[completion]] = self.generate([prompt], sampling, **{**changes, "samples": 1})
         yield completion.text
@@ -91,19 +94,22 @@ class LM(ABC):
 
 
 def as_list(values: Sequence[Value]) -> list[Value]:
-    """The values as a list; raises `WrongCall` on a lone string or conversation, and on what is neither of them."""
+    """The prompts as a list; raises `WrongCall` on a single prompt, and on values that are not prompts."""
     if isinstance(values, str | Conversation):
-        raise WrongCall("one prompt was given where a list of prompts is needed: write [prompt]")
+        raise WrongCall("a single prompt was given instead of a list of prompts: write [prompt]")
     listed = list(values)
     for index, value in enumerate(listed):
         if not isinstance(value, str | Conversation):
-            raise WrongCall(f"prompt {index} is {value!r:.60}; a prompt is a string or a Conversation")
+            raise WrongCall(f"prompt {index} is {value!r:.60}; a prompt must be a string or a Conversation")
     return listed
 
 
 def as_pairs(prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[Prompt, str]]:
-    """Each prompt with its continuation; raises `WrongCall` where they are not as many, and as `as_list` does."""
+    """Each prompt with its continuation; raises `WrongCall` if their numbers differ, and as `as_list`
+    does."""
     left, right = as_list(prompts), as_list(continuations)
     if len(left) != len(right):
-        raise WrongCall(f"there are {len(left)} prompts and {len(right)} continuations: each prompt has one")
+        raise WrongCall(
+            f"there are {len(left)} prompts and {len(right)} continuations; give one continuation per prompt"
+        )
     return list(zip(left, right, strict=True))

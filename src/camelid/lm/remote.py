@@ -19,21 +19,22 @@ REGEX_FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "vllm": lambda regex: {"structured_outputs": {"regex": regex}},
     "sglang": lambda regex: {"regex": regex},
 }
-"""How a request names a regular expression, by what the server says in its models' `owned_by`.
+"""How a request passes a regular expression, by the server's `owned_by` in its list of models.
 
 vLLM from 0.12: docs.vllm.ai, "Structured Outputs"; SGLang: docs.sglang.io, "Structured Outputs".
 """
 
 
 class RemoteLM(LM):
-    """An OpenAI-compatible server, asked over HTTP, `parallel` requests at a time.
+    """An OpenAI-compatible server, with `parallel` HTTP requests at a time.
 
-    url: with or without `/v1`, by default OPENAI_BASE_URL; api_key: by default OPENAI_API_KEY; model: by default the
-    first that the server lists; timeout: seconds for one answer. A busy server (429, 5xx) is asked again, four times
-    at growing distances. Completions hold no tokens and no log-probabilities. Raises `CamelidError` where the server cannot be
-    reached or refuses.
+    url: with or without `/v1`, by default OPENAI_BASE_URL; api_key: by default OPENAI_API_KEY; model: by
+    default the first that the server lists; timeout: seconds per request. Requests to a busy server (429,
+    5xx) are repeated up to four times at growing intervals. Completions hold no tokens and no
+    log-probabilities. Raises `CamelidError` if the server cannot be reached or refuses.
 
-    `json_schema` is sent as OpenAI's `response_format`, `regex` in the field of the servers that are known to have one.
+    `json_schema` is sent as OpenAI's `response_format`, `regex` in the field of servers that are known to
+    have one.
     """
 
     def __init__(
@@ -63,19 +64,20 @@ class RemoteLM(LM):
         return first
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """What the server answers."""
+        """The server's completions of each prompt."""
         with ThreadPoolExecutor(self._parallel) as pool:
             return list(pool.map(lambda prompt: self._complete(prompt, sampling), prompts))
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        """Scores by `/v1/completions` with `echo` and `logprobs`; raises `WrongCall` for conversations."""
+        """Scores through `/v1/completions` with `echo` and `logprobs`; raises `WrongCall` for
+        conversations."""
         pairs = as_pairs(prompts, continuations)
         with ThreadPoolExecutor(self._parallel) as pool:
             return list(pool.map(lambda pair: self._score(*pair), pairs))
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
-        """The text of one completion in pieces, as server-sent events bring them."""
-        said, reason, other = "", None, ""
+        """Yields the text of one completion in pieces, from server-sent events."""
+        text, reason, other = "", None, ""
         sampling = with_changes(sampling, {**changes, "samples": 1})
         path, body = self._request(prompt, sampling)
         with (
@@ -94,13 +96,13 @@ class RemoteLM(LM):
                     for choice in self._parsed(data).get("choices", ()):
                         piece = choice.get("text") or choice.get("delta", {}).get("content") or ""
                         reason = choice.get("finish_reason") or reason
-                        said += piece
+                        text += piece
                         yield piece
         if reason is None:
             raise CamelidError(
-                f"{self.url}: the stream ends before its answer does{other and ': '}{other[:200]}"
+                f"{self.url}: the stream ended before the completion did{other and ': '}{other[:200]}"
             )
-        return _checked(Completion(said, (), (), _finish_reason(reason)), sampling)
+        return _checked(Completion(text, (), (), _finish_reason(reason)), sampling)
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
@@ -144,14 +146,14 @@ class RemoteLM(LM):
         server = str(self._first_model.get("owned_by"))
         if server not in REGEX_FIELDS:
             raise WrongCall(
-                f"{self.url}: OpenAI's API has no field for regex, and a server drops what it does not know; "
-                f"it is sent to {' and '.join(REGEX_FIELDS)}, this server says {server}"
+                f"{self.url}: OpenAI's API has no field for regex, and servers ignore unknown fields; "
+                f"regex is supported for {' and '.join(REGEX_FIELDS)}, this server is {server}"
             )
         return REGEX_FIELDS[server](sampling.regex)
 
     def _score(self, prompt: Prompt, continuation: str) -> Score:
         if not isinstance(prompt, str):
-            raise WrongCall("a server scores text only: give the conversation as rendered text")
+            raise WrongCall("a server can score only text: render the conversation with its chat template")
         body = {
             "model": self.model,
             "prompt": prompt + continuation,
@@ -159,9 +161,9 @@ class RemoteLM(LM):
             "echo": True,
             "logprobs": 1,
         }
-        said = self._choices("completions", body)[0]["logprobs"]
-        rows = zip(said["text_offset"], said["token_logprobs"], said["top_logprobs"], strict=True)
-        # Servers that cannot generate nothing add a token; the first token of a text has no probability.
+        found = self._choices("completions", body)[0]["logprobs"]
+        rows = zip(found["text_offset"], found["token_logprobs"], found["top_logprobs"], strict=True)
+        # Servers that do not accept max_tokens 0 add a token; a text's first token has no probability.
         end = len(prompt) + len(continuation)
         scored = [(own, top) for offset, own, top in rows if len(prompt) <= offset < end and own is not None]
         greedy = all(own >= max(top.values()) for own, top in scored)
@@ -181,17 +183,17 @@ class RemoteLM(LM):
     def _choices(self, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         content = self._ask("POST", path, body)
         if not content.get("choices"):
-            raise CamelidError(f"{self.url}: there is no answer in {json.dumps(content)[:200]}")
+            raise CamelidError(f"{self.url}: the response has no choices: {json.dumps(content)[:200]}")
         choices: list[dict[str, Any]] = content["choices"]
         return choices
 
     def _parsed(self, text: str) -> dict[str, Any]:
-        """The JSON of an answer or of a piece of one, none of which may be an error."""
+        """The JSON of a response or of a streamed piece; raises `CamelidError` if it is an error."""
         try:
             content: dict[str, Any] = json.loads(text)
         except ValueError as error:
             raise CamelidError(
-                f"{self.url} speaks no JSON: {text[:200]!r}; is it an OpenAI-compatible server?"
+                f"{self.url} did not return JSON: {text[:200]!r}; is it an OpenAI-compatible server?"
             ) from error
         if "error" in content:
             raise CamelidError(f"{self.url}: {json.dumps(content['error'])[:500]}")
@@ -214,18 +216,19 @@ class RemoteLM(LM):
 
 
 def _checked(completion: Completion, sampling: Sampling) -> Completion:
-    """The completion; raises `CamelidError` where JSON was asked for and a server that knows no schemas said something else."""
+    """The completion; raises `CamelidError` if a schema was given and the server, ignoring it, returned no
+    JSON."""
     if sampling.json_schema is not None and completion.finish_reason == "stop" and not sampling.stop:
         try:
             json.loads(completion.text)
         except ValueError as error:
             raise CamelidError(
-                f"the server did not keep to json_schema, perhaps it knows no response_format here; "
-                f"it said {completion.text[:200]!r}"
+                "the server did not keep to json_schema, perhaps because it does not support response_format "
+                f"here; it returned {completion.text[:200]!r}"
             ) from error
     return completion
 
 
-def _finish_reason(told: str | None) -> FinishReason:
-    """Servers know more ways to end; to us they are all stops."""
-    return "length" if told == "length" else "stop"
+def _finish_reason(reason: str | None) -> FinishReason:
+    """Servers have more reasons; all but `length` count as stops."""
+    return "length" if reason == "length" else "stop"

@@ -1,4 +1,4 @@
-"""How a prompt is continued: declared once, for Python, flags and servers' requests alike."""
+"""Sampling settings, declared once for Python, command-line flags and requests to servers."""
 
 import dataclasses
 import json
@@ -11,44 +11,44 @@ from typing import Any
 from camelid.base.errors import WrongCall
 
 MOST = 1e10
-"""Penalties and biases that are larger, and temperatures that are as small, would leave the range of float32."""
+"""Larger penalties and biases, and temperatures below its inverse, would leave the range of float32."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to continue a prompt; raises `WrongCall` on values that mean nothing.
+    """How to continue a prompt; raises `WrongCall` on invalid values.
 
     They apply in this order: regex or json_schema, penalties, bias, temperature, top-k, top-p, min-p.
     """
 
     max_new_tokens: int = 256
-    """Tokens after which a completion is cut (its finish reason is then `length`)."""
+    """Maximum number of tokens to generate; a completion cut there has the finish reason `length`."""
     temperature: float = 0.0
-    """Logits are divided by it; 0 takes the most probable token."""
+    """Divides the logits; 0 takes the most probable token (greedy decoding)."""
     top_k: int | None = None
     """Keep the k most probable tokens."""
     top_p: float | None = None
-    """Keep the smallest set of most probable tokens whose probabilities reach p (arXiv:1904.09751, section 3.1)."""
+    """Keep the fewest most probable tokens whose probabilities reach p (arXiv:1904.09751, section 3.1)."""
     min_p: float | None = None
-    """Keep tokens with at least this share of the highest probability (arXiv:2407.01082, section 3)."""
+    """Keep tokens with at least this fraction of the highest probability (arXiv:2407.01082, section 3)."""
     seed: int = 0
-    """Draws depend on this, the prompt and the sample's number, never on the batch (with a draft: on preemption too)."""
+    """Samples depend on this, the prompt and the sample's number, not on the batch (with a draft: on preemption too)."""
     stop: tuple[str, ...] = ()
-    """Strings that end the completion and are not part of it."""
+    """Strings that end the completion; they are not included in it."""
     samples: int = 1
     """Completions for each prompt."""
     repetition_penalty: float = 1.0
-    """Divides the positive logits of tokens in prompt and answer, multiplies negative ones (arXiv:1909.05858, 4.1)."""
+    """Divides positive logits of tokens in prompt and completion, multiplies negative (arXiv:1909.05858, 4.1)."""
     presence_penalty: float = 0.0
-    """Taken from the logits of tokens that the answer has, as in OpenAI's API."""
+    """Subtracted from the logits of tokens that occur in the completion, as in OpenAI's API."""
     frequency_penalty: float = 0.0
-    """Taken from them once for each time that the answer has them."""
+    """Subtracted from the logit of a token once for each time it occurs in the completion."""
     logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
-    """Added to the logits of single tokens, by their ids; -inf forbids one."""
+    """Added to the logits of tokens, by token id; -inf forbids a token."""
     regex: str | None = None
-    """The whole text matches it; in Rust's syntax, which has no look-around and no back-references."""
+    """Regular expression for the whole text, in Rust's syntax (no look-around, no back-references)."""
     json_schema: Mapping[str, Any] | str | None = None
-    """The whole text is JSON that this schema, given as a mapping or as JSON, describes; kept as JSON."""
+    """JSON schema that the whole text must satisfy, as a mapping or as JSON; stored as JSON."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", _as_tuple(self.stop))
@@ -62,13 +62,13 @@ class Sampling:
 
     @property
     def changes_logits(self) -> bool:
-        """Whether penalties, a bias or a constraint may make another token the most probable one."""
+        """Whether penalties, a bias or a constraint can change which token is most probable."""
         penalties = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
         return bool(penalties or self.logit_bias or self.is_constrained)
 
     @property
     def is_constrained(self) -> bool:
-        """Whether the text is held to a regular expression or a schema."""
+        """Whether the text must match a regular expression or a schema."""
         return self.regex is not None or self.json_schema is not None
 
 
@@ -76,12 +76,14 @@ def with_changes(sampling: Sampling | None, changes: dict[str, Any]) -> Sampling
     """The sampling with some fields replaced; raises `WrongCall` on a field that does not exist."""
     names = [field.name for field in dataclasses.fields(Sampling)]
     if unknown := sorted(changes.keys() - set(names)):
-        raise WrongCall(f"no such sampling setting: {', '.join(unknown)}; there are {', '.join(names)}")
+        raise WrongCall(
+            f"no such sampling setting: {', '.join(unknown)}; the settings are {', '.join(names)}"
+        )
     return dataclasses.replace(sampling or Sampling(), **changes)
 
 
 def _allowed(sampling: Sampling, bias: Mapping[int, float]) -> dict[str, tuple[bool, str]]:
-    """For each setting whether its value is allowed, and what is."""
+    """For each setting whether its value is allowed, and a description of the allowed values."""
     least, top_k, top_p, min_p = 1 / MOST, sampling.top_k, sampling.top_p, sampling.min_p
     biases = (
         _is_whole(index, 0) and (value == -math.inf or _is_number(value)) for index, value in bias.items()
@@ -110,7 +112,7 @@ def _allowed(sampling: Sampling, bias: Mapping[int, float]) -> dict[str, tuple[b
         "frequency_penalty": (_is_number(sampling.frequency_penalty), f"a number, at most {MOST:g}"),
         "logit_bias": (all(biases), f"numbers of at most {MOST:g}, or -inf, by the ids of tokens"),
         "regex": (regex is None or _is_text(regex), "not empty"),
-        "json_schema": (None in (regex, sampling.json_schema), "alone: there is a regex too"),
+        "json_schema": (None in (regex, sampling.json_schema), "none, since there is a regex too"),
     }
 
 
@@ -131,14 +133,14 @@ def _as_tuple(stop: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _schema_text(schema: Mapping[str, Any] | str | None) -> str | None:
-    """A JSON schema as JSON, its keys in their order; raises `WrongCall` where it is no JSON object."""
+    """A JSON schema as JSON, its keys in order; raises `WrongCall` if it is not a JSON object."""
     if schema is None:
         return None
     try:
         read = json.loads(schema) if isinstance(schema, str) else dict(schema)
         text = json.dumps(read, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise WrongCall(f"json_schema is no JSON: {error}") from error
+        raise WrongCall(f"json_schema is not valid JSON: {error}") from error
     if not isinstance(read, dict):
-        raise WrongCall(f"json_schema is {text}; a schema is a JSON object")
+        raise WrongCall(f"json_schema is {text}; it must be a JSON object")
     return text

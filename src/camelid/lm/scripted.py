@@ -1,4 +1,4 @@
-"""An LM that says what it is told, for tests of whatever asks models."""
+"""An LM with scripted answers, for tests of code that calls models."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,11 +9,11 @@ from camelid.lm.sampling import Sampling
 
 
 class ScriptedLM(LM):
-    """An LM for tests: a function, or a list of answers given in turn, says every completion.
+    """An LM for tests, whose completions come from a function or from a list of answers in order.
 
-    `score` counts a continuation's words as tokens, each of log-probability -1, unless `logprob` says otherwise.
-    `prompts` holds every prompt asked so far. Raises `WrongCall` when the list of answers runs out, and on an answer
-    that `regex` or `json_schema` does not allow.
+    `score` counts a continuation's words as tokens, each with log-probability -1, unless `logprob` is given.
+    `prompts` holds every prompt so far. Raises `WrongCall` when the list of answers runs out, and on an
+    answer that `regex` or `json_schema` does not allow.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class ScriptedLM(LM):
         return [[self._complete(prompt, sampling) for _ in range(sampling.samples)] for prompt in prompts]
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        """What the script says of each pair."""
+        """The script's score of each pair."""
         pairs = as_pairs(prompts, continuations)
         return [Score(self._logprob(p, c), len(c.split()), is_greedy=False) for p, c in pairs]
 

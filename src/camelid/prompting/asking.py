@@ -1,4 +1,5 @@
-"""How a question is put: its wording, its exemplars, as text to continue or as turns of a conversation."""
+"""Builds the prompt of a question, from its wording and exemplars, as text to continue or as a
+conversation."""
 
 import dataclasses
 import hashlib
@@ -23,23 +24,23 @@ class Question(Protocol):
 
     @property
     def choices(self) -> Sequence[str] | None:
-        """The possible answers, where there are such."""
+        """The possible answers of a multiple-choice question."""
 
     @property
     def lettered(self) -> bool:
-        """Whether a prompt must show the choices, with letters, because the question does not name them."""
+        """Whether a prompt must list the choices with letters because the question does not name them."""
 
     @property
     def contexts(self) -> Sequence[str]:
-        """For each choice the text that its ending follows, where it is not the question; else nothing."""
+        """For each choice the text before its ending, if that is not the question; otherwise empty."""
 
     @property
     def endings(self) -> Sequence[str]:
-        """The texts to score, one a choice, where these are not the choices themselves; else nothing."""
+        """The texts to score, one per choice, if these are not the choices themselves; otherwise empty."""
 
 
 class Exemplar(Question, Protocol):
-    """A question whose answer is shown to the model first."""
+    """A solved question that is shown to the model first."""
 
     @property
     def answer(self) -> str:
@@ -47,7 +48,7 @@ class Exemplar(Question, Protocol):
 
     @property
     def rationale(self) -> str:
-        """The worked steps that lead to it, or nothing."""
+        """The worked steps that lead to it; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Wording:
     reasoned: str
     separator: str
     answer_context: str
-    """What precedes a choice when its unconditional probability is taken."""
+    """What precedes a choice when its unconditional probability is computed."""
     stop: tuple[str, ...] = ("\n",)
     stop_reasoned: tuple[str, ...] = ("\nQ:",)
 
@@ -74,14 +75,14 @@ QUESTION_ANSWER = Wording(
 """The format of Wei et al. (arXiv:2201.11903, appendix G)."""
 
 CONTINUATION = dataclasses.replace(QUESTION_ANSWER, question="{question}", answer_context="Answer:")
-"""The question is the text to continue, as it stands: HellaSwag, LAMBADA, rows that hold their own prompt."""
+"""The question itself is the text to continue: HellaSwag, LAMBADA, rows that hold their own prompt."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Exemplars drawn anew for each question, as GPT-3 did (arXiv:2005.14165, section 2.4).
+    """Exemplars sampled for each question, as in GPT-3 (arXiv:2005.14165, section 2.4).
 
-    The draw is a function of seed and question alone, so a question has the same exemplars in whatever company.
+    The sample depends only on the seed and the question, not on which other questions are asked.
     """
 
     count: int
@@ -98,7 +99,8 @@ LETTERED = "({letter}) {choice}"
 
 @dataclass(frozen=True)
 class Asking:
-    """What all programs share: exemplars, then the question, as text or as turns."""
+    """The prompts that all programs share: exemplars, then the question, as text or as turns of a
+    conversation."""
 
     exemplars: tuple[Exemplar, ...] = ()
     chat: bool = False
@@ -108,9 +110,9 @@ class Asking:
     """Whether exemplars show their worked steps."""
     wording: Wording = QUESTION_ANSWER
     show_choices: bool = True
-    """Whether choices that the question does not name are listed, with letters."""
+    """Whether choices that the question does not name are listed with letters."""
     draw: Draw | None = None
-    """How each question draws from the exemplars; else it is shown all of them, in order."""
+    """How exemplars are sampled for each question; without it, all are shown in order."""
 
     def __post_init__(self) -> None:
         if self.draw and not 0 <= self.draw.count <= len(self.exemplars):
@@ -118,7 +120,7 @@ class Asking:
 
     @property
     def shots(self) -> int:
-        """How many exemplars stand before a question."""
+        """The number of exemplars before a question."""
         return self.draw.count if self.draw else len(self.exemplars)
 
     def prompt(self, question: Question) -> Prompt:
@@ -126,13 +128,15 @@ class Asking:
         return self._prompt(question, self._shown(question))
 
     def scored(self, question: Question) -> list[tuple[Prompt, str]]:
-        """For each text to score the prompt that it follows; they differ where the question has `contexts`.
+        """Each text to score with the prompt before it; the prompts differ if the question has `contexts`.
 
-        Raises `WrongCall` where there is nothing to score.
+        Raises `WrongCall` if the question has no choices.
         """
         endings = question.endings or question.choices
         if not endings:
-            raise WrongCall(f"the question {question.question[:60]!r} has no choices to score; use direct")
+            raise WrongCall(
+                f"the question {question.question[:60]!r} has no choices to score; use the program direct"
+            )
         contexts = question.contexts or [self._shown(question)] * len(endings)
         return [
             (self._prompt(question, context), ending)
@@ -140,8 +144,8 @@ class Asking:
         ]
 
     def settings(self, **more: object) -> dict[str, Any]:
-        """All of it as JSON values, for the record of an evaluation."""
-        shown: Any = [list(self._told(exemplar)) for exemplar in self.exemplars]
+        """All settings as JSON values, for the record of an evaluation."""
+        shown: Any = [list(self._solved(exemplar)) for exemplar in self.exemplars]
         if self.draw:
             digest = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
             more["draw"] = {"from": f"sha256:{digest}", "of": len(shown), **dataclasses.asdict(self.draw)}
@@ -151,16 +155,16 @@ class Asking:
 
     def _prompt(self, question: Question, asked: str) -> Prompt:
         exemplars = self.draw.of(self.exemplars, question) if self.draw else self.exemplars
-        told = [self._told(exemplar) for exemplar in exemplars]
+        solved = [self._solved(exemplar) for exemplar in exemplars]
         if self.chat:
-            turns = Conversation.of(*((text + self.cue, reply) for text, reply in told))
+            turns = Conversation.of(*((text + self.cue, reply) for text, reply in solved))
             return Conversation((*turns.messages, Message("user", asked + self.cue)))
         opening, answer = self.wording.question, self.wording.answer
-        before = [opening.format(question=text) + answer.format(answer=reply) for text, reply in told]
+        before = [opening.format(question=text) + answer.format(answer=reply) for text, reply in solved]
         return self.wording.separator.join([*before, opening.format(question=asked)])
 
-    def _told(self, exemplar: Exemplar) -> tuple[str, str]:
-        """An exemplar's question and answer; of contexts and endings, those of the right choice."""
+    def _solved(self, exemplar: Exemplar) -> tuple[str, str]:
+        """An exemplar's question and answer; with contexts and endings, those of the right choice."""
         right = list(exemplar.choices).index(exemplar.answer) if exemplar.choices else 0
         text = exemplar.contexts[right] if exemplar.contexts else self._shown(exemplar)
         return text, exemplar.endings[right] if exemplar.endings else self._reply(exemplar)
@@ -174,7 +178,7 @@ class Asking:
         return self.wording.reasoned.format(rationale=exemplar.rationale, answer=answer)
 
     def _shown(self, question: Question) -> str:
-        """The question, with its choices where it does not name them itself."""
+        """The question, with its choices listed if it does not name them itself."""
         if not (question.choices and question.lettered and self.show_choices):
             return question.question
         options = " ".join(
@@ -184,7 +188,7 @@ class Asking:
         return CHOICES.format(question=question.question, choices=options)
 
     def _named(self, exemplar: Exemplar) -> str:
-        """The answer as the model should give it: its letter where choices have letters."""
+        """The answer as the model should give it: its letter if choices have letters."""
         if exemplar.choices and exemplar.lettered and self.show_choices:
             return f"({ascii_uppercase[list(exemplar.choices).index(exemplar.answer)]})"
         return exemplar.answer

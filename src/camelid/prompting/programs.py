@@ -1,10 +1,10 @@
-"""Ways of asking: a program is a function over an `LM`; its words are the data at the foot of this page.
+"""Ways of asking: a program is a function over an `LM`; its texts are the constants at the end of this file.
 
     attempts = direct()(lm, questions)
     attempts = chain_of_thought(exemplars)(lm, questions)
 
-A program knows neither the task nor how an answer is graded. With `chat=True` the question is a user's turn in
-a `Conversation`, which the model's own template renders; otherwise it is text that the model continues.
+A program knows neither the task nor how an answer is graded. With `chat=True` the question is a user's turn
+in a `Conversation`, which the model's chat template renders; otherwise it is text that the model continues.
 """
 
 import dataclasses
@@ -21,34 +21,34 @@ from camelid.prompting.asking import QUESTION_ANSWER, Asking, Draw, Exemplar, Qu
 
 @dataclass(frozen=True)
 class ChoiceScore:
-    """How probable one choice is, or the ending in its place; lengths are without the wording's space before it."""
+    """How probable one choice, or its ending, is; lengths do not count the wording's space before it."""
 
     logprob: float
     tokens: int
     bytes: int
     characters: int
     unconditional: float | None = None
-    """Its log-probability after the answer context alone, where that was asked for."""
+    """Its log-probability after only the answer context, if requested."""
     is_greedy: bool = False
-    """Whether greedy decoding would say exactly this."""
+    """Whether greedy decoding would generate exactly this."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a model said to one question: everything that was sent and came back, and the text to grade."""
+    """A model's answer to one question: all prompts and completions, and the text to grade."""
 
     prompts: tuple[Prompt, ...]
     completions: tuple[str, ...]
     text: str
     cut: bool = False
-    """Whether the last completion ended at the length limit."""
+    """Whether the last completion was cut at the length limit."""
     scores: tuple[ChoiceScore, ...] = ()
-    """One score a choice, where the program scores choices instead of generating."""
+    """One score per choice, if the program scores choices instead of generating."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A way of asking and everything its answers depend on; called, it asks every question."""
+    """A way of asking, with everything its answers depend on; calling it asks every question."""
 
     name: str
     version: int
@@ -64,7 +64,7 @@ class Program:
 def direct(
     *, chat: bool = False, sampling: Sampling | None = None, wording: Wording = QUESTION_ANSWER
 ) -> Program:
-    """Asks each question and takes what the model says."""
+    """Asks each question directly, without exemplars or steps."""
     return few_shot((), chat=chat, sampling=sampling, wording=wording)
 
 
@@ -76,9 +76,9 @@ def few_shot(
     wording: Wording = QUESTION_ANSWER,
     draw: Draw | None = None,
 ) -> Program:
-    """Shows questions with their answers before each question (GPT-3, arXiv:2005.14165, section 2).
+    """Shows solved questions before each question (GPT-3, arXiv:2005.14165, section 2).
 
-    All of the exemplars stand before every question, or those that each draws.
+    Every question follows all of the exemplars, or with `draw` its own sample of them.
     """
     asking = Asking(tuple(exemplars), chat, DIRECT_CUE if chat else "", False, wording, draw=draw)
     how = _until(sampling or ANSWER, () if chat else wording.stop)
@@ -98,11 +98,12 @@ def chain_of_thought(
     wording: Wording = QUESTION_ANSWER,
     trigger: str | None = None,
 ) -> Program:
-    """Lets the model work in steps before it answers.
+    """Lets the model reason in steps before it answers.
 
-    With exemplars, their worked steps are shown, "The answer is X." at their end (Wei et al., arXiv:2201.11903).
-    With `chat`, the question asks for steps. Else there are two stages (Kojima et al., arXiv:2205.11916, section 3):
-    the steps, then `trigger`, by default the one in `TRIGGERS` that the choices suggest, and the answer.
+    With exemplars, their worked steps are shown, each ending in "The answer is X." (Wei et al.,
+    arXiv:2201.11903). With `chat`, the question asks for steps. Otherwise there are two stages (Kojima et
+    al., arXiv:2205.11916, section 3): first the steps, then `trigger` and the answer. The default trigger is
+    the one in `TRIGGERS` that suits the choices.
     """
     asking = Asking(tuple(exemplars), chat, STEPS_CUE if chat else "", True, wording)
     how = _until(sampling or STEPS, () if chat else wording.stop_reasoned)
@@ -127,14 +128,15 @@ def likelihood(
     answer_context: bool = False,
     draw: Draw | None = None,
 ) -> Program:
-    """Scores every choice as the continuation of the question; nothing is generated, and no letters are shown.
+    """Scores every choice as a continuation of the question; generates nothing and shows no letters.
 
-    Where a question has contexts, each is followed by its ending: the partial evaluation of Trinh and Le
-    (arXiv:1806.02847), by which GPT-3 answers Winograd schemas. answer_context: also score each choice after "A:" alone, to divide by (GPT-3, arXiv:2005.14165, section 2.4).
-    Raises `WrongCall` for a question without choices, and where `answer_context` is asked of a conversation.
+    If a question has contexts, each is followed by its ending: the partial evaluation of Trinh and Le
+    (arXiv:1806.02847), which GPT-3 uses for Winograd schemas. answer_context: also score each choice after
+    only "A:", to normalise by (GPT-3, arXiv:2005.14165, section 2.4). Raises `WrongCall` for a question
+    without choices, and for `answer_context` with `chat`.
     """
     if chat and answer_context:
-        raise WrongCall("the answer context is a piece of text: it cannot be used with a conversation")
+        raise WrongCall("the answer context is plain text: use it without chat")
     asking = Asking(tuple(exemplars), chat, "", False, wording, show_choices=False, draw=draw)
     continuation = "{answer}" if chat else wording.answer
     context = wording.answer_context if answer_context else None
@@ -153,7 +155,7 @@ def likelihood(
 
 
 def trigger_of(question: Question) -> str:
-    """The words that ask for the final answer, as the choices suggest (Kojima et al., section 3)."""
+    """The text that asks for the final answer, depending on the choices (Kojima et al., section 3)."""
     if question.choices and question.lettered:
         return TRIGGERS["letter"].format(last=ascii_uppercase[len(question.choices) - 1])
     if question.choices and {choice.lower() for choice in question.choices} == {"yes", "no"}:
@@ -163,8 +165,8 @@ def trigger_of(question: Question) -> str:
 
 def _generate(lm: LM, prompts: Sequence[Prompt], sampling: Sampling) -> list[Attempt]:
     return [
-        Attempt((prompt,), (said.text,), said.text, said.finish_reason == "length")
-        for prompt, said in zip(prompts, _first(lm, prompts, sampling), strict=True)
+        Attempt((prompt,), (reply.text,), reply.text, reply.finish_reason == "length")
+        for prompt, reply in zip(prompts, _first(lm, prompts, sampling), strict=True)
     ]
 
 
@@ -172,12 +174,12 @@ def _two_stages(
     lm: LM, openings: Sequence[str], triggers: Sequence[str], sampling: Sampling
 ) -> list[Attempt]:
     steps = _first(lm, openings, sampling)
-    # The space before the line break is the authors' own (their repository joins with it).
+    # The space before the line break is in the authors' repository.
     endings = [f"{o}{step.text} \n{t}" for o, step, t in zip(openings, steps, triggers, strict=True)]
     answers = _first(lm, endings, dataclasses.replace(sampling, max_new_tokens=ANSWER.max_new_tokens))
     return [
-        Attempt((opening, ending), (step.text, said.text), trigger + said.text, said.finish_reason == "length")
-        for opening, ending, step, said, trigger in zip(
+        Attempt((opening, ending), (step.text, reply.text), trigger + reply.text, reply.finish_reason == "length")
+        for opening, ending, step, reply, trigger in zip(
             openings, endings, steps, answers, triggers, strict=True
         )
     ]  # fmt: skip
@@ -187,16 +189,16 @@ def _score(
     lm: LM, prompts: Sequence[Prompt], choices: Sequence[str], continuation: str, context: str | None
 ) -> list[ChoiceScore]:
     texts = [continuation.format(answer=choice) for choice in choices]
-    different = list(dict.fromkeys(texts))  # "yes" and "no" are the choices of every question of a task
+    different = list(dict.fromkeys(texts))  # questions often share choices, such as "yes" and "no"
     bare = [] if context is None else lm.score([context] * len(different), different)
-    alone = {text: score.logprob for text, score in zip(different, bare, strict=bool(bare))}
+    unconditional = {text: score.logprob for text, score in zip(different, bare, strict=bool(bare))}
     return [
         ChoiceScore(
             score.logprob,
             score.tokens,
             len(choice.encode()),
             len(choice),
-            alone.get(text),
+            unconditional.get(text),
             score.is_greedy,
         )
         for score, text, choice in zip(lm.score(prompts, texts), texts, choices, strict=True)
@@ -204,7 +206,7 @@ def _score(
 
 
 def _different(options: Sequence[tuple[Prompt, str]]) -> tuple[Prompt, ...]:
-    """The prompts without repetition; there is one, unless the choices have contexts of their own."""
+    """The distinct prompts: only one, unless the choices have contexts of their own."""
     kept: list[Prompt] = []
     for prompt, _ in options:
         if prompt not in kept:
@@ -217,7 +219,7 @@ def _first(lm: LM, prompts: Sequence[Prompt], sampling: Sampling) -> list[Comple
 
 
 def _until(sampling: Sampling, stop: tuple[str, ...]) -> Sampling:
-    """The sampling with these stop strings, unless it has its own."""
+    """The sampling with these stop strings, unless it already has some."""
     return sampling if sampling.stop else dataclasses.replace(sampling, stop=stop)
 
 

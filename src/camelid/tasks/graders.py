@@ -1,7 +1,7 @@
-"""How a reply is judged: each grader reads it strictly and leniently, and both grades are kept side by side.
+"""Graders: each reads a reply strictly and leniently, and both grades are kept.
 
-Strict: what stands after the last "The answer is" or "####"; where neither occurs, the reply as a whole.
-Lenient: what a person would probably still take as the answer. A strict grade that is right is right leniently too.
+Strict: what follows the last "The answer is" or "####"; without either, the whole reply. Lenient: what a
+person would probably still accept as the answer. What is right strictly is also right leniently.
 """
 
 import math
@@ -32,9 +32,10 @@ _ANY_LETTER = re.compile(r"\((?P<a>[A-Z])\)|\b(?P<b>[B-HJ-Z])\b|\b(?P<c>[AI])(?=
 
 
 def exact(item: Item, reply: str) -> Grades:
-    """Text equality. Strict: but for case, white space, quotes around it and a final full stop.
+    """Text equality. Strict: ignores case, white space, surrounding quotes and a final full stop.
 
-    Lenient: the words of the answer stand together after the marker, or in the last sentence where there is none.
+    Lenient: the words of the answer occur together after the marker, or without a marker in the last
+    sentence.
     """
     region = _after_marker(reply)
     strict = reply.strip() if region is None else region
@@ -46,22 +47,24 @@ def exact(item: Item, reply: str) -> Grades:
 def numeric(item: Item, reply: str) -> Grades:
     """Equality of numbers, as fractions: 1,000 = 1000.0, $5 = 5, 40% = 40, 1/2 = 0.5.
 
-    Strict: the first number after the marker, or a reply that is nothing but a number. Lenient: the last number.
+    Strict: the first number after the marker, or a reply that is just a number. Lenient: the last number.
     """
     region = _after_marker(reply)
     strict = parse_number(reply) if region is None else _first(_numbers(region))
     lenient = _last(_numbers(reply))
     right = {number for number in map(parse_number, item.answers) if number is not None}
     if not right:
-        raise CamelidError(f"item {item.id}: the answer {item.answer!r} is no number; grade it as exact")
+        raise CamelidError(
+            f"item {item.id}: the answer {item.answer!r} is not a number; use the grader exact"
+        )
     return _grades(Grade(_printed(strict), strict in right), Grade(_printed(lenient), lenient in right))
 
 
 def choice(item: Item, reply: str) -> Grades:
-    """One of the choices, by its letter (where choices have letters) or its text.
+    """One of the choices, by its letter (if choices have letters) or its text.
 
-    Strict: "B", "(B)", "B) text" or the text itself. Lenient: the first letter after the marker, or the last in a
-    reply without one; failing that, the only choice whose words occur.
+    Strict: "B", "(B)", "B) text" or the text itself. Lenient: the first letter after the marker, or without a
+    marker the last letter in the reply; otherwise the only choice whose words occur.
     """
     choices = _choices(item)
     region = _after_marker(reply)
@@ -73,8 +76,9 @@ def choice(item: Item, reply: str) -> Grades:
 def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     """The most probable choice under each normalisation; `scores` are in the order of the choices.
 
-    accuracy: summed log-probability. Per token: GPT-3's (arXiv:2005.14165, section 2.4). Per character: LLaMA's
-    (arXiv:2302.13971, section 3). Answer context: log P(choice | question) - log P(choice | "A:"), GPT-3 as well.
+    accuracy: summed log-probability. Per token: GPT-3's (arXiv:2005.14165, section 2.4). Per character:
+    LLaMA's (arXiv:2302.13971, section 3). Answer context: log P(choice | question) - log P(choice | "A:"),
+    also GPT-3's.
     """
     _must_be_numbers(item, scores)
     ranks: dict[str, Callable[[ChoiceScore], float]] = {
@@ -91,22 +95,23 @@ def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
 
 
 def last_word(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
-    """Whether greedy decoding would say the target, as GPT-2 and GPT-3 are judged on LAMBADA."""
+    """Whether greedy decoding would generate the target, the metric of GPT-2 and GPT-3 on LAMBADA."""
     _must_be_numbers(item, scores)
     [score] = scores
     return {"accuracy": Grade(item.answer if score.is_greedy else None, score.is_greedy)}
 
 
 def first_word(item: Item, reply: str) -> Grades:
-    """Whether a reply begins with the word, whatever punctuation stands around it."""
-    said = (reply.split() or [""])[0].strip(_PUNCTUATION)
-    return {"accuracy": Grade(said or None, said == item.answer.strip(_PUNCTUATION))}
+    """Whether a reply begins with the word; punctuation around it is ignored."""
+    word = (reply.split() or [""])[0].strip(_PUNCTUATION)
+    return {"accuracy": Grade(word or None, word == item.answer.strip(_PUNCTUATION))}
 
 
 def exact_match(item: Item, reply: str) -> Grades:
-    """Equality with one of the answers but for case, punctuation and articles (SQuAD, arXiv:1606.05250, section 6.1)."""
-    said = answer_words(reply)
-    return {"exact_match": Grade(said or None, said in set(map(answer_words, item.answers)))}
+    """Equality with an answer, ignoring case, punctuation and articles (SQuAD, arXiv:1606.05250, section
+    6.1)."""
+    words = answer_words(reply)
+    return {"exact_match": Grade(words or None, words in set(map(answer_words, item.answers)))}
 
 
 GRADERS: Mapping[str, Grader] = {"exact": exact, "numeric": numeric, "choice": choice}
@@ -123,14 +128,14 @@ def words_of(text: str) -> list[str]:
 
 
 def answer_words(text: str) -> str:
-    """A text as SQuAD's exact match sees it: lower case, no punctuation, no articles, single spaces."""
+    """A text as SQuAD's exact match compares it: lower case, no punctuation, no articles, single spaces."""
     bare = "".join(letter for letter in text.lower() if letter not in _PUNCTUATION)
     return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", bare).split())
 
 
 def _must_be_numbers(item: Item, scores: Sequence[ChoiceScore]) -> None:
     if any(math.isnan(score.logprob) for score in scores):
-        raise CamelidError(f"item {item.id}: a log-probability is no number (NaN)")
+        raise CamelidError(f"item {item.id}: a log-probability is NaN; the model or its weights are damaged")
 
 
 def _grades(strict: Grade, lenient: Grade) -> Grades:
@@ -138,7 +143,7 @@ def _grades(strict: Grade, lenient: Grade) -> Grades:
 
 
 def _after_marker(reply: str) -> str | None:
-    """The first line after the last marker, without the space around it."""
+    """The first line after the last marker, stripped; None without a marker."""
     end = None
     for match in _MARKER.finditer(reply):
         end = match.end()
@@ -150,10 +155,10 @@ def _last_sentence(reply: str) -> str:
 
 
 def _says(text: str, answers: Iterable[str], ends: str = ".!?") -> bool:
-    """Whether the text is one of the answers, or what stands before the first of `ends` is."""
-    said = _bare(text)
+    """Whether the text, or its part before the first of `ends`, is one of the answers."""
+    bare = _bare(text)
     return any(
-        said == wanted or re.match(rf"{re.escape(wanted)}[{ends}]\s", _plain(text)) is not None
+        bare == wanted or re.match(rf"{re.escape(wanted)}[{ends}]\s", _plain(text)) is not None
         for wanted in map(_bare, answers)
     )
 
@@ -180,7 +185,8 @@ def _numbers(text: str) -> Iterator[Fraction]:
 
 
 def parse_number(text: str) -> Fraction | None:
-    """The number that a text is, but for its currency, per cent sign and full stop; None where it is no number."""
+    """The number in a text that is just a number, with or without currency, per cent sign and full stop; else
+    None."""
     match = _NUMBER.fullmatch(text.strip().rstrip(".").rstrip("%").strip())
     return None if match is None else _value(match)
 
@@ -194,7 +200,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _printed(number: Fraction | None) -> str | None:
-    """A number for the record: whole, decimal where that is exact and short, else a fraction."""
+    """A number as text: a decimal if that is exact with up to 10 digits, otherwise a fraction."""
     if number is None:
         return None
     decimal = f"{float(number):.10g}"
@@ -229,7 +235,7 @@ def _by_letter(choices: Sequence[str], letter: str) -> str | None:
 
 def _choices(item: Item) -> Sequence[str]:
     if item.choices is None:
-        raise CamelidError(f"item {item.id}: it has no choices; grade it as exact or numeric")
+        raise CamelidError(f"item {item.id}: it has no choices; use the grader exact or numeric")
     return item.choices
 
 

@@ -1,6 +1,6 @@
-"""How sure a measured accuracy is, and whether two models really differ on the same questions.
+"""Confidence intervals of accuracies, and paired comparisons of two models on the same questions.
 
-Pure functions of numbers; formulas from the papers named, no statistics library.
+Pure functions of numbers; the formulas are from the cited papers, without a statistics library.
 """
 
 import math
@@ -36,27 +36,29 @@ class Comparison:
     difference: float
     interval: Interval
     gained: int
-    """Questions that only the second has right, or has better where that is a matter of degree."""
+    """Questions that only the second answers correctly, or for graded degrees answers better."""
     lost: int
-    """The same of the first."""
+    """Questions that only the first answers correctly, or answers better."""
     p_value: float
-    """Exact two-sided McNemar test: how often chance alone would part the models at least this much."""
+    """Exact two-sided McNemar test: the probability of at least this difference by chance."""
     questions: int
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """The Wilson score interval of a proportion; right for few trials and near 0 and 1, unlike p ± z·s.
+    """The Wilson score interval of a proportion; valid for few trials and near 0 and 1, unlike p ± z·s.
 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), Wilson 1927, doi:10.1080/01621459.1927.10502953.
-    Raises `WrongCall` where there are no trials or more successes than trials.
+    Raises `WrongCall` if there are no trials or more successes than trials.
     """
     if not 0 <= successes <= trials or trials == 0:
-        raise WrongCall(f"{successes} successes of {trials} trials is no proportion")
+        raise WrongCall(
+            f"{successes} successes of {trials} trials: need at least one trial, and at most one success each"
+        )
     share, z = successes / trials, _z(confidence)
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
     scale = 1 + z * z / trials
-    # At the borders the formula is exactly 0 or 1; rounding must not carry it past them.
+    # At 0 and 1 the formula is exact; rounding must not move it outside.
     low = 0.0 if successes == 0 else (centre - spread) / scale
     high = 1.0 if successes == trials else (centre + spread) / scale
     return Interval(low, high)
@@ -80,14 +82,14 @@ def bootstrap_mean(
 ) -> Interval:
     """Percentile bootstrap interval of a mean (Efron 1979, doi:10.1214/aos/1176344552).
 
-    Of paired differences, questions are drawn with their pair of grades, so what makes one hard for both cancels.
-    Drawing n questions is drawing how often each distinct value occurs, which is multinomial.
+    For paired differences, each question is drawn with both of its grades, so its difficulty cancels. Drawing
+    n questions amounts to drawing the count of each distinct value, which is multinomial.
     """
     if not sample:
-        raise WrongCall("there is no question to draw from")
+        raise WrongCall("the sample is empty: there are no questions to draw from")
     values, counts = np.unique(np.asarray(sample, dtype=np.float64), return_counts=True)
     trials, generator = len(sample), np.random.default_rng(seed)
-    # Values that hardly repeat would make one row of counts as long as the sample; some resamples at a time.
+    # If values hardly repeat, each row of counts is as long as the sample: limit the resamples at a time.
     pieces = [min(RESAMPLES_AT_ONCE, resamples - done) for done in range(0, resamples, RESAMPLES_AT_ONCE)]
     means = np.concatenate(
         [generator.multinomial(trials, counts / trials, size=piece) @ values / trials for piece in pieces]
@@ -98,7 +100,7 @@ def bootstrap_mean(
 
 
 def compare_grades(before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> Comparison:
-    """Compares grades of the same questions in the same order; raises `WrongCall` where the lengths differ."""
+    """Compares grades of the same questions in the same order; raises `WrongCall` if the lengths differ."""
     if len(before) != len(after):
         raise WrongCall(f"{len(before)} grades against {len(after)}: they must be of the same questions")
     differences = [second - first for first, second in zip(before, after, strict=True)]
@@ -115,5 +117,5 @@ def compare_grades(before: Sequence[float], after: Sequence[float], *, seed: int
 
 def _z(confidence: float) -> float:
     if not 0 < confidence < 1:
-        raise WrongCall(f"confidence is {confidence!r}; it must lie between 0 and 1, as 0.95 does")
+        raise WrongCall(f"confidence is {confidence!r}; it must be between 0 and 1, such as 0.95")
     return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -1,4 +1,4 @@
-"""A question with its answer, and what a grader says of a reply."""
+"""A question with its answer, and the grades of a reply."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,22 +10,23 @@ from camelid.base.errors import CamelidError
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a task; raises `CamelidError` where the answer is not among the choices."""
+    """One question of a task; raises `CamelidError` if the answer is not among the choices."""
 
     id: str
     question: str
     answer: str
     choices: tuple[str, ...] | None = None
     aliases: tuple[str, ...] = ()
-    """Other answers that are as right."""
+    """Other right answers."""
     rationale: str = ""
-    """The worked steps that lead to the answer, where they are known."""
+    """The worked steps that lead to the answer, if known."""
     lettered: bool = False
-    """Whether a prompt must show the choices, with letters, because the question does not name them."""
+    """Whether a prompt must list the choices with letters because the question does not name them."""
     contexts: tuple[str, ...] = ()
-    """For each choice the text that its ending follows, where the choices differ in what stands before."""
+    """For each choice the text before its ending, if the choices differ in that."""
     endings: tuple[str, ...] = ()
-    """What is scored for each choice, where that is not the choice itself; without choices, the one target."""
+    """The text to score for each choice, if that is not the choice itself; without choices, the single
+    target."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -37,30 +38,30 @@ class Item:
         if self.choices is None:
             return
         if len(self.choices) < 2:
-            raise CamelidError(f"there is one choice only, {self.choices}; a question needs two or none")
+            raise CamelidError(f"there is only one choice, {self.choices}; give at least two, or none")
         if self.answer not in self.choices:
-            raise CamelidError(f"the answer {self.answer!r} is none of the choices {list(self.choices)}")
+            raise CamelidError(f"the answer {self.answer!r} is not one of the choices {list(self.choices)}")
         if self.lettered and len(self.choices) > len(ascii_uppercase):
-            raise CamelidError(f"{len(self.choices)} choices are more than the alphabet has letters")
+            raise CamelidError(f"there are {len(self.choices)} choices; letters suffice for at most 26")
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Every right answer, the one that is printed first."""
+        """Every right answer; the one that is shown comes first."""
         return (self.answer, *self.aliases)
 
 
 @dataclass(frozen=True)
 class Grade:
-    """What one way of reading a reply found in it, and whether that is right."""
+    """The answer that one way of reading extracted from a reply, and whether it is right."""
 
     extracted: str | None
     correct: bool
     degree: float | None = None
-    """How right it is, from 0 to 1, where that is a matter of degree, as the overlap with a reference is."""
+    """How right it is, from 0 to 1, for metrics of degree such as the overlap with a reference."""
 
     @property
     def value(self) -> float:
-        """What the metric averages."""
+        """The value that the metric averages."""
         return float(self.correct) if self.degree is None else self.degree
 
 
@@ -68,4 +69,4 @@ Grades = Mapping[str, Grade]
 """A grade for each metric."""
 
 Grader = Callable[[Item, str], Grades]
-"""Reads a reply; its metrics are the same for every item."""
+"""Grades a reply; it returns the same metrics for every item."""

@@ -17,16 +17,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ItemShape:
-    """A kind of row: the keys by which it is known, and how it is read."""
+    """A kind of row: the keys that identify it, and how it is read."""
 
     name: str
     keys: tuple[tuple[str, ...], ...]
-    """For each thing that is needed, the names that it can have."""
+    """For each required field, its possible names."""
     read: Callable[[Row], dict[str, Any]]
     holds: Callable[[Row], bool] = lambda row: True
-    """What must be true of the values, besides."""
+    """A further condition on the values."""
     continuation: bool = False
-    """Whether the question is a text to continue as it stands."""
+    """Whether the question is a text to continue unchanged."""
 
     def fits(self, row: Row) -> bool:
         """Whether a row is of this shape."""
@@ -34,9 +34,9 @@ class ItemShape:
 
 
 def read_items(path: Path) -> tuple[list[Item], ItemShape]:
-    """The items of a file, and the shape of its rows, which is that of the first.
+    """The items of a file, and the shape of its rows, which the first row decides.
 
-    Raises `CamelidError` with file and line for a row that does not fit.
+    Raises `CamelidError` with file and line for a row of another shape.
     """
     items: list[Item] = []
     shape: ItemShape | None = None
@@ -45,7 +45,7 @@ def read_items(path: Path) -> tuple[list[Item], ItemShape]:
         if not shape.fits(row):
             wanted = ", ".join("|".join(names) for names in shape.keys)
             raise CamelidError(
-                f"{where}: not a row of {shape.name} ({wanted}) as the first one is: {keys_seen(row)}"
+                f"{where}: not a row of {shape.name} ({wanted}), as the first row is: {keys_seen(row)}"
             )
         try:
             fields = shape.read(row)
@@ -54,15 +54,15 @@ def read_items(path: Path) -> tuple[list[Item], ItemShape]:
         except CamelidError as error:
             raise CamelidError(f"{where}: {error}") from error
     if shape is None:
-        raise CamelidError(f"{path}: there is no row in it")
+        raise CamelidError(f"{path}: there are no rows in it")
     return items, shape
 
 
 def rows_with_places(path: Path) -> Iterator[tuple[Row, str]]:
-    """Rows with their place; the only list of objects in a JSON document stands for its rows."""
+    """Rows with their places; if a JSON document holds exactly one list of objects, those are its rows."""
     format = format_of(path)
     if format == "text":
-        raise CamelidError(f"{path} is text; a task is rows of JSON, JSON lines, CSV or Parquet")
+        raise CamelidError(f"{path} is text; a task needs rows of JSON, JSON lines, CSV or Parquet")
     bad = BadRows(skip=True)
     for row, where in rows_of(path, format, bad):
         if bad.listed:
@@ -73,7 +73,7 @@ def rows_with_places(path: Path) -> Iterator[tuple[Row, str]]:
         else:
             yield row, where
     if bad.listed:
-        # An evaluation that leaves questions out is another evaluation, so none is skipped.
+        # Skipping questions would change the evaluation, so a malformed row is an error.
         raise CamelidError(bad.listed[0])
 
 
@@ -88,11 +88,11 @@ def _shape_of(row: Row, where: str) -> ItemShape:
     known = "; ".join(
         f"{shape.name} ({', '.join('|'.join(names) for names in shape.keys)})" for shape in ITEM_SHAPES
     )
-    raise CamelidError(f"{where}: unknown kind of row: {keys_seen(row)}. Known: {known}")
+    raise CamelidError(f"{where}: unknown kind of row: {keys_seen(row)}. Known kinds: {known}")
 
 
 def keys_seen(row: Row) -> str:
-    """What keys a row has, for a message."""
+    """The keys of a row, for an error message."""
     return f"its keys are {', '.join(map(str, row)) or 'none'}"
 
 
@@ -102,17 +102,19 @@ def _rest(row: Row) -> dict[str, Any]:
 
 
 def text_of(row: Row, keys: Sequence[str]) -> str:
-    """The text under the first of the keys that the row has; raises `CamelidError` where that is none or empty."""
+    """The text under the first of the keys that the row has; raises `CamelidError` if it is missing or
+    empty."""
     key = next((key for key in keys if key in row), None)
     if key is None:
         raise CamelidError(f"there is no {' or '.join(map(repr, keys))}: {keys_seen(row)}")
     if not isinstance(row[key], str) or not row[key].strip():
-        raise CamelidError(f"{key!r} must be a text that is not empty, not {row[key]!r}")
+        raise CamelidError(f"{key!r} must be a non-empty text, not {row[key]!r}")
     return str(row[key])
 
 
 def plain_answer(row: Row) -> dict[str, Any]:
-    """A question and its answer: text, a number, a list of right answers, or TriviaQA's value with aliases."""
+    """A question and its answer: text, a number, a list of right answers, or TriviaQA's value with
+    aliases."""
     key = next(key for key in ANSWER_KEYS if key in row)
     value, aliases = row[key], row.get("aliases", [])
     if isinstance(value, dict):
@@ -130,7 +132,8 @@ def plain_answer(row: Row) -> dict[str, Any]:
 
 
 def _gsm8k(row: Row) -> dict[str, Any]:
-    """GSM8K: the worked steps, "#### " and the number; calculator annotations <<...>> are left out of the steps."""
+    """GSM8K: the worked steps, "#### " and the number; calculator annotations <<...>> are removed from the
+    steps."""
     worked, _, number = str(row["answer"]).rpartition("####")
     steps = re.sub(r"<<[^>]*>>", "", worked)
     return {
@@ -141,13 +144,14 @@ def _gsm8k(row: Row) -> dict[str, Any]:
 
 
 def labelled_choices(row: Row) -> dict[str, Any]:
-    """ARC, OpenBookQA, CommonsenseQA: texts and labels of the choices side by side, and the right label."""
+    """ARC, OpenBookQA, CommonsenseQA: parallel lists of the choices' texts and labels, and the right
+    label."""
     texts, labels = row["choices"]["text"], [str(label) for label in row["choices"]["label"]]
     return choice_of(text_of(row, QUESTION_KEYS), texts, position_of(labels, row["answerKey"], "answerKey"))
 
 
 def _endings(row: Row) -> dict[str, Any]:
-    """HellaSwag: a context and its endings; the label is the number of the right one, as text."""
+    """HellaSwag: a context and its endings; the label is the index of the right one, as text."""
     endings = row["endings"]
     positions = [str(index) for index in range(len(endings))]
     return choice_of(
@@ -156,26 +160,26 @@ def _endings(row: Row) -> dict[str, Any]:
 
 
 def gold_choice(row: Row) -> dict[str, Any]:
-    """A query, its choices and the number of the right one."""
+    """A query, its choices and the index of the right one."""
     choices = row["choices"]
     position = position_of([str(index) for index in range(len(choices))], row["gold"], "gold")
     return choice_of(text_of(row, QUESTION_KEYS), choices, position, lettered=False)
 
 
 def _choices(row: Row) -> dict[str, Any]:
-    """Choices, and the right one by its number, its text or its letter."""
+    """Choices, and the right one by its index, its text or its letter."""
     choices, answer = row["choices"], row[next(key for key in ANSWER_KEYS if key in row)]
     if isinstance(answer, int) and not isinstance(answer, bool):
         position = position_of([str(index) for index in range(len(choices))], answer, "answer")
     else:
         texts = list(choices) if answer in choices else list(ascii_uppercase[: len(choices)])
         position = position_of(texts, answer, "answer")
-    # A row that names its grader was written for a program to ask as it stands.
+    # A row that names its grader already holds the whole prompt, so no letters are added.
     return choice_of(text_of(row, QUESTION_KEYS), choices, position, lettered="grader" not in row)
 
 
 def choice_of(question: str, choices: object, position: int, lettered: bool = True) -> dict[str, Any]:
-    """The fields of an `Item` with choices; raises `CamelidError` where these are no list of texts."""
+    """The fields of an `Item` with choices; raises `CamelidError` if these are not a list of texts."""
     if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
         raise CamelidError(f"the choices must be a list of texts, not {choices!r}")
     return {
@@ -184,7 +188,7 @@ def choice_of(question: str, choices: object, position: int, lettered: bool = Tr
 
 
 def position_of(labels: Sequence[str], answer: object, key: str) -> int:
-    """Where an answer stands among the labels; raises `CamelidError` where it is none of them."""
+    """The index of an answer among the labels; raises `CamelidError` if it is not among them."""
     if str(answer) not in labels:
         raise CamelidError(f"{key!r} is {answer!r}; allowed: {', '.join(labels)}")
     return labels.index(str(answer))

@@ -1,4 +1,4 @@
-"""How much of a reference a text shares: ROUGE, and BLEU by sacrebleu."""
+"""Overlap of a text with a reference: ROUGE, and BLEU by sacrebleu."""
 
 import re
 from collections import Counter
@@ -9,21 +9,22 @@ from camelid.tasks.record import Record, Total
 
 
 def rouge(text: str, reference: str) -> dict[str, float]:
-    """F1 of common words, of common pairs of words, and of the longest common subsequence (Lin 2004, W04-1013).
+    """F1 of common words, of common pairs of words, and of the longest common subsequence (Lin 2004,
+    W04-1013).
 
-    Words are runs of letters a to z and digits in lower case, unstemmed, as Google's `rouge_score` has them by
-    default; ROUGE-L is over the text as a whole, not a sentence at a time.
+    Words are runs of letters a to z and digits in lower case, unstemmed, the default of Google's
+    `rouge_score`; ROUGE-L is computed over the whole text, not per sentence.
     """
-    said, wanted = _words(text), _words(reference)
+    found, wanted = _words(text), _words(reference)
     return {
-        "rouge_1": _f1(_common(said, wanted, 1), len(said), len(wanted)),
-        "rouge_2": _f1(_common(said, wanted, 2), len(said) - 1, len(wanted) - 1),
-        "rouge_l": _f1(longest_common_subsequence(said, wanted), len(said), len(wanted)),
+        "rouge_1": _f1(_common(found, wanted, 1), len(found), len(wanted)),
+        "rouge_2": _f1(_common(found, wanted, 2), len(found) - 1, len(wanted) - 1),
+        "rouge_l": _f1(longest_common_subsequence(found, wanted), len(found), len(wanted)),
     }
 
 
 def longest_common_subsequence(one: Sequence[str], two: Sequence[str]) -> int:
-    """The length of the longest sequence that is in both, gaps allowed."""
+    """The length of the longest common subsequence, gaps allowed."""
     row = [0] * (len(two) + 1)
     for word in one:
         above_left = 0
@@ -35,16 +36,18 @@ def longest_common_subsequence(one: Sequence[str], two: Sequence[str]) -> int:
 
 
 def corpus_bleu(records: Sequence[Record]) -> Mapping[str, Total]:
-    """BLEU from 0 to 100 over all replies, with sacrebleu's own settings: 13a words, case kept, exp smoothing.
+    """BLEU from 0 to 100 over all replies, with sacrebleu's defaults: 13a tokens, case kept, exp smoothing.
 
-    Raises `CamelidError` where sacrebleu is not installed.
+    Raises `CamelidError` if sacrebleu is not installed.
     """
     try:
         from sacrebleu.metrics.bleu import BLEU
     except ModuleNotFoundError as error:
-        raise CamelidError('BLEU is measured by sacrebleu: pip install "camelid[bleu]"') from error
-    said = [record.attempt.text.strip() for record in records]
-    return {"bleu": (float(BLEU().corpus_score(said, [[record.answer for record in records]]).score), None)}
+        raise CamelidError('BLEU needs the sacrebleu package: pip install "camelid[bleu]"') from error
+    replies = [record.attempt.text.strip() for record in records]
+    return {
+        "bleu": (float(BLEU().corpus_score(replies, [[record.answer for record in records]]).score), None)
+    }
 
 
 def _words(text: str) -> list[str]:
@@ -56,5 +59,5 @@ def _common(one: Sequence[str], two: Sequence[str], length: int) -> int:
     return (runs[0] & runs[1]).total()
 
 
-def _f1(common: int, said: int, wanted: int) -> float:
-    return 2 * common / (said + wanted) if common else 0.0
+def _f1(common: int, found: int, wanted: int) -> float:
+    return 2 * common / (found + wanted) if common else 0.0

@@ -1,4 +1,5 @@
-"""The record of one question, and the JSONL file of an evaluation, which grows as replies come."""
+"""The record of one question, and the JSONL file of an evaluation, to which records are appended as replies
+come."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ FOREIGN, ELSEWHERE = "not a line of an evaluation", "choose another --out folder
 
 @dataclass(frozen=True)
 class Record:
-    """One question: what was sent, what came back, and its grades."""
+    """One question: its prompts, completions and grades."""
 
     id: str
     answer: str
@@ -28,16 +29,16 @@ class Record:
 
 
 Total = tuple[float, Interval | None]
-"""A value of all records together, with its 95 % interval where there is one."""
+"""A value over all records, with its 95 % interval if it has one."""
 
 Totals = Callable[[Sequence[Record]], Mapping[str, Total]]
-"""Metrics that are no mean of grades, such as perplexity and BLEU."""
+"""Metrics that are not means of grades, such as perplexity and BLEU."""
 
 
 def read_records(path: Path, digest: str) -> dict[str, Record]:
-    """The records that an earlier call of this evaluation has left, by id; a line cut by a crash is removed.
+    """The records by id that an earlier call of this evaluation wrote; a line cut off by a crash is removed.
 
-    Raises `CamelidError` where the file holds something else.
+    Raises `CamelidError` if the file holds something else.
     """
     if not path.exists():
         return {}
@@ -49,7 +50,7 @@ def read_records(path: Path, digest: str) -> dict[str, Record]:
 
 
 def append_records(path: Path, records: Sequence[Record], digest: str) -> None:
-    """Adds a line for each record and waits until they are on the disk."""
+    """Appends a line for each record and waits until they are on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.writelines(json_line(_row(record, digest)) for record in records)
@@ -83,8 +84,8 @@ def _record(where: str, row: Any, digest: str) -> Record:
         raise CamelidError(f"{where}: {FOREIGN}; {ELSEWHERE}") from error
     if found != digest:
         raise CamelidError(
-            f"{where}: this line is of another evaluation (model, task or program differ: {found}, now {digest}); "
-            f"{ELSEWHERE}, or remove the file"
+            f"{where}: this line is from another evaluation (model, task or program differ: {found}, "
+            f"now {digest}); {ELSEWHERE}, or remove the file"
         )
     attempt = Attempt(
         prompts=tuple(map(_prompt, row["prompts"])),

@@ -1,4 +1,4 @@
-"""Tasks: questions with answers and the way to judge a reply, from the embedded world or from a file of rows."""
+"""Tasks: questions with answers and a grader, from the generated world or from a file of rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,33 +24,34 @@ WORLD_VERSION = "1"
 WORLD_ITEMS = 200
 WORLD_EXEMPLARS = 8
 SPLIT_NAMES = ("train", "test", "dev", "valid", "validation")
-"""File names that say nothing without their folder's."""
+"""File names that need their folder's name to identify a task."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Questions, and how an answer is judged; raises `CamelidError` where two items share an id."""
+    """Questions, and how an answer is graded; raises `CamelidError` if two items share an id."""
 
     name: str
     version: str
     items: tuple[Item, ...]
     grader: Grader
     exemplars: tuple[Item, ...] = ()
-    """Training questions that can be shown before these."""
+    """Training questions that can be shown as exemplars."""
     shape: str = ""
     """The kind of rows it was read from."""
     continuation: bool = False
-    """Whether the questions are texts to continue as they stand."""
+    """Whether the questions are texts to continue unchanged."""
     judge: Callable[[Item, Sequence[ChoiceScore]], Grades] = likelihood
-    """Judges choices by their scores, where a program scores instead of generating."""
+    """Grades choices by their scores, for programs that score instead of generating."""
     questions: frozenset[str] = frozenset()
-    """All that the file asks, also past the limit: none of them may be shown as an exemplar."""
+    """All questions of the file, including those beyond the limit: none of them may be shown as an
+    exemplar."""
     totals: Totals = no_totals
-    """Metrics of all records together."""
+    """Metrics over all records."""
     cut_by_design: bool = False
-    """Whether it is no fault that every reply ends at the length limit."""
+    """Whether replies are expected to end at the length limit."""
     format: Format | None = None
-    """The words and ways of a published evaluation, where it is one."""
+    """The format of a published evaluation, if it is one."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -61,10 +62,11 @@ class Task:
 
 
 def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path | None = None) -> Task:
-    """The task of a name (`world/coin_flip`, `world/sums/longer`) or of a JSON(L) file, with its first `limit` items.
+    """The task with this name (`world/coin_flip`, `world/sums/longer`) or from a file of rows, first `limit`
+    items only.
 
-    data: the rows of a published evaluation (`lambada`, `arc_easy`, ...), which is known by name without its data.
-    Raises `WrongCall` for an unknown name, `CamelidError` with file and line for a row that does not fit.
+    data: the rows of a published evaluation (`lambada`, `arc_easy`, ...), which come as a separate file.
+    Raises `WrongCall` for an unknown name, `CamelidError` with file and line for a malformed row.
     """
     if limit is not None and limit < 1:
         raise WrongCall(f"the limit is {limit}; it must be at least 1")
@@ -75,13 +77,13 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path 
         return _published(format, data, limit)
     if data is not None:
         raise WrongCall(
-            f"{name_or_path} takes no --data; those that do are {', '.join([*FORMATS, *WITH_SETTING])}"
+            f"{name_or_path} takes no --data; the tasks that do are {', '.join([*FORMATS, *WITH_SETTING])}"
         )
     if first == "world" and not path.is_file():
         return _world(rest, limit)
     if not path.is_file():
         raise WrongCall(
-            f"{name_or_path}: no such file, and no such task; there are {', '.join(task_names())}"
+            f"{name_or_path}: no such file, and no such task; the tasks are {', '.join(task_names())}"
         )
     return _from_file(path, limit)
 
@@ -89,16 +91,16 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path 
 def task_names() -> list[str]:
     """The names of all tasks.
 
-    Those of the world can be followed by a split: `/validation`, `/test`, `/longer`; the published ones need their data.
+    A split can follow the world's tasks: `/validation`, `/test`, `/longer`. Published tasks need their data.
     """
     return [*(f"world/{skill}" for skill in SKILLS), *FORMATS, *WITH_SETTING]
 
 
 def _published(format: Format, data: Path | None, limit: int | None) -> Task:
     if data is None:
-        raise WrongCall(f"{format.name} is known without its data: give its rows with --data FILE")
+        raise WrongCall(f"{format.name} needs its dataset: pass --data FILE")
     if not data.is_file():
-        raise WrongCall(f"{data}: no such file; --data is a file of the rows of {format.name}")
+        raise WrongCall(f"{data}: no such file; --data must be a file with the rows of {format.name}")
     items = format.items(data)
     return Task(
         name=format.name,
@@ -118,7 +120,8 @@ def _world(name: str, limit: int | None) -> Task:
     skill, _, wanted = name.partition("/")
     if skill not in SKILLS or (wanted or "test") not in SPLITS:
         raise WrongCall(
-            f"world/{name}: no such task; there are {', '.join(task_names())}, each with /{', /'.join(SPLITS)}"
+            f"world/{name}: no such task; the tasks are {', '.join(task_names())}; "
+            f"world/ tasks can end in /{', /'.join(SPLITS)}"
         )
     split = cast(Split, wanted or "test")
     found = world_items(skill, split, limit or WORLD_ITEMS)
@@ -155,12 +158,12 @@ def _from_file(path: Path, limit: int | None) -> Task:
 
 
 def _grader(path: Path, items: list[Item]) -> Grader:
-    """The grader that the rows name, or the one that fits the answers: choices, numbers, else text."""
+    """The grader that the rows name, or the one that suits the answers: choices, numbers, otherwise text."""
     named = {item.metadata.get("grader") for item in items}
     if named != {None}:
         if len(named) > 1 or not named <= GRADERS.keys():
             raise CamelidError(
-                f"{path}: grader is {named}; every row must name the same of {', '.join(GRADERS)}"
+                f"{path}: grader is {named}; every row must name the same one of {', '.join(GRADERS)}"
             )
         return GRADERS[str(named.pop())]
     if any(item.choices for item in items):

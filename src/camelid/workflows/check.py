@@ -1,6 +1,6 @@
-"""`camelid check`: the gates on recipes, data, models and runs, before any compute is spent.
+"""`camelid check`: checks recipes, data, models and runs before any compute is spent.
 
-A gate is a name and a function that gives what it saw, or raises `CamelidError` with what is wrong.
+A gate is a name and a function that returns what it found, or raises `CamelidError` with what is wrong.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,11 +44,11 @@ def check(
     skip_bad_rows: bool = False,
     items: Sequence[Path] = (),
 ) -> None:
-    """Prints what every gate sees at these paths; raises `CamelidError` where one fails.
+    """Prints the result of every gate on these paths; raises `CamelidError` if one fails.
 
-    paths: recipes, data files and folders, model folders, .gguf files, run folders, a quickstart's folder; model: the one
-    that conversations are rendered and tokenised for, of at most `context_length` tokens; items: files of evaluation items,
-    none of which may stand in the training data.
+    paths: recipes, data files and folders, model folders, .gguf files, run folders, quickstart folders;
+    model: the model for which conversations are rendered and tokenised, to at most `context_length` tokens;
+    items: files of evaluation items that must not occur in the training data.
     """
     if not paths:
         raise WrongCall("name at least one recipe, data file, model folder or run folder to check")
@@ -61,7 +61,7 @@ def check(
             searched += gate.name == CONTAMINATION
     if items and not searched:
         raise WrongCall(
-            "--items are looked for in training data: name its files, or the recipe that names them"
+            "--items are looked for in training data: pass its files, or a recipe that names them"
         )
     if failed:
         raise CamelidError(f"{failed} check{'s' if failed > 1 else ''} failed")
@@ -74,7 +74,8 @@ def gates(
     skip_bad_rows: bool = False,
     items: Sequence[Path] = (),
 ) -> Iterator[Gate]:
-    """The gates for whatever lies at `path`; training data must hold none of the `items`."""
+    """The gates for the recipe, run, model or data at `path`; training data must contain none of the
+    `items`."""
     place = Path(path)
     if place.suffix in (".yaml", ".yml"):
         yield from _recipe_gates(place, items)
@@ -109,10 +110,10 @@ def _recipe_gates(path: Path, items: Sequence[Path]) -> Iterator[Gate]:
     try:
         recipe = _read_recipe(path)
     except CamelidError:
-        return  # the gate above has said it; what it refers to cannot be known
+        return  # the gate above reports it, and what the recipe refers to is unknown
     if isinstance(recipe, PretrainRecipe | TuneRecipe):
         yield Gate("out", lambda: _see_out(recipe.out))
-    elif not isinstance(recipe, EvaluateRecipe):  # an evaluation goes on in its folder
+    elif not isinstance(recipe, EvaluateRecipe):  # an evaluation may resume in its folder
         yield Gate("out", lambda: _see_fresh(recipe.out))
     if isinstance(recipe, PretrainRecipe):
         yield Gate("tokenizer", lambda: see_tokenizer(load_tokenizer(recipe.tokenizer)))
@@ -147,11 +148,11 @@ def _see_recipe(recipe: Recipe) -> str:
 
 def _see_out(out: Path) -> str:
     refuse_foreign(out)
-    return f"{out} {'holds a run that can go on' if (out / IDENTITY).exists() else 'is free'}"
+    return f"{out} {'holds a run that can be resumed' if (out / IDENTITY).exists() else 'is free'}"
 
 
 def _models_of(recipe: Recipe) -> tuple[str, ...]:
-    """The models here that a recipe starts from."""
+    """The local models that a recipe starts from."""
     if isinstance(recipe, CompareRecipe):
         return recipe.models
     if isinstance(recipe, TuneRecipe | QuantizeRecipe | EvaluateRecipe) and not is_url(recipe.model):
@@ -223,19 +224,20 @@ def _see_conversations(
 
 
 def _see_pairs(recipe: TuneRecipe, paths: Sequence[Path]) -> str:
-    """Reads a task's rows, and tokenises them as the model's kind takes them."""
+    """Reads a task's rows and tokenises them for the model: as pairs for an encoder-decoder, else as
+    examples."""
     from camelid.formats.hugging_face.checkpoint import read_spec
     from camelid.train.training_rows import pairs_of, prompted_of
 
-    folder, said = resolve(recipe.model), list[str]()
+    folder, messages = resolve(recipe.model), list[str]()
     if read_spec(folder).encoder_layers:
-        pairs = pairs_of(recipe, load_tokenizer(folder), paths, said.append).pairs
+        pairs = pairs_of(recipe, load_tokenizer(folder), paths, messages.append).pairs
         tokens, trained = sum(len(one.source) for one in pairs), sum(len(one.targets) for one in pairs)
     else:
-        examples = prompted_of(recipe, load_tokenizer(folder), paths, said.append).examples
+        examples = prompted_of(recipe, load_tokenizer(folder), paths, messages.append).examples
         tokens = sum(map(len, examples))
         trained = sum(int((one.weights > 0).sum()) for one in examples)
-    return f"{'; '.join(said)}; {tokens:,} tokens read, {trained:,} trained"
+    return f"{'; '.join(messages)}; {tokens:,} tokens read, {trained:,} trained"
 
 
 def _exhaust(items: Iterable[object]) -> None:
@@ -248,9 +250,8 @@ def _see_gguf(path: Path) -> str:
     from camelid.formats.gguf.file import GGUFFile
 
     source = GGUFFile(path)
-    return (
-        f"{read_spec(source).parameter_count():,} parameters; `camelid import {path} OUT` makes it a folder"
-    )
+    count = read_spec(source).parameter_count()
+    return f"{count:,} parameters; `camelid import {path} OUT` converts it to a folder"
 
 
 def _run_gates(folder: Path) -> Iterator[Gate]:
@@ -262,7 +263,8 @@ def _run_gates(folder: Path) -> Iterator[Gate]:
 
 
 def _quickstart_gates(folder: Path) -> Iterator[Gate]:
-    """The gates of every part that is there; the world's files are data of several kinds, so each is looked at by itself."""
+    """The gates of every part that exists; the world's files are of several kinds, so each is checked
+    separately."""
     made = [folder / name for name in PARTS if (folder / name).exists()]
     yield Gate("quickstart", lambda: ", ".join(part.name for part in made) or "nothing made yet")
     for part in made:
@@ -274,10 +276,10 @@ def _quickstart_gates(folder: Path) -> Iterator[Gate]:
 def _see_metrics(path: Path) -> str:
     records = read_metrics(path) if path.is_file() else []
     steps = records[-1]["step"] if records else 0
-    return f"{steps:,} steps" if steps else "no step yet"
+    return f"{steps:,} steps" if steps else "no steps yet"
 
 
 def _see_checkpoint(folder: Path) -> str:
     if damage := find_damage(folder):
         raise CamelidError(damage)
-    return "whole"
+    return "complete and undamaged"

@@ -1,4 +1,4 @@
-"""Models side by side: quantised or tuned ones that exist, or one quantised here in many ways; one table, one page."""
+"""`camelid compare`: existing models, or one model quantised in several ways, in one table and one page."""
 
 import itertools
 import logging
@@ -29,12 +29,13 @@ from camelid.workflows.quantize import check_source, quantize_folder
 logger = logging.getLogger(__name__)
 
 OPENING = "Once upon a time"
-"""Of the text that the page says how to generate."""
+"""Prompt of the command that the page suggests."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A model to measure: how its row is named, where it lies, and what makes it where it does not exist yet."""
+    """A model to measure: the name of its row, its folder, and a function that makes it if it does not exist
+    yet."""
 
     method: str
     bits: int | None
@@ -43,16 +44,17 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """As its row is named."""
+        """The name of its row."""
         return self.method if self.make is None else f"{self.method} {self.bits}-bit"
 
 
 def compare(recipe: CompareRecipe) -> None:
     """Measures every model, prints the table, writes comparison.json and report.html.
 
-    With bits, the model is first quantised by every method into folders of `out`. Where one model cannot be made or
-    measured, the others go on and stay, and `CamelidError` is raised at the end; it is raised at once where a model is not
-    there, the first cannot be measured or no other can. Then, as when it is interrupted, nothing stays.
+    With bits, the model is first quantised with every method into folders inside `out`. If a model cannot be
+    made or measured, the others are kept and `CamelidError` is raised at the end. It is raised at once if a
+    model does not exist, or if the first one or all others cannot be measured; then, as after an interrupt,
+    nothing is written.
     """
     yardstick = Yardstick(
         texts=tuple(map(str, recipe.text)),
@@ -83,19 +85,19 @@ def compare(recipe: CompareRecipe) -> None:
 def _check_calibration(recipe: CompareRecipe) -> None:
     if set(recipe.methods) == {"rtn"}:
         if recipe.calibration:
-            raise WrongCall("--calibration is for gptq and awq; rtn looks at no text")
+            raise WrongCall("--calibration is for gptq and awq; rtn uses no calibration text")
         return
     if not recipe.calibration:
         raise WrongCall(
-            "gptq and awq need text: name files with --calibration, or compare --methods rtn alone"
+            "gptq and awq need calibration text: pass --calibration FILE, or compare only --methods rtn"
         )
     seen = {path.resolve() for path in data_files(recipe.calibration)}
     if both := [path for path in data_files(recipe.text) if path.resolve() in seen]:
-        raise WrongCall(f"{both[0]} is calibration text too; compare on text that no method has seen")
+        raise WrongCall(f"{both[0]} is also calibration text; use text for --text that no method has seen")
 
 
 def _contenders(recipe: CompareRecipe, folders: Sequence[Path], draft: Path) -> Iterator[Contender]:
-    """The first to compare with, then the others."""
+    """The reference model, then the models to compare with it."""
     if not recipe.bits:
         for name, folder in zip(shortest_names(recipe.models), folders, strict=True):
             bits = read_config(folder).get("quantization_config", {}).get("bits")
@@ -121,11 +123,11 @@ def shortest_names(models: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured: a row for each model, why some have none, and the dtypes that were computed in."""
+    """The measurements: a row for each model, the reasons for failures, and the dtypes used to compute."""
 
     rows: list[Measured]
     first: dict[str, Any]
-    """All that was found of the first one."""
+    """All measurements of the first model."""
     failures: list[str]
     dtypes: dict[str, str]
 
@@ -148,7 +150,7 @@ def _measure_all(recipe: CompareRecipe, contenders: Iterator[Contender], yardsti
             raise
         except CamelidError as error:
             found.failures.append(f"{each.name}: {error}")
-            logger.info(f"{found.failures[-1]}; going on without it")
+            logger.info(f"{found.failures[-1]}; continuing without it")
     if found.failures and len(found.rows) == 1:
         what = "no quantised model could be made" if recipe.bits else "no other model could be measured"
         raise CamelidError(f"{what}; {found.failures[0]}")
@@ -156,7 +158,7 @@ def _measure_all(recipe: CompareRecipe, contenders: Iterator[Contender], yardsti
 
 
 def _write(recipe: CompareRecipe, source: Path, found: Found, yardstick: Yardstick, draft: Path) -> Table:
-    """Writes comparison.json and report.html; the table."""
+    """Writes comparison.json and report.html; returns the table."""
     if len(set(found.dtypes.values())) == 1 and not recipe.bits:
         computed = next(iter(found.dtypes.values()))
     else:
@@ -167,8 +169,8 @@ def _write(recipe: CompareRecipe, source: Path, found: Found, yardstick: Yardsti
             *(f"Not made: {each}." for each in found.failures),
         ]
     )
-    said = {"measured": caption, "models": [asdict(row) for row in found.rows], "failures": found.failures}
-    write_json(draft / "comparison.json", said, measured=True)
+    content = {"measured": caption, "models": [asdict(row) for row in found.rows], "failures": found.failures}
+    write_json(draft / "comparison.json", content, measured=True)
     title, commands = f"{', '.join(row.name for row in found.rows)} side by side", []
     if recipe.bits:
         title = (
@@ -182,7 +184,7 @@ def _write(recipe: CompareRecipe, source: Path, found: Found, yardstick: Yardsti
 
 
 def found_row(contender: Contender, found: dict[str, Any], before: dict[str, Any] | None) -> Measured:
-    """The row of what `measure` found of a model; `before` is what it found of the first one."""
+    """The row for a model's measurements; `before` are those of the first model."""
     keys = ("megabytes", "perplexity", "bits_per_byte", "tokens_per_second", "peak_megabytes")
     group = read_config(contender.folder).get("quantization_config", {}).get("group_size")
     accuracy = difference = None
@@ -207,24 +209,24 @@ def found_row(contender: Contender, found: dict[str, Any], before: dict[str, Any
 
 def _caption(source: Path, yardstick: Yardstick, found: dict[str, Any], computed: str, first: str) -> str:
     of = f"{found['tokens']:,} tokens of {', '.join(Path(text).name for text in yardstick.texts)}"
-    apart = ", each document by itself" if yardstick.convention == "overlapping" else ""
+    apart = ", each document separately" if yardstick.convention == "overlapping" else ""
     windows = described(yardstick.convention, read_spec(source).context_length)
-    said = [f"Perplexity a token and bits a byte: {of}{apart}, in {windows}. Computed: {computed}."]
+    sentences = [f"Perplexity per token and bits per byte: {of}{apart}, in {windows}. Computed: {computed}."]
     if "task" in found:
-        whom = "the model as it is" if first == AS_IT_IS else first
-        said.append(
-            f"Accuracy: {found['task']['said']}, with its 95 % interval; the difference to {whom}, in points, "
-            "question by question, with a bootstrap interval."
+        reference = "the model as it is" if first == AS_IT_IS else first
+        sentences.append(
+            f"Accuracy: {found['task']['asked']}, with its 95 % interval; the difference to {reference} "
+            "in points, paired by question, with a bootstrap interval."
         )
-    said.append(
-        f"Tokens a second: {found['new_tokens']} new ones of one greedy sequence, the best of three. "
-        "Peak: the resident memory of a process that does no more than this."
+    sentences.append(
+        f"Tokens per second: {found['new_tokens']} new tokens of one greedy sequence, best of three. "
+        "Peak: the resident memory of a process that only does this."
     )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def plain_text(table: Table) -> str:
-    """A table for a terminal: columns set to the right, two blanks apart."""
+    """A table for a terminal: right-aligned columns, separated by two spaces."""
     cells = [table.columns, *(tuple(map(show_cell, row)) for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(

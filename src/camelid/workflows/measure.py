@@ -1,6 +1,7 @@
-"""What is measured of one model when several are compared: size, prediction of a text, answers to a task, speed, memory.
+"""Measures one model for a comparison: size, perplexity of a text, accuracy on a task, speed, memory.
 
-Every model is measured in a process of its own: `python -m camelid.workflows.measure FOLDER YARDSTICK` prints what it found.
+Each model is measured in its own process: `python -m camelid.workflows.measure FOLDER YARDSTICK` prints the
+result.
 """
 
 import copy
@@ -31,14 +32,15 @@ from camelid.tasks.task import Task, load_task
 logger = logging.getLogger(__name__)
 
 MOST_TOKENS = 32768
-"""Of the text, where windows overlap; more would tell little more. A published convention is of the whole text."""
+"""Most tokens of the text with overlapping windows; more would add little. Published conventions use all of
+it."""
 NEW_TOKENS = 128
-"""Of the sequence that is timed, or as many as the context has room for."""
+"""Tokens of the timed sequence, or fewer if the context is shorter."""
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What models are measured by: texts in the windows of a convention, and a task where one is named."""
+    """What models are measured on: texts in the windows of a convention, and optionally a task."""
 
     texts: tuple[str, ...]
     convention: Convention = "overlapping"
@@ -46,12 +48,12 @@ class Yardstick:
     data: str | None = None
     """The rows of a published task."""
     limit: int | None = None
-    """The first questions alone."""
+    """Use only the first questions."""
     chat: bool = False
     """Whether questions are asked in the model's chat template."""
 
     def load_task(self) -> Task | None:
-        """The task; raises `CamelidError` where there is none of its name, or not its data."""
+        """The task, if one is named; raises `CamelidError` if it or its data do not exist."""
         if self.task is None:
             return None
         with naming("--task (its rows: --data)"):
@@ -60,7 +62,7 @@ class Yardstick:
 
 
 def measured(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
-    """What a process of its own finds of a model."""
+    """The measurements of a model, made in a separate process."""
     command = [sys.executable, "-m", "camelid.workflows.measure", str(folder), json.dumps(asdict(yardstick))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -73,8 +75,8 @@ def measured(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
 
 
 def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
-    """Size, perplexity, speed, memory and the grades of a task's questions of the model in this process."""
-    # The memory that is measured is this process's own.
+    """Size, perplexity, speed, memory and task grades of a model, measured in this process."""
+    # Peak memory is that of the whole process, so nothing else may run in it.
     engine = Engine.load(folder, device="cpu")
     documents = _documents(engine, yardstick)
     found = perplexity(engine, documents, yardstick.convention)
@@ -95,7 +97,7 @@ def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
 
 
 def _documents(engine: Engine, yardstick: Yardstick) -> list[str]:
-    """The texts that are measured: all of them for a published convention, else the first `MOST_TOKENS` tokens."""
+    """The texts to measure: all of them for a published convention, else the first `MOST_TOKENS` tokens."""
     documents, left = [], MOST_TOKENS
     for text, _ in Corpus(yardstick.texts):
         if yardstick.convention == "overlapping":
@@ -110,23 +112,25 @@ def _documents(engine: Engine, yardstick: Yardstick) -> list[str]:
 
 
 def _timed(engine: Engine, text: str) -> tuple[int, float]:
-    """How many tokens follow the first two of a text, whatever would end it, and the seconds of the best of three."""
+    """The number of tokens generated after a text's first two, ignoring stop tokens, and the best time of
+    three."""
     opening = engine.encode(text)[:2]
     room = min(NEW_TOKENS, engine.context_length - len(opening))
     endless = copy.copy(engine.tokenizer)
     endless.stop_ids = frozenset()
     best = math.inf
     for _ in range(3):
-        said = Generation(opening, Sampling(max_new_tokens=room), 0, room, endless)
+        generation = Generation(opening, Sampling(max_new_tokens=room), 0, room, endless)
         began = time.perf_counter()
-        for _ in engine.run([said]):
+        for _ in engine.run([generation]):
             pass
         best = min(best, time.perf_counter() - began)
     return room, best
 
 
 def _peak_bytes() -> int:
-    """Of this process alone: under Linux, what getrusage says begins with what the parent held."""
+    """Peak resident memory of this process; on Linux, getrusage would include the parent's memory before
+    exec."""
     status = Path("/proc/self/status")
     if status.exists():
         [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
@@ -135,12 +139,12 @@ def _peak_bytes() -> int:
 
 
 def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
-    # A model that quantising has broken may never end an answer: that is a finding, not a failure.
+    # A model damaged by quantisation may never finish an answer: that is a result, not an error.
     evaluation = evaluate(task, make_program(task, chat=chat), engine, allow_cut=True)
     result = evaluation.results[0]
     interval = result.interval
     return {
-        "said": f"{result.task} ({result.metric}, {result.program}, {result.n} questions)",
+        "asked": f"{result.task} ({result.metric}, {result.program}, {result.n} questions)",
         "accuracy": [result.value, *((interval.low, interval.high) if interval else (result.value,) * 2)],
         "values": evaluation.values(result.metric),
         "warnings": evaluation.warnings,

@@ -1,4 +1,5 @@
-"""The gates on a model folder: whole weights, a tokenizer that fits, a chat template that trains its turns' ends."""
+"""The gates on a model folder: complete weights, a matching tokenizer, a chat template that trains the end of
+turns."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,21 +12,21 @@ from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
 
 class Gate(NamedTuple):
-    """One check: what it looks at, and the look."""
+    """One check: its name, and the function that checks."""
 
     name: str
     look: Callable[[], str]
 
 
 def model_gates(name: str) -> Iterator[Gate]:
-    """The gates on the model of a folder or hub name."""
+    """The gates on a model, given as a folder or hub name."""
     yield Gate("weights", lambda: _see_weights(name))
     yield Gate("tokenizer", lambda: _see_model_tokenizer(name))
     yield Gate("chat template", lambda: _see_chat_template(name))
 
 
 def _see_weights(name: str) -> str:
-    """Every tensor is there and of its shape, and the model's logits are numbers."""
+    """Checks that every tensor exists with its shape, and that the model's logits are finite."""
     import torch
 
     from camelid.formats.load import load_model
@@ -35,7 +36,7 @@ def _see_weights(name: str) -> str:
     with torch.inference_mode():
         logits = model(tokens, tokens if model.encoder is not None else None)
     if not torch.isfinite(logits).all():
-        raise CamelidError("its logits are not finite: a weight is no number, so the model is damaged")
+        raise CamelidError("its logits are not finite: a weight is NaN or infinite, so the model is damaged")
     return f"{model.spec.parameter_count():,} parameters, finite logits"
 
 
@@ -50,17 +51,17 @@ def _see_model_tokenizer(name: str) -> str:
 
 
 def see_tokenizer(tokenizer: Tokenizer) -> str:
-    """A tokenizer's size and stops; raises `CamelidError` where no token ends a text."""
+    """A tokenizer's size and stop tokens; raises `CamelidError` if it has no stop token."""
     stops = ", ".join(map(str, sorted(tokenizer.stop_ids)))
     if not stops:
-        raise CamelidError("no token ends a text: name an eos_token in tokenizer_config.json")
+        raise CamelidError("there is no stop token: set eos_token in tokenizer_config.json")
     return f"{tokenizer.vocab_size:,} ids, stops at {stops}"
 
 
 def _see_chat_template(name: str) -> str:
-    """What is trained in a turn ends with a token at which generation stops."""
+    """Checks that the trained part of a turn ends with a token at which generation stops."""
     tokenizer = load_tokenizer(resolve(name))
     if tokenizer.chat_template is None:
-        return "none: a base model, which `camelid tune` needs a template for"
+        return "none: a base model; `camelid tune` needs a chat template"
     conversation_example(tokenizer, Conversation.of(("Hello.", "Hello."), ("Who?", "Me.")))
     return "renders, trains and ends the assistant's turns"

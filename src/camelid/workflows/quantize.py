@@ -1,4 +1,4 @@
-"""Quantising: a checkpoint folder as a smaller one."""
+"""`camelid quantize`: writes a quantised copy of a checkpoint folder."""
 
 import logging
 import sys
@@ -43,9 +43,10 @@ TEXT_SETTINGS = ("calibration", "calibration_rows", "calibration_length")
 
 
 def quantize(recipe: QuantizeRecipe) -> None:
-    """Makes a model small: its linears at 2, 3, 4 or 8 bits, in the public GPTQ layout; prints the sizes.
+    """Quantises a model's linears to 2, 3, 4 or 8 bits, in the public GPTQ layout; prints the sizes.
 
-    Raises `CamelidError` or `WrongCall`, before any weight is read, where the model cannot be quantised as asked.
+    Raises `CamelidError` or `WrongCall`, before any weight is read, if the model cannot be quantised as
+    asked.
     """
     folder = resolve(recipe.model)
     _check_used(recipe)
@@ -55,7 +56,7 @@ def quantize(recipe: QuantizeRecipe) -> None:
 
 
 def _check_used(recipe: QuantizeRecipe) -> None:
-    """Raises `WrongCall` on a setting that is not the usual one and that the method does not look at."""
+    """Raises `WrongCall` on a setting that differs from its default and that the method does not use."""
     for name in (*GPTQ_SETTINGS, *TEXT_SETTINGS):
         value = getattr(recipe, name)
         if value == QuantizeRecipe.model_fields[name].default:
@@ -64,17 +65,18 @@ def _check_used(recipe: QuantizeRecipe) -> None:
         if name in GPTQ_SETTINGS and recipe.method != "gptq":
             raise WrongCall(f"{flag} is for --method gptq; {recipe.method} has no such setting")
         if recipe.method == "rtn":
-            raise WrongCall(f"{flag} is for --method gptq and awq; rtn looks at no text")
+            raise WrongCall(f"{flag} is for --method gptq and awq; rtn uses no calibration text")
 
 
 def check_source(
     folder: Path, making: Quantization, methods: Sequence[Method], all_bits: Sequence[Bits]
 ) -> None:
-    """Raises `CamelidError` where the model cannot be made small so, before any of it is read."""
+    """Raises `CamelidError` if the model cannot be quantised with these settings, before any weight is
+    read."""
     spec = read_spec(folder)
     check_quantizable(spec)
     if "quantization_config" in read_config(folder):
-        raise WrongCall(f"{folder} is quantised already; start from the model that it was made of")
+        raise WrongCall(f"{folder} is already quantised; start from the model that it was made from")
     with naming(folder):
         blank = blank_model(spec, stored_sizes(read_tensors(folder)))
     for bits in all_bits:
@@ -88,12 +90,13 @@ def check_source(
         check_sizes(making.calibration_rows, making.calibration_length)
         if making.calibration_length > spec.context_length:
             raise WrongCall(
-                f"--calibration-length is {making.calibration_length}; the model's context holds {spec.context_length} tokens"
+                f"--calibration-length is {making.calibration_length}; "
+                f"the model's context holds {spec.context_length} tokens"
             )
 
 
 def quantize_folder(folder: Path, making: Quantization, method: Method, bits: Bits, out: Path) -> Transformer:
-    """Writes one folder, whole or not at all, and gives the model in it."""
+    """Writes one quantised folder, atomically, and returns its model."""
     with atomic_folder(out) as draft:
         kind: torch.dtype = getattr(torch, making.dtype)
         config, tokenizer = read_config(folder), load_tokenizer(folder)
@@ -102,14 +105,15 @@ def quantize_folder(folder: Path, making: Quantization, method: Method, bits: Bi
             tokens = _tokens(method, making, tokenizer)
             computed = fastest_dtype(torch.device("cpu"))
             calibrated = Calibrated(method, tokens, dtype=computed, **_gptq(making))
-        # Calibrating, weights that are stored in half the size are kept so: the products widen them as they go.
+        # For calibration, 16-bit weights stay 16-bit in memory; matrix products widen them as needed.
         source = load_model(folder, stored_dtype(config) if calibrated else torch.float32)
         with _counting() as say:
             quantized = quantize_model(source, bits, making.group_size, making.select, kind, calibrated, say)
         if calibrated and calibrated.grown:
             logger.warning(
-                f"the damping grew for {len(calibrated.grown)} linears, up to {max(calibrated.grown.values()):g}; "
-                "camelid.json names them, and more calibration text may help"
+                f"damping was increased for {len(calibrated.grown)} linears, up to "
+                f"{max(calibrated.grown.values()):g}; camelid.json lists them, "
+                "and more calibration text may help"
             )
         if making.head_bits is not None:
             quantize_head(quantized, making.head_bits, kind)
@@ -128,13 +132,13 @@ def _gptq(making: Quantization) -> dict[str, Any]:
 
 def _tokens(method: str, making: Quantization, tokenizer: Tokenizer) -> Tensor:
     if not making.calibration:
-        raise WrongCall(f"--method {method} needs text: name files with --calibration")
+        raise WrongCall(f"--method {method} needs calibration text: pass --calibration FILE")
     texts = (text for text, _ in Corpus(making.calibration))
     return rows_of_text(texts, tokenizer, making.calibration_rows, making.calibration_length, making.seed)
 
 
 def _settings(making: Quantization, calibrated: Calibrated | None) -> dict[str, Any]:
-    """What the folder says of how it was quantised, beside the layout's own description in config.json."""
+    """How the folder was quantised, for camelid.json; the layout's own description is in config.json."""
     shown = {"group_size": making.group_size, "select": making.select, "head_bits": making.head_bits}
     if calibrated is None:
         return shown
@@ -147,7 +151,7 @@ def _settings(making: Quantization, calibrated: Calibrated | None) -> dict[str, 
 
 @contextmanager
 def _counting() -> Iterator[Callable[[str], None]]:
-    """Says on a terminal how far the layers are, on one line, which ends when they do or something stops them."""
+    """Shows the progress over the layers on one terminal line, which is ended at the end or on an error."""
     shown = sys.stderr.isatty()
     try:
         yield lambda text: print(f"\r{text}", end="", file=sys.stderr, flush=True) if shown else None
@@ -165,6 +169,7 @@ def _print_sizes(before: Path, after: Path, model: Transformer, dtype: str) -> N
     print(f"{before}: {old / 1e6:.1f} MB")
     print(f"{after}: {new / 1e6:.1f} MB, {old / new:.2f} times smaller")
     print(
-        f"  {len(packed)} linears, {weights:,} weights: {small / 1e6:.1f} MB, {8 * small / weights:.2f} bits a weight"
+        f"  {len(packed)} linears, {weights:,} weights: {small / 1e6:.1f} MB, "
+        f"{8 * small / weights:.2f} bits per weight"
     )
-    print(f"  the rest, in {dtype} (most of it the embedding): {(new - small) / 1e6:.1f} MB")
+    print(f"  the rest, in {dtype} (mostly the embedding): {(new - small) / 1e6:.1f} MB")

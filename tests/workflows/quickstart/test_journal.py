@@ -62,9 +62,9 @@ def test_other_arguments_are_refused_and_named(tmp_path):
 
 def test_a_folder_of_something_else_is_refused_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(WrongCall, match="not empty and holds no quickstart"):
+    with pytest.raises(WrongCall, match="not empty and not a quickstart"):
         Journal(tmp_path, ARGUMENTS)
-    with pytest.raises(WrongCall, match="not empty and holds no quickstart"):
+    with pytest.raises(WrongCall, match="not empty and not a quickstart"):
         Journal(tmp_path / "thesis.tex", ARGUMENTS)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

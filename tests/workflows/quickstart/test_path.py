@@ -93,7 +93,7 @@ def test_the_same_command_again_changes_nothing(default, capsys):
     capsys.readouterr()
     assert quickstart("--out", out) == 0
     shown = capsys.readouterr()
-    assert shown.err.count("done before") == 6
+    assert shown.err.count("already done") == 6
     assert "Done" in shown.out
     assert f"In float32:   camelid chat {out / 'tune' / 'model'}\n" in shown.out
     assert contents(out) == before
@@ -121,9 +121,9 @@ def test_other_arguments_are_refused(default, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--minutes", "0.1"], "the whole path needs at least 0.5"),
+        (["--minutes", "0.1"], "must be a finite number of at least 0.5"),
         (["--from", "model"], "--from needs --chats FILE"),
-        (["--from", "model", "--text", "t.txt", "--chats", "c.jsonl"], "--text would not be read"),
+        (["--from", "model", "--text", "t.txt", "--chats", "c.jsonl"], "--text would not be used"),
         (["--text", "gone.txt"], "gone.txt: no such file or folder"),
     ],
 )

@@ -1,4 +1,5 @@
-"""The evaluations of GPT-2 and GPT-3 by name: how each puts the rows of its published data, and judges the replies."""
+"""The evaluations of GPT-2 and GPT-3 by name: how each turns its published rows into prompts and grades the
+replies."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,11 +16,11 @@ WITH_SETTING: Mapping[str, Callable[..., Format]] = {
     "tldr": generation.tldr,
     "translation": generation.translation,
 }
-"""Those whose name can be followed by a setting: `tldr/600`, `translation/de-en`."""
+"""Formats whose name can be followed by a setting: `tldr/600`, `translation/de-en`."""
 
 
 def format_named(name: str) -> Format | None:
-    """The format of a name, or None where there is none; raises `WrongCall` for a setting that means nothing."""
+    """The format with this name, or None if there is none; raises `WrongCall` for an invalid setting."""
     if name in FORMATS:
         return FORMATS[name]
     first, stroke, setting = name.partition("/")

@@ -1,4 +1,5 @@
-"""Multiple choice scored by likelihood, in the words of GPT-3's appendix G where that shows the task."""
+"""Multiple choice scored by likelihood, with the prompts of GPT-3's appendix G for the tasks that it
+shows."""
 
 import re
 
@@ -8,11 +9,11 @@ from camelid.tasks.published.format import GPT3, HARNESS, Fields, Format, contin
 
 QUESTION = reworded("Question: {question}\nAnswer:", answer_context="Answer:")
 LOWER = continued(answer_context="answer:")
-"""Texts that end in their own "answer:"."""
+"""For texts that already end in "answer:"."""
 
 
 def _labelled(row: Row) -> Fields:
-    """ARC's rows, or queries that hold the words "Question:" and "Answer:" themselves, which the format adds."""
+    """ARC's rows, or queries that already contain "Question:" and "Answer:", which the format adds again."""
     if "answerKey" in row:
         return labelled_choices(row)
     fields = gold_choice(row)
@@ -21,9 +22,9 @@ def _labelled(row: Row) -> Fields:
 
 
 def _hellaswag(row: Row) -> Fields:
-    """The activity, a colon, the context with its second part as a sentence; WikiHow's marks taken out.
+    """The activity, a colon, the context with its second part as a sentence; WikiHow's marks are removed.
 
-    The processing is that of lm-evaluation-harness, whose prompts have GPT-3's form (figure G.9).
+    This is the preprocessing of lm-evaluation-harness, whose prompts have GPT-3's form (figure G.9).
     """
     context = f"{row['ctx_a']} {str(row['ctx_b']).capitalize()}"
     endings = [_without_marks(ending) for ending in row["endings"]]
@@ -32,7 +33,7 @@ def _hellaswag(row: Row) -> Fields:
 
 
 def _without_marks(text: str) -> str:
-    """Without "[title]", which ends a sentence, and the other words in brackets."""
+    """The text without "[title]", which becomes a full stop, and without other words in brackets."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
@@ -44,7 +45,7 @@ def _piqa(row: Row) -> Fields:
 
 
 def _copa(row: Row) -> Fields:
-    """The premise without its full stop, the connective, and choices that go on in lower case."""
+    """The premise without its full stop, the connective, and choices that continue in lower case."""
     if "query" in row:
         return gold_choice(row)
     words = {"cause": "because", "effect": "therefore"}
@@ -69,7 +70,7 @@ def _rte(row: Row) -> Fields:
 
 
 def _cb(row: Row) -> Fields:
-    """Labels are those of the published rows: entailment, contradiction, neutral."""
+    """Labels as in the published rows: entailment, contradiction, neutral."""
     hypothesis = text_of(row, ["hypothesis"]).strip()
     stop = "" if hypothesis.endswith((".", "?", "!")) else "."
     text = f"{text_of(row, ['premise'])}\nquestion: {hypothesis}{stop} true, false, or neither?\nanswer:"
@@ -90,7 +91,8 @@ def _mrpc(row: Row) -> Fields:
 
 
 def _sciq(row: Row) -> Fields:
-    """The supporting text before the question, where there is one; the right answer is last, as the rows name it."""
+    """The supporting text, if any, before the question; the right answer is the last choice, as in the
+    rows."""
     support = str(row["support"]).strip()
     question = f"Question: {text_of(row, ['question'])}\nAnswer:"
     choices = [row[key] for key in ("distractor1", "distractor2", "distractor3", "correct_answer")]

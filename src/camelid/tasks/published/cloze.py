@@ -1,4 +1,4 @@
-"""A word or name that is missing: LAMBADA, the Children's Book Test, and Winograd schemas by partial evaluation."""
+"""Cloze tasks: LAMBADA, the Children's Book Test, and Winograd schemas by partial evaluation."""
 
 import math
 import re
@@ -21,7 +21,7 @@ ONE_WORD = Sampling(max_new_tokens=8)
 
 
 def _lambada(row: Row) -> Fields:
-    """A passage and its last word: apart (`context`|`query` and the word), or as one `text`."""
+    """A passage and its last word: in separate fields (`context`|`query` and the word), or as one `text`."""
     if "text" in row:
         context, _, word = text_of(row, ["text"]).strip().rpartition(" ")
     else:
@@ -32,7 +32,7 @@ def _lambada(row: Row) -> Fields:
 
 
 def target_perplexity(records: Sequence[Record]) -> Mapping[str, Total]:
-    """exp of the mean negative log-likelihood of a whole target, not of its tokens; nothing where none was scored."""
+    """exp of the mean negative log-likelihood per target, not per token; empty if no target was scored."""
     nats = [-score.logprob for record in records for score in record.attempt.scores]
     if not nats:
         return {}
@@ -43,7 +43,8 @@ def target_perplexity(records: Sequence[Record]) -> Mapping[str, Total]:
 
 
 def _cbt(row: Row) -> Fields:
-    """Twenty sentences and one with a blank; a choice is scored together with the rest of its sentence (GPT-2, 3.2)."""
+    """Twenty sentences and one with a blank; a choice is scored together with the rest of its sentence
+    (GPT-2, 3.2)."""
     before, blank, after = text_of(row, ["question"]).partition(BLANK)
     if not blank:
         raise CamelidError(f"there is no {BLANK} in the question {row['question']!r}")
@@ -53,19 +54,20 @@ def _cbt(row: Row) -> Fields:
     whole = [detokenised(" ".join([*sentences, before]).rstrip() + f" {option}{after}") for option in choices]
     fields = choice_of(opening, choices, position_of(choices, row["answer"], "answer"))
     if not all(text.startswith(opening) for text in whole):
-        raise CamelidError(f"the blank cannot be parted from the words before it in {row['question']!r}")
+        raise CamelidError(f"the blank cannot be separated from the text before it in {row['question']!r}")
     return {**fields, "endings": tuple(text[len(opening) :] for text in whole)}
 
 
 def detokenised(text: str) -> str:
-    """Text without the traces of Penn Treebank tokenisation, which models have not read; GPT-2 does so for CBT."""
+    """Text without the artefacts of Penn Treebank tokenisation, as GPT-2 does for CBT."""
     for pattern, plain in TREEBANK:
         text = re.sub(pattern, plain, text)
     return text.strip()
 
 
 def _cbt_rows(path: Path) -> Iterator[tuple[Row, str]]:
-    """Rows of JSON, or the published text: 20 numbered sentences, then "21 question, answer, , options" by tabs."""
+    """Rows of JSON, or the published text: 20 numbered sentences, then "21 question, answer, , options" with
+    tabs."""
     if format_of(path) != "text":
         yield from rows_with_places(path)
         return
@@ -73,18 +75,18 @@ def _cbt_rows(path: Path) -> Iterator[tuple[Row, str]]:
     for number, line in lines_of(path):
         if not line.strip():
             continue
-        count, _, said = line.strip().partition(" ")
+        count, _, sentence = line.strip().partition(" ")
         if count != str(len(sentences) + 1):
             raise CamelidError(
-                f"{path}:{number}: sentence {len(sentences) + 1} of 21 should stand here: {line.strip()!r}"
+                f"{path}:{number}: expected sentence {len(sentences) + 1} of 21, found {line.strip()!r}"
             )
         if count != "21":
-            sentences.append(said)
+            sentences.append(sentence)
             continue
-        fields = said.split("\t")
+        fields = sentence.split("\t")
         if len(fields) != 4:
             raise CamelidError(
-                f"{path}:{number}: a question has 4 fields between tabs, this has {len(fields)}"
+                f"{path}:{number}: a question must have 4 tab-separated fields, this one has {len(fields)}"
             )
         question, answer, _, options = fields
         yield (
@@ -95,7 +97,8 @@ def _cbt_rows(path: Path) -> Iterator[tuple[Row, str]]:
 
 
 def _schema(row: Row) -> Fields:
-    """A Winograd schema: each option in its place, and the rest of the sentence, which is what is scored."""
+    """A Winograd schema: each option in the blank as a context, and the rest of the sentence, which is
+    scored."""
     if "context_options" in row:
         contexts, ending = list(row["context_options"]), text_of(row, ["continuation"]).strip()
         position = position_of([str(index) for index in range(len(contexts))], row["gold"], "gold")
@@ -126,7 +129,7 @@ TREEBANK = (
     (r"\s+(n't|'(?:s|m|d|re|ve|ll))\b", r"\1"),
     (r"\s+'(?=[\s.,!?;:]|$)", "'"),
 )
-"""What stands in the Treebank's text, and what stands in anybody's."""
+"""Patterns of the Treebank's tokenised text, and their replacements in ordinary text."""
 
 FORMATS = (
     Format(

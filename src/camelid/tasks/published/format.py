@@ -1,4 +1,5 @@
-"""A published evaluation as a value: how a row becomes a question, the words around it, and how replies are judged."""
+"""A published evaluation as a value: how a row becomes a question, the text around it, and how replies are
+graded."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,19 +17,19 @@ from camelid.tasks.item_rows import ID_KEYS, Row, keys_seen, rows_with_places
 from camelid.tasks.record import Record, Total, Totals
 
 Fields = dict[str, Any]
-"""The fields of an `Item` but for its id."""
+"""The fields of an `Item` except its id."""
 
 
 def no_totals(records: Sequence[Record]) -> Mapping[str, Total]:
-    """No metric but the means of the grades."""
+    """No metrics besides the means of the grades."""
     return {}
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a published evaluation puts its rows.
+    """How a published evaluation turns its rows into prompts, and grades the replies.
 
-    A change of anything here, or of the grader's way of reading, is a change of `version`.
+    Any change here or in how the grader reads a reply needs a new `version`.
     """
 
     name: str
@@ -38,29 +39,29 @@ class Format:
     source: str
     """Where the format was published."""
     few_shot_wording: Wording | None = None
-    """The words where exemplars are shown, if these are others."""
+    """The wording with exemplars, if it differs."""
     rows: Callable[[Path], Iterable[tuple[Row, str]]] = rows_with_places
-    """Rows with their places."""
+    """Reads the rows of a file, with their places."""
     scored: bool = True
-    """Whether the published way is to score given texts; else it is to generate."""
+    """Whether the published evaluation scores given texts; otherwise it generates."""
     answer_context: bool = False
-    """Whether choices are scored without their question too."""
+    """Whether choices are also scored without their question."""
     sampling: Sampling = ANSWER
-    """How a reply is generated; without stop strings, those of the wording hold."""
+    """How a reply is generated; if it has no stop strings, those of the wording apply."""
     grader: Grader = choice
-    """Judges what was generated."""
+    """Grades generated replies."""
     judge: Callable[[Item, Sequence[ChoiceScore]], Grades] = likelihood
-    """Judges scores."""
+    """Grades scores."""
     totals: Totals = no_totals
     cut_by_design: bool = False
-    """Whether replies end at the length limit because the format says so."""
+    """Whether the format itself lets replies end at the length limit."""
 
     def worded(self, shots: int) -> Wording:
-        """The words for this many exemplars."""
+        """The wording for this number of exemplars."""
         return self.few_shot_wording if shots and self.few_shot_wording else self.wording
 
     def items(self, path: Path) -> list[Item]:
-        """The questions of a file; raises `CamelidError` with file and line for a row that does not fit."""
+        """The questions of a file; raises `CamelidError` with file and line for a malformed row."""
         return list(self._items(path))
 
     def _items(self, path: Path) -> Iterator[Item]:
@@ -76,16 +77,16 @@ class Format:
                     f"{where}: not a row of {self.name}: there is no {error}: {keys_seen(row)}"
                 ) from error
         if index < 0:
-            raise CamelidError(f"{path}: there is no row in it")
+            raise CamelidError(f"{path}: there are no rows in it")
 
 
 def continued(answer_context: str = "Answer:", **changes: Any) -> Wording:
-    """The words of a text that is continued as it stands."""
+    """The wording for a text that is continued unchanged."""
     return reworded("{question}", answer_context=answer_context, **changes)
 
 
 def reworded(question: str, **changes: Any) -> Wording:
-    """The usual words with another opening."""
+    """The default wording with another question format."""
     return dataclasses.replace(QUESTION_ANSWER, question=question, **changes)
 
 

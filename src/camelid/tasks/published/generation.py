@@ -1,4 +1,4 @@
-"""Texts that are generated: summaries after "TL;DR:", translations by example, answers from memory."""
+"""Tasks that generate text: summaries after "TL;DR:", translation, and open-domain questions."""
 
 import re
 from functools import partial
@@ -13,7 +13,7 @@ from camelid.tasks.overlap import corpus_bleu, rouge
 from camelid.tasks.published.format import GPT2, GPT3, Fields, Format, reworded
 
 SENTENCES = 3
-"""Of a summary that are kept."""
+"""Sentences of a summary that are kept."""
 LANGUAGES = {
     "cs": "Czech",
     "de": "German",
@@ -31,11 +31,11 @@ LANGUAGES = {
 def tldr(words: str = "") -> Format:
     """Summaries as GPT-2 made them: top-k sampling with k = 2, 100 tokens, the first three sentences.
 
-    words: keep this many words of an article, where it is too long for the model; all of them otherwise.
+    words: number of words of an article to keep, if articles are too long for the model; all if empty.
     """
     if words and not (words.isdecimal() and int(words)):
         raise WrongCall(
-            f"tldr/{words}: after the stroke stands how many words of an article are kept, as in tldr/600"
+            f"tldr/{words}: after the slash give how many words of an article to keep, as in tldr/600"
         )
     return Format(
         "/".join(["tldr", words]).rstrip("/"),
@@ -51,12 +51,13 @@ def tldr(words: str = "") -> Format:
 
 
 def translation(direction: str = "en-fr") -> Format:
-    """Translation by "sentence = translation" lines; without examples, by GPT-3's question for it (figure G.36)."""
+    """Translation by "sentence = translation" lines; without examples, by GPT-3's question for it (figure
+    G.36)."""
     source, _, target = direction.partition("-")
     if source == target or not {source, target} <= LANGUAGES.keys():
         raise WrongCall(
-            f"translation/{direction}: after the stroke stand two languages, as in translation/en-fr; "
-            f"there are {', '.join(LANGUAGES)}"
+            f"translation/{direction}: after the slash give two languages, as in translation/en-fr; "
+            f"the languages are {', '.join(LANGUAGES)}"
         )
     return Format(
         f"translation/{direction}",
@@ -89,12 +90,12 @@ def _sentences(source: str, target: str, row: Row) -> Fields:
     pair = row["translation"] if isinstance(row.get("translation"), dict) else row
     question, answer = (text_of(pair, [language]).strip() for language in (source, target))
     if "\n" in question + answer:
-        raise CamelidError("a sentence stands on one line here, because a line is where the model is to stop")
+        raise CamelidError("a sentence must be on one line, because generation stops at a line break")
     return {"question": question, "answer": answer}
 
 
 def _asked(row: Row) -> Fields:
-    """A question that ends in a question mark, with all its right answers."""
+    """A question, with a question mark at its end, and all its right answers."""
     if "answers" in row:
         row = {**row, "answer": row["answers"]}
     fields = plain_answer(row)
@@ -103,7 +104,7 @@ def _asked(row: Row) -> Fields:
 
 
 def _summary(item: Item, reply: str) -> Grades:
-    """ROUGE-1, -2, -L and their mean, which is GPT-2's figure, of the first sentences."""
+    """ROUGE-1, -2, -L of the first sentences, and their mean, which GPT-2 reports."""
     kept = first_sentences(reply, SENTENCES)
     found = rouge(kept, item.answer)
     found["rouge_mean"] = sum(found.values()) / len(found)
@@ -111,9 +112,9 @@ def _summary(item: Item, reply: str) -> Grades:
 
 
 def _translated(item: Item, reply: str) -> Grades:
-    """Whether it is the reference to the letter; the figure that matters is BLEU, over all sentences."""
-    said = reply.strip()
-    return {"exact": Grade(said or None, said == item.answer)}
+    """Whether it equals the reference exactly; the metric that matters is BLEU, over all sentences."""
+    text = reply.strip()
+    return {"exact": Grade(text or None, text == item.answer)}
 
 
 def first_sentences(text: str, count: int) -> str:

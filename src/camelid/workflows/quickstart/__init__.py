@@ -1,9 +1,9 @@
-"""`camelid quickstart`: raw text to a model you can talk to, with one dial.
+"""`camelid quickstart`: from raw text to a model you can talk to, with one setting: minutes.
 
-Every step is an ordinary stage with a recipe of its own, in a folder of its own; what is finished is kept, so the
-same command goes on after Ctrl-C.
+Every step is an ordinary stage with its own recipe and folder. Finished steps are kept, so the same command
+resumes after Ctrl-C.
 
-    OUT/data        the embedded world as files, unless text and chats are given
+    OUT/data        the generated world as files, unless text and chats are given
     OUT/tokenizer   OUT/pretrain   OUT/tune   OUT/model-4bit
     OUT/results     one JSON file for each model; the lines of every question
     OUT/report.html

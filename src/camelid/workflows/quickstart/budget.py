@@ -1,19 +1,19 @@
-"""The one dial of the quickstart: minutes, shared out over the stages."""
+"""The quickstart's time budget, divided over the stages."""
 
 import time
 from dataclasses import dataclass
 
 TUNING_SHARE = 0.36
-"""Of the time for training; the rest pretrains."""
+"""Share of the training time for tuning; the rest is for pretraining."""
 CLOSING_SHARE = 0.14
-"""Of all the time, kept for quantising, evaluating and the report."""
+"""Share of the whole time that is kept for quantising, evaluation and the report."""
 CLOSING_LEAST = 20.0
-"""Seconds; below this even a small evaluation does not fit."""
+"""Seconds at least for these; even a small evaluation needs them."""
 
 
 @dataclass
 class Budget:
-    """Seconds in all, and those that earlier calls of the same quickstart have used."""
+    """Seconds in total, and seconds used by earlier calls of the same quickstart."""
 
     seconds: float
     used_before: float = 0.0
@@ -28,7 +28,7 @@ class Budget:
 
     @property
     def for_closing(self) -> float:
-        """Seconds that the end of the path needs."""
+        """Seconds kept for quantising, evaluation and the report."""
         return max(CLOSING_LEAST, CLOSING_SHARE * self.seconds)
 
     @property

@@ -1,4 +1,4 @@
-"""What came of it: the questions of the held-out splits, the loss on held-out text and chats, and samples."""
+"""The quickstart's evaluation: held-out questions, the loss on held-out conversations, and samples."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ from camelid.train.training_rows import decoder_rows
 from camelid.workflows.quickstart.job import Job
 
 MOST_QUESTIONS = 50
-"""Of each skill; the half-width of a Wilson interval is then at most 13 points."""
+"""Questions per skill at most; the half-width of a Wilson interval is then at most 13 points."""
 QUESTIONS_PER_MINUTE = 4
-"""Of the time for everything: a short quickstart asks fewer."""
+"""Questions per skill for each minute of the whole job: a short quickstart asks fewer."""
 LONGEST_REPLY = 160
 STORIES = 10
 TALKS = 3
@@ -41,7 +41,8 @@ SAMPLED = Sampling(max_new_tokens=400, temperature=0.7, top_p=0.95)
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model of the path: its held-out chat loss, and its evaluations by (task, program)."""
+    """One model of the quickstart: its loss on held-out conversations, and its evaluations by (task,
+    program)."""
 
     name: str
     folder: Path
@@ -51,7 +52,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Results:
-    """All that the report shows of the models."""
+    """Everything that the report shows about the models."""
 
     models: tuple[ModelResult, ...]
     talks: tuple[Conversation, ...]
@@ -59,7 +60,7 @@ class Results:
 
 
 def evaluate_models(job: Job, tuning: TuneRecipe) -> Results:
-    """Measures the model before tuning, after it, and at 4 bits, all three computing in bfloat16."""
+    """Measures the model before tuning, after it, and at 4 bits, all computing in bfloat16."""
     folders = {"before tuning": job.pretrained, "16-bit": job.tuned, "4-bit": job.small}
     models = tuple(_measure(job, tuning, name, folder) for name, folder in folders.items())
     small = Engine.load(job.small, dtype=torch.bfloat16)
@@ -78,7 +79,7 @@ def evaluate_models(job: Job, tuning: TuneRecipe) -> Results:
 def _measure(job: Job, tuning: TuneRecipe, name: str, folder: Path) -> ModelResult:
     model, tokenizer = load_model(folder, torch.bfloat16), load_tokenizer(folder)
     _, held_out = decoder_rows(tuning, tokenizer)
-    assert held_out is not None  # the quickstart's own recipe holds some out
+    assert held_out is not None  # the quickstart's recipe always has validation data
     loss = validation_loss(model, held_out, token_lengths(tokenizer), torch.bfloat16)
     if not job.asks_the_world:
         return ModelResult(name, folder, loss, ())
@@ -96,12 +97,13 @@ def _measure(job: Job, tuning: TuneRecipe, name: str, folder: Path) -> ModelResu
 
 
 def questions(job: Job) -> int:
-    """How many questions of each skill there is time for."""
+    """The number of questions per skill that there is time for."""
     return max(2, min(MOST_QUESTIONS, round(QUESTIONS_PER_MINUTE * job.budget.seconds / 60)))
 
 
 def _programs(tuned: bool) -> Sequence[Program]:
-    """A tuned model is asked in its chat template, with steps and without; one of plain text in the text's own way."""
+    """A tuned model is asked in its chat template, directly and in steps; a base model directly, as plain
+    text."""
     sampling = Sampling(max_new_tokens=LONGEST_REPLY)
     if not tuned:
         return (direct(sampling=sampling),)
@@ -109,31 +111,32 @@ def _programs(tuned: bool) -> Sequence[Program]:
 
 
 def _held_out_talks(job: Job, tuning: TuneRecipe) -> Iterator[Conversation]:
-    """The first few held-out conversations that fit the context, whatever they are."""
+    """The first few held-out conversations that fit into the context."""
     if job.asks_the_world:
         return islice(world.conversations("test", job.seed), TALKS)
     tokenizer, fraction = load_tokenizer(job.tuned), tuning.data.validation_fraction
-    told = Conversations(job.chats, tuning.data.skip_bad_rows)
-    pairs = ((conversation, conversation_example(tokenizer, conversation)) for conversation, _ in told)
-    # A longer one was cut before it was dealt to training or validation, so the whole does not tell which.
+    source = Conversations(job.chats, tuning.data.skip_bad_rows)
+    pairs = ((conversation, conversation_example(tokenizer, conversation)) for conversation, _ in source)
+    # Longer conversations were cut before the split, so the uncut one does not tell which split it is in.
     whole = (pair for pair in pairs if len(pair[1]) <= tuning.training.context_length)
     return islice((talk for talk, example in whole if is_held_out(example.tokens, fraction)), TALKS)
 
 
 def _replay(lm: LM, held_out: Conversation) -> Conversation:
-    """The user's turns of a held-out conversation, the assistant's said by the model, until the context is full."""
-    said: list[Message] = []
+    """A held-out conversation with the assistant's turns generated by the model, until the context is
+    full."""
+    turns: list[Message] = []
     answered = 0
     for message in held_out.messages:
         if message.role == "assistant":
             try:
-                [[reply]] = lm.generate([Conversation(tuple(said))], max_new_tokens=LONGEST_REPLY * 2)
+                [[reply]] = lm.generate([Conversation(tuple(turns))], max_new_tokens=LONGEST_REPLY * 2)
             except PromptTooLong:
                 break
-            said.append(Message("assistant", reply.text))
-            answered = len(said)
+            turns.append(Message("assistant", reply.text))
+            answered = len(turns)
             if answered >= 2 * MOST_TURNS:
                 break
         else:
-            said.append(message)
-    return Conversation(tuple(said[:answered]))
+            turns.append(message)
+    return Conversation(tuple(turns[:answered]))

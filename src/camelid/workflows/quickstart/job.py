@@ -1,4 +1,4 @@
-"""What one quickstart works on: its arguments, its folders and its journal."""
+"""One quickstart's arguments, folders and journal."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.journal import Journal
 
 PARTS = ("data", "tokenizer", "pretrain", "tune", "model-4bit")
-"""The folders that the steps make, in their order."""
+"""The folders that the steps make, in order."""
 
 
 @dataclass(frozen=True)
@@ -24,32 +24,32 @@ class Job:
 
     @property
     def asks_the_world(self) -> bool:
-        """Whether the embedded conversations are tuned on, so that the world's questions can be asked."""
+        """Whether tuning uses the generated world's conversations, so that its questions can be asked."""
         return not self.chats
 
     @property
     def data(self) -> Path:
-        """The embedded world as files."""
+        """The folder of the generated world's files."""
         return self.out / "data"
 
     @property
     def text_files(self) -> tuple[Path, ...]:
-        """What pretraining reads."""
+        """The files for pretraining."""
         return self.text or (self.data / "text.jsonl",)
 
     @property
     def chat_files(self) -> tuple[Path, ...]:
-        """What tuning reads."""
+        """The files for tuning."""
         return self.chats or (self.data / "chats.jsonl",)
 
     @property
     def tokenizer(self) -> Path:
-        """The folder of the vocabulary."""
+        """The tokenizer's folder."""
         return self.out / "tokenizer"
 
     @property
     def pretrained(self) -> Path:
-        """The model before tuning: our own, or the one given."""
+        """The model before tuning: the pretrained one, or the one given with --from."""
         return self.out / "pretrain" / "model" if self.base is None else Path(self.base)
 
     @property

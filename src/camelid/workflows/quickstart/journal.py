@@ -1,4 +1,4 @@
-"""What a quickstart has decided and finished so far: its journal, which makes the same command go on."""
+"""The journal of a quickstart: its decisions and times so far, which let the same command resume."""
 
 import time
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import read_table, write_json
 
 JOURNAL = "quickstart.json"
-ELSEWHERE = "give another folder with --out"
+ELSEWHERE = "choose another folder with --out"
 
 
 class Journal:
     """The arguments, the decisions and the seconds of every step; each change is written at once.
 
-    Where nothing but the journal has been made, other arguments begin anew. Raises `WrongCall` where `out` holds anything
+    If only the journal exists, other arguments start a new one. Raises `WrongCall` if `out` holds anything
     but a quickstart with these arguments.
     """
 
@@ -26,19 +26,19 @@ class Journal:
         self.decisions: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         if self.path.exists():
-            self._go_on(out)
+            self._resume(out)
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise WrongCall(f"{out} is not empty and holds no quickstart; {ELSEWHERE}")
+            raise WrongCall(f"{out} is not empty and not a quickstart's folder; {ELSEWHERE}")
         out.mkdir(parents=True, exist_ok=True)
         self._write()
 
-    def _go_on(self, out: Path) -> None:
+    def _resume(self, out: Path) -> None:
         try:
             before = read_table(self.path, remedy=ELSEWHERE)
             arguments, decisions, seconds = (before[key] for key in ("arguments", "decisions", "seconds"))
         except KeyError as error:
             raise CamelidError(
-                f"{self.path} is no quickstart's journal ({error} is missing); {ELSEWHERE}"
+                f"{self.path} is not a quickstart's journal ({error} is missing); {ELSEWHERE}"
             ) from error
         changed = [key for key, value in self.arguments.items() if arguments.get(key) != value]
         if changed and not any(path != self.path for path in out.iterdir()):
@@ -49,7 +49,7 @@ class Journal:
         self.decisions, self.seconds = decisions, seconds
 
     def decide(self, name: str, value: Any) -> Any:
-        """The decision of this name: the one written down earlier, else `value()`, written down now."""
+        """The decision with this name: the recorded one, else `value()`, which is then recorded."""
         if name not in self.decisions:
             self.decisions[name] = value()
             self._write()
@@ -57,7 +57,7 @@ class Journal:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Adds the time of the block to the step's, also where it is cut short."""
+        """Adds the time of the block to the step's time, also if the block is interrupted."""
         began, before = time.monotonic(), self.seconds.get(step, 0.0)
         try:
             yield

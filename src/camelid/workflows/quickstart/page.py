@@ -1,4 +1,4 @@
-"""The quickstart's report: one page from the numbers that its steps left behind."""
+"""The quickstart's report: one page from the results of its steps."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ PROGRAMS = {"direct": "directly", "chain_of_thought": "in steps"}
 
 
 def write_quickstart_report(job: Job, results: Results) -> Path:
-    """Writes OUT/report.html; its path."""
+    """Writes OUT/report.html and returns its path."""
     return write_report(quickstart_report(job, results), job.out)
 
 
@@ -43,9 +43,10 @@ def _summary(job: Job, parameters: int) -> str:
     source = (
         f"{job.base}, tuned"
         if job.base
-        else f"A model of {parameters / 1e6:.1f} M parameters, trained from nothing"
+        else f"A model of {parameters / 1e6:.1f} M parameters, trained from scratch"
     )
-    return f"{source} on this machine in {in_time(sum(job.journal.seconds.values()))}. Samples below are not selected."
+    time = in_time(sum(job.journal.seconds.values()))
+    return f"{source} on this machine in {time}. Samples below are not selected."
 
 
 def _sections(job: Job, results: Results) -> Iterator[Section]:
@@ -62,15 +63,15 @@ def _sections(job: Job, results: Results) -> Iterator[Section]:
     )
     yield Section(
         "Loss on held-out conversations",
-        "Of the assistant's turns only; every model computes in bfloat16. The folders hold float32 weights before "
-        "quantisation, so that nothing is lost on the way.",
+        "Only the assistant's turns count; every model computes in bfloat16. Before quantisation the folders "
+        "hold float32 weights, so that no precision is lost.",
         tables=(Table("", ("model", "nats per token", "bits per byte", "weights on disk"), losses),),
     )
     if results.talks:
         yield Section(
             "Conversations",
-            f"The user's turns of the first {len(results.talks)} held-out conversations (at most {MOST_TURNS} turns), "
-            "answered greedily by the 4-bit model.",
+            f"The user's turns of the first {len(results.talks)} held-out conversations (at most {MOST_TURNS} "
+            "turns), answered greedily by the 4-bit model.",
             dialogues=tuple(Dialogue(f"Conversation {n}", talk) for n, talk in enumerate(results.talks, 1)),
         )
     if results.stories:
@@ -92,15 +93,15 @@ def _accuracies(job: Job, results: Results) -> Section:
     columns = ("skill", *(_label(*key) for key in _columns(by_model)))
     return Section(
         "Questions",
-        f"{questions(job)} held-out questions of each skill, answers graded strictly, 95 % Wilson intervals. 16-bit is the "
-        "tuned model computing in bfloat16. Before tuning the model continues “Q: ... A:”; after it, it is asked in its "
-        "chat template.",
+        f"{questions(job)} held-out questions per skill, graded strictly, with 95 % Wilson intervals. 16-bit is "
+        "the tuned model computing in bfloat16. Before tuning, the model continues “Q: ... A:”; after tuning, "
+        "it is asked in its chat template.",
         figures=(_bars(by_model, trained),),
         tables=(
             Table("Lengths as trained, in percent", columns, tuple(_rows(by_model, trained))),
             Table("Longer than trained, in percent", columns, tuple(_rows(by_model, longer))),
             Table(
-                "What 4 bits cost",
+                "The cost of 4 bits",
                 (
                     "skill",
                     "asked",

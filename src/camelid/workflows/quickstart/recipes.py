@@ -29,12 +29,12 @@ PRETRAIN_RATE, PRETRAIN_WIDTH = 6e-3, 128
 """Muon's peak learning rate at a width; it falls as 1 / sqrt(width)."""
 TUNE_RATE = 2.5e-3
 FINISHED_MODEL_RATE = 1e-4
-"""Peak learning rate for a model that somebody else has finished, which has more to lose."""
+"""Peak learning rate for a model given with --from: lower, since a large one could spoil its training."""
 HELD_OUT = 0.02
 
 
 def tokenizer_recipe(job: Job) -> TokenizerRecipe:
-    """The vocabulary of the text, and of the conversations where these are the user's."""
+    """The recipe of the tokenizer, trained on the pretraining text."""
     sample = TextData(train=job.text_files, skip_bad_rows=bool(job.text))
     return TokenizerRecipe(
         out=job.tokenizer, data=sample, vocab_size=pretrain_sizes(job)["vocab_size"], sample_bytes=10_000_000
@@ -42,13 +42,13 @@ def tokenizer_recipe(job: Job) -> TokenizerRecipe:
 
 
 def pretrain_sizes(job: Job) -> dict[str, Any]:
-    """Vocabulary, shape and steps of the model that the time pays for, decided once."""
+    """Vocabulary, shape and steps of the model that fits the time, decided once."""
     sizes: dict[str, Any] = job.journal.decide("pretrain", lambda: size_pretraining(job))
     return sizes
 
 
 def pretrain_recipe(job: Job) -> PretrainRecipe:
-    """The model that the time pays for, trained once through."""
+    """The recipe for pretraining the model that fits the time."""
     sizes = pretrain_sizes(job)
     shape = ModelShape(**sizes["shape"])
     rate = PRETRAIN_RATE * sqrt(PRETRAIN_WIDTH / shape.hidden_size)
@@ -65,7 +65,8 @@ def pretrain_recipe(job: Job) -> PretrainRecipe:
 
 
 def tune_recipe(job: Job) -> TuneRecipe:
-    """The conversations, as often as the time left and `sizing.MOST_EPOCHS` allow."""
+    """The recipe for tuning on the conversations, for as many epochs as time and `sizing.MOST_EPOCHS`
+    allow."""
     base = resolve(job.pretrained)
     context = min(CONTEXT, read_spec(base).context_length)
     world = TextData(train=job.chat_files, validation=(job.data / "chats-validation.jsonl",))
@@ -90,7 +91,8 @@ def tune_recipe(job: Job) -> TuneRecipe:
 
 
 def _own(paths: tuple[Path, ...]) -> TextData:
-    """The user's files: a share is held out; a malformed row is told and left out, so that the path goes on."""
+    """The user's files: a share is held out; malformed rows are listed and skipped, so that the job
+    continues."""
     return TextData(
         train=paths, validation_fraction=HELD_OUT, skip_bad_rows=True, workers=os.cpu_count() or 1
     )
@@ -99,7 +101,8 @@ def _own(paths: tuple[Path, ...]) -> TextData:
 def _training(
     sizes: Mapping[str, Any], rows: int, context: int, rate: float, optimizer: OptimizerName
 ) -> Training:
-    """A stage's training of the sizes decided: `steps`, `compile`, and `validations` where they are not the usual ones."""
+    """A stage's training with the decided sizes: `steps`, `compile` and, if not the default,
+    `validations`."""
     every = -(-sizes["steps"] // sizes.get("validations", VALIDATIONS))
     return Training(
         steps=sizes["steps"],

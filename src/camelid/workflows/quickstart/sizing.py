@@ -1,4 +1,4 @@
-"""What the time pays for: measured speed, then model size and token counts."""
+"""Sizes that fit the time: measures the speed, then chooses model size and token counts."""
 
 from pathlib import Path
 from statistics import median
@@ -16,28 +16,28 @@ from camelid.workflows.quickstart.job import Job
 
 CONTEXT = 512
 BATCH_ROWS = 8
-"""Rows of an update: as fast as 16 on two cores, and twice the updates for the same text."""
+"""Rows per update: as fast as 16 on two cores, with twice the updates for the same text."""
 REFERENCE = ModelShape(hidden_size=256, num_layers=4, num_heads=4, context_length=CONTEXT)
-"""The shape that the machine's speed is first measured on."""
+"""The shape on which the machine's speed is first measured."""
 WORLD_VOCABULARY = 2048
 TOKENS_PER_PARAMETER = 4.0
-"""Below Chinchilla's 20, which counts operations: a narrow model gets fewer of them out of a second, so the best size
-for a given time is larger than for a given number of operations (docs/quickstart.md has the comparison)."""
+"""Below Chinchilla's 20, which is for a given number of FLOPs: narrow models achieve fewer FLOPs per second,
+so the best size for a given time is larger than for given FLOPs (docs/quickstart.md has the comparison)."""
 COMPILE_FROM_SECONDS = 120.0
-"""Of training; below it, compiling takes longer than it saves."""
+"""Seconds of training from which on compiling saves more time than it takes."""
 MOST_EPOCHS = 4
-"""Up to four passes are nearly as good as fresh text (Muennighoff et al. 2023, arXiv:2305.16264)."""
+"""Up to four epochs are nearly as good as new text (Muennighoff et al. 2023, arXiv:2305.16264)."""
 VALIDATIONS = 8
-"""In a stage at most, and as many checkpoints; one more comes before the first step."""
+"""Most validations in a stage, and as many checkpoints; one more validation precedes the first step."""
 VALIDATION_SHARE, VALIDATION_COST = 0.15, 2 / 3
-"""Most of tuning's time that validations take, and the time of a row in one beside that of a row trained on: it goes
-forward alone, but not compiled."""
+"""Largest share of tuning's time for validations, and the time of a validation row relative to a training
+row: only the forward pass, but not compiled."""
 BYTES_PER_TOKEN = 3.6
-"""Of plain English with a vocabulary of a few thousand, about; the world's own is measured in docs/world.md."""
+"""Approximate, for plain English with a vocabulary of a few thousand; docs/world.md measures the world's."""
 
 
 def size_pretraining(job: Job) -> dict[str, Any]:
-    """Vocabulary, shape and tokens of the model that the time left pays for on this machine."""
+    """Vocabulary, shape and steps of the model that this machine can train in the time left."""
     text_bytes = sum(_size(path) for path in data_files(job.text)) if job.text else None
     vocab_size = WORLD_VOCABULARY if text_bytes is None else 4096 if text_bytes < 50_000_000 else 8192
     seconds = job.budget.for_training * (1 - TUNING_SHARE)
@@ -70,7 +70,7 @@ def size_pretraining(job: Job) -> dict[str, Any]:
 
 
 def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: int) -> dict[str, Any]:
-    """Steps and validations of tuning that fit into the time left, at most `MOST_EPOCHS` times over the conversations."""
+    """Steps and validations of tuning that fit into the time left, for at most `MOST_EPOCHS` epochs."""
     if job.base is None:
         records = read_metrics(job.out / "pretrain" / METRICS)
         speed = median(row["tokens_per_second"] for row in records if "tokens_per_second" in row)
@@ -93,6 +93,6 @@ def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: in
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file once decompressed."""
+    """The size of a file in bytes, decompressed."""
     with open_bytes(path) as file:
         return sum(len(block) for block in iter(lambda: file.read(1 << 20), b""))

@@ -1,4 +1,4 @@
-"""The steps in order, each one skipped where it is already done."""
+"""The quickstart's steps in order; finished steps are skipped."""
 
 import logging
 import math
@@ -27,22 +27,21 @@ def make_assistant(
 ) -> None:
     """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
 
-    minutes: time for all of it, from which sizes follow; text and chats: files in place of the embedded world; base: a
-    model folder or hub name to tune in place of pretraining one. Raises `WrongCall` where these do not go together.
+    minutes: time for the whole job, which determines the sizes; text and chats: files instead of the
+    generated world; base: a model folder or hub name to tune instead of pretraining one. Raises `WrongCall`
+    if these contradict each other.
     """
     if not (minutes >= LEAST_MINUTES and math.isfinite(60 * minutes)):
-        raise WrongCall(
-            f"--minutes is {minutes:g}; the whole path needs at least {LEAST_MINUTES:g}, and an end"
-        )
+        raise WrongCall(f"--minutes is {minutes:g}; it must be a finite number of at least {LEAST_MINUTES:g}")
     if base is not None and text:
-        raise WrongCall("--from tunes a finished model, so --text would not be read; leave one of them out")
+        raise WrongCall("--from tunes a finished model, so --text would not be used; leave one of them out")
     if base is not None and not chats:
         raise WrongCall(
-            "--from needs --chats FILE: the embedded conversations only fit a model of their own world"
+            "--from needs --chats FILE: the generated conversations only suit a model of the generated world"
         )
     if missing := [path for path in (*text, *chats) if not path.exists()]:
-        raise WrongCall(f"{missing[0]}: no such file or folder; give --text and --chats paths that exist")
-    _look_into(text, chats, base)
+        raise WrongCall(f"{missing[0]}: no such file or folder; --text and --chats need existing paths")
+    _check_inputs(text, chats, base)
     arguments = {
         "minutes": minutes,
         "text": [str(path) for path in text],
@@ -55,8 +54,9 @@ def make_assistant(
     _run(Job(out, text, chats, base, seed, journal, budget))
 
 
-def _look_into(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None) -> None:
-    """Reads the first document and conversation and finds the model, so that what is no use is told before anything is made."""
+def _check_inputs(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None) -> None:
+    """Reads the first document and conversation and finds the model, so that bad inputs fail before any
+    work."""
     from camelid.data.read.conversations import Conversations
     from camelid.data.read.corpus import Corpus
     from camelid.formats.hub import resolve
@@ -74,7 +74,7 @@ def _look_into(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None
 
 
 def _run(job: Job) -> None:
-    """Every step, then what to do next."""
+    """Runs every step, then prints what to do next."""
     from camelid.recipes.quantize import QuantizeRecipe
     from camelid.report.page import REPORT
     from camelid.train import stages
@@ -97,22 +97,21 @@ def _run(job: Job) -> None:
         ("quantize", job.small, lambda: quantize(QuantizeRecipe(model=str(job.tuned), out=job.small)))
     )
     for number, (name, made, step) in enumerate(steps, 1):
-        logger.info(
-            f"\n[{number}/{len(steps) + 1}] {name}  ({in_time(job.budget.used)} of {in_time(job.budget.seconds)} used)"
-        )
+        used = f"{in_time(job.budget.used)} of {in_time(job.budget.seconds)} used"
+        logger.info(f"\n[{number}/{len(steps) + 1}] {name}  ({used})")
         if made.exists():
-            logger.info(f"done before: {made}")
+            logger.info(f"already done: {made}")
             continue
         with job.journal.timed(name):
             step()
     logger.info(f"\n[{len(steps) + 1}/{len(steps) + 1}] evaluate  ({in_time(job.budget.used)} used)")
     page = job.out / REPORT
     if page.exists():
-        logger.info(f"done before: {page}")
+        logger.info(f"already done: {page}")
     else:
         with job.journal.timed("evaluate"):
             results = evaluate_models(job, recipes.tune_recipe(job))
         write_quickstart_report(job, results)
-    print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. The report: {page}")
+    print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. Report: {page}")
     print(f"Talk to it:   camelid chat {job.small}")
     print(f"In float32:   camelid chat {job.tuned}")

@@ -1,4 +1,5 @@
-"""The embedded world written out as ordinary files, so that the default run takes the same path as a user's data."""
+"""Writes the generated world as ordinary files, so that the default run uses the same code as a user's
+data."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, product
@@ -15,15 +16,17 @@ from camelid.workflows.quickstart.sizing import BATCH_ROWS, BYTES_PER_TOKEN, CON
 
 VALIDATION_BYTES, VALIDATION_CHATS = 200_000, 150
 GAMES_BYTES, GAMES_SHARE = 1_900_000, 0.15
-"""Games that pretraining begins with, about 600,000 tokens, and the most that they may take of a short pretraining."""
+"""Bytes of games at the start of pretraining, about 600,000 tokens, and their largest share of a short
+pretraining."""
 TOKENS_PER_CHAT = 200
-"""Of a conversation of the world, about; measured in docs/world.md."""
+"""Tokens of a conversation of the world, approximately; measured in docs/world.md."""
 TASKS = ("coin_flip", "last_letters", "comparison", "kinds", "weekdays", "months", "facts", "sums")
-"""The skills that the report shows; `sums` is there as the hard one."""
+"""The skills that the report shows; `sums` is the hard one."""
 
 
 def write_world_for(job: Job) -> None:
-    """The files that this quickstart needs: as much text as pretraining reads once, as many chats as tuning does."""
+    """Writes the files that this quickstart needs: text for one epoch of pretraining, and conversations for
+    tuning."""
     sizes = pretrain_sizes(job)
     tuning_tokens = sizes["tokens_per_second"] * job.budget.for_training * TUNING_SHARE
     write_world(
@@ -35,9 +38,10 @@ def write_world_for(job: Job) -> None:
 
 
 def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int, items: int = 100) -> None:
-    """Writes text.jsonl, chats.jsonl, their validation twins, and tasks of held-out and of longer questions.
+    """Writes text.jsonl, chats.jsonl, their validation sets, and tasks of held-out and of longer questions.
 
-    text_bytes: of pretraining text, about, the games included; conversations: to tune on; items: questions of each skill.
+    text_bytes: approximate size of the pretraining text, including games; conversations: number for tuning;
+    items: questions per skill.
     """
     with atomic_folder(folder) as draft:
         games_bytes = min(GAMES_BYTES, int(GAMES_SHARE * text_bytes))
@@ -55,7 +59,7 @@ def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int,
 
 
 def _until(size: int, texts: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    """Rows of texts until these have `size` bytes."""
+    """Rows of texts until they add up to `size` bytes."""
     written = 0
     for text in texts:
         yield {"text": text}
