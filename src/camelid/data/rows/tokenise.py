@@ -17,7 +17,7 @@ BATCH_CHARACTERS = 1 << 20
 
 
 def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> Iterator[tuple[Piece, Ids]]:
-    """Each piece with its ids, in order, whatever the number of workers.
+    """Each piece with its ids, in order, for any number of workers.
 
     Several workers are separate processes, with at most two batches per worker in flight.
     Raises `CamelidError` with the location of a text that is not valid Unicode.

@@ -301,8 +301,8 @@ class LlamaCpp:
     def _log_tail(self) -> str:
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines()]
-        told = [line for line in lines if "ASSERT" in line or "error" in line.lower()]
-        return (told or [line for line in lines if line] or ["it said nothing"])[-1 if not told else 0]
+        errors = [line for line in lines if "ASSERT" in line or "error" in line.lower()]
+        return (errors or [line for line in lines if line] or ["no output"])[-1 if not errors else 0]
 
 
 def _by_id(vocabulary: Mapping[str, int]) -> list[str]:
