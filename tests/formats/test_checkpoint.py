@@ -258,7 +258,7 @@ def sharded(tmp_path, random_llama):
 
 def test_missing_shard(sharded):
     weight_files(sharded)[1].unlink()
-    expect(sharded, "index.json names model-00002-of-", "download the missing files")
+    expect(sharded, "index.json names model-00002-of-", "download them")
 
 
 @pytest.mark.parametrize(

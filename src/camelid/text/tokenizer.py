@@ -180,8 +180,7 @@ class Tokenizer:
     @cached_property
     def _added_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids before and after a text: from the post-processor, unless the configuration overrides it."""
-        # Another vocabulary's token stands for the text: in ours, no text is sure to become exactly one
-        # token.
+        # The text is another vocabulary's token: in ours, no text is sure to become exactly one token.
         one = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a")).encode("a")
         full = self.backend.post_process(one)
         if full.special_tokens_mask.count(0) != 1:
@@ -216,8 +215,7 @@ class Tokenizer:
             if both[: len(before)] == before:
                 return both[len(before) :]
         raise CamelidError(
-            f"the tokenizer merges {text[:20]!r} with the text before it, so it "
-            "cannot be encoded as a continuation"
+            f"the tokenizer merges {text[:20]!r} with the text before it; it cannot continue one"
         )
 
     def _backend_ids(self, text: str) -> list[int]:
@@ -231,9 +229,7 @@ class Tokenizer:
             bad = next((text for text in texts if not _is_unicode(text)), None)
             if bad is None:
                 raise
-            raise CamelidError(
-                f"text with a lone surrogate, which is not valid Unicode: {bad[:40]!r}"
-            ) from error
+            raise CamelidError(f"text with a lone surrogate, not valid Unicode: {bad[:40]!r}") from error
 
     @cached_property
     def _neighbours(self) -> dict[str, list[int]]:

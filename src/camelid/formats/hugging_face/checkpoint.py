@@ -46,9 +46,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CamelidError(f"there is no folder {folder}")
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise CamelidError(
-            f"{folder} holds an adapter without its base model; merge it into the base model first"
-        )
+        raise CamelidError(f"{folder} holds an adapter without its base model; merge them first")
     if not (folder / "config.json").is_file():
         raise CamelidError(f"{folder} holds no config.json, so it is not a checkpoint folder")
     return read_table(folder / "config.json")
@@ -146,10 +144,9 @@ def check_belong_together(spec: ModelSpec, stored: Iterable[int]) -> None:
     values, layers = sum(sizes), spec.num_layers + spec.encoder_layers
     if spec.parameter_count() > 2 * values or layers * LEAST_TENSORS > len(sizes):
         raise CamelidError(
-            f"its sizes describe a model of {spec.parameter_count():,} parameters in {layers:,} "
-            f"layers, but {values:,} "
-            f"in {len(sizes):,} tensors are stored; they do not belong together: download or "
-            "convert the model again"
+            f"its sizes describe a model of {spec.parameter_count():,} parameters in {layers:,} layers, "
+            f"but {values:,} in {len(sizes):,} tensors are stored; they do not belong together: "
+            "download or convert the model again"
         )
 
 
@@ -201,16 +198,10 @@ def weight_files(folder: Path) -> list[Path]:
         names, held = sorted(set(named)), {path.name for path in folder.iterdir()}
         if missing := [name for name in names if name not in held]:
             shown = f"{', '.join(missing[:5])}{' and more' if missing[5:] else ''}"
-            raise CamelidError(
-                f"{index} names {shown}, which the folder does not hold; download the missing files"
-            )
+            raise CamelidError(f"{index} names {shown}, which the folder does not hold; download them")
         return [folder / name for name in names]
     pickles = [path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in sorted(folder.glob(pattern))]
-    hint = (
-        f"; {pickles[0]} is a pickle, and pickles are never loaded: convert it to safetensors"
-        if pickles
-        else ""
-    )
+    hint = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
     raise CamelidError(f"{folder} holds neither {WEIGHTS} nor {INDEX}{hint}")
 
 
@@ -287,8 +278,7 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         if lost.any():
             raise CamelidError(
                 f"tensor {name} holds {float(tensor[lost][0]):g}; the largest number in "
-                f"{dtype_name(dtype)} is "
-                f"{torch.finfo(dtype).max:g}: choose a dtype with a wider range"
+                f"{dtype_name(dtype)} is {torch.finfo(dtype).max:g}: choose a dtype with a wider range"
             )
     return stored
 
