@@ -71,13 +71,16 @@ GOOD = {"messages": TALK.as_dicts()}
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"question": "a", "answer": "b"}], r":1: the fields question, answer are no known shape.*OpenAI"),
+        (
+            [{"question": "a", "answer": "b"}],
+            r":1: the fields question, answer are not a known conversation shape.*OpenAI",
+        ),
         ([{"text": "a"}], "for pretraining"),
         (
             [GOOD, {"conversations": SHAREGPT}],
             r":2: no `messages`; the first row of the file is of shape OpenAI",
         ),
-        ([GOOD, {"messages": "a"}], ":2: `messages` must be a list of tables"),
+        ([GOOD, {"messages": "a"}], ":2: `messages` is .a.; it must be a list of objects"),
         ([GOOD, {"messages": []}], ":2: the conversation has no messages"),
         ([{"messages": [{"role": "bot", "content": "a"}]}], r":1: messages\[0\]\.role is 'bot'; allowed"),
         ([{"messages": TALK.as_dicts()[:1]}], ":1: no assistant turn"),

@@ -217,7 +217,7 @@ def test_corruption_never_changes():
 
 def test_too_few_sentinels_are_refused_beforehand_and_at_work():
     few = Marks(MARKS.sentinels[:20], EOS, SIZE)
-    with pytest.raises(CamelidError, match="needs 28 sentinels, the vocabulary has 20"):
+    with pytest.raises(CamelidError, match="needs 28 sentinels but the vocabulary has 20"):
         Denoising().check_sentinels(568, 20)
     Denoising().check_sentinels(568, 28)
     with pytest.raises(CamelidError, match="28 sentinels"):

@@ -248,7 +248,7 @@ def test_impossible_calls_are_refused(shards: TokenShards):
         next(batches(rows, 6, world=4))
     with pytest.raises(WrongCall, match="context"):
         PackedDocuments(shards, 1)
-    with pytest.raises(CamelidError, match="the context holds 16"):
+    with pytest.raises(CamelidError, match="the context is 16"):
         PackedExamples([example(17, 0)], 16, pad_id=0, digest="")
     with pytest.raises(WrongCall, match="shares"):
         MixedRows({"a": rows}, {"b": 1})

@@ -159,16 +159,16 @@ def test_bad_rows_are_named_or_left_out(tmp_path: Path, row: dict, problem: str)
 def test_text_and_unknown_tasks_are_refused(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_text("text")
-    with pytest.raises(CamelidError, match="reads rows"):
+    with pytest.raises(CamelidError, match="read rows"):
         TextPairs(path)
-    with pytest.raises(WrongCall, match="no task 'colla'; known are cola"):
+    with pytest.raises(WrongCall, match="unknown task 'colla'; known: cola"):
         TextPairs(path, "colla")
 
 
 def test_pairs_end_with_eos_and_keep_to_their_room(tokenizer: Tokenizer):
     texts = [(("ab", "c"), "f:1"), (("abcdef", "c"), "f:2")]
     room = {"source_length": 4, "target_length": 2, "start_id": 9}
-    with pytest.raises(CamelidError, match="f:2: 7 and 2 tokens, there is room for 4 and 2"):
+    with pytest.raises(CamelidError, match="f:2: 7 and 2 tokens, the limits are 4 and 2"):
         text_pairs(tokenizer, texts, **room)
     dropped = text_pairs(tokenizer, texts, **room, too_long="drop")
     cut = text_pairs(tokenizer, texts, **room, too_long="cut")
@@ -178,5 +178,5 @@ def test_pairs_end_with_eos_and_keep_to_their_room(tokenizer: Tokenizer):
     assert cut.pairs[1].source.tolist() == [*tokenizer.encode("abc"), eos]
     assert cut.pairs[1].tokens.tolist() == [9, *tokenizer.encode("c")]
     assert cut.pairs[1].targets.tolist() == [*tokenizer.encode("c"), eos]
-    with pytest.raises(CamelidError, match="no pair is left to train on: 1 were dropped"):
+    with pytest.raises(CamelidError, match="no pairs left to train on: 1 were dropped"):
         text_pairs(tokenizer, texts[1:], **room, too_long="drop")

@@ -77,9 +77,9 @@ def test_lengths_cues_and_rows(skill, split):
 def test_wrong_calls_name_the_way_out():
     with pytest.raises(WrongCall, match="allowed: coin_flip"):
         items("chess", "test", 1)
-    with pytest.raises(WrongCall, match="longer than trained"):
+    with pytest.raises(WrongCall, match="longer than in training"):
         items("facts", "longer", 1)
-    with pytest.raises(WrongCall, match="different questions; 100000 were asked for"):
+    with pytest.raises(WrongCall, match="different questions; 100000 were requested"):
         items("facts", "test", 100_000)
 
 

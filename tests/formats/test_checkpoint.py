@@ -206,7 +206,7 @@ def test_rotary_buffers_of_old_versions_are_no_foreign_tensors(folder):
 
 def test_wrong_shape(folder):
     change_tensors(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(3)}))
-    expect(folder, "model.norm.weight is [3], config.json asks for")
+    expect(folder, "model.norm.weight is [3], config.json requires")
 
 
 def test_whole_numbers_for_weights(folder):
@@ -258,7 +258,7 @@ def sharded(tmp_path, random_llama):
 
 def test_missing_shard(sharded):
     weight_files(sharded)[1].unlink()
-    expect(sharded, "index.json names model-00002-of-", "fetch the rest")
+    expect(sharded, "index.json names model-00002-of-", "download them")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_missing_shard(sharded):
         ("{", "no JSON"),
         ("{}", "weight_map"),
         ('{"weight_map": []}', "weight_map"),
-        ('{"weight_map": {"a": "../other.safetensors"}}', "no file of this folder"),
+        ('{"weight_map": {"a": "../other.safetensors"}}', "not a file of this folder"),
     ],
 )
 def test_damaged_index(sharded, text, part):

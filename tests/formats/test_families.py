@@ -265,7 +265,7 @@ def test_what_transformers_cannot_say_is_written_as_our_own():
             {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
             ("partial_rotary_factor",),
         ),
-        ({"rope_scaling": "linear"}, ("a table is needed",)),
+        ({"rope_scaling": "linear"}, ("must be an object",)),
         ({"rope_theta": -1.0}, ("rope_theta is -1.0",)),
         ({"vocab_size": ...}, ("vocab_size is None",)),
         ({"hidden_size": "32"}, ("hidden_size is '32'",)),

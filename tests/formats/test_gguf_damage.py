@@ -44,7 +44,7 @@ def refused(path, tmp_path, *parts: str) -> None:
                 "changes": {"llama.rope.scaling.factor": 2.0},
                 "extra": {"rope_freqs.weight": np.ones(4, np.float32)},
             },
-            "llama.rope.scaling.factor is 2 beside rope_freqs.weight",
+            "llama.rope.scaling.factor is 2 together with rope_freqs.weight",
         ),
         ({"changes": {"llama.attention.causal": False}}, "llama.attention.causal is False, not True"),
         ({"changes": {"llama.expert_count": 8}}, "mixtures of experts"),
@@ -62,7 +62,7 @@ def test_unsupported_or_damaged_model(options, part, write, tmp_path):
 
 def test_vocabulary_without_a_model(shared, tmp_path):
     path = shared / "weights/tokenizers/llama_cpp_vocab_vectors/ggml-vocab-llama-spm.gguf"
-    refused(path, tmp_path, "a vocabulary without tensors")
+    refused(path, tmp_path, "a vocabulary but no tensors")
 
 
 def test_an_output_folder_in_use_is_left_alone(write, tmp_path):
@@ -77,18 +77,18 @@ def test_an_output_folder_in_use_is_left_alone(write, tmp_path):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"", "cut short in the magic number"),
-        (b"PK\x03\x04" + bytes(100), "no GGUF file"),
+        (b"", "truncated in the magic number"),
+        (b"PK\x03\x04" + bytes(100), "not a GGUF file"),
         (b"GGUF" + struct.pack("<I", 1), "GGUF version 1; supported"),
         (b"GGUF" + struct.pack(">I", 3), "big-endian"),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 2**63),
-            "cut short in metadata key 1 of 1",
+            "truncated in metadata key 1 of 1",
         ),
         (b"GGUF" + struct.pack("<IQQQ1sI", 3, 0, 1, 1, b"k", 99), "key 'k' has the unknown type 99"),
-        (b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"k", 9, 4, 2**62), "cut short in key 'k'"),
+        (b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"k", 9, 4, 2**62), "truncated in key 'k'"),
         (b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"k", 9, 9, 1), "array of arrays"),
-        (b"GGUF" + struct.pack("<IQQQ1sI", 3, 0, 1, 1, b"\xff", 4), "no UTF-8"),
+        (b"GGUF" + struct.pack("<IQQQ1sI", 3, 0, 1, 1, b"\xff", 4), "not valid UTF-8"),
         (b"GGUF" + struct.pack("<IQQQ1sI", 3, 1, 0, 1, b"t", 9), "tensor 't' has 9 dimensions"),
         (b"GGUF" + struct.pack("<IQQQ1sIQIQ", 3, 1, 0, 1, b"t", 1, 0, 0, 0), "tensor 't' is empty"),
         (
@@ -97,11 +97,11 @@ def test_an_output_folder_in_use_is_left_alone(write, tmp_path):
         ),
         (
             b"GGUF" + struct.pack("<IQQQ1sIQIQ", 3, 1, 0, 1, b"t", 1, 8, 2, 0),
-            "which Q4_0's blocks of 32 do not divide",
+            "not a multiple of Q4_0's blocks of 32",
         ),
         (
             b"GGUF" + struct.pack("<IQQQ1sIQIQ", 3, 1, 0, 1, b"t", 1, 8, 0, 2**63),
-            "cut short: tensor 't' ends",
+            "truncated: tensor 't' ends",
         ),
     ],
 )
@@ -114,7 +114,7 @@ def test_damaged_container(content, part, tmp_path):
 def test_missing_file(tmp_path):
     refused(tmp_path / "model.gguf", tmp_path, "No such file")
     (tmp_path / "folder").mkdir()
-    refused(tmp_path / "folder", tmp_path, "directory")
+    refused(tmp_path / "folder", tmp_path, "is a folder without")
 
 
 def test_every_cut_is_noticed(write, tmp_path):

@@ -160,7 +160,7 @@ def test_a_conversation_begins_in_llama_server_as_in_tuning(saved, tmp_path, cap
     (folder / "camelid.json").write_text(json.dumps({"recipe": {"stage": "tune", "task": "chat"}}))
     export(str(folder), tmp_path / "model.gguf", dtype="float32")
     assert GGUFFile(tmp_path / "model.gguf").metadata["tokenizer.ggml.add_bos_token"] is False
-    assert "which here suits conversations" in capsys.readouterr().out
+    assert "here that for conversations" in capsys.readouterr().out
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(saved, tmp_path, monkeypatch, capsys):
@@ -197,7 +197,7 @@ def test_what_gguf_cannot_hold_is_refused(spec, message, saved, tmp_path):
 
 def test_a_vocabulary_that_gguf_cannot_hold_is_refused(saved, tmp_path):
     folder = saved(LLAMA, train_tokenizer(TEXTS, 330, kind="unigram"))
-    with pytest.raises(CamelidError, match="GGUF has no kind of vocabulary"):
+    with pytest.raises(CamelidError, match="GGUF has no vocabulary type"):
         export(str(folder), tmp_path / "model.gguf")
 
 

@@ -57,7 +57,7 @@ def test_q4_k_is_read_alike_and_closer_than_q4_0():
 def test_values_that_no_half_holds_are_refused(kind, value):
     x = weights()
     x[5, 40] = value
-    with pytest.raises(CamelidError, match="take bfloat16 or float32"):
+    with pytest.raises(CamelidError, match="use bfloat16 or float32"):
         blocks_of(x, kind)
 
 

@@ -198,13 +198,13 @@ def test_special_tokens_are_added_together_however_many():
         ({"pre": "viking"}, "tokenizer.ggml.pre is 'viking'"),
         ({"tokens": ["a", "a"], "token_type": None}, "holds 'a' twice"),
         ({"tokens": []}, "tokens is empty"),
-        ({"tokens": [1, 2]}, "tokens is no list of strings"),
-        ({"token_type": [1]}, "token_type is no list of"),
-        ({"merges": ["a b c"]}, "merges[0] is no pair"),
+        ({"tokens": [1, 2]}, "tokens is not a list of strings"),
+        ({"token_type": [1]}, "token_type must be a list of"),
+        ({"merges": ["a b c"]}, "merges[0] is not a pair"),
         ({"merges": ["q 🦙"]}, "does not fit"),
         ({"bos_token_id": 10**6}, "bos_token_id is 1000000"),
         ({"model": "llama"}, "no tokenizer.ggml.scores"),
-        ({"model": "llama", "scores": ["x"]}, "scores is no list of"),
+        ({"model": "llama", "scores": ["x"]}, "scores must be a list of"),
     ],
 )
 def test_damaged_vocabulary(changes, part):

@@ -143,7 +143,11 @@ def test_any_index(folders, value):
     ("kind", "changes", "part"),
     [
         ("packed", {"quantization_config": None}, "quantization_config is None"),
-        ("packed", {"quantization_config": ["gptq"]}, "quantization_config is ['gptq']; a table"),
+        (
+            "packed",
+            {"quantization_config": ["gptq"]},
+            "quantization_config is ['gptq']; it must be an object",
+        ),
         ("packed", {"quantization_config": {"quant_method": "gptq", "bits": 4.0}}, "4.0 bits"),
         ("packed", {"num_hidden_layers": 10**9}, "do not belong together"),
         ("qwen2", {"layer_types": [["full_attention"], {}]}, "layer_types needs 2 entries"),

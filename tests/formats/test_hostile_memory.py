@@ -140,7 +140,7 @@ def test_tiny_layers_without_end(folders, tmp_path):  # noqa: F811
     header = dumped({"x": {"dtype": "F8_E4M3", "shape": [200_000], "data_offsets": [0, 200_000]}})
     folder = replaced(folders["llama"], tmp_path / "layers", WEIGHTS, with_header(header, bytes(200_000)))
     (folder / "config.json").write_bytes(dumped(config))
-    with pytest.raises(CamelidError, match="in 10,000 layers, and 200,000 in 1 tensors are stored"):
+    with pytest.raises(CamelidError, match="in 10,000 layers, but 200,000 in 1 tensors are stored"):
         load_model(folder)
 
 
@@ -159,7 +159,9 @@ def test_an_index_names_files_of_its_folder_alone(folders, tmp_path, named):  # 
         }
     }
     folder = replaced(folders["sharded"], tmp_path / "folder", INDEX, json.dumps(table).encode())
-    with pytest.raises(CamelidError, match=r"no file of this folder|does not hold|cannot be read") as raised:
+    with pytest.raises(
+        CamelidError, match=r"not a file of this folder|does not hold|cannot be read"
+    ) as raised:
         load_model(folder, torch.float32)
     assert str(folder) in str(raised.value)
     assert len(str(raised.value)) < 6000

@@ -187,7 +187,7 @@ def test_what_the_hub_refuses_is_told_in_one_line(ask, hub):
     hub.models["org/gated"] = hub.models["org/tiny"]
     hub.gated.add("org/gated")
     cases = [
-        ("org/other", {}, ("there is no folder org/other", hub.address, "no model of that name")),
+        ("org/other", {}, ("there is no folder org/other", hub.address, "no such model")),
         ("org/tiny", {"HF_TOKEN": "hf_wrong"}, ("does not accept the token", "HF_TOKEN")),
         ("org/broken", {}, (hub.address, "500")),
         ("org/gated", {"HF_TOKEN": TOKEN}, ("terms", "HF_TOKEN")),

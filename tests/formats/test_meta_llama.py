@@ -179,10 +179,10 @@ def misled(path):
     [
         (lambda path: torch.save({"a": Harmful()}, path), "only tensors are read"),
         (plain_pickle, "consolidated.00.pth"),
-        (shorten, "fetch it again"),
+        (shorten, "download it again"),
         (misled, r"00\.pth cannot be read \(250\)"),
-        (lambda path: torch.save({"a": torch.ones(1).expand(10**9, 16)}, path), "'a' is not laid out"),
-        (lambda path: torch.save({"a": torch.empty(16, device="meta")}, path), "'a' is not laid out"),
+        (lambda path: torch.save({"a": torch.ones(1).expand(10**9, 16)}, path), "'a' is not contiguous"),
+        (lambda path: torch.save({"a": torch.empty(16, device="meta")}, path), "'a' is not contiguous"),
         (
             lambda path: torch.save({k: torch.ones(10**5) for k in "ab"}, path),
             "'tok_embeddings.weight' is missing",
@@ -191,9 +191,15 @@ def misled(path):
             lambda path: torch.save(dict.fromkeys("abc", torch.ones(10**5)), path),
             "more numbers than it holds",
         ),
-        (lambda path: torch.save([1, 2], path), "no table of tensors"),
-        (lambda path: torch.save({1: torch.ones(2), "a": torch.ones(2)}, path), "no table of tensors"),
-        (lambda path: torch.save({"tok_embeddings.weight": torch.ones(())}, path), "no vector or matrix"),
+        (lambda path: torch.save([1, 2], path), "not a dictionary of tensors"),
+        (
+            lambda path: torch.save({1: torch.ones(2), "a": torch.ones(2)}, path),
+            "not a dictionary of tensors",
+        ),
+        (
+            lambda path: torch.save({"tok_embeddings.weight": torch.ones(())}, path),
+            "not a floating-point vector or matrix",
+        ),
         (lambda path: torch.save({"a": torch.ones(2)}, path), "'tok_embeddings.weight' is missing"),
         (lambda path: path.rename(path.with_name("consolidated.01.pth")), "consolidated.00.pth"),
         (lambda path: path.unlink(), "consolidated"),
@@ -214,7 +220,7 @@ def test_a_damaged_folder_is_refused(damage, message, meta, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"n_layers": 1}, "tensors that no LLaMA has"),
+        ({"n_layers": 1}, "do not belong to a LLaMA"),
         ({"n_kv_heads": 4}, "attention.wk.weight"),
         ({"n_heads": 5}, "not a multiple"),
     ],

@@ -136,7 +136,7 @@ def test_a_text_of_less_than_one_row_has_no_other_way_out(build, text, capsys) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"abc\0def", "text.txt is binary: byte 3 is zero"),
+        (b"abc\0def", "text.txt is binary (byte 3 is zero)"),
         (b"caf\xe9 " * 200, "text.txt:1: byte 3 (0xE9) is not UTF-8; save the file as UTF-8"),
         (b"", "text.txt is empty"),
         (None, "text.txt does not exist"),

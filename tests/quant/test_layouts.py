@@ -182,7 +182,7 @@ def test_keys_of_older_folders_are_read(awq):
         ({"version": "gemv_fast"}, "version 'gemv_fast'"),
         ({"version": "marlin"}, "version 'marlin'"),
         ({"zero_point": False}, "zero_point False"),
-        ({"quant_method": "bitsandbytes"}, "of quant_method 'bitsandbytes'; supported: gptq, awq"),
+        ({"quant_method": "bitsandbytes"}, "has quant_method 'bitsandbytes'; supported: gptq, awq"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(awq, keys, message):
@@ -201,7 +201,7 @@ def test_damaged_folders_are_refused_by_name(awq):
         with pytest.raises(CamelidError, match=rf"{NAME}: {part} is (int32|float16) \["):
             load_model(awq)
         save_file({key: value for key, value in tensors.items() if key != f"{NAME}.{part}"}, path)
-        missing = "missing tensors" if part == "qweight" else f"{NAME}: qweight stands there without {part}"
+        missing = "missing tensors" if part == "qweight" else f"{NAME}: qweight without {part}"
         with pytest.raises(CamelidError, match=missing):
             load_model(awq)
 
@@ -221,12 +221,12 @@ def test_what_a_layout_cannot_say_is_refused_by_name(tmp_path):
             save_quantized(tmp_path, model, dtype=dtype, layout=layout)
         assert not list(tmp_path.iterdir())
 
-    refuse("have 8 bits, and the awq layout holds 4 alone", packed_model(8, -1), "awq")
+    refuse("have 8 bits, but the awq layout supports only 4", packed_model(8, -1), "awq")
     refuse("have 3 bits", packed_model(3, 32, feed_forward_width=96), "awq")
-    refuse("the awq layout keeps scales as float16, not bfloat16", packed_model(), "awq", torch.bfloat16)
+    refuse("the awq layout stores scales as float16, not bfloat16", packed_model(), "awq", torch.bfloat16)
     single = packed_model(scale_dtype=torch.float32)
-    refuse("float32 scales would be changed .* as float16.*; quantise .* --dtype float16", single, "awq")
-    refuse("float32 scales would be changed .*; store them with --dtype float32", single, "gptq")
+    refuse("float32 scales would change .* as float16.*; quantise .* --dtype float16", single, "awq")
+    refuse("float32 scales would change .*; store them with --dtype float32", single, "gptq")
     refuse(
         r"layers.1.mlp.up_proj: 1 of its zero points are 0.*awq", with_zero_point_zero(packed_model()), "gptq"
     )

@@ -91,7 +91,7 @@ def test_real_files(shared: Path, path: str, count: int, answer: str | None, gra
     [
         ([{"question": "a", "answer": "b"}, {"question": "a"}], r"my.jsonl:2: not a row of question and answer"),
         ([{"text": "a"}], r"my.jsonl:1: unknown kind of row: its keys are text. Known kinds: "),
-        ([["a"]], r"my.jsonl:1: a row must be a table"),
+        ([["a"]], r"my.jsonl:1: a row must be an object"),
         ([{"question": "", "answer": "b"}], r"my.jsonl:1: 'question' must be a non-empty text"),
         ([{"question": "a", "answer": True}], r"my.jsonl:1: 'answer' must be"),
         ([{"question": "a", "answer": []}], r"my.jsonl:1: 'answer' must be"),

@@ -149,23 +149,23 @@ def test_a_model_made_by_hand(read, kind, ids):
     ("data", "part"),
     [
         (b"", "holds no pieces"),
-        (b"IQ== 0\nIg== 1\n", "no SentencePiece model"),
-        (model()[:40], "cut short"),
+        (b"IQ== 0\nIg== 1\n", "not a SentencePiece model"),
+        (model()[:40], "truncated"),
         (field(1, 5), "wire type 0"),
         (model(3), "model_type is 3 (word)"),
-        (model(pieces=piece(b"\xff", 0.0, 1)), "piece 10 is no UTF-8"),
+        (model(pieces=piece(b"\xff", 0.0, 1)), "piece 10 is not valid UTF-8"),
         (model(pieces=piece(b"", 0.0, 1)), "piece 10 is empty"),
         (model(pieces=piece(b"a", 0.0, 1)), "holds 'a' twice"),
         (model(pieces=piece(b"x", 0.0, 5)), "UNUSED"),
         (model(pieces=piece(b"x", 0.0, 9)), "unknown type 9"),
-        (model(pieces=piece(b"x", float("nan"), 1)), "no finite number"),
+        (model(pieces=piece(b"x", float("nan"), 1)), "is not finite"),
         (model(2, pieces=piece(b"x" * 10**6, 0.0, 1)), "1000000 characters"),
-        (model(trainer=field(24, 1)), "behind words"),
-        (model(trainer=field(40, 5)), "no piece for what is unknown"),
-        (model(normalizer=field(2, b"\x01")), "cut short"),
+        (model(trainer=field(24, 1)), "after words"),
+        (model(trainer=field(40, 5)), "no UNKNOWN piece"),
+        (model(normalizer=field(2, b"\x01")), "truncated"),
         (model(normalizer=field(2, struct.pack("<I", 4) + b"\0" * 4 + b"a\0")), "points outside"),
         (model(normalizer=field(2, struct.pack("<I", 2**31) + b"\0" * 8)), "trie"),
-        (b"\x80" * 11, "cut short in a number"),
+        (b"\x80" * 11, "truncated in a number"),
     ],
 )
 def test_damaged_models_are_named(read, data, part):
@@ -225,7 +225,7 @@ def test_a_tokenizer_json_with_a_damaged_character_table_is_refused(tmp_path, ta
     (tmp_path / "tokenizer.json").write_text(
         text.replace("recompile", "recompil\\u0065") if escaped else text
     )
-    with pytest.raises(CamelidError, match=r"tokenizer\.json is no tokenizer that can be read"):
+    with pytest.raises(CamelidError, match=r"tokenizer\.json cannot be read as a tokenizer"):
         load_tokenizer(tmp_path)
 
 
@@ -267,13 +267,13 @@ def test_declared_tokens_and_ends(gpt2):
 @pytest.mark.parametrize(
     ("config", "files", "part"),
     [
-        ({"tokenizer_class": "CLIPTokenizer"}, {}, "CLIPTokenizer, whose rules are not known"),
-        ({"added_tokens_decoder": {"9": {"content": "<|pad|>"}}}, {}, "declared as 9 and would be 50257"),
+        ({"tokenizer_class": "CLIPTokenizer"}, {}, "CLIPTokenizer, which is not supported"),
+        ({"added_tokens_decoder": {"9": {"content": "<|pad|>"}}}, {}, "declared as id 9 but would get 50257"),
         ({"added_tokens_decoder": {"x": 1}}, {}, "added tokens are damaged"),
-        ({}, {"vocab__json": '{"a": 1}'}, "ids are not 0 to 0"),
+        ({}, {"vocab__json": '{"a": 1}'}, "ids must be 0 to 0"),
         ({}, {"vocab__json": '{"a": 0}'}, "no token for 255 of the 256 bytes"),
         ({}, {"vocab__json": "["}, "no JSON"),
-        ({}, {"merges__txt": "#version\na b c\n"}, "merges.txt, line 2 is no pair"),
+        ({}, {"merges__txt": "#version\na b c\n"}, "merges.txt, line 2 is not a pair"),
         ({}, {"merges__txt": "q 🦙\n"}, "does not fit"),
     ],
 )
@@ -285,7 +285,7 @@ def test_damaged_gpt2_files_are_named(gpt2, config, files, part):
 
 def test_what_is_missing_or_double_is_named(tmp_path):
     (tmp_path / "vocab.json").write_text("{}")
-    with pytest.raises(CamelidError, match=r"has vocab\.json and no merges\.txt"):
+    with pytest.raises(CamelidError, match=r"has vocab\.json but no merges\.txt"):
         load_tokenizer(tmp_path)
     for name in ("a.model", "b.model"):
         (tmp_path / name).write_bytes(model())
@@ -294,7 +294,7 @@ def test_what_is_missing_or_double_is_named(tmp_path):
 
 
 def test_a_damaged_llama2c_file_is_named(tmp_path):
-    for data, part in ((b"\7\0\0\0" + b"\0" * 5, "cut short"), (b"\7\0\0\0", "none of llama2.c's")):
+    for data, part in ((b"\7\0\0\0" + b"\0" * 5, "truncated"), (b"\7\0\0\0", "not a llama2.c tokenizer")):
         (tmp_path / "tokenizer.bin").write_bytes(data)
         with pytest.raises(CamelidError, match=part):
             load_tokenizer(tmp_path)

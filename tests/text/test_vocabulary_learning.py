@@ -92,5 +92,5 @@ def test_next_to_nothing_to_learn_from(texts: list[str]):
 def test_too_small_is_refused():
     with pytest.raises(WrongCall, match="270"):
         train_tokenizer(["a"], 265, kind="unigram", sentinels=10)
-    with pytest.raises(WrongCall, match="bpe or unigram"):
+    with pytest.raises(WrongCall, match="allowed: bpe, unigram"):
         train_tokenizer(["a"], 400, kind="wordpiece")  # type: ignore[arg-type]

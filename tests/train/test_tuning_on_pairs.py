@@ -158,7 +158,7 @@ def test_cutting_keeps_the_separator_and_the_target(bases):
         (
             "encoder-decoder",
             {"training__context_length": 4, "training__global_batch_tokens": 64},
-            "make room",
+            "raise the limits",
         ),
     ],
 )

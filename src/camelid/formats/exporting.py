@@ -1,4 +1,4 @@
-"""`camelid export MODEL OUT`: a checkpoint folder in a layout of other tools, tried in those tools before it is handed out."""
+"""`camelid export MODEL OUT`: converts a checkpoint folder to other tools' layouts and verifies it there."""
 
 from contextlib import closing
 from pathlib import Path
@@ -37,37 +37,36 @@ READERS = {
     "gptq": ("transformers", "accelerate", "optimum", "gptqmodel"),
     "awq": ("transformers", "accelerate", "gptqmodel"),
 }
-"""The packages that read each layout."""
+"""The packages that verify each layout."""
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2}
-"""Of logits, as a share of their spread; llama.cpp rounds activations to the weights' precision, to 8 bits under blocks."""
+"""For logits, as a fraction of their spread; llama.cpp rounds activations too, with blocks to 8 bits."""
 ROUGH_TOLERANCE = 0.15
-"""In bfloat16 and in blocks; that the weights are right is seen elsewhere, bit for bit."""
+"""For bfloat16 and blocks; the weights themselves are checked elsewhere, bit for bit."""
 CONTEXT = 512
-"""Tokens of llama.cpp's cache while it is asked, at most."""
+"""Maximum number of tokens in llama.cpp's cache during verification."""
 
 
 def export(
     model: str | Path, out: Path, to: Layout = "gguf", dtype: Precision = "float16", verify: bool = False
 ) -> None:
-    """Writes a model in a layout of other tools: weights, tokenizer, chat template.
+    """Writes a model in another tool's layout: weights, tokenizer, chat template.
 
-    model: a checkpoint folder or a name on the hub; out: the file (gguf) or folder, which must not exist; dtype: of the
-    matrices, in gptq and awq of all but the codes; verify: load what was written in its real reader, and raise
-    `CamelidError`, leaving nothing behind, where tokens, template, stops, logits or greedy text differ.
+    model: a checkpoint folder or a name on the hub; out: the file (gguf) or folder, which must not exist;
+    dtype: of the matrices, in gptq and awq of all but the codes; verify: load the result in its real reader;
+    raise `CamelidError`, leaving nothing behind, if tokens, template, stops, logits or greedy text differ.
     """
     folder, out = resolve(model), Path(out)
     allowed: tuple[str, ...] = FOLDER_DTYPES
     if to in LAYOUTS:
         allowed = tuple(dtype_name(kind) for kind in LAYOUTS[to].dtypes)
     if to != "gguf" and dtype not in allowed:
-        whose = "is llama.cpp's" if dtype not in FOLDER_DTYPES else "is not for this layout"
+        whose = "is for gguf only" if dtype not in FOLDER_DTYPES else "is not for this layout"
         raise WrongCall(f"--dtype {dtype} {whose}; a folder in {to} takes {', '.join(allowed)}")
     missing = [package for package in READERS[to] if not installed(package)] if verify else []
     if missing:
         packages = ["llama-cpp-python" if package == "llama_cpp" else package for package in missing]
         raise CamelidError(
-            f"--verify asks the real reader, and of what that needs {', '.join(missing)} is not installed: "
-            f"pip install {' '.join(packages)}"
+            f"--verify needs {', '.join(missing)}, which is not installed: pip install {' '.join(packages)}"
         )
     if to == "gguf":
         said = _to_gguf(folder, out, dtype, verify)
@@ -84,7 +83,7 @@ def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[
     model, tokenizer = unpack_model(load_model(folder)), load_tokenizer(folder)
     check_tokenizer_fits(model.spec, tokenizer)
     if reason := why_own(model.spec):
-        raise CamelidError(f"{folder}: {reason}; its folder is as it is for camelid alone")
+        raise CamelidError(f"{folder}: {reason}; only camelid can load this folder")
     made, lines = provenance(parents=[Parent.of(folder)]), []
     with atomic_folder(out) as draft:
         kind = getattr(torch, dtype)
@@ -104,11 +103,12 @@ def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[
 def _to_quantised(
     folder: Path, out: Path, to: Literal["gptq", "awq"], dtype: Precision, verify: bool
 ) -> list[str]:
-    """Codes, scales and zero points as they are, the rest in `dtype`; always read back and held to that bit for bit."""
+    """Codes, scales and zero points unchanged, the rest in `dtype`; read back and compared bit for bit."""
     if "quantization_config" not in read_config(folder):
         raise CamelidError(
-            f"{folder} is in full precision, and {to} folders hold codes: choose how they are made with camelid quantize "
-            f"(--bits 4, --method rtn, gptq or awq), and export the folder that it writes"
+            f"{folder} is in full precision, but {to} folders hold quantised weights: first run "
+            "camelid quantize "
+            f"(--bits 4, --method rtn, gptq or awq), then export its result"
         )
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     check_tokenizer_fits(model.spec, tokenizer)
@@ -127,7 +127,7 @@ def _to_quantised(
             reader = HuggingFace(draft)
             found = compare_behaviour(trained, reader, None, TOLERANCE["float16"])
             lines += _held(found, f"in {reader.name} as trained", reader.name)
-    rounded = f"; {changed:,} values that are not quantised were rounded to {dtype}" if changed else ""
+    rounded = f"; {changed:,} unquantised values were rounded to {dtype}" if changed else ""
     return [f"{to} of {model.spec.parameter_count():,} parameters{rounded}", *lines]
 
 
@@ -135,7 +135,7 @@ def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[st
     spec, parameters = stored_parameters(folder)
     if verify and spec.encoder_layers:
         raise CamelidError(
-            "llama-cpp-python answers for decoders alone; export this encoder-decoder without --verify"
+            "llama-cpp-python supports only decoders; export this encoder-decoder without --verify"
         )
     tokenizer = load_tokenizer(folder)
     with naming(folder):
@@ -147,7 +147,7 @@ def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[st
         if verify:
             wrong = differences(draft, spec, parameters, metadata=metadata, dtype=dtype)
             found = Verification()
-            shown = "\n  ".join([f"{len(wrong)} are not so", *wrong[:9]])
+            shown = "\n  ".join([f"{len(wrong)} differ", *wrong[:9]])
             found.check("every key, and every weight bit for bit", not wrong, shown)
             lines = _held(found, "read back")
             trained = Trained(load_model(folder), tokenizer)
@@ -160,7 +160,7 @@ def _to_gguf(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[st
 
 
 def _metadata(folder: Path, tokenizer: Tokenizer, spec: ModelSpec) -> tuple[dict[str, Any], list[str]]:
-    """What a GGUF file says beside the model's settings, and what it cannot say."""
+    """The file's keys besides the model's settings, and notes on what GGUF cannot express."""
     recipe = read_table(folder / "camelid.json", optional=True).get("recipe")
     talks = isinstance(recipe, dict) and (recipe.get("stage"), recipe.get("task")) == ("tune", "chat")
     named = {
@@ -170,18 +170,18 @@ def _metadata(folder: Path, tokenizer: Tokenizer, spec: ModelSpec) -> tuple[dict
     if spec.encoder_layers:
         config = read_config(folder)
         named[START] = config.get("decoder_start_token_id") or config.get("pad_token_id") or 0
-        return named, []  # nobody chats with an encoder-decoder, which texts are given to
+        return named, []  # an encoder-decoder takes texts, not conversations
     return named, vocabulary_notes(tokenizer, talks=talks)
 
 
 def _held(found: Verification, where: str, reader: str = "what was read back") -> list[str]:
-    """What was found equal, in lines; raises `CamelidError` where something was not."""
+    """The passed checks as lines; raises `CamelidError` if any failed."""
     found.raise_on_difference(reader)
     return [f"{where}:", *found.equal]
 
 
 def _read_back(file: Path, spec: ModelSpec) -> Transformer:
-    """The artefact's own weights, rounding included."""
+    """The artefact's weights, rounding included."""
     with torch.device("meta"):
         model = Transformer(gguf_families.plain(spec))
     state = dict(gguf_families.read_parameters(GGUFFile(file), spec))

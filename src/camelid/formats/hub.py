@@ -1,4 +1,4 @@
-"""Where a model's folder is: on this machine, or on the hub by `org/name`."""
+"""Finds a model's folder: a local one, or `org/name` on the hub."""
 
 import re
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 from camelid.base.errors import CamelidError
 
 PATTERNS = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
-"""What a checkpoint folder needs; pickles and other frameworks' weights are left where they are."""
+"""The files of a checkpoint folder; pickles and other frameworks' weights are not downloaded."""
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def resolve(path_or_name: str | Path) -> Path:
-    """The local folder of a model: an existing folder wins, else the hub's `org/name` is fetched into its cache.
+    """The local folder of a model: an existing folder, else `org/name` is downloaded to the hub's cache.
 
-    HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to every tool. Raises `CamelidError`
-    that says what was looked for, where, and what would help.
+    HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE have their usual meaning. Raises `CamelidError` with
+    what was looked for, where, and what would help.
     """
     path, name = Path(path_or_name), str(path_or_name)
     if path.is_dir():
         return path
     if path.is_file():
-        raise CamelidError(f"{name} is a file, and a model is a folder{_what_to_do_with(path)}")
+        raise CamelidError(f"{name} is a file, but a model is a folder{_what_to_do_with(path)}")
     if not HUB_NAME.fullmatch(name):
         raise CamelidError(
             f"there is no folder {name}; give a checkpoint folder or a model on the hub as org/name"
@@ -39,12 +39,12 @@ def resolve(path_or_name: str | Path) -> Path:
 
 def _what_to_do_with(path: Path) -> str:
     if path.suffix == ".gguf":
-        return f"; make it one: camelid import {path} OUT"
+        return f"; convert it: camelid import {path} OUT"
     return "; give the folder that holds its config.json"
 
 
 def _explain(error: Exception) -> str:
-    """Why the hub did not give the model, and the way out."""
+    """Why the download failed, and the way out."""
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -54,9 +54,9 @@ def _explain(error: Exception) -> str:
     status = next((response.status_code for response in responses if response is not None), None)
     match error:
         case GatedRepoError():
-            return f"{hub} wants its terms accepted first: do so on the model's page, then set HF_TOKEN"
+            return f"{hub} requires that you accept its terms: do so on the model's page, then set HF_TOKEN"
         case RepositoryNotFoundError():
-            return f"{hub} has no model of that name, or a private one: check the name, or set HF_TOKEN"
+            return f"{hub} has no such model, or it is private: check the name, or set HF_TOKEN"
         case _ if status == 401:
             return f"{hub} does not accept the token: set a valid HF_TOKEN"
         case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:

@@ -1,6 +1,6 @@
-"""`camelid import FILE OUT`: a model in another layout as a checkpoint folder that every tool of the field reads.
+"""`camelid import FILE OUT`: converts a model in another layout to a checkpoint folder.
 
-Each reader below gives one `Found`; how that is written stands here once.
+Each reader returns a `Found`, which `import_model` writes.
 """
 
 from collections.abc import Iterator
@@ -29,15 +29,15 @@ SHARD_BYTES = 2 * 10**9
 
 
 class Found(NamedTuple):
-    """What a reader found: nothing of the weights is in memory until `parameters` is gone through."""
+    """The result of a reader; weights are loaded only while `parameters` is iterated."""
 
     spec: ModelSpec
     tokenizer: Tokenizer
     parameters: Iterator[tuple[str, Tensor]]
     form: str
-    """The numbers' format, in words."""
+    """The number format, in words."""
     said: dict[str, Any]
-    """What the file says of itself, for camelid.json."""
+    """The file's own metadata, for camelid.json."""
 
 
 def import_model(
@@ -46,11 +46,11 @@ def import_model(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     tokenizer: Path | None = None,
 ) -> None:
-    """Turns a GGUF file, a LLaMA folder of Meta's or a llama2.c checkpoint into a model folder with its tokenizer.
+    """Converts a GGUF file, Meta's LLaMA folder or a llama2.c checkpoint to a model folder.
 
-    file: a .gguf file, a folder of consolidated.*.pth, or llama2.c's .bin; out: the folder, which must not exist or be
-    empty; tokenizer: its folder or file, where it is neither in the file nor beside it. Raises `CamelidError` where the
-    file is damaged or of a model that nothing here computes.
+    file: a .gguf file, a folder of consolidated.*.pth, or llama2.c's .bin; out: the folder, which must not
+    exist or be empty; tokenizer: its folder or file, if it is neither in the file nor next to it. Raises
+    `CamelidError` if the file is damaged or the model is unsupported.
     """
     file, given = Path(file), None if tokenizer is None else _given_tokenizer(tokenizer)
     found = _read(file, given)
@@ -74,9 +74,7 @@ def _read(file: Path, given: Tokenizer | None) -> Found:
     if meta_llama.is_meta_folder(file):
         return _meta(file, given)
     if file.is_dir():
-        raise CamelidError(
-            f"{file} is a directory without {meta_llama.SHARDS}; give a file, or Meta's folder"
-        )
+        raise CamelidError(f"{file} is a folder without {meta_llama.SHARDS}; give a file or Meta's folder")
     return (_llama2c if file.suffix == ".bin" else _gguf)(file, given)
 
 
@@ -94,10 +92,10 @@ def _gguf(file: Path, given: Tokenizer | None) -> Found:
 def _meta(folder: Path, given: Tokenizer | None) -> Found:
     source = meta_llama.MetaFolder(folder)
     spec = meta_llama.read_spec(source)
-    # LLaMA 1 was published with one tokenizer for all sizes, in the folder above.
+    # LLaMA 1 was published with one tokenizer for all sizes, in the parent folder.
     beside = next((place for place in (folder, folder.resolve().parent) if has_vocabulary(place)), None)
     if given is None and beside is None:
-        raise CamelidError(f"{folder} has no tokenizer.model, nor the folder above; name it with --tokenizer")
+        raise CamelidError(f"{folder} and its parent have no tokenizer.model; give it with --tokenizer")
     tokenizer = given or load_tokenizer(beside or folder)
     count = len(source.parts)
     form = f"{count} part{'s' * (count > 1)} of Meta's"
@@ -111,7 +109,7 @@ def _llama2c(file: Path, given: Tokenizer | None) -> Found:
         beside = next((file.parent / name for name in names if (file.parent / name).is_file()), None)
         if beside is None:
             raise CamelidError(
-                f"{file} has neither {names[0]} nor {names[1]} beside it; name it with --tokenizer"
+                f"{file} has neither {names[0]} nor {names[1]} next to it; give one with --tokenizer"
             )
         given = load_vocabulary_file(beside)
     return Found(source.spec, given, source.parameters(), "llama2.c", {})

@@ -1,6 +1,6 @@
 """llama2.c's checkpoints (version 0, `legacy_export` of its export.py): seven sizes, then float32 tensors.
 
-A file is never trusted: the sizes must describe exactly as many bytes as there are.
+Files are not trusted: the sizes must describe exactly the file's number of bytes.
 """
 
 import math
@@ -20,15 +20,15 @@ from camelid.model.spec import FeedForward, ModelSpec, Norm, Rotary
 HEADER = struct.Struct("<7i")
 SIZES = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len")
 MAGIC = 0x616B3432
-"""Of the later versions, "ak42" as a number."""
+"""Magic number of later versions: "ak42"."""
 SKIPPED = "frequencies"
-"""The cosines and sines, which follow from the sizes."""
+"""The stored cosines and sines, which follow from the sizes."""
 
 
 class Llama2cFile:
-    """A checkpoint of llama2.c: its `spec`, and where each run of tensors begins.
+    """A llama2.c checkpoint: its `spec` and the offset of each run of tensors.
 
-    Raises `CamelidError` where the header is none, or describes another number of bytes than the file has.
+    Raises `CamelidError` if the header is invalid or does not match the file size.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,8 @@ class Llama2cFile:
             raise CamelidError(f"{path} has {size} bytes, fewer than llama2.c's header of {HEADER.size}")
         if int.from_bytes(header[:4], "little") == MAGIC:
             raise CamelidError(
-                f"{path} is of a later version of llama2.c's format; supported: version 0 (export.py --version 0)"
+                f"{path} is in a later version of llama2.c's format; supported: version 0 "
+                "(export.py --version 0)"
             )
         with naming(path):
             self.spec = _spec(dict(zip(SIZES, HEADER.unpack(header), strict=True)))
@@ -48,7 +49,8 @@ class Llama2cFile:
         wanted = HEADER.size + 4 * sum(math.prod(shape) for _, shape in self.runs)
         if wanted != size:
             raise CamelidError(
-                f"{path} has {size} bytes and its header describes {wanted}; it is cut short, or none of llama2.c's"
+                f"{path} has {size} bytes but its header describes {wanted}; it is truncated or not "
+                "a llama2.c checkpoint"
             )
 
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
@@ -66,11 +68,11 @@ class Llama2cFile:
 
 
 def _spec(sizes: dict[str, int]) -> ModelSpec:
-    # A negative size of the vocabulary says that there is an output matrix.
+    # A negative vocabulary size means that there is an output matrix.
     tied = sizes["vocab_size"] > 0
     sizes["vocab_size"] = abs(sizes["vocab_size"])
     if bad := [name for name, size in sizes.items() if size < 1]:
-        raise CamelidError(f"{bad[0]} is {sizes[bad[0]]}; it is none of llama2.c's, or damaged")
+        raise CamelidError(f"{bad[0]} is {sizes[bad[0]]}; not a llama2.c checkpoint, or damaged")
     if sizes["dim"] % sizes["n_heads"]:
         raise CamelidError(f"dim {sizes['dim']} is not a multiple of n_heads {sizes['n_heads']}")
     return ModelSpec(
@@ -89,7 +91,7 @@ def _spec(sizes: dict[str, int]) -> ModelSpec:
 
 
 def _runs(spec: ModelSpec) -> list[tuple[str, tuple[int, ...]]]:
-    """Our names and the shapes in the order of the file; what has a layer stands there for all layers at once."""
+    """Our names and the shapes in file order; each layer parameter is stored for all layers together."""
     layers, width, hidden = spec.num_layers, spec.hidden_size, spec.feed_forward.width
     keys = spec.num_kv_heads * spec.head_dim
     inside = [
@@ -113,5 +115,5 @@ def _runs(spec: ModelSpec) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _tensor(spec: ModelSpec, name: str, values: NDArray[np.float32]) -> Tensor:
-    # llama2.c arranges rows as Meta does, without names.
+    # llama2.c has Meta's order of rows, without names.
     return NAMING.place(spec, name).take(torch.from_numpy(np.array(values, np.float32)))

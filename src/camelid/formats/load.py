@@ -1,4 +1,4 @@
-"""Loading a model, wherever it is: a local folder or a name on the hub, in full precision or quantised."""
+"""Loads models and tokenizers from a local folder or the hub, in full precision or quantised."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from camelid.text.tokenizer import Tokenizer
 def load_model(path_or_name: str | Path, dtype: torch.dtype = torch.float32) -> Transformer:
     """The model in a checkpoint folder or on the hub, in evaluation mode, its weights in `dtype`.
 
-    `model(token_ids)` gives logits. Raises `CamelidError` where there is no such model or its files are damaged.
+    `model(token_ids)` gives logits. Raises `CamelidError` if there is no such model or its files are damaged.
     """
     check_dtype(dtype)
     folder = resolve(path_or_name)
@@ -30,13 +30,13 @@ def load_model(path_or_name: str | Path, dtype: torch.dtype = torch.float32) -> 
 
 
 def check_dtype(dtype: object) -> None:
-    """Raises `WrongCall` on what is no floating-point type of torch, such as its name."""
+    """Raises `WrongCall` unless `dtype` is a floating-point torch.dtype (not its name)."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise WrongCall(f"dtype is {dtype!r}; it is torch.float32, torch.bfloat16 or the like")
+        raise WrongCall(f"dtype is {dtype!r}; it must be a floating-point torch.dtype such as torch.float32")
 
 
 def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
-    """The dtype that a config.json says its weights have; float32 for half precision, which no CPU computes well."""
+    """The dtype that config.json names; float32 instead of float16, which is slow on CPUs."""
     named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
     return named if named in (torch.bfloat16, torch.float32) else torch.float32
 
@@ -47,9 +47,9 @@ def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
 
 
 def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """BOS, EOS and padding for the configs of a folder; as EOS all tokens that stop the model.
+    """BOS, EOS and padding for the configs of a folder; EOS lists all stop tokens.
 
-    config: of the folder that the model comes from, which keeps its BOS and padding whatever the tokenizer says.
+    config: of the source folder; its BOS and padding take precedence over the tokenizer's.
     """
     stops = sorted(tokenizer.stop_ids)
     if config is None:
@@ -65,9 +65,10 @@ def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any] | None = None) -
 
 
 def check_tokenizer_fits(spec: ModelSpec, tokenizer: Tokenizer) -> None:
-    """Raises `CamelidError` where the tokenizer has ids for which the model has no embedding."""
+    """Raises `CamelidError` if the tokenizer has ids without an embedding in the model."""
     if tokenizer.vocab_size > spec.vocab_size:
         raise CamelidError(
-            f"the tokenizer has {tokenizer.vocab_size} ids and the model {spec.vocab_size} embeddings, so ids from "
-            f"{spec.vocab_size} on would have none; use the tokenizer that the model was trained with"
+            f"the tokenizer has {tokenizer.vocab_size} ids but the model has {spec.vocab_size} "
+            "embeddings, none for ids "
+            f"from {spec.vocab_size} on; use the tokenizer that the model was trained with"
         )

@@ -1,6 +1,7 @@
-"""Meta's own LLaMA folders: `params.json`, and `consolidated.NN.pth` for each part of a model-parallel run.
+"""Meta's LLaMA folders: `params.json`, and `consolidated.NN.pth` for each part of a model-parallel run.
 
-The .pth files are pickles, of which torch's restricted reader takes tensors and plain containers and runs nothing.
+The .pth files are pickles; torch's restricted reader loads only tensors and plain containers and runs no
+code.
 """
 
 import pickle
@@ -23,37 +24,37 @@ NAMING = Naming(LLAMA_NAMES, "meta", pairs=True)
 EMBEDDING, OUTPUT = NAMING.name("embed_tokens.weight"), NAMING.name("lm_head.weight")
 IGNORED = "rope.freqs"
 SPLIT_INPUTS = (".wo.weight", ".w2.weight")
-"""Matrices whose parts hold some of the inputs each; all others hold some of the outputs."""
+"""Matrices split along the inputs; all others are split along the outputs."""
 
 
 def is_meta_folder(path: Path) -> bool:
-    """Whether a folder looks like one of Meta's."""
+    """Whether a folder has Meta's layout."""
     return path.is_dir() and (any(path.glob(SHARDS)) or (path / PARAMS).is_file())
 
 
 class MetaFolder:
-    """The tensors of a folder in Meta's layout, merged from its parts as they are asked for."""
+    """The tensors of a folder in Meta's layout, merged from its parts on access."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.params = read_table(self.folder / PARAMS)
         paths = sorted(self.folder.glob(SHARDS))
         if not paths:
-            raise CamelidError(f"{folder} holds no {SHARDS}; fetch the weights beside {PARAMS}")
+            raise CamelidError(f"{folder} holds no {SHARDS}; download the weights next to {PARAMS}")
         wanted = [f"consolidated.{number:02d}.pth" for number in range(len(paths))]
         if missing := sorted({*wanted} - {path.name for path in paths}):
-            raise CamelidError(f"{folder} lacks {missing[0]}; all {len(paths)} or more parts are needed")
+            raise CamelidError(f"{folder} lacks {missing[0]}; all parts (at least {len(paths)}) are needed")
         self.parts = [_read_part(path) for path in paths]
         for path, part in zip(paths, self.parts, strict=True):
             if different := sorted(part.keys() ^ self.parts[0].keys()):
                 raise CamelidError(
-                    f"{path}: {different[0]!r} is not in every part; they are of different models"
+                    f"{path}: {different[0]!r} is not in every part; the parts belong to different models"
                 )
 
     def tensor(self, name: str) -> Tensor:
         """One tensor, whole."""
         if name not in self.parts[0]:
-            raise CamelidError(f"{self.folder}: tensor {name!r} is missing; fetch the weights again")
+            raise CamelidError(f"{self.folder}: tensor {name!r} is missing; download the weights again")
         pieces = [part[name] for part in self.parts]
         if len(pieces) == 1 or pieces[0].ndim == 1:
             return pieces[0]
@@ -75,7 +76,7 @@ class MetaFolder:
 
 
 def read_spec(source: MetaFolder) -> ModelSpec:
-    """The model that the folder holds; sizes that `params.json` leaves out are those of the tensors."""
+    """The model that the folder holds; sizes missing in `params.json` come from the tensors."""
     with naming(source.folder / PARAMS):
         params = source.params
         width, heads = source.width, whole(params, "n_heads")
@@ -97,25 +98,28 @@ def read_spec(source: MetaFolder) -> ModelSpec:
 
 
 def read_parameters(source: MetaFolder, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
-    """Our parameters by name, one at a time; raises where the folder's tensors are not exactly those."""
+    """Our parameters by name, one at a time; raises if the folder's tensors do not match exactly."""
     with naming(source.folder):
         model = blank_model(spec, [tensor.numel() for part in source.parts for tensor in part.values()])
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         places = {name: NAMING.place(spec, name) for name in shapes}
         known = {*(place.name for place in places.values()), IGNORED, OUTPUT}
         if foreign := sorted(source.parts[0].keys() - known):
-            raise CamelidError(f"{len(foreign)} tensors that no LLaMA has, the first {foreign[0]!r}")
+            raise CamelidError(
+                f"{len(foreign)} tensors do not belong to a LLaMA; the first is {foreign[0]!r}"
+            )
     for name, place in places.items():
         tensor = source.tensor(place.name)
         if tuple(tensor.shape) != shapes[name]:
             raise CamelidError(
-                f"{source.folder}: tensor {place.name!r} is {list(tensor.shape)}; {PARAMS} asks for {list(shapes[name])}"
+                f"{source.folder}: tensor {place.name!r} is {list(tensor.shape)}; {PARAMS} requires "
+                f"{list(shapes[name])}"
             )
         yield name, place.take(tensor)
 
 
 def _is_tied(source: MetaFolder) -> bool:
-    """No output matrix, or one that repeats the embedding, as Llama 3.2's small models have it."""
+    """Whether the output matrix is missing or equals the embedding (Llama 3.2's small models)."""
     if OUTPUT not in source.parts[0]:
         return True
     output, embedding = source.tensor(OUTPUT), source.tensor(EMBEDDING)
@@ -123,7 +127,7 @@ def _is_tied(source: MetaFolder) -> bool:
 
 
 def _context_length(params: Config) -> int:
-    """The longest text of the published model with these settings, which `params.json` itself does not say."""
+    """Context length of the published model with these settings; `params.json` lacks it."""
     theta = real(params, "rope_theta", 10000.0)
     if "max_seq_len" in params:
         return whole(params, "max_seq_len")
@@ -142,7 +146,7 @@ def _context_length(params: Config) -> int:
 def _scaling(params: Config) -> Llama3Scaling | None:
     if not params.get("use_scaled_rope"):
         return None
-    # The factor of Llama 3.2's small models stands in Hugging Face's config.json alone.
+    # The factor of Llama 3.2's small models is only in Hugging Face's config.json.
     small = whole(params, "dim") <= 3072
     return Llama3Scaling(real(params, "rope_scaling_factor", 32.0 if small else 8.0), 1.0, 4.0, 8192)
 
@@ -152,22 +156,23 @@ def _read_part(path: Path) -> dict[str, Tensor]:
         part: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CamelidError(
-            f"{path} holds more than tensors, or is damaged; as a pickle can run code, only tensors are read: "
-            "fetch it again from Meta, or take the model in safetensors"
+            f"{path} holds more than tensors, or is damaged; pickles can run code, so only tensors "
+            "are read: "
+            "download it again from Meta, or use the model in safetensors"
         ) from error
     except Exception as error:  # torch's reader follows a damaged pickle into errors of all kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CamelidError(f"{path} cannot be read ({reason}); fetch it again") from error
+        raise CamelidError(f"{path} cannot be read ({reason}); download it again") from error
     named = isinstance(part, dict) and all(isinstance(name, str) for name in part)
     if not named or not all(isinstance(value, Tensor) for value in part.values()):
-        raise CamelidError(f"{path} is no table of tensors by name, as Meta's are; fetch it again")
+        raise CamelidError(f"{path} is not a dictionary of tensors by name; download it again")
     for name, tensor in part.items():
         if not tensor.is_floating_point() or tensor.layout != torch.strided or not tensor.ndim:
-            raise CamelidError(f"{path}: {name!r} is no vector or matrix of floating-point numbers")
+            raise CamelidError(f"{path}: {name!r} is not a floating-point vector or matrix")
         if not tensor.is_cpu or not tensor.is_contiguous():
-            raise CamelidError(f"{path}: {name!r} is not laid out in the file row by row; fetch it again")
-    # A matrix can be stored once for two names, but no more: the rest would be sizes without numbers.
+            raise CamelidError(f"{path}: {name!r} is not contiguous in the file; download it again")
+    # Two names may share one stored matrix; anything beyond that would be sizes without data.
     if sum(tensor.nbytes for tensor in part.values()) > 2 * path.stat().st_size:
-        raise CamelidError(f"{path} describes more numbers than it holds; fetch it again")
+        raise CamelidError(f"{path} describes more numbers than it holds; download it again")
     tensors: dict[str, Tensor] = part
     return tensors

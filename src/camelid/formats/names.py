@@ -1,7 +1,7 @@
-"""What each file format calls the parameters of a family: one table for reading and writing, in all formats.
+"""The parameter names of each file format and family: one table for reading and writing.
 
-Our module is on the left; `#` stands for the number of a layer. How a format arranges the values under its names, where
-that differs from ours, stands once in `Naming`.
+Our module is on the left; `#` stands for the layer number. `Naming` describes how a format's arrangement of
+values differs from ours.
 """
 
 import re
@@ -16,19 +16,19 @@ from camelid.model.spec import ModelSpec
 
 
 class Place(NamedTuple):
-    """Where one of our parameters stands on disk."""
+    """The location of one of our parameters on disk."""
 
     name: str
     part: int = 0
-    """Its number among the parameters that the tensor holds behind each other."""
+    """Its index among the parameters concatenated in the tensor."""
     parts: int = 1
     transposed: bool = False
     """Stored as [inputs, outputs]."""
     pairs: int = 0
-    """Where not 0: rows of each head of this size stand in pairs that are rotated together, ours in halves."""
+    """If not 0: the head size; rows rotated together are adjacent on disk, half a head apart in ours."""
 
     def stored_shape(self, own: torch.Size) -> torch.Size:
-        """The shape on disk, where each part has the shape `own`."""
+        """The shape on disk, if each part has the shape `own`."""
         whole = (own[0] * self.parts, *own[1:])
         return torch.Size(whole[::-1] if self.transposed else whole)
 
@@ -40,7 +40,7 @@ class Place(NamedTuple):
         return joined.T if self.transposed and joined.ndim == 2 else joined
 
     def take(self, stored: Tensor) -> Tensor:
-        """Our parameter out of the tensor on disk; a view wherever the order of values allows one."""
+        """Our parameter from the tensor on disk; a view if the order of values allows it."""
         whole = stored.T if self.transposed and stored.ndim == 2 else stored
         part = whole.chunk(self.parts)[self.part] if self.parts > 1 else whole
         if not self.pairs:
@@ -54,13 +54,13 @@ class Place(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The names of one module; `meta` is Meta's own layout, which only LLaMA has."""
+    """The names of one module; `meta` is Meta's layout, which only LLaMA has."""
 
     hugging_face: str
     gguf: str
     meta: str = ""
     part: int = 0
-    """Its number among the modules that lie behind each other under one name."""
+    """Its index among the modules concatenated under one name."""
     parts: int = 1
 
 
@@ -85,7 +85,7 @@ LLAMA_NAMES: Table = {
         ("mlp.up_proj", "ffn_up", "feed_forward.w3"),
     )
 }
-"""LLaMA, and Mistral, Qwen and Cohere, whose folders have the same names."""
+"""LLaMA, and Mistral, Qwen and Cohere, which use the same names."""
 GPT2_NAMES: Table = {
     "embed_tokens": Row("transformer.wte", "token_embd"),
     "embed_positions": Row("transformer.wpe", "position_embd"),
@@ -137,19 +137,19 @@ def _t5(up_proj: str) -> Table:
 
 
 T5_NAMES, T5_V1_1_NAMES = _t5("wi"), _t5("wi_1")
-"""T5 1.1 has a gate beside the up projection, and numbers both."""
+"""T5 1.1 has a gate besides the up projection, and numbers both."""
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How the files of one format keep the parameters of a family."""
+    """How files of one format store the parameters of a family."""
 
     table: Table
     format: Literal["hugging_face", "gguf", "meta"]
     transposed: bool = False
-    """The linears of the layers are stored as [inputs, outputs]."""
+    """Whether the layers' linears are stored as [inputs, outputs]."""
     pairs: bool = False
-    """Rows of queries and keys that are rotated together stand side by side; ours are half a head apart."""
+    """Whether query and key rows rotated together are adjacent; ours are half a head apart."""
 
     def name(self, parameter: str) -> str:
         """The name of the tensor that holds a parameter."""
@@ -158,7 +158,7 @@ class Naming:
         return f"{getattr(self._row(module), self.format)}.{kind}".replace("#", layer)
 
     def place(self, spec: ModelSpec, parameter: str) -> Place:
-        """Where a parameter of this model stands."""
+        """The location of a parameter of this model."""
         module, _ = parameter.rsplit(".", 1)
         row, transposed = self._row(module), self.transposed and module.endswith("_proj")
         pairs = spec.head_dim if self.pairs and module.endswith(("q_proj", "k_proj")) else 0

@@ -1,10 +1,10 @@
-"""Encoding of large corpora: the tokenizer's ids, several times faster, by remembering words.
+"""Encode large corpora: the same ids as `Tokenizer.encode`, several times faster, with a cache of words.
 
-Byte-level BPE works on one pre-token (about a word) at a time, and natural text repeats its words. Where
-the pre-tokenizer is one of the known ones, text is cut at borders that are certain, and each distinct piece
-is encoded once. Characters whose class could differ between Python's Unicode and the tokenizer's are left
-to the tokenizer, in pieces that end where a space follows a visible character. So the ids are exactly
-those of `Tokenizer.encode`, which a property test holds.
+Byte-level BPE works on one pre-token (about a word) at a time, and natural text repeats its words. For the
+pre-tokenizers listed below, text is split at unambiguous pre-token boundaries and each distinct piece is
+encoded once. Characters that Python's Unicode tables and the tokenizer's could classify differently are
+passed to the tokenizer itself, in pieces that end where a space follows a visible character. A property test
+checks that the ids equal those of `Tokenizer.encode`.
 """
 
 import json
@@ -31,7 +31,7 @@ _REMAINDER = r"[\s\S]+?(?:(?<=\S)(?= )|\Z)"
 
 
 def _pieces(number: str, after_spaces: str) -> str:
-    """GPT-2's pre-tokens, where only known characters take part (white space gives its last to a word)."""
+    """GPT-2's pre-tokens made of known characters only (the last space of a run goes to the next word)."""
     spaces = rf"(?=[{_SPACES}]++{_KNOWN_NEXT})(?:[{_SPACES}]+(?![^{after_spaces}])|[\t\n\r])"
     return "|".join((_WORD, _CONTRACTION, _PUNCTUATION, number, spaces))
 
@@ -50,7 +50,7 @@ _MOST_REMEMBERED = 1 << 19
 
 
 class BulkEncoder:
-    """Encodes texts to arrays of the smallest type that holds the vocabulary."""
+    """Encodes texts to arrays of the smallest integer type that holds the vocabulary."""
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
@@ -66,7 +66,7 @@ class BulkEncoder:
 
 
 class _Words(dict[str, bytes]):
-    """The ids of every piece met so far, as bytes."""
+    """Cache: the ids of each piece encoded so far, as bytes."""
 
     def __init__(self, tokenizer: Tokenizer, dtype: type[np.uint16 | np.uint32], pieces: str):
         self._tokenizer = tokenizer

@@ -2,7 +2,7 @@
 
 
 def _alphabet() -> dict[int, str]:
-    """A byte that prints stands for itself, every other one for the next character from U+0100 on."""
+    """Printable bytes map to themselves, all others to successive characters from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = (byte for byte in range(256) if byte not in printable)
     return {byte: chr(byte) for byte in printable} | {

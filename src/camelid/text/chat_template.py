@@ -1,13 +1,13 @@
-"""Conversations to token ids, with a mask of what the model learns: one rendering for training and serving.
+"""Conversations to token ids and a loss mask: one rendering for training and serving.
 
-A chat template is the Jinja of a checkpoint folder, rendered in a sandbox, with the environment that
-transformers documents. Which part is trained comes from the rendering itself: from `{% generation %}`
-blocks where the template has them, else from the difference between the conversation up to an assistant
-turn, opened for generation, and the same with that turn.
+A chat template is the Jinja template of a checkpoint folder. It is rendered in a sandbox, with the
+environment that transformers documents. The loss mask comes from the rendering itself: from `{% generation
+%}` blocks where the template has them, otherwise from the difference between two renderings: the conversation
+up to an assistant turn with the generation prompt, and the conversation with that turn.
 
-The rendered text is tokenised segment by segment, so the border of an assistant turn is never inside a
-token, and a model is trained on exactly the ids that it is served with. What a message contains is text:
-a special token spelt out in it stays letters, and cannot end a turn or open one.
+The rendered text is tokenised segment by segment, so no token crosses the border of an assistant turn and the
+model is trained on exactly the ids that it is served with. Message content is plain text: a special token
+spelled out in a message is encoded as its characters and cannot end or open a turn.
 """
 
 import json
@@ -42,19 +42,19 @@ CHATML = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
-"""ChatML, with the assistant's turns and their terminator marked as trained."""
+"""ChatML; the assistant's turns and their terminator are trained."""
 
 ANSWER = "So be it."
-"""Said to a template to see what it puts after an answer."""
+"""Sample answer, rendered to find out what the template writes after one."""
 # Unicode noncharacters, "intended for process-internal use" (Unicode 16, section 23.7): they mark spans
-# while a template renders, and leave again before the text is used.
+# during rendering and are removed before the text is used.
 _TRAINED, _UNTRAINED, _LITERAL, _MARKUP = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
 _MARKS = re.compile(f"([{_TRAINED}{_UNTRAINED}{_LITERAL}{_MARKUP}])")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a rendered conversation; `literal` text holds no special tokens, whatever it spells."""
+    """A span of a rendered conversation; in `literal` text, special tokens are not recognised."""
 
     text: str
     trained: bool
@@ -63,7 +63,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A Jinja chat template, the named tokens it can use, and the special tokens that messages cannot forge."""
+    """A Jinja chat template, the token names it can use, and the special tokens that messages cannot set."""
 
     source: str
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -74,24 +74,24 @@ class ChatTemplate:
     ) -> list[Segment]:
         """The conversation as text in segments, in order.
 
-        Without `mask`, turns whose trained part cannot be told are text like any other. Raises `CamelidError`
-        where the template refuses the conversation, or (with `mask`) where it has no generation blocks and
-        does not render the conversation so far as the beginning of the longer one.
+        Without `mask`, turns whose trained part cannot be determined are treated as untrained text. Raises
+        `CamelidError` if the template rejects the conversation. With `mask`, also if the template has no
+        generation blocks and the rendering of a shorter conversation is not a prefix of the longer one.
         """
         whole = self._text(conversation, len(conversation.messages), add_generation_prompt)
         return _segments(whole if self.marks_generation else self._marked(conversation, whole, mask))
 
     @cached_property
     def marks_generation(self) -> bool:
-        """Whether the template itself says which part is trained."""
+        """Whether the template marks the trained part itself, with `{% generation %}` blocks."""
         return re.search(r"\{%[-+]?\s*generation\s*[-+]?%\}", self.source) is not None
 
     @cached_property
     def terminator(self) -> str | None:
-        """The special token that ends an assistant's turn; None where turns end in plain text."""
+        """The special token that ends an assistant's turn; None if turns end in plain text."""
         segments = self.render(Conversation.of((ANSWER, ANSWER)), mask=False)
-        _, said, rest = "".join(segment.text for segment in segments).rpartition(ANSWER)
-        found = self._forgeries.match(rest.lstrip()) if said else None
+        _, answer, rest = "".join(segment.text for segment in segments).rpartition(ANSWER)
+        found = self._forgeries.match(rest.lstrip()) if answer else None
         return None if found is None else found[0]
 
     @cached_property
@@ -113,12 +113,10 @@ class ChatTemplate:
         return render(self._compiled, {**self.variables, **variables})
 
     def _guarded(self, value: Any) -> Any:
-        """The same value with every special token that its strings spell out marked as literal."""
+        """The same value; special tokens spelled out in its strings are marked as literal."""
         if isinstance(value, str):
             if mark := _MARKS.search(value):
-                raise CamelidError(
-                    f"a message holds U+{ord(mark[0]):04X}, a code point that is no character; remove it"
-                )
+                raise CamelidError(f"a message holds U+{ord(mark[0]):04X}, a Unicode noncharacter; remove it")
             return self._forgeries.sub(lambda forged: f"{_LITERAL}{forged[0]}{_MARKUP}", value)
         if isinstance(value, Mapping):
             return {key: self._guarded(entry) for key, entry in value.items()}
@@ -127,7 +125,7 @@ class ChatTemplate:
         return value
 
     def _marked(self, conversation: Conversation, whole: str, mask: bool) -> str:
-        """The whole rendering with marks around what the assistant says in each of its turns."""
+        """The whole rendering, with marks around the assistant's words in each of its turns."""
         marked, position = [], 0
         for index, message in enumerate(conversation.messages):
             if message.role != "assistant":
@@ -149,41 +147,41 @@ class ChatTemplate:
         if not (closed.startswith(opened) and whole.startswith(closed)):
             raise CamelidError(
                 f"messages[{index}]: the chat template renders the conversation before this turn "
-                "differently once the turn (or a later one) is there, so the trained part cannot be "
-                "told; mark it in the template with {% generation %} ... {% endgeneration %}"
+                "differently once this turn or a later one follows, so the trained part cannot be "
+                "determined; mark it in the template with {% generation %} ... {% endgeneration %}"
             )
         content = self._guarded(conversation.messages[index].content)
         return len(opened), len(opened) + _turn_length(closed[len(opened) :], content)
 
 
 class ChatVocabulary(Protocol):
-    """What a conversation is tokenised with: the part of a `Tokenizer` that this module needs."""
+    """The part of a `Tokenizer` that this module needs."""
 
     chat_template: ChatTemplate | None
 
     def encode(
         self, text: str, special_tokens: bool = False, *, markup: bool = False, continues: bool = False
     ) -> list[int]:
-        """The ids of a text; `markup` reads the special tokens that it spells out."""
+        """The ids of a text; with `markup`, special tokens spelled out in it become their ids."""
 
     def goes_on(self, ids: Sequence[int]) -> bool:
-        """Whether a text after these ids goes on from them."""
+        """Whether a text after these ids continues them, rather than starting a new text."""
 
 
 def encode_conversation(
     tokenizer: ChatVocabulary, conversation: Conversation, add_generation_prompt: bool = False
 ) -> tuple[list[int], list[bool]]:
-    """Ids of a conversation, and for each whether the model is trained to say it.
+    """Ids of a conversation, and for each id whether it is trained.
 
-    Raises `CamelidError` where the tokenizer has no chat template or the template refuses the conversation.
+    Raises `CamelidError` if the tokenizer has no chat template or the template rejects the conversation.
     """
     return _encode(tokenizer, conversation, add_generation_prompt, mask=True)
 
 
 def encode_chat_prompt(tokenizer: ChatVocabulary, conversation: Conversation) -> list[int]:
-    """Ids of a conversation opened for the assistant's turn.
+    """Ids of a conversation with the generation prompt: the assistant's turn comes next.
 
-    Those that `encode_conversation` gives wherever it can tell what is trained, which a prompt does not need.
+    The same ids as from `encode_conversation`, but a prompt needs no loss mask.
     """
     return _encode(tokenizer, conversation, True, mask=False)[0]
 
@@ -206,17 +204,17 @@ def _encode(
 
 
 def _turn_length(turn: str, content: str) -> int:
-    """How much of a rendered turn the assistant says: all but white space after a terminator."""
+    """Length of the assistant's part of a rendered turn: all but white space after the terminator."""
     said, content = turn.rstrip(), content.rstrip()
-    # Where nothing but white space follows the content, that white space is the terminator. The content is looked for from
-    # the beginning: a terminator may end as a short answer does (`>` and `<|im_end|>`).
+    # If only white space follows the content, it is the terminator. The content is searched from
+    # the beginning, because a terminator may end like a short answer (`>` and `<|im_end|>`).
     after = said.find(content) + len(content)
     ends_in_space = not said or (content and content in said and after == len(said))
     return len(turn) if ends_in_space else len(said)
 
 
 def _segments(marked: str) -> list[Segment]:
-    """Cuts text at the marks; neighbours of one kind are joined again, so that they tokenise together."""
+    """Splits text at the marks and joins neighbours of the same kind, so that they are tokenised together."""
     segments: list[Segment] = []
     trained = literal = False
     for piece in _MARKS.split(marked):
@@ -232,9 +230,9 @@ def _segments(marked: str) -> list[Segment]:
 
 
 class _Generation(Extension):
-    """`{% generation %} ... {% endgeneration %}`: puts marks around what the assistant says."""
+    """`{% generation %} ... {% endgeneration %}`: puts marks around the assistant's words."""
 
-    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -256,7 +254,7 @@ def _environment() -> Sandbox:
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """JSON as it is: Jinja's own filter escapes HTML."""
+    """Plain JSON; Jinja's own filter escapes HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 

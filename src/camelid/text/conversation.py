@@ -1,4 +1,4 @@
-"""Messages with roles: what every chat format of the survey becomes."""
+"""Messages with roles: every chat format is read into this type."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: who speaks, and what is said."""
+    """One turn: the role and its content."""
 
     role: Role
     content: str
@@ -20,7 +20,7 @@ class Message:
     name: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The message in OpenAI's shape, without the keys that are not set."""
+        """The message in OpenAI's format, without keys that are not set."""
         fields: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.tool_calls is not None:
             fields["tool_calls"] = [dict(call) for call in self.tool_calls]
@@ -45,11 +45,11 @@ class Conversation:
 
     @classmethod
     def from_messages(cls, messages: Sequence[Mapping[str, Any]]) -> "Conversation":
-        """A conversation from OpenAI-shaped rows; raises `CamelidError` on an unknown role or a missing key."""
+        """A conversation from rows in OpenAI's format; raises `CamelidError` on bad roles or keys."""
         return cls(tuple(_message(row, index) for index, row in enumerate(messages)))
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """The messages in OpenAI's shape."""
+        """The messages in OpenAI's format."""
         return [message.as_dict() for message in self.messages]
 
 

@@ -1,6 +1,6 @@
-"""Jinja's sandbox with bounds on what a template takes: it is foreign code, and comes with every model.
+"""Jinja's sandbox with limits on time and output: templates are foreign code that comes with every model.
 
-Rounds of loops and calls are counted, characters too. Errors are `CamelidError`.
+Loop iterations, calls and characters are counted. All errors are `CamelidError`.
 """
 
 import io
@@ -16,17 +16,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from camelid.base.errors import CamelidError
 
 MOST_CHARACTERS = 2**24
-"""Of a rendered text; the longest contexts hold a third of it."""
+"""Limit for a rendered text; the longest contexts hold a third of it."""
 MOST_STEPS = 2**22
-"""Rounds of loops and calls, some seconds of them; a turn takes a few, in the worst templates a few for every other."""
+"""Limit for loop iterations and calls, a few seconds. A turn takes a few, at worst a few per other turn."""
 STEPS = "steps of this rendering"
-"""A variable that no template can spell, and so not set; as a filter, what counts the rounds of a loop."""
+"""A variable name that no template can spell or set; as a filter name, it counts loop iterations."""
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Templates that reach nothing outside and come to an end."""
+    """An environment for templates that cannot access anything outside and always terminate."""
 
-    # These are then also not computed while a template is read.
+    # Intercepted operators are also not constant-folded at compile time.
     intercepted_binops = frozenset({"*", "**", "%"})
 
     def __init__(self, **options: Any) -> None:
@@ -34,7 +34,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters[STEPS] = _counted
 
     def read(self, source: str) -> jinja2.Template:
-        """The template in a text."""
+        """The compiled template of a source text."""
         try:
             tree = self.parse(source)
             for loop in list(tree.find_all(nodes.For)):
@@ -43,16 +43,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return self.from_string(tree)
         except jinja2.TemplateSyntaxError as error:
             raise CamelidError(f"the chat template, line {error.lineno}: {error.message}") from error
-        except Exception as error:  # nesting without end, constants that are none
-            raise CamelidError(f"the chat template cannot be read: {_reason(error)}") from error
+        except Exception as error:  # such as unbounded nesting or invalid constants
+            raise CamelidError(f"the chat template cannot be compiled: {_reason(error)}") from error
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - jinja2's names
-        """Calls what the template calls."""
+        """Calls an object for the template, and counts the call."""
         _step(__context)
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """The product of two values, or a power, or a text with values in it."""
+        """A product, a power or a formatted string (`*`, `**`, `%`), bounded in size."""
         for value, times in ((left, right), (right, left)):
             if operator == "*" and isinstance(value, Sized) and isinstance(times, int):
                 _bound(len(value) * times)
@@ -62,7 +62,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-    """What the template makes of the variables."""
+    """The template rendered with these variables."""
     text = io.StringIO()
     try:
         for piece in template.generate({**variables, STEPS: count(1)}):
@@ -71,7 +71,7 @@ def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
     except CamelidError:
         raise
     except Exception as error:  # a template can raise anything
-        raise CamelidError(f"the chat template refuses the conversation: {_reason(error)}") from error
+        raise CamelidError(f"the chat template rejects the conversation: {_reason(error)}") from error
     return text.getvalue()
 
 
@@ -89,7 +89,9 @@ def _step(context: Context) -> None:
 
 def _bound(size: int) -> None:
     if size > MOST_CHARACTERS:
-        raise CamelidError(f"the chat template makes more than {MOST_CHARACTERS:,} characters; it is damaged")
+        raise CamelidError(
+            f"the chat template writes more than {MOST_CHARACTERS:,} characters; it is damaged"
+        )
 
 
 def _reason(error: Exception) -> str:

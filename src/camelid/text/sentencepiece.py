@@ -1,8 +1,8 @@
-"""SentencePiece's `.model` files: BPE as LLaMA has it, unigram as T5 has it.
+"""SentencePiece's `.model` files: BPE as in LLaMA, unigram as in T5.
 
-The file is a protocol buffer (SentencePiece's src/sentencepiece_model.proto); of its wire format the few lines that
-are needed stand here. A file is never trusted: every length is checked before it is used, and nothing nests deeper
-than the reader asks.
+The file is a protocol buffer (SentencePiece's src/sentencepiece_model.proto); this module reads the few parts
+of the wire format that it needs. Files are not trusted: every length is checked before use, and nesting is
+limited.
 """
 
 import struct
@@ -23,7 +23,7 @@ from camelid.text.vocabulary import (
 )
 
 LARGEST_FILE = 1 << 26
-"""Bytes; the largest vocabularies in use take five million."""
+"""Limit in bytes; the largest vocabularies in use take five million."""
 UNIGRAM, BPE = 1, 2
 MODEL_TYPES = {UNIGRAM: "unigram", BPE: "BPE", 3: "word", 4: "character"}
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -31,7 +31,7 @@ Value = int | bytes
 
 
 class Field(NamedTuple):
-    """Where a setting stands in its message, how it is encoded, and what it is where the file does not say."""
+    """A setting's field number in its message, its wire type, and its default."""
 
     number: int
     wire: int
@@ -57,10 +57,10 @@ NORMALIZER = {
 
 
 def read_sentencepiece(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
-    """The backend of a `.model` file, and what a `tokenizer_config.json` would say of it.
+    """The backend of a `.model` file, and the matching settings of a `tokenizer_config.json`.
 
-    BPE begins a text with BOS, unigram ends it with EOS, as LLaMA and T5 do. Raises `CamelidError` for what is
-    damaged, and for what SentencePiece can do and these two kinds do not.
+    BPE puts BOS before a text and unigram EOS after it, as LLaMA and T5 do. Raises `CamelidError` if the file
+    is damaged or uses SentencePiece features that neither needs.
     """
     pieces, trainer, normalizer = _read_messages(read_bounded(path))
     kind = trainer["model_type"]
@@ -68,7 +68,10 @@ def read_sentencepiece(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any]
         name = MODEL_TYPES.get(kind, "unknown")
         raise CamelidError(f"its trainer_spec.model_type is {kind} ({name}); supported: unigram, BPE")
     if trainer["treat_whitespace_as_suffix"] or not normalizer["escape_whitespaces"]:
-        raise CamelidError("it writes spaces behind words or not at all, which is not supported")
+        raise CamelidError(
+            "it writes spaces after words (treat_whitespace_as_suffix) or not at "
+            "all; only spaces before words are supported"
+        )
     tokens, scores, kinds = _columns(pieces)
     ids = {name: _special(name, trainer[name], kinds) for name in ("bos", "eos", "pad", "unk")}
     if normalizer["charsmap"]:
@@ -94,7 +97,7 @@ def read_sentencepiece(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any]
 
 
 def read_bounded(path: Path) -> bytes:
-    """The bytes of a vocabulary file; raises `CamelidError` where it is far larger than any vocabulary."""
+    """The bytes of a vocabulary file; raises `CamelidError` if it is far larger than any vocabulary."""
     try:
         if (size := path.stat().st_size) > LARGEST_FILE:
             raise CamelidError(f"it has {size:,} bytes; a vocabulary has a few million")
@@ -110,16 +113,16 @@ def _read_messages(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any], d
     for number, wire, value in _fields(data, "the file"):
         if number in (1, 2, 3) and not isinstance(value, bytes):
             raise CamelidError(
-                f"field {number} has wire type {wire}, not a message's: it is no SentencePiece model"
+                f"field {number} has wire type {wire}, not a message's: not a SentencePiece model"
             )
         if number == 1 and isinstance(value, bytes):
             pieces.append(_message(value, PIECE, f"piece {len(pieces)}"))
         elif number == 2 and isinstance(value, bytes):
-            trainer += value  # a message that is given twice is the union of both
+            trainer += value  # a message that occurs twice is merged
         elif number == 3 and isinstance(value, bytes):
             normalizer += value
     if not pieces:
-        raise CamelidError("it holds no pieces: it is no SentencePiece model")
+        raise CamelidError("it holds no pieces: not a SentencePiece model")
     return (
         pieces,
         _message(trainer, TRAINER, "trainer_spec"),
@@ -133,27 +136,28 @@ def _columns(pieces: list[dict[str, Any]]) -> tuple[list[str], list[float], list
         try:
             tokens.append(piece["piece"].decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise CamelidError(f"piece {index} is no UTF-8 text") from error
+            raise CamelidError(f"piece {index} is not valid UTF-8") from error
         if not tokens[-1]:
             raise CamelidError(f"piece {index} is empty")
         if piece["type"] not in iter(PieceType):
             raise CamelidError(f"piece {index}, {tokens[-1]!r}, has the unknown type {piece['type']}")
         if piece["type"] == PieceType.UNUSED:
             raise CamelidError(
-                f"piece {index}, {tokens[-1]!r}, is of type UNUSED, which is not supported: give a tokenizer.json"
+                f"piece {index}, {tokens[-1]!r}, is of type UNUSED, which is not supported: give a "
+                "tokenizer.json"
             )
     scores = [struct.unpack("<f", struct.pack("<I", piece["score"]))[0] for piece in pieces]
     return tokens, scores, [piece["type"] for piece in pieces]
 
 
 def _special(name: str, index: int, kinds: list[int]) -> int | None:
-    """The id of a special piece; files name ids for pieces that they do not have, by default."""
+    """The id of a special piece; by default, files name ids even for pieces that they lack."""
     fitting = PieceType.UNKNOWN if name == "unk" else PieceType.CONTROL
     return index if 0 <= index < len(kinds) and kinds[index] == fitting else None
 
 
 def _message(data: bytes, fields: dict[str, Field], what: str) -> dict[str, Any]:
-    """The wanted fields of a message, the last of each; the others are passed over."""
+    """The requested fields of a message (the last value of each); others are skipped."""
     names = {field.number: name for name, field in fields.items()}
     values = {name: field.default for name, field in fields.items()}
     for number, wire, value in _fields(data, what):
@@ -174,7 +178,7 @@ def _fields(data: bytes, what: str) -> Iterator[tuple[int, int, Value]]:
         key, position = _varint(data, position, what)
         number, wire = key >> 3, key & 7
         if number < 1:
-            raise CamelidError(f"{what} has a field without a number, at byte {position}: {_NO_MODEL}")
+            raise CamelidError(f"{what} has a field with number 0, at byte {position}: {_NO_MODEL}")
         if wire == VARINT:
             value, position = _varint(data, position, what)
             yield number, wire, value
@@ -187,22 +191,22 @@ def _fields(data: bytes, what: str) -> Iterator[tuple[int, int, Value]]:
             raise CamelidError(f"{what} has the wire type {wire}, at byte {position}: {_NO_MODEL}")
         if not 0 <= size <= len(data) - position:
             raise CamelidError(
-                f"{what} is cut short, at byte {position} of {len(data)}; fetch the file again"
+                f"{what} is truncated, at byte {position} of {len(data)}; fetch the file again"
             )
         raw = data[position : position + size]
         position += size
         yield number, wire, raw if wire == BYTES else int.from_bytes(raw, "little")
 
 
-_NO_MODEL = "it is damaged, or no SentencePiece model"
+_NO_MODEL = "damaged, or not a SentencePiece model"
 
 
 def _varint(data: bytes, position: int, what: str) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first, at most ten of them, as a signed one; and where it ends."""
+    """A varint (7 bits a byte, low bits first, at most ten bytes) as a signed number, and where it ends."""
     value = 0
     for count, byte in enumerate(data[position : position + 10]):
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:
             value &= (1 << 64) - 1
             return value - (1 << 64) if value >> 63 else value, position + count + 1
-    raise CamelidError(f"{what} is cut short in a number, at byte {position} of {len(data)}; {_NO_MODEL}")
+    raise CamelidError(f"{what} is truncated in a number, at byte {position} of {len(data)}; {_NO_MODEL}")

@@ -1,4 +1,4 @@
-"""Ids to bytes and to text one by one, as they come out of a model."""
+"""Incremental decoding: ids to bytes and text, one id at a time."""
 
 import re
 
@@ -12,16 +12,16 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class StreamDecoder:
-    """Turns ids into text as they come: never half a character, and in sum exactly `decode` of the whole.
+    """Decodes ids as they arrive: never half a character; the pieces add up to `decode` of all ids.
 
-    Text is held back while its last character is incomplete, and, for vocabularies with byte fallback,
-    until a run of byte tokens ends, because one invalid byte changes how the whole run decodes.
+    Text is held back while its last character is incomplete. With byte fallback it is held back until a run
+    of byte tokens ends, because one invalid byte changes how the whole run decodes.
     """
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True):
         self._tokenizer = tokenizer
         self._skip = skip_special_tokens
-        self._said: list[int] = []  # the ids of the latest text given out: context for what follows
+        self._decoded: list[int] = []  # ids of the last text returned: context for the next
         self._held: list[int] = []
 
     def push(self, index: int) -> str:
@@ -30,26 +30,26 @@ class StreamDecoder:
         new = self._unsaid()
         if not new or new.endswith(REPLACEMENT) or self._inside_byte_run():
             return ""
-        self._said, self._held = self._held, []
+        self._decoded, self._held = self._held, []
         return new
 
     @property
     def held(self) -> str:
-        """What is held back, as it reads if no more ids come."""
+        """The text held back, decoded as if no more ids followed."""
         return self._unsaid() if self._held else ""
 
     def finish(self) -> str:
-        """What was still held back when no more ids come."""
+        """The rest of the text, once no more ids follow."""
         new = self._unsaid()
-        self._said, self._held = [], []
+        self._decoded, self._held = [], []
         return new
 
     def _unsaid(self) -> str:
-        before = self._tokenizer.decode(self._said, self._skip)
-        return self._tokenizer.decode(self._said + self._held, self._skip)[len(before) :]
+        before = self._tokenizer.decode(self._decoded, self._skip)
+        return self._tokenizer.decode(self._decoded + self._held, self._skip)[len(before) :]
 
     def _inside_byte_run(self) -> bool:
-        """Whether the last id that is text is a byte; a special one that is left out ends no run."""
+        """Whether the last text id is a byte token; a skipped special token does not end a run."""
         if not self._tokenizer.has_byte_fallback:
             return False
         tokens = (self._tokenizer.backend.id_to_token(index) or "" for index in reversed(self._held))
@@ -59,7 +59,7 @@ class StreamDecoder:
 
 
 def token_bytes(tokenizer: Tokenizer, index: int) -> bytes:
-    """The bytes that one id stands for, also where they are part of a character only."""
+    """The bytes of one id, even if they are only part of a character."""
     token = tokenizer.backend.id_to_token(index)
     if token is None:
         raise CamelidError(f"id {index} is not in the vocabulary of {tokenizer.vocab_size} tokens")

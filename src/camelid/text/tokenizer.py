@@ -1,9 +1,9 @@
-"""Text to token ids and back: one class over every vocabulary, ours or anybody's.
+"""Text to token ids and back: one class for every vocabulary, our own or imported.
 
-Plain text never becomes a special token here: a document or a chat message that spells out
-`<|endoftext|>` is encoded as those letters. Special tokens come from three places only: BOS and EOS where
-the checkpoint asks for them (`special_tokens=True`), the markup of a chat template, and a caller who says
-`markup=True`. On text without such strings the ids equal those of transformers.
+Plain text never becomes a special token: `<|endoftext|>` in a document or a chat message is encoded as its
+characters. Special tokens come from three places only: BOS and EOS as the checkpoint adds them
+(`special_tokens=True`), the markup of a chat template, and callers who pass `markup=True`. On text without
+such strings the ids equal those of transformers.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Tokenizer:
         chat_template: str | None = None,
         stop_ids: Iterable[int] = (),
     ):
-        """`config` is a `tokenizer_config.json`; `stop_ids` are what `generation_config.json` declares."""
+        """`config` is a `tokenizer_config.json`; `stop_ids` are those of `generation_config.json`."""
         self.backend = backend
         self.backend.encode_special_tokens = True
         self.backend.no_truncation()
@@ -52,14 +52,14 @@ class Tokenizer:
         self.config = dict(config)
         vocabulary = backend.get_vocab(with_added_tokens=True)
         if not vocabulary:
-            raise CamelidError("the tokenizer's vocabulary is empty; fetch or learn it again")
+            raise CamelidError("the tokenizer's vocabulary is empty; download or train it again")
         self.vocab_size = 1 + max(vocabulary.values())
         named = {name: token_text(config.get(name)) for name in NAMED_TOKENS}
         self.named_tokens = {name: token for name, token in named.items() if token is not None}
         for name, token in self.named_tokens.items():
             if token not in vocabulary:
                 raise CamelidError(
-                    f"{name} is {token!r}, which the vocabulary of {self.vocab_size} tokens lacks"
+                    f"{name} is {token!r}, which is not in the vocabulary of {self.vocab_size} tokens"
                 )
         add_named(backend, self.named_tokens.values())
         added = backend.get_added_tokens_decoder()
@@ -84,7 +84,7 @@ class Tokenizer:
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end a generation: those declared by the checkpoint, else EOS and the chat terminator."""
+        """Ids that end a generation: those of the checkpoint, else EOS and the chat terminator."""
         if self._declared_stops:
             return self._declared_stops
         terminator = None if self.chat_template is None else self.chat_template.terminator
@@ -101,10 +101,10 @@ class Tokenizer:
     ) -> list[int]:
         """Ids of `text`.
 
-        `special_tokens` adds BOS and EOS as the checkpoint does by default; `markup` reads special tokens
-        that are spelt out in the text; `continues` says that the text goes on from an earlier one, so that
-        vocabularies that mark the beginning of a text do not mark this one.
-        Raises `CamelidError` on a lone surrogate, which no UTF-8 text can hold.
+        special_tokens: add BOS and EOS as the checkpoint does by default. markup: special tokens spelled out
+        in the text become their ids. continues: the text continues an earlier one, so vocabularies that mark
+        the start of a text do not mark this one. Raises `CamelidError` on a lone surrogate, which UTF-8
+        cannot encode.
         """
         ids = self._encode_markup(text, continues) if markup else self._encode_plain(text, continues)
         if special_tokens:
@@ -113,12 +113,12 @@ class Tokenizer:
         return ids
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a text to go on from: BOS as the checkpoint does, and no EOS, even where it closes documents with one."""
+        """Ids of a text to be continued: with BOS if the checkpoint adds it, never with EOS."""
         ids = self.encode(text, special_tokens=True)
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.eos_id else ids
 
     def goes_on(self, ids: Sequence[int]) -> bool:
-        """Whether a text after `ids` goes on from them; after a special token some vocabularies begin one anew."""
+        """Whether a text after `ids` continues them; some vocabularies restart after special tokens."""
         return bool(ids) and ids[-1] not in self._beginning_ids
 
     def encode_batch(self, texts: Sequence[str], special_tokens: bool = False) -> list[list[int]]:
@@ -127,26 +127,26 @@ class Tokenizer:
         return [[*head, *encoding.ids, *tail] for encoding in self._encodings(texts)]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """The text of `ids`; bytes that are no UTF-8 become U+FFFD."""
+        """The text of `ids`; invalid UTF-8 becomes U+FFFD."""
         return str(self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     @cached_property
     def is_byte_level(self) -> bool:
-        """Whether tokens are spelt in GPT-2's byte alphabet (otherwise as SentencePiece spells them)."""
+        """Whether tokens are spelled in GPT-2's byte alphabet (otherwise as in SentencePiece)."""
         return '"ByteLevel"' in json.dumps(self.description["decoder"])
 
     @cached_property
     def marks_spaces(self) -> bool:
-        """Whether tokens have SentencePiece's `▁` where the text has a space."""
+        """Whether tokens write a space as SentencePiece's `▁`."""
         return SPACE in json.dumps(self.description["decoder"], ensure_ascii=False)
 
     @cached_property
     def has_byte_fallback(self) -> bool:
-        """Whether characters outside the vocabulary are spelt as `<0x0A>` tokens."""
+        """Whether characters outside the vocabulary are encoded as byte tokens such as `<0x0A>`."""
         return bool(self.description["model"].get("byte_fallback"))
 
     def for_encoder(self) -> "Tokenizer":
-        """This vocabulary with the ends of an encoder's text: no BOS, and EOS, as T5 was trained."""
+        """This vocabulary for encoder inputs: no BOS, EOS at the end, as T5 was trained."""
         if self.eos_id is None or self._added_ends == ((), (self.eos_id,)):
             return self
         config = {**self.config, "add_bos_token": False, "add_eos_token": True}
@@ -156,7 +156,7 @@ class Tokenizer:
         return Tokenizer(backend, config, chat_template=template, stop_ids=self.stop_ids)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes what `transformers.AutoTokenizer` and `load_tokenizer` read back to the same ids."""
+        """Writes files from which `transformers.AutoTokenizer` and `load_tokenizer` give the same ids."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(folder / "tokenizer.json"))
@@ -168,23 +168,25 @@ class Tokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """Names the vocabulary and its rules: equal digests give equal ids."""
+        """A digest of the vocabulary and its rules: equal digests give equal ids."""
         return hashlib.blake2b(self.backend.to_str().encode(), digest_size=16).hexdigest()
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What `tokenizer.json` says."""
+        """The contents of `tokenizer.json`."""
         description: dict[str, Any] = json.loads(self.backend.to_str())
         return description
 
     @cached_property
     def _added_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What goes before and after a text: the post-processor, unless the configuration overrides it."""
-        # A token of another vocabulary stands for the text: ours may know no text that surely becomes a token.
+        """The ids before and after a text: from the post-processor, unless the configuration overrides it."""
+        # The text is another vocabulary's token: in ours, no text is sure to become exactly one token.
         one = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a")).encode("a")
         full = self.backend.post_process(one)
         if full.special_tokens_mask.count(0) != 1:
-            raise CamelidError("the tokenizer's post-processor does not put a text between its ends once")
+            raise CamelidError(
+                "the tokenizer's post-processor must contain the text exactly once, between BOS and EOS"
+            )
         start = full.special_tokens_mask.index(0)
         head, tail = tuple(full.ids[:start]), tuple(full.ids[start + 1 :])
         if (add_bos := self.config.get("add_bos_token")) is not None:
@@ -207,12 +209,14 @@ class Tokenizer:
             return []
         if not continues or not self._marks_beginnings:
             return self._backend_ids(text)
-        # Give the text a neighbour to go on from, and take the neighbour's ids away again.
+        # Encode the text after a neighbour, then remove the neighbour's ids.
         for neighbour, before in self._neighbours.items():
             both = self._backend_ids(neighbour + text)
             if both[: len(before)] == before:
                 return both[len(before) :]
-        raise CamelidError(f"the tokenizer merges {text[:20]!r} with whatever stands before it")
+        raise CamelidError(
+            f"the tokenizer merges {text[:20]!r} with the text before it; it cannot continue one"
+        )
 
     def _backend_ids(self, text: str) -> list[int]:
         ids: list[int] = self._encodings([text])[0].ids
@@ -225,11 +229,11 @@ class Tokenizer:
             bad = next((text for text in texts if not _is_unicode(text)), None)
             if bad is None:
                 raise
-            raise CamelidError(f"text with a lone surrogate, which is no Unicode: {bad[:40]!r}") from error
+            raise CamelidError(f"text with a lone surrogate, not valid Unicode: {bad[:40]!r}") from error
 
     @cached_property
     def _neighbours(self) -> dict[str, list[int]]:
-        """Texts to go on from, with their ids; some vocabularies have none for white space alone."""
+        """Texts to be continued, with their ids; in some vocabularies white space gives no ids."""
         found = {text: self._backend_ids(text) for text in ("\n", ".", "0")}
         return {text: ids for text, ids in found.items() if ids}
 
@@ -240,7 +244,7 @@ class Tokenizer:
 
     @cached_property
     def _beginning_ids(self) -> frozenset[int]:
-        """Special tokens after which the backend marks the beginning of a text, as it does without any before it."""
+        """Special tokens after which the backend marks the start of a text, as it does for a whole text."""
         if not self._marks_beginnings:
             return frozenset()
         reader, begun = tokenizers.Tokenizer.from_str(self.backend.to_str()), self._backend_ids("a")
@@ -253,14 +257,14 @@ class Tokenizer:
 
 
 def load_vocabulary_file(path: Path) -> Tokenizer:
-    """The tokenizer in one file, SentencePiece's `.model` or llama2.c's `tok*.bin`, as if it lay alone in a folder."""
+    """The tokenizer in one file: SentencePiece's `.model` or llama2.c's `tok*.bin`."""
     return Tokenizer(*read_vocabulary_file(path))
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of a checkpoint folder: its `tokenizer.json`, else the vocabulary files of SentencePiece or GPT-2.
+    """The tokenizer of a checkpoint folder: `tokenizer.json`, else SentencePiece's or GPT-2's files.
 
-    Raises `CamelidError` where there is none of them or a file of the folder is damaged.
+    Raises `CamelidError` if there are none, or if a file of the folder is damaged.
     """
     folder = Path(folder)
     special, config, generation = (
@@ -291,13 +295,13 @@ def train_tokenizer(
     chat_template: str = CHATML,
     min_frequency: int = 2,
 ) -> Tokenizer:
-    """A vocabulary learnt from `texts`; every string survives encode and decode.
+    """Trains a vocabulary on `texts`; decode(encode(text)) returns every string unchanged.
 
-    Words are cut as GPT-2 cuts them, with every digit on its own (the layout of byte-level BPE that llama.cpp calls
-    "smollm"). Ids 0 to 2 are `<|endoftext|>`, `<|im_start|>` and `<|im_end|>`, then come the 256 bytes (before them,
-    in a unigram vocabulary, `<unk>`, which no text becomes); the last ids are T5's `<extra_id_k>`, of which there are
-    `sentinels`, the first with the highest id. The vocabulary ends up smaller than `vocab_size` where the texts hold
-    too little to learn. `min_frequency` is how often a pair must occur for BPE to merge it.
+    Words are split as in GPT-2, with every digit separate (the byte-level BPE that llama.cpp calls "smollm").
+    Ids 0 to 2 are `<|endoftext|>`, `<|im_start|>` and `<|im_end|>`, followed by the 256 bytes (in a unigram
+    vocabulary `<unk>`, which encoding never yields, comes before them). The last ids are `sentinels` many of
+    T5's `<extra_id_k>`, the first with the highest id. The vocabulary is smaller than `vocab_size` if the
+    texts are too small. min_frequency: how often a pair must occur for BPE to merge it.
     """
     special = (END_OF_TEXT, TURN_START, TURN_END)
     backend = learn_vocabulary(

@@ -1,7 +1,7 @@
 """Vocabularies as backends of the `tokenizers` library: byte-level BPE, and SentencePiece's BPE and unigram.
 
-A reader of a file (`sentencepiece`, `vocabulary_files`, `formats.gguf.tokenizer`) says what stands in the file; how
-that becomes merges, normalisers and decoders stands here, once. Errors name the list that is wrong, the reader the file.
+The readers (`sentencepiece`, `vocabulary_files`, `formats.gguf.tokenizer`) parse a file; this module turns
+the result into merges, normalisers and decoders. Errors name the bad list; the reader adds the file.
 """
 
 import math
@@ -19,7 +19,7 @@ from camelid.base.errors import CamelidError
 END_OF_TEXT = "<|endoftext|>"
 SPACE = "▁"
 LONGEST_PIECE = 512
-"""Characters of a SentencePiece piece; trainers stop at 16, and finding its merges takes the square of its length."""
+"""Limit in characters of a piece; trainers stop at 16, and finding merges is quadratic in the length."""
 LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -38,18 +38,18 @@ class PieceType(IntEnum):
 
 @dataclass(frozen=True)
 class WordSplitter:
-    """How a byte-level vocabulary cuts text before merging, and what its users do by default."""
+    """How a byte-level vocabulary splits text before merging, and its default for BOS."""
 
     digits: bool = False
-    """Whether every digit stands alone before GPT-2's own expression."""
+    """Whether digits are split off one by one before GPT-2's regular expression applies."""
     expression: str | None = None
-    """An expression in place of GPT-2's."""
+    """A regular expression that replaces GPT-2's."""
     normal_form: bool = False
-    """Whether text is brought to Unicode's form C first."""
+    """Whether text is normalised to NFC first."""
     whole_words: bool = False
-    """Whether a word of the vocabulary is taken whole, without merging."""
+    """Whether a word that is in the vocabulary skips merging (`ignore_merges`)."""
     add_bos: bool = False
-    """Whether BOS is added where the file does not say."""
+    """Whether BOS is added if the file does not specify it."""
 
 
 GPT2 = WordSplitter()
@@ -62,34 +62,34 @@ QWEN2 = WordSplitter(expression=rf"{CONTRACTIONS}|{LETTERS}|\p{{N}}|{REST}", nor
 
 @dataclass(frozen=True)
 class Pieces:
-    """SentencePiece's vocabulary: the pieces in the order of their ids, and how text is spelt before they are found."""
+    """SentencePiece's vocabulary: the pieces by id, and how text is normalised before the search."""
 
     tokens: Sequence[str]
     scores: Sequence[float]
     kinds: Sequence[float]
     unknown: int | None
     prefix: bool = True
-    """Whether a text begins with a space that is not its own (`add_dummy_prefix`)."""
+    """Whether a space is put before each text (`add_dummy_prefix`)."""
     squeeze: bool = False
-    """Whether spaces at the ends, and all but one in a row, are dropped (`remove_extra_whitespaces`)."""
+    """Whether spaces at the ends and repeated spaces are removed (`remove_extra_whitespaces`)."""
     charsmap: bytes = b""
-    """The compiled table that characters are replaced by, checked (see `charsmap`)."""
+    """The compiled table of character replacements, checked (see `charsmap`)."""
     byte_fallback: bool = True
 
 
 def ids_of(tokens: Sequence[str]) -> dict[str, int]:
-    """The id of each token; raises `CamelidError` where one stands twice."""
+    """The id of each token; raises `CamelidError` on duplicates."""
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         twice = next(token for index, token in enumerate(tokens) if vocabulary[token] != index)
-        raise CamelidError(f"the list of tokens holds {twice!r} twice; a vocabulary needs distinct tokens")
+        raise CamelidError(f"the list of tokens holds {twice!r} twice; tokens must be distinct")
     return vocabulary
 
 
 def byte_level(
     vocabulary: dict[str, int], merges: Sequence[Sequence[str]], splitter: WordSplitter
 ) -> tokenizers.Tokenizer:
-    """Byte-level BPE (Radford et al. 2019, section 2.2), its words cut as `splitter` says."""
+    """Byte-level BPE (Radford et al. 2019, section 2.2), with words split by `splitter`."""
     backend = _bpe(vocabulary, merges, ignore_merges=splitter.whole_words)
     if splitter.normal_form:
         backend.normalizer = normalizers.NFC()
@@ -105,7 +105,7 @@ def byte_level(
 
 
 def sentencepiece_bpe(pieces: Pieces) -> tokenizers.Tokenizer:
-    """SentencePiece's BPE joins the pair that makes the best-scored piece: merges ranked by that score."""
+    """SentencePiece's BPE joins the pair whose piece has the best score: merges are ranked by that score."""
     _check(pieces)
     vocabulary = ids_of(pieces.tokens)
     normal = {token: index for token, index in vocabulary.items() if pieces.kinds[index] == PieceType.NORMAL}
@@ -121,12 +121,13 @@ def sentencepiece_bpe(pieces: Pieces) -> tokenizers.Tokenizer:
 
 
 def sentencepiece_unigram(pieces: Pieces) -> tokenizers.Tokenizer:
-    """SentencePiece's unigram takes the likeliest pieces (Kudo 2018, arXiv 1804.10959, section 3.2)."""
+    """SentencePiece's unigram: the most likely segmentation (Kudo 2018, arXiv 1804.10959, section 3.2)."""
     _check(pieces)
     vocabulary = ids_of(pieces.tokens)
     if pieces.unknown is None:
-        raise CamelidError("the unigram vocabulary has no piece for what is unknown, which it needs")
-    # A control or byte piece that a text spells out is text; as the library would match it, text is cut inside it.
+        raise CamelidError("the unigram vocabulary has no UNKNOWN piece, which it needs")
+    # Control and byte pieces spelled out in a text stay text: splitting inside keeps the library from
+    # matching them.
     reserved = [token for token in pieces.tokens if _is_reserved(pieces.kinds[vocabulary[token]])]
     normal = [index for index in vocabulary.values() if not _is_reserved(pieces.kinds[index])]
     lowest = min((pieces.scores[index] for index in normal), default=0.0)
@@ -142,7 +143,7 @@ def sentencepiece_unigram(pieces: Pieces) -> tokenizers.Tokenizer:
     cuts = [f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in reserved if len(token) > 1]
     steps: list[Any] = [pre_tokenizers.Split(Regex("|".join(cuts)), "merged_with_previous")] if cuts else []
     if not any(SPACE in pieces.tokens[index][1:] for index in normal):
-        # No piece crosses the beginning of a word, so words can be looked up (and remembered) one by one.
+        # No piece crosses a word's start, so words can be looked up (and cached) one by one.
         steps.append(pre_tokenizers.Split(SPACE, "merged_with_next"))
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
     _spell(backend, pieces)
@@ -150,8 +151,8 @@ def sentencepiece_unigram(pieces: Pieces) -> tokenizers.Tokenizer:
 
 
 def add_special_pieces(backend: tokenizers.Tokenizer, tokens: Sequence[str], kinds: Sequence[float]) -> None:
-    """Tells the backend which tokens are no text, and which are matched before anything else."""
-    # All of a kind in one call: each call goes through all that were added before.
+    """Declares the control tokens to the backend, and the tokens that are matched first."""
+    # One call for each kind: every call iterates over all tokens added before.
     special = (PieceType.CONTROL, PieceType.UNKNOWN)
     pairs = list(zip(tokens, kinds, strict=True))
     backend.add_special_tokens([_special(token) for token, kind in pairs if kind in special])
@@ -160,13 +161,13 @@ def add_special_pieces(backend: tokenizers.Tokenizer, tokens: Sequence[str], kin
 
 
 def add_named(backend: tokenizers.Tokenizer, names: Iterable[str]) -> None:
-    """Makes tokens special that a configuration names, as transformers does, whatever the vocabulary calls them."""
+    """Makes the tokens named in a configuration special, as transformers does."""
     special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
     backend.add_special_tokens([_special(name) for name in dict.fromkeys(names) if name not in special])
 
 
 def add_ends(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
-    """Gives a text the BOS and EOS that a `tokenizer_config.json` asks for."""
+    """Makes the backend add the BOS and EOS that a `tokenizer_config.json` asks for."""
     ends = {
         name: config[f"{name}_token"]
         for name in ("bos", "eos")
@@ -181,7 +182,7 @@ def add_ends(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
 
 
 def sentinels(count: int) -> list[AddedToken]:
-    """T5's `<extra_id_k>` in the order of their ids: the k-th has the highest but k (Raffel et al. 2020)."""
+    """T5's `<extra_id_k>` in the order of their ids: <extra_id_0> has the highest id (Raffel et al. 2020)."""
     names: Iterable[str] = (f"<extra_id_{number}>" for number in reversed(range(count)))
     return [_special(name) for name in names]
 
@@ -200,7 +201,7 @@ def _check(pieces: Pieces) -> None:
         if len(token) > LONGEST_PIECE:
             raise CamelidError(f"piece {index} has {len(token)} characters; at most {LONGEST_PIECE} are read")
         if not math.isfinite(score):
-            raise CamelidError(f"piece {index}, {token!r}, has the score {score}, which is no finite number")
+            raise CamelidError(f"piece {index}, {token!r}, has the score {score}, which is not finite")
 
 
 def _special(token: str) -> AddedToken:
@@ -212,7 +213,7 @@ def _is_reserved(kind: float) -> bool:
 
 
 def _spell(backend: tokenizers.Tokenizer, pieces: Pieces) -> None:
-    """SentencePiece's normalisation (src/normalizer.cc) and its way back."""
+    """SentencePiece's normalisation (src/normalizer.cc) and the matching decoder."""
     spelling: list[Any] = []
     if pieces.charsmap:
         spelling.append(normalizers.Precompiled(pieces.charsmap))

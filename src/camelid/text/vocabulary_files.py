@@ -1,7 +1,7 @@
 """The vocabulary of a folder without a `tokenizer.json`: SentencePiece's, GPT-2's or llama2.c's files.
 
-Which rules go with GPT-2's and SentencePiece's files is not in them, so a `tokenizer_config.json` that names a class
-with other rules is refused: ids that are nearly right would be worse than none.
+GPT-2's and SentencePiece's files do not say which rules go with them, so a `tokenizer_config.json` that names
+a class with other rules is rejected: almost correct ids would be worse than an error.
 """
 
 import base64
@@ -35,7 +35,7 @@ from camelid.text.vocabulary import (
 )
 
 Found = tuple[tokenizers.Tokenizer, dict[str, Any]]
-"""A backend, and what a `tokenizer_config.json` would say of it."""
+"""A backend, and the matching settings of a `tokenizer_config.json`."""
 Reader = Callable[[Path, Mapping[str, Any]], Found]
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 SENTENCEPIECE_NAMES = ("tokenizer.model", "spiece.model")
@@ -48,27 +48,27 @@ T5_SENTINELS, MOST_SENTINELS = 100, 10_000
 
 
 def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Found:
-    """The backend of the vocabulary files in `folder`, and its configuration with `config` over it.
+    """The backend of the vocabulary files in `folder`, and its configuration, overridden by `config`.
 
-    Raises `CamelidError` that names the file which is missing, damaged or of an unsupported kind.
+    Raises `CamelidError` that names the missing, damaged or unsupported file.
     """
     path, read = _find(folder)
     return _read(path, read, config)
 
 
 def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
-    """The backend that a `tokenizer.json` describes; raises `CamelidError` where the file is damaged."""
+    """The backend that a `tokenizer.json` describes; raises `CamelidError` if it is damaged."""
     try:
         text = path.read_text(encoding="utf-8")
-        if any(part in text for part in (CHARSMAP, "\\u00")):  # which spells ASCII in another way
+        if any(part in text for part in (CHARSMAP, "\\u00")):  # a different spelling of ASCII
             json.loads(text, object_hook=_checked)
         return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare Exception
-        raise CamelidError(f"{path} is no tokenizer that can be read: {error}") from error
+        raise CamelidError(f"{path} cannot be read as a tokenizer: {error}") from error
 
 
 def read_vocabulary_file(path: Path) -> Found:
-    """The same of one file: SentencePiece's `.model`, or a tokenizer of llama2.c."""
+    """The backend and configuration of one file: SentencePiece's `.model` or llama2.c's tokenizer."""
     if not path.is_file():
         raise CamelidError(f"there is no file {path}")
     if path.suffix == ".model":
@@ -76,12 +76,12 @@ def read_vocabulary_file(path: Path) -> Found:
     if LLAMA2C_NAME.fullmatch(path.name):
         return _read(path, _llama2c, {})
     raise CamelidError(
-        f"{path} is no tokenizer that can be read: give a .model, a tok*.bin, or a folder that holds a tokenizer"
+        f"{path} is not a tokenizer: give a .model, a tok*.bin, or a folder that holds a tokenizer"
     )
 
 
 def _checked(table: dict[str, Any]) -> dict[str, Any]:
-    """A table of `tokenizer.json`; where its map of characters is damaged, the library would panic instead of raising."""
+    """Checks a table of `tokenizer.json`: the library panics on a damaged charsmap."""
     if CHARSMAP in table or table.get("type") == "Precompiled":
         check_charsmap(base64.b64decode(table[CHARSMAP], validate=True))
     return table
@@ -92,7 +92,7 @@ def _read(path: Path, read: Reader, config: Mapping[str, Any]) -> Found:
     with naming(path):
         backend, defaults = read(path, config)
         merged = defaults | {key: value for key, value in config.items() if value is not None}
-        # The rules stand in the tokenizer.json that is saved; a class of its own would replace them by its own.
+        # The saved tokenizer.json holds the rules; a specific class would override them.
         merged |= {"tokenizer_class": ANY_CLASS[0], "clean_up_tokenization_spaces": False}
         merged.pop("extra_ids", None)
     _add_declared(backend, folder, merged)
@@ -103,7 +103,7 @@ def _read(path: Path, read: Reader, config: Mapping[str, Any]) -> Found:
 
 
 def has_vocabulary(folder: Path) -> bool:
-    """Whether a folder holds a tokenizer in any of the forms that can be read."""
+    """Whether a folder holds a tokenizer in any supported format."""
     if (folder / "tokenizer.json").is_file():
         return True
     try:
@@ -114,7 +114,7 @@ def has_vocabulary(folder: Path) -> bool:
 
 
 def _find(folder: Path) -> tuple[Path, Reader]:
-    """The file that holds the vocabulary, and how it is read."""
+    """The file that holds the vocabulary, and its reader."""
     for name in SENTENCEPIECE_NAMES:
         if (folder / name).is_file():
             return folder / name, _sentencepiece
@@ -126,16 +126,17 @@ def _find(folder: Path) -> tuple[Path, Reader]:
         # llama.cpp's and other folders have a vocab.json beside a SentencePiece model
         if present and not models:
             missing = second if present == [first] else first
-            raise CamelidError(f"{folder} has {present[0]} and no {missing}; a vocabulary needs both")
+            raise CamelidError(f"{folder} has {present[0]} but no {missing}; a vocabulary needs both")
     bins = [path for path in bins if LLAMA2C_NAME.fullmatch(path.name)]
     for found, read in ((models, _sentencepiece), (bins, _llama2c)):
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
-            raise CamelidError(f"{folder} has {names}; leave the one in it that is the model's")
+            raise CamelidError(f"{folder} has several vocabularies: {names}; keep only the model's")
         if found:
             return found[0], read
     raise CamelidError(
-        f"{folder} has no tokenizer.json; a checkpoint folder needs one, or a tokenizer.model, a spiece.model, "
+        f"{folder} has no tokenizer.json; a checkpoint folder needs one, or a tokenizer.model, a "
+        "spiece.model, "
         "or vocab.json with merges.txt"
     )
 
@@ -147,7 +148,7 @@ def _sentencepiece(path: Path, config: Mapping[str, Any]) -> Found:
         count = config.get("extra_ids", T5_SENTINELS)
         if not isinstance(count, int) or not 0 <= count <= MOST_SENTINELS:
             raise CamelidError(
-                f"extra_ids is {count!r}; T5's is {T5_SENTINELS}, at most {MOST_SENTINELS} are read"
+                f"extra_ids is {count!r}; it must be 0 to {MOST_SENTINELS} (T5 has {T5_SENTINELS})"
             )
         backend.add_special_tokens(sentinels(count))
     return backend, defaults
@@ -159,10 +160,11 @@ def _byte_level(path: Path, config: Mapping[str, Any]) -> Found:
     if not all(type(index) is int for index in vocabulary.values()) or sorted(vocabulary.values()) != list(
         range(len(vocabulary))
     ):
-        raise CamelidError(f"its ids are not 0 to {len(vocabulary) - 1}, each once")
+        raise CamelidError(f"its ids must be 0 to {len(vocabulary) - 1}, each once")
     if missing := BYTE_OF_CHARACTER.keys() - vocabulary.keys():
         raise CamelidError(
-            f"it has no token for {len(missing)} of the 256 bytes (such as {min(missing)!r}), so it is not byte-level"
+            f"it has no token for {len(missing)} of the 256 bytes (such as {min(missing)!r}), so it "
+            "is not a byte-level vocabulary"
         )
     merges_path = path.with_name(dict(PAIRS)[path.name])
     backend = byte_level(vocabulary, _merges(merges_path), splitter)
@@ -173,23 +175,23 @@ def _byte_level(path: Path, config: Mapping[str, Any]) -> Found:
 
 
 def _merges(path: Path) -> list[list[str]]:
-    """The pairs, one a line; a first line that begins with `#version` is none."""
+    """The pairs, one a line; a first line that begins with `#version` is skipped."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise CamelidError(f"{path.name} is no UTF-8 text: {error}") from error
+        raise CamelidError(f"{path.name} is not valid UTF-8: {error}") from error
     merges = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or (number == 1 and line.startswith("#version")):
             continue
         merges.append(line.rstrip("\r").split(" "))
         if len(merges[-1]) != 2:
-            raise CamelidError(f"{path.name}, line {number} is no pair of tokens: {line[:60]!r}")
+            raise CamelidError(f"{path.name}, line {number} is not a pair of tokens: {line[:60]!r}")
     return merges
 
 
 def _llama2c(path: Path, config: Mapping[str, Any]) -> Found:
-    """llama2.c's tokenizer.bin: the longest length, then of each piece its score, its length and its bytes."""
+    """llama2.c's tokenizer.bin: the maximum length, then the score, length and bytes of each piece."""
     data, position = read_bounded(path), 4
     tokens: list[str] = []
     scores: list[float] = []
@@ -199,18 +201,18 @@ def _llama2c(path: Path, config: Mapping[str, Any]) -> Found:
         position += 8
         if not 0 < size <= len(data) - position:
             raise CamelidError(
-                f"cut short or damaged in piece {len(tokens)}, at byte {position} of {len(data)}"
+                f"truncated or damaged in piece {len(tokens)}, at byte {position} of {len(data)}"
             )
         try:
             tokens.append(data[position : position + size].decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise CamelidError(f"piece {len(tokens)} is no UTF-8 text") from error
+            raise CamelidError(f"piece {len(tokens)} is not valid UTF-8") from error
         scores.append(score)
         position += size
     special = ["<unk>", "\n<s>\n", "\n</s>\n", *(f"<0x{byte:02X}>" for byte in range(256))]
     if tokens[: len(special)] != special:
         raise CamelidError(
-            "it does not begin with <unk>, <s>, </s> and the 256 bytes: it is none of llama2.c's"
+            "it does not begin with <unk>, <s>, </s> and the 256 bytes: not a llama2.c tokenizer"
         )
     tokens = [token.strip("\n") for token in special] + [token.replace(" ", SPACE) for token in tokens[259:]]
     kinds = [PieceType.UNKNOWN, PieceType.CONTROL, PieceType.CONTROL, *[PieceType.BYTE] * 256]
@@ -227,14 +229,14 @@ def _class_of(config: Mapping[str, Any], supported: tuple[str, ...]) -> str:
     if plain not in supported:
         allowed = ", ".join(one for one in supported if one not in ANY_CLASS)
         raise CamelidError(
-            f"tokenizer_config.json names {name}, whose rules are not known here; supported: {allowed}; save the "
+            f"tokenizer_config.json names {name}, which is not supported; supported: {allowed}; or save the "
             "tokenizer as tokenizer.json with the tool that made it"
         )
     return plain
 
 
 def _add_declared(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str, Any]) -> None:
-    """Adds what `added_tokens.json` and `added_tokens_decoder` declare, each at its id."""
+    """Adds the tokens of `added_tokens.json` and `added_tokens_decoder`, each at its id."""
     declared: dict[int, AddedToken] = {}
     for token, index in read_table(folder / "added_tokens.json", optional=True).items():
         declared[index] = AddedToken(token, normalized=False, special=True)
@@ -250,8 +252,9 @@ def _add_declared(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[s
         (backend.add_special_tokens if added.special else backend.add_tokens)([added])
         if (actual := backend.token_to_id(added.content)) != index:
             raise CamelidError(
-                f"{folder}: the added token {added.content!r} is declared as {index} and would be {actual}; "
-                "the vocabulary and tokenizer_config.json are not of one model"
+                f"{folder}: the added token {added.content!r} is declared as id {index} but would "
+                f"get {actual}; "
+                "the vocabulary and tokenizer_config.json belong to different models"
             )
 
 

@@ -1,6 +1,6 @@
-"""Vocabularies learnt from text, as backends of the `tokenizers` library: byte-level BPE and unigram.
+"""Training of vocabularies, as backends of the `tokenizers` library: byte-level BPE and unigram.
 
-Both cut words as GPT-2 cuts them, with every digit on its own, and both give every string back, byte for byte.
+Both split words as GPT-2 does, with every digit separate, and decode every string back byte for byte.
 """
 
 import json
@@ -19,11 +19,11 @@ VocabularyKind = Literal["bpe", "unigram"]
 UNKNOWN = "<unk>"
 BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-"""GPT-2's expression, which the library applies by itself only where words are spelt in bytes."""
+"""GPT-2's regular expression; the library applies it by itself only for byte-level vocabularies."""
 COVERAGE = 0.9995
-"""Share of the text whose characters get a piece, SentencePiece's default; the rest is spelt in bytes."""
+"""Share of the text whose characters get a piece (SentencePiece's default); the rest is encoded in bytes."""
 LARGEST_ALPHABET = 0.5
-"""Share of the free entries that single characters may take."""
+"""Largest share of the free entries that single characters may take."""
 
 
 def learn_vocabulary(
@@ -35,16 +35,16 @@ def learn_vocabulary(
     sentinel_count: int,
     min_frequency: int,
 ) -> tokenizers.Tokenizer:
-    """A vocabulary of at most `vocab_size` ids: `special` first, then the bytes, what is learnt, and the sentinels.
+    """Trains at most `vocab_size` ids: `special`, the bytes, the trained pieces, the sentinels.
 
-    Raises `WrongCall` where special tokens, bytes and sentinels alone are more than that.
+    Raises `WrongCall` if special tokens, bytes and sentinels already exceed that.
     """
     if kind not in get_args(VocabularyKind):
-        raise WrongCall(f"kind is {kind!r}; a vocabulary is of kind bpe or unigram")
+        raise WrongCall(f"kind is {kind!r}; allowed: bpe, unigram")
     fixed = len(special) + (kind == "unigram") + 256 + sentinel_count
     if vocab_size < fixed:
         raise WrongCall(
-            f"vocab_size is {vocab_size}; 256 bytes and {fixed - 256} special tokens need {fixed}"
+            f"vocab_size is {vocab_size}; 256 bytes and {fixed - 256} special tokens need at least {fixed}"
         )
     if kind == "bpe":
         backend = _learn_bpe(texts, vocab_size - sentinel_count, special, min_frequency)
@@ -58,7 +58,7 @@ def learn_vocabulary(
 def _learn_bpe(
     texts: Iterable[str], vocab_size: int, special: Sequence[str], min_frequency: int
 ) -> tokenizers.Tokenizer:
-    """BPE (Sennrich et al. 2016, arXiv 1508.07909, algorithm 1) over bytes (Radford et al. 2019, section 2.2)."""
+    """BPE (Sennrich et al. 2016, arXiv 1508.07909, algorithm 1) over bytes (Radford et al. 2019, 2.2)."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -76,10 +76,10 @@ def _learn_bpe(
 
 
 def _learn_unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str]) -> tokenizers.Tokenizer:
-    """Unigram (Kudo 2018, arXiv 1804.10959, section 3.2), characters outside the vocabulary spelt in bytes.
+    """Unigram (Kudo 2018, arXiv 1804.10959, section 3.2), with byte fallback.
 
-    Unlike SentencePiece, a space stays a space: its `▁` could not be told from a `▁` of the text. The words are cut so
-    that none can hold the name of a byte or of a special token, and so no text becomes one.
+    Unlike in SentencePiece, a space stays a space: `▁` would be ambiguous if the text contains it. Words are
+    split so that none contains the name of a byte or of a special token; no text becomes one.
     """
     texts = list(texts)
     reserved = [*special, UNKNOWN, *BYTE_NAMES]
@@ -93,8 +93,8 @@ def _learn_unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str]
         vocab_size=vocab_size, special_tokens=reserved, unk_token=UNKNOWN, show_progress=False
     )
     learner.train_from_iterator(_covered(texts, alphabet), trainer)
-    learnt = json.loads(learner.to_str())["model"]["vocab"][len(reserved) :]
-    scores = _settled({piece: round(score, 6) for piece, score in learnt}, alphabet)
+    trained = json.loads(learner.to_str())["model"]["vocab"][len(reserved) :]
+    scores = _settled({piece: round(score, 6) for piece, score in trained}, alphabet)
     pieces = sorted(scores.items(), key=lambda one: (-one[1], one[0]))
     vocabulary = [(token, 0.0) for token in reserved] + pieces
     backend = tokenizers.Tokenizer(models.Unigram(vocabulary, len(special), byte_fallback=True))
@@ -105,10 +105,11 @@ def _learn_unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str]
 
 
 def _settled(scores: dict[str, float], alphabet: Sequence[str]) -> dict[str, float]:
-    """The same scores where the library went by the order of a hash table, which is another in each process.
+    """Scores that do not depend on the library's hash table order, which differs between processes.
 
-    It adds up in that order, of which six digits keep nothing. And the characters that its pruning left nothing of get
-    the lowest score and 0.0001 more one after the other: here the more frequent has the higher of these.
+    The library sums in that order; rounding to six digits (by the caller) removes the effect. Characters left
+    without a score by its pruning get the lowest score plus successive multiples of 0.0001, also in hash
+    order; here the more frequent character gets the higher one.
     """
     single = [character for character in alphabet if character in scores]
     highest = min((scores[character] for character in single), default=0.0) + 0.0001 * len(single)
@@ -121,18 +122,18 @@ def _alphabet(texts: Sequence[str], most: int) -> list[str]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
-    wanted, seen = COVERAGE * counts.total(), 0
+    wanted, covered = COVERAGE * counts.total(), 0
     alphabet: list[str] = []
     for character, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:most]:
-        if seen >= wanted:
+        if covered >= wanted:
             break
         alphabet.append(character)
-        seen += count
+        covered += count
     return alphabet
 
 
 def _covered(texts: Iterable[str], alphabet: Sequence[str]) -> Iterator[str]:
-    """The stretches of the texts that are written in `alphabet` alone."""
+    """The spans of the texts that consist of characters of `alphabet`."""
     if not alphabet:
         return
     stretches = re.compile(f"[{''.join(map(re.escape, alphabet))}]+")

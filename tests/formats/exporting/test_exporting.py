@@ -116,13 +116,13 @@ def shorter_context(model, tokenizer):
         (other_rotation, "logits after text 1"),
         (other_rotation, "greedy text after text 1"),
         (other_template, "tokens of a conversation: from token"),
-        (no_stop, "stop tokens: camelid goes on after [0, 2] and stops at [5] too"),
+        (no_stop, "stop tokens: camelid does not stop at [0, 2] and also stops at [5]"),
         (one_more_stop, "greedy text after text 1 (1 tokens): it ends with"),
-        (one_more_stop, "stop tokens: camelid stops at"),
+        (one_more_stop, "stop tokens: camelid also stops at"),
         (other_branch, "chat template: "),
         (swapped_tokens, "all 307 tokens: 2 differ: 4 is"),
-        (speakable_end, "which tokens are no text: not so <|im_end|>"),
-        (shorter_context, "context length: 100 where training has 160"),
+        (speakable_end, "which tokens are not text: <|im_end|>"),
+        (shorter_context, "context length: 100, training has 160"),
     ],
 )
 def test_every_kind_of_difference_is_found_and_named(broken, message, folder):
@@ -155,13 +155,13 @@ def other_key(key, value):
 @pytest.mark.parametrize(
     ("weights", "keys", "spec", "message"),
     [
-        (swapped_layers, dict, {}, "tensor blk.0.attn_q.weight holds other values"),
-        (swapped_layers, dict, {}, "layers.0.self_attn.q_proj.weight is far from what it was"),
-        (without_a_row, dict, {}, "tensor token_embd.weight holds other values"),
-        (dict, other_key("tokenizer.ggml.eos_token_id", 5), {}, "eos_token_id is 5 and was to be 0"),
-        (dict, other_key("tokenizer.ggml.scores", [1.5]), {}, "scores is [1.5] and was to be None"),
+        (swapped_layers, dict, {}, "tensor blk.0.attn_q.weight has different values"),
+        (swapped_layers, dict, {}, "layers.0.self_attn.q_proj.weight is far from the original"),
+        (without_a_row, dict, {}, "tensor token_embd.weight has different values"),
+        (dict, other_key("tokenizer.ggml.eos_token_id", 5), {}, "eos_token_id is 5, expected 0"),
+        (dict, other_key("tokenizer.ggml.scores", [1.5]), {}, "scores is [1.5], expected None"),
         (dict, dict, {"norm": Norm(eps=1e-3)}, "layer_norm_rms_epsilon is 0.00100"),
-        (dict, dict, {"context_length": 16}, "llama.context_length is 16 and was to be 160"),
+        (dict, dict, {"context_length": 16}, "llama.context_length is 16, expected 160"),
     ],
 )
 def test_whatever_a_gguf_file_has_otherwise_is_found(
@@ -190,7 +190,7 @@ def test_a_folder_is_held_to_every_weight_and_every_rule(folder, tmp_path, monke
     monkeypatch.setattr("camelid.formats.exporting.save_checkpoint", save_otherwise)
     words = ["export", str(folder), str(tmp_path / "out"), "--to", "hf", "--dtype", "bfloat16", "--verify"]
     assert main(words) == 1
-    assert "weights bit for bit: not so lm_head.weight" in capsys.readouterr().err
+    assert "weights bit for bit: different: lm_head.weight" in capsys.readouterr().err
 
 
 def test_what_transformers_cannot_read_is_not_written_for_it(tmp_path, vocabulary, capsys):
@@ -198,7 +198,7 @@ def test_what_transformers_cannot_read_is_not_written_for_it(tmp_path, vocabular
     assert main(["export", str(source), str(tmp_path / "out"), "--to", "hf"]) == 1
     assert "LlamaForCausalLM, would change parallel" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CamelidError, match="transformers cannot load what was written"):
+    with pytest.raises(CamelidError, match="transformers cannot load the export"):
         HuggingFace(tmp_path / "empty")
 
 
@@ -219,7 +219,7 @@ def test_a_file_on_which_llama_cpp_ends_is_told(folder, tmp_path):
     export(str(folder), tmp_path / "out.gguf", dtype="float32")
     damaged = (tmp_path / "out.gguf").read_bytes().replace(b"[PAD329]", b"[PAD328]")
     (tmp_path / "out.gguf").write_bytes(damaged)
-    with pytest.raises(CamelidError, match=r"llama.cpp ended when asked for facts .*GGML_ASSERT"):
+    with pytest.raises(CamelidError, match=r"llama.cpp exited during facts .*GGML_ASSERT"):
         LlamaCpp(tmp_path / "out.gguf", 64)
 
 
@@ -240,7 +240,7 @@ def test_nothing_is_exported_where_the_reader_says_otherwise(layout, folder, tmp
     words = ["export", str(folder), str(tmp_path / "out"), "--to", layout, "--dtype", "float32", "--verify"]
     assert main(words) == 1
     said = capsys.readouterr().err
-    assert "reader does not behave as what was trained, so nothing was exported" in said
+    assert "reader does not behave like the trained model, so nothing was exported" in said
     assert [child.name for child in tmp_path.iterdir()] == ["model"]
 
 

@@ -51,7 +51,7 @@ def test_codes_go_from_one_layout_to_the_other_and_back(small, tmp_path, capsys)
                 assert torch.equal(weight[key].float(), other[path][key].float()), (path, key)
     # The embedding and the norms in float16, which nearly every number in bfloat16 is.
     changed = sum(int((tensor != tensor.half().float()).sum()) for tensor in rest.values())
-    assert (f"; {changed:,} values that are not quantised were rounded to float16" in said) == bool(changed)
+    assert (f"; {changed:,} unquantised values were rounded to float16" in said) == bool(changed)
     before, after = (load_file(each / "model.safetensors") for each in (small, tmp_path / "gptq"))
     assert before.keys() == after.keys()
     for name, tensor in before.items():
@@ -76,11 +76,11 @@ def test_all_stops_of_a_public_folder_are_kept(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["model", "--to", "awq"], 1, "is in full precision, and awq folders hold codes"),
+        (["model", "--to", "awq"], 1, "is in full precision, but awq folders hold quantised weights"),
         (["model", "--to", "gptq"], 1, "camelid quantize (--bits 4, --method rtn, gptq or awq)"),
         (["small", "--to", "awq", "--dtype", "bfloat16"], 2, "a folder in awq takes float16"),
         (["small", "--to", "gptq", "--dtype", "q8_0"], 2, "takes float16, bfloat16, float32"),
-        (["small8", "--to", "awq"], 1, "the weights have 8 bits, and the awq layout holds 4 alone"),
+        (["small8", "--to", "awq"], 1, "the weights have 8 bits, but the awq layout supports only 4"),
     ],
 )
 def test_what_a_quantised_layout_cannot_say_is_refused(words, code, message, small, tmp_path, capsys):
@@ -125,7 +125,7 @@ def test_nothing_is_exported_where_a_bit_differs_when_read_back(
     monkeypatch.setattr("camelid.formats.exporting.load_quantized", read)
     assert main(["export", str(small), str(tmp_path / "out"), "--to", "awq"]) == 1
     said = capsys.readouterr().err
-    assert f"weights bit for bit: not so {message}" in said
+    assert f"weights bit for bit: different: {message}" in said
     assert "nothing was exported" in said
     assert sorted(child.name for child in tmp_path.iterdir()) == ["model", "small"]
 

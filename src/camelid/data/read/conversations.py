@@ -1,6 +1,6 @@
-"""Chat data in the shapes that people have, each read into a `Conversation`.
+"""Chat data in the common shapes, read into `Conversation`.
 
-The first row of a file decides its shape; a later row of another one is a bad row.
+The first row of a file determines its shape; later rows of another shape are bad rows.
 """
 
 import os
@@ -17,11 +17,11 @@ from camelid.text.conversation import Conversation
 
 
 class Conversations:
-    """Conversations with the place where each stands: (conversation, file:line).
+    """Conversations with their location: (conversation, file:line).
 
-    `shapes` says, after reading, which shape each file has; `skipped` lists the bad rows.
-    Iterating again reads again. Raises `CamelidError` as `Corpus` does, and on rows of no known shape, of
-    wrong types, with an empty answer or with a role that is not known.
+    After reading, `shapes` has the shape of each file and `skipped` lists the bad rows. Iterating again reads
+    again. Raises `CamelidError` as `Corpus` does, and on rows of unknown shape, with wrong types, an empty
+    answer or an unknown role.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Conversations:
 
     @property
     def summary(self) -> str:
-        """What the latest reading found, in one line."""
+        """One line about the last pass over the data."""
         skipped = f", {len(self.skipped):,} bad rows skipped" if self.skipped else ""
         shapes = ", ".join(dict.fromkeys(self.shapes.values()))
         return f"{describe_files(self.files)}: {self.count:,} conversations of shape {shapes}{skipped}"
@@ -61,19 +61,19 @@ class Conversations:
                 self.count += 1
                 yield conversation, where
         if not self.count:
-            raise CamelidError(f"{describe_files(self.files)}: no conversation in it")
+            raise CamelidError(f"{describe_files(self.files)}: it contains no conversations")
 
 
 @dataclass(frozen=True)
 class ConversationShape:
-    """A way in which rows hold conversations: the fields that tell it, and how to read them."""
+    """A row format for conversations: the fields that identify it, and its reader."""
 
     name: str
     fields: tuple[str, ...]
     messages: Callable[[Row], list[dict[str, Any]]]
 
     def conversation(self, row: Row) -> Conversation:
-        """Reads one row; raises `CamelidError` that says what is wrong with it."""
+        """Reads one row; raises `CamelidError` with the problem."""
         if missing := [name for name in self.fields if name not in row]:
             raise CamelidError(
                 f"no `{missing[0]}`; the first row of the file is of shape {self.name} ({self.layout})"
@@ -92,7 +92,7 @@ class ConversationShape:
 
     @property
     def layout(self) -> str:
-        """The fields that tell the shape."""
+        """The fields that identify the shape."""
         return ", ".join(self.fields)
 
 
@@ -100,7 +100,7 @@ def _check(conversation: Conversation) -> None:
     if not conversation.messages:
         raise CamelidError("the conversation has no messages")
     if not any(message.role == "assistant" for message in conversation.messages):
-        raise CamelidError("no assistant turn, so there is nothing to learn from")
+        raise CamelidError("no assistant turn, so nothing to train on")
     for index, message in enumerate(conversation.messages):
         if problem := lone_surrogate(message.content):
             raise CamelidError(f"messages[{index}]: {problem}")
@@ -142,7 +142,7 @@ def _sharegpt(row: Row) -> list[dict[str, Any]]:
 
 
 def _instruction(context: str, answer: str) -> Callable[[Row], list[dict[str, Any]]]:
-    """Reads `instruction` with an optional field of context below it, after an optional `history` of pairs."""
+    """Reads `instruction`, an optional context field and an optional `history` of pairs."""
 
     def read(row: Row) -> list[dict[str, Any]]:
         given = _text(row, context, optional=True)
@@ -186,7 +186,8 @@ def _shape_of(row: Row, where: str) -> ConversationShape:
     known = "; ".join(f"{shape.name}: {shape.layout}" for shape in CONVERSATION_SHAPES)
     hint = "; rows with `text` are for pretraining" if "text" in row else ""
     raise CamelidError(
-        f"{where}: the fields {', '.join(map(str, row))} are no known shape of a conversation{hint}. Known are {known}"
+        f"{where}: the fields {', '.join(map(str, row))} are not a known conversation shape{hint}. "
+        f"Known: {known}"
     )
 
 
@@ -210,5 +211,5 @@ def _text(row: Row, name: str, optional: bool = False) -> str:
 def _list_of_tables(row: Row, name: str) -> list[dict[str, Any]]:
     turns = row[name]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise CamelidError(f"`{name}` must be a list of tables, it is {str(turns)[:60]!r}")
+        raise CamelidError(f"`{name}` is {str(turns)[:60]!r}; it must be a list of objects")
     return turns

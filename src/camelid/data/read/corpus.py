@@ -1,4 +1,4 @@
-"""Text to learn from, read by shape: text files, folders of them, or rows with `text`."""
+"""Text for pretraining: text files, folders of them, or rows with `text`."""
 
 import os
 from collections import Counter
@@ -11,15 +11,15 @@ from camelid.data.read.rows import BadRows, Row, rows_of
 from camelid.text.vocabulary import END_OF_TEXT
 
 LONGEST_DOCUMENT = 1 << 24
-"""Characters after which a text file without separators is cut at a line's end, so that memory stays flat."""
+"""Text files without separators are split at a line end after this many characters, to bound memory."""
 
 
 class Corpus:
-    """Documents with the place where each stands: (text, file:line).
+    """Documents with their location: (text, file:line).
 
-    `description` says what was seen; after reading, `summary` counts it and `skipped` lists the bad rows.
-    Iterating again reads again. Raises `CamelidError` at once on a path that is missing, empty, binary or
-    of mixed formats, and while reading on text that is not UTF-8 and on bad rows (unless they are skipped).
+    `description` says what was found; after reading, `summary` counts it and `skipped` lists the bad rows.
+    Iterating again reads again. Raises `CamelidError` immediately if a path is missing, empty, binary or of
+    mixed formats, and during reading on text that is not UTF-8 and on bad rows (unless they are skipped).
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Corpus:
 
     @property
     def description(self) -> str:
-        """What was seen, in one line."""
+        """One line about the files found."""
         named = describe_files(self.files)
         if "text" in self.files.values():
             return f"{named}: each file is a document, or several where it holds {END_OF_TEXT} between them"
@@ -41,14 +41,12 @@ class Corpus:
 
     @property
     def summary(self) -> str:
-        """What the latest reading found, in one line."""
+        """One line about the last pass over the data."""
         parts = [f"{self.count:,} documents"]
         if self.separators:
-            parts.append(f"told apart by {self.separators:,} {END_OF_TEXT}")
+            parts.append(f"separated by {self.separators:,} {END_OF_TEXT}")
         if self.pieces:
-            parts.append(
-                f"{self.pieces:,} cuts at a line's end, in files above {LONGEST_DOCUMENT:,} characters"
-            )
+            parts.append(f"{self.pieces:,} cuts at line ends, in files above {LONGEST_DOCUMENT:,} characters")
         if self.skipped:
             parts.append(f"{len(self.skipped):,} bad rows skipped")
         return ", ".join(parts)
@@ -61,10 +59,10 @@ class Corpus:
                 self.count += 1
                 yield document
         if not self.count:
-            raise CamelidError(f"{describe_files(self.files)}: no document in it")
+            raise CamelidError(f"{describe_files(self.files)}: it contains no documents")
 
     def _texts(self, path: Path) -> Iterator[tuple[str, str]]:
-        """The documents of a text file; the separators and the line ends around them belong to none."""
+        """The documents of a text file, without separators and the line ends around them."""
         lines: list[str] = []
         size, start = 0, 1
         for number, line in lines_of(path):
@@ -88,7 +86,7 @@ class Corpus:
 
 
 def one_format(files: dict[Path, Format]) -> dict[Path, Format]:
-    """The same files; raises `CamelidError` where some hold text and others rows."""
+    """The same files; raises `CamelidError` if some hold text and others rows."""
     if len(set(files.values())) > 1 and "text" in files.values():
         text = next(path for path, format in files.items() if format == "text")
         rows = next(path for path, format in files.items() if format != "text")
@@ -99,7 +97,7 @@ def one_format(files: dict[Path, Format]) -> dict[Path, Format]:
 
 
 def describe_files(files: dict[Path, Format]) -> str:
-    """How many files of which format, or the name of the only one."""
+    """The number of files of each format, or the name of the only file."""
     if len(files) == 1:
         ((path, format),) = files.items()
         return f"{path} ({format})"
@@ -118,7 +116,7 @@ def _row_texts(path: Path, format: Format, bad: BadRows) -> Iterator[tuple[str, 
 def _problem(row: Row) -> str | None:
     if "text" not in row:
         chat = {"messages", "conversations", "instruction"} & set(row)
-        hint = "; this is a conversation, for tuning" if chat else ""
+        hint = "; this looks like a conversation, for tuning" if chat else ""
         return f"no `text` among the fields {', '.join(map(str, row))}{hint}"
     text = row["text"]
     if not isinstance(text, str):
@@ -129,9 +127,9 @@ def _problem(row: Row) -> str | None:
 
 
 def lone_surrogate(text: str) -> str | None:
-    """What is wrong with a string that JSON's escapes have made no valid Unicode; None where it is valid."""
+    """The problem with a string that JSON escapes have made invalid Unicode; None if it is valid."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return f"character {error.start} is a lone surrogate, which is no Unicode text"
+        return f"character {error.start} is a lone surrogate, which is not valid Unicode"
     return None

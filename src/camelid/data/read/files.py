@@ -1,6 +1,6 @@
-"""Data files as people have them: plain or compressed, their format told by name and content.
+"""Data files, plain or compressed; the format is detected from name and content.
 
-Everything is read as a stream, as strict UTF-8, and every error names the file and the line or byte.
+Files are streamed as strict UTF-8; every error names the file and the line or byte.
 """
 
 import bz2
@@ -33,7 +33,7 @@ _HEAD_BYTES = 1 << 16
 
 
 def data_files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The files behind paths of files and folders, in order; hidden ones are left out.
+    """The files at these paths and in these folders, in order, without hidden ones.
 
     Raises `CamelidError` on a path that does not exist and on a folder without files.
     """
@@ -47,14 +47,14 @@ def data_files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]])
             raise CamelidError(f"{path} is a folder without files")
         files += found
     if not files:
-        raise CamelidError("no data was named: give the path of a file or folder")
+        raise CamelidError("no data given: pass the path of a file or folder")
     return files
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file, by its name, and where the name says nothing or too little by its beginning.
+    """The format of a file, from its name or, if that is not enough, from its first bytes.
 
-    Raises `CamelidError` where the file is empty or binary.
+    Raises `CamelidError` if the file is empty or binary.
     """
     head = _head(path)
     if head.startswith(b"PAR1"):
@@ -62,11 +62,11 @@ def format_of(path: Path) -> Format:
     suffixes = [suffix for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
     named = _FORMATS.get(suffixes[-1].lower()) if suffixes else None
     if named == "Parquet":
-        raise CamelidError(f"{path} is named .parquet but does not begin as a Parquet file does")
+        raise CamelidError(f"{path} is named .parquet but does not begin like a Parquet file")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CamelidError(f"{path} is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
     if (zero := head.find(b"\0")) >= 0:
-        raise CamelidError(f"{path} is binary: byte {zero} is zero; text and rows must be UTF-8")
+        raise CamelidError(f"{path} is binary (byte {zero} is zero); text and rows must be UTF-8")
     begin = head.removeprefix(_BYTE_ORDER_MARK).lstrip()
     if not begin:
         raise CamelidError(f"{path} is empty")
@@ -77,7 +77,7 @@ def format_of(path: Path) -> Format:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines with their ends, from 1; raises `CamelidError` at a byte that is not UTF-8."""
+    """Lines with their line ends, numbered from 1; raises `CamelidError` at a byte that is not UTF-8."""
     offset = 0
     with open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
@@ -96,7 +96,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The content of a file, decompressed; raises `CamelidError` where it cannot be read or is damaged."""
+    """The decompressed content of a file; raises `CamelidError` if it is unreadable or damaged."""
     try:
         with _opened(path) as stream:
             yield stream
@@ -117,7 +117,7 @@ def _head(path: Path) -> bytes:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """The file through the decompressor that its first bytes ask for."""
+    """The file, opened with the decompressor for its magic bytes."""
     with path.open("rb") as stream:
         magic = stream.read(6)
     if magic.startswith(b"\x1f\x8b"):

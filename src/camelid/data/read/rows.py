@@ -1,4 +1,4 @@
-"""Rows of JSON, JSON lines, CSV and Parquet files, each with the place where it stands."""
+"""Rows of JSON, JSON lines, CSV and Parquet files, each with its location."""
 
 import csv
 import importlib
@@ -14,18 +14,18 @@ Row = dict[str, Any]
 
 
 class BadRows:
-    """What to do with a bad row: stop the job, or with `skip` leave it out and list it."""
+    """Policy for bad rows: raise, or with `skip` leave them out and list them."""
 
     def __init__(self, skip: bool):
         self.skip = skip
         self.listed: list[str] = []
 
     def add(self, where: str, problem: str) -> None:
-        """Raises `CamelidError` unless bad rows are skipped."""
+        """Lists the row if bad rows are skipped; otherwise raises `CamelidError`."""
         if not self.skip:
             raise CamelidError(
-                f"{where}: {problem} (--data.skip-bad-rows, in `camelid check` --skip-bad-rows, leaves such rows out and "
-                "lists them; other commands need the row mended)"
+                f"{where}: {problem} (fix the row; or skip and list bad rows with --data.skip-bad-rows, in "
+                "`camelid check` --skip-bad-rows)"
             )
         self.listed.append(f"{where}: {problem}")
 
@@ -43,7 +43,7 @@ def rows_of(path: Path, format: Format, bad: BadRows) -> Iterator[tuple[Row, str
         if isinstance(row, dict):
             yield row, where
         else:
-            bad.add(where, f"a row must be a table of named fields, this is a {type(row).__name__}")
+            bad.add(where, f"a row must be an object with named fields, not {type(row).__name__}")
 
 
 def _json_line_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
@@ -59,7 +59,7 @@ def _json_line_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
 
 
 def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
-    """The elements of one list, or values one after the other; a broken one stops the job in any case."""
+    """The elements of one list, or a sequence of values; malformed JSON always raises."""
     text = "".join(line for _, line in lines_of(path))
     for number, (row, line) in enumerate(values_in(text, path), start=1):
         yield row, f"{path}:{line} (row {number})"
@@ -76,12 +76,12 @@ def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise CamelidError(f"{where}: no valid CSV: {error}") from error
-        if where.endswith(":1"):  # the header has been read together with the first row
+            raise CamelidError(f"{where}: not valid CSV: {error}") from error
+        if where.endswith(":1"):  # the header is read together with the first row
             where = f"{path}:2"
         columns = len(reader.fieldnames or ())
         if None in row or None in row.values():
-            bad.add(where, f"the row does not have the {columns} fields that the header names")
+            bad.add(where, f"the row does not have the {columns} fields of the header")
         else:
             yield row, where
 

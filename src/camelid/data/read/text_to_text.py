@@ -1,6 +1,6 @@
-"""Supervised tasks as text to text: rows of data sets, each written as T5 was given it (arXiv:1910.10683, appendix D).
+"""Supervised tasks as text to text, in T5's input format (arXiv:1910.10683, appendix D).
 
-A task is a template for the input and the spelling of the answer; rows with `input` and `target` need none.
+A task is an input template and a function that spells the answer; rows with `input` and `target` need none.
 """
 
 import os
@@ -19,10 +19,10 @@ from camelid.data.read.rows import BadRows, Row, rows_of
 
 @dataclass(frozen=True)
 class TextTask:
-    """How a row becomes an input and a target.
+    """Maps a row to an input and a target.
 
-    source: the input, with `{field}` where a field of the row stands. column: the field of the answer, spelt by
-    `spell`. clean: what is done to each text first.
+    source: template of the input, with `{field}` for the row's fields. column: the field of the answer,
+    spelled by `spell`. clean: applied to each text first.
     """
 
     source: str
@@ -32,11 +32,11 @@ class TextTask:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a row that the input holds."""
+        """The fields of a row that the input uses."""
         return tuple(name for _, name, _, _ in Formatter().parse(self.source) if name)
 
     def texts(self, row: Mapping[str, Any]) -> tuple[str, str]:
-        """Input and target; raises `CamelidError` where a field is missing or of the wrong type."""
+        """Input and target; raises `CamelidError` if a field is missing or has the wrong type."""
         if missing := [name for name in (*self.fields, self.column) if name not in row]:
             raise CamelidError(
                 f"no `{missing[0]}`; the task reads {', '.join(self.fields)} and `{self.column}`"
@@ -46,12 +46,12 @@ class TextTask:
 
 
 def label(*words: str) -> Callable[[Any], str]:
-    """Spells the number of a class as its word; the word itself stays. Rows without a label (-1) are refused."""
+    """Spells a class number as its word (words are kept). Rows without a label (-1) are rejected."""
 
     def spell(value: Any) -> str:
         if isinstance(value, str) and value in words:
             return value
-        if isinstance(value, str) and value.isdecimal():  # CSV and TSV know strings alone
+        if isinstance(value, str) and value.isdecimal():  # CSV and TSV have only strings
             value = int(value)
         if not isinstance(value, int) or not 0 <= value < len(words):
             raise CamelidError(
@@ -63,7 +63,7 @@ def label(*words: str) -> Callable[[Any], str]:
 
 
 def to_fifths(value: Any) -> str:
-    """Spells a similarity as the nearest multiple of 0.2 (half to even), with one decimal."""
+    """Spells a similarity score, rounded to a multiple of 0.2 (half to even), with one decimal."""
     try:
         return f"{round(float(value) * 5) / 5:.1f}"
     except (TypeError, ValueError):
@@ -79,7 +79,7 @@ def first_answer(value: Any) -> str:
 
 
 def spaced_punctuation(text: str) -> str:
-    """Each character that is no letter, mark, number or underscore between spaces, and single spaces throughout."""
+    """Puts spaces around punctuation (all but letters, marks, numbers, underscore); single spaces only."""
     apart = "".join(
         f" {one} " if unicodedata.category(one)[0] in "PSC" and one != "_" else one for one in text
     )
@@ -87,7 +87,7 @@ def spaced_punctuation(text: str) -> str:
 
 
 def without_markup(text: str) -> str:
-    """MultiRC's `<br>` becomes a space, its bold marks go."""
+    """MultiRC's `<br>` becomes a space; bold tags are removed."""
     return re.sub(r"</?b>", "", text.replace("<br>", " "))
 
 
@@ -149,14 +149,15 @@ TASKS: dict[str, TextTask] = {
     "translate_en_fr": _translation("en", "fr"),
     "translate_en_ro": _translation("en", "ro"),
 }
-"""T5's supervised tasks by name; fields in the order of their names, where the released code gives no other."""
+"""T5's supervised tasks by name; fields in alphabetical order unless the released code has another."""
 
 
 class TextPairs:
-    """Rows of a task as (input, target) with the place where each stands, (text, text), file:line.
+    """Rows of a task as (input, target), with their location file:line.
 
-    task: a name of `TASKS`; None for rows with `input` and `target`, and before the input a `prefix` where there is one.
-    Raises `WrongCall` on an unknown task, `CamelidError` as `Corpus` does and on rows that do not fit the task.
+    task: a name of `TASKS`; None for rows with `input`, `target` and optionally `prefix`, put before the
+    input. Raises `WrongCall` on an unknown task; `CamelidError` as `Corpus` does, and on rows that do not fit
+    the task.
     """
 
     def __init__(
@@ -166,11 +167,11 @@ class TextPairs:
         skip_bad_rows: bool = False,
     ):
         if task is not None and task not in TASKS:
-            raise WrongCall(f"no task {task!r}; known are {', '.join(TASKS)}")
+            raise WrongCall(f"unknown task {task!r}; known: {', '.join(TASKS)}")
         self.files = one_format({path: format_of(path) for path in data_files(paths)})
         if "text" in self.files.values():
             raise CamelidError(
-                f"{describe_files(self.files)}: a task reads rows of JSON, JSON lines, CSV or Parquet"
+                f"{describe_files(self.files)}: tasks read rows of JSON, JSON lines, CSV or Parquet"
             )
         self._texts = _plain if task is None else TASKS[task].texts
         self._task, self._skip = task, skip_bad_rows
@@ -179,7 +180,7 @@ class TextPairs:
 
     @property
     def summary(self) -> str:
-        """What the latest reading found, in one line."""
+        """One line about the last pass over the data."""
         skipped = f", {len(self.skipped):,} bad rows skipped" if self.skipped else ""
         return f"{describe_files(self.files)}: {self.count:,} pairs of {self._task or 'input and target'}{skipped}"
 
@@ -196,13 +197,13 @@ class TextPairs:
                 self.count += 1
                 yield texts, where
         if not self.count:
-            raise CamelidError(f"{describe_files(self.files)}: no row in it")
+            raise CamelidError(f"{describe_files(self.files)}: it contains no rows")
 
 
 def _plain(row: Row) -> tuple[str, str]:
     if missing := [name for name in ("input", "target") if name not in row]:
         raise CamelidError(
-            f"no `{missing[0]}`; rows have `input`, `target` and maybe `prefix`, or name their task"
+            f"no `{missing[0]}`; rows need `input` and `target` (and optionally `prefix`), or a task"
         )
     given = _text(row["input"], "`input`")
     if row.get("prefix"):

@@ -1,4 +1,4 @@
-"""Batches for a training step, and for each process its part of them."""
+"""Batches for training steps, and each process's slice of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,11 +16,11 @@ from camelid.data.rows.packing import Row, Rows
 from camelid.data.rows.pairs import Pair, PairRows
 
 Extra = Mapping[str, Tensor]
-"""Columns that only some objectives read, such as old log-probabilities [batch, time] or advantages [batch]."""
+"""Extra columns for some objectives, such as old log-probabilities [batch, time], advantages [batch]."""
 
 
 class _Columns:
-    """Tensors whose first axis is the row, and extra ones by name."""
+    """Tensors whose first axis is the batch, and extra ones by name."""
 
     tokens: Tensor
     extra: Extra
@@ -48,9 +48,9 @@ class _Columns:
 class Batch(_Columns):
     """Rows side by side.
 
-    `documents` numbers the pieces within each row, `positions` restarts in each piece, and `weights` says
-    how much the prediction of each target counts (0 on padding and on what is not trained). `extra` holds what else an
-    objective reads, by name.
+    `documents` numbers the pieces within each row, `positions` restarts in each piece, and `weights` is the
+    loss weight of each target (0 on padding and untrained tokens). `extra` holds further columns for an
+    objective, by name.
     """
 
     tokens: Int[Tensor, "batch time"]
@@ -68,10 +68,10 @@ class Batch(_Columns):
 
 @dataclass(frozen=True)
 class PairBatch(_Columns):
-    """Pairs side by side, for a model with an encoder and a decoder.
+    """Pairs side by side, for encoder-decoders.
 
-    The encoder reads `source` where `source_mask` is true, the decoder `tokens`: its targets one place later,
-    after a start token. `weights` is 0 on the padding.
+    The encoder reads `source` where `source_mask` is true; the decoder reads `tokens`, its targets shifted
+    right after a start token. `weights` is 0 on the padding.
     """
 
     source: Int[Tensor, "batch source_time"]
@@ -93,11 +93,11 @@ AnyBatch = Batch | PairBatch
 def batches(
     rows: Rows | PairRows, batch_size: int, start_step: int = 0, rank: int = 0, world: int = 1
 ) -> Iterator[AnyBatch]:
-    """Batches from `start_step` on, without end.
+    """Batches from `start_step` on, an infinite iterator.
 
     Step s takes the rows [s * batch_size, (s + 1) * batch_size); process `rank` of `world` gets its
-    contiguous slice of them, so the processes together see what one alone would.
-    Raises `WrongCall` where `world` does not divide `batch_size`.
+    contiguous slice of them, so all processes together see what a single one would.
+    Raises `WrongCall` if `world` does not divide `batch_size`.
     """
     if batch_size < 1 or batch_size % world:
         raise WrongCall(f"batch_size is {batch_size}; it must be a multiple of the {world} processes")
@@ -108,14 +108,16 @@ def batches(
 
 
 def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
-    """Rows stacked into one batch, or pairs padded to the longest source and the longest target among them.
+    """Rows stacked into one batch; pairs are padded to their longest source and longest target.
 
-    Extra columns are stacked or padded like the others. Raises `WrongCall` where the rows differ in their names.
+    Extra columns are stacked or padded like the others. Raises `WrongCall` if the rows have different column
+    names.
     """
     names = set(rows[0].extra)
     if odd := [row for row in rows if set(row.extra) != names]:
         raise WrongCall(
-            f"rows of one batch have the extra columns {sorted(names)} and {sorted(odd[0].extra)}; they must be the same"
+            f"rows of one batch have the extra columns {sorted(names)} and {sorted(odd[0].extra)}; "
+            "they must be the same"
         )
     pairs = [row for row in rows if isinstance(row, Pair)]
     if not pairs:
@@ -143,7 +145,7 @@ def _stacked(columns: Sequence[NDArray[np.generic]]) -> Tensor:
 
 
 def _padded(columns: Sequence[NDArray[np.generic]]) -> Tensor:
-    """Arrays [time] under each other, filled up with 0, which mask and weights leave out; scalars need no padding."""
+    """Arrays [time] stacked, padded with 0 (excluded by mask and weights); scalars need no padding."""
     length = max((len(column) for column in columns if column.ndim), default=0)
     return _stacked(
         [np.pad(column, (0, length - len(column))) if column.ndim else column for column in columns]

@@ -1,4 +1,4 @@
-"""Classification with a language model, as GPT-1 was fine-tuned (Radford et al. 2018, sections 3.2 and 3.3)."""
+"""Classification with a language model, as in GPT-1's fine-tuning (Radford et al. 2018, 3.2 and 3.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Ids = Sequence[int] | NDArray[np.integer]
 
 @dataclass(frozen=True)
 class TaskTokens:
-    """The ids that frame an input: start, delimiter between two texts, and extract, behind which the answer stands."""
+    """The ids around an input: start, delimiter between two texts, and extract, before the answer."""
 
     start: int
     delimiter: int
@@ -22,7 +22,7 @@ class TaskTokens:
 
     @classmethod
     def after(cls, vocab_size: int) -> "TaskTokens":
-        """Three new ids behind a vocabulary of this size, as in GPT-1; the model's embeddings need room for them."""
+        """Three new ids after a vocabulary of this size, as in GPT-1; the embeddings must include them."""
         return cls(vocab_size, vocab_size + 1, vocab_size + 2)
 
 
@@ -36,12 +36,12 @@ def classification_example(
 ) -> Example:
     """`start text extract answer`, or `start text delimiter text extract answer` for two texts.
 
-    The answer is the class in words: where GPT-1 puts a new linear layer on the state of the extract token, the
-    output layer that the model has says P(y | x). Its targets weigh 1, those inside the input, extract included,
-    `lm_weight`: the summed loss is that of L3 = L2 + lambda L1 (equation 5; lambda = 0.5). averaged: `lm_weight` is
-    shared by the tokens of the input, as in the released code, where a long text does not outweigh its answer.
-    Of two texts without an order (section 3.3, similarity) make two examples, one each way.
-    Raises `WrongCall` where there is no text or no answer.
+    The answer is the class in words: GPT-1 adds a linear layer on the extract token's state; here the model's
+    own output layer gives P(y | x). Targets in the answer have weight 1, those inside the input (extract
+    included) `lm_weight`, so the summed loss is L3 = L2 + lambda L1 (equation 5; lambda = 0.5). averaged:
+    divide `lm_weight` by the number of input tokens, as the released code does, so that a long text does not
+    outweigh its answer. For two texts without an order (section 3.3, similarity), make two examples, one in
+    each order. Raises `WrongCall` if there is no text or no answer.
     """
     if not texts or not len(answer):
         raise WrongCall(
@@ -50,7 +50,7 @@ def classification_example(
     given = [tokens.start, *texts[0]]
     for text in texts[1:]:
         given += [tokens.delimiter, *text]
-    # The targets of the input: every token behind the start, and extract.
+    # The targets inside the input: every token after start, and extract.
     return prompted_example(
         [*given, tokens.extract], answer, lm_weight / len(given) if averaged else lm_weight
     )

@@ -1,7 +1,7 @@
-"""Denoising: text with holes in it, and what belongs into them; T5's objectives (arXiv:1910.10683, section 3.3).
+"""Denoising: corrupted text and the target that restores it; T5's objectives (arXiv:1910.10683, section 3.3).
 
-A corruption is a pure function of the ids and of a generator's draws. The draws are uniform numbers alone, which numpy
-makes of the generator's words in one way, so that the same seed corrupts alike on every machine.
+A corruption is a pure function of the ids and of a generator's draws. It draws uniform numbers only, which
+numpy computes the same way everywhere, so the same seed gives the same corruption on every machine.
 """
 
 import math
@@ -21,16 +21,16 @@ Mask = NDArray[np.bool_]
 BERT_RANDOM = 0.1
 """Share of BERT-style noise that becomes a random token instead of a sentinel."""
 RESERVED = 3
-"""The first ids (padding, EOS and the unknown in T5, the special tokens in our own vocabularies) are never drawn."""
+"""The first ids are never drawn: padding, EOS and unknown in T5, the special tokens in our vocabularies."""
 TRIES = 32
-"""Masks drawn for one text until its spans fit the sentinels."""
+"""Maximum number of masks drawn for one text until its spans fit the sentinels."""
 
 
 @dataclass(frozen=True)
 class Marks:
-    """The ids that a corruption writes beside those of the text: sentinels in the order of their use, and EOS.
+    """The ids that a corruption adds to the text: sentinels in order of use, and EOS.
 
-    vocab_size: where the random tokens of `bert` end.
+    vocab_size: upper bound (exclusive) of the random tokens of `bert`.
     """
 
     sentinels: Ids
@@ -39,16 +39,16 @@ class Marks:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "Marks":
-        """The `<extra_id_0>`, `<extra_id_1>` ... of a tokenizer; in T5's the k-th is vocab_size - 1 - k.
+        """The `<extra_id_0>`, `<extra_id_1>` ... of a tokenizer; in T5 the k-th is vocab_size - 1 - k.
 
-        Raises `CamelidError` where it has none, or no EOS.
+        Raises `CamelidError` if it has none, or no EOS.
         """
         names = [re.fullmatch(r"<extra_id_(\d+)>", token) for token in tokenizer.special_ids]
         found = {int(name[1]): tokenizer.special_ids[name[0]] for name in names if name}
         if not found or tokenizer.eos_id is None:
             missing = "EOS token" if found else "sentinels (<extra_id_0>, <extra_id_1>, ...)"
             raise CamelidError(
-                f"the tokenizer has no {missing}, which denoising needs; take one that has, as T5's"
+                f"the tokenizer has no {missing}, which denoising needs; use one that has them, such as T5's"
             )
         sentinels = np.array([found[number] for number in sorted(found)], dtype=np.int64)
         return cls(sentinels, tokenizer.eos_id, tokenizer.vocab_size)
@@ -60,16 +60,16 @@ class Denoising:
 
     | kind | source | target | T5's name |
     |---|---|---|---|
-    | span | a sentinel for each span of noise | a sentinel for each span of text, and the noise | span_3_15_u_u |
-    | iid | the same, each token noise by itself | the same | iid_15_u_u |
-    | drop | the text without the noise | the noise alone | iid_15_d_d |
+    | span | a sentinel per noise span | a sentinel per text span, and the noise | span_3_15_u_u |
+    | iid | the same, each token drawn independently | the same | iid_15_u_u |
+    | drop | the text without the noise | the noise | iid_15_d_d |
     | bert | 90 % of the noise one sentinel, 10 % random tokens | the whole text | iid_15_r10s90_f |
     | mass | each token of noise one sentinel | the whole text | iid_15_m_f |
     | deshuffle | the tokens in random order | the whole text | all_permute |
     | prefix_lm | a beginning of random length | the rest | prefix_lm |
 
-    noise_density: share of noise, in the first five kinds. mean_span: tokens of a span of noise, in `span`.
-    Raises `WrongCall` on an unknown kind and values out of bounds.
+    noise_density: fraction of noise, in the first five kinds. mean_span: mean length of a noise span, in
+    `span`. Raises `WrongCall` on an unknown kind and values out of bounds.
     """
 
     kind: DenoisingKind = "span"
@@ -80,12 +80,12 @@ class Denoising:
         if self.kind not in get_args(DenoisingKind):
             raise WrongCall(f"kind is {self.kind!r}; allowed: {', '.join(get_args(DenoisingKind))}")
         if not 0 < self.noise_density < 1:
-            raise WrongCall(f"noise_density is {self.noise_density:g}; it must lie between 0 and 1")
+            raise WrongCall(f"noise_density is {self.noise_density:g}; it must be between 0 and 1")
         if self.mean_span < 1:
-            raise WrongCall(f"mean_span is {self.mean_span:g}; a span has at least 1 token")
+            raise WrongCall(f"mean_span is {self.mean_span:g}; it must be at least 1 token")
 
     def raw_length(self, source_length: int) -> int:
-        """Tokens of text that are corrupted together, so that no source exceeds `source_length`, EOS included."""
+        """Tokens of text corrupted together, so that no source exceeds `source_length`, EOS included."""
         if self.kind == "span":
             return random_spans_lengths(source_length, self.noise_density, self.mean_span)[0]
         return source_length - 1
@@ -93,14 +93,14 @@ class Denoising:
     def corrupt(
         self, ids: NDArray[np.integer], generator: np.random.Generator, marks: Marks
     ) -> tuple[Ids, Ids]:
-        """Source and target of a text, ids [time]; raises `CamelidError` where it needs more sentinels than there are."""
+        """Source and target of a text, ids [time]; raises `CamelidError` if there are too few sentinels."""
         source, target = self._corrupted(ids.astype(np.int64), generator, marks)
         return np.append(source, marks.eos_id), np.append(target, marks.eos_id)
 
     def check_sentinels(self, raw_length: int, count: int) -> None:
-        """Raises `CamelidError` where texts of `raw_length` tokens need more than `count` sentinels.
+        """Raises `CamelidError` if texts of `raw_length` tokens need more than `count` sentinels.
 
-        For `iid`, whose number of spans is random, more than three standard deviations above its mean.
+        For `iid`, the number of spans is random; the bound is its mean plus three standard deviations.
         """
         if self.kind == "span":
             needed = _noise_and_spans(raw_length, self.noise_density, self.mean_span)[1]
@@ -119,13 +119,13 @@ class Denoising:
             case "deshuffle":
                 return text[_shuffled(count, generator)], text
             case "prefix_lm":
-                # One token at least on either side; a single token is all target.
+                # At least one token on either side; a single token becomes the target.
                 split = min(1, count - 1) + int(generator.random() * (count - 1))
                 return text[:split], text[split:]
             case "span":
                 noise = random_spans_noise_mask(count, generator, self.noise_density, self.mean_span)
             case "iid":
-                # Where chance makes more spans than there are sentinels, which a long run would meet, it draws again.
+                # Rarely, chance gives more spans than there are sentinels; then draw again.
                 for _ in range(TRIES):
                     noise = iid_noise_mask(count, generator, self.noise_density)
                     if max(_starts(noise).sum(), _starts(~noise).sum()) <= len(sentinels):
@@ -148,25 +148,26 @@ class Denoising:
 def random_spans_lengths(
     inputs_length: int, noise_density: float = 0.15, mean_span: float = 3.0
 ) -> tuple[int, int]:
-    """The longest text whose corrupted source has at most `inputs_length` tokens, and the length of its target.
+    """The longest text whose source has at most `inputs_length` tokens, and the length of its target.
 
-    Of t tokens n = round(t noise_density) are noise in s = round(n / mean_span) spans; the source has t - n + s + 1
-    tokens, the target n + s + 1, EOS included (T5's random_spans_helper). round() is half to even.
+    Of t tokens, n = round(t noise_density) are noise, in s = round(n / mean_span) spans; the source has t - n
+    + s + 1 tokens, the target n + s + 1, EOS included (T5's random_spans_helper). round() is half to even.
     """
 
     def lengths(tokens: int) -> tuple[int, int]:
-        # At least one of each, as the mask has them: of a dozen tokens the released code counts none.
+        # At least one of each, like the mask; for a dozen tokens the released code counts none.
         noise, spans = _noise_and_spans(tokens, noise_density, mean_span)
         return tokens - noise + spans + 1, noise + spans + 1
 
     if inputs_length < 3:
-        raise WrongCall(f"a source of {inputs_length} tokens is too short to be corrupted; give at least 3")
+        raise WrongCall(f"a source of {inputs_length} tokens is too short to corrupt; use at least 3")
     tokens = inputs_length - 1
     while lengths(tokens + 1)[0] <= inputs_length:
         tokens += 1
     source, target = lengths(tokens)
     if noise_density == 0.5 and target > source:
-        # As released: at one half the target, too, keeps to the round number that the source was given.
+        # As in the released code: at density one half, the target also keeps within the source's round
+        # length.
         return tokens - 1, target - 1
     return tokens, target
 
@@ -176,11 +177,11 @@ def random_spans_noise_mask(
 ) -> Mask:
     """Which of `length` tokens are noise, in spans of `mean_span` tokens on average.
 
-    The numbers of tokens and spans of noise are fixed; the noise and the rest are each cut into that many parts,
-    uniformly among all ways, and laid in turns, text first: the first token is never noise, the last always (T5's
-    random_spans_noise_mask).
+    The number of noise tokens and spans is fixed. Noise and text are each split into that many parts,
+    uniformly over all splits, and interleaved, text first: the first token is never noise, the last always is
+    (T5's random_spans_noise_mask).
     """
-    # Below two tokens there is no mask with both text and noise: the mask of two is cut.
+    # Fewer than two tokens cannot hold both text and noise: truncate the mask of two.
     whole = max(length, 2)
     noise, spans = _noise_and_spans(whole, noise_density, mean_span)
     noise_parts = _random_parts(noise, spans, generator)
@@ -191,14 +192,14 @@ def random_spans_noise_mask(
 
 
 def iid_noise_mask(length: int, generator: np.random.Generator, noise_density: float = 0.15) -> Mask:
-    """Which of `length` tokens are noise, each by itself with this probability."""
+    """Which of `length` tokens are noise, each independently with this probability."""
     return generator.random(length) < noise_density
 
 
 def with_sentinels(text: Ids, hidden: Mask, sentinels: Ids) -> Ids:
-    """The text with each run of hidden tokens replaced by one sentinel, the next at each run.
+    """The text with each run of hidden tokens replaced by the next sentinel.
 
-    Raises `CamelidError` where there are more runs than sentinels. (T5's released code goes on into the ordinary ids.)
+    Raises `CamelidError` if there are more runs than sentinels (T5's released code would use ordinary ids).
     """
     starts = _starts(hidden)
     runs = int(starts.sum())
@@ -211,24 +212,24 @@ def with_sentinels(text: Ids, hidden: Mask, sentinels: Ids) -> Ids:
 
 
 def draws(seed: int, index: int) -> np.random.Generator:
-    """The random numbers of row `index`: a generator of its own, so that rows do not depend on what was read before."""
+    """The random generator of row `index`: one per row, so rows do not depend on earlier reads."""
     return np.random.Generator(np.random.PCG64([seed, index]))
 
 
 def _starts(hidden: Mask) -> Mask:
-    """Where a run of hidden tokens begins."""
+    """True at the first token of each run of hidden tokens."""
     starts: Mask = hidden & ~np.concatenate([[False], hidden[:-1]])
     return starts
 
 
 def _noise_and_spans(length: int, noise_density: float, mean_span: float) -> tuple[int, int]:
     noise = min(max(round(length * noise_density), 1), length - 1)
-    # With much noise in short spans there can be fewer tokens of text than spans, where the released code fails.
+    # With much noise in short spans there can be fewer text tokens than spans; the released code fails then.
     return noise, min(max(round(noise / mean_span), 1), length - noise)
 
 
 def _random_parts(total: int, parts: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Lengths of `parts` positive parts of `total`, each way to cut with the same probability."""
+    """Lengths of `parts` positive parts of `total`; every composition is equally likely."""
     cuts = 1 + np.sort(_shuffled(total - 1, generator)[: parts - 1])
     return np.diff(np.concatenate([[0], cuts, [total]]))
 
@@ -239,5 +240,6 @@ def _shuffled(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
 
 def _too_few_sentinels(needed: int, count: int) -> Exception:
     return CamelidError(
-        f"a text needs {needed} sentinels, the vocabulary has {count}; give shorter sources, less noise or longer spans"
+        f"a text needs {needed} sentinels but the vocabulary has {count}; use shorter sources, less "
+        "noise or longer spans"
     )

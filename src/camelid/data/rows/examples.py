@@ -1,4 +1,4 @@
-"""One training currency: tokens, the token that follows each, and how much each prediction weighs."""
+"""Training examples: tokens, the target after each token, and the loss weight of each target."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Example:
-    """Three arrays of one length: `targets[i]` follows `tokens[i]` and its loss counts `weights[i]`."""
+    """Three arrays of one length: `targets[i]` follows `tokens[i]` with loss weight `weights[i]`."""
 
     tokens: NDArray[np.integer]
     targets: NDArray[np.integer]
@@ -31,7 +31,7 @@ class Example:
 
 @dataclass
 class ConversationExamples:
-    """What came of a set of conversations: examples in order, and by name what was left out or cut."""
+    """Examples in order, and lists of the conversations that were dropped or cut."""
 
     examples: list[Example] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class ConversationExamples:
 
     @property
     def digest(self) -> str:
-        """Names the content: equal digests are equal examples in equal order."""
+        """A digest of the content: equal digests mean equal examples in equal order."""
         content = hashlib.blake2b(digest_size=16)
         for example in self.examples:
             for array in (example.tokens, example.targets, example.weights):
@@ -50,7 +50,7 @@ class ConversationExamples:
 def prompted_example(
     prompt: Sequence[int], answer: Sequence[int] | NDArray[np.integer], input_weight: float
 ) -> Example:
-    """A prompt and its answer: targets in the answer weigh 1, those inside the prompt `input_weight`."""
+    """A prompt and its answer: answer targets have weight 1, prompt targets `input_weight`."""
     whole = np.array([*prompt, *answer], dtype=np.int32)
     weights = np.ones(len(whole) - 1, dtype=np.float32)
     weights[: len(prompt) - 1] = input_weight
@@ -58,14 +58,14 @@ def prompted_example(
 
 
 def conversation_example(tokenizer: Tokenizer, conversation: Conversation, where: str = "") -> Example:
-    """A conversation through the chat template; weight 1 exactly where the target is a trained token.
+    """A conversation rendered by the chat template; weight 1 exactly where the target is trained.
 
-    Raises `CamelidError`, beginning with `where`, if there is no assistant turn, nothing is trained, no
-    trained token ends a turn, BOS is doubled, or the template refuses the conversation.
+    Raises `CamelidError`, prefixed with `where`, if there is no assistant turn, no token is trained, no
+    trained token ends a turn, BOS is doubled, or the template rejects the conversation.
     """
     prefix = f"{where}: " if where else ""
     if not any(message.role == "assistant" for message in conversation.messages):
-        raise CamelidError(f"{prefix}no assistant turn, so there is nothing to learn from; remove the row")
+        raise CamelidError(f"{prefix}no assistant turn, so nothing to train on; remove the row")
     try:
         ids, trained = encode_conversation(tokenizer, conversation)
     except CamelidError as error:
@@ -73,16 +73,18 @@ def conversation_example(tokenizer: Tokenizer, conversation: Conversation, where
     whole = np.array(ids, dtype=np.int32)
     weights = np.array(trained, dtype=np.float32)[1:]
     if not weights.any():
-        raise CamelidError(f"{prefix}no token is trained: the chat template marks none of the assistant's")
+        raise CamelidError(
+            f"{prefix}no token is trained: the chat template marks none of the assistant's tokens"
+        )
     if tokenizer.bos_id is not None and ids[:2] == [tokenizer.bos_id] * 2:
         raise CamelidError(
             f"{prefix}BOS (id {tokenizer.bos_id}) is doubled; the chat template should write it once"
         )
     if not np.isin(whole[1:][weights > 0], list(tokenizer.stop_ids)).any():
         raise CamelidError(
-            f"{prefix}the turn terminator is never trained: none of the stop ids {sorted(tokenizer.stop_ids)} "
+            f"{prefix}the turn terminator is not trained: none of the stop ids {sorted(tokenizer.stop_ids)} "
             "is among the trained tokens, so the model would never stop; end the assistant's turns with one "
-            "in the chat template, or add the template's own to eos_token_id in generation_config.json"
+            "in the chat template, or add the template's terminator to eos_token_id in generation_config.json"
         )
     return Example(whole[:-1], whole[1:], weights)
 
@@ -93,11 +95,11 @@ def conversation_examples(
     context: int,
     too_long: TooLong = "error",
 ) -> ConversationExamples:
-    """Examples of at most `context` tokens from pairs of a conversation and where it stands.
+    """Examples of at most `context` tokens from (conversation, location) pairs.
 
-    `too_long` says what happens to a longer one: "error" stops, "drop" leaves it out, "cut" keeps as many
-    whole turns from its start as fit, up to and including an assistant's, and drops it where not even the
-    first fits. What was cut or dropped is listed by name.
+    too_long: what to do with longer ones. "error" raises, "drop" leaves them out, "cut" keeps as many whole
+    turns from the start as fit, ending with an assistant's turn, and drops the conversation if not even the
+    first fits. The result lists what was cut or dropped.
     """
     result = ConversationExamples()
     for conversation, where in conversations:
@@ -107,9 +109,7 @@ def conversation_examples(
             continue
         too_long_by = f"{where}: {len(example)} tokens, the context holds {context}"
         if too_long == "error":
-            raise CamelidError(
-                f"{too_long_by}; raise the context, or say that longer rows are to be dropped or cut (too_long)"
-            )
+            raise CamelidError(f"{too_long_by}; raise the context, or set too_long to drop or cut")
         shorter = _longest_that_fits(tokenizer, conversation, context, where) if too_long == "cut" else None
         if shorter is None:
             result.dropped.append(too_long_by)
@@ -118,9 +118,9 @@ def conversation_examples(
             result.cut.append(f"{too_long_by}; kept {len(shorter)}")
     if not result.examples:
         raise CamelidError(
-            f"no conversation is left to train on: {len(result.dropped)} were dropped as too long"
+            f"no conversations left to train on: {len(result.dropped)} were dropped as too long"
             if result.dropped
-            else "there is no conversation to train on"
+            else "there are no conversations to train on"
         )
     return result
 
@@ -128,9 +128,9 @@ def conversation_examples(
 def hold_out_examples(
     whole: ConversationExamples, fraction: float
 ) -> tuple[ConversationExamples, ConversationExamples]:
-    """The examples to train on and those to validate on, about `fraction` of them, by the hash of their tokens.
+    """Training and validation examples, about `fraction` of them held out, by the hash of their tokens.
 
-    Equal examples stay together. Raises `CamelidError` where either part would be empty.
+    Equal examples stay together. Raises `CamelidError` if either part would be empty.
     """
     kept, held_out = hold_out_rows(
         whole.examples, lambda example: is_held_out(example.tokens, fraction), fraction
@@ -139,20 +139,20 @@ def hold_out_examples(
 
 
 def hold_out_rows(rows: Sequence[T], chosen: Callable[[T], bool], fraction: float) -> tuple[list[T], list[T]]:
-    """The rows to train on and those `chosen` to validate on; raises `CamelidError` where either part is empty."""
+    """Training rows and the `chosen` validation rows; raises `CamelidError` if either part is empty."""
     parts: tuple[list[T], list[T]] = ([], [])
     for row in rows:
         parts[chosen(row)].append(row)
     if not parts[0] or not parts[1]:
         raise CamelidError(
-            f"{len(rows)} rows are too few to hold out a share of {fraction:g}; name files of "
-            "their own with --data.validation, or set --data.validation-fraction to 0"
+            f"{len(rows)} rows are too few to hold out a fraction of {fraction:g}; give separate files "
+            "with --data.validation, or set --data.validation-fraction to 0"
         )
     return parts
 
 
 def is_held_out(tokens: NDArray[np.integer], fraction: float) -> bool:
-    """Whether a row of these tokens is among the share held out."""
+    """Whether a row of these tokens is held out."""
     content = np.ascontiguousarray(tokens, dtype=np.int32).tobytes()
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) / 2**64 < fraction
 

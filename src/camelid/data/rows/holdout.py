@@ -1,4 +1,4 @@
-"""Which part of a corpus is held out for validation: decided by the text itself, in one pass."""
+"""Train/validation split of a corpus by hash of the text, in one pass."""
 
 import hashlib
 import re
@@ -10,20 +10,19 @@ from camelid.base.errors import CamelidError, WrongCall
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Piece = tuple[str, Split, str]
-"""A text, the split that it belongs to, and where it stands."""
+"""A text, its split and its location."""
 SECTION_CHARACTERS = 1 << 14
 _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 
 
 def hold_out_documents(documents: Iterable[tuple[str, str]], fraction: float) -> Iterator[Piece]:
-    """Documents (text, where) with the split that each belongs to; `fraction` of the text is held out.
+    """Documents (text, location) with their split; `fraction` of the text is held out.
 
-    A document is held out by the hash of its text, so the choice depends neither on order nor on chance,
-    and equal documents stay together. Documents of more than two sections of 16,384 characters are
-    decided section by section, cut at blank lines where there are any, so that a few long books give a
-    validation set too; the sections between two held out stay one document. If no hash falls below
-    `fraction`, the section with the lowest one is held out.
-    Raises `CamelidError` where no text would be left for training or for validation.
+    The hash of a document's text decides, so the split does not depend on order or chance, and equal
+    documents stay together. Documents longer than two sections of 16,384 characters are split section by
+    section, at blank lines where possible, so that a few long books also give a validation set; the sections
+    between two held-out ones stay one document. If no hash is below `fraction`, the section with the lowest
+    hash is held out. Raises `CamelidError` if no text would be left for training or for validation.
     """
     if not 0 <= fraction < 1:
         raise WrongCall(f"validation_fraction is {fraction}; it must be at least 0 and below 1")
@@ -57,7 +56,7 @@ def hold_out_documents(documents: Iterable[tuple[str, str]], fraction: float) ->
             trained = True
     if not trained and not (found and kept_back):
         raise CamelidError(
-            f"{where}: too little text to hold out a part for validation; give more, or set "
+            f"{where}: too little text to hold out a validation set; give more, or set "
             "validation_fraction to 0"
         )
     yield from _as("train" if found else "validation", kept_back)
@@ -68,7 +67,7 @@ def _as(split: Split, sections: list[tuple[str, str]]) -> Iterator[Piece]:
 
 
 def sections(text: str) -> Iterator[str]:
-    """The text in sections of about `SECTION_CHARACTERS`; joined they are the text again."""
+    """The text in sections of about `SECTION_CHARACTERS`; joined, they give the text."""
     start = 0
     while len(text) - start > 2 * SECTION_CHARACTERS:
         end = _border(text, start + SECTION_CHARACTERS)
@@ -78,7 +77,7 @@ def sections(text: str) -> Iterator[str]:
 
 
 def _border(text: str, earliest: int) -> int:
-    """The end of the first blank line from `earliest` on, else of a line, else of a word, within a section."""
+    """The end of the first blank line after `earliest`, else of a line, else of a word, within a section."""
     for border in _BORDERS:
         if match := border.search(text, earliest, earliest + SECTION_CHARACTERS):
             return match.end()
@@ -86,6 +85,6 @@ def _border(text: str, earliest: int) -> int:
 
 
 def _uniform(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+    """A number in [0, 1) that depends only on the text."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64

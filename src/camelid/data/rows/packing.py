@@ -1,8 +1,8 @@
-"""Rows of fixed length out of documents and conversations, found by index alone.
+"""Rows of fixed length made of documents and conversations, addressed by index.
 
-A row's content is a pure function of the data, the seed and the index: there is no state to save, any row
-of any epoch can be asked for, and nothing depends on the number of processes. In a row, `documents` numbers
-the pieces and `positions` restarts in each, so that attention never crosses from one to another.
+A row is a pure function of the data, the seed and the index: there is no state to save, rows can be read in
+any order, and nothing depends on the number of processes. In a row, `documents` numbers the pieces and
+`positions` restarts in each, so attention never crosses from one piece to another.
 """
 
 import bisect
@@ -22,9 +22,9 @@ from camelid.data.rows.shards import TokenShards
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch: five arrays [time]; `weights` is 0 on the padding, which is a document of its own.
+    """One row of a batch: five arrays [time]; `weights` is 0 on padding, which is a separate document.
 
-    extra: arrays [time] or scalars that an objective reads besides, by name.
+    extra: further arrays [time] or scalars for an objective, by name.
     """
 
     tokens: NDArray[np.int64]
@@ -36,21 +36,21 @@ class Row:
 
 
 class Rows(Protocol):
-    """An endless sequence of rows; `per_epoch` of them show every document once."""
+    """An infinite sequence of rows; `per_epoch` of them contain every document once."""
 
     context: int
     per_epoch: int
     digest: str
 
     def __getitem__(self, index: int) -> Row:
-        """The row at `index`, counted through all epochs."""
+        """The row at `index`, counted across all epochs."""
 
 
 class DocumentStream:
-    """Documents of these lengths end to end, in a seeded order that is new in each epoch.
+    """Documents of these lengths end to end, in a new seeded order each epoch.
 
-    Finding a place takes O(log documents) once the order of its epoch is known (16 bytes a document are kept for
-    the latest two epochs). seed None: in the order in which they were written, in every epoch (a curriculum).
+    A lookup takes O(log documents) once the epoch's order is computed (16 bytes per document, kept for the
+    last two epochs). seed None: in the order in which they were written, in every epoch (a curriculum).
     """
 
     def __init__(self, lengths: NDArray[np.int64], seed: int | None):
@@ -60,7 +60,7 @@ class DocumentStream:
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def pieces(self, epoch: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """What stands in the epoch's stretch [start, stop): document, and from where to where in it."""
+        """The contents of the epoch's range [start, stop): document, and its start and stop."""
         order, ends = self._order(epoch)
         stop = min(stop, self.length)
         rank = int(np.searchsorted(ends, start, side="right"))
@@ -77,11 +77,11 @@ class DocumentStream:
 
 
 class PackedDocuments:
-    """Documents in a seeded order, new in each epoch, laid end to end and cut every `context` tokens.
+    """Documents in a new seeded order each epoch, end to end, cut every `context` tokens.
 
-    A document that a row's end cuts goes on in the next row as a piece of its own; its target at the cut is
-    the true next token. The last row of an epoch is padded.
-    seed None: in the order in which they were written, in every epoch (a curriculum).
+    A document cut by the end of a row continues in the next row as a separate piece; the target at the cut is
+    the true next token. The last row of an epoch is padded. seed None: in the order in which they were
+    written, in every epoch (a curriculum).
     """
 
     def __init__(self, shards: TokenShards, context: int, seed: int | None = 0):
@@ -99,9 +99,9 @@ class PackedDocuments:
 
 
 class PackedExamples:
-    """Whole examples side by side in rows, best-fit decreasing; none is split, the rest of a row is padding.
+    """Whole examples packed into rows by best-fit decreasing; none is split, the rest is padding.
 
-    Which examples share a row is settled once; the order of the rows is a seeded one, new in each epoch.
+    Which examples share a row is fixed; the rows come in a new seeded order each epoch.
     Best-fit decreasing: Johnson et al. 1974 (SIAM J. Comput. 3), at most 11/9 of the fewest rows possible.
     """
 
@@ -122,11 +122,11 @@ class PackedExamples:
 
 
 class MixedRows:
-    """Several row sources in fixed shares, interleaved as evenly as the shares allow.
+    """Several row sources in fixed shares, interleaved as evenly as possible.
 
-    The schedule repeats after `PERIOD` rows; within it each turn goes to the source that lags furthest
-    behind its share, so every stretch is close to the shares and each source is read in its own order.
-    An epoch ends when every source has shown all of its rows at least once.
+    The schedule repeats after `PERIOD` rows; each row comes from the source that is furthest behind its
+    share, so every range is close to the shares, and each source is read in its own order. An epoch ends when
+    every source has given all of its rows at least once.
     """
 
     PERIOD = 1000
@@ -144,7 +144,7 @@ class MixedRows:
         self._schedule = _even_schedule(weights, self.PERIOD)
         self._counts = np.bincount(self._schedule, minlength=len(weights))
         if not self._counts.all():
-            raise WrongCall(f"a share below 1/{self.PERIOD} never has its turn: {dict(shares)}")
+            raise WrongCall(f"a share below 1/{self.PERIOD} would never be sampled: {dict(shares)}")
         turns = np.eye(len(weights), dtype=np.int64)[self._schedule]
         self._seen = np.cumsum(turns, axis=0) - turns
         self.per_epoch = max(
@@ -160,7 +160,7 @@ class MixedRows:
 
 
 def best_fit_decreasing(lengths: Sequence[int], context: int) -> list[list[int]]:
-    """Indices of `lengths` in bins of at most `context`: longest first, each into the fullest bin that holds it.
+    """Indices of `lengths` in bins of at most `context`: longest first, each into the fullest bin that fits.
 
     Raises `CamelidError` for a length above `context`.
     """
@@ -170,7 +170,7 @@ def best_fit_decreasing(lengths: Sequence[int], context: int) -> list[list[int]]
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         length = lengths[index]
         if length > context:
-            raise CamelidError(f"example {index} has {length} tokens, the context holds {context}")
+            raise CamelidError(f"example {index} has {length} tokens, the context is {context}")
         at = bisect.bisect_left(spaces, length)
         if at == len(spaces):
             bins.append([])
@@ -190,7 +190,7 @@ def best_fit_decreasing(lengths: Sequence[int], context: int) -> list[list[int]]
 
 
 def shuffled(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of `range(count)`, the same on every machine and with every version of numpy.
+    """A permutation of `range(count)`, the same on every machine and numpy version.
 
     Sorts by SplitMix64 (Steele et al. 2014, OOPSLA) of the index, keyed by seed and epoch.
     """
@@ -238,5 +238,5 @@ def _check_context(context: int) -> None:
 
 
 def digest_of(*parts: object) -> str:
-    """Names what these parts are; equal parts have equal names."""
+    """A digest of the parts; equal parts give equal digests."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()

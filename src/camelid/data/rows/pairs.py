@@ -1,7 +1,7 @@
-"""Pairs for a model with an encoder and a decoder: what it reads, and what it is to write.
+"""Pairs of source and target for encoder-decoders.
 
-As in `packing`, what stands at an index is a pure function of the data, the seed and the index: there is no state to
-save, and nothing depends on the number of processes.
+As in `packing`, the pair at an index is a pure function of the data, the seed and the index: there is no
+state to save, and nothing depends on the number of processes.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from camelid.data.rows.shards import TokenShards
 
 @dataclass(frozen=True)
 class Pair:
-    """A source [source time] and three arrays of the target's length: `targets[i]` follows `tokens[i]` and counts `weights[i]`.
+    """A source [source time] and three arrays [target time]; target i follows token i, with weight i.
 
-    extra: arrays of the target's length or scalars that an objective reads besides, by name.
+    extra: further arrays of the target's length or scalars for an objective, by name.
     """
 
     source: NDArray[np.int64]
@@ -33,20 +33,20 @@ class Pair:
 
 
 class PairRows(Protocol):
-    """An endless sequence of pairs; `per_epoch` of them show all data once, no source exceeds `context` tokens."""
+    """An infinite sequence of pairs; an epoch has `per_epoch`, no source exceeds `context` tokens."""
 
     context: int
     per_epoch: int
     digest: str
 
     def __getitem__(self, index: int) -> Pair:
-        """The pair at `index`, counted through all epochs."""
+        """The pair at `index`, counted across all epochs."""
 
 
 def pair(
     source: Sequence[int] | NDArray[np.integer], target: Sequence[int] | NDArray[np.integer], start_id: int
 ) -> Pair:
-    """Source and target as they end, all of the target of weight 1; the decoder reads it shifted right behind `start_id`.
+    """A pair whose targets all have weight 1; the decoder reads them shifted right, after `start_id`.
 
     T5 starts with its padding token.
     """
@@ -56,13 +56,13 @@ def pair(
 
 
 class DenoisedDocuments:
-    """Documents in a seeded order, new in each epoch, laid end to end without separators, cut and corrupted.
+    """Documents in a new seeded order each epoch, end to end without separators, cut and corrupted.
 
-    A row is as much text as makes a source of at most `context` tokens; it is corrupted anew in each epoch. The last
-    row of an epoch is shorter. seed None: in the order in which they were written, corrupted as with seed 0.
-    T5 as released lays 128 documents end to end, of those above 65,536 tokens a random stretch,
-    and for `prefix_lm` and `deshuffle` none; here every token comes once an epoch, and only its last row is short.
-    Raises `CamelidError` where rows of this length need more sentinels than the vocabulary has.
+    A row is as much text as makes a source of at most `context` tokens; each epoch corrupts it differently.
+    The last row of an epoch is shorter. seed None: in the order in which they were written, corrupted as with
+    seed 0. T5's released code joins 128 documents (of those above 65,536 tokens a random range), and none for
+    `prefix_lm` and `deshuffle`; here every token occurs once an epoch, and only the last row is short. Raises
+    `CamelidError` if rows of this length need more sentinels than the vocabulary has.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class DenoisedDocuments:
 
 
 class ShuffledPairs:
-    """Pairs one by one, in a seeded order that is new in each epoch."""
+    """Pairs one by one, in a new seeded order each epoch."""
 
     def __init__(self, pairs: Sequence[Pair], seed: int = 0):
         self.context = max(len(one.source) for one in pairs)

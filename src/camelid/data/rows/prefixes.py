@@ -1,4 +1,4 @@
-"""Prefix language modelling for a decoder alone: each piece of a row is split, and only what follows is trained."""
+"""Prefix language modelling for decoder-only models: only the part after a random prefix is trained."""
 
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ from camelid.data.rows.packing import Row, Rows, digest_of
 class PrefixRows:
     """Rows of another source, with weight 0 on the targets inside a prefix of each piece.
 
-    A piece of n tokens is split after 1 to n - 1 of them, uniformly and anew in each epoch: the prefix LM objective
-    of T5 (arXiv:1910.10683, section 3.2.1) as loss weights. The prefix of a piece is its first token and those that
-    targets of weight 0 at its beginning predict.
+    A piece of n tokens is split after 1 to n - 1 tokens, drawn uniformly in each epoch: the prefix LM
+    objective of T5 (arXiv:1910.10683, section 3.2.1) as loss weights. The prefix is the first token and the
+    targets of weight 0 that follow it.
     """
 
     def __init__(self, rows: Rows, seed: int = 0):
@@ -27,7 +27,7 @@ class PrefixRows:
         starts = np.flatnonzero(np.diff(row.documents, prepend=-1))
         lengths = np.diff(starts, append=len(row.documents))
         uniform = draws(self._seed, index).random(len(starts))
-        # Of a single token, which has no two sides, the target stays trained.
+        # A single token cannot be split; its target stays trained.
         splits = 1 + (uniform * (lengths - 1)).astype(np.int64)
         in_prefix = row.positions < np.repeat(splits - 1, lengths)
         return replace(row, weights=np.where(in_prefix, np.float32(0), row.weights))

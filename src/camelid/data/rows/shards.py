@@ -1,9 +1,9 @@
-"""Token shards: a corpus as memory-mapped `.npy` files, written in one pass with memory flat in its size.
+"""Token shards: a corpus as memory-mapped `.npy` files, written in one pass with constant memory.
 
 meta.json               tokenizer digest, counts, digest of the content
 train-00000.npy ...     the documents' ids end to end, uint16 where the vocabulary fits, without BOS and EOS
-train-offsets.npy       where each document begins, and at last the number of tokens
-validation-*.npy        the same for what is held out
+train-offsets.npy       start of each document, then the total number of tokens
+validation-*.npy        the same for the validation split
 """
 
 import hashlib
@@ -41,15 +41,15 @@ def write_shards(
     shard_tokens: int = SHARD_TOKENS,
     progress: Callable[[int], None] = lambda written: None,
 ) -> dict[str, Any]:
-    """Tokenises documents (text, where it stands) into a fresh `folder` and returns its `meta.json`.
+    """Tokenises documents (text, location) into a new `folder` and returns its `meta.json`.
 
-    The order is kept and does not depend on `workers`; several of them are processes of their own, so a
-    script that asks for more than one needs the usual `if __name__ == "__main__"`. `progress` is told the
-    bytes of text written so far. The folder appears only when it is complete.
-    Raises `CamelidError` on an empty document or corpus, on invalid text, and where `folder` is not empty.
+    The order is kept and does not depend on `workers`. Several workers are separate processes, so a script
+    that uses more than one needs the usual `if __name__ == "__main__"`. `progress` is called with the bytes
+    of text written so far. The folder appears only when it is complete. Raises `CamelidError` on an empty
+    document or corpus, on invalid text, and if `folder` is not empty.
     """
     if tokenizer.eos_id is None:
-        raise CamelidError("the tokenizer has no EOS token, so a document could not end; name an eos_token")
+        raise CamelidError("the tokenizer has no EOS token to end documents; set an eos_token")
     pieces = hold_out_documents(_not_empty(documents), validation_fraction)
     with _fresh_folder(Path(folder)) as fresh:
         writers = {split: _SplitWriter(fresh, split, tokenizer.vocab_size, shard_tokens) for split in SPLITS}
@@ -61,7 +61,7 @@ def write_shards(
             progress(written)
         counts = {split: writer.close() for split, writer in writers.items()}
         if not counts["train"]["documents"]:
-            raise CamelidError("the corpus holds no document")
+            raise CamelidError("the corpus contains no documents")
         meta = {
             "format": FORMAT,
             "tokenizer": tokenizer.digest,
@@ -76,16 +76,16 @@ def write_shards(
 
 
 class TokenShards:
-    """One split of a folder of token shards, read where it lies.
+    """One split of a folder of token shards, memory-mapped.
 
-    Raises `CamelidError` where the folder is missing, incomplete or damaged, or has no such split.
+    Raises `CamelidError` if the folder is missing, incomplete or damaged, or lacks the split.
     """
 
     def __init__(self, folder: str | os.PathLike[str], split: Split = "train"):
         self.folder, self.split = Path(folder), split
         meta_path = self.folder / "meta.json"
         if not meta_path.is_file():
-            raise CamelidError(f"{self.folder} has no meta.json, so it is no folder of token shards")
+            raise CamelidError(f"{self.folder} has no meta.json, so it is not a folder of token shards")
         self.meta: dict[str, Any] = read_table(meta_path)
         if self.meta.get("format") != FORMAT:
             raise CamelidError(
@@ -101,7 +101,7 @@ class TokenShards:
         self.eos_id: int = self.meta["eos_id"]
         self.pad_id = self.eos_id
         self.lead = int(self.bos_id is not None)
-        """How many tokens each document has before its text."""
+        """Number of tokens before each document's text."""
         self._offsets = self._open(f"{split}-offsets.npy", counts["documents"] + 1)
         self._firsts = np.cumsum([0, *counts["shards"]])
         self._shards = [
@@ -132,7 +132,7 @@ class TokenShards:
         return view
 
     def piece(self, index: int, start: int, stop: int) -> Example:
-        """A stretch [start, stop) of a document's tokens, BOS counted, with the true next tokens as targets."""
+        """Tokens [start, stop) of a document, BOS included, with the true next tokens as targets."""
         ids = self.document(index)
         tokens = ids[max(start - self.lead, 0) : stop - self.lead]
         targets = ids[start + 1 - self.lead : stop + 1 - self.lead]
@@ -145,7 +145,7 @@ class TokenShards:
     def _open(self, name: str, length: int) -> NDArray[Any]:
         path = self.folder / name
         try:
-            # A plain array over the map: slices of np.memmap itself cost ten times as much.
+            # A plain array over the map: slicing an np.memmap costs ten times as much.
             array: NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
         except (OSError, ValueError) as error:
             raise CamelidError(
@@ -153,13 +153,13 @@ class TokenShards:
             ) from error
         if array.shape != (length,):
             raise CamelidError(
-                f"{path} holds {array.shape} numbers where meta.json says {length}; tokenise again"
+                f"{path} has {array.shape} numbers, meta.json says {length}; tokenise the corpus again"
             )
         return array
 
 
 class _ArrayFile:
-    """A one-dimensional `.npy` file that grows: the header is written again, as long, at the end."""
+    """A growing one-dimensional `.npy` file: its header is rewritten in place at the end."""
 
     def __init__(self, path: Path, dtype: type[np.generic]):
         self._dtype = np.dtype(dtype)
@@ -184,7 +184,7 @@ class _ArrayFile:
 
 
 class _SplitWriter:
-    """The shards, offsets and counts of one split while they grow."""
+    """Writer of the shards, offsets and counts of one split."""
 
     def __init__(self, folder: Path, split: Split, vocab_size: int, shard_tokens: int):
         self._folder, self._split = folder, split
@@ -242,7 +242,7 @@ def _not_empty(documents: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]
 
 @contextmanager
 def _fresh_folder(folder: Path) -> Iterator[Path]:
-    """`atomic_folder`, with the folder named where the disk refuses: writing a shard does not tell its file."""
+    """`atomic_folder`, whose write errors name the folder (errors from shards do not name a file)."""
     try:
         with atomic_folder(folder) as fresh:
             yield fresh

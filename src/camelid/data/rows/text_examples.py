@@ -1,4 +1,4 @@
-"""Rows of a supervised task as what a model is trained on: pairs for an encoder-decoder, examples for a decoder."""
+"""Supervised tasks as training data: pairs for encoder-decoders, examples for decoders."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ from camelid.data.rows.pairs import Pair, pair
 from camelid.text.tokenizer import Tokenizer
 
 SEPARATOR = "\n"
-"""Between the input and the target of a decoder, where GPT-1 has a token of its own: every tool can write it."""
+"""Separates input and target for a decoder; GPT-1 has a special token, but every tool can write this."""
 Texts = Iterable[tuple[tuple[str, str], str]]
 
 
 @dataclass
 class PairExamples:
-    """What came of a set of texts: pairs in order, and by name what was left out or cut."""
+    """Pairs in order, and lists of the rows that were dropped or cut."""
 
     pairs: list[Pair] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -37,10 +37,11 @@ def text_pairs(
     start_id: int,
     too_long: TooLong = "error",
 ) -> PairExamples:
-    """Pairs of at most so many tokens, EOS at both ends included, from pairs of texts and where they stand.
+    """Pairs of at most these lengths, EOS included in both, from pairs of texts and their locations.
 
-    `too_long` says what happens to longer ones: "error" stops, "drop" leaves them out, "cut" cuts the text before its
-    EOS, as T5 does. What was cut or dropped is listed by name. Raises `CamelidError` where nothing is left.
+    too_long: what to do with longer ones. "error" raises, "drop" leaves them out, "cut" truncates the text
+    before its EOS, as T5 does. The result lists what was cut or dropped. Raises `CamelidError` if nothing is
+    left.
     """
     eos = _eos(tokenizer)
     result = PairExamples()
@@ -48,7 +49,7 @@ def text_pairs(
         source, target = tokenizer.encode(source_text), tokenizer.encode(target_text)
         if len(source) >= source_length or len(target) >= target_length:
             problem = (
-                f"{where}: {len(source) + 1} and {len(target) + 1} tokens, there is room for {source_length} "
+                f"{where}: {len(source) + 1} and {len(target) + 1} tokens, the limits are {source_length} "
                 f"and {target_length}"
             )
             if not _cuts(problem, too_long, result):
@@ -70,9 +71,9 @@ def text_examples(
 ) -> ConversationExamples:
     """Examples of at most `context` tokens: the input as a prompt, a line break, the target and EOS.
 
-    input_weight: of the loss of each token of the input; with 0.5 and a class for a target this is GPT-1's
-    fine-tuning, L3 = L2 + 0.5 L1 (Radford et al. 2018, equation 5). `too_long` as for `text_pairs`; what is cut is
-    the end of the input, and a row whose target alone is too long is left out.
+    input_weight: loss weight of each token of the input; with 0.5 and a class as the target this is GPT-1's
+    fine-tuning, L3 = L2 + 0.5 L1 (Radford et al. 2018, equation 5). too_long: as in `text_pairs`; "cut"
+    truncates the input, and drops rows whose target does not fit by itself.
     """
     eos = _eos(tokenizer)
     result = ConversationExamples()
@@ -92,25 +93,23 @@ def text_examples(
 
 
 def hold_out_pairs(whole: PairExamples, fraction: float) -> tuple[PairExamples, PairExamples]:
-    """The pairs to train on and those to validate on, about `fraction` of them, by the hash of their sources."""
+    """Training and validation pairs, about `fraction` of them held out, by the hash of their sources."""
     kept, held_out = hold_out_rows(whole.pairs, lambda one: is_held_out(one.source, fraction), fraction)
     return PairExamples(kept, whole.dropped, whole.cut), PairExamples(held_out)
 
 
 def _eos(tokenizer: Tokenizer) -> int:
     if tokenizer.eos_id is None:
-        raise CamelidError("the tokenizer has no EOS token, so a target could not end; name an eos_token")
+        raise CamelidError("the tokenizer has no EOS token to end targets; set an eos_token")
     return tokenizer.eos_id
 
 
 def _cuts(
     problem: str, too_long: TooLong, result: PairExamples | ConversationExamples, possible: bool = True
 ) -> bool:
-    """Whether a row that is too long is cut; writes it down where it is cut or left out."""
+    """Whether to cut a row that is too long; records rows that are cut or dropped."""
     if too_long == "error":
-        raise CamelidError(
-            f"{problem}; make room, or say that longer rows are to be dropped or cut (too_long)"
-        )
+        raise CamelidError(f"{problem}; raise the limits, or set too_long to drop or cut")
     cut = too_long == "cut" and possible
     (result.cut if cut else result.dropped).append(problem)
     return cut
@@ -118,4 +117,4 @@ def _cuts(
 
 def _nothing_left(result: PairExamples | ConversationExamples) -> CamelidError:
     dropped = f": {len(result.dropped)} were dropped as too long" if result.dropped else ""
-    return CamelidError(f"no pair is left to train on{dropped}")
+    return CamelidError(f"no pairs left to train on{dropped}")

@@ -1,4 +1,4 @@
-"""Documents to token ids on several processes, in order, with only a few batches in memory."""
+"""Documents to token ids in several processes, in order, with only a few batches in memory."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,10 +17,10 @@ BATCH_CHARACTERS = 1 << 20
 
 
 def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> Iterator[tuple[Piece, Ids]]:
-    """Each piece with its ids, in order, whatever the number of workers.
+    """Each piece with its ids, in order, for any number of workers.
 
-    With several, each is a process and at most two batches a worker are on their way.
-    Raises `CamelidError` that says where a text is no valid Unicode.
+    Several workers are separate processes, with at most two batches per worker in flight.
+    Raises `CamelidError` with the location of a text that is not valid Unicode.
     """
     if workers < 1:
         raise WrongCall(f"workers is {workers}; it must be at least 1")
@@ -42,7 +42,7 @@ def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> 
 
 
 class _Worker:
-    """What a worker process holds: the encoder with the words it has met."""
+    """State of a worker process: the encoder and its cache of words."""
 
     encoder: BulkEncoder
 
@@ -77,7 +77,7 @@ def _encode(encoder: BulkEncoder, batch: list[Piece]) -> list[Ids]:
     try:
         return encoder.encode([text for text, _, _ in batch])
     except CamelidError:
-        for text, _, where in batch:  # once more, to say which
+        for text, _, where in batch:  # again, to find which
             try:
                 encoder.encode([text])
             except CamelidError as error:

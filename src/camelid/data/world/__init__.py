@@ -1,7 +1,7 @@
 """The default data: a seeded generator of small-vocabulary English about one consistent little world.
 
-`stories`, `documents` and `conversations` are iterators without end; `items` are graded questions. Everything
-depends on its arguments alone, and nothing of a held-out split occurs in training (docs/world.md).
+`stories`, `documents` and `conversations` are infinite iterators; `items` are graded questions. Everything is
+a pure function of its arguments, and nothing of a held-out split occurs in training (docs/world.md).
 """
 
 from camelid.data.world.conversations import conversations

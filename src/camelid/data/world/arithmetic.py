@@ -56,7 +56,7 @@ def sums(dice: Dice, length: int) -> Problem:
 
 
 def two_owners(dice: Dice, length: int) -> Problem:
-    """Two people's things together, or how many more the one has; always one step."""
+    """The sum or the difference of two people's things; always one step."""
     slots = _people(dice)
     more = dice.between(2, 12)
     together = dice.chance(0.5)
@@ -76,7 +76,7 @@ def two_owners(dice: Dice, length: int) -> Problem:
 
 
 def one_or_more_sums(dice: Dice, length: int) -> Problem:
-    """A third of the one-step problems is about two owners, all others are about events."""
+    """A third of the one-step problems compare two owners; all others are about events."""
     return two_owners(dice, 1) if length == 1 and dice.chance(1 / 3) else sums(dice, length)
 
 

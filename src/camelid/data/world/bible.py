@@ -1,6 +1,6 @@
 """The bible of the little world: who lives in Willowby, what they are like, and what is where.
 
-Everything here is fixed: a story, a fact and an answer never say otherwise.
+Everything here is fixed; stories, facts and answers never contradict it.
 """
 
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ PLACES = rows(
 
 
 def parent_word(child: Person) -> str:
-    """`mother` or `father`, as the child's parent is."""
+    """`mother` or `father`."""
     return PRONOUNS[PEOPLE[child.parent].he]["parent_word"]
 
 

@@ -1,4 +1,4 @@
-"""Conversations with Camelid: stories, facts and problems, with follow-ups that lean on earlier turns."""
+"""Conversations with Camelid: stories, facts and problems, with follow-ups that refer to earlier turns."""
 
 from collections.abc import Callable, Iterator
 
@@ -58,7 +58,7 @@ Turns = list[tuple[str, str]]
 
 
 class Talk:
-    """A conversation in the making: its turns so far, and whether some turn already belongs to the split alone."""
+    """A conversation under construction: its turns so far, and whether one of them is unique to the split."""
 
     def __init__(self, dice: Dice, split: Split):
         self.dice = dice
@@ -76,7 +76,7 @@ class Talk:
         )
 
     def story(self) -> None:
-        """Ask for a story, then perhaps for what happened in it; a talk of trained length holds one story."""
+        """Ask for a story, then perhaps about it; a conversation of trained length holds one story."""
         if self.stories == self.most_stories:
             self.problem()
             return
@@ -127,7 +127,7 @@ class Talk:
         self.follow(person, [fact for fact in facts if fact not in chosen])
 
     def follow(self, person: Person, facts: list[Fact]) -> None:
-        """Ask on with a pronoun, and then about another of the same age."""
+        """Ask a follow-up with a pronoun, then about someone of the same age."""
         asked = self.dice.sample(facts, self.dice.between(1, 2))
         for fact in asked:
             clause = render(fact.relation.clause, self.dice, slots_of(person))
@@ -157,7 +157,7 @@ class Talk:
             self.say(self.dice.pick(YES_PLEASE), "{text}", text=told.text)
 
     def memory(self) -> None:
-        """The user tells something, talks of something else, and asks for it."""
+        """The user states something, changes the subject, and asks for it later."""
         told, reply, asked, recalled, what = self.dice.pick(MEMORIES)
         someone = self.dice.pick(CHILDREN)
         values = {"name": self.dice.pick(GUESTS), "age": str(self.dice.between(5, 40)), "pet": someone.pet}
@@ -202,7 +202,7 @@ def conversation(dice: Dice, split: Split) -> Conversation:
 
 
 def conversations(split: Split, seed: int = 0) -> Iterator[Conversation]:
-    """Conversations of the split without end, the same for the same split and seed."""
+    """An infinite stream of the split's conversations, the same for the same split and seed."""
     dice = Dice("conversations", split, seed)
     while True:
         yield conversation(dice, split)

@@ -50,7 +50,7 @@ def _counted(number: int, unit: str) -> str:
 
 
 def _counting(dice: Dice, path: list[str], unit: str, word: str, templates: str) -> Problem:
-    """Ask for the end of `path`; the steps name every station of it with its number."""
+    """Ask for the end of `path`; the steps name and number each of its elements."""
     length = len(path) - 1
     slots = {"start": path[0], "count": _counted(length, unit), "name": dice.pick(ALL_NAMES)}
     steps = [f"{_counted(number, unit)} {word} is {path[number]}." for number in range(1, length + 1)]
@@ -74,7 +74,7 @@ def months(dice: Dice, length: int) -> Problem:
 
 
 def dates(dice: Dice, length: int) -> Problem:
-    """The date `length` days after another in a year of 365 days; a third of the paths cross a month's end."""
+    """The date `length` days after another, in a year of 365 days; a third cross a month's end."""
     at = dice.below(len(MONTHS))
     last = MONTH_DAYS[MONTHS[at]]
     day = dice.between(last - length + 1, last) if dice.chance(1 / 3) else dice.between(1, last - length)

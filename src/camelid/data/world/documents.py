@@ -33,7 +33,7 @@ def _story(dice: Dice, split: Split) -> str:
 
 
 def _facts(dice: Dice, split: Split) -> str:
-    """A portrait of somebody, or a handful of what everybody knows."""
+    """A portrait of a person, or a few facts of common knowledge."""
     while True:
         if dice.chance(0.65):
             facts = tuple(facts_about(dice.pick(tuple(PEOPLE))).values())
@@ -99,7 +99,7 @@ def _prose_dialogue(dice: Dice, split: Split) -> str:
 
 
 def _transcript(dice: Dice, split: Split) -> str:
-    """A conversation with Camelid, written down as in a play."""
+    """A conversation with Camelid, written like a play."""
     speakers = {"system": "", "user": f"{dice.pick((*GUESTS, *PEOPLE))}: ", "assistant": "Camelid: "}
     messages = conversation(dice, split).messages
     return "\n".join(f"{speakers[message.role]}{message.content}" for message in messages)
@@ -116,7 +116,7 @@ MIXTURE: dict[Callable[[Dice, Split], str], float] = {
 
 
 def documents(split: Split, seed: int = 0) -> Iterator[str]:
-    """Documents of the split without end, the same for the same split and seed."""
+    """An infinite stream of the split's documents, the same for the same split and seed."""
     dice = Dice("documents", split, seed)
     while True:
         yield dice.weighted(MIXTURE)(dice, split)

@@ -41,7 +41,7 @@ class Fact:
 
     @property
     def slots(self) -> dict[str, str]:
-        """What the templates of the relation are filled with."""
+        """The values for the relation's templates."""
         return {**(self.person or {}), "x": self.x, "value": self.value}
 
     def state(self, dice: Dice) -> str:
@@ -121,7 +121,7 @@ _PLAIN_SHARE = 0.25
 
 
 def _put(dice: Dice, question: str, answer: str, steps: str, length: int) -> Problem:
-    """The question as it stands, or in one of ten addresses; only the latter are ever held out."""
+    """The question itself, or in one of ten forms of address; only the latter can be held out."""
     if dice.chance(_PLAIN_SHARE):
         return Problem(question, answer, steps, length, plain=True)
     return Problem(render(f"[{_ADDRESS}]", dice, {"question": question}), answer, steps, length)
@@ -134,7 +134,7 @@ def fact_question(dice: Dice, length: int) -> Problem:
 
 
 def _neighbours(person: Person) -> list[tuple[str, Fact]]:
-    """The people one step away: what they are to this person, and the fact that leads to them."""
+    """The people one step away: their relation to this person, and the fact that states it."""
     facts = facts_about(person.name)
     steps = [("best friend", facts["friend"])]
     if person.is_child:

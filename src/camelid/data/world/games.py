@@ -1,7 +1,7 @@
-"""Games of memory: lists and small reports that are said again, word by word or asked for one by one.
+"""Memory games: lists and short reports that are repeated word by word or queried item by item.
 
-What is said twice can only be foretold by looking back, so these texts teach a young model to copy out of its context
-long before it could learn that from stories: pretraining begins with them (docs/world.md has the measurement).
+The repetition can only be predicted from the context, so these texts teach a model to copy long before it
+could learn that from stories. Pretraining begins with them (docs/world.md has the measurement).
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def _song(dice: Dice) -> str:
 
 
 def _bag(dice: Dice) -> str:
-    """Everybody says what is in the bag already, and puts one thing more into it."""
+    """Everyone lists what is in the bag and adds one more thing."""
     names, things = (dice.sample(pool, dice.between(3, 5)) for pool in (ALL_NAMES, _THINGS))
     turns = range(min(len(names), len(things)))
     return " ".join(f"{names[turn]}: I pack {', '.join(things[: turn + 1])}." for turn in turns)
@@ -45,7 +45,7 @@ def _memory(dice: Dice) -> str:
 
 
 def _relay(dice: Dice) -> str:
-    """A thing goes from hand to hand; then its way is told from the beginning and from the end."""
+    """A thing is passed on; then its path is told from the start and from the end."""
     way, thing = dice.sample(ALL_NAMES, dice.between(3, 6)), dice.pick(_THINGS)
     passes = [f"{one} gives {thing} to {other}." for one, other in pairwise(way)]
     back = [f"{other} got it from {one}." for one, other in pairwise(way)][::-1]
@@ -59,9 +59,9 @@ SONGS_FIRST = 0.7
 
 
 def games(size: int, seed: int = 0) -> Iterator[str]:
-    """About `size` bytes of games, the same for the same seed, from easy to hard: at first songs, then all kinds.
+    """About `size` bytes of games, determined by the seed, from easy to hard: songs first, then all kinds.
 
-    They are for training alone; nothing is asked of them.
+    They are for training only; no graded questions use them.
     """
     dice, written = Dice("games", seed), 0
     while written < size:
@@ -71,7 +71,7 @@ def games(size: int, seed: int = 0) -> Iterator[str]:
 
 
 def curriculum(games_size: int, seed: int = 0) -> Iterator[str]:
-    """Training texts without end: `games_size` bytes of games, which give way to documents evenly, then documents."""
+    """Infinite training texts: `games_size` bytes of games, gradually mixed with documents, then documents."""
     dice, written = Dice("curriculum", seed), 0
     played, told = games(games_size, seed), documents("train", seed)
     while True:

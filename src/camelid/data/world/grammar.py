@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class Dice:
-    """Choices that depend on the seed parts alone: not on the Python version, nor on PYTHONHASHSEED."""
+    """Random choices that depend only on the seed parts, not on the Python version or PYTHONHASHSEED."""
 
     def __init__(self, *seed: object):
         digest = blake2b("/".join(map(str, seed)).encode(), digest_size=8).digest()
-        # Only `random()` is promised to stay the same between Python versions; all else is built on it.
+        # Python guarantees a stable sequence only for `random()`; all else is built on it.
         self.random = random.Random(int.from_bytes(digest, "big")).random
 
     def below(self, stop: int) -> int:
@@ -112,7 +112,7 @@ def capitalised(text: str) -> str:
 
 
 def polished(text: str) -> str:
-    """The text with capital letters at the beginning of sentences and without doubled spaces."""
+    """The text with capitalised sentences and single spaces."""
     text = re.sub(r" +", " ", text).strip()
     return _SENTENCE.sub(lambda start: start.group()[:-1] + start.group()[-1].upper(), text)
 

@@ -20,17 +20,17 @@ THINK = "Let's think step by step."
 DIRECT = "Answer directly."
 _PATIENCE = 500  # repeated questions in a row, after which a skill counts as exhausted
 
-# Every third name. A training question on letters holds at least two names outside this set, a held-out one none:
-# a change of one name can never turn the one into the other.
+# Every third name. A training question on letters holds at least two names outside this set, a held-out one
+# none: a change of one name can never turn the one into the other.
 SHY_NAMES = frozenset(ALL_NAMES[::3])
 
 
 @dataclass(frozen=True)
 class Skill:
-    """What can be asked; lengths are inclusive ranges of the number of steps, `longer` is beyond training.
+    """A kind of question; lengths are inclusive ranges of the number of steps, `longer` exceeds training.
 
-    Where a question is `about_names`, it is not held out by its name-blind form: whoever builds a text of nothing
-    else has to hold out the text.
+    `about_names` questions are not held out by their name-blind form: a text made only of them must be held
+    out as a whole.
     """
 
     name: str
@@ -63,9 +63,9 @@ SKILLS: Mapping[str, Skill] = {
 
 @dataclass(frozen=True)
 class WorldItem:
-    """A question as it is put to a model, its answer and the text that works it out.
+    """A question as the model gets it, its answer and the worked steps.
 
-    `steps` is the wanted reply up to the final sentence; it is empty where a direct answer is wanted.
+    `steps` is the wanted reply up to the final sentence; it is empty for direct answers.
     """
 
     id: str
@@ -83,7 +83,7 @@ class WorldItem:
 
 
 def reply_of(skill: str, answer: str, steps: str) -> str:
-    """The wanted reply; last letters stay in lower case, every other bare answer begins like a sentence."""
+    """The wanted reply; last letters stay in lower case, other direct answers are capitalised."""
     if steps:
         return f"{steps} The answer is {answer}."
     return f"{answer if skill == 'last_letters' else capitalised(answer)}."
@@ -106,7 +106,7 @@ def draw(skill: Skill, split: Split, dice: Dice) -> Problem:
     if split == "longer":
         if skill.longer is None:
             raise WrongCall(
-                f"skill {skill.name!r} has no questions longer than trained; ask for another split"
+                f"skill {skill.name!r} has no questions longer than in training; use another split"
             )
         return skill.make(dice, dice.between(*skill.longer))
     while True:
@@ -118,8 +118,8 @@ def draw(skill: Skill, split: Split, dice: Dice) -> Problem:
 def pose(skill: Skill, problem: Problem, steps: bool | None) -> tuple[str, str]:
     """The question with its cue, and the steps of the wanted reply.
 
-    `True` asks to think step by step and `False` to answer directly. With `None` the question has no cue. The reply
-    works in steps unless told otherwise, whenever the problem has any.
+    `True` asks to think step by step, `False` to answer directly; with `None` the question has no cue. The
+    reply works in steps unless the question asks for a direct answer or the problem has none.
     """
     if steps is None:
         return problem.question, problem.steps
@@ -128,14 +128,14 @@ def pose(skill: Skill, problem: Problem, steps: bool | None) -> tuple[str, str]:
 
 
 def mixed_cue(dice: Dice) -> bool | None:
-    """The mixture of training: three in ten each with one of the cues, four in ten without."""
+    """The training mixture: 30 % with each of the two cues, 40 % without."""
     return dice.weighted({True: 0.3, False: 0.3, None: 0.4})
 
 
 def items(skill: str, split: Split, count: int, seed: int = 0, steps: bool | None = None) -> list[WorldItem]:
     """`count` different questions of one skill; `steps` as in `pose`.
 
-    Raises `WrongCall` for an unknown skill, for one without longer questions, and where the split holds fewer.
+    Raises `WrongCall` for an unknown skill, for one without longer questions, and if the split holds fewer.
     """
     if skill not in SKILLS:
         raise WrongCall(f"unknown skill {skill!r}; allowed: {', '.join(SKILLS)}")
@@ -149,7 +149,7 @@ def items(skill: str, split: Split, count: int, seed: int = 0, steps: bool | Non
         if problem.question in seen:
             if draws > _PATIENCE:
                 raise WrongCall(
-                    f"{skill}/{split} has about {len(found)} different questions; {count} were asked for"
+                    f"{skill}/{split} has about {len(found)} different questions; {count} were requested"
                 )
             continue
         draws = 0

@@ -1,4 +1,4 @@
-"""What a plot of a story is made of."""
+"""The parts of a story's plot."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ Table = tuple[dict[str, str], ...]
 
 @dataclass(frozen=True)
 class Plot:
-    """A story to be told of any child: what is drawn for it, its three parts, and what can be asked about it.
+    """A story about any child: its tables, its three parts, and the questions about it.
 
     A story draws one row of every table; the drawn cells and the slots of the cast fill the templates. `about`
     completes "a story about ..."; `summary` tells it in one sentence; `questions` are (question, answer) pairs.

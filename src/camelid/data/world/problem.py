@@ -1,4 +1,4 @@
-"""A question with its ground truth, before it is asked in a certain way."""
+"""A question with its ground truth, before a cue is added."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Problem:
     """A question, the worked steps that lead to the answer, and how long the chain of steps is.
 
-    `steps` ends before the final sentence and is empty where nothing can be worked out (a fact is known or not).
+    `steps` ends before the final sentence and is empty if there is nothing to work out (as for facts).
     `names` are the names in the question when these, rather than the wording, are its content; `key` is a stricter
     name-blind form than the wording, where there is one (for a story: what it is about); a `plain` wording is never
     held out, because others contain it.

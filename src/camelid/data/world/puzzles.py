@@ -1,4 +1,4 @@
-"""Coin flips, last letters, comparisons and kinds of things: puzzles that need no knowledge of the village."""
+"""Coin flips, last letters, comparisons and kinds: puzzles that need no knowledge of the village."""
 
 from itertools import pairwise
 
@@ -44,7 +44,7 @@ def coin_flip(dice: Dice, length: int) -> Problem:
 
 
 def last_letters(dice: Dice, length: int) -> Problem:
-    """The last letters of `length` names, written apart, so that each is a token of its own."""
+    """The last letters of `length` names, separated by spaces, so that each is its own token."""
     names = tuple(dice.sample(ALL_NAMES, length))
     letters = [name[-1] for name in names]
     question = render(
@@ -79,7 +79,7 @@ def comparison(dice: Dice, length: int) -> Problem:
     )
     opening = render("[||Listen. |Think about this. |Here is a riddle. ]", dice)
     told = dice.shuffled(premises)
-    # The walk begins with whoever is named first and goes on until nobody is beyond: every step looks up one premise.
+    # Start with the person named first and follow one premise per step until there is no further one.
     first = chain.index(told[0].partition(" ")[0])
     between = premises if ask_high else premises[::-1]  # between[at]: of chain[at] and chain[at + 1]
     steps = [
@@ -93,7 +93,7 @@ def comparison(dice: Dice, length: int) -> Problem:
 
 
 def kinds(dice: Dice, length: int) -> Problem:
-    """Which one of `length` things is of the kind that is asked for."""
+    """Which of `length` things is of the given kind."""
     kind = dice.pick(tuple(KINDS))
     answer = dice.pick(KINDS[kind])
     others = [thing for other, things in KINDS.items() if other != kind for thing in things]
@@ -109,7 +109,7 @@ def kinds(dice: Dice, length: int) -> Problem:
         {"kind": kind, "options": listed(options, "or"), "ands": listed(options)},
     )
     kind_of = {thing: each for each, things in KINDS.items() for thing in things}
-    seen = options[: options.index(answer) + 1]  # the search ends where the thing is found
+    seen = options[: options.index(answer) + 1]  # the search ends once the thing is found
     steps = [f"We look for {kind}."]
     for option in seen:
         steps.append(f"{capitalised(option)} is {kind_of[option]}: {'yes' if option == answer else 'no'}.")

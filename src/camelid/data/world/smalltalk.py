@@ -1,4 +1,4 @@
-"""What is said besides questions and stories: greetings, the assistant about itself, and what it does not know."""
+"""Small talk: greetings, the assistant about itself, and questions that it cannot answer."""
 
 SYSTEM = (
     "You are Camelid, a friendly helper.",

@@ -1,7 +1,7 @@
 """Which split a text belongs to: a stable hash of its name-blind form.
 
-Every name becomes one and the same mark, so two texts that differ in names only, one name or all of them, have
-the same form and hence the same split. A held-out text can therefore never be a training text with other names.
+Every name becomes the same mark, so texts that differ only in names have the same form and the same split. A
+held-out text is therefore never a training text with other names.
 """
 
 import re
@@ -23,11 +23,11 @@ def name_blind(text: str) -> str:
 
 
 def split_of(key: str) -> Split:
-    """The split of a name-blind key; keys of longer-than-trained texts are not asked for."""
+    """The split of a name-blind key; not for texts longer than in training."""
     bucket = blake2b(key.encode(), digest_size=2).digest()[0] % BUCKETS
     return "validation" if bucket == 0 else "test" if bucket == 1 else "train"
 
 
 def belongs(key: str, split: Split) -> bool:
-    """Whether a name-blind key may be used in the split; a longer text is set apart by its length already."""
+    """Whether a name-blind key may be used in the split; longer texts are separate by their length."""
     return split == "longer" or split_of(key) == split

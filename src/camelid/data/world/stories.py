@@ -40,7 +40,7 @@ _NEXT_EPISODE = (
 
 @dataclass(frozen=True)
 class Story:
-    """A told story: its text, what it is about, its name-blind key, and questions with their answers."""
+    """A finished story: its text, what it is about, its name-blind key, and questions with their answers."""
 
     text: str
     about: str
@@ -100,7 +100,7 @@ def _cast(dice: Dice, hero: Person) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A plot with one row of each of its tables, not told yet; the key names the rows and nobody's name."""
+    """A plot with one row drawn from each table, not yet told; the key names the rows but no person."""
 
     plot: Plot
     key: str
@@ -164,7 +164,7 @@ def _chain(dice: Dice, hero: Person, episodes: int) -> Story:
 
 
 def stories(split: Split, seed: int = 0) -> Iterator[str]:
-    """Stories of the split without end, the same for the same split and seed."""
+    """An infinite stream of the split's stories, the same for the same split and seed."""
     dice = Dice("stories", split, seed)
     while True:
         yield tell(dice, split).text

@@ -1,4 +1,4 @@
-"""What a GGUF architecture is: how its keys become a `ModelSpec` and back, and where its file keeps our parameters.
+"""GGUF architectures: conversion between keys and `ModelSpec`, and the names of our parameters.
 
 Errors name the key or tensor; the caller adds the file.
 """
@@ -19,55 +19,56 @@ EMBEDDING, OUTPUT = (f"{LLAMA_NAMES[module].gguf}.weight" for module in ("embed_
 
 
 class Keys:
-    """The architecture's own keys of a file, without its name before them, and the file's tensors."""
+    """A file's tensors, and the architecture's keys without their prefix."""
 
     def __init__(self, file: GGUFFile) -> None:
         self.file = file
         self.prefix = f"{file.metadata.get('general.architecture')}."
 
     def get(self, key: str, default: Any = None) -> Any:
-        """What stands there, of whatever type."""
+        """The value, of any type."""
         return self.file.metadata.get(self.prefix + key, default)
 
     def whole(self, key: str, default: int | None = None) -> int:
         """A whole number above 0."""
         value = self.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CamelidError(f"{self.prefix}{key} is {shortened(value)}; a whole number above 0 is needed")
+            raise CamelidError(f"{self.prefix}{key} is {shortened(value)}; it must be a whole number above 0")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """A number, as the decimal that its author wrote."""
+        """A number, as the decimal that was written originally."""
         value = self.get(key, default)
         if not isinstance(value, float | int) or isinstance(value, bool):
-            raise CamelidError(f"{self.prefix}{key} is {shortened(value)}; a number is needed")
-        # A float32 key is the nearest one to the decimal that the author wrote, which is the shortest that gives it.
+            raise CamelidError(f"{self.prefix}{key} is {shortened(value)}; it must be a number")
+        # A float32 key was rounded from a decimal: recover it as the shortest decimal that rounds to the key.
         with np.errstate(over="ignore"):
             single = np.float32(value)
         return float(str(single)) if single == value else float(value)
 
     def expect(self, key: str, wanted: int, why: str) -> None:
-        """Refuses another value than the one wanted, where there is one."""
+        """Raises if the key is present with another value."""
         if (value := self.get(key, wanted)) != wanted:
             raise CamelidError(f"{self.prefix}{key} is {shortened(value)}, not {wanted}: {why}")
 
     def stored(self, name: str) -> StoredTensor:
-        """Where a tensor stands; raises where it is missing."""
+        """A tensor's location; raises if it is missing."""
         if name not in self.file.tensors:
-            raise CamelidError(f"tensor {shortened(name)} is missing; convert or fetch the file again")
+            raise CamelidError(f"tensor {shortened(name)} is missing; convert or download the file again")
         return self.file.tensors[name]
 
     def head_dim(self) -> int:
-        """The heads' share of the width; raises where they do not divide it."""
+        """Width divided by the number of heads; raises if it is not a whole number."""
         hidden, heads = self.whole("embedding_length"), self.whole("attention.head_count")
         if hidden % heads and self.get("attention.key_length") is None:
             raise CamelidError(
-                f"{self.prefix}embedding_length {hidden} is not a multiple of {self.prefix}attention.head_count {heads}"
+                f"{self.prefix}embedding_length {hidden} is not a multiple of "
+                f"{self.prefix}attention.head_count {heads}"
             )
         return hidden // heads
 
     def is_tied(self) -> bool:
-        """No output matrix, or one that repeats the embedding bit for bit, as some converters write it."""
+        """Whether the output matrix is missing or equals the embedding bit for bit."""
         if OUTPUT not in self.file.tensors:
             return True
         output, embedding = self.file.tensors[OUTPUT], self.stored(EMBEDDING)
@@ -82,13 +83,13 @@ class Architecture:
     name: str
     naming: Naming
     write: Callable[[ModelSpec], dict[str, Any]]
-    """The keys, without the architecture's name before them."""
+    """The keys, without the architecture's prefix."""
     holds: Callable[[ModelSpec], ModelSpec]
-    """The nearest model that a file of this architecture can hold."""
+    """The nearest model that this architecture can represent."""
     read: Callable[[Keys], ModelSpec] | None = None
-    """None where files are only written."""
+    """None if files are only written."""
     extra: Callable[[ModelSpec], dict[str, Tensor]] = lambda spec: {}
-    """Tensors that a file holds beside our parameters."""
+    """Further tensors of a file that are not parameters."""
     ignored: tuple[str, ...] = ()
     """Their names."""
 

@@ -1,4 +1,4 @@
-"""What a GGUF file says, as a `ModelSpec` and our parameters: one table entry per architecture.
+"""GGUF files to `ModelSpec` and parameters, and back: one table entry per architecture.
 
 Errors name the key or tensor; the caller adds the file.
 """
@@ -20,24 +20,24 @@ from camelid.formats.hugging_face.checkpoint import blank_model
 from camelid.model.spec import ModelSpec
 
 ARCHITECTURES = {architecture.name: architecture for architecture in (LLAMA, GPT2, T5)}
-"""Those that are supported, by their `general.architecture`."""
+"""Supported architectures, by `general.architecture`."""
 
 
 def read_spec(file: GGUFFile) -> ModelSpec:
-    """The model that the file holds; raises `CamelidError` that names the key which is missing or unsupported."""
+    """The spec of the file's model; raises `CamelidError` that names a missing or unsupported key."""
     read = _architecture(file).read
     assert read is not None  # `_architecture` gives no others
     if not file.tensors:
-        raise CamelidError("a vocabulary without tensors; there is no model to import")
+        raise CamelidError("it holds a vocabulary but no tensors, so there is no model to import")
     if (parts := file.metadata.get("split.count", 1)) not in (0, 1):
         raise CamelidError(
-            f"one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT.gguf"
+            f"it is one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT.gguf"
         )
     return read(Keys(file))
 
 
 def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
-    """Our parameters by name in float32, one at a time; raises where the file's tensors are not exactly those."""
+    """Our parameters by name in float32, one at a time; raises if the file's tensors do not match exactly."""
     architecture = _architecture(file)
     model = blank_model(spec, (math.prod(tensor.shape) for tensor in file.tensors.values()))
     parameters = model.state_dict()
@@ -49,18 +49,19 @@ def read_parameters(file: GGUFFile, spec: ModelSpec) -> Iterator[tuple[str, Tens
 
 
 def architecture_for(spec: ModelSpec) -> Architecture:
-    """The architecture that holds this model; raises `CamelidError` with what the nearest one cannot hold."""
+    """The architecture for this model; raises `CamelidError` with what the nearest one would change."""
     lost = {name: _lost(architecture, plain(spec)) for name, architecture in ARCHITECTURES.items()}
     nearest = min(lost, key=lambda name: len(lost[name]))
     if lost[nearest]:
         raise CamelidError(
-            f"GGUF cannot hold this model: the nearest architecture, {nearest}, would change {', '.join(lost[nearest])}"
+            f"GGUF cannot hold this model: the nearest architecture, {nearest}, would change "
+            f"{', '.join(lost[nearest])}"
         )
     return ARCHITECTURES[nearest]
 
 
 def plain(spec: ModelSpec) -> ModelSpec:
-    """What of a model a file keeps: no dropout, and its output scale in the last norm's gain."""
+    """The spec as a file keeps it: without dropout, the output scale folded into the last norm's gain."""
     return replace(spec, dropout=0.0, output_scale=spec.output_scale if spec.norm.bias else 1.0)
 
 
@@ -81,10 +82,9 @@ def _check_tensors(file: GGUFFile, architecture: Architecture, expected: dict[st
     keys = Keys(file)
     for name, shape in expected.items():
         if (found := keys.stored(name).shape) != shape:
-            raise CamelidError(
-                f"tensor {shortened(name)} is {list(found)}; the file's own keys ask for {list(shape)}"
-            )
+            raise CamelidError(f"tensor {shortened(name)} is {list(found)}; its keys require {list(shape)}")
     if foreign := sorted(file.tensors.keys() - {*expected, *architecture.ignored, OUTPUT}):
         raise CamelidError(
-            f"{len(foreign)} tensors that no supported {architecture.name} model has, the first {shortened(foreign[0])}"
+            f"{len(foreign)} tensors do not belong to any supported {architecture.name} model; the "
+            f"first is {shortened(foreign[0])}"
         )

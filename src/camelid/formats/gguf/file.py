@@ -1,6 +1,6 @@
-"""The GGUF container, versions 2 and 3 (ggml's docs/gguf.md): metadata, and tensors read from the mapped file.
+"""The GGUF container, versions 2 and 3 (ggml's docs/gguf.md): metadata and memory-mapped tensors.
 
-A file is never trusted: every length and offset is checked against the file's size before it is used.
+Files are not trusted: every length and offset is checked against the file's size before use.
 """
 
 import math
@@ -37,7 +37,7 @@ BOOL, STRING, ARRAY = 7, 8, 9
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor stands in the file; `shape` has the outermost dimension first, as numpy has it."""
+    """A tensor's location in the file; `shape` has the outermost dimension first, as in numpy."""
 
     name: str
     shape: tuple[int, ...]
@@ -49,7 +49,8 @@ class StoredTensor:
 class GGUFFile:
     """A GGUF file: `metadata` by key (arrays as lists), `tensors` by name.
 
-    Raises `CamelidError` that names the key or tensor where the file is cut short, damaged or of an unknown type.
+    Raises `CamelidError` that names the key or tensor if the file is truncated, damaged or of an unknown
+    type.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +63,7 @@ class GGUFFile:
         for number in range(keys):
             name = cursor.string(f"metadata key {number + 1} of {keys}")
             if name in self.metadata:
-                raise cursor.error(f"key {shortened(name)} stands there twice")
+                raise cursor.error(f"key {shortened(name)} occurs twice")
             self.metadata[name] = cursor.value(f"key {shortened(name)}")
         described = [cursor.tensor(number, tensors) for number in range(tensors)]
         start = _aligned(cursor.position, self._alignment())
@@ -71,12 +72,12 @@ class GGUFFile:
         self._check_apart()
 
     def tensor(self, name: str) -> Floats:
-        """A tensor's values in float32, exactly as ggml would widen them."""
+        """A tensor's values in float32, dequantised exactly as in ggml."""
         stored = self.tensors[name]
         return stored.format.dequantize(self.raw(name)).reshape(stored.shape)
 
     def raw(self, name: str) -> Bytes:
-        """A tensor's bytes as they stand in the file."""
+        """A tensor's raw bytes."""
         stored = self.tensors[name]
         return self._data[stored.start : stored.start + stored.size]
 
@@ -84,56 +85,58 @@ class GGUFFile:
         alignment = self.metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
             raise CamelidError(
-                f"{self.path}: general.alignment is {shortened(alignment)}; a whole number is needed"
+                f"{self.path}: general.alignment is {shortened(alignment)}; it must be a whole number"
             )
         return alignment
 
     def _place(self, name: str, shape: tuple[int, ...], kind: int, start: int) -> None:
         if name in self.tensors:
-            raise CamelidError(f"{self.path}: tensor {shortened(name)} stands there twice")
+            raise CamelidError(f"{self.path}: tensor {shortened(name)} occurs twice")
         if (form := FORMATS.get(kind)) is None:
             known = ", ".join(form.name for form in FORMATS.values())
             raise CamelidError(
-                f"{self.path}: tensor {shortened(name)} has the unsupported type {kind}; supported: {known}. "
-                "Convert the model to one of these"
+                f"{self.path}: tensor {shortened(name)} has the unsupported type {kind}; supported: {known}; "
+                "convert the model to one of these"
             )
         if shape[-1] % form.values:
             raise CamelidError(
-                f"{self.path}: tensor {shortened(name)} has rows of {shape[-1]}, which {form.name}'s blocks "
-                f"of {form.values} do not divide; the file is damaged"
+                f"{self.path}: tensor {shortened(name)} has rows of {shape[-1]}, not a multiple of "
+                f"{form.name}'s blocks "
+                f"of {form.values}; the file is damaged"
             )
         size = math.prod(shape) // form.values * form.size
         if start + size > len(self._data):
             raise CamelidError(
-                f"{self.path} is cut short: tensor {shortened(name)} ends at byte {start + size}, "
-                f"the file has {len(self._data)}; fetch it again"
+                f"{self.path} is truncated: tensor {shortened(name)} ends at byte {start + size}, "
+                f"the file has {len(self._data)}; download it again"
             )
         self.tensors[name] = StoredTensor(name, shape, form, start, size)
 
     def _check_apart(self) -> None:
-        # A small file whose tensors share their bytes would otherwise become a model of any size.
+        # Otherwise a small file whose tensors share bytes could expand to a model of any size.
         ordered = sorted(self.tensors.values(), key=lambda tensor: tensor.start)
         for before, after in pairwise(ordered):
             if after.start < before.start + before.size:
                 raise CamelidError(
-                    f"{self.path}: tensors {shortened(before.name)} and {shortened(after.name)} overlap; the file is damaged"
+                    f"{self.path}: tensors {shortened(before.name)} and {shortened(after.name)} "
+                    "overlap; the file is damaged"
                 )
 
 
 class _Cursor:
-    """Reads one field after the other, and never beyond the end."""
+    """Reads fields sequentially, never beyond the end."""
 
     def __init__(self, path: Path, data: Bytes) -> None:
         self.path, self.data, self.position = path, data.data, 0
 
     def header(self) -> tuple[int, int]:
-        """Counts of tensors and of metadata keys."""
+        """The numbers of tensors and of metadata keys."""
         if self.take(4, "the magic number") != MAGIC:
-            raise CamelidError(f"{self.path} is no GGUF file: it does not begin with 'GGUF'")
+            raise CamelidError(f"{self.path} is not a GGUF file: it does not begin with 'GGUF'")
         version = self.number("<u4", "the version")
         if version not in VERSIONS:
             swapped = struct.unpack(">I", struct.pack("<I", version))[0] in VERSIONS
-            what = "is written in big-endian order" if swapped else f"has GGUF version {version}"
+            what = "is big-endian" if swapped else f"has GGUF version {version}"
             raise self.error(f"{what}; supported: little-endian, versions 2 and 3")
         return self.number("<u8", "the count of tensors"), self.number("<u8", "the count of metadata keys")
 
@@ -143,22 +146,22 @@ class _Cursor:
         what = f"tensor {shortened(name)}"
         dimensions = self.number("<u4", what)
         if not 1 <= dimensions <= MAX_DIMENSIONS:
-            raise self.error(f"{what} has {dimensions} dimensions; 1 to {MAX_DIMENSIONS} are allowed")
+            raise self.error(f"{what} has {dimensions} dimensions; allowed: 1 to {MAX_DIMENSIONS}")
         shape = tuple(self.number("<u8", what) for _ in range(dimensions))[::-1]
         if 0 in shape:
             raise self.error(f"{what} is empty: its shape is {list(shape)}")
         return name, shape, self.number("<u4", what), self.number("<u8", what)
 
     def value(self, what: str) -> Any:
-        """A metadata value with its type before it."""
+        """A metadata value, preceded by its type."""
         return self._typed(self.number("<u4", what), what)
 
     def string(self, what: str) -> str:
-        """A UTF-8 string with its length before it."""
+        """A UTF-8 string, preceded by its length."""
         try:
             return self.take(int.from_bytes(self.take(8, what), "little"), what).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self.error(f"{what} is no UTF-8 text") from error
+            raise self.error(f"{what} is not valid UTF-8") from error
 
     def number(self, form: str, what: str) -> Any:
         """One number, as Python's int or float."""
@@ -168,13 +171,13 @@ class _Cursor:
         """The next `size` bytes."""
         if size > len(self.data) - self.position:
             raise self.error(
-                f"cut short in {what}, at byte {self.position} of {len(self.data)}; fetch it again"
+                f"truncated in {what}, at byte {self.position} of {len(self.data)}; download it again"
             )
         self.position += size
         return bytes(self.data[self.position - size : self.position])
 
     def error(self, message: str) -> CamelidError:
-        """An error that names the file."""
+        """A `CamelidError` that names the file."""
         return CamelidError(f"{self.path}: {message}")
 
     def _typed(self, kind: int, what: str) -> Any:
@@ -195,7 +198,7 @@ class _Cursor:
         if kind == BOOL:
             return [value != 0 for value in self.take(count, what)]
         if kind == ARRAY:
-            raise self.error(f"{what} is an array of arrays, which no known key is")
+            raise self.error(f"{what} is an array of arrays, which no known key uses")
         return [self._typed(kind, what) for _ in range(count)]
 
     def _numbers(self, form: str, count: int, what: str) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""GGUF's architecture `gpt2`: learned positions, biases everywhere, queries, keys and values in one matrix."""
+"""GGUF's architecture `gpt2`: learned positions, biases, queries, keys and values in one matrix."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ POSITIONS = NAMING.name("embed_positions.weight")
 
 
 def _read(keys: Keys) -> ModelSpec:
-    keys.expect("attention.causal", True, "a model that sees later tokens is unsupported")
+    keys.expect("attention.causal", True, "non-causal attention is unsupported")
     heads = keys.whole("attention.head_count")
     return ModelSpec(
         vocab_size=keys.stored(EMBEDDING).shape[0],
@@ -21,7 +21,7 @@ def _read(keys: Keys) -> ModelSpec:
         num_kv_heads=heads,
         head_dim=keys.head_dim(),
         context_length=keys.whole("context_length"),
-        # llama.cpp's converter writes four times the width as feed_forward_length, whatever the model has.
+        # llama.cpp's converter always writes four times the width as feed_forward_length.
         feed_forward=FeedForward(
             keys.stored(NAMING.name("layers.0.mlp.up_proj.weight")).shape[0], "gelu", bias=True
         ),

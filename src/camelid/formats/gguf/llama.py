@@ -1,4 +1,4 @@
-"""GGUF's architecture `llama`: LLaMA 1 to 3.2, and all that is built alike."""
+"""GGUF's architecture `llama`: LLaMA 1 to 3.2 and models with the same structure."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from camelid.model.rotary import inverse_frequencies
 from camelid.model.spec import FeedForward, LinearScaling, Llama3Scaling, ModelSpec, Norm, Rotary
 
 NAMING = Naming(LLAMA_NAMES, "gguf", pairs=True)
-"""ggml rotates neighbouring rows of a head; ours stand half a head apart."""
+"""ggml rotates neighbouring rows of a head; ours are half a head apart."""
 ROPE_FACTORS = "rope_freqs.weight"
 PUBLISHED_LLAMA3_SCALINGS = (Llama3Scaling(8.0, 1.0, 4.0, 8192), Llama3Scaling(32.0, 1.0, 4.0, 8192))
-"""Llama 3.1 and 3.2, as their config.json files have them; a GGUF keeps only the factors that follow from them."""
+"""The rope scaling of Llama 3.1 and 3.2 in config.json; a GGUF keeps only the resulting factors."""
 
 
 def _read(keys: Keys) -> ModelSpec:
     keys.expect("expert_count", 0, "mixtures of experts are unsupported")
-    keys.expect("attention.causal", True, "a model that sees later tokens is unsupported")
+    keys.expect("attention.causal", True, "non-causal attention is unsupported")
     head_dim = keys.whole("attention.key_length", keys.head_dim())
     for key in ("attention.value_length", "rope.dimension_count"):
-        keys.expect(key, head_dim, "another head size than the keys' is unsupported")
+        keys.expect(key, head_dim, "a separate head size for values or rotation is unsupported")
     heads = keys.whole("attention.head_count")
     tensors = keys.file.tensors
     return ModelSpec(
@@ -46,19 +46,20 @@ def _read(keys: Keys) -> ModelSpec:
 
 def _rotary(keys: Keys, head_dim: int) -> Rotary:
     theta = keys.real("rope.freq_base", 10000.0)
-    keys.expect("rope.scaling.attn_factor", 1, "attention scaled beside the frequencies is unsupported")
+    keys.expect("rope.scaling.attn_factor", 1, "scaling attention besides the frequencies is unsupported")
     kind = keys.get("rope.scaling.type", "linear")
     factor = keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 1.0))
     if kind not in ("none", "linear"):
         raise CamelidError(f"llama.rope.scaling.type is {shortened(kind)}; supported: none, linear")
-    # llama.cpp reads 0 as no scaling, and no factor where the type is `none`.
+    # In llama.cpp a factor of 0 means no scaling, and type `none` ignores the factor.
     linear = kind == "linear" and factor not in (0.0, 1.0)
     if ROPE_FACTORS not in keys.file.tensors:
         return Rotary(theta, LinearScaling(factor) if linear else None)
     if linear:
         raise CamelidError(
-            f"llama.rope.scaling.factor is {factor:g} beside {ROPE_FACTORS}; only one of the two scalings is supported, "
-            "the factor then being 1 or absent"
+            f"llama.rope.scaling.factor is {factor:g} together with {ROPE_FACTORS}; only one of the "
+            "two scalings is supported: "
+            "the factor must be 1 or absent"
         )
     return Rotary(theta, _llama3_scaling(keys, theta, head_dim))
 
@@ -71,8 +72,8 @@ def _llama3_scaling(keys: Keys, theta: float, head_dim: int) -> Llama3Scaling:
         if factors.shape == plain.shape and torch.allclose(plain / factors, scaled, rtol=1e-5, atol=0):
             return scaling
     raise CamelidError(
-        f"{ROPE_FACTORS} holds frequency factors of neither Llama 3.1 nor 3.2; "
-        "import the model from its Hugging Face folder, which says how they are made"
+        f"{ROPE_FACTORS} does not hold the frequency factors of Llama 3.1 or 3.2; "
+        "import the model from its Hugging Face folder, which defines the scaling"
     )
 
 

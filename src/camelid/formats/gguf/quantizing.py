@@ -1,6 +1,6 @@
-"""Numbers as the blocks of a GGUF file: `gguf`'s own rounding for the plain formats, a search of ours for Q4_K.
+"""Quantises tensors to GGUF's blocks: the `gguf` package for the simple formats, our own search for Q4_K.
 
-`formats.gguf.types` reads what is written here.
+`formats.gguf.types` is the reader.
 """
 
 from types import ModuleType
@@ -13,15 +13,15 @@ from torch import Tensor
 from camelid.base.errors import CamelidError
 from camelid.formats.gguf.types import BLOCKS
 
-BEYOND = "it has values that are no numbers or beyond what {}'s float16 scales hold; take bfloat16 or float32"
+BEYOND = "it has values that are NaN or too large for {}'s float16 scales; use bfloat16 or float32"
 SLAB_ROWS = 256
-"""Super-blocks of Q4_K that are searched at a time, which bounds memory."""
+"""Q4_K super-blocks searched at a time, to bound memory."""
 STEPS = torch.arange(-1.0, 1.01, 0.1)
-"""How many levels more or fewer than 15 the candidates spread a sub-block's range over."""
+"""Candidate numbers of levels for a sub-block's range, relative to 15."""
 
 
 def gguf_package() -> ModuleType:
-    """The `gguf` package; raises `CamelidError` where it is not installed."""
+    """The `gguf` package; raises `CamelidError` if it is not installed."""
     try:
         import gguf
     except ImportError as error:
@@ -32,15 +32,15 @@ def gguf_package() -> ModuleType:
 def blocks_of(tensor: Float[Tensor, "*rows inner"], kind: str) -> UInt8[Tensor, "*rows bytes"]:
     """The tensor's bytes in ggml's format `kind`: F32, F16, BF16, Q8_0, Q5_0, Q4_0 or Q4_K.
 
-    The inner size is a multiple of the format's block. Raises `CamelidError` where a value, or a block's scale, does not fit
-    into float16.
+    The inner size must be a multiple of the block. Raises `CamelidError` if a value or a block's scale does
+    not fit into float16.
     """
     if kind in ("F32", "BF16"):
         return tensor.to(torch.float32 if kind == "F32" else torch.bfloat16).contiguous().view(torch.uint8)
     if kind == "F16":
         halves = tensor.to(torch.float16).contiguous()
         if not halves.isfinite().all():
-            raise CamelidError("it has values beyond float16's 65504; take bfloat16 or float32")
+            raise CamelidError("it has values beyond float16's 65504; use bfloat16 or float32")
         return halves.view(torch.uint8)
     if kind == "Q4_K":
         rows = tensor.float().reshape(-1, 8, 32)
@@ -50,7 +50,7 @@ def blocks_of(tensor: Float[Tensor, "*rows inner"], kind: str) -> UInt8[Tensor, 
     with np.errstate(all="ignore"):
         quantized = gguf.quants.quantize(tensor.float().contiguous().numpy(), gguf.GGMLQuantizationType[kind])
     scales = quantized.reshape(-1, BLOCKS[kind].size)[:, :2].copy().view(np.float16)
-    # What is no number can hide in a code and leave the scale as it is.
+    # NaN can end up in a code and leave the scale finite.
     if not (np.isfinite(scales).all() and tensor.isfinite().all()):
         raise CamelidError(BEYOND.format(kind))
     return torch.from_numpy(quantized)
@@ -84,10 +84,10 @@ def _share(values: Tensor, top: Tensor) -> Tensor:
 
 
 def _fitted(x: Float[Tensor, "blocks 8 32"]) -> tuple[Tensor, Tensor]:
-    """The scale and the minimum of each sub-block, x = scale q - minimum, both at least 0.
+    """Scale and minimum of each sub-block, x = scale q - minimum, both at least 0.
 
-    Of several spacings of the levels, each with its scale and minimum by weighted least squares, the one of the least
-    weighted error; large values weigh more: |x| + root mean square, as in llama.cpp's reference quantiser.
+    Tries several level spacings, fits scale and minimum by weighted least squares, and keeps the one with the
+    least weighted error. Weights are |x| + root mean square, as in llama.cpp's reference quantiser.
     """
     weights = x.square().mean(-1, keepdim=True).sqrt() + x.abs()
     low, high = x.amin(-1).clamp(max=0), x.amax(-1)

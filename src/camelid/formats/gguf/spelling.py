@@ -1,6 +1,6 @@
-"""How a tokenizer spells text before SentencePiece's pieces are found, in the words of a GGUF file.
+"""A tokenizer's text normalisation before SentencePiece's search, as GGUF keys.
 
-Steps are known to the letter, as we write them and as transformers does, or refused.
+Only the exact steps that we and transformers write are recognised; all others are rejected.
 """
 
 import base64
@@ -25,15 +25,15 @@ LEADING, RUNS = _replacing("Regex", r"\A +", ""), _replacing("Regex", " {2,}", "
 TRAILING = _replacing("Regex", rf"{SPACE}+\z", "")
 PLAIN = ([SPACES], [PREFIX, SPACES])
 SQUEEZED = ([LEADING, RUNS, SPACES, TRAILING], [LEADING, RUNS, PREFIX, SPACES, TRAILING])
-"""How we write SentencePiece's normalisation (`vocabulary.sentencepiece_unigram`), but for the table of characters."""
+"""SentencePiece's normalisation as `sentencepiece_unigram` writes it, without the character map."""
 RUNS_MARKED = _replacing("Regex", " {2,}", SPACE)
 STRIPPED = [{"type": "Strip", "strip_left": False, "strip_right": True}, RUNS_MARKED]
-"""How transformers writes it before a `Metaspace`, which marks the spaces."""
+"""The same as transformers writes it, before a `Metaspace` that marks the spaces."""
 WORDS = {"type": "Split", "pattern": {"String": SPACE}, "behavior": "MergedWithNext", "invert": False}
 
 
 def spelling_of(tokenizer: Tokenizer, tokens: Sequence[str], kinds: Sequence[PieceType]) -> Table:
-    """GGUF's keys for prefix, squeezed spaces and table of characters; raises `CamelidError` on steps without one."""
+    """GGUF's keys for space prefix, space removal and character map; raises `CamelidError` on other steps."""
     steps, cuts = (
         steps_of(tokenizer.description["normalizer"]),
         steps_of(tokenizer.description["pre_tokenizer"]),
@@ -42,7 +42,7 @@ def spelling_of(tokenizer: Tokenizer, tokens: Sequence[str], kinds: Sequence[Pie
     rest = steps[len(charsmaps) :]
     metaspaces = [cut for cut in cuts if cut["type"] == "Metaspace"]
     breaks = [cut for cut in cuts if cut["type"] == "WhitespaceSplit"]
-    # Looking words up one by one changes nothing where no piece crosses the beginning of one.
+    # Looking up words one by one changes nothing, because no piece crosses a word's start.
     crossing = any(
         SPACE in token[1:] for token, kind in zip(tokens, kinds, strict=True) if kind == PieceType.NORMAL
     )
@@ -52,7 +52,7 @@ def spelling_of(tokenizer: Tokenizer, tokens: Sequence[str], kinds: Sequence[Pie
         case []:
             known = not breaks and rest in (*PLAIN, *SQUEEZED)
         case [{"replacement": "▁", "split": split}]:
-            # The table of characters turns line breaks into the spaces at which the words are broken.
+            # The character map turns line breaks into spaces, where words are split.
             known = rest in ([], STRIPPED) or (bool(breaks) and rest == [RUNS_MARKED])
             known &= not (split and crossing) and bool(charsmaps) >= bool(breaks)
         case _:
@@ -61,7 +61,7 @@ def spelling_of(tokenizer: Tokenizer, tokens: Sequence[str], kinds: Sequence[Pie
     if not known:
         shown = [{**step, "precompiled_charsmap": "..."} if step in charsmaps else step for step in steps]
         raise CamelidError(
-            "GGUF has no kind of vocabulary for this tokenizer's steps: "
+            "GGUF cannot express this tokenizer's normalisation steps: "
             f"{', '.join(map(str, [*shown, *cuts])) or 'none'}"
         )
     spelling: Table = {
@@ -74,7 +74,7 @@ def spelling_of(tokenizer: Tokenizer, tokens: Sequence[str], kinds: Sequence[Pie
 
 
 def steps_of(part: Table | None) -> list[Table]:
-    """The steps of a normaliser or pre-tokenizer, one after the other."""
+    """The steps of a normaliser or pre-tokenizer, in order."""
     if part is None:
         return []
     inside = part.get("normalizers", part.get("pretokenizers"))
@@ -82,7 +82,7 @@ def steps_of(part: Table | None) -> list[Table]:
 
 
 def _reserves(cut: Table, tokens: Sequence[str], kinds: Sequence[PieceType]) -> bool:
-    """Whether a cut only keeps texts from becoming tokens that no text becomes, as `sentencepiece_unigram` does."""
+    """Whether a split only keeps text from matching control tokens, as in `sentencepiece_unigram`."""
     pattern = str(cut.get("pattern", {}).get("Regex", ""))
     named = zip(tokens, kinds, strict=True)
     reserved = [token for token, kind in named if kind != PieceType.NORMAL and len(token) > 1]

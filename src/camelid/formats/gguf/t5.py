@@ -1,4 +1,4 @@
-"""GGUF's architecture `t5`, which is written and not read: llama.cpp leaves T5 1.0's output scale out, so files differ."""
+"""GGUF's architecture `t5`, write-only: llama.cpp omits T5 1.0's output scale, so files are ambiguous."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from camelid.model.spec import FeedForward, ModelSpec, Norm, RelativeBuckets
 MOST_DISTANCE = 128
 """Fixed in llama.cpp."""
 START = "t5.decoder_start_token_id"
-"""Which token an answer begins with; the folder's config says it, and no spec."""
+"""The first token of an answer; it is in the folder's config, not in the spec."""
 
 
 def _write(spec: ModelSpec) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The tokenizer inside a GGUF file: llama.cpp's `gpt2` (byte-level BPE) and `llama` (SentencePiece BPE) vocabularies.
+"""Tokenizers in GGUF files: llama.cpp's `gpt2` (byte-level BPE) and `llama` (SentencePiece BPE).
 
-The ids equal those of the tokenizer that the file was converted from; how llama.cpp's names map to
-pre-tokenizers is in its src/llama-vocab.cpp.
+The ids equal those of the tokenizer that the file was converted from. llama.cpp's src/llama-vocab.cpp maps
+names to pre-tokenizers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,15 +28,15 @@ from camelid.text.vocabulary import (
 
 Metadata = Mapping[str, Any]
 NO_ID = 0xFFFFFFFF
-"""-1 as an unsigned number: how files say that there is no such token."""
+"""-1 as an unsigned number: files use it for a missing token."""
 NAMES = ("bos", "eos", "eot", "eom", "unknown", "padding")
 END_NAMES = (
     *("</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<end_of_turn>", "<turn|>", "<end_of_utterance>"),
     *("<|im_end|>", "<|end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>"),
     "<｜end▁of▁sentence｜>",
 )
-"""Tokens that end an answer by their text alone, special whatever the file says: llama.cpp's `special_eog_ids`
-(src/llama-vocab.cpp), without those of vocabularies that are not read and of filling in the middle."""
+"""Tokens that end an answer because of their text, and so are special: llama.cpp's `special_eog_ids`
+(src/llama-vocab.cpp), without those of unsupported vocabularies and of fill-in-the-middle."""
 SPLITTERS = {
     "gpt-2": GPT2,
     "smollm": DIGITS,
@@ -52,9 +52,9 @@ SPLITTERS = {
 
 
 def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
-    """The tokenizer that the metadata of a GGUF file describes, with its special tokens and chat template.
+    """The tokenizer in the metadata of a GGUF file, with its special tokens and chat template.
 
-    Raises `CamelidError` that names the key which is missing, damaged or of an unsupported kind.
+    Raises `CamelidError` that names the missing, damaged or unsupported key.
     """
     tokens = _tokens(metadata)
     given = "tokenizer.ggml.token_type" in metadata
@@ -83,13 +83,13 @@ def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
     add_ends(backend, config)
     template = metadata.get("tokenizer.chat_template")
     if not isinstance(template, str | None):
-        raise CamelidError("tokenizer.chat_template is no text")
+        raise CamelidError("tokenizer.chat_template is not a string")
     tokenizer = Tokenizer(backend, config, chat_template=template)
     return Tokenizer(backend, config, chat_template=template, stop_ids=ends | _chat_ends(tokenizer))
 
 
 def _chat_ends(tokenizer: Tokenizer) -> set[int]:
-    """The end of a turn; none where the template refuses the plainest turn, which it says again when it is used."""
+    """The terminator of a turn; none if the template rejects even a simple turn."""
     try:
         terminator = tokenizer.chat_template.terminator if tokenizer.chat_template else None
     except CamelidError:
@@ -106,7 +106,7 @@ def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Token
     bad = next((index for index, merge in enumerate(merges) if len(merge) != 2), None)
     if bad is not None:
         raise CamelidError(
-            f"tokenizer.ggml.merges[{bad}] is no pair of tokens: {shortened(' '.join(merges[bad]))}"
+            f"tokenizer.ggml.merges[{bad}] is not a pair of tokens: {shortened(' '.join(merges[bad]))}"
         )
     with naming("tokenizer.ggml"):
         return byte_level(ids_of(tokens), merges, splitter), splitter.add_bos
@@ -149,7 +149,7 @@ def _flag(metadata: Metadata, name: str, default: bool) -> bool:
 def _strings(metadata: Metadata, name: str) -> list[str]:
     value = _key(metadata, name)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise CamelidError(f"tokenizer.ggml.{name} is no list of strings")
+        raise CamelidError(f"tokenizer.ggml.{name} is not a list of strings")
     return value
 
 
@@ -160,7 +160,7 @@ def _numbers(metadata: Metadata, name: str, count: int) -> list[float]:
         or len(value) != count
         or not all(isinstance(item, int | float) for item in value)
     ):
-        raise CamelidError(f"tokenizer.ggml.{name} is no list of {count} numbers, one for each token")
+        raise CamelidError(f"tokenizer.ggml.{name} must be a list of {count} numbers, one for each token")
     return value
 
 

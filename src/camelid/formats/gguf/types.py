@@ -1,6 +1,6 @@
-"""The number formats inside a GGUF file, each as a function from blocks of bytes to float32.
+"""GGUF's number formats, each as a function from blocks of bytes to float32.
 
-A row is a run of blocks along the input dimension; every format gives exactly the values of ggml's own
+A row is a run of blocks along the input dimension; every format gives exactly the values of ggml's
 `dequantize_row_*`. Layouts: ggml-quants.h and ggml-common.h of llama.cpp, and the `gguf` package.
 """
 
@@ -14,12 +14,12 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 SLAB = 1 << 15
-"""Blocks that are widened at a time, so that the intermediate values stay in the cache and memory stays flat."""
+"""Blocks dequantised at a time, to keep intermediates in the cache and bound memory."""
 
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """`values` numbers stored in `size` bytes, and how [blocks, size] bytes become [blocks, values] float32."""
+    """`values` numbers in `size` bytes, and the decoder from [blocks, size] bytes to [blocks, values]."""
 
     name: str
     values: int
@@ -27,7 +27,7 @@ class BlockFormat:
     widen: Callable[[Bytes], Floats]
 
     def dequantize(self, data: Bytes) -> Floats:
-        """All the numbers of a flat array of whole blocks."""
+        """The numbers of a flat array of whole blocks."""
         blocks = data.reshape(-1, self.size)
         result = np.empty((len(blocks), self.values), np.float32)
         for start in range(0, len(blocks), SLAB):
@@ -48,13 +48,13 @@ def _bf16(blocks: Bytes) -> Floats:
 
 
 def _planes(packed: Bytes, bits: int) -> Bytes:
-    """[..., n] bytes as [..., 8 / bits, n]: first the lowest `bits` of every byte, the highest last."""
+    """[..., n] bytes as [..., 8 / bits, n]: the lowest `bits` of every byte first, the highest last."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
     return (packed[..., None, :] >> shifts) & np.uint8((1 << bits) - 1)
 
 
 def _unpack(packed: Bytes, bits: int, run: int) -> Bytes:
-    """[blocks, n] bytes as [blocks, n * 8 / bits] numbers, plane after plane within each run of `run` bytes."""
+    """[blocks, n] bytes as [blocks, n * 8 / bits] numbers, plane by plane within runs of `run` bytes."""
     count = len(packed)
     return _planes(packed.reshape(count, -1, run), bits).reshape(count, -1)
 

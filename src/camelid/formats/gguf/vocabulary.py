@@ -1,6 +1,6 @@
-"""A tokenizer as the metadata of a GGUF file: the other way of `formats.gguf.tokenizer`.
+"""Writes a tokenizer as the metadata of a GGUF file: the inverse of `formats.gguf.tokenizer`.
 
-What llama.cpp has no name for is refused. Where it does otherwise whatever a file says, `vocabulary_notes` tells.
+Rules that llama.cpp has no name for are rejected. `vocabulary_notes` lists what llama.cpp does differently.
 """
 
 import json
@@ -23,14 +23,14 @@ Table = dict[str, Any]
 STOPS = ("eos", "eot", "eom")
 """The keys of tokens that end a generation."""
 LOWEST = -10000.0
-"""The score of what no text becomes."""
+"""The score of pieces that encoding never yields."""
 
 
 def vocabulary_metadata(tokenizer: Tokenizer, size: int, *, talks: bool = False) -> Table:
-    """The keys `tokenizer.*` for a model of `size` embeddings; ids without a token are filled up as llama.cpp does.
+    """The keys `tokenizer.*` for a model of `size` embeddings; ids without a token get llama.cpp's padding.
 
-    talks: the model was last trained on conversations, so these are to begin as in training where GGUF's one setting for
-    BOS cannot suit texts too. Raises `CamelidError` where GGUF has no kind of vocabulary for the tokenizer's rules.
+    talks: the model was last trained on conversations. GGUF has one BOS setting; if it cannot match both, it
+    follows conversations. Raises `CamelidError` if no GGUF vocabulary type has the tokenizer's rules.
     """
     tokens, kinds = _columns(tokenizer, size)
     keys = {**_model(tokenizer, tokens, kinds), "tokens": tokens, "token_type": [int(kind) for kind in kinds]}
@@ -46,22 +46,24 @@ def vocabulary_metadata(tokenizer: Tokenizer, size: int, *, talks: bool = False)
 
 
 def vocabulary_notes(tokenizer: Tokenizer, *, talks: bool = False) -> list[str]:
-    """What llama.cpp does otherwise than this tokenizer, whatever the file says, in words."""
+    """Unavoidable differences between llama.cpp and this tokenizer, in words."""
     notes = []
     if texts_alone_begin(tokenizer):
         begun, other = ("conversations", "true for texts") if talks else ("texts", "false for conversations")
         notes.append(
-            f"training begins texts with {tokenizer.named_tokens['bos_token']} and conversations without; GGUF has one setting "
-            f"for both, which here suits {begun}: llama-server --override-kv tokenizer.ggml.add_bos_token=bool:{other}"
+            f"training puts {tokenizer.named_tokens['bos_token']} before texts but not before "
+            "conversations; GGUF has one "
+            f"setting for both, here that for {begun}; to change it: llama-server --override-kv "
+            f"tokenizer.ggml.add_bos_token=bool:{other}"
         )
     cuts = [] if tokenizer.is_byte_level else steps_of(tokenizer.description["pre_tokenizer"])
     if any(cut["type"] == "Metaspace" and cut["prepend_scheme"] != "never" for cut in cuts):
-        notes.append("llama.cpp puts one more space before a text that begins with one")
+        notes.append("llama.cpp adds one more space to a text that begins with a space")
     return notes
 
 
 def added_ends(tokenizer: Tokenizer) -> tuple[bool, bool]:
-    """Whether texts get BOS before them, and EOS after; raises `CamelidError` where they get anything else."""
+    """Whether texts get BOS and EOS; raises `CamelidError` if they get anything else."""
     bare, full = tokenizer.encode("a"), tokenizer.encode("a", special_tokens=True)
     for add_bos in (False, True):
         for add_eos in (False, True):
@@ -69,7 +71,7 @@ def added_ends(tokenizer: Tokenizer) -> tuple[bool, bool]:
             if full == [*head, *bare, *tail]:
                 return add_bos, add_eos
     raise CamelidError(
-        f"its texts begin and end otherwise than with its bos_token and eos_token, which is all that GGUF can say: "
+        f"it adds other tokens around texts than its bos_token and eos_token, which GGUF cannot express: "
         f"'a' becomes {[tokenizer.backend.id_to_token(index) for index in full]}"
     )
 
@@ -82,17 +84,18 @@ def texts_alone_begin(tokenizer: Tokenizer) -> bool:
 
 
 def _ends(tokenizer: Tokenizer, add_eos: bool) -> dict[str, int]:
-    """BOS and the stops by GGUF's names; llama.cpp would take ids of its own for a BOS or EOS that is not there."""
+    """BOS and stops by GGUF's names; llama.cpp would use its default ids for a missing BOS or EOS."""
     stops = sorted(tokenizer.stop_ids, key=lambda index: (index != tokenizer.eos_id, index))
     names = [str(tokenizer.backend.id_to_token(index)) for index in stops]
     if not stops:
         raise CamelidError(
-            "it has no token that ends a text, and llama.cpp would take one of its own choice; name an eos_token in "
+            "it has no stop token, and llama.cpp would choose one itself; set an eos_token in "
             "tokenizer_config.json or an eos_token_id in generation_config.json"
         )
     if len(stops) > len(STOPS):
         raise CamelidError(
-            f"{len(stops)} tokens end a generation ({', '.join(names)}), and GGUF has keys for {len(STOPS)} alone; leave "
+            f"{len(stops)} tokens end a generation ({', '.join(names)}), but GGUF has keys for only "
+            f"{len(STOPS)}; keep "
             "fewer in the eos_token_id of generation_config.json"
         )
     bos = stops[0] if tokenizer.bos_id is None else tokenizer.bos_id
@@ -103,9 +106,11 @@ def _ends(tokenizer: Tokenizer, add_eos: bool) -> dict[str, int]:
     ):
         if own != written and (added or re.search(rf"\b{name}\b", template)):
             raise CamelidError(
-                f"its {name} is {tokenizer.named_tokens.get(name)}, which its texts or its chat template take, and llama.cpp "
-                f"would take {tokenizer.backend.id_to_token(written)}: an EOS that is no stop, and no BOS at all, are "
-                "nothing that GGUF can say"
+                f"its {name} is {tokenizer.named_tokens.get(name)}, which its texts or its chat "
+                "template use, but llama.cpp "
+                f"would use {tokenizer.backend.id_to_token(written)}: GGUF cannot express an EOS "
+                "that is not a stop, "
+                "or a missing BOS"
             )
     return {"bos": bos, **dict(zip(STOPS, stops, strict=False))}
 
@@ -139,13 +144,13 @@ def _filler(index: int, taken: Table) -> str:
 
 
 def _check_added(token: tokenizers.AddedToken, tokenizer: Tokenizer) -> None:
-    """Raises where a token takes the white space around it or is found in whole words or respelt text alone."""
+    """Raises if a token strips white space, matches whole words only, or matches normalised text."""
     flags = [flag for flag in ("lstrip", "rstrip", "single_word") if getattr(token, flag)]
     if token.normalized and not token.special and tokenizer.description["normalizer"] is not None:
         flags.append("normalized")
     if flags:
         raise CamelidError(
-            f"its added token {token.content!r} has {' and '.join(flags)}, which GGUF cannot say"
+            f"its added token {token.content!r} has {' and '.join(flags)}, which GGUF cannot express"
         )
 
 
@@ -158,7 +163,7 @@ def _model(tokenizer: Tokenizer, tokens: list[str], kinds: list[PieceType]) -> T
             "merges": [" ".join(pair) for pair in _merges(model)],
         }
     if not tokenizer.marks_spaces or model["type"] not in ("BPE", "Unigram"):
-        raise CamelidError(f"GGUF has no kind of vocabulary for this tokenizer (model {model['type']})")
+        raise CamelidError(f"GGUF has no vocabulary type for this tokenizer (model {model['type']})")
     spelling = spelling_of(tokenizer, tokens, kinds)
     if model["type"] == "Unigram":
         known = dict(enumerate(score for _, score in model["vocab"]))
@@ -166,12 +171,10 @@ def _model(tokenizer: Tokenizer, tokens: list[str], kinds: list[PieceType]) -> T
         return {"model": "t5", "pre": "default", "scores": scores, **spelling}
     if spelling.get("precompiled_charsmap") or spelling["remove_extra_whitespaces"]:
         raise CamelidError(
-            "GGUF's SentencePiece BPE neither replaces characters nor drops spaces, as this tokenizer does"
+            "this tokenizer replaces characters or removes spaces, which GGUF's SentencePiece BPE cannot"
         )
     if not tokenizer.has_byte_fallback:
-        raise CamelidError(
-            "GGUF's SentencePiece BPE spells what it does not know in bytes, which this tokenizer has not"
-        )
+        raise CamelidError("GGUF's SentencePiece BPE needs byte fallback, which this tokenizer lacks")
     scores = _scores(_merges(model), tokens)
     _check_merges(tokenizer, tokens, kinds, scores)
     return {
@@ -187,13 +190,13 @@ def _merges(model: Table) -> list[Sequence[str]]:
 
 
 def _splitter(tokenizer: Tokenizer) -> str:
-    """The name of the rules that cut a text before merging."""
+    """GGUF's name of the rules that split a text before merging."""
     wanted = _rules(tokenizer.description)
     for name, splitter in SPLITTERS.items():
         if _rules(_description(splitter)) == wanted:
             return name
     raise CamelidError(
-        f"GGUF has no supported name for the rules that cut this tokenizer's texts ({wanted}); "
+        f"GGUF has no supported name for this tokenizer's pre-tokenizer ({wanted}); "
         f"supported: {', '.join(SPLITTERS)}"
     )
 
@@ -204,7 +207,7 @@ def _description(splitter: WordSplitter) -> Table:
 
 
 def _rules(description: Table) -> list[Any]:
-    """What of a byte-level tokenizer bears on ids: merging, normal form, cuts; `trim_offsets` and the like do not."""
+    """The rules of a byte-level tokenizer that affect ids: merging, normalisation, splitting."""
     kept = ("type", "pattern", "behavior", "invert", "individual_digits", "add_prefix_space", "use_regex")
     steps = [*steps_of(description["normalizer"]), *steps_of(description["pre_tokenizer"])]
     return [
@@ -214,9 +217,10 @@ def _rules(description: Table) -> list[Any]:
 
 
 def _scores(merges: list[Sequence[str]], tokens: list[str]) -> list[float]:
-    """Minus the place of each piece among those that merges make; what no merge makes is as good as the worst.
+    """Scores from merges: minus the rank of the piece; pieces that no merge makes get the lowest.
 
-    Pieces between whose merges others stand share a place: they had one score, and transformers sorts such merges by length.
+    Pieces whose merges are interleaved share a rank: they had one score, and transformers sorts such merges
+    by length.
     """
     last = {left + right: number for number, (left, right) in enumerate(merges)}
     places: dict[str, int] = {}
@@ -231,9 +235,9 @@ def _scores(merges: list[Sequence[str]], tokens: list[str]) -> list[float]:
 def _check_merges(
     tokenizer: Tokenizer, tokens: list[str], kinds: list[PieceType], scores: list[float]
 ) -> None:
-    """Raises where joining the best-scored pair, which is what GGUF says, is not what the tokenizer's merges say.
+    """Raises if GGUF's rule, joining the best-scored pair, differs from the tokenizer's merges.
 
-    Merges of one score come in any order where they make one piece, and from the longest on where they make several.
+    Merges of one score may come in any order if they make one piece, and longest first if they make several.
     """
     again = json.loads(sentencepiece_bpe(Pieces(tokens, scores, kinds, tokenizer.unk_id)).to_str())
     known = dict(zip(tokens, scores, strict=True))
@@ -248,7 +252,7 @@ def _check_merges(
     same = list(ours) == list(theirs) and all(set(ours[score]) == set(run) for score, run in theirs.items())
     if not same or any(each != sorted(each) for each in lengths):
         raise CamelidError(
-            "its merges do not follow from scores of its pieces, which is all that GGUF keeps of them"
+            "its merges cannot be expressed as scores of pieces, which is all that GGUF stores"
         )
 
 

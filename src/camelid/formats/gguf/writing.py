@@ -1,4 +1,4 @@
-"""A model as one GGUF file, with the keys and names of llama.cpp's converter; the `gguf` package writes the bytes."""
+"""Writes GGUF files with the keys and names of llama.cpp's converter, through the `gguf` package."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -28,13 +28,13 @@ KINDS: dict[str, tuple[str, str]] = {
     "q4_0": ("Q4_0", "MOSTLY_Q4_0"),
     "q4_k": ("Q4_K", "MOSTLY_Q4_K_S"),
 }
-"""ggml's name of the matrices' format, and of a file that has it."""
+"""ggml's names of the matrix format and of the file type."""
 KEPT_WHOLE = (POSITIONS,)
-"""Matrices that llama.cpp wants in float32; so are all vectors."""
+"""Matrices that llama.cpp requires in float32, as it does all vectors."""
 FARTHEST = 0.4
-"""How far rounding moves a tensor, as a share of its own norm: less than this even in 4 bits, by 32 values and one scale."""
+"""Bound on the relative rounding error of a tensor (by norm), even in 4 bits with 32 values per scale."""
 INSTEAD = {"Q4_K": "Q5_0"}
-"""What llama.cpp takes for rows that the format's blocks do not divide; where even that does not fit, float16 is."""
+"""llama.cpp's fallback for rows that are not a multiple of the block; float16 if that does not fit either."""
 
 
 def write_gguf(
@@ -45,11 +45,12 @@ def write_gguf(
     metadata: Mapping[str, Any],
     dtype: Precision,
 ) -> str:
-    """Writes the model and gives the name of its architecture; one tensor at a time is in memory.
+    """Writes the model, one tensor in memory at a time; returns the name of its architecture.
 
-    dtype: of the matrices; in a file of 4 bits embedding and output projection have 8, and matrices whose rows are no
-    whole number of blocks what llama.cpp would take instead. metadata: further keys, the tokenizer's among them.
-    Raises `CamelidError` where no architecture holds the model or a value is too large for float16.
+    dtype: of the matrices. In 4-bit files the embedding and output projection have 8 bits, and matrices whose
+    rows are not a multiple of the block get llama.cpp's fallback. metadata: further keys, such as the
+    tokenizer's. Raises `CamelidError` if no architecture can hold the model or a value is too large for
+    float16.
     """
     gguf = gguf_package()
     architecture = architecture_for(spec)
@@ -60,7 +61,7 @@ def write_gguf(
     for name, tensor in _tensors(architecture, spec, shapes):
         kind = _kind(name, tensor, dtype)
         size = tensor.numel() // BLOCKS[kind].values * BLOCKS[kind].size
-        # The writer takes the shape as it is from any type but bytes.
+        # The writer takes the shape as given, except for bytes.
         words = np.dtype(np.int16)
         writer.add_tensor_info(name, tensor.shape, words, size, gguf.GGMLQuantizationType[kind])
     try:
@@ -87,10 +88,10 @@ def differences(
     metadata: Mapping[str, Any],
     dtype: Precision,
 ) -> list[str]:
-    """The keys, tensors and parameters of a file that are not what `write_gguf` was to write, in words.
+    """The differences between a file and what `write_gguf` should have written, in words.
 
-    Tensors must have the very bytes; and whatever these are, the parameters that an import reads from them must not be far
-    from the given ones. Raises `CamelidError` where the file holds other tensors than the model has.
+    Tensors must match byte for byte; independently of that, the parameters that an import reads from them
+    must be close to the given ones. Raises `CamelidError` if the file's tensors are not the model's.
     """
     file, architecture = GGUFFile(path), architecture_for(spec)
     keys = {"general.architecture": architecture.name, **_keys(architecture, spec, metadata, dtype)}
@@ -103,11 +104,11 @@ def differences(
         kind, stored = _kind(name, tensor, dtype), file.tensors.get(name)
         same = stored is not None and (stored.format.name, stored.shape) == (kind, tuple(tensor.shape))
         if not same or not np.array_equal(file.raw(name), blocks_of(tensor, kind).numpy().ravel()):
-            wrong.append(f"tensor {name} holds other values")
+            wrong.append(f"tensor {name} has different values")
     given = dict(_scaled(spec, iter(parameters.items())))
     for name, found in read_parameters(file, spec):
         if (found - given[name]).norm() > FARTHEST * given[name].float().norm():
-            wrong.append(f"{name} is far from what it was, or too small for this format")
+            wrong.append(f"{name} is far from the original, or too small for this format")
     return wrong
 
 
@@ -127,11 +128,11 @@ def _unlike(key: str, found: Any, wanted: Any) -> str:
     if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
         place = next(index for index, each in enumerate(found) if each != wanted[index])
         key, found, wanted = f"{key}[{place}]", found[place], wanted[place]
-    return f"{key} is {shortened(found)} and was to be {shortened(wanted)}"
+    return f"{key} is {shortened(found)}, expected {shortened(wanted)}"
 
 
 def _as_stored(value: Any) -> Any:
-    """A key's value as a file holds it: real numbers in float32, bytes as numbers."""
+    """A key's value as stored in a file: floats in float32, bytes as numbers."""
     if isinstance(value, list | bytes):
         return [_as_stored(each) for each in value]
     return float(np.float32(value)) if isinstance(value, float) else value
@@ -140,7 +141,7 @@ def _as_stored(value: Any) -> Any:
 def _tensors(
     architecture: Architecture, spec: ModelSpec, parameters: Iterator[tuple[str, Tensor]]
 ) -> Iterator[tuple[str, Tensor]]:
-    # The factors come first, as they do in llama.cpp's own files.
+    # The factors come first, as in llama.cpp's files.
     yield from architecture.extra(spec).items()
     yield from stored_tensors(architecture.naming.place, spec, _scaled(spec, parameters))
 
@@ -170,11 +171,11 @@ def _add(writer: Any, key: str, value: Any) -> None:
             writer.add_bool(key, value)
         case int():
             if not 0 <= value < 1 << 32:
-                raise CamelidError(f"{key} is {value}, which the 32 bits that llama.cpp reads do not hold")
+                raise CamelidError(f"{key} is {value}, which does not fit into llama.cpp's 32 bits")
             writer.add_uint32(key, value)
         case float():
             if not abs(value) <= float(np.finfo(np.float32).max):
-                raise CamelidError(f"{key} is {value}, which the float32 that llama.cpp reads does not hold")
+                raise CamelidError(f"{key} is {value}, which does not fit into llama.cpp's float32")
             writer.add_float32(key, value)
         case str():
             writer.add_string(key, value)

@@ -1,5 +1,5 @@
-"""A checkpoint is a folder in the Hugging Face layout: config.json, safetensors (sharded when large), and beside it
-the tokenizer. What only Camelid knows (parents, recipe, data) stands in camelid.json."""
+"""Checkpoints: folders in the Hugging Face layout, with config.json, safetensors (sharded when large) and a
+tokenizer. Camelid's own metadata (parents, recipe, data) is in camelid.json."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,20 +35,20 @@ WIDENED = (
     torch.float8_e4m3fn,
     torch.float8_e5m2,
 )
-"""Types of weights in files; those of fewer bits are nothing without a scale that would stand elsewhere."""
+"""Supported dtypes of stored weights; smaller ones need separate scales."""
 LEAST_TENSORS = 6
-"""Of a layer: GPT-2's without biases are so few."""
+"""Minimum number of tensors per layer: that of GPT-2 without biases."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json; raises `CamelidError` where there is none or it is no JSON object."""
+    """The folder's config.json; raises `CamelidError` if it is missing or not a JSON object."""
     folder = Path(folder)
     if not folder.is_dir():
         raise CamelidError(f"there is no folder {folder}")
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise CamelidError(f"{folder} holds an adapter without its model; merge it into its base model first")
+        raise CamelidError(f"{folder} holds an adapter without its base model; merge them first")
     if not (folder / "config.json").is_file():
-        raise CamelidError(f"{folder} holds no config.json, so it is no checkpoint folder")
+        raise CamelidError(f"{folder} holds no config.json, so it is not a checkpoint folder")
     return read_table(folder / "config.json")
 
 
@@ -62,21 +62,21 @@ def read_spec(folder: Path) -> ModelSpec:
 def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     """The model in `folder`, its weights in `dtype`, in evaluation mode.
 
-    Weights already stored in `dtype` stay in the mapped file until they are used. Raises `CamelidError` that lists
-    tensors missing, foreign or of the wrong shape, or the file that is cut short.
+    Weights stored in `dtype` stay memory-mapped until they are used. Raises `CamelidError` that lists missing
+    or unexpected tensors and wrong shapes, or names a truncated file.
     """
     return fill(*_open(Path(folder)), dtype)
 
 
 def stored_parameters(folder: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """The same model as its spec and our parameters by name, in the dtypes of the file and mapped from it."""
+    """The model as its spec and memory-mapped parameters by name, in the dtypes of the file."""
     model, folder, tensors = _open(Path(folder))
     return model.spec, _placed(model, folder, tensors)
 
 
 def _open(folder: Path) -> tuple[Transformer, Path, dict[str, Tensor]]:
     if "quantization_config" in read_config(folder):
-        raise CamelidError(f"{folder} is quantised; training and exporting need the model it was made from")
+        raise CamelidError(f"{folder} is quantised; use the full-precision model that it was made from")
     spec = read_spec(folder)
     tensors = read_tensors(folder)
     with naming(folder):
@@ -84,9 +84,9 @@ def _open(folder: Path) -> tuple[Transformer, Path, dict[str, Tensor]]:
 
 
 def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> Transformer:
-    """Gives a model on the meta device the tensors read from `folder`, by their names there.
+    """Assigns the tensors read from `folder`, by their names on disk, to a model on the meta device.
 
-    Raises `CamelidError` that lists tensors missing, foreign or of the wrong shape.
+    Raises `CamelidError` that lists missing or unexpected tensors and wrong shapes.
     """
     state = {name: tensor.to(dtype) for name, tensor in _placed(model, folder, tensors).items()}
     model.load_state_dict(state, assign=True)
@@ -108,7 +108,7 @@ def _placed(model: Transformer, folder: Path, tensors: dict[str, Tensor]) -> dic
 def stored_tensors(
     place_of: Callable[[ModelSpec, str], Place], spec: ModelSpec, parameters: Iterable[tuple[str, Tensor]]
 ) -> Iterator[tuple[str, Tensor]]:
-    """What stands on disk for our parameters, each tensor as soon as the last of its parts has come."""
+    """Converts our parameters to tensors on disk; yields each once its last part has arrived."""
     waiting: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
     for name, tensor in parameters:
         place = place_of(spec, name)
@@ -120,7 +120,7 @@ def stored_tensors(
 
 
 def _complete_prefix(tensors: dict[str, Tensor], family: Family) -> None:
-    """Adds the prefix that some files leave out, GPT-2's on the hub among them."""
+    """Adds the prefix that some files omit, such as GPT-2's on the hub."""
     prefix = family.optional_prefix
     if prefix and not any(name.startswith(prefix) for name in tensors):
         for name in [name for name in tensors if name != HEAD]:
@@ -128,7 +128,7 @@ def _complete_prefix(tensors: dict[str, Tensor], family: Family) -> None:
 
 
 def blank_model(spec: ModelSpec, stored: Iterable[int] | None = None) -> Transformer:
-    """A model without memory; stored: sizes of the tensors that are to fill it, see `check_belong_together`."""
+    """A model on the meta device; stored: sizes of its tensors on disk, see `check_belong_together`."""
     if stored is not None:
         check_belong_together(spec, stored)
     with torch.device("meta"), _NoInitialization():
@@ -136,21 +136,22 @@ def blank_model(spec: ModelSpec, stored: Iterable[int] | None = None) -> Transfo
 
 
 def check_belong_together(spec: ModelSpec, stored: Iterable[int]) -> None:
-    """Raises `CamelidError` where the spec is of a far larger model than tensors of these many values can be.
+    """Raises `CamelidError` if the spec describes a far larger model than these tensors can fill.
 
-    A damaged size would otherwise build layers without end.
+    Otherwise a damaged size could build an enormous model.
     """
     sizes = list(stored)
     values, layers = sum(sizes), spec.num_layers + spec.encoder_layers
     if spec.parameter_count() > 2 * values or layers * LEAST_TENSORS > len(sizes):
         raise CamelidError(
-            f"its sizes describe a model of {spec.parameter_count():,} parameters in {layers:,} layers, and {values:,} "
-            f"in {len(sizes):,} tensors are stored; they do not belong together: fetch or convert the model again"
+            f"its sizes describe a model of {spec.parameter_count():,} parameters in {layers:,} layers, "
+            f"but {values:,} in {len(sizes):,} tensors are stored; they do not belong together: "
+            "download or convert the model again"
         )
 
 
 class _NoInitialization(TorchFunctionMode):
-    """Leaves new parameters as they are; drawing numbers on the meta device would first import torch's compiler."""
+    """Skips initialisation: random numbers on the meta device would import torch's compiler."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(function, "__module__", None) == "torch.nn.init":
@@ -165,7 +166,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors.update((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
-        # A type that torch lacks and a size beyond 64 bits are found while the tensor is made, by errors of all kinds.
+        # Unknown dtypes and sizes beyond 64 bits raise errors of all kinds when the tensor is created.
         except (
             SafetensorError,
             OSError,
@@ -177,27 +178,27 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         ) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CamelidError(
-                f"{path}: cannot be read as safetensors ({reason}); fetch or export it again"
+                f"{path}: cannot be read as safetensors ({reason}); download or export it again"
             ) from error
     return tensors
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: the single one, or those that the index names."""
+    """The safetensors files of a folder: the single one, or those in the index."""
     folder = Path(folder)
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (index := folder / INDEX).is_file():
         weight_map = read_table(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise CamelidError(f"{index} has no weight_map from tensors to files; fetch it again")
+            raise CamelidError(f"{index} has no weight_map from tensors to files; download it again")
         named = list(weight_map.values())
         if outside := [name for name in named if not isinstance(name, str) or Path(name).name != name]:
-            raise CamelidError(f"{index} names {shortened(outside[0])}, which is no file of this folder")
+            raise CamelidError(f"{index} names {shortened(outside[0])}, which is not a file of this folder")
         names, held = sorted(set(named)), {path.name for path in folder.iterdir()}
         if missing := [name for name in names if name not in held]:
             shown = f"{', '.join(missing[:5])}{' and more' if missing[5:] else ''}"
-            raise CamelidError(f"{index} names {shown}, which the folder does not hold; fetch the rest")
+            raise CamelidError(f"{index} names {shown}, which the folder does not hold; download them")
         return [folder / name for name in names]
     pickles = [path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in sorted(folder.glob(pattern))]
     hint = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
@@ -213,7 +214,7 @@ def save_checkpoint(
     provenance: Mapping[str, Any] | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Writes the model into an existing folder, see `write_checkpoint`; raises `CamelidError` on linears that are not plain."""
+    """Writes the model with `write_checkpoint`; raises `CamelidError` on quantised or adapted linears."""
     known_linears(model, ("plain",), "saving")
     parameters = ((name, tensor.detach()) for name, tensor in model.state_dict().items())
     write_checkpoint(
@@ -240,11 +241,11 @@ def write_checkpoint(
 ) -> None:
     """Writes config.json, generation_config.json, the weights in `dtype` and camelid.json into an existing folder.
 
-    parameters: by our names, taken one at a time, so that no more than one shard is in memory. special_ids:
-    `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. extra_config: further keys
-    of config.json. Integer tensors stay as they are. Raises `CamelidError` that names a tensor whose values are too
-    large for `dtype`. The caller makes the folder atomic
-    (`camelid.base.atomic.atomic_folder`) and saves the tokenizer beside the weights.
+    parameters: by our names, consumed one at a time, so that at most one shard is in memory. special_ids:
+    `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. extra_config:
+    further keys of config.json. Integer tensors keep their dtype. Raises `CamelidError` that names a tensor
+    whose values are too large for `dtype`. The caller makes the folder atomic
+    (`camelid.base.atomic.atomic_folder`) and saves the tokenizer.
     """
     family = family_for(spec)
     ids = {key: value for key, value in (special_ids or {}).items() if value is not None}
@@ -257,7 +258,7 @@ def write_checkpoint(
         **(extra_config or {}),
     }
     if spec.encoder_layers:
-        # An encoder-decoder's answer begins with the padding token, T5's convention.
+        # Encoder-decoders start an answer with the padding token, as T5 does.
         ids["decoder_start_token_id"] = config["decoder_start_token_id"] = ids.get("pad_token_id", 0)
     write_json(folder / "config.json", config)
     write_json(folder / "generation_config.json", ids)
@@ -276,25 +277,25 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         lost = tensor.isfinite() & ~stored.isfinite()
         if lost.any():
             raise CamelidError(
-                f"tensor {name} holds {float(tensor[lost][0]):g}; the largest number in {dtype_name(dtype)} is "
-                f"{torch.finfo(dtype).max:g}: choose a type of a wider range"
+                f"tensor {name} holds {float(tensor[lost][0]):g}; the largest number in "
+                f"{dtype_name(dtype)} is {torch.finfo(dtype).max:g}: choose a dtype with a wider range"
             )
     return stored
 
 
 def _share_embedding(folder: Path, tensors: dict[str, Tensor], embedding: str) -> None:
-    # Folders with tied embeddings keep either name, some keep both.
+    # Folders with tied embeddings store one of the two names, some both.
     head = HEAD
     kept = tensors.pop(head, None)
     if kept is not None and not _equal(tensors.setdefault(embedding, kept), kept):
         raise CamelidError(
-            f"{folder}: config.json has tie_word_embeddings, and yet {embedding} and {head} differ; "
-            "set it to false where both were trained"
+            f"{folder}: config.json has tie_word_embeddings, but {embedding} and {head} differ; "
+            "set it to false if both were trained"
         )
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    # By their bytes: not every type can be compared.
+    # Compare bytes: not every dtype supports comparison.
     alike = (one.dtype, one.shape) == (other.dtype, other.shape)
     return alike and torch.equal(*(each.flatten().view(torch.uint8) for each in (one, other)))
 
@@ -305,7 +306,7 @@ def _check_tensors(
     missing = sorted(shapes.keys() - found.keys())
     foreign = sorted(name for name in found.keys() - shapes.keys() if not family.ignored.fullmatch(name))
     misshapen = [
-        f"{name} is {list(found[name].shape)}, config.json asks for {list(shape)}"
+        f"{name} is {list(found[name].shape)}, config.json requires {list(shape)}"
         for name, shape in shapes.items()
         if name in found and found[name].shape != shape
     ]

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: writing them, sharded with an index when large, and letting go of mapped ones."""
+"""Writes safetensors files, sharded with an index when large, and releases mapped tensors."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ def save_tensors(
     tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Writes the tensors as one safetensors file, or as shards with an index where they exceed `max_shard_bytes`."""
+    """Writes the tensors as one safetensors file, or as shards with an index if above `max_shard_bytes`."""
     shards: list[list[str]] = []
     pending: dict[str, Tensor] = {}
     total = waiting = 0
@@ -50,7 +50,7 @@ def save_tensors(
 
 
 def _draft(folder: Path, number: int) -> Path:
-    # The final name says how many shards there are, which is known when the last one is written.
+    # Final names contain the number of shards, which is known after the last one.
     return folder / f"shard-{number}.partial"
 
 
@@ -60,7 +60,7 @@ def _save_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> list[s
         path.touch()
         mode = path.stat().st_mode
         save_file(tensors, path, metadata={"format": "pt"})
-        # safetensors lets only the owner read its files; a model is as public as its folder.
+        # safetensors creates files readable only by the owner; use the folder's permissions instead.
         path.chmod(mode)
     except (SafetensorError, OSError) as error:
         raise CamelidError(f"{path}: the weights cannot be written: {error}") from error

@@ -1,21 +1,22 @@
-"""How public checkpoints keep a quantised linear: the layouts of GPTQ and of AWQ, which vLLM and transformers read.
+"""The layouts of quantised linears in GPTQ and AWQ checkpoints, which vLLM and transformers read.
 
-For a linear of `outer` x `inner` weights w = scale * (code - zero), integers of a few bits side by side in int32, the
-first in the lowest bits (`camelid.quant.packing`):
+For a linear of `outer` x `inner` weights, w = scale * (code - zero), with codes packed into int32, the first
+in the lowest bits (`camelid.quant.packing`):
 
-              gptq                                             awq, version gemm (4 bits alone)
+              gptq                                             awq, version gemm (4 bits only)
     qweight   int32 [inner * bits / 32, outer] along inputs    int32 [inner, outer / 8] along outputs, interleaved
     qzeros    int32 [groups, outer * bits / 32] MINUS ONE      int32 [groups, outer / 8] as they are, interleaved
     scales    float [groups, outer]                            float16 [groups, outer]
     g_idx     int32 [inner], index // group_size               (none: groups are in order)
 
-GPTQ's minus one is a quirk of the first kernels, which added one again; every reader of `checkpoint_format: gptq` keeps
-to it. `gptq_v2`, which stores zero points as they are, is read too, never written. AWQ's word holds the outputs 0, 2, 4,
-6, 1, 3, 5, 7 of its eight, from the lowest bits on.
+GPTQ's minus one comes from the first kernels, which added one; every reader of `checkpoint_format: gptq`
+follows them. `gptq_v2` stores zero points as they are; it is read but not written. An AWQ word holds outputs
+0, 2, 4, 6, 1, 3, 5, 7, from the lowest bits up.
 
-Sources: casper-hansen/AutoAWQ, `awq/modules/linear/gemm.py`, `awq/utils/packing_utils.py` (order, shapes, float16) and
-`awq/models/_config.py` (keys); vllm-project/vllm, `quantization/awq.py` and `gptq.py` (keys, `w_bit` and `q_group_size`
-beside `bits` and `group_size`); huggingface/transformers, `AwqConfig` (`version`, `modules_to_not_convert`).
+Sources: casper-hansen/AutoAWQ, `awq/modules/linear/gemm.py`, `awq/utils/packing_utils.py` (order, shapes,
+float16) and `awq/models/_config.py` (keys); vllm-project/vllm, `quantization/awq.py` and `gptq.py` (keys,
+`w_bit` and `q_group_size` beside `bits` and `group_size`); huggingface/transformers, `AwqConfig` (`version`,
+`modules_to_not_convert`).
 """
 
 import re
@@ -35,58 +36,58 @@ from camelid.quant.packing import packed_int32, unpacked_integers
 LayoutName = Literal["gptq", "awq"]
 Packed = tuple[Int32[Tensor, "packed outer"], Float[Tensor, "outer groups"], UInt8[Tensor, "outer groups"]]
 HEAD_PATTERN = "+:^lm_head$"
-"""The key of `dynamic` (GPTQModel, vLLM) that the output projection's own settings stand under."""
+"""The key in `dynamic` (GPTQModel, vLLM) for the output projection's settings."""
 INTERLEAVED = (0, 2, 4, 6, 1, 3, 5, 7)
-"""The outputs in a word of AWQ's, from the lowest four bits on."""
+"""The outputs in an AWQ word, from the lowest four bits up."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What a `quantization_config` has to say of a model."""
+    """The contents of a `quantization_config`."""
 
     bits: Bits
     group_size: int
-    """-1: a whole row."""
+    """-1 means a whole row."""
     symmetric: bool
     """Whether every zero point is the middle code."""
     packed: Sequence[str]
     left: Sequence[str]
-    """Linears of the layers by their names on disk: those that are quantised, and those that stay as they are."""
+    """Linears of the layers by their names on disk: those quantised, and those left in full precision."""
     head_bits: Bits | None = None
-    """Of the output projection, one scale a row; None where it stays as it is."""
+    """Bits of the output projection, one scale per row; None if it is not quantised."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One public layout: what it can say, how it says it in tensors and in `quantization_config`."""
+    """One public layout: its limits, its tensors and its `quantization_config`."""
 
     name: LayoutName
     bits: tuple[Bits, ...]
     dtypes: tuple[torch.dtype, ...]
-    """Of scales, and of all that is not quantised."""
+    """Allowed dtypes of scales and of unquantised tensors."""
     lowest_zero: int
-    """The least zero point that can be written."""
+    """The smallest zero point that can be written."""
     shapes: Callable[[int, int, int, Bits], dict[str, tuple[int, ...]]]
-    """The tensors of a linear of `outer` x `inner` weights in some groups."""
+    """Shapes and dtypes of the tensors of a linear with `outer` x `inner` weights."""
     write: Callable[[PackedLinear], dict[str, Tensor]]
     read: Callable[[Mapping[str, Tensor], Bits, int], Packed]
-    """Packed codes, scales and zero points of a `PackedLinear`, once what is to be added to stored zero points is known."""
+    """Codes, scales and zero points of a `PackedLinear`, given the offset of stored zero points."""
     check: Callable[[Mapping[str, Any]], tuple[Bits, int]]
-    """Bits, and what to add to stored zero points; raises `CamelidError` on what is not supported."""
+    """Bits, and the offset of stored zero points; raises `CamelidError` if unsupported."""
     describe: Callable[[Scheme], dict[str, Any]]
     """The `quantization_config`."""
 
 
 def layout_of(method: object) -> Layout:
-    """The layout that a `quantization_config` names; raises `CamelidError` on any other."""
+    """The layout named in a `quantization_config`; raises `CamelidError` if unsupported."""
     if not isinstance(method, Mapping):
         raise CamelidError(
-            f"quantization_config is {shortened(method)}; a table with a quant_method is needed"
+            f"quantization_config is {shortened(method)}; it must be an object with a quant_method"
         )
     kind = method.get("quant_method")
     if not isinstance(kind, str) or kind not in LAYOUTS:
         raise CamelidError(
-            f"quantization_config is of quant_method {shortened(kind)}; supported: {', '.join(LAYOUTS)}"
+            f"quantization_config has quant_method {shortened(kind)}; supported: {', '.join(LAYOUTS)}"
         )
     return LAYOUTS[kind]
 
@@ -112,8 +113,8 @@ def _write_gptq(linear: PackedLinear) -> dict[str, Tensor]:
 def _read_gptq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
     groups, count = parts["g_idx"].long(), len(parts["scales"])
     if not torch.equal(groups, torch.arange(len(groups)) // (len(groups) // count)):
-        raise CamelidError("g_idx reorders the groups (desc_act); only ordered ones are supported")
-    # Stored minus one, 0 becomes the highest code: adding one wraps it back.
+        raise CamelidError("g_idx reorders the groups (desc_act); only ordered groups are supported")
+    # Stored minus one, 0 became the highest code; adding one wraps it back.
     points = (unpacked_integers(parts["qzeros"].T, bits) + offset) % 2**bits
     return parts["qweight"], parts["scales"].T.contiguous(), points.to(torch.uint8).contiguous()
 
@@ -140,25 +141,25 @@ def _describe_gptq(scheme: Scheme) -> dict[str, Any]:
     }
     dynamic: dict[str, Any] = {}
     if scheme.head_bits is not None:
-        # "+:" gives a module settings of its own.
+        # "+:" overrides the settings of a module.
         dynamic[HEAD_PATTERN] = {"bits": scheme.head_bits, "group_size": -1}
     if scheme.left:
-        # Which modules to leave alone is a pattern with "-:" before it for GPTQModel and vLLM; transformers goes by
-        # optimum, which asks for those that are quantised.
+        # GPTQModel and vLLM exclude modules by a pattern with "-:"; transformers uses
+        # optimum, which lists those that are quantised.
         dynamic |= {f"-:.*{re.escape(path)}$": {} for path in scheme.left}
         method["modules_in_block_to_quantize"] = [list(scheme.packed)]
     return method | ({"dynamic": dynamic} if dynamic else {})
 
 
 def bits_of_head(method: Mapping[str, Any], bits: Bits) -> Bits:
-    """Bits of a quantised output projection: its own, or those of the layers."""
+    """Bits of a quantised output projection: its own setting, or the layers'."""
     dynamic = method.get("dynamic")
     own = dynamic.get(HEAD_PATTERN) if isinstance(dynamic, Mapping) else None
     if own is None:
         return bits
     head = own.get("bits") if isinstance(own, Mapping) else own
     if type(head) is not int or head not in PACKED:
-        raise CamelidError(f"{HEAD_PATTERN} is {shortened(own)}; its bits must be one of 2, 3, 4 and 8")
+        raise CamelidError(f"{HEAD_PATTERN} is {shortened(own)}; bits must be 2, 3, 4 or 8")
     return head
 
 
@@ -186,19 +187,21 @@ def _read_awq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
 
 
 def _interleave(values: Int[Tensor, "outer m"], order: Sequence[int]) -> Int[Tensor, "outer m"]:
-    """Reorders the rows of every eight."""
+    """Reorders rows within each group of eight."""
     return values.reshape(-1, 8, values.shape[1])[:, list(order)].flatten(0, 1)
 
 
 def _check_awq(method: Mapping[str, Any]) -> tuple[Bits, int]:
     bits = method.get("bits", method.get("w_bit"))
-    # AutoAWQ says `version`, GPTQModel `format` or `checkpoint_format`, the first folders nothing.
+    # AutoAWQ writes `version`, GPTQModel `format` or `checkpoint_format`, the earliest folders neither.
     named = (method.get(key) for key in ("version", "format", "checkpoint_format"))
     version = str(next(filter(None, named), "gemm")).lower()
     if type(bits) is not int or bits != 4 or version != "gemm" or not method.get("zero_point", True):
         raise CamelidError(
-            f"quantization_config is awq with {shortened(bits)} bits, version {shortened(version)}, zero_point "
-            f"{shortened(method.get('zero_point'))}; supported: awq with 4 bits, version gemm, zero_point true"
+            f"quantization_config is awq with {shortened(bits)} bits, version {shortened(version)}, "
+            "zero_point "
+            f"{shortened(method.get('zero_point'))}; supported: awq with 4 bits, version gemm, "
+            "zero_point true"
         )
     return 4, 0
 
@@ -206,9 +209,10 @@ def _check_awq(method: Mapping[str, Any]) -> tuple[Bits, int]:
 def _describe_awq(scheme: Scheme) -> dict[str, Any]:
     if scheme.head_bits is not None:
         raise CamelidError(
-            "the awq layout has no place for a quantised output projection; quantise the model again without --head-bits"
+            "the awq layout cannot hold a quantised output projection; quantise the model again "
+            "without --head-bits"
         )
-    # Zero points are stored even where all are alike: without them no reader of the version takes the folder.
+    # Zero points are stored even if all are equal: readers of this version require them.
     return {
         "quant_method": "awq",
         "version": "gemm",

@@ -41,11 +41,11 @@ def save_quantized(
     provenance: Mapping[str, Any] | None = None,
     layout: LayoutName = "gptq",
 ) -> None:
-    """Writes a model with packed linears into an existing folder; `dtype` is that of all that is not quantised.
+    """Writes a model with packed linears into an existing folder; `dtype` is that of unquantised tensors.
 
-    Raises `CamelidError` on architectures and linears of another kind than a reader of the layouts takes, and where the
-    layout cannot say what the linears are: other bits, a zero point below its least, bits or group sizes that differ,
-    scales that `dtype` does not hold exactly.
+    Raises `CamelidError` if readers of the layout do not support the architecture or its linears, or if the
+    layout cannot express them: unsupported bits, zero points below its minimum, mixed bits or group sizes,
+    scales that `dtype` cannot hold exactly.
     """
     check_quantizable(model.spec)
     known_linears(model, ("plain", "packed"), "saving")
@@ -65,10 +65,10 @@ def save_quantized(
 
 
 def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
-    """The model of a folder in a public layout, its linears packed; `dtype` of all other weights.
+    """Loads a model in a public layout with packed linears; `dtype` is that of all other weights.
 
-    Layouts: GPTQ with 2, 3, 4 or 8 bits, AWQ with 4. Raises `CamelidError` on other methods, versions and bits, on
-    reordered groups (`desc_act`), and on damaged tensors.
+    Layouts: GPTQ with 2, 3, 4 or 8 bits, AWQ with 4. Raises `CamelidError` on other methods, versions and
+    bits, on reordered groups (`desc_act`), and on damaged tensors.
     """
     folder = Path(folder)
     method = read_config(folder)["quantization_config"]
@@ -94,30 +94,30 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
 
 
 def stored_sizes(tensors: Mapping[str, Tensor]) -> Iterator[int]:
-    """How many weights each tensor can hold at most: codes of 2 bits in a word are sixteen."""
+    """Maximum number of weights per tensor: a word holds up to sixteen 2-bit codes."""
     for name, tensor in tensors.items():
         yield tensor.numel() * (16 if name.endswith(".qweight") else 1)
 
 
 def check_quantizable(spec: ModelSpec) -> None:
-    """Raises `CamelidError` where the layouts have no place for this model's linears, or some go unseen."""
+    """Raises `CamelidError` if the layouts do not support this model's linears."""
     family = family_for(spec)
     if not family.quantizable:
         able = ", ".join(each.architecture for each in FAMILIES if each.quantizable)
         raise CamelidError(
-            f"{family.architecture} keeps its weights in another form than the GPTQ and AWQ layouts have a place for; supported: {able}"
+            f"the GPTQ and AWQ layouts do not support the linears of {family.architecture}; supported: {able}"
         )
     if spec.encoder_layers:
         raise CamelidError(
-            f"this {family.architecture} has an encoder; only models that are decoders alone can be quantised"
+            f"this {family.architecture} has an encoder; only decoder-only models can be quantised"
         )
 
 
 @torch.no_grad()
 def round_the_rest(model: Transformer, dtype: torch.dtype) -> int:
-    """Rounds all that is not quantised to `dtype`, in place, and gives how many values that changed.
+    """Rounds all unquantised tensors to `dtype` in place; returns the number of changed values.
 
-    Raises `CamelidError` where a value is too large for `dtype`.
+    Raises `CamelidError` if a value is too large for `dtype`.
     """
     biases = {
         f"{path}.bias": module.bias
@@ -149,15 +149,16 @@ def _tensors(
 
 
 def _check_expressible(layout: Layout, packed: Mapping[str, PackedLinear], dtype: torch.dtype) -> None:
-    """Raises `CamelidError` that names the first linear whose scales or zero points the layout cannot hold."""
+    """Raises `CamelidError` naming the first linear whose scales or zero points do not fit the layout."""
     if dtype not in layout.dtypes:
         able = ", ".join(dtype_name(each) for each in layout.dtypes)
-        raise CamelidError(f"the {layout.name} layout keeps scales as {able}, not {dtype_name(dtype)}")
+        raise CamelidError(f"the {layout.name} layout stores scales as {able}, not {dtype_name(dtype)}")
     for path, module in packed.items():
         if low := int((module.zeros < layout.lowest_zero).sum()):
             raise CamelidError(
-                f"{path}: {low} of its zero points are 0, and the {layout.name} layout stores them minus one, so 1 is "
-                "the least; take the awq layout, which stores them as they are"
+                f"{path}: {low} of its zero points are 0, but the {layout.name} layout stores them "
+                "minus one, so the "
+                "minimum is 1; use the awq layout, which stores them as they are"
             )
         scales = module.scales
         if lost := int((scales.to(dtype).to(scales.dtype) != scales).sum()):
@@ -167,8 +168,9 @@ def _check_expressible(layout: Layout, packed: Mapping[str, PackedLinear], dtype
                 else "quantise the model again with --dtype float16"
             )
             raise CamelidError(
-                f"{path}: {lost} of its {dtype_name(scales.dtype)} scales would be changed by storing them as {dtype_name(dtype)}, "
-                f"and the codes were chosen for them as they are; {out}"
+                f"{path}: {lost} of its {dtype_name(scales.dtype)} scales would change if stored as "
+                f"{dtype_name(dtype)}, "
+                f"but the codes were chosen for the exact scales; {out}"
             )
 
 
@@ -179,20 +181,23 @@ def _method(layout: Layout, model: Transformer, packed: Mapping[str, PackedLinea
     head = packed.get(HEAD)
     packed = {path: module for path, module in packed.items() if path != HEAD}
     if not packed:
-        raise CamelidError("the layers have no packed linears to save beside the output projection")
+        raise CamelidError("only the output projection is packed; the layers' linears must be packed too")
     if head is not None and head.group_size != head.in_features:
         raise CamelidError(
-            f"the output projection has groups of {head.group_size}; only whole rows can be saved"
+            f"the output projection has groups of {head.group_size}; only one group per row can be saved"
         )
-    # One group for a whole row is written as -1, whatever the rows' lengths.
+    # One group per row is written as -1, for any row length.
     whole_rows = all(module.group_size == module.in_features for module in packed.values())
     kinds = {(module.bits, -1 if whole_rows else module.group_size) for module in packed.values()}
     if len(kinds) > 1:
-        raise CamelidError(f"the layout has one (bits, group size) for a model, this one has {sorted(kinds)}")
+        raise CamelidError(
+            f"the layout allows one (bits, group size) per model, this one has {sorted(kinds)}"
+        )
     [(bits, group_size)] = kinds
     if bits not in layout.bits:
         raise CamelidError(
-            f"the weights have {bits} bits, and the {layout.name} layout holds {', '.join(map(str, layout.bits))} alone; "
+            f"the weights have {bits} bits, but the {layout.name} layout supports only "
+            f"{', '.join(map(str, layout.bits))}; "
             "export --to gptq, or quantise the model again with --bits 4"
         )
     symmetric = all(bool((module.zeros == 2 ** (bits - 1)).all()) for module in packed.values())
@@ -211,44 +216,47 @@ def _stored_name(model: Transformer, path: str) -> str:
 def _take_parts(
     layout: Layout, name: str, tensors: dict[str, Tensor], bits: Bits, shape: torch.Size
 ) -> dict[str, Tensor]:
-    """Takes a linear's tensors out of those of the folder, their shapes and types checked."""
+    """Pops a linear's tensors from those of the folder, and checks shapes and dtypes."""
     outer, inner = shape
     names = layout.shapes(outer, inner, 1, bits)
     if missing := [part for part in names if f"{name}.{part}" not in tensors]:
-        raise CamelidError(f"qweight stands there without {', '.join(missing)}; fetch it again")
+        raise CamelidError(f"qweight without {', '.join(missing)}; download the model again")
     parts = {part: tensors.pop(f"{name}.{part}") for part in names}
     scales, run = parts["scales"], packing_multiple(bits)
     count = scales.shape[0] if scales.ndim else 0
     if count < 1 or inner % count or outer % run or inner % run:
         raise CamelidError(
-            f"scales has {count} groups of {inner} inputs to {outer} outputs; {bits}-bit weights are stored {run} at a "
-            "time, and groups are of one size"
+            f"scales has {count} groups of {inner} inputs to {outer} outputs; {bits}-bit weights "
+            f"are stored {run} at a "
+            "time, and all groups must have one size"
         )
     real = scales.dtype if scales.is_floating_point() else torch.float32
     for part, wanted in layout.shapes(outer, inner, count, bits).items():
         kind = real if part == "scales" else torch.int32
         if tuple(parts[part].shape) != wanted or parts[part].dtype != kind:
             raise CamelidError(
-                f"{part} is {dtype_name(parts[part].dtype)} {list(parts[part].shape)}; config.json and scales ask for "
+                f"{part} is {dtype_name(parts[part].dtype)} {list(parts[part].shape)}; config.json "
+                "and scales require "
                 f"{dtype_name(kind)} {list(wanted)}"
             )
     return parts
 
 
 def _take_bias(name: str, tensors: dict[str, Tensor], linear: nn.Linear) -> Tensor | None:
-    """Takes a linear's bias out of the tensors of the folder, checked; None where the model has none.
+    """Pops a linear's bias from the folder's tensors and checks it; None if the model has none.
 
-    AutoGPTQ wrote one of zeros there.
+    AutoGPTQ wrote zeros in that case.
     """
     bias, has_bias = tensors.pop(f"{name}.bias", None), "bias" in dict(linear.named_parameters())
     if bias is None:
         if has_bias:
-            raise CamelidError("its bias is missing; fetch the model again")
+            raise CamelidError("its bias is missing; download the model again")
         return None
     if tuple(bias.shape) != (linear.out_features,) or bias.dtype not in WIDENED:
         raise CamelidError(
-            f"bias is {dtype_name(bias.dtype)} {list(bias.shape)}; [{linear.out_features}] in floating point is asked for"
+            f"bias is {dtype_name(bias.dtype)} {list(bias.shape)}; it must be floating-point "
+            f"[{linear.out_features}]"
         )
     if not has_bias and bias.float().any():
-        raise CamelidError("its bias is not zero, and config.json gives it none")
+        raise CamelidError("its bias is not zero, but config.json declares none")
     return bias if has_bias else None

@@ -1,7 +1,7 @@
-"""llama.cpp with one GGUF file, in a process of its own that answers questions: what llama.cpp cannot read may end it.
+"""A separate process that runs llama.cpp on one GGUF file, because a bad file can crash llama.cpp.
 
-It is asked as llama-server asks: a rendered conversation gets BOS and EOS as a text does, those at its own ends taken off
-first. The process needs no torch.
+It tokenises as llama-server does: a rendered conversation gets BOS and EOS like a text, after its own are
+removed. The process does not import torch.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 
 class _Loaded:
-    """The file in llama.cpp itself: what the process answers from."""
+    """The file loaded in llama.cpp."""
 
     def __init__(self, file: str, context: int) -> None:
         self.package: Any = importlib.import_module("llama_cpp")
@@ -78,7 +78,7 @@ class _Loaded:
 
 
 def answer(questions: BinaryIO, answers: BinaryIO, file: str, context: int) -> None:
-    """Answers pickled questions, one after the other, until there are no more."""
+    """Answers pickled requests in order until the input ends."""
     loaded = _Loaded(file, context)
     while True:
         try:
@@ -90,7 +90,7 @@ def answer(questions: BinaryIO, answers: BinaryIO, file: str, context: int) -> N
 
 
 if __name__ == "__main__":
-    # What libraries print is no answer.
+    # Keep library output off the answer pipe.
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     answer(sys.stdin.buffer, pipe, sys.argv[1], int(sys.argv[2]))

@@ -1,7 +1,6 @@
-"""How other tools read what we write: the tokens, the turns, the stops and the logits of an artefact, asked of its real reader.
+"""How other tools read an artefact: its tokens, turns, stops and logits in transformers and llama.cpp.
 
-The only place where the library calls transformers, and `llama_cpp_process` the only one that calls llama-cpp-python: to
-compare.
+Only this module calls transformers, and only `llama_cpp_process` calls llama-cpp-python, both for comparison.
 """
 
 import importlib.util
@@ -28,7 +27,7 @@ WRITTEN = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
     *("transformers_version", "_from_model_config"),
 }
-"""What of a generation_config.json is compared elsewhere, or is no setting."""
+"""Keys of generation_config.json that are compared elsewhere or are not settings."""
 
 ENDS: tuple[str, ...] = (
     *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>"),
@@ -37,7 +36,7 @@ ENDS: tuple[str, ...] = (
     *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|file_sep|>"),
     *("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
 )
-"""Tokens that end a generation by their name, whatever a file says (`llama_vocab::impl::load` in src/llama-vocab.cpp)."""
+"""Tokens that llama.cpp stops at by name (`llama_vocab::impl::load` in src/llama-vocab.cpp)."""
 
 
 class Consumer(Protocol):
@@ -45,26 +44,26 @@ class Consumer(Protocol):
 
     name: str
     ends: tuple[str, ...]
-    """Tokens at which the tool stops because of their name."""
+    """Tokens at which the tool stops because of their names."""
 
     def facts(self) -> dict[str, Any]:
-        """What it has read beside weights and tokens, by name; what it does not tell is left out."""
+        """Settings that it has read, by name, without weights and tokens; unknown ones are omitted."""
         ...
 
     def pieces(self) -> list[str]:
-        """The tokens in the order of their ids; an id without one has an empty text."""
+        """The tokens by id; ids without a token have an empty text."""
         ...
 
     def special_ids(self) -> frozenset[int]:
-        """The tokens that are no text."""
+        """The tokens that are not text."""
         ...
 
     def ids(self, text: str) -> list[int]:
-        """The tokens of a text, with what the tool adds at its ends."""
+        """The ids of a text, with the BOS and EOS that the tool adds."""
         ...
 
     def chat_ids(self, conversation: Conversation) -> list[int] | None:
-        """The tokens of a conversation opened for the assistant's turn; None without a template."""
+        """The ids of a conversation with the generation prompt; None without a template."""
         ...
 
     def stop_ids(self) -> frozenset[int]:
@@ -72,7 +71,7 @@ class Consumer(Protocol):
         ...
 
     def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
-        """Float32 logits after each token; of an encoder-decoder, whose source and answer both are `ids`."""
+        """Float32 logits after each token; for an encoder-decoder, `ids` is both source and answer."""
         ...
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
@@ -81,7 +80,7 @@ class Consumer(Protocol):
 
 
 class Trained:
-    """The model as Camelid has it."""
+    """The model in Camelid."""
 
     name = "camelid"
     ends: tuple[str, ...] = ()
@@ -160,8 +159,8 @@ class HuggingFace:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
             self.generation = transformers.GenerationConfig.from_pretrained(folder)
             self.model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
-        except Exception as error:  # what is wrong with a folder is told by errors of all kinds
-            raise CamelidError(f"{self.name} cannot load what was written: {error}") from error
+        except Exception as error:  # damaged folders raise errors of all kinds
+            raise CamelidError(f"{self.name} cannot load the export: {error}") from error
 
     def facts(self) -> dict[str, Any]:
         """See `Consumer.facts`."""
@@ -222,22 +221,22 @@ class HuggingFace:
 
 
 class LlamaCpp:
-    """llama.cpp through `camelid.formats.verify.llama_cpp_process`, its cache in float32.
+    """llama.cpp through `camelid.formats.verify.llama_cpp_process`, with a float32 cache.
 
-    Raises `CamelidError` with llama.cpp's own words where it cannot load the file, or ends while it is asked.
+    Raises `CamelidError` with llama.cpp's output if it cannot load the file or crashes.
     """
 
     name = "llama.cpp"
     ends = ENDS
 
     def __init__(self, file: Path, context: int) -> None:
-        self._heard = tempfile.TemporaryFile()  # noqa: SIM115 -- `close` closes it
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- `close` closes it
         paths = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "camelid.formats.verify.llama_cpp_process", str(file), str(context)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._heard,
+            stderr=self._log,
             env={**os.environ, "PYTHONPATH": paths, "GGML_NO_BACKTRACE": "1"},
         )
         self._facts: dict[str, Any] = self._ask("facts")
@@ -245,7 +244,7 @@ class LlamaCpp:
     def close(self) -> None:
         """Ends the process."""
         self._process.communicate()
-        self._heard.close()
+        self._log.close()
 
     def facts(self) -> dict[str, Any]:
         """See `Consumer.facts`."""
@@ -296,14 +295,14 @@ class LlamaCpp:
             self._process.kill()
             code = self._process.wait()
             raise CamelidError(
-                f"{self.name} ended when asked for {question} ({code}): {self._last_words()}"
+                f"{self.name} exited during {question} ({code}): {self._log_tail()}"
             ) from error
 
-    def _last_words(self) -> str:
-        self._heard.seek(0)
-        lines = [line.strip() for line in self._heard.read().decode(errors="replace").splitlines()]
-        told = [line for line in lines if "ASSERT" in line or "error" in line.lower()]
-        return (told or [line for line in lines if line] or ["it said nothing"])[-1 if not told else 0]
+    def _log_tail(self) -> str:
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines()]
+        errors = [line for line in lines if "ASSERT" in line or "error" in line.lower()]
+        return (errors or [line for line in lines if line] or ["no output"])[-1 if not errors else 0]
 
 
 def _by_id(vocabulary: Mapping[str, int]) -> list[str]:
@@ -316,5 +315,5 @@ def _listed(ids: int | list[int] | None) -> list[int]:
 
 
 def installed(package: str) -> bool:
-    """Whether a consumer can be asked on this machine."""
+    """Whether the packages of a consumer are installed."""
     return importlib.util.find_spec(package) is not None

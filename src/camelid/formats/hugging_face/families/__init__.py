@@ -1,4 +1,4 @@
-"""What a Hugging Face `config.json` says, as a `ModelSpec`, and back: one table entry per architecture."""
+"""Hugging Face `config.json` to `ModelSpec` and back: one table entry per architecture."""
 
 from dataclasses import fields
 
@@ -14,16 +14,16 @@ from camelid.formats.names import Place
 from camelid.model.spec import ModelSpec
 
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, COHERE, T5, OWN)
-"""A spec that several express is written as the first of them."""
+"""A spec that several can express is written as the first of them."""
 
 __all__ = ["FAMILIES", "Family", "Place", "family_for", "family_of", "why_own"]
 
 
 def family_of(config: Config) -> Family:
-    """The family that a `config.json` names; raises `CamelidError` with the list of those supported."""
+    """The family named in a `config.json`; raises `CamelidError` with the supported ones."""
     named = config.get("architectures") or []
     if not isinstance(named, list):
-        raise CamelidError(f"config.json: architectures is {named!r}; a list of names is needed")
+        raise CamelidError(f"config.json: architectures is {named!r}; it must be a list of names")
     for family in FAMILIES:
         if family.architecture in named or (not named and config.get("model_type") == family.model_type):
             return family
@@ -38,7 +38,7 @@ def family_for(spec: ModelSpec) -> Family:
 
 
 def why_own(spec: ModelSpec) -> str | None:
-    """Why no architecture of transformers expresses this spec, in words; None where one does."""
+    """Why no architecture of transformers expresses this spec, in words; None if one does."""
     changes = [(_changed(family, spec), family) for family in FAMILIES if family is not OWN]
     changed, nearest = min(changes, key=lambda pair: len(pair[0]))
     if not changed:

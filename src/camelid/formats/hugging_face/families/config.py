@@ -1,4 +1,4 @@
-"""Reading values out of a `config.json`: what is missing, of another type or unsupported is named by its key."""
+"""Reads values from a `config.json`; errors name the key that is missing, mistyped or unsupported."""
 
 import sys
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ Config = Mapping[str, Any]
 
 
 def rotary(config: Config, default_theta: float = 10000.0) -> Rotary:
-    """The rotary positions that the config asks for; raises `CamelidError` on a scaling that is unsupported."""
+    """The config's rotary positions; raises `CamelidError` on unsupported scaling."""
     # transformers 5 keeps one `rope_parameters`; older folders keep `rope_theta` beside `rope_scaling`.
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
-        raise CamelidError(f"config.json: the rope settings are {shortened(rope)}; a table is needed")
+        raise CamelidError(f"config.json: the rope settings are {shortened(rope)}; they must be an object")
     refuse({**config, **rope}, "partial_rotary_factor", allowed=(1, None), default=None)
     theta = real(rope, "rope_theta", real(config, "rope_theta", default_theta))
     match rope.get("rope_type") or rope.get("type") or "default":
@@ -38,7 +38,7 @@ def rotary(config: Config, default_theta: float = 10000.0) -> Rotary:
 
 
 def rope_settings(positions: Positions) -> dict[str, Any]:
-    """The keys that `rotary` reads; none for other positions."""
+    """The keys that `rotary` reads; empty for other positions."""
     if not isinstance(positions, Rotary):
         return {}
     scaling: dict[str, Any] | None
@@ -79,7 +79,7 @@ def whole(config: Config, key: str, default: int | None = None) -> int:
     """A whole number above 0."""
     value = default if config.get(key) is None else config[key]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CamelidError(f"config.json: {key} is {shortened(value)}; a whole number above 0 is needed")
+        raise CamelidError(f"config.json: {key} is {shortened(value)}; it must be a whole number above 0")
     return value
 
 
@@ -87,7 +87,7 @@ def real(config: Config, key: str, default: float | None = None) -> float:
     """A number above 0."""
     value = default if config.get(key) is None else config[key]
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
-        raise CamelidError(f"config.json: {key} is {shortened(value)}; a number above 0 is needed")
+        raise CamelidError(f"config.json: {key} is {shortened(value)}; it must be a number above 0")
     return float(value)
 
 
@@ -95,7 +95,7 @@ def share(config: Config, key: str, default: float) -> float:
     """A number from 0 up to 1."""
     value = default if config.get(key) is None else config[key]
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
-        raise CamelidError(f"config.json: {key} is {shortened(value)}; a number from 0 up to 1 is needed")
+        raise CamelidError(f"config.json: {key} is {shortened(value)}; it must be a number from 0 to 1")
     return float(value)
 
 
@@ -106,7 +106,7 @@ def flag(config: Config, key: str, default: bool = False) -> bool:
 
 
 def refuse(config: Config, key: str, *, allowed: tuple[Any, ...], default: Any) -> None:
-    """Raises `CamelidError` where the key has a value that is not among those supported."""
+    """Raises `CamelidError` if the key has an unsupported value."""
     if (value := config.get(key, default)) not in allowed:
         raise CamelidError(
             f"config.json: {key} is {shortened(value)}; supported: {', '.join(map(repr, allowed))}"

@@ -1,4 +1,4 @@
-"""How one architecture of transformers maps to a `ModelSpec`: its config.json, and where its file keeps our parameters."""
+"""Maps one architecture of transformers to a `ModelSpec`: its config.json and parameter names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from camelid.model.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture: the reader and the writer of its config.json, and the places of its tensors.
+    """One architecture: reader and writer of its config.json, and the names of its tensors.
 
-    A spec that reader and writer do not give back as it was cannot be expressed by this architecture.
+    If a spec changes when written and read back, the architecture cannot express it.
     """
 
     architecture: str
@@ -23,8 +23,8 @@ class Family:
     write: Callable[[ModelSpec], dict[str, Any]]
     place: Callable[[ModelSpec, str], Place]
     ignored: Pattern[str] = field(default=compile(r".*rotary_emb\.inv_freq"))
-    """Tensors that some files hold and every reader leaves alone."""
+    """Tensors in some files that every reader ignores."""
     optional_prefix: str = ""
-    """What some files leave out before every name."""
+    """A prefix that some files omit from every name."""
     quantizable: bool = True
-    """Whether the public quantised layouts have a place for this architecture's linears."""
+    """Whether the public quantised layouts support this architecture's linears."""

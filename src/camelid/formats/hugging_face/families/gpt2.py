@@ -61,7 +61,7 @@ GPT2 = Family(
     "gpt2",
     _read,
     _write,
-    # Conv1D keeps [inputs, outputs].
+    # Conv1D stores [inputs, outputs].
     Naming(GPT2_NAMES, "hugging_face", transposed=True).place,
     ignored=MASKS,
     optional_prefix="transformer.",

@@ -1,4 +1,4 @@
-"""LLaMA and those that differ from it by a field or two: Mistral, Qwen 2 and 2.5, Qwen 3 (SmolLM is LLaMA itself)."""
+"""LLaMA and its close relatives: Mistral, Qwen 2, 2.5 and 3 (SmolLM uses LLaMA's architecture)."""
 
 from typing import Any, Literal
 
@@ -105,7 +105,7 @@ def _write_qwen3(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _window_of_some(config: Config) -> Window | None:
-    """Qwen's window, which only some layers have: those named, else those from `max_window_layers` on."""
+    """Qwen's sliding window, in the layers of `layer_types`, else those from `max_window_layers` on."""
     if not flag(config, "use_sliding_window") or config.get("sliding_window", 4096) is None:
         return None
     count = whole(config, "num_hidden_layers")
@@ -114,7 +114,8 @@ def _window_of_some(config: Config) -> Window | None:
         first = whole(config, "max_window_layers", 28)
         if count > MOST_LISTED:
             raise CamelidError(
-                f"config.json: num_hidden_layers is {shortened(count)}; with a window in some layers at most {MOST_LISTED:,}"
+                f"config.json: num_hidden_layers is {shortened(count)}; at most {MOST_LISTED:,} "
+                "with a window in some layers"
             )
         layers = tuple(range(first, count))
     else:
@@ -127,7 +128,7 @@ def _window_of_some(config: Config) -> Window | None:
 
 
 MOST_LISTED = 2**16
-"""Layers that are listed one by one."""
+"""Maximum number of layers listed one by one."""
 KINDS = ("full_attention", "sliding_attention")
 
 

@@ -1,7 +1,7 @@
-"""Models that no architecture of transformers expresses: GPT-3's banded attention, and mixtures made for comparison.
+"""Models that transformers cannot express: GPT-3's banded attention, and hybrids for comparison.
 
-Their config.json holds the `ModelSpec` itself under a name that transformers does not know, so that it refuses the
-folder instead of computing something else.
+Their config.json holds the `ModelSpec` under an architecture name that transformers does not know, so it
+rejects the folder instead of computing something else.
 """
 
 from dataclasses import asdict
@@ -43,7 +43,7 @@ def _write(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _place(spec: ModelSpec, parameter: str) -> Place:
-    """LLaMA's names, which are ours: `model.` before all but the output projection."""
+    """LLaMA's names, the same as ours: `model.` before all but the output projection."""
     return Place(parameter if parameter.startswith("lm_head.") else f"model.{parameter}")
 
 

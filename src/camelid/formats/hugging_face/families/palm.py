@@ -1,4 +1,4 @@
-"""PaLM as Cohere's architecture, which expresses it: parallel blocks, one norm, shared keys and values, an output scale."""
+"""PaLM as Cohere's architecture: parallel blocks, one norm, shared keys and values, an output scale."""
 
 from typing import Any
 
@@ -45,6 +45,6 @@ def _write(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-# Cohere rotates neighbours, as GPT-J did.
+# Cohere rotates adjacent rows, like GPT-J.
 NAMING = Naming(LLAMA_NAMES, "hugging_face", pairs=True)
 COHERE = Family("CohereForCausalLM", "cohere", _read, _write, NAMING.place, quantizable=False)

@@ -22,7 +22,8 @@ def _read(config: Config) -> ModelSpec:
         whole(config, "num_layers", 6),
     )
     tied = flag(config, "tie_word_embeddings", True)
-    # Newer folders say by a key of its own what tying meant before: T5 1.0 scales what enters the shared projection.
+    # T5 1.0 scales the input of the tied output projection. Newer folders have a key for it; in older ones,
+    # tying implied it.
     scaled = flag(config, "scale_decoder_outputs", tied)
     return ModelSpec(
         vocab_size=whole(config, "vocab_size", 32128),
