@@ -215,7 +215,7 @@ def test_what_is_small_already_is_not_made_smaller(build, capsys) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--limit", "4"], "--data, --limit and --chat are of a task: name it with --task"),
+        (["--limit", "4"], "--data, --limit and --chat need a task; name one with --task"),
         (["--task", "lambada"], "lambada is known without its data"),
         (["--task", "world/nothing"], "no such task"),
         (["--text", "NOWHERE"], "nowhere.txt does not exist"),
@@ -258,10 +258,10 @@ def test_models_that_are_not_there_and_texts_that_nobody_reads_are_told_at_once(
 def test_settings_of_quantising_need_bits_to_quantise_at(build, text, capsys) -> None:
     folder = build()
     code, said = refused(folder, ["--text", str(text), "--calibration", str(text)], capsys, "compare")
-    assert (code, "--calibration: said of quantising; also say at how many --bits" in said) == (2, True)
+    assert (code, "--calibration: only used when quantising; add --bits" in said) == (2, True)
     words = [str(folder), str(folder), "--text", str(text), "--bits", "4"]
     assert main(["compare", *words, "--out", str(folder.parent / "out")]) == 2
-    assert "--bits quantises one model, and 2 are named" in capsys.readouterr().err
+    assert "--bits quantises a single model, but 2 are given" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_says_why(build, text, capsys) -> None:
