@@ -35,9 +35,9 @@ def test_what_cannot_be_exchanged_is_refused_before_any_work(
     (tmp_path / "disk").mkdir()
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "disk")
     for target, message in [
-        ("disk", "is a mount point, which cannot be exchanged; name a folder inside it"),
-        (".", "is the current folder, which cannot be exchanged"),
-        ("a\0b", "has a zero byte in it"),
+        ("disk", "is a mount point, which cannot be replaced; give a folder inside it"),
+        (".", "is the current folder, which cannot be replaced"),
+        ("a\0b", "contains a zero byte"),
     ]:
         with pytest.raises(CamelidError, match=message), atomic_folder(Path(target)):
             pytest.fail("the work began")

@@ -63,7 +63,7 @@ def test_bytes_by_hand(tmp_path: Path) -> None:
 def test_nan_and_infinity(tmp_path: Path) -> None:
     path, odd = tmp_path / "a.json", {"a": [math.inf, 1.5], "b": (-math.inf, math.nan)}
     write_json(path, {"before": 1})
-    with pytest.raises(CamelidError, match=r"a\.json cannot hold a number that is NaN or infinite"):
+    with pytest.raises(CamelidError, match=r"a\.json: JSON cannot store NaN or infinite numbers"):
         write_json(path, odd)
     assert read_table(path) == {"before": 1}
     write_json(path, odd, measured=True)
@@ -74,12 +74,12 @@ def test_nan_and_infinity(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b'{"a": 1', r"a\.json: no JSON at column 8"),
-        (b'{\n"a": }', r"a\.json: no JSON at line 2, column 6"),
+        (b'{"a": 1', r"a\.json: not JSON at column 8"),
+        (b'{\n"a": }', r"a\.json: not JSON at line 2, column 6"),
         (b'"\xff"', r"a\.json: .*utf-8.*position 1"),
-        (b"[" * 100_000, r"a\.json: no JSON: .*recursion"),
-        (b"1" * 10_000, r"a\.json: no JSON: .*digits"),
-        (b"[]", r"a\.json: a JSON object is needed, got list"),
+        (b"[" * 100_000, r"a\.json: not JSON: .*recursion"),
+        (b"1" * 10_000, r"a\.json: not JSON: .*digits"),
+        (b"[]", r"a\.json: expected a JSON object, got list"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -98,7 +98,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{}\n{"a"}\n{}\n')
-    with pytest.raises(NotJSONError, match=r"a\.jsonl:2: no JSON at column 5: .*; remove the line"):
+    with pytest.raises(NotJSONError, match=r"a\.jsonl:2: not JSON at column 5: .*; remove the line"):
         whole_lines(path, remedy="remove the line")
 
 
@@ -110,8 +110,8 @@ def test_values_of_a_file_have_lines(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[1,\n2", "a:2: the list of rows is cut off"),
-        ("1\n}", "a:2: no JSON at column 1"),
+        ("[1,\n2", "a:2: the list of rows is truncated"),
+        ("1\n}", "a:2: not JSON at column 1"),
         ("1" * 9999, "a:1"),
     ],
 )

@@ -264,7 +264,7 @@ def test_missing_shard(sharded):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("{}", "weight_map"),
         ('{"weight_map": []}', "weight_map"),
         ('{"weight_map": {"a": "../other.safetensors"}}', "not a file of this folder"),

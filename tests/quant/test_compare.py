@@ -38,7 +38,10 @@ ROWS = [row(AS_IT_IS, None, 10), *(row(m, b, 10 + 40 / b + i) for b in (4, 2) fo
 def test_the_page_names_the_best_at_each_number_of_bits_and_draws_every_point() -> None:
     report = comparison_report("m at 4, 2 bits", ROWS, "How.")
     assert [each.name for each in best_of(ROWS)] == ["rtn 4-bit", "rtn 2-bit"]
-    assert "Least is lost at 4 bits by rtn (perplexity 20 in 60.0 MB), at 2 bits by rtn" in report.summary
+    assert (
+        "The best quantised models: at 4 bits by rtn (perplexity 20, 60.0 MB), at 2 bits by rtn"
+        in report.summary
+    )
     [plot] = report.sections[0].figures
     assert {curve.name: list(curve.x) for curve in plot.curves} == {
         method: [40.0, 60.0] for method in METHODS

@@ -81,13 +81,13 @@ def refused(
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (["--calibration-rows", "1000"], 1, "tokens, and 1000 rows of 16 need 16,000; name more text, or take --calibration-rows"),
+        (["--calibration-rows", "1000"], 1, "tokens, but 1000 rows of 16 need 16,000; give more text, or use --calibration-rows"),
         (["--calibration-rows", "0"], 2, "--calibration-rows is 0; it must be at least 1"),
         (["--calibration-length", "0"], 2, "--calibration-length is 0; it must be at least 1"),
         (["--calibration-length", "65"], 2, "--calibration-length is 65; the model's context holds 64 tokens"),
-        (["--group-size", "24"], 1, "layers.0.self_attn.q_proj has 32 inputs, no multiple of group size 24; sizes that fit"),
-        (["--no-static-groups", "--group-size", "8"], 2, "take static groups with act-order, or leave one of the two out"),
-        (["--damping", "1.5"], 2, "the damping is 1.5; it is a share of the mean diagonal, from 0 to 1"),
+        (["--group-size", "24"], 1, "layers.0.self_attn.q_proj has 32 inputs, not a multiple of group size 24; sizes that fit"),
+        (["--no-static-groups", "--group-size", "8"], 2, "use --static-groups with act-order, or --no-act-order"),
+        (["--damping", "1.5"], 2, "damping is 1.5; it must be a share of the mean diagonal, from 0 to 1"),
         (["--method", "rtn"], 2, "--calibration is for --method gptq and awq"),
         (["--method", "awq", "--damping", "7"], 2, "--damping is for --method gptq; awq has no such setting"),
         (["--method", "awq", "--no-act-order"], 2, "--no-act-order is for --method gptq; awq has no such setting"),
@@ -103,10 +103,10 @@ def test_calls_that_cannot_go_well(build, text, more, code, message, capsys) -> 
     [
         (["--damping", "7"], 2, "--damping is for --method gptq; rtn has no such setting"),
         (["--calibration-rows", "9"], 2, "--calibration-rows is for --method gptq and awq; rtn uses no calibration text"),
-        (["--select", "*"], 2, "--select chooses lm_head too, and it is for the linears of the layers"),
-        (["--select", "layers.*_proj", "lm_head", "--head-bits", "8"], 2, "made small by --head-bits 8"),
-        (["--head-bits", "8"], 1, "leave out --head-bits"),
-        (["--bits", "3"], 1, "with --select 'layers.*_proj' '!*.mlp.gate_proj' '!*.mlp.up_proj' '!*.mlp.down_proj', or take --bits 4 or 8"),
+        (["--select", "*"], 2, "--select also matches lm_head, but it is for the linears in layers"),
+        (["--select", "layers.*_proj", "lm_head", "--head-bits", "8"], 2, "quantise the output projection with --head-bits 8"),
+        (["--head-bits", "8"], 1, "remove --head-bits"),
+        (["--bits", "3"], 1, "with --select 'layers.*_proj' '!*.mlp.gate_proj' '!*.mlp.up_proj' '!*.mlp.down_proj', or use --bits 4 or 8"),
     ],
 )  # fmt: skip
 def test_what_fits_no_method_or_model_is_refused_before_the_weights_are_read(
@@ -121,7 +121,7 @@ def test_what_fits_no_method_or_model_is_refused_before_the_weights_are_read(
 def test_a_way_out_that_is_named_leads_out(build, capsys) -> None:
     folder = build()
     _, said = refused(folder, ["--bits", "3"], capsys)
-    words = shlex.split(said[said.index("--select") : said.index(", or take")])
+    words = shlex.split(said[said.index("--select") : said.index(", or use")])
     assert main(["quantize", str(folder), str(folder.parent / "some"), "--bits", "3", *words]) == 0
     assert main(["quantize", str(folder), str(folder.parent / "all"), "--bits", "4"]) == 0
 
@@ -130,7 +130,7 @@ def test_a_text_of_less_than_one_row_has_no_other_way_out(build, text, capsys) -
     text.write_text("The cat.")
     code, said = refused(build(), looking(text), capsys)
     assert code == 1
-    assert said.endswith("name more text\n")
+    assert said.endswith("give more text\n")
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_weights_that_are_no_numbers_name_their_linear(build, text, method, valu
     code, said = refused(folder, words, capsys)
     assert code == 1
     assert "layers.1.mlp.up_proj: 2 of its" in said
-    assert "are infinite or no number" in said
+    assert "are NaN or infinite" in said
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq"])
 def test_inputs_that_are_no_numbers_name_the_linear_that_is_given_them(build, text, method, capsys) -> None:
     folder = build(lambda model: model.layers[1].input_layernorm.weight[3].fill_(float("nan")))
     code, said = refused(folder, looking(text, method=method), capsys)
-    assert (code, "layers.1.self_attn.q_proj: its input is not finite" in said) == (1, True), said
+    assert (code, "layers.1.self_attn.q_proj: its input is NaN or infinite" in said) == (1, True), said
 
 
 def same_and_dead(model: Transformer) -> None:
@@ -218,14 +218,14 @@ def test_what_is_small_already_is_not_made_smaller(build, capsys) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--limit", "4"], "--data, --limit and --chat are of a task: name it with --task"),
+        (["--limit", "4"], "--data, --limit and --chat need a task; name one with --task"),
         (["--task", "lambada"], "lambada needs its dataset"),
         (["--task", "world/nothing"], "no such task"),
         (["--text", "NOWHERE"], "nowhere.txt does not exist"),
         (["--calibration", "OTHER"], "is also calibration text; use text for --text that no method has seen"),
-        (["--no-static-groups"], "take static groups with act-order"),
-        (["--no-static-groups", "--bits", "8", "4"], "take static groups with act-order"),
-        (["--damping", "5"], "the damping is 5.0; it is a share"),
+        (["--no-static-groups"], "use --static-groups with act-order"),
+        (["--no-static-groups", "--bits", "8", "4"], "use --static-groups with act-order"),
+        (["--damping", "5"], "damping is 5.0; it must be a share"),
         (["--calibration-length", "65"], "the model's context holds 64 tokens"),
         (["--calibration-rows", "0"], "--calibration-rows is 0; it must be at least 1"),
         (["MODEL"], "is already quantised"),
@@ -261,10 +261,10 @@ def test_models_that_are_not_there_and_texts_that_nobody_reads_are_told_at_once(
 def test_settings_of_quantising_need_bits_to_quantise_at(build, text, capsys) -> None:
     folder = build()
     code, said = refused(folder, ["--text", str(text), "--calibration", str(text)], capsys, "compare")
-    assert (code, "--calibration: said of quantising; also say at how many --bits" in said) == (2, True)
+    assert (code, "--calibration: only used when quantising; add --bits" in said) == (2, True)
     words = [str(folder), str(folder), "--text", str(text), "--bits", "4"]
     assert main(["compare", *words, "--out", str(folder.parent / "out")]) == 2
-    assert "--bits quantises one model, and 2 are named" in capsys.readouterr().err
+    assert "--bits quantises a single model, but 2 are given" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_says_why(build, text, capsys) -> None:

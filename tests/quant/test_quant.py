@@ -154,7 +154,7 @@ def test_selected_linears_only(tmp_path: Path) -> None:
     assert r"-:.*model\.layers\.0\.mlp\.up_proj$" in config["quantization_config"]["dynamic"]
     assert isinstance(load_quantized(tmp_path).layers[0].mlp.up_proj, torch.nn.Linear)  # type: ignore[union-attr]
     with pytest.raises(
-        CamelidError, match=r"'decoder.\*' matches nothing; there are layers.0.self_attn.q_proj"
+        CamelidError, match=r"'decoder.\*' matches nothing; available: layers.0.self_attn.q_proj"
     ):
         quantize_model(tiny(), 4, 32, ["decoder.*"])
     with pytest.raises(CamelidError, match="leave nothing"):
@@ -168,7 +168,7 @@ def test_shapes_that_do_not_fit_are_named() -> None:
     ):
         quantize_model(odd, 4, 32)
     assert quantize_model(odd, 4).layers[0].mlp.down_proj.group_size == 8  # type: ignore[union-attr]
-    with pytest.raises(CamelidError, match=r"of 8: leave out .*'!\*.mlp.gate_proj' .*or take --bits 8"):
+    with pytest.raises(CamelidError, match=r"of 8; exclude .*'!\*.mlp.gate_proj' .*or use --bits 8"):
         quantize_model(tiny(feed_forward_width=100), 4)
 
 

@@ -83,13 +83,13 @@ def test_a_misspelt_key_is_named_with_file_line_and_nearest(recipe_file):
     path = recipe_file("out: a\ndata:\n  train: x\ntokenizer: t\ntraining:\n  steps: 3\n  learning_rat: 1\n")
     message = refusal(path=path)
     assert message.startswith(
-        f"{path}:7: training.learning_rat: no such key; nearest: training.learning_rate"
+        f"{path}:7: training.learning_rat: unknown key; nearest: training.learning_rate"
     )
 
 
 def test_a_key_that_stands_twice_is_refused(recipe_file):
     path = recipe_file("out: a\nseed: 1\nseed: 2\n")
-    assert refusal(path=path) == f"{path}:3: seed stands twice (first in line 2); keep one of them"
+    assert refusal(path=path) == f"{path}:3: duplicate key seed (first in line 2); remove one of them"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_key_that_stands_twice_is_refused(recipe_file):
         ("a: [1", "not YAML"),
         ("- 1\n- 2\n", "a recipe is a mapping"),
         ("just text", "a recipe is a mapping"),
-        ("", "data.train is needed; give --data.train"),
+        ("", "data.train is required; give --data.train"),
     ],
 )
 def test_what_is_no_recipe_is_refused(recipe_file, text, words):
@@ -125,14 +125,14 @@ def test_a_binary_file_and_a_missing_one_are_refused(tmp_path):
             {"training__context_length": 1024},
             ("exceeds model.context_length 512", "--model.context-length 1024"),
         ),
-        ({"training__global_batch_tokens": 5000}, ("no multiple", "--training.global-batch-tokens 5120")),
+        ({"training__global_batch_tokens": 5000}, ("not a multiple", "--training.global-batch-tokens 5120")),
         ({"training__tokens": 100}, ("both of steps and tokens", "--training.steps")),
         ({"training__warmup_steps": 11}, ("warmup_steps 11", "10 steps")),
         ({"training__betas": (0.9, 1.0)}, ("[0, 1)",)),
         ({"training__dtype": "fp8"}, ("'auto', 'bfloat16' or 'float32'",)),
         ({"data__train": []}, ("data.train",)),
         ({"stage": "tune"}, ("'pretrain'",)),
-        ({"modle__num_heads": 4}, ("no such key", "model")),
+        ({"modle__num_heads": 4}, ("unknown key", "model")),
     ],
 )
 def test_the_impossible_is_refused_with_the_way_out(changes, words):
@@ -145,8 +145,8 @@ def test_every_mistake_is_named_at_once(recipe_file):
     path = recipe_file("out: a\ntraining:\n  stepz: 3\n  learning_rate: -3\n")
     message = refusal(path=path)
     for words in (
-        "data.train is needed",
-        "tokenizer is needed",
+        "data.train is required",
+        "tokenizer is required",
         ":3: training.stepz",
         ":4: training.learning_rate",
     ):

@@ -182,4 +182,4 @@ def test_a_run_is_reported_from_its_folder(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
     assert cli.main(["report", str(tmp_path / "nothing")]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err

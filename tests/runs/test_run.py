@@ -68,7 +68,7 @@ def test_a_run_that_was_moved_is_still_this_run(tmp_path):
 
 def test_a_folder_of_something_else_is_refused_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(WrongCall, match=r"neither empty nor a run \(it holds thesis.tex\)"):
+    with pytest.raises(WrongCall, match=r"neither empty nor a run \(it contains thesis.tex\)"):
         begin(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(WrongCall, match="is a file"):
@@ -76,7 +76,7 @@ def test_a_folder_of_something_else_is_refused_untouched(tmp_path):
 
 
 def test_two_processes_cannot_write_one_run(tmp_path):
-    with begin(tmp_path / "run"), pytest.raises(WrongCall, match="being written by process"):
+    with begin(tmp_path / "run"), pytest.raises(WrongCall, match="in use by process"):
         begin(tmp_path / "run")
     begin(tmp_path / "run").close()
 
@@ -133,7 +133,7 @@ def test_with_no_whole_checkpoint_the_run_begins_anew_and_says_so(tmp_path, capl
     (tmp_path / "checkpoints" / "step-00000001" / "weights.bin").write_bytes(b"y")
     with begin(tmp_path) as run:
         assert run.resume() is None
-    assert "begins anew" in caplog.messages[-1]
+    assert "starts over" in caplog.messages[-1]
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 
@@ -165,7 +165,7 @@ def test_metrics_are_cut_behind_the_checkpoint_at_every_byte(tmp_path):
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
-    with pytest.raises(CamelidError, match=r"metrics\.jsonl:2: no JSON"):
+    with pytest.raises(CamelidError, match=r"metrics\.jsonl:2: not JSON"):
         read_metrics(tmp_path / "metrics.jsonl")
 
 

@@ -112,7 +112,7 @@ def test_rows_that_do_not_fit_are_named(tmp_path: Path, rows: list, message: str
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b'{"question": "a", "answer": "b"}\n{"question"', r"a.jsonl:2: no JSON"),
+        ("a.jsonl", b'{"question": "a", "answer": "b"}\n{"question"', r"a.jsonl:2: not JSON"),
         ("a.jsonl", b'{"question": "a", "answer": "b"}\n\xff', r"a.jsonl:2: byte 33 .* is not UTF-8"),
         ("a.json", b'{"rows": [], "more": []}', r"a.json:1.*: unknown kind of row: its keys are rows, more"),
         ("a.txt", b"What is it?", r"a.txt is text"),

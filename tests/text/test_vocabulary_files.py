@@ -272,7 +272,7 @@ def test_declared_tokens_and_ends(gpt2):
         ({"added_tokens_decoder": {"x": 1}}, {}, "added tokens are damaged"),
         ({}, {"vocab__json": '{"a": 1}'}, "ids must be 0 to 0"),
         ({}, {"vocab__json": '{"a": 0}'}, "no token for 255 of the 256 bytes"),
-        ({}, {"vocab__json": "["}, "no JSON"),
+        ({}, {"vocab__json": "["}, "not JSON"),
         ({}, {"merges__txt": "#version\na b c\n"}, "merges.txt, line 2 is not a pair"),
         ({}, {"merges__txt": "q 🦙\n"}, "does not fit"),
     ],

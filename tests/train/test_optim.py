@@ -151,5 +151,5 @@ def test_a_saved_adafactor_goes_on_bit_for_bit(tiny, tmp_path):
 def test_a_rate_that_torch_would_cut_is_refused():
     check_adafactor_rate(lambda step: 1 / math.sqrt(max(step, 10_000)), 50_000)  # T5's own
     check_adafactor_rate(lambda step: 0.01, 10_000)
-    with pytest.raises(CamelidError, match=r"0\.00995 at update 10101 where the schedule says 0\.0101"):
+    with pytest.raises(CamelidError, match=r"0\.00995 at update 10101, but the schedule gives 0\.0101"):
         check_adafactor_rate(lambda step: 0.0101 if step == 10_100 else 0.001, 20_000)

@@ -106,7 +106,7 @@ def stopped(tmp_path_factory, end_at):
     out = tmp_path_factory.mktemp("stopped") / "run"
     code, errors = end_at(out, signal.SIGINT, "after the record", 22)
     assert code == 130, errors
-    assert "its state is saved" in errors
+    assert "the state is saved" in errors
     assert "Traceback" not in errors
     assert steps_logged(out) - 1 == list_checkpoints(out)[-1].step == 22
     return out

@@ -171,7 +171,7 @@ WRONG_CALLS = {
     "--training.learning-rat": ("0.1", "training.learning-rat"),
     "--training.learning-rate": ("-0.1", "training.learning_rate"),
     "--model.num-heads": ("3", "hidden_size 16 is not a multiple of num_heads 3"),
-    "--model.context-length": ("32", "give --model.context-length 64"),
+    "--model.context-length": ("32", "--model.context-length 64"),
     "--training.global-batch-tokens": ("100", "give --training.global-batch-tokens 128"),
 }
 
@@ -195,7 +195,7 @@ def test_a_misspelt_key_in_a_recipe_file(tmp_path, refused):
 def test_an_output_folder_of_something_else(tmp_path, refused, pretrain_words, text):
     (tmp_path / "out").mkdir()
     written(tmp_path / "out", "thesis.tex", b"mine")
-    assert "holds thesis.tex" in refused(pretrain_words(tmp_path / "out"), 2)
+    assert "contains thesis.tex" in refused(pretrain_words(tmp_path / "out"), 2)
     tokenizer = ["tokenizer", "--data.train", str(text), "--out", str(tmp_path / "out")]
     assert "not empty" in refused(tokenizer, 1)
 

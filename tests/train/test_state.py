@@ -70,6 +70,6 @@ def test_the_state_of_another_model_is_refused(tiny, random_batch, tmp_path):
     save_state(tmp_path, training_state(model, optimizer, 1, ProcessGroup()))
     other = tiny(num_layers=1)
     with pytest.raises(
-        CamelidError, match=r"the saved state is of another model; differing tensors: layers\.1"
+        CamelidError, match=r"the saved state is of another model; tensors that differ: layers\.1"
     ):
         load_state(tmp_path, other, optimizer_of(other))

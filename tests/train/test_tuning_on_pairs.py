@@ -150,9 +150,9 @@ def test_cutting_keeps_the_separator_and_the_target(bases):
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        ("encoder-decoder", {"task": "chat"}, "is tuned on pairs and not on conversations"),
+        ("encoder-decoder", {"task": "chat"}, "cannot be tuned on conversations"),
         ("encoder-decoder", {"input_weight": 0.5}, "does not predict its input"),
-        ("decoder", {"task": "colla"}, "no task 'colla'; known are chat, pairs, cola"),
+        ("decoder", {"task": "colla"}, "no task 'colla'; allowed: chat, pairs, cola"),
         ("decoder", {"task": "chat", "input_weight": 0.5}, "input_weight is for pairs"),
         ("decoder", {"task": "sst2"}, "pairs.jsonl:1: no `sentence`"),
         (

@@ -250,7 +250,7 @@ def test_recipes_that_cannot_be_read(tmp_path, capsys):
     assert (code, "begin the recipe with `stage:`" in shown) == (1, True)
     path.write_text("stage: pretrain\nout: a\nlearning_rate: 3\n")
     code, shown = outcome(capsys, path)
-    assert (code, f"{path}:3: learning_rate: no such key" in shown) == (1, True)
+    assert (code, f"{path}:3: learning_rate: unknown key" in shown) == (1, True)
 
 
 def test_a_pretraining_recipe_without_its_tokenizer(tmp_path, capsys):

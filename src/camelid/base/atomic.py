@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: files and folders appear complete or not at all."""
 
 import os
 import shutil
@@ -11,17 +11,19 @@ from camelid.base.errors import CamelidError
 
 @contextmanager
 def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yields an empty sibling folder that becomes `target` when the block ends well, and vanishes when it does not.
+    """Yields an empty sibling folder, which is renamed to `target` if the block succeeds and removed if it
+    fails.
 
-    Every file is on the disk before the rename. A link is followed, and stays. Raises `CamelidError` where `target` exists,
-    unless it is an empty folder or `replace`, and where it is a folder that cannot be exchanged: a mount point, or the current one.
+    Every file is flushed to disk before the rename. Links are followed. Raises `CamelidError` if `target`
+    exists, unless it is an empty folder or `replace` is set, and if it is a folder that cannot be replaced: a
+    mount point, or the current folder.
     """
     target = _followed(target)
     if os.path.ismount(target):
-        raise CamelidError(f"{target} is a mount point, which cannot be exchanged; name a folder inside it")
+        raise CamelidError(f"{target} is a mount point, which cannot be replaced; give a folder inside it")
     if target.exists() and target.samefile(os.curdir):
         raise CamelidError(
-            f"{target} is the current folder, which cannot be exchanged; name a folder inside it"
+            f"{target} is the current folder, which cannot be replaced; give a folder inside it"
         )
     if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
         raise CamelidError(f"{target} exists and is not empty; choose another folder or remove it")
@@ -48,7 +50,7 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """The same for one file, which the block writes at the path that it is given; an existing one is never replaced."""
+    """Yields a path to write, which is renamed to `target` if the block succeeds; raises if it exists."""
     target = _followed(target)
     if target.exists():
         raise CamelidError(f"{target} exists; choose another name or remove it")
@@ -64,14 +66,14 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 def _followed(target: Path) -> Path:
-    """The path without links: what is renamed onto a link would replace the link."""
+    """The path with links resolved: renaming onto a link would replace the link itself."""
     if "\0" in str(target):
-        raise CamelidError(f"{str(target)!r} has a zero byte in it, which no path can have")
+        raise CamelidError(f"{str(target)!r} contains a zero byte, which a path cannot; choose another name")
     return Path(os.path.realpath(target))
 
 
 def write_text_atomically(target: Path, text: str) -> None:
-    """Replaces `target` by a file with this text, in one step."""
+    """Replaces `target` with a file of this text, atomically."""
     draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         draft.write_text(text, encoding="utf-8")
@@ -82,7 +84,7 @@ def write_text_atomically(target: Path, text: str) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Waits until a file's (or a folder's) contents are on the disk."""
+    """Waits until the contents of a file or folder are on disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

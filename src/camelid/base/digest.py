@@ -1,4 +1,4 @@
-"""Digests of files and folders: what tells whether data or a model is still the same."""
+"""Digests of files and folders, to detect changes of data and models."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ def digest_file(path: Path) -> str:
 
 
 def digest_path(path: Path) -> str:
-    """Sha256 of a file, or of the names and digests of all files below a folder; dot files do not count."""
+    """Sha256 of a file, or of the names and digests of all files below a folder, except dot files."""
     if path.is_file():
         return digest_file(path)
     if not path.is_dir():

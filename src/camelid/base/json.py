@@ -1,12 +1,12 @@
 """JSON files: one way to read them, one way to write them.
 
     read_table(folder / "config.json")           # one object
-    write_json(folder / "config.json", table)    # whole or not at all, indented by two spaces
+    write_json(folder / "config.json", table)    # atomically, indented by two spaces
     file.write(json_line(record))                # JSON lines
-    whole_lines(path)                            # the same, read back after a crash
+    whole_lines(path)                            # the same, robust to a crash
 
-What is written is UTF-8, with no letter escaped. JSON has no number for NaN and the infinities: `write_json` refuses them, or
-writes null where the file reports what was measured; lines, which our own code reads back, keep Python's spelling of them.
+Output is UTF-8 without escapes. JSON has no NaN or infinity: `write_json` rejects them, or with `measured`
+writes null instead; JSON lines, which only our own code reads, keep Python's NaN and Infinity.
 """
 
 import json
@@ -22,7 +22,7 @@ AGAIN = "fetch or export it again"
 
 
 class NotJSONError(CamelidError):
-    """Text that is not JSON: where in it, and why."""
+    """Text that is not JSON; the message says where and why."""
 
 
 def parse(text: str | bytes) -> Any:
@@ -31,13 +31,13 @@ def parse(text: str | bytes) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = "" if error.lineno == 1 else f"line {error.lineno}, "
-        raise NotJSONError(f"no JSON at {line}column {error.colno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # bytes that are not UTF-8, too many digits, too deep
-        raise NotJSONError(f"no JSON: {error}") from error
+        raise NotJSONError(f"not JSON at {line}column {error.colno}: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, too many digits, or nested too deeply
+        raise NotJSONError(f"not JSON: {error}") from error
 
 
 def read_json(path: Path, *, remedy: str = AGAIN) -> Any:
-    """The value in a JSON file; raises `CamelidError` where it cannot be read, with the `remedy` for its reader."""
+    """The value in a JSON file; raises `CamelidError` with the `remedy` if it cannot be read."""
     try:
         return parse(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -47,22 +47,22 @@ def read_json(path: Path, *, remedy: str = AGAIN) -> Any:
 
 
 def read_table(path: Path, *, optional: bool = False, remedy: str = AGAIN) -> dict[str, Any]:
-    """The object in a JSON file; raises `CamelidError` where it cannot be read or holds anything else.
+    """The object in a JSON file; raises `CamelidError` if it cannot be read or is not an object.
 
-    optional: a file that is not there is an empty table.
+    optional: a missing file counts as an empty object.
     """
     if optional and not path.is_file():
         return {}
     table = read_json(path, remedy=remedy)
     if not isinstance(table, dict):
-        raise CamelidError(f"{path}: a JSON object is needed, got {type(table).__name__}; {remedy}")
+        raise CamelidError(f"{path}: expected a JSON object, got {type(table).__name__}; {remedy}")
     return table
 
 
 def whole_lines(path: Path, *, remedy: str) -> list[tuple[Any, int]]:
-    """The value of each line of a file of JSON lines, with the byte at which the line ends.
+    """The value of each line of a JSON lines file, with the byte offset at which the line ends.
 
-    A last line that a crash has cut short is left out. Raises `NotJSONError` that names file and line.
+    A last line cut short by a crash is ignored. Raises `NotJSONError`, which names file and line.
     """
     values, end = [], 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
@@ -77,9 +77,10 @@ def whole_lines(path: Path, *, remedy: str) -> list[tuple[Any, int]]:
 
 
 def values_in(text: str, path: Path) -> Iterator[tuple[Any, int]]:
-    """The elements of one list, or values that stand one after the other, each with its line in the file at `path`.
+    """The elements of one list, or of consecutive JSON values, each with its line number in the file at
+    `path`.
 
-    They are decoded one by one to know each one's line. Raises `NotJSONError` at a broken one: where it would end is unknown.
+    Values are decoded one by one to know their lines. Raises `NotJSONError` at the first invalid one.
     """
     decoder, position, line, counted = json.JSONDecoder(), 0, 1, 0
     in_list = text.lstrip()[:1] == "["
@@ -95,37 +96,39 @@ def values_in(text: str, path: Path) -> Iterator[tuple[Any, int]]:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise NotJSONError(
-                f"{path}:{error.lineno}: no JSON at column {error.colno}: {error.msg}"
+                f"{path}:{error.lineno}: not JSON at column {error.colno}: {error.msg}"
             ) from error
         except (ValueError, RecursionError) as error:
-            raise NotJSONError(f"{path}:{line}: no JSON: {error}") from error
+            raise NotJSONError(f"{path}:{line}: not JSON: {error}") from error
         yield value, line
     if in_list and text[position:].strip() != "]":
         line = 1 + text.count("\n", 0, position)
-        raise NotJSONError(f"{path}:{line}: the list of rows is cut off or followed by something else")
+        raise NotJSONError(f"{path}:{line}: the list of rows is truncated or followed by other text")
 
 
 def json_line(value: Any) -> str:
-    """The value as one line of a file of JSON lines, with its end."""
+    """The value as one line of a JSON lines file, with the line break."""
     return _encodable(json.dumps(value, ensure_ascii=False)) + "\n"
 
 
 def write_json(path: Path, value: Any, *, measured: bool = False) -> None:
-    """Replaces the file by one that holds the value.
+    """Writes the value to the file, atomically.
 
-    measured: null stands for NaN and infinite numbers, which are otherwise refused with `CamelidError`.
+    measured: write NaN and infinite numbers as null; otherwise they raise `CamelidError`.
     """
     try:
         text = json.dumps(
             _finite(value) if measured else value, indent=2, ensure_ascii=False, allow_nan=False
         )
     except ValueError as error:
-        raise CamelidError(f"{path} cannot hold a number that is NaN or infinite: {error}") from error
+        raise CamelidError(f"{path}: JSON cannot store NaN or infinite numbers: {error}") from error
     write_text_atomically(path, _encodable(text) + "\n")
 
 
 def _encodable(text: str) -> str:
-    """JSON with lone surrogates escaped, which UTF-8 cannot hold; file names and texts of others may have them."""
+    """JSON with lone surrogates escaped, which UTF-8 cannot encode; file names and foreign texts may have
+    them.
+    """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

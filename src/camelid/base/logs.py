@@ -1,7 +1,7 @@
-"""What commands say while they work: Python's logging, one logger a module below `camelid`.
+"""Logging of commands at work: Python's logging, with one logger per module below `camelid`.
 
-Results go to standard output; everything else is logged, and from a command line shown on standard error. As a library
-Camelid is as quiet as others: warnings only, unless `show_log()` or a logging configuration of your own asks for more.
+Results go to standard output; everything else is logged, and the command line shows it on standard error. As
+a library, Camelid shows only warnings, unless you call `show_log()` or configure logging yourself.
 """
 
 import logging
@@ -9,7 +9,7 @@ import sys
 
 
 class _StandardError(logging.Handler):
-    """Writes to what standard error is at the moment of writing."""
+    """Writes to the current `sys.stderr`, looked up at each message."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -18,8 +18,8 @@ class _StandardError(logging.Handler):
             self.handleError(record)
 
 
-class _Words(logging.Formatter):
-    """The message; one that warns begins with the program's name."""
+class _PrefixedWarnings(logging.Formatter):
+    """The message; warnings and errors begin with the program's name."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -27,18 +27,19 @@ class _Words(logging.Formatter):
 
 
 def show_log(level: int = logging.INFO) -> None:
-    """Shows what the library logs, from this level on, on standard error; calling it again changes the level only.
+    """Shows the library's log messages of at least this level on standard error; a second call changes the
+    level.
 
-    For programs that configure no logging of their own, which would show every line a second time.
+    For programs without their own logging configuration, which would show every line twice.
     """
     logger = logging.getLogger("camelid")
     logger.setLevel(level)
     if not any(isinstance(handler, _StandardError) for handler in logger.handlers):
         handler = _StandardError()
-        handler.setFormatter(_Words())
+        handler.setFormatter(_PrefixedWarnings())
         logger.addHandler(handler)
 
 
 def show_warnings_only() -> None:
-    """Of several processes that do the same, all but one are quiet."""
+    """Hides messages below warnings, in all but the main process of a group."""
     logging.getLogger("camelid").setLevel(logging.WARNING)

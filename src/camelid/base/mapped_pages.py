@@ -1,4 +1,4 @@
-"""Giving mapped pages of a weight file back to the system once they have been read."""
+"""Releases the memory of a mapped weight file after it has been read."""
 
 import ctypes
 import mmap
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MADV_PAGEOUT = 21
-"""Linux's advice to take pages back; the `mmap` module has no name for it."""
+"""Linux's advice to reclaim pages; the `mmap` module does not define it."""
 
 
 def let_go(tensor: "Tensor") -> None:
-    """Lets the kernel take back the memory of a tensor that lies where its file is mapped; it is read again when needed.
+    """Lets the kernel reclaim the memory of a tensor in a mapped file; it is read again when needed.
 
-    What lies elsewhere stays as it is, and so does everything where the system has no such call.
+    Does nothing for other tensors, and on systems without this call.
     """
     begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     size = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - begin

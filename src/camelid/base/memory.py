@@ -1,4 +1,4 @@
-"""The memory of a device and of this process: how much is free, and whether glibc keeps what was freed."""
+"""Free memory of a device, and how glibc treats freed memory."""
 
 import ctypes
 import sys
@@ -20,8 +20,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def free_memory(device: "torch.device | None" = None) -> int:
     """Bytes that can still be allocated on the device, by default the CPU.
 
-    On a CPU what the system can give without swapping; on Linux no more than this process's control groups leave,
-    as containers and batch systems set them.
+    On a CPU this is what the system can allocate without swapping, on Linux limited by the control groups of
+    this process (containers, batch systems).
     """
     if device is not None and device.type == "cuda":
         import torch
@@ -31,26 +31,26 @@ def free_memory(device: "torch.device | None" = None) -> int:
 
 
 def as_out_of_memory(error: Exception) -> Exception:
-    """An allocator's error as one for people, any other as it is."""
-    # Looked up, not imported: whoever has an allocator's error has torch. On a CPU it raises a plain RuntimeError.
+    """Turns an allocator's error into a readable `CamelidError`; returns any other error unchanged."""
+    # Looked up, not imported: only torch raises these. On a CPU it raises a plain RuntimeError.
     torch = sys.modules.get("torch")
     of_torch = (
         torch is not None and isinstance(error, torch.OutOfMemoryError)
     ) or "can't allocate memory" in str(error)
     if not of_torch and not isinstance(error, MemoryError):
         return error
-    told = CamelidError(
-        "the memory was too small for one request alone: give it fewer tokens or the cache fewer (cache_tokens)"
+    readable = CamelidError(
+        "out of memory with a single request: use fewer tokens in it, or a smaller cache (cache_tokens)"
     )
-    told.__cause__ = error
-    return told
+    readable.__cause__ = error
+    return readable
 
 
 def group_limits(root: Path = Path("/")) -> Iterator[int]:
-    """Bytes left by each memory limit of the control groups that this process is in; nothing where there is none.
+    """Bytes left under each memory limit of this process's control groups, if any (cgroups(7), versions 1 and
+    2).
 
-    Pages of files that the kernel would drop count as left. root: where `proc` and `sys` are (cgroups(7), versions
-    1 and 2).
+    File pages that the kernel can drop count as free. root: the folder with `proc` and `sys`.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -73,10 +73,11 @@ def group_limits(root: Path = Path("/")) -> Iterator[int]:
 
 
 def keep_freed_memory(device: "torch.device") -> None:
-    """Has glibc keep what is freed instead of returning it to the kernel, which would zero it again at every step.
+    """Makes glibc keep freed memory instead of returning it to the kernel, which zeroes pages again at every
+    step.
 
-    Faulting fresh pages in takes several times as long as computing what they hold. Other C libraries have no such
-    switch, and a GPU's memory has an allocator of its own; there nothing changes.
+    Page faults would take several times as long as the computation itself. Does nothing with other C
+    libraries and for GPUs, which have their own allocator.
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None and device.type == "cpu":
@@ -85,7 +86,7 @@ def keep_freed_memory(device: "torch.device") -> None:
 
 
 def return_freed_memory() -> None:
-    """Returns fragmented heap memory to the system (glibc's malloc_trim): pieces of many sizes leave gaps, of which it keeps all."""
+    """Returns fragmented heap memory to the system (glibc's malloc_trim)."""
     if (trim := _glibc("malloc_trim")) is not None:
         trim(0)
 

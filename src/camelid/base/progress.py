@@ -1,6 +1,6 @@
-"""What long work shows: a live line on a terminal, plain lines elsewhere, and nothing outside the main process.
+"""Progress of long jobs: a live line on a terminal, plain lines elsewhere, nothing outside the main process.
 
-Lines go to standard error, so that standard output holds results alone. rich honours NO_COLOR.
+Lines go to standard error, so that standard output has only results. rich honours NO_COLOR.
 """
 
 import logging
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PLAIN_INTERVAL = 5.0
-"""Seconds between two lines of `track` where there is no terminal."""
+"""Seconds between two lines of `track` without a terminal."""
 PACE_MEMORY = 0.9
-"""Weight of the past in the running mean of the seconds a step takes."""
+"""Weight of the past in the running mean of the seconds per step."""
 
 
 class Update(Protocol):
-    """What one update did; `train.loop.Step` is one."""
+    """The metrics of one update, such as `train.loop.Step`."""
 
     @property
     def number(self) -> int: ...  # noqa: D102
@@ -46,7 +46,7 @@ class Update(Protocol):
 
 
 class Validation(Protocol):
-    """A validation result; `train.fit.ValidationLoss` is one."""
+    """A validation result, such as `train.fit.ValidationLoss`."""
 
     @property
     def nats_per_token(self) -> float: ...  # noqa: D102
@@ -55,10 +55,10 @@ class Validation(Protocol):
 
 
 class StepLog:
-    """One line a step: `step loss lr grad_norm tok/s mfu mem eta`; a context manager.
+    """One line per step: `step loss lr grad_norm tok/s mfu mem eta`; a context manager.
 
-    `flops_share`: the share of the machine's peak that one token per second takes, so that times tokens per second it
-    is the MFU (model FLOPs utilisation; PaLM, arXiv:2204.02311, appendix B). Each method gives the record for
+    `flops_share`: FLOPs per token divided by the machine's peak FLOP/s; times tokens per second it is the MFU
+    (model FLOPs utilisation; PaLM, arXiv:2204.02311, appendix B). Each method returns the record for
     metrics.jsonl, in which `step` counts the updates made.
     """
 
@@ -86,7 +86,7 @@ class StepLog:
             self._live.stop()
 
     def step(self, update: Update) -> dict[str, Any]:
-        """Shows one update; its record."""
+        """Shows one update and returns its record."""
         done = update.number + 1
         pace = update.seconds if self._seconds_a_step is None else self._seconds_a_step
         self._seconds_a_step = PACE_MEMORY * pace + (1 - PACE_MEMORY) * update.seconds
@@ -117,7 +117,7 @@ class StepLog:
         return record
 
     def validation(self, number: int, result: Validation) -> dict[str, Any]:
-        """Shows the validation after update `number` (from 0); its part of the record."""
+        """Shows the validation after update `number` (from 0) and returns its part of the record."""
         self._say(
             f"step {number + 1}/{self.total_steps}  validation loss {result.nats_per_token:.4f}  "
             f"bits/byte {result.bits_per_byte:.4f}"
@@ -132,7 +132,7 @@ class StepLog:
 
 
 def track(items: Iterable[T], label: str, total: int | None = None, *, show: bool = True) -> Iterator[T]:
-    """The items one by one, with a bar on a terminal and a line every few seconds elsewhere."""
+    """Yields the items with a progress bar on a terminal, or a line every few seconds elsewhere."""
     console = Console(stderr=True, highlight=False)
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -146,22 +146,22 @@ def track(items: Iterable[T], label: str, total: int | None = None, *, show: boo
 
 
 def _plain(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
-    began = said = time.monotonic()
+    began = shown = time.monotonic()
     of = "" if total is None else f"/{total}"
     count = 0
     for count, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said >= PLAIN_INTERVAL:
+        if now - shown >= PLAIN_INTERVAL:
             left = "" if total is None else f", {in_time((total - count) * (now - began) / count)} left"
             logger.info(f"{label}: {count}{of}{left}")
-            said = now
+            shown = now
     logger.info(f"{label}: {count}{of}, {in_time(time.monotonic() - began)}")
 
 
 def memory_bytes() -> int:
-    """Bytes in use: the peak of the GPU's allocator where one is at work, else what this process holds in memory."""
-    # Looked up, not imported: stages without torch show progress too.
+    """Bytes in use: the peak of the GPU allocator with a GPU, else the resident memory of this process."""
+    # Looked up, not imported: stages without torch also show progress.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())

@@ -1,4 +1,6 @@
-"""What makes a model GPT-2, PaLM or T5: the fields in which each architecture differs from LLaMA of the same sizes."""
+"""What makes a model GPT-2, PaLM or T5: the fields in which each architecture differs from LLaMA of the same
+sizes.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,7 +9,7 @@ from typing import Any, Literal
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm, RelativeBuckets, Window
 
 GPT3_WINDOW = 256
-"""Of every second layer; the paper says neither width nor stride, and GPT-Neo took this one."""
+"""Window of every second layer; the paper gives neither width nor stride, this is GPT-Neo's choice."""
 Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt3", "palm", "t5", "t5-v1.1"]
 Traits = Mapping[str, Any]
 
@@ -70,5 +72,5 @@ TRAITS: Mapping[Architecture, Callable[[ModelSpec], Traits]] = {
 
 
 def of_architecture(architecture: Architecture, llama: ModelSpec) -> ModelSpec:
-    """The model of this architecture that has the sizes of `llama`."""
+    """The spec of this architecture with the sizes of `llama`."""
     return replace(llama, **TRAITS[architecture](llama))

@@ -1,8 +1,8 @@
 """Scaled dot-product attention, causal within documents and over a cache (arXiv:1706.03762, eq. 1).
 
-On a CPU torch's fused attention runs far below the speed of a matrix product. There, rows without a cache take blocks
-of queries through batched products instead, and skip the keys that no query of a block sees. Elsewhere, and with a
-cache, torch's own function is used.
+On a CPU, torch's fused attention is far slower than a matrix product. Without a cache, rows are therefore
+computed there in blocks of queries with batched products, skipping keys that no query of a block attends to.
+On other devices, and with a cache, torch's own function is used.
 """
 
 import math
@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 QUERY_BLOCK = 128
-"""Queries of one product: enough for its full speed, few enough that a causal block wastes little."""
+"""Queries per product: enough for full speed, few enough that a causal block wastes little."""
 KEY_STEP = 64
-"""Skipped keys are counted in such steps, because every new width costs the matrix library a new kernel."""
+"""Keys are skipped in multiples of this: the matrix library builds a kernel for every new width."""
 LONGEST_KEPT = 1024
-"""Rows up to this length keep their probabilities for the backward pass; longer ones compute them again."""
+"""Rows up to this length keep their probabilities for the backward pass; longer ones recompute them."""
 
 
 def attention(
@@ -33,10 +33,10 @@ def attention(
     window: int | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch time heads dim"]:
-    """softmax(q k^T / sqrt(dim)) v for each head, a key-value head shared by heads / kv_heads query heads.
+    """softmax(q k^T / sqrt(dim)) v for each head; heads / kv_heads query heads share a key-value head.
 
-    Without `seen` the keys are those of the same tokens, and a query sees itself and what precedes it in its own document,
-    of these the last `window`. With it, they are those of a cache, and a query sees what `seen_past` says.
+    Without `seen`, keys belong to the same tokens, and a query attends to its own document up to itself, at
+    most to the last `window` tokens. With `seen`, keys come from a cache, masked by `seen_past`.
     """
     q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
     mixed: Tensor
@@ -49,11 +49,11 @@ def attention(
         mask = causal_mask(q, documents, window) if limited else seen
         shape = q.shape
         if mask is not None and q.shape[2] == 1:
-            # Heads that share keys see the same of them: as rows of one product they need no copies of the keys.
+            # Query heads that share keys have the same mask: as rows of one product they need no copied keys.
             q = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
         elif q.is_cuda and q.shape[1] != k.shape[1] and (mask is not None or q.dtype == torch.float32):
-            # Of the kernels for GPUs, the one for shared heads takes neither masks nor float32. Without one for all that is
-            # asked, torch would write down all scores.
+            # On GPUs, the kernel for shared heads supports neither masks nor float32; torch would use
+            # one that materialises all scores.
             k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         mixed = F.scaled_dot_product_attention(
             q,
@@ -68,10 +68,10 @@ def attention(
 
 
 def leave_out_cudnn() -> None:
-    """Keeps torch's attention on GPUs from cuDNN, which it would ask first on an H100 or B200, in the whole process.
+    """Disables cuDNN attention in this process, which torch prefers on an H100 or B200.
 
-    cuDNN plans anew for every shape, for about 0.4 s (modelscope/FunASR issue 3704), and its gradients under a mask may be
-    NaN (pytorch/pytorch issue 196678).
+    cuDNN takes about 0.4 s to plan each new shape (modelscope/FunASR issue 3704), and its gradients with a
+    mask may be NaN (pytorch/pytorch issue 196678).
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
 
@@ -86,7 +86,7 @@ def biased_attention(
 ) -> Float[Tensor, "batch time heads dim"]:
     """softmax(q k^T + bias) v over the keys where `mask` is true, unscaled as in T5 (arXiv:1910.10683).
 
-    Plain products: the bias is learned, and no fused kernel on a CPU gives its gradient faster.
+    Uses plain products: the bias is learned, and no fused CPU kernel computes its gradient faster.
     """
     q, k, v = (x.transpose(1, 2) for x in (queries, keys.to(queries.dtype), values.to(queries.dtype)))
     scores = q @ k.mT
@@ -105,7 +105,7 @@ def causal_mask(
     documents: Int[Tensor, "batch time"] | None = None,
     window: int | None = None,
 ) -> Bool[Tensor, "#batch 1 time time"]:
-    """Which keys of the same tokens each query sees; the arguments are those of `attention`."""
+    """The mask of `attention` without a cache: True where a query attends to a key of the same tokens."""
     keys = torch.arange(queries.shape[2], device=queries.device)
     seen = (keys <= keys[:, None])[None]
     starts = _starts(documents, window, queries)
@@ -115,7 +115,7 @@ def causal_mask(
 def seen_past(
     positions: Int[Tensor, "batch time"], past: int, window: int | None, dtype: torch.dtype
 ) -> Float[Tensor, "batch 1 time past"]:
-    """0 where a query at position p sees a key of a cache, the last `window` of 0..p, and -inf elsewhere."""
+    """0 where a query at position p attends to a cached key, the last `window` of 0..p, else -inf."""
     keys = torch.arange(past, device=positions.device)
     hidden = keys > positions[..., None]
     if window is not None:
@@ -128,7 +128,7 @@ def seen_past(
 def _starts(
     documents: Tensor | None, window: int | None, queries: Tensor
 ) -> Int[Tensor, "batch time"] | None:
-    """The first key that each query sees; None where that is the first of all."""
+    """The first key that each query attends to; None if that is always key 0."""
     starts = None if documents is None else document_starts(documents)
     if window is None or window >= queries.shape[2]:
         return starts
@@ -137,7 +137,7 @@ def _starts(
 
 
 def document_starts(documents: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
-    """The position at which each token's document begins: a document is a run of equal ids."""
+    """The position at which each token's document begins; a document is a run of equal ids."""
     positions = torch.arange(documents.shape[1], device=documents.device)
     begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
     return torch.where(begins, positions, 0).cummax(-1).values
@@ -147,10 +147,10 @@ def document_starts(documents: Int[Tensor, "batch time"]) -> Int[Tensor, "batch 
 def blocked_attention(
     queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """Causal attention by blocks of queries, and all their probabilities in one flat tensor, empty unless `keep`.
+    """Causal attention in blocks of queries, and their probabilities in one flat tensor, empty unless `keep`.
 
-    queries: [batch, heads, time, dim]; keys, values: [batch, kv_heads, time, dim]; starts: [batch, time], the first
-    key that each query sees. All are contiguous, and so are the results.
+    queries: [batch, heads, time, dim]; keys, values: [batch, kv_heads, time, dim]; starts: [batch, time], the
+    first key that each query attends to. Arguments and results are contiguous.
     """
     mixed, kept = _results(queries, keys, values, starts, keep)
     q, k, v, out = _folded(queries, keys), keys.flatten(0, 1), values.flatten(0, 1), _folded(mixed, keys)
@@ -163,7 +163,7 @@ def blocked_attention(
 def blocked_attention_backward(
     gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, kept: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The derivatives by queries, keys and values; kept probabilities are not computed again."""
+    """The gradients of queries, keys and values; recomputes probabilities that were not kept."""
     queries_grad, keys_grad, values_grad = (torch.zeros_like(x) for x in (queries, keys, values))
     q, out_grad, q_grad = (_folded(x, keys) for x in (queries, gradient.contiguous(), queries_grad))
     k, v, k_grad, v_grad = (x.flatten(0, 1) for x in (keys, values, keys_grad, values_grad))
@@ -179,22 +179,22 @@ def blocked_attention_backward(
 
 
 class _Block(NamedTuple):
-    """Queries that go through one product, and the keys that any of them sees."""
+    """The queries of one product, and the keys that any of them attends to."""
 
     queries: slice
     keys: slice
     starts: Int[Tensor, "batch queries"] | None
-    """The first key that each query sees, or None where all see the first of `keys`."""
+    """The first key that each query attends to; None if all attend to the first of `keys`."""
     place: Float[Tensor, "folded rows keys"]
-    """Where the block's probabilities go."""
+    """The output tensor of the block's probabilities."""
     scale: float
 
     def take(self, x: Float[Tensor, "folded group time dim"]) -> Float[Tensor, "folded rows dim"]:
-        """The block's rows, those of all heads that share a key-value head behind each other."""
+        """The block's rows; those of heads that share a key-value head are concatenated."""
         return x[:, :, self.queries].flatten(1, 2)
 
     def seen(self, x: Float[Tensor, "folded time dim"]) -> Float[Tensor, "folded keys dim"]:
-        """The rows of the block's keys, contiguous: a product would copy others far more slowly."""
+        """The rows of the block's keys, made contiguous: the product would copy them far more slowly."""
         return x[:, self.keys].contiguous()
 
     def put(self, x: Float[Tensor, "folded group time dim"], rows: Float[Tensor, "folded rows dim"]) -> None:
@@ -202,12 +202,12 @@ class _Block(NamedTuple):
         x[:, :, self.queries] = rows.view(len(x), x.shape[1], -1, x.shape[3])
 
     def probabilities(self, q: Tensor, k: Tensor) -> Tensor:
-        """softmax(q k^T / sqrt(dim)) over the keys that each query sees."""
+        """softmax(q k^T / sqrt(dim)) over the keys that each query attends to."""
         scores = torch.baddbmm(self.bias(q), self.take(q), self.seen(k).mT, alpha=self.scale)
         return torch.softmax(scores, -1, out=self.place)
 
     def bias(self, q: Float[Tensor, "folded group time dim"]) -> Float[Tensor, "#folded #rows keys"]:
-        """0 where a query sees a key, -inf elsewhere."""
+        """0 where a query attends to a key, -inf elsewhere."""
         first, start, stop = self.keys.start, self.queries.start, self.queries.stop
         bias = _causal_bias(stop - start, stop - first, q.dtype)
         heads = 1
@@ -221,17 +221,17 @@ class _Block(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _causal_bias(queries: int, keys: int, dtype: torch.dtype) -> Float[Tensor, "1 queries keys"]:
-    """0 where one of the last `queries` of `keys` tokens sees a key, -inf elsewhere."""
+    """0 where one of the last `queries` of `keys` tokens attends to a key, -inf elsewhere."""
     return torch.full((1, queries, keys), -math.inf, dtype=dtype, device="cpu").triu_(keys - queries + 1)
 
 
 def _blocks(q: Tensor, starts: Tensor | None, kept: Tensor) -> Iterator[_Block]:
-    """Every block of queries, its place inside `kept` where probabilities are kept, else new."""
+    """All blocks of queries; their probabilities are views of `kept` if it is not empty, else new tensors."""
     folded, group, time, dim = q.shape
     begins = range(0, time, QUERY_BLOCK)
     firsts, lasts = ([0] * len(begins),) * 2
     if starts is not None:
-        # Starts never decrease along a row, so a block's first query sees farthest back.
+        # Starts never decrease along a row, so a block's first query reaches farthest back.
         ends = torch.tensor([min(begin + QUERY_BLOCK, time) - 1 for begin in begins])
         firsts = starts[:, ::QUERY_BLOCK].amin(0).tolist()
         lasts = starts[:, ends].amax(0).tolist()
@@ -247,7 +247,7 @@ def _blocks(q: Tensor, starts: Tensor | None, kept: Tensor) -> Iterator[_Block]:
 
 
 def _folded(x: Tensor, keys: Tensor) -> Float[Tensor, "folded group time dim"]:
-    """Batch and key-value heads as one axis, the heads that share one as the next."""
+    """Batch and key-value heads as the first axis, the query heads that share one as the second."""
     return x.view(keys.shape[0] * keys.shape[1], -1, *x.shape[2:])
 
 

@@ -1,4 +1,4 @@
-"""The key-value cache: an argument of the forward pass, never hidden state of the model."""
+"""The key-value cache, an argument of the forward pass and not a state of the model."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,10 @@ from camelid.base.errors import CamelidError
 
 @dataclass(frozen=True)
 class LayerCache:
-    """One layer's part of a `KeyValueCache`, and where a forward pass writes in it.
+    """One layer's part of a `KeyValueCache`, and where a forward pass writes to it.
 
-    Compiled code is given the layer's own blocks: out of those of all layers it would copy the whole layer to write a token.
+    Separate tensors per layer, because compiled code would copy a whole layer out of a common one to write a
+    token.
     """
 
     keys: Float[Tensor, "blocks block kv_heads dim"]
@@ -22,12 +23,12 @@ class LayerCache:
     blocks: Int[Tensor, "batch time"]
     offsets: Int[Tensor, "batch time"]
     fresh: bool
-    """Whether nothing was cached before, so that the new keys are all there are."""
+    """Whether the cache was empty before, so that the new keys are all there are."""
 
     def write(
         self, keys: Float[Tensor, "batch time kv_heads dim"], values: Float[Tensor, "batch time kv_heads dim"]
     ) -> None:
-        """Puts the new tokens' keys and values at their places."""
+        """Writes the new tokens' keys and values to their slots."""
         self.keys[self.blocks, self.offsets] = keys.to(self.keys.dtype)
         self.values[self.blocks, self.offsets] = values.to(self.values.dtype)
 
@@ -39,11 +40,12 @@ class LayerCache:
 
 
 class KeyValueCache:
-    """Keys and values of every layer in blocks, and which blocks hold each sequence of a batch.
+    """Keys and values of all layers in blocks, with the block table of each sequence of a batch.
 
-    keys, values: [layers, blocks, block, kv_heads, head_dim]; tables: [batch, width], the blocks of each sequence in
-    order; lengths: [batch], tokens already cached; fresh: whether they are known to be 0. Sequences may share blocks that
-    none of them writes to. Nothing here waits for a GPU to tell how long a sequence is.
+    keys, values: [layers, blocks, block, kv_heads, head_dim]; tables: [batch, width], the blocks of each
+    sequence in order; lengths: [batch], tokens already cached; fresh: whether all lengths are known to be 0.
+    Sequences may share blocks that none of them writes to. Nothing here synchronises with a GPU to read
+    lengths.
     """
 
     def __init__(
@@ -60,13 +62,13 @@ class KeyValueCache:
 
     @property
     def capacity(self) -> int:
-        """Tokens for which a sequence has blocks; so many keys are attended to, those to come hidden by their positions."""
+        """Tokens for which a sequence has blocks; all are attended to, future ones masked by position."""
         return self.tables.shape[1] * self.keys.shape[2]
 
     def positions(self, new_tokens: int) -> Int[Tensor, "batch time"]:
         """Positions of the next `new_tokens` tokens of every sequence.
 
-        Raises `CamelidError` on a CPU where they do not fit; a GPU would have to be waited for.
+        Raises `CamelidError` if they do not fit, only on a CPU: a GPU would have to synchronise.
         """
         if (
             self.lengths.device.type == "cpu"
@@ -78,7 +80,7 @@ class KeyValueCache:
         return self.lengths[:, None] + torch.arange(new_tokens, device=self.lengths.device)
 
     def layers(self, positions: Int[Tensor, "batch time"]) -> list[LayerCache]:
-        """Every layer's part, for a pass over tokens at `positions`."""
+        """The parts of all layers, for a forward pass over tokens at `positions`."""
         size = self.keys.shape[2]
         blocks, offsets = self.tables.gather(1, positions // size), positions % size
         return [

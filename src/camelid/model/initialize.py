@@ -1,4 +1,4 @@
-"""First weights, as the papers draw them."""
+"""Weight initialisation, as in the papers."""
 
 import torch
 from torch import nn
@@ -12,11 +12,12 @@ WRITES_TO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
 def initialize(model: nn.Module, spec: ModelSpec, seed: int, std: float | None = None) -> None:
     """Draws every parameter from a normal distribution; gains are 1 and biases 0.
 
-    GPT-2's way: one std for all, matrices that write to the residual stream divided by sqrt(2 layers) (section 2.3
-    of the paper), learned positions half of it (its code). std: by default sqrt(2 / (5 width)) (Nguyen and Salazar
-    2019, arXiv:1910.05895, section 2.2), which is GPT-2's 0.02 at width 1,000 and lets narrow models learn where to look
-    sooner. T5's and PaLM's way (arXiv:2204.02311, section 5), where there is an encoder or the outputs are scaled:
-    embeddings 1 and matrices 1/sqrt(inputs). In both, queries of unscaled attention are divided by sqrt(head_dim).
+    GPT-2's way: one std for all, matrices that write to the residual stream divided by sqrt(2 layers)
+    (section 2.3 of the paper), learned positions half of it (its code). std: by default sqrt(2 / (5 width))
+    (Nguyen and Salazar 2019, arXiv:1910.05895, section 2.2), which is GPT-2's 0.02 at width 1,000 and lets
+    narrow models learn attention sooner. T5's and PaLM's way (arXiv:2204.02311, section 5), where there is an
+    encoder or the outputs are scaled: embeddings 1 and matrices 1/sqrt(inputs). In both, queries of unscaled
+    attention are divided by sqrt(head_dim).
     """
     generator = torch.Generator().manual_seed(seed)
     by_inputs = spec.output_scale != 1 or spec.encoder_layers > 0
@@ -42,6 +43,6 @@ def _common(name: str, std: float, spec: ModelSpec) -> float:
 def _by_inputs(name: str, parameter: nn.Parameter, spec: ModelSpec) -> float:
     width = float(spec.hidden_size**-0.5)
     if name == "embed_tokens.weight":
-        # Where it is the output projection too and nothing scales the outputs, logits would begin far too large.
+        # If it is also the output projection and outputs are not scaled, logits would start far too large.
         return width if spec.tie_embeddings and spec.output_scale == 1 else 1.0
     return width if name.endswith("relative_bias.weight") else float(parameter.shape[1] ** -0.5)

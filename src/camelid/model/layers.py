@@ -1,7 +1,7 @@
-"""What a Transformer's block is made of: linears, norms, feed-forward and attention.
+"""The layers of a Transformer block: linears, norms, feed-forward and attention.
 
-Weights may be float32 masters while activations run in bfloat16: every layer casts its weight to the dtype of
-what it is given.
+Weights may be float32 masters while activations are bfloat16: every layer casts its weight to the dtype of
+its input.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from camelid.model.rotary import rotate
 from camelid.model.spec import ModelSpec, Norm
 
 Readout = Callable[[Float[Tensor, "*batch width"], Float[Tensor, "vocab width"]], Tensor]
-"""What is computed of hidden states and the output matrix: logits, or a loss that never holds all of them."""
+"""A function of hidden states and the output matrix: logits, or a loss that never holds all logits."""
 KeysValues = tuple[Float[Tensor, "batch past kv_heads dim"], Float[Tensor, "batch past kv_heads dim"]]
 
 
@@ -42,7 +42,7 @@ class OutputProjection(Linear):
     linear_kind: ClassVar[LinearKind] = "plain"
 
     def forward(self, x: Float[Tensor, "*batch width"], readout: Readout | None = None) -> Tensor:
-        """Logits, or what `readout` computes of the states and the matrix."""
+        """Logits, or the result of `readout` on the states and the matrix."""
         return super().forward(x) if readout is None else readout(x, self.weight)
 
 
@@ -50,12 +50,12 @@ class TokenEmbedding(nn.Embedding):
     """A vector for each token; in tied models (arXiv:1608.05859) the same table is the output projection."""
 
     def forward(self, x: Tensor, readout: Readout | None = None) -> Tensor:
-        """The vectors of token ids x, or what `readout` computes of hidden states x and the table."""
+        """The embeddings of token ids x, or the result of `readout` on hidden states x and the table."""
         return F.embedding(x, self.weight) if readout is None else readout(x, self.weight)
 
 
 def logits(hidden: Float[Tensor, "*batch width"], weight: Float[Tensor, "vocab width"]) -> Tensor:
-    """The readout of plain logits [*batch, vocab], in the states' dtype."""
+    """The readout that returns plain logits [*batch, vocab], in the states' dtype."""
     return F.linear(hidden, weight.to(hidden.dtype))
 
 
@@ -91,7 +91,7 @@ class LayerNorm(nn.Module):
 
 
 def norm_layer(width: int, norm: Norm) -> RMSNorm | LayerNorm:
-    """The layer that the spec's norm describes."""
+    """The normalisation layer for the spec's norm."""
     return RMSNorm(width, norm) if norm.kind == "rms" else LayerNorm(width, norm)
 
 
@@ -130,7 +130,7 @@ def dropped(x: Tensor, share: float, training: bool) -> Tensor:
 
 @dataclass
 class Source:
-    """What an encoder made of the source texts; decoding steps over it share the keys and values of each layer."""
+    """An encoder's output for the source texts; decoding steps share the keys and values of each layer."""
 
     states: Float[Tensor, "batch source width"]
     mask: Bool[Tensor, "batch source"] | None = None
@@ -140,20 +140,20 @@ class Source:
 
 @dataclass
 class Context:
-    """What a layer of one forward pass is given beside its input."""
+    """The inputs of a layer in one forward pass besides the hidden states."""
 
     layer: int
     positions: Int[Tensor, "batch time"]
     cosine: Tensor | None = None
     sine: Tensor | None = None
     bias: Float[Tensor, "*batch heads time past"] | None = None
-    """Relative positions, added to the scores, over a cache with what is hidden as -inf."""
+    """Relative position bias, added to the scores; with a cache, -inf where masked."""
     mask: Bool[Tensor, "batch time"] | None = None
-    """An encoder's tokens, True where they are no padding."""
+    """In an encoder: True at tokens, False at padding."""
     documents: Int[Tensor, "batch time"] | None = None
     cache: LayerCache | None = None
     seen: Float[Tensor, "batch 1 time past"] | None = None
-    """What the queries see of the cache, added to the scores; None where they see their own keys alone."""
+    """Additive attention mask over the cache; None if queries attend only to the new keys."""
     source: Source | None = None
 
 
@@ -179,7 +179,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time width"], context: Context
     ) -> Float[Tensor, "batch time width"]:
-        """Mixes each position with those that it sees."""
+        """Attends from each position to those that it may see."""
         heads = (*x.shape[:2], -1, self.head_dim)
         queries, keys = self.q_proj(x).view(heads), self.k_proj(x).view(heads)
         values = self.v_proj(x).view(heads)
@@ -192,7 +192,7 @@ class Attention(nn.Module):
         return self.o_proj(mixed.flatten(2))  # type: ignore[no-any-return]
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, context: Context) -> Tensor:
-        """The values of what each query sees: itself and what precedes it, or the whole text in an encoder."""
+        """Attention over the preceding tokens and the token itself, or over the whole text in an encoder."""
         dropout = self.dropout if self.training else 0.0
         if context.cache is not None:
             context.cache.write(keys, values)
@@ -205,7 +205,7 @@ class Attention(nn.Module):
         if not self.causal:
             mask = None if context.mask is None else context.mask[:, None, None]
         elif context.seen is not None:
-            mask = None  # the bias has it
+            mask = None  # included in the bias
         else:
             mask = causal_mask(queries.transpose(1, 2), context.documents)
         return biased_attention(queries, keys, values, context.bias, mask, dropout)
@@ -217,10 +217,10 @@ class CrossAttention(Attention):
     def forward(
         self, x: Float[Tensor, "batch time width"], context: Context
     ) -> Float[Tensor, "batch time width"]:
-        """Mixes in what the source text holds."""
-        assert context.source is not None  # the Transformer asks for it
+        """Attends to the source text."""
+        assert context.source is not None  # the Transformer checks it
         queries = self.q_proj(x).view(*x.shape[:2], -1, self.head_dim)
-        # A layer's number in compiled code would compile it anew for every layer, so training does not look at it.
+        # Training does not use the layer index: compiled code would be recompiled for every layer.
         training = torch.is_grad_enabled()
         keys, values = (
             self._project(context.source.states) if training else self.read(context.source, context.layer)

@@ -1,7 +1,7 @@
-"""The published shapes by name: GPT-2, GPT-3, PaLM, T5, LLaMA, and close relatives that people use today.
+"""Published models by name: GPT-2, GPT-3, PaLM, T5, LLaMA, and close relatives in use today.
 
-Sizes of GPT-2 to LLaMA are those of the papers (docs/lineage.md has the sources and what a paper leaves open); the
-others are those of the config.json that was published with the weights.
+Sizes of GPT-2 to LLaMA come from the papers (see docs/lineage.md for sources and open points), the others
+from the config.json published with the weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,9 @@ def published(
     tied: bool = True,
     **own: object,
 ) -> ModelSpec:
-    """A model of an architecture; width: of the feed-forward, where it is not the architecture's; own: fields it sets itself."""
+    """A spec of an architecture; width: of the feed-forward, by default the architecture's; own: other fields
+    to set.
+    """
     plain = ModelSpec.llama(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
@@ -183,10 +185,10 @@ PRESETS: Mapping[str, Callable[[], ModelSpec]] = {
     "gpt3-125m": lambda: gpt3(768, 12, 12),
     "gpt3-350m": lambda: gpt3(1024, 24, 16),
     "gpt3-760m": lambda: gpt3(1536, 24, 16),
-    "gpt3-1.3b": lambda: gpt3(2048, 24, 16),  # the table says 24 heads of 128, which are 3,072 and not 2,048
+    "gpt3-1.3b": lambda: gpt3(2048, 24, 16),  # the table says 24 heads of 128, but that is 3,072, not 2,048
     "gpt3-2.7b": lambda: gpt3(2560, 32, 32),
     "gpt3-6.7b": lambda: gpt3(4096, 32, 32),
-    "gpt3-13b": lambda: gpt3(5120, 40, 40),  # the table says 5,140, which 40 heads do not divide
+    "gpt3-13b": lambda: gpt3(5120, 40, 40),  # the table says 5,140, which is not divisible by 40 heads
     "gpt3-175b": lambda: gpt3(12288, 96, 96),
     "palm-8b": lambda: palm(4096, 32, 16),
     "palm-62b": lambda: palm(8192, 64, 32),
@@ -237,7 +239,7 @@ PRESETS: Mapping[str, Callable[[], ModelSpec]] = {
 
 
 def preset(name: str) -> ModelSpec:
-    """The published model of this name; raises `WrongCall` with the names that there are."""
+    """The published model of this name; raises `WrongCall` with the available names."""
     if name not in PRESETS:
-        raise WrongCall(f"there is no model {name!r}; there are {', '.join(PRESETS)} (camelid models)")
+        raise WrongCall(f"no model is called {name!r}; available: {', '.join(PRESETS)} (see camelid models)")
     return PRESETS[name]()

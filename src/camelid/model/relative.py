@@ -1,4 +1,4 @@
-"""T5's relative positions: distances fall into buckets, and each bucket has a learned bias for every head."""
+"""T5's relative positions: a learned bias per head for each bucket of distances."""
 
 import math
 
@@ -15,8 +15,9 @@ def bucket_of(
 ) -> Int[Tensor, "*shape"]:
     """The bucket of each distance, key position minus query position (Raffel et al. 2020, section 2.1).
 
-    Short distances have a bucket each, longer ones share them on a logarithmic scale up to `most_distance`. In both
-    directions half of the buckets look ahead; else keys ahead count as distance 0.
+    Short distances have one bucket each, longer ones share buckets on a logarithmic scale up to
+    `most_distance`. bidirectional: half of the buckets are for keys ahead; otherwise these count as distance
+    0.
     """
     count, offset = positions.buckets, torch.zeros_like(distances)
     if bidirectional:
@@ -32,7 +33,7 @@ def bucket_of(
 
 
 class RelativeBias(nn.Module):
-    """The table of one stack: what is added to the attention scores of all its layers."""
+    """The bias table of one stack, added to the attention scores of all its layers."""
 
     def __init__(self, positions: RelativeBuckets, num_heads: int, *, bidirectional: bool) -> None:
         super().__init__()
@@ -42,6 +43,6 @@ class RelativeBias(nn.Module):
     def forward(
         self, queries: Int[Tensor, "*batch time"], keys: Int[Tensor, " past"]
     ) -> Float[Tensor, "*batch heads time past"]:
-        """The bias of every query position and key position."""
+        """The bias for every pair of query and key positions."""
         buckets = bucket_of(keys - queries[..., None], self.positions, bidirectional=self.bidirectional)
         return F.embedding(buckets, self.weight).movedim(-1, -3)

@@ -1,4 +1,4 @@
-"""Rotary position embedding: angles in float32, applied to halves."""
+"""Rotary position embedding, with angles in float32, applied to halves."""
 
 import math
 
@@ -10,7 +10,7 @@ from camelid.model.spec import LinearScaling, Llama3Scaling, Rotary
 
 
 def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device | None = None) -> Tensor:
-    """theta^(-2i/head_dim) for i < head_dim/2 in float32, rescaled as the spec says."""
+    """theta^(-2i/head_dim) for i < head_dim/2 in float32, rescaled according to the spec."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
     frequencies = 1.0 / rotary.theta**exponents
     match rotary.scaling:

@@ -1,4 +1,4 @@
-"""Changing a model from outside: one selector over paths, and the exchange of modules."""
+"""Changes to a model from outside: selecting modules by path, and replacing them."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -11,17 +11,18 @@ from camelid.model.transformer import Transformer
 
 
 def select(paths: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """The paths that match any of the shell patterns, in order; a pattern that begins with `!` takes paths out.
+    """The paths that match any of the shell patterns, in order; a pattern that begins with `!` excludes
+    paths.
 
-    `*` also matches dots: `layers.*_proj` are all linears, `!layers.0.*` leaves out the first layer. Raises
-    `CamelidError` where a pattern matches nothing, and where nothing is left.
+    `*` also matches dots: `layers.*_proj` matches all linears, `!layers.0.*` excludes the first layer. Raises
+    `CamelidError` if a pattern matches nothing, or if nothing is left.
     """
     paths = list(paths)
     chosen: set[str] = set()
     for pattern in patterns:
         matching = {path for path in paths if fnmatchcase(path, pattern.removeprefix("!"))}
         if not matching:
-            raise CamelidError(f"the pattern {pattern!r} matches nothing; there are {_some(paths)}")
+            raise CamelidError(f"the pattern {pattern!r} matches nothing; available: {_some(paths)}")
         chosen = chosen - matching if pattern.startswith("!") else chosen | matching
     if not chosen:
         raise CamelidError(f"the patterns {', '.join(patterns)} leave nothing of {_some(paths)}")
@@ -29,7 +30,7 @@ def select(paths: Iterable[str], patterns: Sequence[str]) -> list[str]:
 
 
 def replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Puts `module` where `path` leads."""
+    """Replaces the module at `path`."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)
 
@@ -40,7 +41,7 @@ def _some(paths: Sequence[str], shown: int = 8) -> str:
 
 
 def put_head(model: Transformer, head: nn.Module) -> None:
-    """Gives a model this output projection for its own, also where it was the embedding."""
+    """Sets the model's output projection, and unties it from the embedding."""
     vars(model).pop("lm_head", None)
     model.add_module("lm_head", head)
     model.spec = dataclasses.replace(model.spec, tie_embeddings=False)

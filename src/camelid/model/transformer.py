@@ -1,6 +1,6 @@
-"""The one Transformer: training, prefill and decode are the same forward pass, with or without an encoder.
+"""The Transformer: one forward pass for training, prefill and decode, with or without an encoder.
 
-`dtype=` of the forward pass is the only precision switch: activations have it, the weights keep theirs.
+`dtype=` of the forward pass is the only precision switch: it sets that of activations; weights keep theirs.
 """
 
 from collections.abc import Callable
@@ -33,15 +33,15 @@ from camelid.model.rotary import inverse_frequencies, rotation
 from camelid.model.spec import Learned, ModelSpec, RelativeBuckets, Rotary
 
 SubLayer = Callable[[Tensor, Context], Tensor]
-"""The states and their context to the states after it."""
+"""Maps hidden states and their context to new hidden states."""
 RunBlock = Callable[[nn.Module, Tensor, Context], Tensor]
-"""How a stack runs one of its blocks: as it is, or compiled."""
+"""Runs a block of a stack, eagerly or compiled."""
 Output = Literal["logits", "hidden", "source"] | Readout
-"""What the forward pass ends with: logits, the states before the output projection, the encoder's states, a loss."""
+"""What the forward pass returns: logits, states before the output projection, the encoder's, or a loss."""
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, in a decoder with an encoder attention to the source, then feed-forward."""
+    """Pre-norm residual block: self-attention, cross-attention if there is an encoder, feed-forward."""
 
     def __init__(self, spec: ModelSpec, layer: int, *, encoder: bool = False) -> None:
         super().__init__()
@@ -58,13 +58,13 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time width"], context: Context
     ) -> Float[Tensor, "batch time width"]:
-        """x plus what each sub-layer adds."""
+        """x plus the output of each sub-layer."""
         for sub_layer in self.sub_layers().values():
             x = sub_layer(x, context)
         return x
 
     def sub_layers(self) -> dict[str, SubLayer]:
-        """What is added one after the other, by the name of the module that computes it."""
+        """The sub-layers in order, by the name of the module that computes each."""
         crossing = {"cross_attn": self._cross} if self.crosses else {}
         return {"self_attn": self._attend, **crossing, "mlp": self._feed_forward}
 
@@ -80,7 +80,9 @@ class Block(nn.Module):
 
 
 class ParallelBlock(nn.Module):
-    """x + attention(norm(x)) + feed-forward(norm(x)) with one norm for both (PaLM, arXiv:2204.02311, section 2)."""
+    """x + attention(norm(x)) + feed-forward(norm(x)) with one norm for both (PaLM, arXiv:2204.02311, section
+    2).
+    """
 
     def __init__(self, spec: ModelSpec, layer: int) -> None:
         super().__init__()
@@ -92,18 +94,18 @@ class ParallelBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time width"], context: Context
     ) -> Float[Tensor, "batch time width"]:
-        """x plus what both add."""
+        """x plus the outputs of both."""
         normalised = self.input_layernorm(x)
         added = self.self_attn(normalised, context) + self.mlp(normalised)
         return x + dropped(added, self.dropout, self.training)
 
     def sub_layers(self) -> dict[str, SubLayer]:
-        """All of the block at once, by the empty name: its modules read the same states."""
+        """The whole block under an empty name, because its modules read the same states."""
         return {"": self}
 
 
 class Stack(nn.Module):
-    """Blocks behind each other, and a norm at the end: a decoder, or the encoder beside one."""
+    """A sequence of blocks with a final norm: a decoder or an encoder."""
 
     def __init__(self, spec: ModelSpec, *, encoder: bool = False) -> None:
         super().__init__()
@@ -130,7 +132,7 @@ class Stack(nn.Module):
         cache: KeyValueCache | None = None,
         source: Source | None = None,
     ) -> Float[Tensor, "batch time width"]:
-        """The normalised states after all layers."""
+        """The normalised hidden states after all layers."""
         past = None if cache is None or cache.fresh else cache.capacity
         bias, seen = self._bias(positions, past), self._seen(positions, past, x.dtype)
         if bias is not None and past is not None:
@@ -158,7 +160,7 @@ class Stack(nn.Module):
         )
 
     def _seen(self, positions: Tensor, past: int | None, dtype: torch.dtype) -> dict[int | None, Tensor]:
-        """What each query sees of a cache of `past` tokens, by the window of the layers that see so much."""
+        """The masks over a cache of `past` tokens, by window size."""
         if past is None:
             return {}
         windows = {self.spec.window_of(layer) for layer in range(len(self.layers))}
@@ -170,7 +172,7 @@ class Stack(nn.Module):
         if past is not None:
             keys = torch.arange(past, device=positions.device)
             return self.relative_bias(positions, keys)  # type: ignore[no-any-return]
-        # Distances inside a document are the same wherever it stands in its row.
+        # Distances within a document do not depend on its place in the row.
         steps = torch.arange(positions.shape[1], device=positions.device)
         return self.relative_bias(steps, steps)  # type: ignore[no-any-return]
 
@@ -178,8 +180,8 @@ class Stack(nn.Module):
 class Transformer(Stack):
     """The language model that its `spec` describes; parameter names are Hugging Face's for LLaMA.
 
-    `forward` is the one entry point, so that whatever hooks modules (FSDP) sees every pass. The model knows tensors
-    only: no optimiser, adapters, quantisation or environment inside.
+    `forward` is the only entry point, so that hooks on modules (FSDP) run in every pass. The model knows only
+    tensors: no optimiser, adapters, quantisation or environment.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -199,13 +201,13 @@ class Transformer(Stack):
         return [self] if self.encoder is None else [self, self.encoder]
 
     def initialize(self, seed: int, std: float | None = None) -> "Transformer":
-        """Fresh weights, see `camelid.model.initialize`."""
+        """Draws new weights, see `camelid.model.initialize`."""
         initialize(self, self.spec, seed, std)
         return self
 
     @property
     def head(self) -> OutputProjection | TokenEmbedding:
-        """The module that turns hidden states into logits; the embedding where both are tied."""
+        """The module that turns hidden states into logits; the embedding if both are tied."""
         return self.embed_tokens if self.lm_head is None else self.lm_head
 
     def forward(  # type: ignore[override]  # tokens where a stack takes states
@@ -221,22 +223,22 @@ class Transformer(Stack):
         dtype: torch.dtype | None = None,
         output: Output = "logits",
     ) -> Tensor | Source:
-        """Logits [batch, time, vocab] of the next token at every position, or what `output` asks for.
+        """Logits [batch, time, vocab] of the next token at every position, or what `output` selects.
 
-        documents: id of each token's document; attention does not cross from one id to another. positions: by default
-        0, 1, ... or what follows the cache. dtype: of the activations, by default the weights'.
+        documents: id of each token's document; attention does not cross from one id to another. positions: by
+        default 0, 1, ... or those after the cache. dtype: of the activations, by default that of the weights.
 
-        With an encoder, `tokens` is the source, `mask` True where it is no padding, and `target` what the decoder reads;
-        or `tokens` is what the decoder reads, and `source` what the encoder made of the source before.
-        output: a `Readout` is called inside the output projection, with the states and its matrix, so that it works
-        where modules hold their weights only during their own forward pass, as with FSDP.
+        With an encoder, `tokens` is the source, `mask` is False at its padding, and `target` is the decoder's
+        input; or `tokens` is the decoder's input, and `source` the encoder's earlier output. output: a
+        `Readout` is called inside the output projection with the states and its matrix, so that it also works
+        if modules hold their weights only during their own forward pass, as with FSDP.
         """
         if self.encoder is not None and source is None:
             source = self._encode(self.encoder, tokens, mask, dtype)
             if output == "source":
                 return source
             if target is None:
-                raise TypeError("a model with an encoder takes the source's ids and the decoder's ids")
+                raise TypeError("a model with an encoder needs a target: the decoder's token ids")
             tokens = target
         hidden = self._decode(tokens, positions, documents, cache, source, dtype)
         if output == "hidden":
@@ -272,8 +274,8 @@ class Transformer(Stack):
         mask: Bool[Tensor, "batch source"] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Source:
-        """The forward pass of the encoder: what it makes of the source texts; mask: True at tokens, False at padding."""
-        assert self.encoder is not None  # only a spec with encoder_layers has a source
+        """The encoder's output for the source texts; mask: True at tokens, False at padding."""
+        assert self.encoder is not None  # only models with encoder_layers have a source
         return self(tokens, mask=mask, dtype=dtype, output="source")  # type: ignore[no-any-return]
 
     def unembed(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocab"]:
@@ -304,7 +306,7 @@ class Transformer(Stack):
             positions = steps if cache is None else cache.positions(tokens.shape[1])
         x = self.embed_tokens(tokens)
         if self.embed_positions is not None:
-            # Padding behind a prompt that ends near the context's end has no position of its own.
+            # Padding after a prompt may lie beyond the last learned position.
             known = positions if cache is None else positions.clamp(max=self.spec.context_length - 1)
             x = x + self.embed_positions(known)
         x = x if dtype is None else x.to(dtype)

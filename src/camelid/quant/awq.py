@@ -1,7 +1,8 @@
-"""AWQ: inputs that are large on calibration text get finer steps, by scales that the layer before takes back (arXiv:2306.00978).
+"""AWQ: scales up the weights of large inputs for finer steps; the previous layer absorbs the inverse
+(arXiv:2306.00978).
 
-Errors are those of the linears' own outputs, ||(W - W') X||^2, from the inputs' second moments; the published code
-measures the whole attention or feed-forward instead.
+The error is that of each linear's own output, ||(W - W') X||^2, computed from the second moments of the
+inputs; the published code measures it on the output of the whole attention or feed-forward.
 """
 
 from collections.abc import Sequence
@@ -17,19 +18,20 @@ from camelid.quant.moments import Moments
 from camelid.quant.round_to_nearest import QuantizedWeight, round_to_nearest
 
 GRID = 20
-"""Exponents 0, 1/20, ..., 19/20 of the inputs' magnitudes."""
+"""Number of exponents of the inputs' magnitudes to try: 0, 1/20, ..., 19/20."""
 CLIPS = 10
-"""Steps of 1/20 by which a group's range is shrunk, to half of it at most."""
+"""Number of clipping ranges to try, in steps of 1/20 of a group's range: 20/20, ..., 11/20."""
 
 
 @torch.no_grad()
 def smooth(
     block: nn.Module, names: Sequence[str], moments: Moments, bits: Bits, group_size: int
 ) -> Float[Tensor, " inner"]:
-    """Scales the named linears' columns up and their input down, in place, and gives the scales (1 where none help).
+    """Scales the named linears' columns up and their input down, in place; returns the scales (1 if none
+    help).
 
-    The input is scaled down in the gain of the norm before, or in the rows of the linear before it; where there is
-    neither (grouped values before the attention's output), nothing is scaled.
+    The input is scaled down in the gain of the norm or in the rows of the linear before it; if there is
+    neither (grouped values before the attention's output projection), nothing is scaled.
     """
     linears = [cast(nn.Linear, block.get_submodule(name)) for name in names]
     before = _before(block, names[0])
@@ -61,7 +63,9 @@ def clipped(
     group_size: int,
     scale_dtype: torch.dtype = torch.float32,
 ) -> QuantizedWeight:
-    """Round-to-nearest with the range of each group shrunk to where the group's share of the output errs least."""
+    """Round-to-nearest after clipping each group to the range with the least error of its share of the
+    output.
+    """
     weight = weight.float()
     diagonal = range(0, weight.shape[1], group_size)
     blocks = torch.stack([second[i : i + group_size, i : i + group_size] for i in diagonal])
@@ -86,9 +90,9 @@ def _loss(weight: Tensor, scales: Tensor, second: Tensor, bits: Bits, group_size
 
 
 def _before(block: nn.Module, name: str) -> list[nn.Parameter] | None:
-    """The parameters whose outputs are the input of a linear, one for one."""
+    """The parameters whose outputs are, one to one, the inputs of a linear; None if there are none."""
     match name:
-        # Where one norm feeds both halves of a block, scaling it for one would change the other.
+        # In parallel blocks one norm feeds both halves: scaling it for one would change the other.
         case "self_attn.q_proj" if hasattr(block, "post_attention_layernorm"):
             return _parameters(block.get_submodule("input_layernorm"))
         case "mlp.gate_proj" | "mlp.up_proj" if hasattr(block, "post_attention_layernorm"):
@@ -102,7 +106,7 @@ def _before(block: nn.Module, name: str) -> list[nn.Parameter] | None:
 
 
 def _of_plain(linear: nn.Module) -> list[nn.Parameter] | None:
-    """The parameters of a linear whose rows can be scaled; None where its weight is packed."""
+    """The parameters of a linear whose rows can be scaled; None if its weight is packed."""
     return _parameters(linear) if kind_of(linear) == "plain" else None
 
 

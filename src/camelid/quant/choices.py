@@ -1,4 +1,4 @@
-"""What a quantisation can be asked for, by name: no torch, so that recipes and flags can say it."""
+"""The options of quantisation by name; imports no torch, so that recipes and flags can use them."""
 
 from typing import Literal, get_args
 
@@ -6,4 +6,4 @@ Bits = Literal[2, 3, 4, 8]
 Method = Literal["rtn", "gptq", "awq"]
 METHODS: tuple[Method, ...] = get_args(Method)
 ALL_LINEARS = ("layers.*_proj",)
-"""Patterns of `model.surgery.select`: every linear of every layer, not the output projection."""
+"""Patterns for `model.surgery.select`: all linears of all layers, without the output projection."""

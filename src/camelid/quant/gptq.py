@@ -1,4 +1,4 @@
-"""GPTQ: columns rounded one after the other, what each loses made good by those that follow (arXiv:2210.17323)."""
+"""GPTQ: rounds one column at a time; later columns compensate for its error (arXiv:2210.17323)."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ from camelid.quant.choices import Bits
 from camelid.quant.round_to_nearest import QuantizedWeight, fit_groups
 
 BLOCK = 128
-"""Columns whose updates reach the rest of the matrix in one product."""
+"""Columns whose updates are applied to the rest of the matrix in one product."""
 STRONGER = 10
-"""Factor on the damping where a Hessian cannot be factored."""
+"""Factor by which the damping grows if a Hessian cannot be factored."""
 
 
 def gptq(
@@ -28,18 +28,19 @@ def gptq(
     scale_dtype: torch.dtype = torch.float32,
     grew: Callable[[float], None] = lambda damping: None,
 ) -> QuantizedWeight:
-    """The weight whose product with the inputs is nearly least changed, ||(W - W') X||^2; algorithm 1 of the paper.
+    """The quantised weight that approximately minimises ||(W - W') X||^2; algorithm 1 of the paper.
 
-    second: mean of x x^T over the inputs. act_order: columns of large inputs first; group_size: inputs that share a
-    scale, fitted to the given weights (`static_groups`), else to the weights as they are when their group begins.
-    damping: share of the mean diagonal that is added to the diagonal; ten times more where that is not enough, which
-    `grew` is told. Inputs that are always zero get the weight zero. Raises what `check_settings` does, and `CamelidError` where no damping up
-    to 1 makes the Hessian definite.
+    second: mean of x x^T over the inputs. act_order: columns with large inputs first; group_size: inputs that
+    share a scale, fitted to the original weights (`static_groups`) or to the updated weights when their group
+    begins. damping: share of the mean diagonal that is added to the diagonal; multiplied by ten until the
+    Hessian can be factored, and `grew` is called with the result. Inputs that are always zero get weight
+    zero. Raises what `check_settings` does, and `CamelidError` if no damping up to 1 makes the Hessian
+    positive definite.
     """
     check_settings(group_size != weight.shape[1], act_order, static_groups, damping)
     weight, hessian = weight.float().clone(), second.float().clone()
     dead = hessian.diagonal() == 0
-    # Their columns lose nothing, whatever stands there; the mean leaves the share of it that is added to the others alone.
+    # Any value works for dead columns; the mean of the others leaves the damping unchanged.
     hessian.diagonal()[dead] = 1 if dead.all() else hessian.diagonal()[~dead].mean()
     weight[:, dead] = 0
     inner = weight.shape[1]
@@ -49,7 +50,7 @@ def gptq(
     factor = _inverse_factor(hessian[order[:, None], order], damping, grew)
     del hessian
     codes = torch.empty_like(weight)
-    # A group that is fitted on the way begins with a block, when all earlier columns have been made good.
+    # Without static groups, a group starts at a block boundary, where all earlier updates are applied.
     span = inner if static_groups else group_size
     for begin in (b for start in range(0, inner, span) for b in range(start, start + span, BLOCK)):
         end = min(begin + BLOCK, begin - begin % span + span)
@@ -73,23 +74,24 @@ def gptq(
 
 
 def check_settings(grouped: bool, act_order: bool, static_groups: bool, damping: float) -> None:
-    """Raises `WrongCall` on a damping outside 0 ... 1, and on groups of less than a row in act-order that are not static.
+    """Raises `WrongCall` on a damping outside 0 ... 1, and on act-order with groups that are not static.
 
-    A layout with ordered groups cannot hold those.
+    The stored layout has its groups in order, and cannot express those; one group per row is fine.
     """
     if not 0 <= damping <= 1:
-        raise WrongCall(f"the damping is {damping}; it is a share of the mean diagonal, from 0 to 1")
+        raise WrongCall(f"damping is {damping}; it must be a share of the mean diagonal, from 0 to 1")
     if act_order and not static_groups and grouped:
         raise WrongCall(
-            "act-order with groups fitted on the way needs an index for every input, which the layout here does not "
-            "keep; take static groups with act-order, or leave one of the two out"
+            "act-order without static groups needs an index for every input, which the layout does not "
+            "store; use "
+            "--static-groups with act-order, or --no-act-order"
         )
 
 
 def _inverse_factor(
     hessian: Float[Tensor, "inner inner"], damping: float, grew: Callable[[float], None]
 ) -> Float[Tensor, "inner inner"]:
-    """The upper Cholesky factor U of the damped Hessian's inverse, H^-1 = U^T U; the damping stays in the Hessian."""
+    """The upper Cholesky factor U of the damped Hessian's inverse, H^-1 = U^T U; damps in place."""
     diagonal, asked = hessian.diagonal().clone(), damping
     while damping <= 1:
         hessian.diagonal().copy_(diagonal + damping * diagonal.mean())
@@ -105,5 +107,5 @@ def _inverse_factor(
             return factor
         damping = max(damping * STRONGER, 1e-6)
     raise CamelidError(
-        "the Hessian is singular whatever the damping; take more calibration text, or text of other kinds"
+        "the Hessian is singular even with a damping of 1; use more, or more varied, calibration text"
     )

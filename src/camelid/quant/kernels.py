@@ -1,4 +1,4 @@
-"""The products with packed weights that torch offers, behind one interface; which of them wins is for `PackedLinear`."""
+"""torch's kernels for products with packed weights, behind one interface."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -13,12 +13,12 @@ from camelid.quant.choices import Bits
 from camelid.quant.round_to_nearest import QuantizedWeight
 
 INT4_GROUPS = (32, 64, 128, 256)
-"""Group sizes that torch's 4-bit products take."""
+"""Group sizes that torch's 4-bit kernels support."""
 
 
 @dataclass(frozen=True)
 class PackedForm:
-    """What a kernel asks of a weight before it is arranged; symmetric: whether all zero points are the middle code."""
+    """The properties of a weight that decide its kernel; symmetric: all zero points are the middle code."""
 
     bits: Bits
     outer: int
@@ -28,26 +28,26 @@ class PackedForm:
 
 
 class Kernel(ABC):
-    """x W^T over a packed weight in the kernel's own order, for up to `most_rows` rows of x.
+    """x W^T over a packed weight in the kernel's own layout, for up to `most_rows` rows of x.
 
-    More rows are left to a plain product with the dequantised weight, which then is as fast or faster.
+    For more rows, dequantising the weight and a plain product are as fast or faster.
     """
 
     most_rows: int
 
     @abstractmethod
     def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
-        """Whether it computes such a weight's products with activations in `dtype`."""
+        """Whether the kernel supports such a weight with activations in `dtype`."""
 
     @abstractmethod
     def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Codes and scales in the kernel's order."""
+        """Codes and scales in the kernel's layout."""
 
     @abstractmethod
     def product(
         self, x: Float[Tensor, "rows inner"], codes: Tensor, scales: Tensor, group_size: int
     ) -> Float[Tensor, "rows outer"]:
-        """x W^T with what `arrange` made; x is contiguous."""
+        """x W^T with the results of `arrange`; x must be contiguous."""
 
 
 class Int4OnCPU(Kernel):
@@ -71,10 +71,11 @@ class Int4OnCPU(Kernel):
 
 
 class Int4OnCUDA(Kernel):
-    """4 bits on tensor cores (tinygemm): bfloat16, outputs in tiles of 8, inputs in tiles of 16 of which 2 to 8 lie together.
+    """4 bits on tensor cores (tinygemm): bfloat16, outputs in tiles of 8, inputs in 2 to 8 adjacent tiles of
+    16.
 
-    Weights are read once for every 16 rows, half a byte each. Dequantising reads and writes 4.5 bytes a weight, which is as
-    much from 144 rows on.
+    Weights are read once for every 16 rows, at half a byte each. Dequantising reads and writes 4.5 bytes per
+    weight, the same traffic as 144 rows.
     """
 
     most_rows = 128
@@ -82,7 +83,7 @@ class Int4OnCUDA(Kernel):
     def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
         """See `Kernel.takes`."""
         fits = form.group_size in INT4_GROUPS and form.outer % 8 == 0
-        # Older GPUs have no bfloat16 tensor cores; the kernel would give nothing on them without saying so.
+        # Older GPUs have no bfloat16 tensor cores; the kernel would silently compute nothing on them.
         return (
             form.bits == 4
             and fits
@@ -103,13 +104,13 @@ class Int4OnCUDA(Kernel):
 
 
 class Int8OnCPU(Kernel):
-    """8 bits, one scale for a row and no zero point."""
+    """8 bits with one scale per row and no zero points."""
 
     most_rows = 8
 
     def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
         """See `Kernel.takes`."""
-        # It reads 16 inputs at a time, and past the end where they are no multiple of that.
+        # It reads 16 inputs at a time, past the end unless their number is a multiple of 16.
         one_scale = form.group_size == form.inner and form.inner % 16 == 0
         return form.bits == 8 and one_scale and form.symmetric and dtype != torch.float16
 
@@ -123,9 +124,10 @@ class Int8OnCPU(Kernel):
 
 
 class Int8OnCUDA(Kernel):
-    """8 bits without zero points: scaled in one pass, then a plain product, which torch.compile makes one where x has one row.
+    """8 bits without zero points: scales in one pass, then a plain product; torch.compile fuses both for one
+    row.
 
-    torch's own kernel has a thread for every output, which walks along its weights: a fraction of the memory's speed.
+    torch's own kernel uses one thread per output, which reaches only a fraction of the memory bandwidth.
     """
 
     most_rows = sys.maxsize
@@ -135,7 +137,7 @@ class Int8OnCUDA(Kernel):
         return form.bits == 8 and form.symmetric
 
     def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """See `Kernel.arrange`; codes by groups, each with its scale."""
+        """See `Kernel.arrange`; codes in groups, one scale each."""
         return _signed(weight).view(*weight.scales.shape, -1), weight.scales[..., None].to(dtype)
 
     def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
@@ -147,16 +149,16 @@ KERNELS: dict[str, tuple[Kernel, ...]] = {
     "cpu": (Int4OnCPU(), Int8OnCPU()),
     "cuda": (Int4OnCUDA(), Int8OnCUDA()),
 }
-"""What there is, by the type of device."""
+"""The kernels of each type of device."""
 
 
 def kernel_for(form: PackedForm, dtype: torch.dtype, device: torch.device) -> Kernel | None:
-    """The kernel that takes such a weight and activations, if one does."""
+    """The kernel that supports such a weight and activations, or None."""
     return next((each for each in KERNELS.get(device.type, ()) if each.takes(form, dtype, device)), None)
 
 
 def _signed(weight: QuantizedWeight) -> Int8[Tensor, "outer inner"]:
-    """Codes of 8 bits less the middle one."""
+    """8-bit codes minus 128, the middle code."""
     return (weight.codes ^ 128).view(torch.int8)
 
 

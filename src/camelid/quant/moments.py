@@ -1,6 +1,6 @@
-"""What the linears of a model are given on calibration text: second moments of their inputs, layer by layer.
+"""Second moments of the inputs of a model's linears on calibration text, layer by layer.
 
-Later layers see what the quantised earlier ones make of the text, as in GPTQ's reference code.
+Later layers see the outputs of the quantised earlier ones, as in GPTQ's reference code.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,19 +22,19 @@ SHARED_INPUTS = (
     ("mlp.gate_proj", "mlp.up_proj"),
     ("mlp.down_proj",),
 )
-"""A block's linears in the order in which they are computed; those of one group read the same input."""
+"""A block's linears in order of computation, grouped by their common input."""
 ROWS_AT_ONCE = 2
 STRIP = 384
-"""Rows of the second moments that are summed up to the diagonal, and mirrored there: half of the products, nearly."""
+"""Rows of the second moments per product, up to the diagonal: symmetry saves nearly half the work."""
 
 
 class _ReachedError(Exception):
-    """The last linear of interest has its input; the rest need not be computed."""
+    """Stops a forward pass once the last linear of interest has its input."""
 
 
 @dataclass
 class Moments:
-    """Of a linear's input x over all calibration tokens: the mean of x x^T, and the mean of |x|."""
+    """Moments of a linear's input x over all calibration tokens: the mean of x x^T, and the mean of |x|."""
 
     second: Float[Tensor, "inner inner"]
     magnitude: Float[Tensor, " inner"]
@@ -42,11 +42,11 @@ class Moments:
 
     @classmethod
     def empty(cls, inner: int) -> "Moments":
-        """Of nothing yet."""
+        """Moments before the first input."""
         return cls(torch.zeros(inner, inner), torch.zeros(inner))
 
     def add(self, x: Float[Tensor, "*batch inner"]) -> None:
-        """Takes more inputs into the means."""
+        """Adds inputs to the means."""
         rows = x.reshape(-1, x.shape[-1]).float()
         count = self.tokens + len(rows)
         self.second.mul_(self.tokens / count)
@@ -66,11 +66,12 @@ def layer_by_layer(
     dtype: torch.dtype = torch.float32,
     true_sequential: bool = True,
 ) -> Iterator[tuple[int, tuple[str, ...], Moments]]:
-    """For each layer and each group of linears with one input: the layer, their names in it, the input's moments.
+    """Yields, for each group of linears with a common input: the layer, their names in it, the input's
+    moments.
 
-    Whoever asks may replace these linears before asking on: what follows sees the replaced ones. Without
-    `true_sequential` all groups of a layer are measured before the first is given out. Raises `CamelidError` where an
-    input is not finite.
+    The caller may replace these linears before the next iteration; later ones then see the outputs of the
+    replacements. Without `true_sequential`, all groups of a layer are measured before the first is yielded.
+    Raises `CamelidError` if an input is not finite.
     """
     states = [_first_states(model, rows, dtype) for rows in torch.split(tokens, ROWS_AT_ONCE)]
     for layer, block in enumerate(model.layers):
@@ -93,8 +94,8 @@ def layer_by_layer(
 def _check_finite(moments: Moments, path: str) -> None:
     if not moments.second.isfinite().all():
         raise CamelidError(
-            f"{path}: its input is not finite on the calibration text; `camelid check` looks for damaged weights, and a "
-            "model that overflows needs repairing before it is made small"
+            f"{path}: its input is NaN or infinite on the calibration text; look for damaged weights with "
+            "`camelid check`, and fix a model that overflows before quantising it"
         )
 
 
@@ -104,7 +105,7 @@ def _measured(
     states: Sequence[tuple[Tensor, Context]],
     groups: Sequence[tuple[str, ...]],
 ) -> list[Moments]:
-    """The moments of each group's input."""
+    """The moments of the input of each group."""
     watched = [cast(nn.Linear, block.get_submodule(names[0])) for names in groups]
     moments = [Moments.empty(linear.in_features) for linear in watched]
     with _hooks(watched, moments):
@@ -137,7 +138,7 @@ def _hooks(linears: Sequence[nn.Module], moments: Sequence[Moments]) -> Iterator
 def _first_states(
     model: Transformer, rows: Int[Tensor, "rows time"], dtype: torch.dtype
 ) -> tuple[Tensor, Context]:
-    """What the first block is given."""
+    """The input of the first block."""
     caught: list[tuple[Tensor, Context]] = []
 
     def catch(block: nn.Module, x: Tensor, context: Context) -> Tensor:

@@ -1,4 +1,4 @@
-"""Linear layers over packed weights of 2, 3, 4 or 8 bits, on the kernels that torch ships where those are faster."""
+"""Linear layers over packed weights of 2, 3, 4 or 8 bits, with torch's kernels where these are faster."""
 
 from functools import cached_property
 from typing import ClassVar, cast
@@ -15,14 +15,14 @@ from camelid.quant.packing import packed_int32, unpacked_integers
 from camelid.quant.round_to_nearest import QuantizedWeight
 
 PACKED: tuple[Bits, ...] = (2, 3, 4, 8)
-"""Bits that a weight may have."""
+"""Supported bit widths."""
 
 
 class PackedLinear(nn.Module):
     """x W^T + b over a weight that stays packed, as folders store it (`camelid.formats.packed.storage`).
 
-    Nothing is copied, so what lies in a mapped file costs no memory until a product reads them. The buffers are no part of the
-    state dict: `camelid.formats.packed.storage` writes and reads them.
+    Tensors are not copied, so those in a mapped file cost no memory until a product reads them. The buffers
+    are not in the state dict: `camelid.formats.packed.storage` writes and reads them.
     """
 
     linear_kind: ClassVar[LinearKind] = "packed"
@@ -52,24 +52,24 @@ class PackedLinear(nn.Module):
 
     @cached_property
     def form(self) -> PackedForm:
-        """What is known of the weight without its codes."""
+        """The properties of the weight that decide its kernel."""
         symmetric = bool((self.zeros == 2 ** (self.bits - 1)).all())
         return PackedForm(self.bits, self.out_features, self.in_features, self.group_size, symmetric)
 
     def quantized(self) -> QuantizedWeight:
-        """Exactly the weight that was packed."""
+        """The weight that was packed, exactly."""
         codes = (
             unpacked_integers(self.packed_codes, self.bits)[: self.in_features].T.to(torch.uint8).contiguous()
         )
         return QuantizedWeight(codes, self.scales, self.zeros.int(), self.bits)
 
     def reference(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
-        """The exact slow way, in x's dtype: dequantise, then multiply."""
+        """The slow reference, in x's dtype: dequantise, then multiply."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self.quantized().dequantize(x.dtype), bias)
 
     def forward(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
-        """x W^T + b, by one of torch's kernels where there are few rows and one takes them."""
+        """x W^T + b, with a packed kernel if there are few rows and one supports them."""
         product = self.fast_product(x.reshape(-1, self.in_features))
         if product is None:
             return self.reference(x)
@@ -77,7 +77,7 @@ class PackedLinear(nn.Module):
         return product.view(*x.shape[:-1], self.out_features)
 
     def fast_product(self, x: Float[Tensor, "rows inner"]) -> Float[Tensor, "rows outer"] | None:
-        """x W^T by a packed kernel; None where none takes this device, dtype or shape, or so many rows."""
+        """x W^T with a packed kernel; None if none supports this device, dtype, shape or number of rows."""
         kernel = self._kernel(x.dtype)
         if kernel is None or not 0 < len(x) <= kernel.most_rows:
             return None
@@ -87,13 +87,13 @@ class PackedLinear(nn.Module):
         )
 
     def arrange(self, dtype: torch.dtype) -> None:
-        """Brings the weight into the order of the kernel for activations in `dtype`, as the first product would."""
+        """Converts the weight to the kernel's layout for activations in `dtype`, before the first product."""
         kind, kernel = (dtype, self.packed_codes.device), self._kernel(dtype)
         if kernel is not None and kind not in self._arranged:
             self._arranged[kind] = kernel.arrange(self.quantized(), dtype)
 
     def forget_arranged(self) -> None:
-        """Drops what kernels keep of the weight, which has changed."""
+        """Drops the kernels' cached layouts after a change of the weight."""
         vars(self).pop("form", None)
         self._kernels.clear()
         self._arranged.clear()
@@ -105,7 +105,7 @@ class PackedLinear(nn.Module):
         return self._kernels[kind]
 
     def extra_repr(self) -> str:
-        """What `print(model)` says of the layer."""
+        """The description of the layer in `print(model)`."""
         sizes = f"in_features={self.in_features}, out_features={self.out_features}"
         return f"{sizes}, bits={self.bits}, group_size={self.group_size}"
 

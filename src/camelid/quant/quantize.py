@@ -1,4 +1,4 @@
-"""Making a model's linears small: which ones, in what groups."""
+"""Quantises the linears of a model: which ones, in what groups."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +27,17 @@ from camelid.quant.round_to_nearest import QuantizedWeight, round_to_nearest
 
 LAST = "mlp.down_proj"
 NEVER_CLIPPED = ("q_proj", "k_proj")
-"""Whose products are scores; AWQ's published code leaves their ranges alone."""
+"""Linears that AWQ's published code does not clip: their outputs become attention scores."""
 GROUP_SIZES = (64, 32, 16, 8)
-"""4-bit group sizes in the order in which they are tried where none is asked for."""
+"""Default group sizes below 8 bits, in order of preference."""
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A method that looks at text: GPTQ or AWQ, the rows of tokens, and GPTQ's settings (see `camelid.quant.gptq`).
+    """A calibrated method: GPTQ or AWQ, the rows of tokens, and GPTQ's settings (see `camelid.quant.gptq`).
 
-    Without `true_sequential`, all linears of a layer see what the unquantised layer makes of the text; AWQ always does.
+    Without `true_sequential`, as always in AWQ, all linears of a layer see the inputs of the unquantised
+    layer.
     """
 
     method: Literal["gptq", "awq"]
@@ -46,9 +47,9 @@ class Calibrated:
     true_sequential: bool = True
     damping: float = 0.01
     dtype: torch.dtype = torch.float32
-    """Of the activations while the text goes through the model."""
+    """Of the activations during calibration."""
     grown: dict[str, float] = field(default_factory=dict)
-    """Filled on the way: the damping of linears for which GPTQ's had to grow, by path."""
+    """Output: the final damping, by path, of the linears where GPTQ had to increase it."""
 
 
 def choose_groups(
@@ -57,10 +58,11 @@ def choose_groups(
     group_size: int | None = None,
     selector: Sequence[str] = ALL_LINEARS,
 ) -> dict[str, int]:
-    """The linears that `quantize_model` replaces, by path, and how many inputs of each share a scale.
+    """The linears that `quantize_model` replaces, by path, and the number of inputs that share a scale in
+    each.
 
-    Raises `WrongCall` on other bits and on linears outside the layers, and `CamelidError` that names a linear whose
-    shape does not fit. A model without memory will do.
+    Raises `WrongCall` on other bits and on linears outside the layers, and `CamelidError` on a linear whose
+    shape does not fit. The model may be on the meta device.
     """
     if bits not in PACKED:
         raise WrongCall(f"bits is {bits}; allowed: {', '.join(map(str, PACKED))}")
@@ -68,8 +70,8 @@ def choose_groups(
     paths = select(found, selector)
     if outside := [path for path in paths if not path.startswith("layers.")]:
         raise WrongCall(
-            f"--select chooses {outside[0]} too, and it is for the linears of the layers: narrow it, to {ALL_LINEARS[0]!r} "
-            "for instance; the output projection is made small by --head-bits 8"
+            f"--select also matches {outside[0]}, but it is for the linears in layers; narrow it, for example to "
+            f"{ALL_LINEARS[0]!r}, and quantise the output projection with --head-bits 8"
         )
     shapes = {path: found[path].weight.shape for path in paths}
     fitting = fitting_group(shapes, bits, group_size)
@@ -84,14 +86,15 @@ def quantize_model(
     selector: Sequence[str] = ALL_LINEARS,
     scale_dtype: torch.dtype = torch.bfloat16,
     calibrated: Calibrated | None = None,
-    progress: Callable[[str], None] = lambda said: None,
+    progress: Callable[[str], None] = lambda message: None,
 ) -> Transformer:
-    """Replaces the linears that `selector` matches (see `camelid.model.surgery.select`) by packed ones, in place.
+    """Replaces the linears that `selector` matches (see `camelid.model.surgery.select`) with packed ones, in
+    place.
 
-    group_size: inputs that share a scale, -1 for all of them; by default -1 at 8 bits, and below the largest of
-    64, 32, 16 and 8 that divides the inputs of every linear. Without `calibrated` every weight is rounded to the
-    nearest code. Raises what `choose_groups` does, and `CamelidError` that names a linear whose weights are not finite,
-    before anything is changed.
+    group_size: inputs that share a scale, -1 for all of them; by default -1 at 8 bits, else the largest of
+    64, 32, 16 and 8 that divides the inputs of every linear. Without `calibrated`, weights are rounded to the
+    nearest code. Raises what `choose_groups` does, and `CamelidError` on a linear whose weights are not
+    finite, before anything is changed.
     """
     groups = choose_groups(model, bits, group_size, selector)
     found = plain_linears(model)
@@ -99,8 +102,8 @@ def quantize_model(
         linear = found[path]
         if broken := int((~linear.weight.isfinite()).sum()):
             raise CamelidError(
-                f"{path}: {broken} of its {linear.weight.numel():,} weights are infinite or no number; "
-                f"fetch or train the model again, or leave it out with --select '{ALL_LINEARS[0]}' '!{path}'"
+                f"{path}: {broken} of its {linear.weight.numel():,} weights are NaN or infinite; "
+                f"fetch or train the model again, or exclude it with --select '{ALL_LINEARS[0]}' '!{path}'"
             )
         let_go(linear.weight)
     if calibrated is None:
@@ -123,7 +126,7 @@ def quantize_model(
                         _gptq(found[path], path, moments, bits, groups[path], scale_dtype, calibrated),
                     )
             continue
-        # All of a layer is smoothed before any of it is rounded: a linear may take another's scales back.
+        # Smooth a whole layer before rounding any of it: a linear may absorb the inverse scales of another.
         if len(paths) == len(names):
             block = model.layers[layer]
             smooth(block, names, moments, bits, groups[paths[0]])
@@ -178,10 +181,10 @@ def _put(model: Transformer, path: str, weight: QuantizedWeight) -> None:
 def quantize_head(
     model: Transformer, bits: Bits = 8, scale_dtype: torch.dtype = torch.bfloat16
 ) -> Transformer:
-    """Rounds the output projection, one scale a row, in place; a tied one becomes a weight of its own.
+    """Rounds the output projection in place, with one scale per row; a tied one becomes a separate weight.
 
-    The embedding stays as it is: a token reads one row of it, and all of the output projection.
-    Raises `CamelidError` where its sizes are no multiples of what fills whole int32 values.
+    The embedding is unchanged: a token reads one row of it, but all of the output projection. Raises
+    `CamelidError` if the sizes are not multiples of `packing_multiple`.
     """
     check_head(model, bits)
     weight = model.head.weight
@@ -190,18 +193,18 @@ def quantize_head(
 
 
 def check_head(model: Transformer, bits: Bits) -> None:
-    """Raises `CamelidError` where `quantize_head` would."""
+    """Raises `CamelidError` if `quantize_head` would."""
     known_linears(model, ("plain", "packed"), "quantisation")
     (outer, inner), block = model.head.weight.shape, packing_multiple(bits)
     if outer % block or inner % block:
         raise CamelidError(
-            f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
-            f"must be multiples of {block}: leave out --head-bits"
+            f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so "
+            f"both sizes must be multiples of {block}; remove --head-bits"
         )
 
 
 def unpack_model(model: Transformer) -> Transformer:
-    """Replaces packed linears by ordinary ones of the same float32 weights, in place."""
+    """Replaces packed linears with plain ones of the same weights in float32, in place."""
     for path, module in packed_linears(model).items():
         kind = OutputProjection if path == "lm_head" else Linear
         linear = kind(module.in_features, module.out_features, bias=module.bias is not None)
@@ -213,15 +216,16 @@ def unpack_model(model: Transformer) -> Transformer:
 
 
 def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int | None = None) -> int:
-    """The group size for linears of these shapes [outer, inner], -1 for whole rows; by default see `quantize_model`.
+    """The group size for linears of these shapes [outer, inner], -1 for whole rows; for the default see
+    `quantize_model`.
 
-    Raises `CamelidError` that names a linear which does not fit, and the way out for all of them.
+    Raises `CamelidError` on a linear that does not fit, with a fix that covers all of them.
     """
     if misfits := _misfits(shapes, bits):
         (outer, inner), block = shapes[misfits[0]], packing_multiple(bits)
         raise CamelidError(
-            f"{misfits[0]} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes must be "
-            f"multiples of {block}: {_ways_out(shapes, misfits)}"
+            f"{misfits[0]} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
+            f"must be multiples of {block}; {_ways_out(shapes, misfits)}"
         )
     if group_size is None and bits == 8:
         return -1
@@ -232,24 +236,24 @@ def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int |
         if group_size != -1 and (group_size < 1 or inner % group_size):
             fitting = [size for size in range(common, GROUP_SIZES[-1] - 1, -1) if common % size == 0]
             raise CamelidError(
-                f"{path} has {inner} inputs, no multiple of group size {group_size}; "
-                f"sizes that fit the whole model: {', '.join(map(str, [*fitting, -1]))} (-1: one group a row)"
+                f"{path} has {inner} inputs, not a multiple of group size {group_size}; sizes that fit the whole "
+                f"model: {', '.join(map(str, [*fitting, -1]))} (-1: one group per row)"
             )
     return group_size
 
 
 def _misfits(shapes: Mapping[str, torch.Size], bits: int) -> list[str]:
-    """The linears whose codes do not fill whole int32 values."""
+    """The linears whose codes do not fill int32 words exactly."""
     return [path for path, shape in shapes.items() if any(size % packing_multiple(bits) for size in shape)]
 
 
 def _ways_out(shapes: Mapping[str, torch.Size], misfits: Sequence[str]) -> str:
-    """What to do where some linears do not fit: leave out all of their kinds, or take other bits."""
+    """How to fix linears that do not fit: exclude all of their kinds, or use other bits."""
     ways = []
     if len(misfits) < len(shapes):
-        # All layers are alike: "layers.3.mlp.up_proj" is of the kind "!*.mlp.up_proj".
+        # All layers are alike: exclude "layers.3.mlp.up_proj" as "!*.mlp.up_proj".
         kinds = dict.fromkeys(f"'!*.{path.split('.', 2)[2]}'" for path in misfits)
-        ways.append(f"leave out what does not fit with --select '{ALL_LINEARS[0]}' {' '.join(kinds)}")
+        ways.append(f"exclude what does not fit with --select '{ALL_LINEARS[0]}' {' '.join(kinds)}")
     if fitting := [str(bits) for bits in PACKED if not _misfits(shapes, bits)]:
-        ways.append(f"take --bits {' or '.join(fitting)}")
+        ways.append(f"use --bits {' or '.join(fitting)}")
     return ", or ".join(ways) or "no number of bits fits these linears"

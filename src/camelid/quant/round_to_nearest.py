@@ -12,7 +12,7 @@ from camelid.quant.choices import Bits
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """w = scale * (code - zero), a scale and a zero point for each `group_size` neighbouring inputs of an output."""
+    """w = scale * (code - zero), a scale and a zero point per output and `group_size` adjacent inputs."""
 
     codes: UInt8[Tensor, "outer inner"]
     scales: Float[Tensor, "outer groups"]
@@ -37,13 +37,13 @@ def round_to_nearest(
     group_size: int,
     scale_dtype: torch.dtype = torch.float32,
 ) -> QuantizedWeight:
-    """The nearest code of every weight in the grid that `fit_groups` lays over its group.
+    """Rounds every weight to the nearest code of the grid that `fit_groups` fits to its group.
 
-    Raises `CamelidError` where `group_size` does not divide the inputs.
+    Raises `CamelidError` if `group_size` does not divide the inputs.
     """
     outer, inner = weight.shape
     if group_size < 1 or inner % group_size:
-        raise CamelidError(f"{inner} inputs are no multiple of group size {group_size}")
+        raise CamelidError(f"{inner} inputs are not a multiple of group size {group_size}; give a divisor")
     grouped = weight.float().reshape(outer, -1, group_size)
     scales, zeros = fit_groups(grouped, bits, scale_dtype)
     codes = torch.round(grouped / scales.float()[..., None]) + zeros[..., None]
@@ -53,9 +53,9 @@ def round_to_nearest(
 def fit_groups(
     grouped: Float[Tensor, "outer groups size"], bits: Bits, scale_dtype: torch.dtype
 ) -> tuple[Float[Tensor, "outer groups"], Float[Tensor, "outer groups"]]:
-    """Scales and zero points; 8 bits: symmetric, zero point 128; fewer: asymmetric, over the range widened to include 0.
+    """Scales and zero points; 8 bits: symmetric, zero point 128; fewer: asymmetric, the range extended to 0.
 
-    Scales are rounded to `scale_dtype` before any code is chosen, so what is stored is what was fitted. Zero
+    Scales are rounded to `scale_dtype` before codes are chosen, so the stored scales are the ones used. Zero
     points are at least 1, which the public GPTQ layout stores as 0. Formulas: GPTQ's reference code
     (arXiv:2210.17323), `quant.py`, without its clip search.
     """
@@ -67,12 +67,12 @@ def fit_groups(
         high, low = grouped.amax(-1).clamp(min=0), grouped.amin(-1).clamp(max=0)
         scales = (high - low) / top
         zeros = torch.round(-low / _not_zero(scales))
-        # A zero point of 0 becomes 1, see above: the codes above it then reach the highest weight in longer steps.
+        # A zero point of 0 becomes 1, see above; a larger scale lets the top code still reach the maximum.
         scales = torch.where(zeros < 1, high / (top - 1), scales)
         zeros = zeros.clamp(1, top)
     return _not_zero(scales.to(scale_dtype)), zeros
 
 
 def _not_zero(scales: Tensor) -> Tensor:
-    # A group of nothing but zeros: every scale gives code = zero point.
+    # In a group of zeros any scale works: all codes are the zero point.
     return torch.where(scales == 0, torch.ones_like(scales), scales)

@@ -1,4 +1,4 @@
-"""How a model runs here: declared once for the flags of `generate`, `chat` and `eval`, for recipes and for Python."""
+"""Engine settings, declared once for the flags of `generate`, `chat` and `eval`, recipes and Python."""
 
 from typing import ClassVar, Literal
 
@@ -11,28 +11,31 @@ CacheKind = Literal["whole", "8-bit"]
 
 
 class EngineSettings(Settings):
-    """How a model runs on this machine; a server behind a URL has settings of its own."""
+    """How a model runs on this machine; a server behind a URL has its own settings."""
 
     flat: ClassVar[bool] = True
 
     device: str | None = Field(
-        default=None, description="cpu, cuda or cuda:N; left out: a GPU where there is one"
+        default=None, description="cpu, cuda or cuda:N; by default the GPU if there is one"
     )
     dtype: Precision = Field(
-        default="stored", description="precision to compute in; stored: the weights' own"
+        default="stored", description="precision of the computation; stored: that of the weights"
     )
     cache: CacheKind = Field(
         default="whole",
-        description="8-bit rounds keys and values, so that half the memory holds as many tokens",
+        description="precision of the key-value cache; 8-bit halves its memory by rounding keys and values",
     )
     cache_tokens: int | None = Field(
         default=None,
         gt=0,
-        description="tokens of all sequences that the cache holds; left out: what fits into memory",
+        description="capacity of the key-value cache, in tokens over all sequences; by default what fits "
+        "into memory",
     )
-    max_batch: int = Field(default=64, gt=0, description="sequences that run at once")
+    max_batch: int = Field(default=64, gt=0, description="most sequences in a batch")
     draft: str | None = Field(
         default=None,
-        description="a smaller model of the same vocabulary whose guesses save steps, or `prompt`: what the text itself holds",
+        description="speculative decoding: a smaller draft model with the same vocabulary, or `prompt` to "
+        "draft from "
+        "the text so far",
     )
-    guesses: int | None = Field(default=None, gt=0, description="tokens that the draft guesses at a time")
+    guesses: int | None = Field(default=None, gt=0, description="draft tokens per step")

@@ -11,14 +11,14 @@ from camelid.recipes.recipe import Recipe
 from camelid.recipes.settings import ModelName, Paths
 
 Convention = Literal["overlapping", "papers", "llama.cpp"]
-"""The windows in which a perplexity is taken, see `engine.conventions`."""
+"""How a text is cut into windows for its perplexity, see `engine.conventions`."""
 ProgramName = Literal["direct", "few_shot", "chain_of_thought", "likelihood"]
 REPEATED: JsonDict = {"repeated": True}
-"""Of a flag that takes one value each time it is given."""
+"""Marks a flag that takes one value each time it is given."""
 
 
 class EvaluateRecipe(Recipe):
-    """Measure a model: accuracy with its interval on tasks, perplexity and bits per byte on text."""
+    """Evaluate a model: accuracy with confidence intervals on tasks, perplexity and bits per byte on text."""
 
     leading: ClassVar[tuple[str, ...]] = ("model",)
 
@@ -27,48 +27,56 @@ class EvaluateRecipe(Recipe):
         description="a model folder, a hub name or the URL of an OpenAI-compatible server"
     )
     out: Path = Field(
-        description="folder for results.json and one JSONL line per question; the same call goes on where it stopped"
+        description="folder for results.json and one JSON line per question; repeating the call resumes it"
     )
     task: tuple[str, ...] = Field(
         default=(),
-        description="a built-in task such as world/coin_flip, a published one such as lambada with its --data, or a "
-        "JSON(L) file of questions; can be given again",
+        description="a built-in task such as world/coin_flip, a published one such as lambada with its "
+        "--data, or a "
+        "JSON(L) file of questions; may be repeated",
         json_schema_extra=REPEATED,
     )
     data: Paths = Field(
         default=(),
-        description="the rows of a published task; one for each such --task, in their order",
+        description="dataset files of the published tasks, one for each such --task in the same order",
         json_schema_extra=REPEATED,
     )
     text: Paths = Field(
         default=(),
-        description="a text file, a folder of them or rows with `text`, to measure perplexity on; can be given again",
+        description="text file, folder of them or rows with `text` to measure perplexity on; may be repeated",
         json_schema_extra=REPEATED,
     )
     perplexity: Convention = Field(
         default="overlapping",
-        description="the windows of a text: overlapping, so that every token is predicted once with at least half a context "
-        "before it; or as published tables have it, of papers (2048 tokens end to end) or llama.cpp (second halves of 512)",
+        description="how a text is cut into windows: overlapping, where every token is predicted once with "
+        "at least "
+        "half a context before it; or the conventions of published tables, papers (2048 tokens end to end) "
+        "or "
+        "llama.cpp (second halves of 512)",
     )
     program: ProgramName | None = Field(
-        default=None, description="how to ask; left out: directly, and a published task as it was published"
+        default=None,
+        description="prompting method; by default direct, and for a published task that of its publication",
     )
     chat: bool = Field(default=False, description="ask in the model's chat template")
-    shots: int = Field(default=0, description="solved questions to show before each one")
+    shots: int = Field(default=0, description="solved examples before each question")
     exemplars: Path | None = Field(
         default=None,
-        description="a file to take them from, of rows like the task's; the world's tasks have their own",
+        description="file of the examples, rows like the task's; the world's tasks have built-in ones",
     )
     seed: int | None = Field(
         default=None,
-        description="draw exemplars again for each question by this seed, as published tasks do by seed 0; left out: the first",
+        description="draw new examples for each question with this seed; by default the first ones, and "
+        "seed 0 for "
+        "published tasks",
     )
-    limit: int | None = Field(default=None, description="ask the first questions of each task only")
-    max_new_tokens: int | None = Field(default=None, description="length limit of a reply")
+    limit: int | None = Field(default=None, description="ask only the first N questions of each task")
+    max_new_tokens: int | None = Field(default=None, description="most tokens in a reply")
     answer_context: bool = Field(
-        default=False, description="likelihood: also divide by each choice's probability without its question"
+        default=False, description="likelihood: divide by each choice's probability without the question"
     )
     allow_cut: bool = Field(
-        default=False, description="only warn where every reply is empty or was cut at the length limit"
+        default=False,
+        description="warn instead of failing if every reply is empty or cut at the length limit",
     )
     engine: EngineSettings = Field(default=EngineSettings(), description="how the model runs on this machine")

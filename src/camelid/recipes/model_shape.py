@@ -1,4 +1,4 @@
-"""The shape of a new model, as a recipe says it: an architecture of the survey, its sizes, and what departs from it."""
+"""The shape of a new model: an architecture, its sizes, and the fields that differ from it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,56 +20,60 @@ POSITIONS: Mapping[str, Callable[[float], Rotary | Learned | RelativeBuckets]] =
 
 
 class ModelShape(Settings):
-    """The shape of a new model; the vocabulary comes from the tokenizer. What is left out is the architecture's."""
+    """The shape of a new model; the vocabulary size comes from the tokenizer."""
 
-    architecture: Architecture = Field(default="llama", description="which model of the survey it is")
+    architecture: Architecture = Field(default="llama", description="model family")
     preset: str | None = Field(
         default=None,
-        description="a published model by name, in place of all sizes (camelid models lists them)",
+        description="name of a published model, in place of all sizes (see camelid models)",
     )
     hidden_size: int = Field(default=512, gt=0, description="width of the residual stream")
-    num_layers: int = Field(default=8, gt=0, description="number of blocks; with an encoder, of each stack")
-    num_heads: int = Field(default=8, gt=0, description="query heads of one attention")
+    num_layers: int = Field(default=8, gt=0, description="number of layers; with an encoder, in each stack")
+    num_heads: int = Field(default=8, gt=0, description="query heads per layer")
     num_kv_heads: int | None = Field(
-        default=None, gt=0, description="key and value heads; left out: num_heads, and 1 in PaLM"
+        default=None, gt=0, description="key and value heads; by default num_heads, and 1 in PaLM"
     )
     head_dim: int | None = Field(
-        default=None, gt=0, description="width of a head; left out: hidden_size / num_heads"
+        default=None, gt=0, description="width of a head; by default hidden_size / num_heads"
     )
     feed_forward_width: int | None = Field(
         default=None,
         gt=0,
-        description="inner width of the feed-forward; left out: 8/3 hidden_size, up to a multiple of 32, where LLaMA's "
-        "relatives have it, else 4 hidden_size",
+        description="inner width of the feed-forward; by default 8/3 hidden_size, rounded up to a multiple "
+        "of 32, "
+        "in LLaMA and its relatives, else 4 hidden_size",
     )
     context_length: int = Field(
-        default=512, gt=1, description="longest sequence that the model is made for, in tokens"
+        default=512, gt=1, description="longest sequence that the model supports, in tokens"
     )
     rope_theta: float = Field(default=10_000.0, gt=0, description="base of the rotary frequencies")
     tie_embeddings: bool | None = Field(
-        default=None, description="share input embedding and output projection; left out: yes, save in T5 1.1"
+        default=None,
+        description="share input embedding and output projection; by default yes, except in T5 1.1",
     )
     norm: Literal["rms", "layer"] | None = Field(
-        default=None, description="another norm than the architecture's"
+        default=None, description="normalisation; by default that of the architecture"
     )
     feed_forward: Literal["swiglu", "geglu", "gelu", "relu"] | None = Field(
-        default=None, description="another feed-forward than the architecture's"
+        default=None, description="kind of feed-forward; by default that of the architecture"
     )
     positions: Literal["rotary", "learned", "relative"] | None = Field(
-        default=None, description="other positions than the architecture's"
+        default=None, description="kind of positions; by default that of the architecture"
     )
     parallel: bool | None = Field(
-        default=None, description="attention and feed-forward side by side, or one after the other"
+        default=None,
+        description="compute attention and feed-forward in parallel, as PaLM does, instead of in sequence",
     )
     window: int | None = Field(
         default=None,
         gt=0,
-        description="tokens that attention reaches back, in every layer that has a window, or in all",
+        description="size of the attention window, in tokens; applies to the layers that have one, else to "
+        "all",
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of activations dropped in training")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout probability in training")
 
     def spec(self, vocab_size: int) -> ModelSpec:
-        """The description of the model for a vocabulary of this size; raises `CamelidError` where sizes contradict."""
+        """The spec for a vocabulary of this size; raises `CamelidError` if sizes contradict each other."""
         if self.preset is not None:
             return replace(preset(self.preset), vocab_size=vocab_size)
         plain = ModelSpec.llama(
@@ -88,11 +92,11 @@ class ModelShape(Settings):
 
     @property
     def has_encoder(self) -> bool:
-        """Whether the model reads a source text with an encoder of its own."""
+        """Whether the model has an encoder."""
         return self.spec(vocab_size=1).encoder_layers > 0
 
     def _departures(self, spec: ModelSpec) -> Traits:
-        """Fields that this shape sets itself."""
+        """The fields that differ from the architecture."""
         feed_forward, window = spec.feed_forward, spec.window
         if self.feed_forward is not None:
             feed_forward = replace(feed_forward, kind=self.feed_forward)
@@ -117,7 +121,7 @@ class ModelShape(Settings):
     def _possible(self) -> Self:
         sizes = self.model_fields_set - {"preset", "context_length"}
         if self.preset is not None and sizes:
-            raise ValueError(f"preset {self.preset} has its own {', '.join(sorted(sizes))}; leave these out")
+            raise ValueError(f"preset {self.preset} already sets {', '.join(sorted(sizes))}; remove these")
         try:
             self.spec(vocab_size=1)
         except CamelidError as error:

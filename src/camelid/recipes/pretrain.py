@@ -15,14 +15,15 @@ DECODER_OBJECTIVES = ("causal", "prefix_lm")
 
 
 class PretrainObjective(Settings):
-    """What a model learns to foretell of raw text (arXiv:1910.10683, section 3.3; docs/objectives.md)."""
+    """The pretraining objective on raw text (arXiv:1910.10683, section 3.3; docs/objectives.md)."""
 
     kind: Literal["causal", "span", "iid", "drop", "bert", "mass", "deshuffle", "prefix_lm"] | None = Field(
         default=None,
-        description="left out: the next token (causal), and span corruption where the model has an encoder",
+        description="kind of objective; by default causal (the next token), or span if the model has an "
+        "encoder",
     )
-    noise_density: float = Field(default=0.15, gt=0, lt=1, description="share of the tokens that is noise")
-    mean_span: float = Field(default=3.0, ge=1, description="tokens of a span of noise in the mean")
+    noise_density: float = Field(default=0.15, gt=0, lt=1, description="share of tokens that are corrupted")
+    mean_span: float = Field(default=3.0, ge=1, description="mean length of a corrupted span, in tokens")
 
 
 class PretrainRecipe(Recipe):
@@ -30,27 +31,25 @@ class PretrainRecipe(Recipe):
 
     stage: Literal["pretrain"] = Field(default="pretrain", description="the verb that this recipe is for")
     data: TextData = Field(description="text: files, folders, or rows with `text`")
-    tokenizer: Path = Field(description="folder with a tokenizer: a tokenizer run or any checkpoint")
+    tokenizer: Path = Field(description="folder with a tokenizer, such as a tokenizer run or any checkpoint")
     model: ModelShape = Field(default=ModelShape(), description="shape of the model")
-    objective: PretrainObjective = Field(
-        default=PretrainObjective(), description="what the model learns to foretell"
-    )
+    objective: PretrainObjective = Field(default=PretrainObjective(), description="pretraining objective")
     training: Training = Field(description="batches, optimiser, schedule")
-    seed: int = Field(default=0, ge=0, description="first weights and order of the data")
+    seed: int = Field(default=0, ge=0, description="seed of the initial weights and of the data order")
 
     @property
     def objective_kind(self) -> str:
-        """The objective, or the usual one of the model."""
+        """The kind of objective; by default the usual one for the model."""
         return self.objective.kind or ("span" if self.model.has_encoder else "causal")
 
     @model_validator(mode="after")
     def _objective_fits_the_model(self) -> Self:
         kind, encoder = self.objective_kind, self.model.has_encoder
         if kind == "causal" if encoder else kind not in DECODER_OBJECTIVES:
-            others = "all but causal" if encoder else " and ".join(DECODER_OBJECTIVES)
+            others = "all others" if encoder else " and ".join(DECODER_OBJECTIVES)
             raise ValueError(
-                f"objective.kind {kind} is none for a model {'with' if encoder else 'without'} an encoder, which takes "
-                f"{others} (--objective.kind)"
+                f"objective.kind {kind} does not work {'with' if encoder else 'without'} an encoder; "
+                f"allowed: {others} (--objective.kind)"
             )
         return self
 
@@ -58,7 +57,8 @@ class PretrainRecipe(Recipe):
     def _rows_fit_the_model(self) -> Self:
         if self.training.context_length > self.model.context_length:
             raise ValueError(
-                f"training.context_length {self.training.context_length} exceeds model.context_length {self.model.context_length}; "
-                f"give --model.context-length {self.training.context_length} or a shorter --training.context-length"
+                f"training.context_length {self.training.context_length} exceeds "
+                f"model.context_length {self.model.context_length}; raise it with "
+                f"--model.context-length {self.training.context_length} or lower --training.context-length"
             )
         return self

@@ -11,54 +11,59 @@ from camelid.recipes.settings import ModelName, Paths, Settings
 
 
 class Quantization(Settings):
-    """How weights become codes, whatever the method and the number of bits."""
+    """The quantisation settings that all methods and bit widths share."""
 
     group_size: int | None = Field(
         default=None,
-        description="neighbouring weights that share a scale, -1 for a whole row; left out: -1 at 8 bits, and below the "
-        "largest of 64, 32, 16 and 8 that fits the model",
+        description="number of adjacent weights that share a scale, -1 for a whole row; by default -1 at 8 "
+        "bits, and at fewer "
+        "bits the largest of 64, 32, 16 and 8 that fits the model",
     )
     select: tuple[str, ...] = Field(
-        default=ALL_LINEARS, description="shell patterns over linears; `!pattern` leaves some out"
+        default=ALL_LINEARS,
+        description="shell patterns over the linear layers to quantise; `!pattern` excludes",
     )
     dtype: Literal["bfloat16", "float16", "float32"] = Field(
         default="bfloat16",
-        description="of all that is not quantised (embedding, output projection, norms, scales)",
+        description="precision of all other weights (embedding, output projection, norms) and of the scales",
     )
     head_bits: Literal[8] | None = Field(
         default=None,
-        description="of the output projection, which takes half of a small model's time; left out: it stays in dtype",
+        description="bits of the output projection, which takes half of a small model's time; by default it "
+        "stays in dtype",
     )
     calibration: Paths = Field(
-        default=(), description="files or folders of text like that which the model is to read"
+        default=(), description="gptq, awq: files or folders of text like the model's intended input"
     )
-    calibration_rows: int = Field(default=128, description="stretches of text that are looked at")
-    calibration_length: int = Field(default=512, description="tokens of each")
-    seed: int = Field(default=0, description="of the draw of stretches")
-    act_order: bool = Field(default=True, description="gptq: columns with large inputs first")
+    calibration_rows: int = Field(default=128, description="number of calibration sequences")
+    calibration_length: int = Field(default=512, description="tokens in each calibration sequence")
+    seed: int = Field(default=0, description="seed of the choice of calibration sequences")
+    act_order: bool = Field(default=True, description="gptq: quantise columns with large inputs first")
     static_groups: bool = Field(
         default=True,
-        description="gptq: scales from the weights as they are, not as they become; needed with act_order",
+        description="gptq: compute scales from the original weights, not the updated ones; required by "
+        "act_order",
     )
     true_sequential: bool = Field(
         default=True,
-        description="gptq: linears of a layer see what the quantised ones before them in the layer make of the text",
+        description="gptq: within a layer, calibrate each linear on the outputs of those already quantised",
     )
     damping: float = Field(
-        default=0.01, description="gptq: share of the Hessian's mean diagonal that is added to its diagonal"
+        default=0.01, description="gptq: share of the Hessian's mean diagonal to add to its diagonal"
     )
 
 
 class QuantizeRecipe(Quantization, Recipe):
-    """Make a model small: its linears at 2, 3, 4 or 8 bits, in the public GPTQ layout."""
+    """Quantise a model's linear layers to 2, 3, 4 or 8 bits, in the public GPTQ layout."""
 
     leading: ClassVar[tuple[str, ...]] = ("model", "out")
 
     stage: Literal["quantize"] = Field(default="quantize", description="the verb that this recipe is for")
-    model: ModelName = Field(description="a checkpoint folder or a name on the hub")
-    out: Path = Field(description="the folder to write; it must not exist, or be empty")
-    bits: Bits = Field(default=4, description="of each weight")
+    model: ModelName = Field(description="checkpoint folder or hub name")
+    out: Path = Field(description="output folder; it must not exist, or be empty")
+    bits: Bits = Field(default=4, description="bits per weight")
     method: Method = Field(
         default="rtn",
-        description="rtn rounds every weight to the nearest code; gptq and awq look at calibration text and lose less",
+        description="rtn rounds every weight to the nearest code; gptq and awq use calibration text and "
+        "lose less",
     )

@@ -1,9 +1,9 @@
-"""Recipes: small frozen values that say everything a stage does, written as YAML and overridden by flags.
+"""Recipes: frozen settings for everything that a stage does, written as YAML and overridden by flags.
 
     recipe = load_recipe(PretrainRecipe, Path("recipe.yaml"), {"training.learning_rate": 1e-3})
 
-A key that no recipe has, a value out of bounds and a pair that can never work raise `WrongCall`, which names
-the file, the line, the dotted key and the flag that mends it. `load_recipe(save_recipe(r)) == r`.
+Unknown keys, values out of bounds and contradictory settings raise `WrongCall`, which names the file, the
+line, the dotted key and the flag that fixes it. `load_recipe(save_recipe(r)) == r`.
 """
 
 from collections.abc import Mapping
@@ -18,26 +18,26 @@ from camelid.recipes.yaml import Source, explain, merge, nest, parse_yaml, to_ya
 
 
 class Recipe(Settings):
-    """Everything that one stage does.
+    """The settings of one stage.
 
-    stage: the verb. leading: fields whose values may stand first on a command line, in this order; the last one takes
-    all words that are left where it is a tuple.
+    stage: the verb. leading: fields that may be given as positional arguments, in this order; a last one that
+    is a tuple takes all that remain.
     """
 
     leading: ClassVar[tuple[str, ...]] = ()
 
     stage: str = Field(description="the verb that this recipe is for")
-    out: Path = Field(description="folder of the run: fresh, or this very run to resume it")
+    out: Path = Field(description="run folder: a new one, or that of this run to resume it")
 
 
 R = TypeVar("R", bound=Recipe)
 
 
 def load_recipe(cls: type[R], path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> R:
-    """The recipe in the YAML file at `path` (or an empty one) with `overrides` laid over it.
+    """The recipe in the YAML file at `path` (or an empty one), with `overrides` applied.
 
-    `overrides` is nested or has dotted keys; `learning_rate` and `learning-rate` are the same. Raises `WrongCall`
-    with file, line, key and the way out for whatever is no recipe of this class.
+    `overrides` is nested or has dotted keys; `learning_rate` and `learning-rate` are the same. Raises
+    `WrongCall` with file, line, key and the fix for anything that is not a valid recipe of this class.
     """
     source = Source() if path is None else parse_yaml(path)
     given = nest(overrides or {})

@@ -1,4 +1,4 @@
-"""What every group of a recipe's settings is."""
+"""The base class of all groups of settings, and the types that they share."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -7,9 +7,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Settings(BaseModel):
-    """A frozen group of settings; a key that it does not have is refused, and a number that is not finite.
+    """A frozen group of settings that rejects unknown keys and numbers that are not finite.
 
-    flat: whether its fields are flags without the group's name in front, wherever it stands on a command line.
+    flat: whether the flags of its fields go without the group's name as a prefix.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -26,6 +26,6 @@ def _as_tuple(value: Any) -> Any:
 
 
 ModelName = Annotated[str, BeforeValidator(_as_text)]
-"""A checkpoint folder or a name on the hub."""
+"""A checkpoint folder or a hub name."""
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_tuple)]
-"""Files or folders; one of them may be given without a list around it."""
+"""Files or folders; a single one needs no list."""

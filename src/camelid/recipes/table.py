@@ -1,4 +1,4 @@
-"""Every kind of recipe by its stage."""
+"""The recipe class of each stage."""
 
 from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.evaluate import EvaluateRecipe

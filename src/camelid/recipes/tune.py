@@ -11,28 +11,30 @@ from camelid.recipes.training import Training
 
 
 class TuneRecipe(Recipe):
-    """Tune a model on conversations, where the loss counts the assistant's turns alone, or on pairs of input and target."""
+    """Tune a model on conversations (loss on the assistant's turns only) or on pairs of input and target."""
 
     leading: ClassVar[tuple[str, ...]] = ("model",)
 
     stage: Literal["tune"] = Field(default="tune", description="the verb that this recipe is for")
     model: ModelName = Field(description="checkpoint folder or hub name to start from")
-    data: TextData = Field(description="conversations: Alpaca, ShareGPT or OpenAI rows; or the task's rows")
+    data: TextData = Field(description="conversations (Alpaca, ShareGPT or OpenAI rows), or rows of the task")
     task: str = Field(
         default="chat",
-        description="what the rows are: chat, pairs (`input` and `target`), or by name one of T5's tasks, sst2 for one",
+        description="kind of rows: chat, pairs (`input` and `target`), or the name of one of T5's tasks, "
+        "such as sst2",
     )
     input_weight: float = Field(
         default=0.0,
         ge=0,
-        description="weight of each input token's loss where a decoder learns pairs; GPT-1 takes 0.5",
+        description="pairs in a decoder: loss weight of the input tokens; GPT-1 uses 0.5",
     )
     too_long: Literal["error", "drop", "cut"] = Field(
         default="error",
-        description="rows beyond the context: stop, leave out, or keep the whole turns (of pairs the tokens) that fit",
+        description="rows longer than the context: fail, drop them, or keep the whole turns (of pairs, the "
+        "tokens) that fit",
     )
     training: Training = Field(description="batches, optimiser, schedule")
-    seed: int = Field(default=0, ge=0, description="order of the data")
+    seed: int = Field(default=0, ge=0, description="seed of the data order")
 
     @field_validator("task")
     @classmethod
@@ -40,13 +42,14 @@ class TuneRecipe(Recipe):
         from camelid.data.read.text_to_text import TASKS
 
         if value not in ("chat", "pairs", *TASKS):
-            raise ValueError(f"no task {value!r}; known are chat, pairs, {', '.join(TASKS)}")
+            raise ValueError(f"no task {value!r}; allowed: chat, pairs, {', '.join(TASKS)}")
         return value
 
     @model_validator(mode="after")
-    def _chat_has_its_own_weights(self) -> Self:
+    def _input_weight_is_for_pairs(self) -> Self:
         if self.task == "chat" and self.input_weight:
             raise ValueError(
-                "input_weight is for pairs; in conversations the chat template says what is trained"
+                "input_weight is for pairs; in conversations the chat template decides what is trained; "
+                "remove it"
             )
         return self

@@ -1,4 +1,4 @@
-"""Recipes as YAML: read with the line of every key, written with every description, errors in plain words."""
+"""Recipes as YAML: read with line numbers for error messages, written with descriptions as comments."""
 
 import difflib
 import inspect
@@ -18,14 +18,14 @@ Nested = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """What a YAML file says, and the line (from 1) at which it says it, by dotted key."""
+    """The values in a YAML file, and the line (from 1) of each dotted key."""
 
     path: Path | None = None
     values: Nested = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
 
     def locate(self, key: str) -> str:
-        """`file:line: ` of a dotted key or the nearest section around it; nothing without a file."""
+        """`file:line: ` of a dotted key or of the nearest section around it; empty without a file."""
         if self.path is None:
             return ""
         while key and key not in self.lines:
@@ -34,7 +34,7 @@ class Source:
 
 
 def parse_yaml(path: Path) -> Source:
-    """The mapping in a YAML file; raises `WrongCall` where there is none or a key stands twice."""
+    """The mapping in a YAML file; raises `WrongCall` if there is none or a key is repeated."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def parse_yaml(path: Path) -> Source:
     for key, line in _keys(root):
         if key in lines:
             raise WrongCall(
-                f"{path}:{line}: {key} stands twice (first in line {lines[key]}); keep one of them"
+                f"{path}:{line}: duplicate key {key} (first in line {lines[key]}); remove one of them"
             )
         lines[key] = line
     return Source(path, values, lines)
@@ -71,7 +71,7 @@ def _keys(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
 
 
 def nest(flat: Mapping[str, Any]) -> Nested:
-    """`{"training.learning-rate": 1}` -> `{"training": {"learning_rate": 1}}`; nested mappings stay as they are."""
+    """`{"training.learning-rate": 1}` -> `{"training": {"learning_rate": 1}}`; nested mappings stay."""
     nested: Nested = {}
     for key, value in flat.items():
         *sections, name = key.replace("-", "_").split(".")
@@ -83,7 +83,7 @@ def nest(flat: Mapping[str, Any]) -> Nested:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Nested:
-    """`base` with the values of `over` laid over it, section by section."""
+    """`base` with the values of `over` taking precedence, section by section."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -94,7 +94,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Nested:
 
 
 def with_sections(cls: type[BaseModel], values: Mapping[str, Any]) -> Nested:
-    """`values` with an empty mapping for every section left out, so that what is missing is named key by key."""
+    """`values` with an empty mapping for every missing section, so that errors name each missing key."""
     sections: Nested = {
         name: {}
         for name, info in cls.model_fields.items()
@@ -104,7 +104,7 @@ def with_sections(cls: type[BaseModel], values: Mapping[str, Any]) -> Nested:
 
 
 def dotted_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every key of a recipe class, those of its sections dotted."""
+    """Every key of a recipe class; keys of its sections are dotted."""
     keys = []
     for name, info in cls.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
@@ -115,7 +115,7 @@ def dotted_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def explain(error: ValidationError, cls: type[BaseModel], source: Source, given: Nested) -> str:
-    """One line for every mistake: where it stands, the key, what is allowed and the flag that mends it."""
+    """One line per mistake: its place, the key, what is allowed and the flag that fixes it."""
     lines = []
     for mistake in error.errors():
         parts = [str(part) for part in mistake["loc"] if isinstance(part, str)]
@@ -128,19 +128,19 @@ def explain(error: ValidationError, cls: type[BaseModel], source: Source, given:
                 allowed = dotted_keys(cls)
                 near = difflib.get_close_matches(key, allowed, n=3)
                 hint = f"nearest: {', '.join(near)}" if near else f"allowed: {', '.join(allowed)}"
-                lines.append(f"{place}{key}: no such key; {hint}")
+                lines.append(f"{place}{key}: unknown key; {hint}")
             case "missing":
-                lines.append(f"{source.locate(key)}{key} is needed; give {flag}")
+                lines.append(f"{source.locate(key)}{key} is required; give {flag}")
             case "value_error":
                 lines.append(f"{place}{mistake['ctx']['error']}")
             case _:
-                way_out = "" if by_flag else f" (mend it here or with {flag})"
+                way_out = "" if by_flag else f" (change it here or with {flag})"
                 lines.append(f"{place}{key} is {mistake['input']!r}; {_allowed(mistake['msg'])}{way_out}")
     return "\n".join(dict.fromkeys(lines))
 
 
 def _flag_name(cls: type[BaseModel], parts: list[str]) -> str:
-    """The dotted key as a flag has it: without a flat section's name in front."""
+    """The dotted key as a flag: without the name of a flat section."""
     info = cls.model_fields.get(parts[0]) if len(parts) > 1 else None
     return ".".join(parts[1:] if info is not None and getattr(info.annotation, "flat", False) else parts)
 
@@ -158,7 +158,7 @@ def _allowed(message: str) -> str:
 
 
 def fields_in_order(cls: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields as people read them: stage and folder, then what the class itself has, then what it shares with others."""
+    """The fields in reading order: stage and out, then those of the class itself, then inherited ones."""
     own = inspect.get_annotations(cls)
     fields = cls.model_fields
     names = sorted(fields, key=lambda name: 0 if name in ("stage", "out") else 1 if name in own else 2)
@@ -186,7 +186,7 @@ def _scalar(value: object) -> str:
     def dump(plain: bool) -> str:
         return yaml.safe_dump(value, default_flow_style=True, allow_unicode=plain, width=10_000)
 
-    # YAML reads these as line breaks, and PyYAML writes them as they are.
+    # YAML reads these as line breaks, but PyYAML does not escape them.
     text = dump(True)
     text = dump(False) if LINE_BREAKS.intersection(text) else text
     return text.removesuffix("...\n").strip("\n")

@@ -1,4 +1,4 @@
-"""The report of models side by side, from plain rows: quantised ones of one source, or any."""
+"""The comparison report: quantised versions of one model, or any models."""
 
 import math
 from collections.abc import Sequence
@@ -8,34 +8,34 @@ from camelid.report.values import BarPlot, Cell, Curve, Estimate, LinePlot, Repo
 
 AS_IT_IS = "as it is"
 STEEP = 5
-"""Times the least perplexity from which on its axis is logarithmic."""
+"""The axis is logarithmic if the largest perplexity exceeds the smallest by this factor."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of a model: one as it is, one made by a method at a number of bits, or one that was named."""
+    """The results of a model: the original, one quantised by a method at a number of bits, or any other."""
 
     method: str
     bits: int | None
     group_size: int | None
     """Weights that share a scale, -1 for a whole row."""
     name: str
-    """As people say it; of one that was made also a folder's name, where blanks are hyphens."""
+    """The displayed name; for quantised models also the folder's name, with hyphens for blanks."""
     megabytes: float
     perplexity: float
     bits_per_byte: float
     tokens_per_second: float
     peak_megabytes: float
     accuracy: Estimate | None = None
-    """Of a task, in percent, with its 95 % interval."""
+    """Accuracy on a task, in percent, with its 95 % interval."""
     difference: Estimate | None = None
-    """Of the accuracy to that of the model as it is, question by question, in points."""
+    """Difference in accuracy from the first model, paired by question, in points."""
 
 
 def comparison_report(
     title: str, rows: Sequence[Measured], caption: str, commands: Sequence[str] = ()
 ) -> Report:
-    """The page: the first row is the model that others are compared with; `caption` says how things were measured."""
+    """The report; the first row is the baseline; `caption` describes the measurement."""
     figures: list[LinePlot | BarPlot] = [_sizes(rows) if _of_one_source(rows) else _predictions(rows)]
     if rows[0].accuracy is not None:
         shown = {"": tuple(row.accuracy for row in rows)}
@@ -71,13 +71,13 @@ def comparison_table(rows: Sequence[Measured], caption: str = "") -> Table:
 
 
 def best_of(rows: Sequence[Measured]) -> list[Measured]:
-    """The row of the least perplexity at each number of bits, most bits first."""
+    """The row with the lowest perplexity at each number of bits, in descending order of bits."""
     found = sorted({row.bits for row in rows if row.bits is not None}, reverse=True)
     return [min((row for row in rows if row.bits == bits), key=_order) for bits in found]
 
 
 def _of_one_source(rows: Sequence[Measured]) -> bool:
-    """Whether all rows but the first were made of it."""
+    """Whether all other rows were made from the first."""
     return rows[0].name == AS_IT_IS
 
 
@@ -91,22 +91,23 @@ def _summary(rows: Sequence[Measured]) -> str:
             rows, key=lambda row: row.bits_per_byte if math.isfinite(row.bits_per_byte) else math.inf
         )
         return (
-            f"{lowest.name} predicts the text best, in {lowest.bits_per_byte:.4g} bits a byte and {lowest.megabytes:.1f} MB. "
-            "Perplexities a token compare only between models of one vocabulary."
+            f"{lowest.name} predicts the text best, at {lowest.bits_per_byte:.4g} bits per byte and "
+            f"{lowest.megabytes:.1f} MB. "
+            "Perplexities per token are comparable only between models with the same vocabulary."
         )
     source, best = rows[0], best_of(rows)
     least = (
-        f"at {row.bits} bits by {row.method} (perplexity {row.perplexity:.4g} in {row.megabytes:.1f} MB)"
+        f"at {row.bits} bits by {row.method} (perplexity {row.perplexity:.4g}, {row.megabytes:.1f} MB)"
         for row in best
     )
     return (
-        f"The model as it is has perplexity {source.perplexity:.4g} in {source.megabytes:.1f} MB. "
-        f"Least is lost {', '.join(least)}."
+        f"The original model has perplexity {source.perplexity:.4g} at {source.megabytes:.1f} MB. "
+        f"The best quantised models: {', '.join(least)}."
     )
 
 
 def _predictions(rows: Sequence[Measured]) -> BarPlot:
-    """Any models, whose vocabularies may differ: bits a byte."""
+    """Bits per byte of each model; vocabularies may differ."""
     made = [row for row in rows if math.isfinite(row.bits_per_byte)]
     values = tuple(Estimate(row.bits_per_byte, row.bits_per_byte, row.bits_per_byte) for row in made)
     return BarPlot(
@@ -125,7 +126,7 @@ def _sizes(rows: Sequence[Measured]) -> LinePlot:
         own = sorted((row for row in made if row.method == method), key=lambda row: row.megabytes)
         labels = []
         for row in own:
-            # Methods at one number of bits have one size; it is named once, above the highest of them.
+            # Methods at the same number of bits have the same size: label it once, above the highest.
             first = row.perplexity == highest[row.bits] and row.bits not in named
             labels.append(f"{row.bits} bits" if first else "")
             named |= {row.bits} if first else set()

@@ -1,4 +1,4 @@
-"""Plots as inline SVG whose text and colours follow the page, in the light and in the dark."""
+"""Plots as inline SVG whose fonts and colours follow the page, in light and dark mode."""
 
 import io
 import re
@@ -13,11 +13,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from camelid.report.values import BarPlot, Curve, LinePlot
 
 WIDTH, HEIGHT = 5.2, 3.1
-"""Inches; small, so that the text stays readable when the figure is scaled to a phone."""
+"""Inches; small, so that text stays readable when the figure is scaled to a phone."""
 POINTS = 120
 INK, FAINT = "#010203", "#010204"
 SERIES = ("#020301", "#020302", "#020303", "#020304", "#020305", "#020306")
-# Each stand-in colour becomes a CSS variable of the page.
+# Each placeholder colour becomes a CSS variable of the page.
 VARIABLES = {INK: "var(--ink)", FAINT: "var(--rule)"} | {
     c: f"var(--series-{i})" for i, c in enumerate(SERIES, 1)
 }
@@ -94,7 +94,7 @@ def _lines(axes: Axes, plot: LinePlot) -> None:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Powers of ten, or where there are few of them, their multiples by 2 and 5, in plain figures."""
+    """Ticks at powers of ten, or if these are few also at multiples of 2 and 5, as plain numbers."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
@@ -103,7 +103,7 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _bars(axes: Axes, plot: BarPlot) -> None:
-    """Horizontal bars: names of any length stay readable."""
+    """Horizontal bars, so that long names stay readable."""
     width = 0.8 / len(plot.series)
     colours = _colours(len(plot.series))
     for index, (name, estimates) in enumerate(plot.series.items()):
@@ -128,7 +128,7 @@ def _bars(axes: Axes, plot: BarPlot) -> None:
 
 
 def _binned(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x, least, mean and greatest of equal stretches of a curve, so that a long run stays a small page."""
+    """x, minimum, mean and maximum over equal bins of a curve, so that a long run gives a small page."""
     stretches = np.array_split(np.arange(len(curve.x)), POINTS)
     x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
     return (
@@ -155,7 +155,7 @@ def _svg(figure: Figure, title: str) -> str:
         count=1,
     )
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # The white background of figure and axes: the page's own shows through.
+    # Remove the white background, so that the page's own shows through.
     svg = svg.replace("fill: #ffffff", "fill: none")
     svg = re.sub(r"(font: [^;\"]*?px )[^;\"]*", r"\1var(--sans)", svg)
     return re.sub("|".join(VARIABLES), lambda match: VARIABLES[match.group()], svg)

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: styles and figures are inside."""
+"""A report as one self-contained HTML file, with styles and figures inside."""
 
 from collections.abc import Callable
 from importlib import resources
@@ -15,7 +15,7 @@ REPORT = "report.html"
 
 
 def write_report(report: Report, path: Path) -> Path:
-    """Writes the page to `path` (`report.html` in it where that is a folder), whole or not at all."""
+    """Writes the page to `path` (or to `report.html` in it if it is a folder), atomically."""
     target = path / REPORT if path.is_dir() else path
     write_text_atomically(target, render(report))
     return target
@@ -33,7 +33,7 @@ def render(report: Report) -> str:
 
 
 def show_cell(cell: Cell) -> str:
-    """A table's cell as text: an estimate with its interval, numbers to four digits."""
+    """A table's cell as text: estimates with their interval, numbers to four digits."""
     match cell:
         case None:
             return "–"
@@ -47,14 +47,14 @@ def show_cell(cell: Cell) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits, zeros at the end among them, so that a column's numbers can be compared."""
+    """Four significant digits with trailing zeros, so that the numbers of a column line up."""
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
 def _aligned(table: Table, column: int) -> str:
-    """The class of a column's cells: numbers are set to the right, and so is what stands among them."""
+    """The CSS class of a column's cells: columns with numbers are right-aligned."""
     numeric = any(isinstance(row[column], int | float | Estimate) for row in table.rows)
     return ' class="number"' if numeric else ""
 

@@ -1,4 +1,4 @@
-"""The report of a training run, from its folder alone."""
+"""The report of a training run, from its run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,18 @@ Records = list[dict[str, Any]]
 
 
 def rebuild(run: Path) -> None:
-    """Writes the report.html of a run folder again from its metrics, and prints its path."""
+    """Rewrites the report.html of a run folder from its metrics, and prints its path."""
     print(write_report(training_report(run), run))
 
 
 def training_report(folder: Path) -> Report:
-    """Curves, sizes, times and the recipe of a run; raises `WrongCall` where the folder holds no run with metrics."""
+    """Curves, sizes, times and recipe of a run; raises `WrongCall` if the folder is not a run."""
     if not (folder / IDENTITY).is_file():
-        raise WrongCall(f"{folder} is no run folder: it has no {IDENTITY}")
+        raise WrongCall(f"{folder} is not a run folder: {IDENTITY} is missing")
     identity = read_table(folder / IDENTITY)
     records = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else []
     if not records:
-        raise CamelidError(f"{folder / METRICS} holds no step yet; report the run once it has made one")
+        raise CamelidError(f"{folder / METRICS} has no steps yet; try again after the first")
     recipe = identity["recipe"]
     versions = ", ".join(f"{name} {identity[name]}" for name in ("camelid", "torch", "python"))
     return Report(
@@ -39,14 +39,14 @@ def training_report(folder: Path) -> Report:
                 passages=(Passage("", (folder / RECIPE).read_text(encoding="utf-8"), monospace=True),),
                 folded=True,
             ),
-            Section("Where it comes from", tables=_origins(identity), folded=True),
+            Section("Provenance", tables=_origins(identity), folded=True),
         ),
         footer=f"Written by {versions}.",
     )
 
 
 def training_plots(records: Records) -> tuple[LinePlot, ...]:
-    """Loss, bits per byte, speed, learning rate and gradient norm over the steps, as far as they were recorded."""
+    """Loss, bits per byte, speed, learning rate and gradient norm over the steps, if recorded."""
     loss = (
         _curve(records, "loss", "training", spread=True),
         _curve(records, "validation_loss", "validation"),

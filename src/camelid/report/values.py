@@ -1,4 +1,4 @@
-"""Reports: plain values that a stage fills, and one self-contained page that shows them."""
+"""The contents of a report as plain values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from camelid.text.conversation import Conversation
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, in the value's own unit."""
+    """A value with its interval, in the same unit."""
 
     value: float
     low: float
@@ -17,9 +17,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points joined by a line; `spread`: many noisy points, shown as means with the range around them.
+    """Points joined by a line; `spread`: many noisy points, shown as means with their range.
 
-    labels: what is written above each point; nothing where it is empty.
+    labels: text above each point; may be empty.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LinePlot:
-    """Curves over one axis, and `levels` of the other by name; its scale may be logarithmic."""
+    """Curves, and named horizontal lines (`levels`); logarithmic: the scale of the y axis."""
 
     title: str
     x_label: str
@@ -45,7 +45,7 @@ class LinePlot:
 
 @dataclass(frozen=True)
 class BarPlot:
-    """Bars with intervals: one group for each name, one bar in it for each series; None where nothing was measured."""
+    """Bars with intervals: one group per name with one bar per series; None: not measured."""
 
     title: str
     value_label: str
@@ -59,7 +59,7 @@ Cell = str | int | float | Estimate | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under column names; numbers are set to the right."""
+    """Rows under column names; numbers are right-aligned."""
 
     title: str
     columns: tuple[str, ...]
@@ -86,7 +86,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, and what is shown below it in this order."""
+    """A heading, a paragraph, and the contents below it in this order."""
 
     title: str
     text: str = ""
@@ -99,7 +99,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """One page: title, one honest sentence, the few facts that matter, the commands to go on with, the sections."""
+    """One page: title, a one-sentence summary, key facts, the next commands, and sections."""
 
     title: str
     summary: str

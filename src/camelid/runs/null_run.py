@@ -1,4 +1,4 @@
-"""The run of the processes beside the main one, which leave the folder to it."""
+"""The run as other processes than the main one see it: they do not write to the folder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from camelid.runs.run import Checkpoint, Run
 
 
 class NullRun(Run):
-    """A run that knows its folder, and neither writes there nor resumes from there."""
+    """A run that neither writes to its folder nor resumes from it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,5 +29,5 @@ class NullRun(Run):
         """The main process saves."""
 
     def resume(self) -> Checkpoint | None:
-        """The main process tells the others where it resumes."""
+        """The main process broadcasts its checkpoint to the others."""
         return None

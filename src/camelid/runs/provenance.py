@@ -1,4 +1,4 @@
-"""Where an artefact comes from: the content of `run.json`, and of `camelid.json` beside a model."""
+"""The provenance of an artefact: the content of `run.json`, and of `camelid.json` beside a model."""
 
 import platform
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ def provenance(
     data: Mapping[str, str] | None = None,
     date: str | None = None,
 ) -> dict[str, Any]:
-    """Versions, recipe, parents and data digests as one JSON object; `date` as the caller tells it."""
+    """Versions, recipe, parents and data digests as one JSON object; `date` is recorded as given."""
     return {
         "camelid": __version__,
         "python": platform.python_version(),

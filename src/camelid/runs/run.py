@@ -1,18 +1,18 @@
-"""One stage's folder: its recipe, its metrics, its checkpoints, and how it goes on after being killed at any byte.
+"""The run folder of one stage: recipe, metrics and checkpoints; it can resume after a kill at any moment.
 
     run.json                       what this run is: versions, recipe, parents, digests of its data
-    recipe.yaml                    the resolved recipe, to read and to use again
-    metrics.jsonl                  one JSON object a line, in the order of the steps
+    recipe.yaml                    the resolved recipe, which can be used again
+    metrics.jsonl                  one JSON object per step
     checkpoints/step-00000100/     state to resume from, with digest.json: the sha256 of every file
-    model/, report.html            what the stage makes of it
+    model/, report.html            the results
 
     with Run.create(out, recipe, data=digests) as run:
-        checkpoint = run.resume()                              # None: begin with step 1
+        checkpoint = run.resume()                              # None: start at step 1
         for step in range(...):
             run.log({"step": step, "loss": loss})
             run.save_checkpoint(step, write_state)             # after the metrics of this step
 
-Every file and folder appears whole or not at all, so `kill -9` costs the steps since the last checkpoint.
+Every file and folder is written atomically, so `kill -9` loses only the steps since the last checkpoint.
 """
 
 import fcntl
@@ -43,7 +43,7 @@ LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
     "checkpoints",
 )
 DIGESTS = "digest.json"
-ELSEWHERE, WITHOUT_LINE = "give another folder with --out", "remove the line to go on"
+ELSEWHERE, WITHOUT_LINE = "give another folder with --out", "remove the line to continue"
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,10 @@ class Checkpoint:
 
 
 class Run:
-    """The run folder of one process that writes it; made by `Run.create`, a context manager.
+    """A run folder, opened for writing by one process; a context manager, see `Run.create`.
 
-    A fresh run that a `CamelidError` ends before its first metrics leaves no folder, so that mended data can go there.
+    If a `CamelidError` ends a new run before its first metrics, its folder is removed, so that the same
+    command works once the data is fixed.
     """
 
     def __init__(self, folder: Path, lock: TextIO, fresh: bool) -> None:
@@ -76,10 +77,11 @@ class Run:
         data: Mapping[str, str] | None = None,
         date: str | None = None,
     ) -> Self:
-        """Begins a run in a fresh folder, or goes on with this very run where `out` holds it.
+        """Starts a run in a new folder, or resumes this run if `out` contains it.
 
-        `data` maps each input's name to its digest (`digest_paths`), `date` is recorded as given. Raises `WrongCall`
-        where `out` is in use by another process, holds anything else, or holds this run with another recipe or data.
+        `data` maps each input's name to its digest (`digest_paths`); `date` is recorded as given. Raises
+        `WrongCall` if another process is using `out`, if it contains anything else, or this run with another
+        recipe or data.
         """
         identity = provenance(recipe=recipe, parents=parents, data=data or {}, date=date)
         refuse_foreign(out)
@@ -110,7 +112,7 @@ class Run:
             shutil.rmtree(self.folder)
 
     def close(self) -> None:
-        """Gives the folder free for other processes."""
+        """Releases the folder for other processes."""
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -122,16 +124,17 @@ class Run:
         return read_table(self.folder / IDENTITY, remedy=ELSEWHERE)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl; `record` has at least `step`."""
+        """Appends one line to metrics.jsonl; `record` must have `step`."""
         if self._metrics is None:
             self._metrics = (self.folder / METRICS).open("a", encoding="utf-8")
         self._metrics.write(json_line(record))
         self._metrics.flush()
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None], *, keep: int = 2) -> None:
-        """Saves the state after `step` through `write(folder)`, then removes all but the `keep` newest.
+        """Saves the state after `step` with `write(folder)`, then removes all but the `keep` newest
+        checkpoints.
 
-        Log the metrics of `step` before: on resume the curve is cut behind the checkpoint's step.
+        Log the metrics of `step` first: resuming drops all metrics after the checkpoint's step.
         """
         if self._metrics is not None:
             os.fsync(self._metrics.fileno())
@@ -144,9 +147,9 @@ class Run:
             _remove(old.folder)
 
     def resume(self) -> Checkpoint | None:
-        """The newest whole checkpoint, with everything after it taken back; None where the run begins anew.
+        """The newest intact checkpoint, with everything after it removed; None if the run starts over.
 
-        A damaged checkpoint is named, and the one before is used.
+        A damaged checkpoint is logged, and the one before it used.
         """
         checkpoint = latest_checkpoint(self.folder)
         step = 0 if checkpoint is None else checkpoint.step
@@ -154,14 +157,14 @@ class Run:
         for other in damaged:
             _remove(other.folder)
         if damaged and checkpoint is None:
-            logger.warning("no whole checkpoint is left: the run begins anew")
-        # A run that begins anew measures its validation loss before the first step again.
+            logger.warning("no intact checkpoint is left: the run starts over")
+        # A run that starts over measures its validation loss before the first step again.
         cut_metrics(self.folder / METRICS, -1 if checkpoint is None else step)
         return checkpoint
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
-    """The checkpoints of a run folder, oldest first, whole or not."""
+    """The checkpoints of a run folder, oldest first, intact or damaged."""
     found = (folder / CHECKPOINTS).glob("step-*")
     return sorted(
         (Checkpoint(int(path.name.removeprefix("step-")), path) for path in found), key=lambda c: c.step
@@ -169,7 +172,7 @@ def list_checkpoints(folder: Path) -> list[Checkpoint]:
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint whose files all have their recorded digest; every damaged one is logged."""
+    """The newest checkpoint whose files all match their digests; damaged ones are logged."""
     for checkpoint in reversed(list_checkpoints(folder)):
         damage = find_damage(checkpoint.folder)
         if damage is None:
@@ -179,7 +182,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint folder, in words; None where every file has its recorded digest."""
+    """A description of the damage to a checkpoint folder; None if every file matches its digest."""
     if not (folder / DIGESTS).is_file():
         return f"{DIGESTS} is missing"
     try:
@@ -196,12 +199,12 @@ def find_damage(folder: Path) -> str | None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
+    """The records of a metrics.jsonl; a last line cut short by a kill is ignored."""
     return [record for record, _ in whole_lines(path, remedy=WITHOUT_LINE)]
 
 
 def cut_metrics(path: Path, step: int) -> None:
-    """Cuts metrics.jsonl behind the last record of `step`, so that the resumed curve has each step once."""
+    """Truncates metrics.jsonl after the last record of `step`, so that a resumed run has each step once."""
     if path.exists():
         records = whole_lines(path, remedy=WITHOUT_LINE)
         end = max((end for record, end in records if record["step"] <= step), default=0)
@@ -210,7 +213,7 @@ def cut_metrics(path: Path, step: int) -> None:
 
 
 def refuse_foreign(out: Path) -> None:
-    """A folder is ours if it holds a run, or nothing but what a run killed in its first moment leaves."""
+    """Raises `WrongCall` unless `out` is a run, empty, or left over from a run killed as it started."""
     if out.exists() and not out.is_dir():
         raise WrongCall(f"{out} is a file; give another folder with --out")
     if not out.exists() or (out / IDENTITY).exists():
@@ -219,7 +222,7 @@ def refuse_foreign(out: Path) -> None:
     if others:
         shown = ", ".join(sorted(others)[:5])
         raise WrongCall(
-            f"{out} is neither empty nor a run (it holds {shown}); give another folder with --out"
+            f"{out} is neither empty nor a run (it contains {shown}); give another folder with --out"
         )
 
 
@@ -233,9 +236,9 @@ def _refuse_changes(out: Path, now: Mapping[str, Any]) -> None:
     ]
     if changes:
         raise WrongCall(
-            f"{out} holds another run; these differ:\n"
+            f"{out} contains another run; these differ:\n"
             + "\n".join(changes)
-            + f"\nGive another folder with --out, or go on with that run as it was: its recipe is {out / RECIPE}"
+            + f"\nGive another folder with --out, or resume that run with its own recipe, {out / RECIPE}"
         )
 
 
@@ -253,7 +256,7 @@ def _short(value: Any) -> str:
 
 
 def _lock(out: Path) -> TextIO:
-    """The lock file of a folder, held until it is closed; the system frees it when the process dies."""
+    """The folder's lock file, locked until it is closed or the process dies."""
     lock = (out / LOCK).open("a+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -261,9 +264,7 @@ def _lock(out: Path) -> TextIO:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise WrongCall(
-            f"{out} is being written by process {holder}; wait for it or give another --out"
-        ) from None
+        raise WrongCall(f"{out} is in use by process {holder}; wait for it or give another --out") from None
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")
     lock.flush()
@@ -281,7 +282,7 @@ def _remove_leftovers(out: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder; killed half-way it is a leftover, never a damaged checkpoint."""
+    """Removes a folder; if killed half-way, it is a leftover and not a damaged checkpoint."""
     leftover = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     folder.rename(leftover)
     shutil.rmtree(leftover)

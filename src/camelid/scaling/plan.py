@@ -1,11 +1,13 @@
-"""How to spend a given time: the model size and token count that a compute budget pays for."""
+"""The best model size and number of tokens for a given training time."""
 
 from dataclasses import dataclass
 
 from camelid.recipes.model_shape import ModelShape
 
 TOKENS_PER_PARAMETER = 20.0
-"""Chinchilla's ratio (Hoffmann et al. 2022, arXiv:2203.15556, Table 3; Besiroglu et al. 2024, arXiv:2404.10102, refit)."""
+"""Chinchilla's ratio (Hoffmann et al. 2022, arXiv:2203.15556, Table 3; Besiroglu et al. 2024,
+arXiv:2404.10102, refit).
+"""
 
 LADDER = (
     (64, 2, 2),
@@ -22,12 +24,12 @@ LADDER = (
     (1536, 20, 24),
     (2048, 24, 32),
 )
-"""Width, layers, heads: steps of about 2x in parameters, at GPT-2's and LLaMA's proportions of width to depth."""
+"""Width, layers, heads: steps of about 2x in parameters, with the proportions of GPT-2 and LLaMA."""
 
 
 @dataclass(frozen=True)
 class SizePlan:
-    """A shape, the tokens to train it on, and the time that this is expected to take in seconds."""
+    """A shape, the tokens to train it on, and the expected time in seconds."""
 
     shape: ModelShape
     parameters: int
@@ -43,11 +45,13 @@ def plan_training(
     context_length: int,
     tokens_per_parameter: float = TOKENS_PER_PARAMETER,
 ) -> SizePlan:
-    """The largest rung of the ladder that sees at least `tokens_per_parameter` tokens a parameter in the time.
+    """The largest rung of the ladder that gets at least `tokens_per_parameter` tokens per parameter in the
+    time.
 
-    With F(N) training FLOPs a token (about 6 N) the budget C = seconds * flops_per_second buys D = C / F(N) tokens;
-    D / N falls as 1 / N^2, so the rung is the largest N with N F(N) <= C / tokens_per_parameter: Chinchilla's
-    N = sqrt(C / (6 * 20)), on steps. The smallest rung is taken where even it sees fewer.
+    With F(N) training FLOPs per token (about 6 N), the budget C = seconds * flops_per_second pays for D = C /
+    F(N) tokens. D / N falls as 1 / N^2, so this is the largest N with N F(N) <= C / tokens_per_parameter,
+    Chinchilla's N = sqrt(C / (6 * 20)) rounded down to a rung. If even the smallest rung gets fewer tokens,
+    it is used anyway.
     """
     budget = seconds * flops_per_second
     chosen = _plan(LADDER[0], budget, seconds, vocab_size, context_length)

@@ -1,4 +1,4 @@
-"""The published models: what each costs to train and to run."""
+"""The published models with their training and inference costs."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from camelid.model.presets import PRESETS, preset
 from camelid.model.spec import ModelSpec
 
 TRAINING_BYTES = 16
-"""Of a parameter in float32 with AdamW: weight, gradient and two averages; activations come on top."""
+"""Bytes per parameter in float32 with AdamW: weight, gradient and two moments, without activations."""
 COLUMNS = (
     "model",
     "parameters",
@@ -24,17 +24,17 @@ COLUMNS = (
 
 
 def print_models(names: Sequence[str] = ()) -> None:
-    """Prints a row for each published model whose name begins with one of these, or for all."""
+    """Prints a table of the published models, or of those whose names begin with one of `names`."""
     chosen = [name for name in PRESETS if not names or name.startswith(tuple(names))]
     if not chosen:
-        raise WrongCall(f"no model begins with {' or '.join(names)}; there are {', '.join(PRESETS)}")
+        raise WrongCall(f"no model name begins with {' or '.join(names)}; available: {', '.join(PRESETS)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(COLUMNS):
         table.add_column(column, justify="right" if 0 < number < len(COLUMNS) - 1 else "left", no_wrap=True)
     for name in chosen:
         table.add_row(name, *_figures(preset(name)))
     console = Console(highlight=False)
-    # A pipe has no width of its own; rows are then as long as they are.
+    # A pipe has no width; do not wrap rows there.
     console.print(table) if console.is_terminal else Console(highlight=False, width=200).print(table)
 
 
@@ -53,7 +53,7 @@ def _figures(spec: ModelSpec) -> Sequence[str]:
 
 
 def _differences(spec: ModelSpec) -> list[str]:
-    """Where the spec departs from LLaMA, in the words of its fields."""
+    """The differences between the spec and LLaMA."""
     positions = type(spec.positions).__name__
     scaling = getattr(spec.positions, "scaling", None)
     candidates = (

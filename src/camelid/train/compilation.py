@@ -1,7 +1,8 @@
-"""When torch.compile is used, and what is lost where it cannot be.
+"""When torch.compile is used, and what it costs to go without.
 
-Only the block is compiled, once for all layers: that fuses the element-wise passes, where nearly all of the gain is,
-in a fraction of the time that a whole model takes. Passes without gradients stay eager.
+Only the block is compiled, once for all layers. That fuses the element-wise operations, which is where nearly
+all of the speed-up comes from, in a fraction of the time that compiling a whole model takes. Passes without
+gradients stay eager.
 """
 
 import warnings
@@ -17,9 +18,9 @@ from camelid.model.transformer import RunBlock, Transformer
 
 
 def compile_blocks(model: Transformer, mode: Literal["auto"] | bool = "auto") -> None:
-    """Has the block of each stack compiled at its first training step; `mode` False leaves the model as it is.
+    """Compiles the block of each stack at its first training step; `mode` False leaves the model eager.
 
-    Where no compiler works, "auto" warns once and training goes on eagerly; True raises `CamelidError`.
+    Without a working compiler, "auto" warns once and trains eagerly; True raises `CamelidError`.
     """
     if mode is not False:
         for stack in model.stacks:
@@ -27,11 +28,11 @@ def compile_blocks(model: Transformer, mode: Literal["auto"] | bool = "auto") ->
 
 
 class _CompiledBlock:
-    """Runs a block compiled where gradients are wanted, and eagerly where they are not or compiling has failed."""
+    """Runs a block compiled if gradients are needed, and eagerly if not or if compilation has failed."""
 
     def __init__(self, eager: RunBlock, *, required: bool) -> None:
         self.eager, self.required = eager, required
-        # Every shape is compiled for itself: kernels for shapes known only at run time lose most of the gain.
+        # Compile for each shape separately: dynamic shapes lose most of the speed-up.
         self.compiled: RunBlock = torch.compile(eager, dynamic=False)
 
     def __call__(self, block: nn.Module, x: Tensor, context: Context) -> Tensor:
@@ -44,11 +45,12 @@ class _CompiledBlock:
             if self.required:
                 raise CamelidError(
                     f"the model cannot be compiled: {reason}\n"
-                    "Install a C++ compiler (g++ or clang++, or point CXX to one), or train with compile: auto or false."
+                    "Install a C++ compiler (g++ or clang++, or point CXX to one), or set compile to auto or "
+                    "false."
                 ) from error
             warnings.warn(
-                f"training runs without torch.compile, at about three quarters of the speed, because {reason}. "
-                "A C++ compiler (g++ or clang++, or CXX pointing to one) would mend that.",
+                f"training without torch.compile, at about three quarters of the speed: {reason}. "
+                "To fix this, install a C++ compiler (g++ or clang++, or point CXX to one).",
                 stacklevel=2,
             )
             self.compiled = self.eager

@@ -1,4 +1,4 @@
-"""A training stage's middle: the loop with its log, validation, checkpoints, resume and stop."""
+"""Training with logging, validation, checkpoints, resuming and stopping."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -33,15 +33,15 @@ from camelid.train.state import load_state, save_state, training_state
 from camelid.train.track import Log, tracked
 
 JUMP_NATS = 2.0
-"""A loss this far above its running mean has diverged: noise between batches is a tenth of it."""
+"""A loss this far above its running mean has diverged; noise between batches is a tenth of that."""
 JUMP_MEMORY = 0.95
 JUMP_PATIENCE = 5
-"""Steps in a row above the line; PaLM (arXiv:2204.02311, section 5.1) saw single spikes come back by themselves."""
+"""Consecutive steps above it; PaLM (arXiv:2204.02311, section 5.1) recovered from single spikes by itself."""
 
 
 @dataclass(frozen=True)
 class ValidationLoss:
-    """Mean loss over the validation rows: nats per trained token, and bits per byte of the text they stand for."""
+    """Mean loss over the validation rows: nats per trained token, and bits per byte of their text."""
 
     nats_per_token: float
     bits_per_byte: float
@@ -49,7 +49,7 @@ class ValidationLoss:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is decided once before the first step, and is the same in every process of the group."""
+    """What is decided once before the first step, the same in every process of the group."""
 
     group: ProcessGroup
     dtype: torch.dtype
@@ -65,11 +65,12 @@ def fit(
     setup: Setup,
     validate: Callable[[], ValidationLoss] | None = None,
 ) -> Transformer:
-    """Trains `model` by `objective` as `training` says, from the run's newest sound checkpoint on, and returns it.
+    """Trains `model` by `objective`, from the run's newest intact checkpoint, and returns it.
 
-    batches_from: this process's batches from a step on, each asked for after the update before it, so that they may be
-    samples of the model itself. Every step is logged to the run's metrics; a stop signal saves the state and raises
-    `KeyboardInterrupt`. Raises `CamelidError` where the loss is no number or diverges.
+    batches_from: this process's batches from a given step on. Each is requested after the previous update, so
+    they may be samples of the model itself. Every step is logged to the run's metrics; a stop signal saves
+    the state and raises `KeyboardInterrupt`. Raises `CamelidError` if the loss is NaN or infinite, or
+    diverges.
     """
     optimizer = _optimizer(model.train(), training)
     done = _resume(run, model, optimizer, setup.group)
@@ -103,7 +104,7 @@ def fit(
             if stopping or last or updates % training.checkpoint_every == 0:
                 _checkpoint(run, model, optimizer, updates, training, setup.group)
             if stopping and not last:
-                raise KeyboardInterrupt(f"stopped after step {updates}; its state is saved")
+                raise KeyboardInterrupt(f"stopped after step {updates}; the state is saved")
     return model.eval()
 
 
@@ -116,9 +117,9 @@ def fit_rows(
     token_bytes: NDArray[np.int64],
     group: ProcessGroup,
 ) -> Transformer:
-    """Trains `model` on `rows` by cross-entropy, and measures its loss on the `validation` rows; see `fit`.
+    """Trains `model` on `rows` by cross-entropy, with validation on the `validation` rows; see `fit`.
 
-    token_bytes: bytes of text that each vocabulary entry stands for, for bits per byte.
+    token_bytes: bytes of text of each vocabulary entry, for bits per byte.
     """
     keep_freed_memory(group.device)
     batch_rows = training.global_batch_tokens // training.context_length
@@ -139,7 +140,7 @@ def fit_rows(
 
 
 def prepare(model: Transformer, training: Training) -> Transformer:
-    """The model, its blocks recomputed and compiled as the recipe says."""
+    """Sets up activation recomputation and compilation as the recipe says; returns the model."""
     for stack in model.stacks:
         stack.recompute_activations = training.recompute_activations
     compile_blocks(model, training.compile)
@@ -155,7 +156,7 @@ def validation_loss(
     micro_batch_size: int = 8,
     device: torch.device | str = "cpu",
 ) -> ValidationLoss:
-    """The model's loss over one epoch of rows, weighted as in training; raises `CamelidError` where nothing weighs."""
+    """Loss over one epoch of rows, weighted as in training; raises `CamelidError` if all weights are 0."""
     was_training = model.training
     model.eval()
     objective = cross_entropy(model, dtype)
@@ -167,12 +168,12 @@ def validation_loss(
         size += float((sizes[batch.targets] * batch.weights).sum())
     model.train(was_training)
     if tokens == 0:
-        raise CamelidError("the validation rows hold no trained token; check them with `camelid check`")
+        raise CamelidError("the validation rows have no trained token; check them with `camelid check`")
     return ValidationLoss(nats / tokens, nats / math.log(2) / max(size, 1.0))
 
 
 def _in_order(rows: Rows | PairRows, micro_batch_size: int) -> Iterator[AnyBatch]:
-    """One epoch of rows, the last batch as small as it comes."""
+    """One epoch of rows in order; the last batch may be smaller."""
     for first in range(0, rows.per_epoch, micro_batch_size):
         last = min(first + micro_batch_size, rows.per_epoch)
         yield collate([rows[index] for index in range(first, last)])
@@ -197,15 +198,16 @@ def _watched(steps: Iterator[Step]) -> Iterator[Step]:
         above = above + 1 if step.loss > mean + JUMP_NATS else 0
         if above >= JUMP_PATIENCE:
             raise CamelidError(
-                f"step {step.number}: the loss jumped from about {mean:.3f} to {step.loss:.3f} and stayed there; "
-                "look at the data of these steps, or begin a new run (--out) with a lower --training.learning-rate"
+                f"step {step.number}: the loss jumped from about {mean:.3f} to {step.loss:.3f} and stayed "
+                "there; check the data of these steps, or start a new run (--out) with a lower "
+                "--training.learning-rate"
             )
         mean = JUMP_MEMORY * mean + (1 - JUMP_MEMORY) * min(step.loss, mean + JUMP_NATS)
         yield step
 
 
 def _setup(run: Run, training: Training, rows: int, width: int, group: ProcessGroup) -> Setup:
-    """The recipe's precision and micro-batch size; left open, what suits the machine for `rows` rows an update."""
+    """The recipe's precision and micro-batch size, by default chosen for this machine."""
     dtype = _precision(run, training, group)
     micro_batch_size = training.micro_batch_size or rows_at_once(
         rows // group.size, training.context_length, width, dtype, group.device
@@ -214,11 +216,11 @@ def _setup(run: Run, training: Training, rows: int, width: int, group: ProcessGr
 
 
 def _precision(run: Run, training: Training, group: ProcessGroup) -> torch.dtype:
-    """The dtype of the recipe; "auto" is decided once by measuring, and a resumed run keeps what it began with."""
+    """The recipe's dtype; "auto" is decided once by measuring, and a resumed run keeps its first choice."""
     if training.dtype != "auto":
         return getattr(torch, training.dtype)  # type: ignore[no-any-return]
     dtype = group.broadcast(_decided_dtype(run, group.device) if group.is_main else None)
-    assert dtype is not None  # the main process has decided
+    assert dtype is not None  # broadcast from the main process
     return dtype
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two updates, never inside one."""
+"""Ctrl-C and SIGTERM stop a run between two updates, never within one."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody has asked the run to end after the present update."""
+    """Whether the run should stop after the current update."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -21,19 +21,19 @@ class StopRequest:
 def stop_between_steps() -> Iterator[StopRequest]:
     """Turns the first SIGINT or SIGTERM into a `StopRequest`; a second SIGINT interrupts at once.
 
-    Signals reach the main thread alone, so elsewhere (a notebook's worker, a server) nothing is caught.
+    Only the main thread can handle signals; elsewhere (a notebook's worker, a server) this does nothing.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    def remember(number: int, _frame: FrameType | None) -> None:
+    def handle_signal(number: int, _frame: FrameType | None) -> None:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = number
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:

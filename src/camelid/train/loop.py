@@ -13,12 +13,12 @@ from camelid.data.rows.batches import AnyBatch
 from camelid.train.parallel import ProcessGroup
 
 Objective = Callable[[AnyBatch], Tensor]
-"""The summed loss of a micro-batch, weighted per token; the loop divides by the weights of the whole batch."""
+"""The summed loss of a micro-batch, weighted per token; the loop divides by the batch's total weight."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one update did; `loss` in nats per trained token, `seconds` of wall time, `tokens` read in all processes."""
+    """The metrics of one update: `loss` in nats per trained token, wall time, `tokens` over all processes."""
 
     number: int
     loss: float
@@ -43,9 +43,9 @@ def training_steps(
 ) -> Iterator[Step]:
     """One update per batch, numbered from `start`; yields after each.
 
-    A batch holds this process's rows of one update; they are taken `micro_batch_size` at a time, and the gradient is
-    that of the mean over the trained tokens of all micro-batches of all processes. Raises `CamelidError` on a batch
-    without a trained token, and on a loss or gradient that is no number.
+    A batch holds this process's rows of one update, computed `micro_batch_size` at a time. The gradient is
+    that of the mean loss over the trained tokens of all micro-batches and processes. Raises `CamelidError` on
+    a batch without trained tokens, and on a loss or gradient that is NaN or infinite.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     group = group or ProcessGroup(device=parameters[0].device)
@@ -71,7 +71,7 @@ def training_steps(
         if not math.isfinite(float(loss)) or not math.isfinite(norm):
             raise CamelidError(
                 f"step {number}: the loss is {float(loss):.4g} and the gradient norm {norm:.4g}; "
-                f"begin a new run with a lower learning rate (now {rate:.3g}) or a longer warm-up"
+                f"start a new run with a lower learning rate (now {rate:.3g}) or a longer warm-up"
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,7 @@
 """Weighted cross-entropy straight from hidden states: the logits of only one chunk of rows exist at a time.
 
-The gradient is computed in the forward pass, chunk by chunk, while a chunk's logits are still there (the "cut" of
-arXiv:2411.09009 without its kernel), so that the backward pass only scales it.
+The gradient is computed in the forward pass, chunk by chunk, while the chunk's logits are in memory (as in
+"Cut Your Losses", arXiv:2411.09009, without its kernel); the backward pass only scales it.
 """
 
 from typing import Any
@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 CHUNK_VALUES = 16 * 2**20
-"""Logits that exist together: enough rows for the full speed of a matrix product."""
+"""Logits per chunk: enough rows for a matrix product at full speed."""
 PIECE_VALUES = 2**19
-"""Logits whose softmax is taken together in float32: few enough that its passes stay in the cache."""
+"""Logits per float32 softmax: few enough to stay in the CPU cache."""
 
 
 def chunked_cross_entropy(
@@ -26,8 +26,8 @@ def chunked_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Sum over tokens of weight * (-log p(target) + z_loss * log(Z)^2), differentiable, in float32 (nats).
 
-    Rows of weight 0 cost nothing. Logits have the dtype of `hidden`, everything after them is float32. z_loss keeps
-    the softmax normaliser Z near 1 (PaLM, arXiv:2204.02311, section 5).
+    Tokens of weight 0 cost nothing. Logits have the dtype of `hidden`; the rest is computed in float32.
+    z_loss keeps the softmax normaliser Z near 1 (PaLM, arXiv:2204.02311, section 5).
     """
     total: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, 1), weight, targets.flatten(), weights.flatten().float(), z_loss
@@ -78,7 +78,7 @@ def _loss_and_gradient(
     weights: Float[Tensor, " rows"],
     z_loss: float,
 ) -> Float[Tensor, ""]:
-    """The summed loss; in place of the logits stands its derivative, w (softmax (1 + 2 z log Z) - onehot(target))."""
+    """The summed loss; overwrites the logits with its gradient, w (softmax (1 + 2 z log Z) - onehot)."""
     total = torch.zeros((), device=logits.device)
     rows = max(1, PIECE_VALUES // logits.shape[1])
     pieces = (torch.split(x, rows) for x in (logits, targets[:, None], weights[:, None]))

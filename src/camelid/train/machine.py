@@ -1,4 +1,4 @@
-"""What the machine decides where a recipe leaves it open: precision, and rows at once."""
+"""Defaults that depend on the machine: precision and micro-batch size."""
 
 import time
 from functools import lru_cache
@@ -6,20 +6,20 @@ from functools import lru_cache
 import torch
 
 KNOWN_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
-"""Dense bfloat16 FLOP/s that the vendor's data sheets state, by a part of the device's name."""
+"""Dense bfloat16 FLOP/s from the vendor's data sheets, by a substring of the device's name."""
 CLEARLY_FASTER = 1.15
-"""What float32 must gain in products: it moves twice the bytes everywhere else."""
+"""How much faster float32 products must be: everything else moves twice the bytes."""
 BYTES_IN_CACHE = 2**21
-"""Of the hidden states of one pass on a CPU, so that what a layer makes of them stays in a last-level cache."""
+"""Size of the hidden states of one pass on a CPU, so that a layer's activations fit the last-level cache."""
 TOKENS_FOR_PRODUCTS = 1024
-"""Rows of a matrix product from which on a CPU computes it at full speed."""
+"""Rows that a matrix product needs to run at full speed on a CPU."""
 TOKENS_ON_DEVICE = 16_384
-"""Tokens of one pass on a GPU: enough to fill it, and a few GB for a model of some hundred million parameters."""
+"""Tokens per pass on a GPU: enough to fill it, and a few GB for a few hundred million parameters."""
 
 
 @lru_cache
 def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
-    """The known peak of this GPU, else the fastest of `repeats` products of two size x size matrices, in FLOP/s."""
+    """FLOP/s: the GPU's known peak, else the fastest of `repeats` products of two size x size matrices."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         if known := [peak for part, peak in KNOWN_PEAKS.items() if part in name]:
@@ -36,7 +36,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 2048, repea
 
 @lru_cache
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16, unless this is a CPU whose float32 products are clearly faster: many have no fast bfloat16 units."""
+    """bfloat16, except on CPUs without fast bfloat16 units, where float32 products are clearly faster."""
     if device.type != "cpu":
         return torch.bfloat16
     gain = peak_flops(device, torch.float32) / peak_flops(device, torch.bfloat16)
@@ -44,10 +44,10 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 
 def rows_at_once(rows: int, context: int, width: int, dtype: torch.dtype, device: torch.device) -> int:
-    """How many of `rows` rows of `context` tokens to take through the model at once.
+    """Micro-batch size: how many of `rows` rows of `context` tokens to compute in one pass.
 
-    On a CPU the most that stay in its cache, on a GPU the most that `TOKENS_ON_DEVICE` allows; a divisor of `rows`,
-    so that every pass has one shape. width, dtype: of the model's hidden states.
+    On a CPU as many as fit its cache, on a GPU as many as `TOKENS_ON_DEVICE` allows; always a divisor of
+    `rows`, so that all passes have the same shape. width, dtype: those of the model's hidden states.
     """
     if device.type == "cpu":
         tokens = max(TOKENS_FOR_PRODUCTS, BYTES_IN_CACHE // (width * dtype.itemsize))

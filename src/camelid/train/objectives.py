@@ -1,4 +1,4 @@
-"""Objectives: formulas over a model's outputs and a batch."""
+"""Objectives: losses of a model on a batch."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from camelid.train.losses import chunked_cross_entropy
 
 
 def cross_entropy(model: Transformer, dtype: torch.dtype | None = None, z_loss: float = 0.0) -> Objective:
-    """The weighted negative log-likelihood of the targets, summed: pretraining, tuning and denoising alike.
+    """The summed, weighted negative log-likelihood of the targets, for pretraining, tuning and denoising.
 
     sum_i w_i (-log p(y_i | x_<i) + z_loss log^2 Z_i), PaLM (arXiv:2204.02311, section 5) for the second term.
     """

@@ -1,4 +1,4 @@
-"""The processes that train one model together; a single process is the same code in a group of one."""
+"""Data-parallel training over processes; a single process is a group of one."""
 
 import math
 import os
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that torchrun started (RANK, WORLD_SIZE), its device, and what they do together.
+    """This process's rank among torchrun's processes (RANK, WORLD_SIZE), its device, and the collectives.
 
-    Data parallelism: every process has all weights, and gradients of its own rows. All processes call each method, in
-    the same order.
+    Data parallelism: every process has all weights, and the gradients of its own rows. All processes must
+    call the methods in the same order.
     """
 
     rank: int = 0
@@ -42,11 +42,11 @@ class ProcessGroup:
         return box[0]
 
     def any_rank(self, flag: bool) -> bool:
-        """Whether it is so in any process: the same answer in every process."""
+        """Whether `flag` is true in any process; all processes get the same answer."""
         return bool(self.sum(torch.tensor(float(flag))) > 0)
 
     def barrier(self) -> None:
-        """Returns when every process has come here."""
+        """Waits until every process has reached this call."""
         if self.size > 1:
             dist.barrier()
 
@@ -62,20 +62,20 @@ class ProcessGroup:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
-            assert work is not None  # it is for processes outside of the group
+            assert work is not None  # None only outside of the group
             work.wait()
 
     def clip_gradients(self, parameters: Iterable[nn.Parameter], limit: float) -> float:
-        """Scales the reduced gradients to a norm of at most `limit` (0: no limit); their norm before."""
+        """Clips the reduced gradients to norm `limit` (0: no limit); returns the norm before."""
         return float(nn.utils.clip_grad_norm_(parameters, limit or math.inf))
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The whole of a weight or moment of which every process may hold a part, for the main process to save."""
+        """The full tensor of a weight or moment that may be sharded, for the main process to save."""
         return tensor
 
 
 def join_process_group() -> ProcessGroup:
-    """The group that the environment describes; joins torchrun's processes where there are several."""
+    """The process group of the environment; initialises torch.distributed if there are several processes."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -88,6 +88,6 @@ def join_process_group() -> ProcessGroup:
     if not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        # Counts and losses are summed on the CPU, which NCCL does not know.
+        # Counts and losses are summed on the CPU, which NCCL does not support.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return ProcessGroup(dist.get_rank(), size, device)

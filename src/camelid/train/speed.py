@@ -1,4 +1,4 @@
-"""How fast this machine trains a model."""
+"""Measures how fast this machine trains a model."""
 
 from collections.abc import Iterator
 from itertools import islice, repeat
@@ -29,7 +29,7 @@ def training_speed(
     optimizer: OptimizerName = "adamw",
     seconds: float = 3.0,
 ) -> float:
-    """Tokens a second of whole updates of a fresh model on random tokens: the median after two for warming up.
+    """Tokens per second in full updates of a new model on random tokens: the median after two warm-ups.
 
     At least three updates are timed, and as many as fit into `seconds`.
     """
@@ -44,10 +44,10 @@ def training_speed(
 def timed_updates(
     spec: ModelSpec, context: int, rows: int, *, compiled: bool, optimizer: OptimizerName = "adamw"
 ) -> Iterator[float]:
-    """The seconds of each whole update of a fresh model on random tokens, without end.
+    """The seconds of each full update of a new model on random tokens; an infinite iterator.
 
-    Device, precision and rows at once are those that `train.fit` takes by itself. An encoder-decoder reads `context`
-    tokens a row and writes as many as span corruption has it write.
+    Device, precision and micro-batch size are the defaults of `train.fit`. For an encoder-decoder, sources
+    have `context` tokens and targets the length that span corruption gives them.
     """
     device = join_process_group().device
     dtype = fastest_dtype(device)

@@ -1,4 +1,4 @@
-"""The training stages: paths in, one fresh run folder out."""
+"""The training stages: from paths to a run folder."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -38,11 +38,11 @@ from camelid.train.training_rows import decoder_rows, logged_documents, pair_row
 logger = logging.getLogger(__name__)
 
 MODEL = "model"
-"""The subfolder of a run that holds what it made."""
+"""The subfolder of a run with the trained model."""
 
 
 def learn_tokenizer(recipe: TokenizerRecipe) -> Path:
-    """Learns a vocabulary from text and saves it, with its recipe, in the fresh folder `recipe.out`."""
+    """Learns a vocabulary from text and saves it, with its recipe, in the new folder `recipe.out`."""
     documents = logged_documents(recipe.data, recipe.data.train)
     texts = _up_to((text for text, _ in documents), recipe.sample_bytes)
     trained = train_tokenizer(texts, recipe.vocab_size, kind=recipe.kind, sentinels=recipe.sentinels)
@@ -53,19 +53,19 @@ def learn_tokenizer(recipe: TokenizerRecipe) -> Path:
 
 
 def pretrain(recipe: PretrainRecipe) -> Path:
-    """Trains a new model on raw text; the folder of the finished checkpoint, `recipe.out`/model."""
+    """Trains a new model on raw text; returns the folder of the finished checkpoint, `recipe.out`/model."""
     group, tokenizer = join_process_group(), load_tokenizer(recipe.tokenizer)
     with _open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data, group) as run:
         rows, validation = text_rows(recipe, tokenizer, group)
         spec = recipe.model.spec(tokenizer.vocab_size)
         if group.is_main and (reason := why_own(spec)):
-            logger.info(f"{reason}: its folder can be read by camelid alone")
+            logger.info(f"{reason}: only camelid can read its folder")
         model = Transformer(spec).initialize(recipe.seed)
         return _train(recipe, run, model, tokenizer, rows, validation, group)
 
 
 def tune(recipe: TuneRecipe) -> Path:
-    """Tunes a model on conversations, the loss on the assistant's turns, or on pairs; the finished checkpoint's folder."""
+    """Tunes a model on conversations or on pairs; returns the folder of the finished checkpoint."""
     group, base = join_process_group(), resolve(recipe.model)
     tokenizer = load_tokenizer(base)
     encodes = read_spec(base).encoder_layers > 0
@@ -79,15 +79,15 @@ def tune(recipe: TuneRecipe) -> Path:
 
 
 def check_chat(base: Path, tokenizer: Tokenizer, encodes: bool) -> None:
-    """Raises `CamelidError` where a model cannot be tuned on conversations."""
+    """Raises `CamelidError` if a model cannot be tuned on conversations."""
     if encodes:
         raise CamelidError(
-            f"{base} is an encoder-decoder, which is tuned on pairs and not on conversations: give --task pairs for rows "
-            "with `input` and `target`, or a task's name"
+            f"{base} is an encoder-decoder, which cannot be tuned on conversations; give --task pairs for "
+            "rows with `input` and `target`, or the name of a task"
         )
     if tokenizer.chat_template is None:
         raise CamelidError(
-            f"{base} has no chat template, so its turns have no form; put a chat_template.jinja into the folder"
+            f"{base} has no chat template, which conversations need; add a chat_template.jinja to it"
         )
 
 
@@ -124,7 +124,7 @@ def _train(
 
 
 def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """Bytes of text that each id stands for; special tokens stand for none."""
+    """Bytes of text of each token id; 0 for special tokens."""
     special = set(tokenizer.special_ids.values())
     return np.array(
         [
@@ -136,7 +136,7 @@ def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 @contextmanager
 def _open_run(recipe: Recipe, parents: list[Parent], data: TextData, group: ProcessGroup) -> Iterator[Run]:
-    """The run, which writes its folder in the main process only; torchrun's processes share one folder."""
+    """The run; of torchrun's processes, which share one folder, only the main one writes."""
     if not group.is_main:
         yield NullRun(recipe.out)
         return
@@ -146,7 +146,7 @@ def _open_run(recipe: Recipe, parents: list[Parent], data: TextData, group: Proc
 
 
 def _up_to(texts: Iterable[str], size: int) -> Iterator[str]:
-    """Texts until `size` bytes are given out."""
+    """The first texts, until they add up to `size` bytes."""
     for text in texts:
         yield text
         size -= len(text.encode())

@@ -1,4 +1,4 @@
-"""What a killed run needs to go on as if nothing had happened: weights, optimiser moments and the step."""
+"""The state to resume a run exactly: weights, optimiser moments and the step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class TrainingState:
 def training_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, step: int, group: ProcessGroup
 ) -> TrainingState:
-    """The state after `step` updates; called in every process of the group, whole in the main one."""
+    """The state after `step` updates, complete in the main process; all processes must call it."""
     trained = _trained(model)
     moments = {
         f"{name}.{kind}": group.gather(torch.as_tensor(value))
@@ -46,20 +46,20 @@ def save_state(folder: Path, state: TrainingState) -> None:
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Puts a saved state into model and optimiser; the number of updates made so far."""
+    """Loads a saved state into model and optimiser; returns the number of updates made so far."""
     trained = _trained(model)
     weights = load_file(folder / "weights.safetensors")
     if weights.keys() != trained.keys():
         odd = sorted(weights.keys() ^ trained.keys())
         raise CamelidError(
-            f"{folder}: the saved state is of another model; differing tensors: {', '.join(odd[:5])}"
+            f"{folder}: the saved state is of another model; tensors that differ: {', '.join(odd[:5])}"
         )
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
     for key, value in load_file(folder / "optimizer.safetensors").items():
         name, _, kind = key.rpartition(".")
-        # The fused update reads the step count, too, from the parameter's own device.
+        # The fused update also needs the step count on the parameter's device.
         optimizer.state[trained[name]][kind] = value.to(trained[name].device)
     return int(read_table(folder / "state.json")["step"])
 

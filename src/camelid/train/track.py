@@ -1,4 +1,4 @@
-"""Training curves for the tools that draw them live: TensorBoard and Weights & Biases, on request alone."""
+"""Optional live training curves in TensorBoard and Weights & Biases."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,9 +14,9 @@ Log = Callable[[Mapping[str, Any]], None]
 
 @contextmanager
 def tracked(trackers: tuple[TrackerName, ...], folder: Path) -> Iterator[Log]:
-    """A function that gives the numbers of a metrics record to each tracker; folder: the run's.
+    """A function that logs the numbers of a metrics record to each tracker; folder: the run folder.
 
-    Raises `CamelidError` where a tracker's package is missing.
+    Raises `CamelidError` if a tracker's package is not installed.
     """
     with ExitStack() as stack:
         logs = [stack.enter_context(_OPEN[name](folder)) for name in trackers]
@@ -46,7 +46,7 @@ def _tensorboard(folder: Path) -> Iterator[Log]:
 
 @contextmanager
 def _wandb(folder: Path) -> Iterator[Log]:
-    """Where it goes and under which name is W&B's own business: WANDB_PROJECT, WANDB_MODE=offline and so on."""
+    """Configured by W&B's own variables: WANDB_PROJECT, WANDB_MODE=offline and so on."""
     run = _package("wandb", "wandb").init(
         dir=str(folder), name=folder.name, id=_wandb_id(folder), resume="allow"
     )
@@ -57,7 +57,7 @@ def _wandb(folder: Path) -> Iterator[Log]:
 
 
 def _wandb_id(folder: Path) -> str:
-    """The same for a run that is resumed, so that its curve goes on."""
+    """The run's id, kept in its folder so that a resumed run continues its curve."""
     known = folder / "wandb-id.txt"
     if not known.exists():
         known.write_text(str(import_module("wandb").util.generate_id()), encoding="utf-8")
@@ -69,7 +69,7 @@ def _package(module: str, package: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise CamelidError(
-            f"training.track asks for {package}, which is not installed: pip install 'camelid[track]'"
+            f"training.track needs {package}, which is not installed: pip install 'camelid[track]'"
         ) from error
 
 

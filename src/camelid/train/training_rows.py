@@ -1,4 +1,4 @@
-"""A recipe's data as the rows that a model is trained on, and those held out."""
+"""A recipe's data as rows to train on and held-out rows to validate on."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +24,13 @@ from camelid.train.parallel import ProcessGroup
 logger = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
-"""What is told in words which rows were read, left out and cut; `logger.debug`, where nobody needs to know."""
+"""Reports which rows were read, left out and cut; such as `logger.info`."""
 
 
 def text_rows(
     recipe: PretrainRecipe, tokenizer: Tokenizer, group: ProcessGroup
 ) -> tuple[Rows | PairRows, Rows | PairRows | None]:
-    """A pretraining recipe's documents and those held out, tokenised once into the run folder and memory-mapped from there."""
+    """A pretraining recipe's training and held-out rows, tokenised once into the run folder."""
     data, folder = recipe.data, recipe.out / "tokens"
     splits = {"train": data.train} | ({"validation": data.validation} if data.validation else {})
     held_out = 0.0 if data.validation else data.validation_fraction
@@ -42,7 +42,7 @@ def text_rows(
                 write_shards(
                     documents, tokenizer, folder / name, validation_fraction=fraction, workers=data.workers
                 )
-    group.barrier()  # the others wait here until the shards exist
+    group.barrier()  # wait until the main process has written the shards
     order = recipe.seed if data.shuffle else None
     rows = _objective_rows(recipe, tokenizer, TokenShards(folder / "train"), order)
     if data.validation:
@@ -55,7 +55,7 @@ def text_rows(
 def _objective_rows(
     recipe: PretrainRecipe, tokenizer: Tokenizer, shards: TokenShards, order: int | None
 ) -> Rows | PairRows:
-    """The documents as the recipe's objective takes them."""
+    """The documents as rows for the recipe's objective."""
     context, kind, settings = recipe.training.context_length, recipe.objective_kind, recipe.objective
     if not recipe.model.has_encoder:
         packed = PackedDocuments(shards, context, order)
@@ -66,7 +66,7 @@ def _objective_rows(
 
 
 def logged_documents(data: TextData, paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """The documents with their names; what they are is logged before, and what was read after them."""
+    """The documents with their names; logs a description before them and a summary after."""
     corpus = Corpus(paths, data.skip_bad_rows)
     logger.info(corpus.description)
     yield from corpus
@@ -76,7 +76,7 @@ def logged_documents(data: TextData, paths: Sequence[Path]) -> Iterator[tuple[st
 def decoder_rows(
     recipe: TuneRecipe, tokenizer: Tokenizer, tell: Tell = logger.debug
 ) -> tuple[Rows, Rows | None]:
-    """A tuning recipe's conversations or pairs packed side by side, and the held-out ones, None where there are none.
+    """A tuning recipe's conversations or pairs, packed into rows, and the held-out ones or None.
 
     `tell` is given in words what was read, left out and cut.
     """
@@ -116,7 +116,7 @@ def _packed(recipe: TuneRecipe, tokenizer: Tokenizer, made: ConversationExamples
 def prompted_of(
     recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], tell: Tell
 ) -> ConversationExamples:
-    """The examples that a decoder learns from these files; `tell` is given what was read, left out and cut."""
+    """A decoder's examples from these files; `tell` reports what was read, left out and cut."""
     source = source_of(recipe, paths)
     context = recipe.training.context_length
     if isinstance(source, Conversations):
@@ -129,9 +129,9 @@ def prompted_of(
 
 
 def pairs_of(recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], tell: Tell) -> PairExamples:
-    """The pairs that an encoder-decoder learns from these files; see `prompted_of`."""
+    """An encoder-decoder's pairs from these files; see `prompted_of`."""
     source, room = source_of(recipe, paths), recipe.training.context_length
-    assert isinstance(source, TextPairs)  # `tune` refuses conversations for an encoder-decoder
+    assert isinstance(source, TextPairs)  # `tune` rejects conversations for an encoder-decoder
     start = tokenizer.pad_id or 0
     made = text_pairs(tokenizer, source, room, room, start_id=start, too_long=recipe.too_long)
     _summarise(source, made, tell)
@@ -139,7 +139,7 @@ def pairs_of(recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], te
 
 
 def source_of(recipe: TuneRecipe, paths: Sequence[Path]) -> Conversations | TextPairs:
-    """The rows of these files, read as the recipe's task says."""
+    """The rows of these files, read according to the recipe's task."""
     skip = recipe.data.skip_bad_rows
     if recipe.task == "chat":
         return Conversations(paths, skip)
@@ -152,4 +152,4 @@ def _summarise(
     tell(source.summary)
     for what, names in (("left out", made.dropped), ("cut", made.cut)):
         if names:
-            tell(f"{len(names)} rows {what} as too long, the first: {names[0]}")
+            tell(f"{len(names)} rows {what} because they are too long, the first: {names[0]}")
