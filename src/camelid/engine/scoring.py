@@ -46,7 +46,7 @@ class Scoring:
         return self._known == len(self.target) or self.error is not None or self.cancelled
 
     def take(self, predictions: Predictions) -> None:
-        """What the model says of the next tokens of `target`, one for each row; raises `CamelidError` where that is no number."""
+        """Takes the predictions of the next target tokens, one a row; raises `CamelidError` if they are not finite."""
         if not predictions.log_total.isfinite().all():
             raise CamelidError(NOT_FINITE)
         count = len(predictions.greedy)

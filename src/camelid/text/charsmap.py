@@ -26,7 +26,7 @@ def check_charsmap(charsmap: bytes) -> None:
         )
     units = np.frombuffer(charsmap, "<u4", count=size // 4, offset=4).astype(np.int64)
     inner = (units & LEAF) == 0
-    inner[0] = True  # every lookup starts at unit 0, whatever its bits
+    inner[0] = True  # every lookup starts at unit 0
     children = np.arange(len(units)) ^ ((units >> 10) << ((units & WIDE) >> 6))
     if ((children | BLOCK)[inner] >= len(units)).any():
         raise CamelidError("its character map points outside itself; the file is damaged")
