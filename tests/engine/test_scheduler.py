@@ -288,7 +288,7 @@ def test_an_error_of_one_request_is_its_own(tiny: Tiny, tokenizer: Tokenizer, mo
     engine.submit(unread)
     assert "".join(engine.stream(PROMPTS[0], max_new_tokens=8)) == expected.text
     assert isinstance(bad.error, IndexError)
-    assert "too small" in str(unread.error)
+    assert "out of memory with a single request" in str(unread.error)
     assert bad.ended
     assert unread.ended
     assert engine.decoder.pool.used == 0
@@ -391,7 +391,7 @@ def test_settings_of_the_engine_are_checked(tiny: Tiny, tokenizer: Tokenizer) ->
 
 
 def test_a_dtype_by_its_name_is_refused(shared: Path) -> None:
-    with pytest.raises(WrongCall, match="dtype is 'bfloat16'; it is"):
+    with pytest.raises(WrongCall, match="dtype is 'bfloat16'; it must be"):
         Engine.load(shared / "weights" / "tinystories-656k", dtype="bfloat16")  # type: ignore[arg-type]
 
 
