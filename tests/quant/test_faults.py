@@ -256,6 +256,9 @@ def test_models_that_are_not_there_and_texts_that_nobody_reads_are_told_at_once(
     words = ["--bits", "4", "--methods", "rtn", "--calibration", str(text), "--text", str(other)]
     code, said = refused(folder, words, capsys, "compare")
     assert (code, "--calibration is for gptq and awq; rtn uses no calibration text" in said) == (2, True)
+    words = ["--bits", "4", "--methods", "rtn", "awq", "--damping", "0.5", "--text", str(other)]
+    code, said = refused(folder, words, capsys, "compare")
+    assert (code, "--damping is for gptq; rtn and awq have no such setting" in said) == (2, True)
 
 
 def test_settings_of_quantising_need_bits_to_quantise_at(build, text, capsys) -> None:

@@ -18,15 +18,7 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     exists, unless it is an empty folder or `replace` is set, and if it is a folder that cannot be replaced: a
     mount point, or the current folder.
     """
-    target = _followed(target)
-    if os.path.ismount(target):
-        raise CamelidError(f"{target} is a mount point, which cannot be replaced; give a folder inside it")
-    if target.exists() and target.samefile(os.curdir):
-        raise CamelidError(
-            f"{target} is the current folder, which cannot be replaced; give a folder inside it"
-        )
-    if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
-        raise CamelidError(f"{target} exists and is not empty; choose another folder or remove it")
+    target = refuse_used(target, replace=replace)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
     shutil.rmtree(draft, ignore_errors=True)
@@ -63,6 +55,20 @@ def atomic_file(target: Path) -> Iterator[Path]:
         flush_to_disk(target.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def refuse_used(target: Path, *, replace: bool = False) -> Path:
+    """The folder that `atomic_folder` would write, links followed; raises `CamelidError` where it would."""
+    target = _followed(target)
+    if os.path.ismount(target):
+        raise CamelidError(f"{target} is a mount point, which cannot be replaced; give a folder inside it")
+    if target.exists() and target.samefile(os.curdir):
+        raise CamelidError(
+            f"{target} is the current folder, which cannot be replaced; give a folder inside it"
+        )
+    if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
+        raise CamelidError(f"{target} exists and is not empty; choose another folder or remove it")
+    return target
 
 
 def _followed(target: Path) -> Path:

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from camelid.base.errors import WrongCall
 from camelid.recipes.recipe import Recipe, load_recipe
-from camelid.recipes.settings import Settings
+from camelid.recipes.settings import flag, is_flat
 from camelid.recipes.yaml import Source, explain, fields_in_order, merge, parse_yaml
 
 
@@ -117,33 +117,34 @@ def _split_arguments(cls: type[Recipe], words: Sequence[str]) -> tuple[list[str]
         if not word.startswith("-"):
             loose.append(word)
             continue
-        count, is_list = counts.get(word.replace("_", "-"), (None, False))
+        name = word.replace("_", "-")
+        count, is_list = counts.get(name, (None, False))
         end = next((at for at, each in enumerate(waiting) if each.startswith("--")), len(waiting))
         end = end if count is None else min(end, count)
         values, waiting = waiting[:end], waiting[end:]
         if is_list:
-            lists.setdefault(word.replace("_", "-"), []).extend(values)
+            lists.setdefault(name, []).extend(values)
         else:
             flags += [word, *values]
-    return loose, [*flags, *(word for flag, values in lists.items() for word in (flag, *values))]
+    return loose, [*flags, *(word for option, values in lists.items() for word in (option, *values))]
 
 
-def _value_counts(cls: type[BaseModel], prefix: str = "--") -> dict[str, tuple[int | None, bool]]:
+def _value_counts(cls: type[BaseModel], prefix: str = "") -> dict[str, tuple[int | None, bool]]:
     """For each flag how many values it takes, None for any number, and whether they make a list."""
     counts: dict[str, tuple[int | None, bool]] = {"-h": (0, False), "--help": (0, False)}
     for name, info in cls.model_fields.items():
-        kind, flag = info.annotation, f"{prefix}{name.replace('_', '-')}"
+        kind, path = info.annotation, prefix + name
         extra = info.json_schema_extra
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            counts |= _value_counts(kind, prefix if getattr(kind, "flat", False) else f"{flag}.")
+            counts |= _value_counts(kind, prefix if is_flat(kind) else f"{path}.")
         elif kind is bool:
-            counts |= {flag: (0, False), f"{prefix}no-{flag.removeprefix(prefix)}": (0, False)}
+            counts |= {flag(path): (0, False), flag(f"{prefix}no_{name}"): (0, False)}
         elif get_origin(kind) is not tuple:
-            counts[flag] = (1, False)
+            counts[flag(path)] = (1, False)
         elif ... not in get_args(kind):
-            counts[flag] = (len(get_args(kind)), False)
+            counts[flag(path)] = (len(get_args(kind)), False)
         else:
-            counts[flag] = (1 if isinstance(extra, dict) and extra.get("repeated") else None, True)
+            counts[flag(path)] = (1 if isinstance(extra, dict) and extra.get("repeated") else None, True)
     return counts
 
 
@@ -157,8 +158,7 @@ def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence
             continue
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             inner = _flags(kind, value if isinstance(value, Mapping) else {})
-            flat = issubclass(kind, Settings) and kind.flat
-            fields[name] = Annotated[inner, tyro.conf.arg(name="")] if flat else inner
+            fields[name] = Annotated[inner, tyro.conf.arg(name="")] if is_flat(kind) else inner
         else:
             about = tyro.conf.arg(
                 help=info.description, help_behavior_hint=_hint(info, name in written, value)
@@ -183,7 +183,7 @@ def _hint(info: FieldInfo, written: bool, value: object) -> str:
 
 
 def _usage(cls: type[Recipe]) -> str:
-    named = " and ".join(f"--{name.replace('_', '-')}" for name in cls.leading)
+    named = " and ".join(map(flag, cls.leading))
     leading = f", or the value of {named}" if cls.leading else ""
     return f"The first argument may be a recipe file (.yaml), which the flags override{leading}."
 
@@ -203,7 +203,8 @@ def _expanded(function: Callable[..., Any]) -> Callable[..., Any]:
         group = next((mark for mark in marks if isinstance(mark, Group)), None)
         if group is not None:
             groups[name] = kind
-            flags = _model_flags(kind, group) if issubclass(kind, BaseModel) else _class_flags(kind, group)
+            is_model = issubclass(kind, BaseModel)
+            flags = _flags(kind, {}, group.leave_out) if is_model else _class_flags(kind, group)
             hints[name] = Annotated[flags, tyro.conf.arg(name="")]
             parameter = parameter.replace(default=inspect.Parameter.empty)
         parameters.append(parameter.replace(annotation=hints[name]))
@@ -231,10 +232,6 @@ def _as_group(cls: type, values: Any) -> Any:
         return cls(**given)
     except ValidationError as error:
         raise WrongCall(explain(error, cls, Source(), given)) from None
-
-
-def _model_flags(cls: type[BaseModel], group: Group) -> Any:
-    return _flags(cls, {}, group.leave_out)
 
 
 def _class_flags(cls: type, group: Group) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from camelid.base.errors import WrongCall
 from camelid.lm.interface import LM
 from camelid.recipes.engine import EngineSettings
+from camelid.recipes.settings import flag
 
 
 def connect(path_or_url: str | Path, **settings: Any) -> LM:
@@ -27,7 +28,7 @@ def open_lm(path_or_url: str | Path, settings: EngineSettings) -> LM:
     given = settings.model_dump(exclude_defaults=True)
     if is_url(path_or_url):
         if given:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            flags = ", ".join(map(flag, given))
             raise WrongCall(f"{flags}: for models that run here; a server has its own")
         return connect(path_or_url)
     if "dtype" in given:

@@ -9,7 +9,7 @@ from camelid.quant.choices import METHODS, Bits, Method
 from camelid.recipes.evaluate import Convention
 from camelid.recipes.quantize import Quantization
 from camelid.recipes.recipe import Recipe
-from camelid.recipes.settings import ModelName, Paths
+from camelid.recipes.settings import ModelName, Paths, flag
 
 
 class CompareRecipe(Quantization, Recipe):
@@ -60,6 +60,6 @@ class CompareRecipe(Quantization, Recipe):
         if not self.bits and (
             changed := sorted(self.model_fields_set & {*Quantization.model_fields, "methods"})
         ):
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            flags = ", ".join(map(flag, changed))
             raise ValueError(f"{flags}: only used when quantising; add --bits, or remove it")
         return self

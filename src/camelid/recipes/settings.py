@@ -17,6 +17,16 @@ class Settings(BaseModel):
     flat: ClassVar[bool] = False
 
 
+def flag(name: str) -> str:
+    """A field's name, dotted inside a section, as its flag: `--training.learning-rate`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def is_flat(kind: object) -> bool:
+    """Whether a field's type is a group whose flags go without the group's name as a prefix."""
+    return isinstance(kind, type) and issubclass(kind, Settings) and kind.flat
+
+
 def _as_text(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from camelid.base.errors import WrongCall
+from camelid.recipes.settings import flag, is_flat
 
 Nested = dict[str, Any]
 
@@ -120,9 +121,9 @@ def explain(error: ValidationError, cls: type[BaseModel], source: Source, given:
     for mistake in error.errors():
         parts = [str(part) for part in mistake["loc"] if isinstance(part, str)]
         key = ".".join(parts)
-        flag = f"--{_flag_name(cls, parts).replace('_', '-')}"
+        option = flag(_flag_name(cls, parts))
         by_flag = _holds(given, parts) and mistake["type"] != "value_error"
-        place = f"{flag}: " if by_flag else source.locate(key)
+        place = f"{option}: " if by_flag else source.locate(key)
         match mistake["type"]:
             case "extra_forbidden":
                 allowed = dotted_keys(cls)
@@ -130,11 +131,11 @@ def explain(error: ValidationError, cls: type[BaseModel], source: Source, given:
                 hint = f"nearest: {', '.join(near)}" if near else f"allowed: {', '.join(allowed)}"
                 lines.append(f"{place}{key}: unknown key; {hint}")
             case "missing":
-                lines.append(f"{source.locate(key)}{key} is required; give {flag}")
+                lines.append(f"{source.locate(key)}{key} is required; give {option}")
             case "value_error":
                 lines.append(f"{place}{mistake['ctx']['error']}")
             case _:
-                way_out = "" if by_flag else f" (change it here or with {flag})"
+                way_out = "" if by_flag else f" (change it here or with {option})"
                 lines.append(f"{place}{key} is {mistake['input']!r}; {_allowed(mistake['msg'])}{way_out}")
     return "\n".join(dict.fromkeys(lines))
 
@@ -142,7 +143,7 @@ def explain(error: ValidationError, cls: type[BaseModel], source: Source, given:
 def _flag_name(cls: type[BaseModel], parts: list[str]) -> str:
     """The dotted key as a flag: without the name of a flat section."""
     info = cls.model_fields.get(parts[0]) if len(parts) > 1 else None
-    return ".".join(parts[1:] if info is not None and getattr(info.annotation, "flat", False) else parts)
+    return ".".join(parts[1:] if info is not None and is_flat(info.annotation) else parts)
 
 
 def _holds(nested: object, parts: list[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from camelid.base.atomic import refuse_used
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.corpus import Corpus, describe_files
@@ -161,8 +162,7 @@ def _models_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _see_fresh(out: Path) -> str:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CamelidError(f"{out} exists and is not empty; choose another folder or remove it")
+    refuse_used(out)
     return f"{out} is free"
 
 

@@ -24,7 +24,7 @@ from camelid.report.page import show_cell, write_report
 from camelid.report.values import Estimate, Table
 from camelid.tasks.intervals import compare_grades
 from camelid.workflows.measure import Yardstick, measured
-from camelid.workflows.quantize import check_source, quantize_folder
+from camelid.workflows.quantize import check_source, check_used, quantize_folder
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +83,8 @@ def compare(recipe: CompareRecipe) -> None:
 
 
 def _check_calibration(recipe: CompareRecipe) -> None:
+    check_used(recipe, recipe.methods, option="")
     if set(recipe.methods) == {"rtn"}:
-        if recipe.calibration:
-            raise WrongCall("--calibration is for gptq and awq; rtn uses no calibration text")
         return
     if not recipe.calibration:
         raise WrongCall(

@@ -32,6 +32,7 @@ from camelid.quant.gptq import check_settings
 from camelid.quant.packed import PackedLinear
 from camelid.quant.quantize import Calibrated, check_head, choose_groups, quantize_head, quantize_model
 from camelid.recipes.quantize import Quantization, QuantizeRecipe
+from camelid.recipes.settings import flag
 from camelid.runs.provenance import Parent, provenance
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.machine import fastest_dtype
@@ -49,23 +50,27 @@ def quantize(recipe: QuantizeRecipe) -> None:
     asked.
     """
     folder = resolve(recipe.model)
-    _check_used(recipe)
+    check_used(recipe, [recipe.method])
     check_source(folder, recipe, [recipe.method], [recipe.bits])
     model = quantize_folder(folder, recipe, recipe.method, recipe.bits, recipe.out)
     _print_sizes(folder, recipe.out, model, recipe.dtype)
 
 
-def _check_used(recipe: QuantizeRecipe) -> None:
-    """Raises `WrongCall` on a setting that differs from its default and that the method does not use."""
+def check_used(making: Quantization, methods: Sequence[Method], option: str = "--method ") -> None:
+    """Raises `WrongCall` on a setting that differs from its default and that none of the methods uses.
+
+    option: what names a method on the command line, for the message.
+    """
+    lacking = f"{' and '.join(methods)} {'has' if len(methods) == 1 else 'have'} no such setting"
     for name in (*GPTQ_SETTINGS, *TEXT_SETTINGS):
-        value = getattr(recipe, name)
-        if value == QuantizeRecipe.model_fields[name].default:
+        value = getattr(making, name)
+        if value == Quantization.model_fields[name].default:
             continue
-        flag = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
-        if name in GPTQ_SETTINGS and recipe.method != "gptq":
-            raise WrongCall(f"{flag} is for --method gptq; {recipe.method} has no such setting")
-        if recipe.method == "rtn":
-            raise WrongCall(f"{flag} is for --method gptq and awq; rtn uses no calibration text")
+        given = flag(f"no_{name}" if value is False else name)
+        if name in GPTQ_SETTINGS and "gptq" not in methods:
+            raise WrongCall(f"{given} is for {option}gptq; {lacking}")
+        if set(methods) == {"rtn"}:
+            raise WrongCall(f"{given} is for {option}gptq and awq; rtn uses no calibration text")
 
 
 def check_source(
