@@ -126,6 +126,7 @@ class _Shared:
 
     def advance(self, services: list[Service]) -> list[Service]:
         """A step of each; those that are not done."""
+        _let_forks_pass()
         with self.turn:
             return [service for service in services if _advance(service)]
 
@@ -163,6 +164,7 @@ def _work(shared: _Shared) -> None:
         task = shared.inbox.get()
         if task is None:
             break
+        _let_forks_pass()
         with shared.turn:
             task.run()
         del task  # and what it holds, before a long sleep
@@ -182,6 +184,12 @@ FORKING = threading.RLock()
 """Held while the process forks, and by who adds to `WORKERS`."""
 HELD: list[_Shared] = []
 """Those whose turn is held while the process forks."""
+
+
+def _let_forks_pass() -> None:
+    """Waits for whoever forks: a turn that is given back and taken again at once would let it wait for many steps."""
+    with FORKING:
+        pass
 
 
 def _before_fork() -> None:
