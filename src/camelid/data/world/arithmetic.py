@@ -19,9 +19,13 @@ _LESS = (
     "{name} gives {count} to {other}.|{name} loses {count} of them.|{name} sells {count} of them."
     "|Then {count} of them are gone.|{other} takes {count} of them."
 )
-_HOW_MANY = "How many {things} does {name} have now?|How many {things} are there now?|How many {things} does {name} have in the end?"
+_HOW_MANY = (
+    "How many {things} does {name} have now?|How many {things} are there now?"
+    "|How many {things} does {name} have in the end?"
+)
 _TWO_OWNERS = (
-    "{name} has {more} {things} and {other} has {less}.|{name} has {more} {things}. {other} has {less} {things}."
+    "{name} has {more} {things} and {other} has {less}.|{name} has {more} {things}. "
+    "{other} has {less} {things}."
     "|{name} finds {more} {things}. {other} finds {less}."
 )
 _GROUPS = (

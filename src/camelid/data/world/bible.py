@@ -42,7 +42,8 @@ _GROWN_UPS = rows(
     "Karl / he / old / miller / makes flour / in the mill / warm bread / brown / Jack",
     "Ida / she / gentle / gardener / grows flowers / in the garden cottage / salad / purple / Olga",
     "Greta / she / wise / teacher / teaches the children / in the schoolhouse / rice / red / Vera",
-    "Vera / she / clever / doctor / helps sick people / in the house on the square / tomatoes / orange / Greta",
+    "Vera / she / clever / doctor / helps sick people / in the house on the square / "
+    "tomatoes / orange / Greta",
 )
 
 _CHILDREN = rows(

@@ -46,11 +46,20 @@ _STORY_REQUEST = (
 )
 _TOPIC = "[| about {hero}| about {about}| about {hero} and {about}| with {hero}]"
 _MORE = "[Tell me another one.|Another story, please.|One more story, please!|Can you tell me one more?]"
-_SUMMARY = "[Can you say it in one sentence?|What happened in the story?|Tell it again in one sentence.|What is the story in short?]"
+_SUMMARY = (
+    "[Can you say it in one sentence?|What happened in the story?"
+    "|Tell it again in one sentence.|What is the story in short?]"
+)
 _WHO = "[Who was the story about?|Who was in the story?|Whose story was that?]"
-_CLAUSE = "[And can you tell me {clause}?|And do you know {clause}?|I also want to know {clause}.|And tell me {clause}.]"
+_CLAUSE = (
+    "[And can you tell me {clause}?|And do you know {clause}?"
+    "|I also want to know {clause}.|And tell me {clause}.]"
+)
 _OTHER = "[And {name}?|What about {name}?|And what about {name}?|The same for {name}, please.]"
-_PROFILE = "[Tell me about {name}.|Who is {name}?|What do you know about {name}?|Can you tell me something about {name}?]"
+_PROFILE = (
+    "[Tell me about {name}.|Who is {name}?|What do you know about {name}?"
+    "|Can you tell me something about {name}?]"
+)
 _SURE = "[Are you sure?|Is that right?|Really?]"
 _HOW = "[How do you know?|Why?|Show me the steps.|Can you explain it?]"
 

@@ -13,7 +13,8 @@ _DAY_AFTER = (
     "|[What|Which] day comes {count} after {start}?"
     "|{name} has a [party|music lesson|race|riding lesson] {count} after {start}. On which day is it?"
     "|The [market|feast|fair|concert] begins {count} after {start}. On which day is that?"
-    "|{name} borrows a [book|kite|drum|ladder] on {start} and brings it back {count} later. On which day is that?"
+    "|{name} borrows a [book|kite|drum|ladder] on {start} and brings it back {count} later. "
+    "On which day is that?"
     "|{name} leaves on {start} and comes back {count} later. On which day does {name} come back?"
 )
 _DAY_BEFORE = (

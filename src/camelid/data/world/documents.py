@@ -15,7 +15,8 @@ _ASIDE = '[|||{one} thought about it.|{one} was surprised.|{other} smiled.|"Good
 _ASKS = '[{one} asked {other}, "{question}"|"{question}" asked {one}.|{one} wanted to know, "{question}"]'
 _SAYS = '["{reply}," said {other}.|{other} said, "{reply}."|{other} knew it. "{reply}," {he} said.]'
 _MEETING = (
-    "[{one} and {other} were sitting by the fire.|One evening {one} met {other} on the square.|{one} had many questions, and {other} knew the answers."
+    "[{one} and {other} were sitting by the fire.|One evening {one} met {other} on the square."
+    "|{one} had many questions, and {other} knew the answers."
     "|{one} was walking home with {other}.|It was raining, and {one} sat at the window with {other}.]"
 )
 

@@ -112,7 +112,8 @@ PERSONAL_FACTS = tuple(fact for name in PEOPLE for fact in facts_about(name).val
 # The ways to address a question; a held-out form is a relation, a wording and an address never seen together.
 _ADDRESS = (
     "Please tell me: {question}|I have a question. {question}|Do you know it? {question}"
-    "|One question: {question}|Here is a question: {question}|Let me ask you: {question}|I want to know: {question}"
+    "|One question: {question}|Here is a question: {question}|Let me ask you: {question}"
+    "|I want to know: {question}"
     "|Can you help me? {question}|Listen: {question}|Now answer this: {question}"
 )
 

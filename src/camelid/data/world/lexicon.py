@@ -35,7 +35,8 @@ CAUSES = rows(
     "you do not drink / you get thirsty / people are thirsty / because they did not drink",
     "you run a long way / you get tired / people are tired / because they ran a long way",
     "nobody waters a flower / the flower dries up / the flower is dry / because nobody watered it",
-    "water gets very cold / the water turns to ice / there is ice on the lake / because the water got very cold",
+    "water gets very cold / the water turns to ice / there is ice on the lake / "
+    "because the water got very cold",
     "the wind blows hard / the leaves fly away / the leaves fly away / because the wind blows hard",
     "a candle burns / the candle gets short / the candle is short / because it burned for a long time",
     "you touch the hot stove / you burn your hand / the stove burns your hand / because it is hot",
@@ -43,7 +44,8 @@ CAUSES = rows(
     "the sun goes down / it gets dark / it is dark outside / because the sun went down",
     "you leave milk in the sun / the milk turns sour / the milk is sour / because it stood in the sun",
     "you help a friend / the friend is happy / the friend is happy / because somebody helped",
-    "you forget your coat in winter / you get cold / people are cold in winter / because they forgot their coats",
+    "you forget your coat in winter / you get cold / people are cold in winter / "
+    "because they forgot their coats",
 )
 
 USES = rows(
@@ -117,7 +119,8 @@ OPPOSITES = rows(
 
 # The members of a kind are named with their article, so that they can stand in any list.
 KINDS = {
-    "an animal": ("a cow", "a dog", "a cat", "a sheep", "a hen", "a duck", "a horse", "a pig", "a frog", "an owl"),
+    "an animal": ("a cow", "a dog", "a cat", "a sheep", "a hen", "a duck", "a horse", "a pig", "a frog",
+                  "an owl"),
     "a food": ("an apple", "a pear", "a plum", "a cake", "a potato", "a carrot", "a cheese", "a pancake"),
     "a piece of clothing": ("a hat", "a coat", "a scarf", "a shirt", "a shoe", "a sock"),
     "a toy": ("a kite", "a ball", "a doll", "a drum", "a toy boat", "a top"),

@@ -9,8 +9,9 @@ Table = tuple[dict[str, str], ...]
 class Plot:
     """A story about any child: its tables, its three parts, and the questions about it.
 
-    A story draws one row of every table; the drawn cells and the slots of the cast fill the templates. `about`
-    completes "a story about ..."; `summary` tells it in one sentence; `questions` are (question, answer) pairs.
+    A story draws one row of every table; the drawn cells and the slots of the cast fill the templates.
+    `about` completes "a story about ..."; `summary` tells it in one sentence; `questions` are (question,
+    answer) pairs.
     """
 
     name: str

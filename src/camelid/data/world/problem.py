@@ -8,9 +8,9 @@ class Problem:
     """A question, the worked steps that lead to the answer, and how long the chain of steps is.
 
     `steps` ends before the final sentence and is empty if there is nothing to work out (as for facts).
-    `names` are the names in the question when these, rather than the wording, are its content; `key` is a stricter
-    name-blind form than the wording, where there is one (for a story: what it is about); a `plain` wording is never
-    held out, because others contain it.
+    `names` are the names in the question when these, rather than the wording, are its content; `key` is a
+    stricter name-blind form than the wording, where there is one (for a story: what it is about); a `plain`
+    wording is never held out, because others contain it.
     """
 
     question: str

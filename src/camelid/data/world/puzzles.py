@@ -21,12 +21,12 @@ def coin_flip(dice: Dice, length: int) -> Problem:
             side = OTHER_SIDE[side]
             told.append(f"{name} {dice.pick(('flips the coin', 'turns the coin over', 'flips it'))}.")
         else:
-            told.append(
-                f"{name} {dice.pick(('does not flip the coin', 'leaves the coin alone', 'does not flip it'))}."
-            )
+            idle = dice.pick(("does not flip the coin", "leaves the coin alone", "does not flip it"))
+            told.append(f"{name} {idle}.")
             steps.append(f"{name} leaves it at {side}.")
     opening = render(
-        "[A coin is {side} up.|A coin lies on the table, {side} up.|There is a coin. It is {side} up.|Here is a coin, {side} up.]",
+        "[A coin is {side} up.|A coin lies on the table, {side} up.|There is a coin. It is {side} up."
+        "|Here is a coin, {side} up.]",
         dice,
         {"side": start},
     )
@@ -103,7 +103,8 @@ def kinds(dice: Dice, length: int) -> Problem:
         others = [thing for thing in others if thing not in shut_out]
     options = dice.shuffled([answer, *dice.sample(others, length - 1)])
     question = render(
-        "[Which of these is {kind}: {options}?|{options}: which one is {kind}?|Which one is {kind}, {options}?"
+        "[Which of these is {kind}: {options}?|{options}: which one is {kind}?|Which one is {kind}, "
+        "{options}?"
         "|I see {ands}. Which one is {kind}?]",
         dice,
         {"kind": kind, "options": listed(options, "or"), "ands": listed(options)},

@@ -16,11 +16,14 @@ PLOTS = (*PLOTS_AT_HOME, *PLOTS_OF_WISHES, *PLOTS_ON_THE_ROAD)
 LONGER_EPISODES = (2, 3)  # a trained story has one episode
 
 _INTRODUCTION = (
-    "[Once there was|In Willowby there lived|Once upon a time there was] a {trait} {girl} called {hero}. {he} lived {home} with {his} {parent_word} {parent}."
-    "|{hero} was {age} years old and lived {home}. {he} loved {hobby}, and {he} had a {pet} called {pet_name}."
+    "[Once there was|In Willowby there lived|Once upon a time there was] a {trait} {girl} called {hero}. "
+    "{he} lived {home} with {his} {parent_word} {parent}."
+    "|{hero} was {age} years old and lived {home}. {he} loved {hobby}, "
+    "and {he} had a {pet} called {pet_name}."
     "|{hero} was a {trait} {girl} of {age} years. {his} best friend was {best_friend}."
     "|{hero}, the {child_word} of {parent} the {parent_job}, was a {trait} {girl}. {he} loved {hobby}."
-    "|In the village of Willowby lived {hero} and {his} {pet} {pet_name}. {hero} was {trait} and loved {hobby}."
+    "|In the village of Willowby lived {hero} and {his} {pet} {pet_name}. "
+    "{hero} was {trait} and loved {hobby}."
     "|Do you know {hero}? {he} is a {trait} {girl} who lives {home}."
 )
 _TIME = (
@@ -28,7 +31,8 @@ _TIME = (
     "|last [Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday]|on a [warm|fine|bright] [morning|day]"
 )
 _ON_THE_WAY = (
-    "|||On the way they met {passer} the {passer_job}, who [waved at them|wished them luck|gave each of them a nut]."
+    "|||On the way they met {passer} the {passer_job}, who [waved at them|wished them luck"
+    "|gave each of them a nut]."
     '|{passer} the {passer_job} saw them and called, "Good luck!"'
     "|They hummed a little song as they went.|They walked fast and did not talk."
 )
