@@ -31,8 +31,8 @@ def our_spec(family: str, large: bool):
     if family == "llama":
         return wanted
     counts = layers // 2 if family.startswith("t5") else layers
-    spec = shape.model_copy(update={"architecture": family, "num_layers": counts, "tie_embeddings": True})
-    spec = spec.spec(VOCABULARY)
+    updates = {"architecture": family, "num_layers": counts, "tie_embeddings": True}
+    spec = shape.model_copy(update=updates).spec(VOCABULARY)
     if family.startswith("t5"):
         spec = replace(spec, output_scale=width**-0.5)
     missing = (wanted.matmul_parameters() - spec.matmul_parameters()) / (counts + spec.encoder_layers)

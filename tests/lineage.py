@@ -149,8 +149,7 @@ def t5(seed: int) -> PreTrainedModel:
             dropout_rate=draw.choice((0.0, 0.1)),
             layer_norm_epsilon=draw.choice((1e-6, 1e-5)),
             feed_forward_proj=draw.choice(("relu", "gated-gelu")),
-            tie_word_embeddings=draw.random() < 0.5,
-            decoder_start_token_id=0,
+            **{"tie_word_embeddings": draw.random() < 0.5, "decoder_start_token_id": 0},
         )
     )
 

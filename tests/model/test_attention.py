@@ -28,7 +28,7 @@ def plain_attention(queries, keys, values, documents=None):
     return (scores.softmax(-1) @ v).transpose(1, 2).float()
 
 
-def random_rows(batch, time, heads, kv_heads, dim, seed=0):
+def random_rows(batch, time, heads, kv_heads, dim, seed=0) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     queries = torch.randn(batch, time, heads, dim, generator=generator)
     keys = torch.randn(batch, time, kv_heads, dim, generator=generator)
@@ -37,7 +37,8 @@ def random_rows(batch, time, heads, kv_heads, dim, seed=0):
     return queries, keys, values, documents
 
 
-def value_and_gradients(function, queries, keys, values, documents):
+def value_and_gradients(function, *rows):
+    queries, keys, values, documents = rows
     inputs = [x.clone().requires_grad_() for x in (queries, keys, values)]
     mixed = function(*inputs, documents)
     (mixed * torch.linspace(-1, 1, mixed.numel()).view_as(mixed)).sum().backward()
