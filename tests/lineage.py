@@ -135,6 +135,7 @@ def cohere(seed: int) -> PreTrainedModel:
 
 def t5(seed: int) -> PreTrainedModel:
     draw = random.Random(seed)
+    ends: dict[str, Any] = {"tie_word_embeddings": seed % 2 == 0, "decoder_start_token_id": 0}
     return T5ForConditionalGeneration(
         T5Config(
             vocab_size=draw.randrange(50, 90),
@@ -149,7 +150,7 @@ def t5(seed: int) -> PreTrainedModel:
             dropout_rate=draw.choice((0.0, 0.1)),
             layer_norm_epsilon=draw.choice((1e-6, 1e-5)),
             feed_forward_proj=draw.choice(("relu", "gated-gelu")),
-            **{"tie_word_embeddings": draw.random() < 0.5, "decoder_start_token_id": 0},
+            **ends,
         )
     )
 
