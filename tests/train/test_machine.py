@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from camelid.train import fit, machine
-from camelid.train.machine import fastest_dtype, rows_at_once
+from camelid.train.machine import fastest_dtype, peak_flops, rows_at_once
 
 CPU = torch.device("cpu")
 
@@ -41,6 +41,33 @@ def test_float32_is_taken_where_it_is_clearly_faster(monkeypatch, float32, expec
         assert fastest_dtype(CPU) == expected
     finally:
         fastest_dtype.cache_clear()
+
+
+@pytest.fixture
+def fresh_peaks():
+    peak_flops.cache_clear()
+    yield
+    peak_flops.cache_clear()
+
+
+@pytest.mark.parametrize(("rate", "sizes"), [(4e8, [256]), (1e11, [256, 2048])])
+def test_slow_products_are_timed_only_at_a_small_size(monkeypatch, fresh_peaks, rate, sizes):
+    """At the 0.4 GFLOP/s of bfloat16 on an AVX2 CPU, five products of 2048^3 take 215 s, of 256^3 0.4 s."""
+    timed = []
+
+    def product_flops(device, dtype, size, repeats):
+        timed.append(size)
+        return rate
+
+    monkeypatch.setattr(machine, "_product_flops", product_flops)
+    assert peak_flops(CPU, torch.bfloat16) == rate
+    assert timed == sizes
+
+
+def test_measuring_leaves_the_global_generator_alone(fresh_peaks):
+    before = torch.get_rng_state()
+    assert peak_flops(CPU, torch.float32, size=64) > 0
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ KNOWN_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "
 """Dense bfloat16 FLOP/s from the vendor's data sheets, by a substring of the device's name."""
 CLEARLY_FASTER = 1.15
 """How much faster float32 products must be: everything else moves twice the bytes."""
+SMALL_PRODUCT, LONGEST_PRODUCT = 256, 1.0
+"""Size of the first products that are timed, and the most seconds that one large product may take."""
 BYTES_IN_CACHE = 2**21
 """Size of the hidden states of one pass on a CPU, so that a layer's activations fit the last-level cache."""
 TOKENS_FOR_PRODUCTS = 1024
@@ -19,17 +21,28 @@ TOKENS_ON_DEVICE = 16_384
 
 @lru_cache
 def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s: the GPU's known peak, else the fastest of `repeats` products of two size x size matrices."""
+    """FLOP/s: the GPU's known peak, else the fastest of `repeats` products of two size x size matrices.
+
+    Small products come first; where these are so slow that a large one would take longer than
+    `LONGEST_PRODUCT` (bfloat16 on a CPU without instructions for it: minutes in all), their rate is returned.
+    """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         if known := [peak for part, peak in KNOWN_PEAKS.items() if part in name]:
             return known[0]
-    left = torch.randn(size, size, device=device).to(dtype)
-    right = torch.randn(size, size, device=device).to(dtype)
+    flops = _product_flops(device, dtype, min(size, SMALL_PRODUCT), repeats)
+    if 2 * size**3 / flops > LONGEST_PRODUCT:
+        return flops
+    return _product_flops(device, dtype, size, repeats)
+
+
+def _product_flops(device: torch.device, dtype: torch.dtype, size: int, repeats: int) -> float:
+    # Constant values: random ones would advance torch's global generator.
+    matrix = torch.ones(size, size, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(repeats):
         began = time.perf_counter()
-        (left @ right)[0, 0].item()
+        (matrix @ matrix)[0, 0].item()
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
 
