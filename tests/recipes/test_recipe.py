@@ -13,6 +13,7 @@ from camelid.recipes.recipe import Settings, load_recipe, save_recipe
 from camelid.recipes.table import RECIPES
 from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.training import Training
+from camelid.recipes.tune import TuneRecipe
 from camelid.recipes.yaml import dotted_keys
 
 MINIMAL = {
@@ -181,3 +182,11 @@ def test_sentinels_that_leave_no_room_are_refused_with_the_way_out():
     assert load_recipe(TokenizerRecipe, None, given | {"vocab_size": 360}).sentinels == 100
     with pytest.raises(WrongCall, match="--vocab-size 360 or more"):
         load_recipe(TokenizerRecipe, None, given | {"vocab_size": 359})
+
+
+def test_settings_that_change_no_result_are_marked():
+    """The rows at once are not: several sizes give other sums, and so other weights."""
+    training = ("validate_every", "checkpoint_every", "keep_checkpoints", "track")
+    free = ["data.workers", *(f"training.{name}" for name in training)]
+    for cls in (PretrainRecipe, TuneRecipe):
+        assert dotted_keys(cls, free=True) == free

@@ -60,6 +60,31 @@ def test_the_very_same_run_is_resumed_and_another_refused(tmp_path):
         begin(out, data={"rows.jsonl": "d1"}, parents=[Parent("m", "p")])
 
 
+def test_settings_that_change_no_result_may_differ(tmp_path):
+    out = tmp_path / "run"
+    begin(out, data__workers=2).close()
+    changes = {
+        "data__workers": 7,
+        "training__track": ("tensorboard",),
+        "training__validate_every": 3,
+        "training__checkpoint_every": 5,
+        "training__keep_checkpoints": 9,
+    }
+    begin(out, **changes).close()
+    assert load_recipe(TuneRecipe, out / "recipe.yaml") == recipe_of(out, **changes)
+    with pytest.raises(WrongCall, match=r"recipe\.training\.micro_batch_size: null there, 4 now") as refused:
+        begin(out, **changes, training__micro_batch_size=4)
+    assert "workers" not in str(refused.value)
+
+
+def test_a_recipe_cut_short_by_a_kill_is_written_again(tmp_path):
+    out = tmp_path / "run"
+    begin(out).close()
+    (out / "recipe.yaml").write_text("# the verb")
+    begin(out).close()
+    assert load_recipe(TuneRecipe, out / "recipe.yaml") == recipe_of(out)
+
+
 def test_a_run_that_was_moved_is_still_this_run(tmp_path):
     begin(tmp_path / "here").close()
     (tmp_path / "here").rename(tmp_path / "there")

@@ -150,6 +150,30 @@ def test_stopped_by_ctrl_c_it_goes_on_to_the_same_curve(tmp_path, command_line, 
     assert_equal_runs(out, unbroken)
 
 
+def test_settings_that_change_no_result_may_differ_when_resuming(
+    tmp_path, command_line, pretrain_words, unbroken, stopped
+):
+    """Validations come at other steps; all else of the curve, and the weights, are those of the unbroken run."""
+    out = tmp_path / "run"
+    shutil.copytree(stopped, out)
+    shutil.rmtree(out / "tokens")
+    changed = {
+        "data__workers": 2,
+        "training__checkpoint_every": 50,
+        "training__keep_checkpoints": 1,
+        "training__validate_every": 40,
+    }
+    command_line.run(pretrain_words(out, **SETTINGS | changed))
+    assert weights(out) == weights(unbroken)
+    ours, theirs = (
+        [{key: record[key] for key in EXACT[:4] if key in record} for record in curve(run)]
+        for run in (out, unbroken)
+    )
+    assert ours == theirs
+    validated = [record["step"] for record in curve(out) if "validation_loss" in record]
+    assert validated == [0, 10, 20, 40, 80, 120]
+
+
 def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_used(
     tmp_path, command_line, words, unbroken, stopped
 ):

@@ -182,6 +182,13 @@ def test_wrong_settings(tmp_path, refused, pretrain_words, flag):
     assert message in refused([*pretrain_words(tmp_path / "out"), flag, value], 2)
 
 
+def test_a_context_that_the_model_does_not_have(tmp_path, refused, tune_words):
+    long = tune_words(tmp_path / "out", training__context_length=9999, training__global_batch_tokens=2 * 9999)
+    shown = refused(long, 2)
+    assert "training.context_length is 9999, but the context of" in shown
+    assert "--training.context-length 64" in shown
+
+
 def test_a_misspelt_key_in_a_recipe_file(tmp_path, refused):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(

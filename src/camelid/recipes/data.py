@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from camelid.recipes.settings import Paths, Settings
+from camelid.recipes.settings import FREE, Paths, Settings
 
 
 class TextData(Settings):
@@ -29,4 +29,5 @@ class TextData(Settings):
         default=1,
         gt=0,
         description='tokenising processes; with more than one, a script needs `if __name__ == "__main__":`',
+        json_schema_extra=FREE,
     )

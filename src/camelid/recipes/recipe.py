@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, ValidationError
 
+from camelid.base.atomic import write_text_atomically
 from camelid.base.errors import WrongCall
 from camelid.recipes.settings import Settings
 from camelid.recipes.yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
@@ -48,5 +49,5 @@ def load_recipe(cls: type[R], path: Path | None = None, overrides: Mapping[str, 
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write every setting as YAML, each with its description as a comment."""
-    path.write_text(to_yaml(recipe), encoding="utf-8")
+    """Writes every setting as YAML, each with its description as a comment, atomically."""
+    write_text_atomically(path, to_yaml(recipe))

@@ -4,6 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+
+FREE: JsonDict = {"free": True}
+"""Marks a field that changes no result, as `json_schema_extra`: a run resumes with another value of it."""
 
 
 class Settings(BaseModel):
@@ -20,6 +25,12 @@ class Settings(BaseModel):
 def flag(name: str) -> str:
     """A field's name, dotted inside a section, as its flag: `--training.learning-rate`."""
     return f"--{name.replace('_', '-')}"
+
+
+def is_free(info: FieldInfo) -> bool:
+    """Whether a field is marked as `FREE`."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("free"))
 
 
 def is_flat(kind: object) -> bool:

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from camelid.recipes.settings import Settings
+from camelid.recipes.settings import FREE, Settings
 
 OptimizerName = Literal["adamw", "muon", "adafactor"]
 ScheduleName = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
@@ -77,10 +77,18 @@ class Training(Settings):
     recompute_activations: bool = Field(
         default=False, description="recompute activations in the backward pass to save memory"
     )
-    validate_every: int = Field(default=100, gt=0, description="steps between validations")
-    checkpoint_every: int = Field(default=100, gt=0, description="steps between checkpoints")
-    keep_checkpoints: int = Field(default=2, gt=0, description="number of newest checkpoints to keep")
-    track: tuple[TrackerName, ...] = Field(default=(), description="also log metrics to these tools")
+    validate_every: int = Field(
+        default=100, gt=0, description="steps between validations", json_schema_extra=FREE
+    )
+    checkpoint_every: int = Field(
+        default=100, gt=0, description="steps between checkpoints", json_schema_extra=FREE
+    )
+    keep_checkpoints: int = Field(
+        default=2, gt=0, description="number of newest checkpoints to keep", json_schema_extra=FREE
+    )
+    track: tuple[TrackerName, ...] = Field(
+        default=(), description="also log metrics to these tools", json_schema_extra=FREE
+    )
 
     @property
     def total_steps(self) -> int:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from camelid.base.errors import WrongCall
-from camelid.recipes.settings import flag, is_flat
+from camelid.recipes.settings import flag, is_flat, is_free
 
 Nested = dict[str, Any]
 
@@ -104,13 +104,13 @@ def with_sections(cls: type[BaseModel], values: Mapping[str, Any]) -> Nested:
     return {**sections, **values}
 
 
-def dotted_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every key of a recipe class; keys of its sections are dotted."""
+def dotted_keys(cls: type[BaseModel], prefix: str = "", *, free: bool = False) -> list[str]:
+    """Every key of a recipe class, dotted in its sections; with `free` only those that change no result."""
     keys = []
     for name, info in cls.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            keys += dotted_keys(info.annotation, f"{prefix}{name}.")
-        else:
+            keys += dotted_keys(info.annotation, f"{prefix}{name}.", free=free)
+        elif is_free(info) or not free:
             keys.append(f"{prefix}{name}")
     return keys
 

@@ -31,6 +31,7 @@ from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import json_line, read_table, whole_lines, write_json
 from camelid.recipes.recipe import Recipe, save_recipe
+from camelid.recipes.yaml import dotted_keys
 from camelid.runs.provenance import Parent, provenance
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class Run:
 
         `data` maps each input's name to its digest (`digest_paths`); `date` is recorded as given. Raises
         `WrongCall` if another process is using `out`, if it contains anything else, or this run with another
-        recipe or data.
+        recipe or data. Settings that change no result (`recipes.settings.FREE`) may differ; recipe.yaml has
+        their newest values.
         """
         identity = provenance(recipe=recipe, parents=parents, data=data or {}, date=date)
         refuse_foreign(out)
@@ -93,9 +95,8 @@ class Run:
             if fresh:
                 write_json(out / IDENTITY, identity)
             else:
-                _refuse_changes(out, identity)
-            if not (out / RECIPE).exists():
-                save_recipe(recipe, out / RECIPE)
+                _refuse_changes(out, identity, dotted_keys(type(recipe), free=True))
+            save_recipe(recipe, out / RECIPE)
         except BaseException:
             lock.close()
             raise
@@ -226,13 +227,14 @@ def refuse_foreign(out: Path) -> None:
         )
 
 
-def _refuse_changes(out: Path, now: Mapping[str, Any]) -> None:
+def _refuse_changes(out: Path, now: Mapping[str, Any], free: Iterable[str]) -> None:
     before = read_table(out / IDENTITY, remedy=ELSEWHERE)
+    ignored = {f"recipe.{key}" for key in ("out", *free)}
     changes = [
         f"  {key}: {_short(old)} there, {_short(new)} now"
         for part in ("recipe", "parents", "data")
         for key, old, new in _differences(before.get(part), now.get(part), part)
-        if key != "recipe.out"
+        if key not in ignored
     ]
     if changes:
         raise WrongCall(

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from camelid.base.atomic import atomic_folder
 from camelid.base.digest import digest_paths
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
 from camelid.formats.hugging_face.families import why_own
 from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
+from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.transformer import Transformer
 from camelid.recipes.data import TextData
 from camelid.recipes.pretrain import PretrainRecipe
@@ -68,8 +69,10 @@ def tune(recipe: TuneRecipe) -> Path:
     """Tunes a model on conversations or on pairs; returns the folder of the finished checkpoint."""
     group, base = join_process_group(), resolve(recipe.model)
     tokenizer = load_tokenizer(base)
-    encodes = read_spec(base).encoder_layers > 0
+    spec = read_spec(base)
+    encodes = spec.encoder_layers > 0
     _check_task(recipe, base, tokenizer, encodes)
+    _check_context(recipe, base, spec)
     with _open_run(recipe, [Parent.of(base)], recipe.data, group) as run:
         make = pair_rows if encodes else decoder_rows
         rows, validation = make(recipe, tokenizer, logger.info)
@@ -97,6 +100,15 @@ def _check_task(recipe: TuneRecipe, base: Path, tokenizer: Tokenizer, encodes: b
     if encodes and recipe.input_weight:
         raise CamelidError(
             f"{base} is an encoder-decoder, which does not predict its input; remove --input-weight"
+        )
+
+
+def _check_context(recipe: TuneRecipe, base: Path, spec: ModelSpec) -> None:
+    wanted = recipe.training.context_length
+    if wanted > spec.context_length and not isinstance(spec.positions, RelativeBuckets):
+        raise WrongCall(
+            f"training.context_length is {wanted}, but the context of {base} holds {spec.context_length} "
+            f"tokens; give --training.context-length {spec.context_length} or less"
         )
 
 
