@@ -26,7 +26,7 @@ from jinja2.runtime import Macro
 
 from camelid.base.errors import CamelidError
 from camelid.text.conversation import Conversation
-from camelid.text.sandbox import Sandbox, render
+from camelid.text.sandbox import Sandbox, Template, render
 
 CHATML = """\
 {%- if tools %}{{ raise_exception('this template has no place for tools') }}{% endif -%}
@@ -95,8 +95,8 @@ class ChatTemplate:
         return None if found is None else found[0]
 
     @cached_property
-    def _compiled(self) -> jinja2.Template:
-        return _environment().read(self.source)
+    def _compiled(self) -> Template:
+        return _environment().read(self.source, trusted=self.source == CHATML)
 
     @cached_property
     def _forgeries(self) -> re.Pattern[str]:
@@ -249,13 +249,17 @@ def _environment() -> Sandbox:
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["strftime_now"] = _strftime_now
     return environment
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
     """Plain JSON; Jinja's own filter escapes HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
 
 
 def _raise_exception(message: str) -> None:
