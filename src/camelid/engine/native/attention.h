@@ -7,16 +7,25 @@
 #include "attention_amx.h"
 #include "dense.h"
 
+// Vectors of keys or values that are summed at once for up to four queries: as many as registers hold.
+#ifdef __AVX512F__
+enum { SCORED_BLOCKS = 2, MIXED_VECTORS = 4 };
+#else
+enum { SCORED_BLOCKS = 1, MIXED_VECTORS = 1 };
+#endif
+
+// The two bfloat16 of each unit.
+FUNCTION_1(floats, even_half, floats, (float_part)((uint_part)a << 16))
+FUNCTION_1(floats, odd_half, floats, (float_part)((uint_part)a & 0xffff0000))
+
 // sum + v * w over units.
 INLINE floats add_unit(int kind, floats sum, floats v, float w) {
     if (kind == FLOAT32) return fused(v, splat(w), sum);
 #ifdef __AVX512BF16__
     return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)v, (__m512bh)_mm512_set1_ps(w));
 #else
-    union { float unit; uint32_t bits; } pair = {w};
-    union { uint32_t bits; float value; } even = {pair.bits << 16}, odd = {pair.bits & 0xffff0000};
-    floats first = (floats)((words)v << 16), second = (floats)((words)v & 0xffff0000);
-    return fused(second, splat(odd.value), fused(first, splat(even.value), sum));
+    floats unit = splat_bits(w);
+    return fused(odd_half(v), odd_half(unit), fused(even_half(v), even_half(unit), sum));
 #endif
 }
 
@@ -26,10 +35,12 @@ INLINE float unit_at(const char *from) {
     return unit;
 }
 
-// Four vectors of units times one unit.
-INLINE Vectors add_units(int kind, Vectors sums, Vectors v, float w) {
-    return (Vectors){add_unit(kind, sums.a, v.a, w), add_unit(kind, sums.b, v.b, w), add_unit(kind, sums.c, v.c, w),
-                     add_unit(kind, sums.d, v.d, w)};
+// N vectors of units times one unit.
+INLINE Vectors add_units(int kind, int N, Vectors sums, Vectors v, float w) {
+    sums.a = add_unit(kind, sums.a, v.a, w);
+    if (N > 1) sums.b = add_unit(kind, sums.b, v.b, w);
+    if (N > 2) sums.c = add_unit(kind, sums.c, v.c, w), sums.d = add_unit(kind, sums.d, v.d, w);
+    return sums;
 }
 
 // sums + k * q[i] over one unit, for R queries of `bytes` bytes.
@@ -51,7 +62,7 @@ INLINE void store_scores(int R, float *to, int64_t row, Vectors sums) {
 // scores[i][p] = q[i] . k[p] over N blocks of 16 positions, 1 or 2, and R queries of `bytes` bytes; what is read `next` is fetched
 // meanwhile. Two blocks at a time, since a sum has to wait for its last addition.
 INLINE void score(int kind, int R, int N, const char *q, Pair keys, Pair next, int64_t bytes, float *scores, int64_t row) {
-    Vectors one = {0}, two = {0};
+    Vectors zero = {splat(0), splat(0), splat(0), splat(0)}, one = zero, two = zero;
     for (int64_t at = 0; at < bytes; at += UNIT) {
         int64_t place = at / UNIT * sizeof(floats);
         __builtin_prefetch(next.first + place);
@@ -63,21 +74,32 @@ INLINE void score(int kind, int R, int N, const char *q, Pair keys, Pair next, i
     if (N > 1) store_scores(R, scores + KV_BLOCK, row, two);
 }
 
+INLINE void score_blocks(int kind, int R, int blocks, const char *q, Pair keys, Pair next, int64_t bytes, float *scores,
+                         int64_t row) {
+    if (blocks == 1 || SCORED_BLOCKS == 1) score(kind, R, 1, q, keys, next, bytes, scores, row);
+    else score(kind, R, 2, q, keys, next, bytes, scores, row);
+    if (blocks == 1 || SCORED_BLOCKS == 2) return;
+    Pair second = {keys.second, keys.second}, then = {next.second, next.second};
+    score(kind, R, 1, q, second, then, bytes, scores + KV_BLOCK, row);
+}
+
 INLINE Vectors load_vectors(int N, const char *from) {
     int bytes = sizeof(floats);
-    return (Vectors){load(FLOAT32, from), load(FLOAT32, from + bytes), N > 2 ? load(FLOAT32, from + 2 * bytes) : splat(0),
-                     N > 2 ? load(FLOAT32, from + 3 * bytes) : splat(0)};
+    return (Vectors){load(FLOAT32, from), N > 1 ? load(FLOAT32, from + bytes) : splat(0),
+                     N > 2 ? load(FLOAT32, from + 2 * bytes) : splat(0), N > 2 ? load(FLOAT32, from + 3 * bytes) : splat(0)};
 }
 
 INLINE void store_vectors(int N, float *to, Vectors all) {
-    store_all(FLOAT32, to, all.a), store_all(FLOAT32, to + LANES, all.b);
+    store_all(FLOAT32, to, all.a);
+    if (N > 1) store_all(FLOAT32, to + LANES, all.b);
     if (N > 2) store_all(FLOAT32, to + 2 * LANES, all.c), store_all(FLOAT32, to + 3 * LANES, all.d);
 }
 
-// mixed[i] += weights[i] . values over one or two blocks, for R queries and N vectors of 16 dimensions, 2 or 4, from `at` on.
+// mixed[i] += weights[i] . values over one or two blocks, for R queries and N vectors of 16 dimensions, 1, 2 or 4, from
+// `at` on.
 INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, Pair values, int blocks, int stride, int at, float *mixed) {
     float *to = mixed + at;
-    Vectors zero = {0}, r0 = load_vectors(N, (char *)to), r1 = zero, r2 = zero, r3 = zero;
+    Vectors zero = {splat(0), splat(0), splat(0), splat(0)}, r0 = load_vectors(N, (char *)to), r1 = zero, r2 = zero, r3 = zero;
     if (R > 1) r1 = load_vectors(N, (char *)(to + stride));
     if (R > 2) r2 = load_vectors(N, (char *)(to + 2 * stride));
     if (R > 3) r3 = load_vectors(N, (char *)(to + 3 * stride));
@@ -85,10 +107,10 @@ INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, Pair v
         const char *from = (block ? values.second : values.first) + at * UNIT;
         for (int step = 0; step < KV_BLOCK * itemsize(kind) / UNIT; step++, weights += UNIT) {
             Vectors v = load_vectors(N, from + (int64_t)step * stride * UNIT);
-            r0 = add_units(kind, r0, v, unit_at(weights));
-            if (R > 1) r1 = add_units(kind, r1, v, unit_at(weights + row));
-            if (R > 2) r2 = add_units(kind, r2, v, unit_at(weights + 2 * row));
-            if (R > 3) r3 = add_units(kind, r3, v, unit_at(weights + 3 * row));
+            r0 = add_units(kind, N, r0, v, unit_at(weights));
+            if (R > 1) r1 = add_units(kind, N, r1, v, unit_at(weights + row));
+            if (R > 2) r2 = add_units(kind, N, r2, v, unit_at(weights + 2 * row));
+            if (R > 3) r3 = add_units(kind, N, r3, v, unit_at(weights + 3 * row));
         }
     }
     store_vectors(N, to, r0);
@@ -99,7 +121,8 @@ INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, Pair v
 
 INLINE void mix_all(int kind, int R, const char *weights, int64_t row, Pair values, int blocks, int stride, float *mixed) {
     int at = 0;
-    for (; at + 4 * LANES <= stride; at += 4 * LANES) mix(kind, R, 4, weights, row, values, blocks, stride, at, mixed);
+    for (; at + MIXED_VECTORS * LANES <= stride; at += MIXED_VECTORS * LANES)
+        mix(kind, R, MIXED_VECTORS, weights, row, values, blocks, stride, at, mixed);
     if (at < stride) mix(kind, R, 2, weights, row, values, blocks, stride, at, mixed);
 }
 
@@ -124,8 +147,7 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
         Pair k = pair_of(keys, 1, block, blocks, scratch);
         Pair next = {ahead_of(keys, block, values), ahead_of(keys, block + 1, values)};
         float *at = scores + block * KV_BLOCK - base;
-#define SCORE(R) blocks > 1 ? score(kind, R, 2, q + i * bytes, k, next, bytes, at + i * row, row) \
-                            : score(kind, R, 1, q + i * bytes, k, next, bytes, at + i * row, row)
+#define SCORE(R) score_blocks(kind, R, blocks, q + i * bytes, k, next, bytes, at + i * row, row)
         BY_FOURS(i, count, SCORE)
     }
     for (int i = 0; i < count; i++)

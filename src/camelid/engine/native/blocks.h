@@ -94,7 +94,7 @@ INLINE const char *block_of(const Past *past, int is_key, int block, char *scrat
     for (int p = 0; p < KV_BLOCK; p++)
         for (int i = 0; i < stride; i += LANES) {
             char few[4 * LANES], *to = scratch + (is_key ? key_place(kind, 0, i) : value_place(kind, stride, 0, i)) * itemsize(kind);
-            store_all(kind, few, widen_signed(at + p * stride + i) * splat(scales[p]));
+            store_all(kind, few, multiply(widen_signed(at + p * stride + i), splat(scales[p])));
             scatter(kind, is_key, stride, p, few, LANES, to);
         }
     return scratch;

@@ -18,8 +18,8 @@ static void enter(const Step *s, const Input *to, int row, int from, const float
     if (to->dense && to->columns) enter_columns(to->dense, to->columns, row, from, values, count, to->inner);
     else if (to->dense) {
         char *dense = to->dense + ((int64_t)row * to->inner + from) * itemsize(arithmetic);
-        store(kind, dense, values, count);  // rounded to the model's kind, whatever the products are done in
-        for (int i = count - 1; arithmetic != kind && i >= 0; i--) ((float *)dense)[i] = load_one(BFLOAT16, dense, i);
+        if (arithmetic == kind) store(kind, dense, values, count);
+        else store_rounded(kind, (float *)dense, values, count);
     }
     if (to->packed.codes || to->packed.whole) pack_activations(&to->packed, row, from, values, count, to->inner);
 }
@@ -99,7 +99,8 @@ static void gated(const Step *s, const Layer *layer, int thread) {
         for (int r = 0; r < part.bottom - part.top; r++) {
             for (int i = 0; i < WIDE_BLOCK; i += LANES) {
                 floats g = load(FLOAT32, &gate[r][i]), u = load(FLOAT32, &up[r][i]);
-                store_all(FLOAT32, &gate[r][i], g / (1.0f + exponential(-g)) * u);
+                floats swish = divide(g, add(splat(1), exponential(negative(g))));
+                store_all(FLOAT32, &gate[r][i], multiply(swish, u));
             }
             enter(s, &s->wide, part.top + r, part.begin, gate[r], part.end - part.begin);
         }
@@ -305,6 +306,9 @@ void camelid_clear_block(const Model *m, int block) {
 // What products with bfloat16 weights are best done in: float32 where there is no AMX and that takes 0.8 of the time or less.
 int camelid_arithmetic(void) {
     if (may_use_amx()) return BFLOAT16;
+#ifndef __AVX512F__
+    return FLOAT32;
+#else
     enum { ROWS_TIMED = 16, INNER = 512, TRIALS = 20 };
     static char weights[BLOCK * INNER * 4], inputs[ROWS_TIMED * INNER * 4];
     static float sums[ROWS_TIMED * BLOCK];
@@ -318,11 +322,12 @@ int camelid_arithmetic(void) {
         best[i % 2] = fmin(best[i % 2], end.tv_sec - begin.tv_sec + 1e-9 * (end.tv_nsec - begin.tv_nsec));
     }
     return best[FLOAT32] < 0.8 * best[BFLOAT16] ? FLOAT32 : BFLOAT16;
+#endif
 }
 
 // Whether packed products are done in integers on this processor.
 int camelid_integers(void) {
-#ifdef __AVX512VNNI__
+#if defined(__AVX512VNNI__) || defined(NARROW_INTEGERS)
     return 1;
 #else
     return 0;

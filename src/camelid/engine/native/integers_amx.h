@@ -32,7 +32,7 @@ INLINE void spread(int kind, const char *line, int count, int quads, __m512i *to
 }
 
 // sums[tile][row] = codes . weights of a segment, for two tiles, which registers 4 and 5 hold, and up to 32 rows.
-INLINE void multiply(const int8_t *codes, int64_t stride, int rows, __m512i (*sums)[2 * AMX_ROWS]) {
+INLINE void multiply_integers(const int8_t *codes, int64_t stride, int rows, __m512i (*sums)[2 * AMX_ROWS]) {
     _tile_loadd(6, codes, stride);
     _tile_zero(0);
     _tile_dpbsud(0, 6, 4);
@@ -73,7 +73,7 @@ INLINE void integers_amx(int kind, const Linear *l, int first, int count, const 
             _tile_loadd(5, weights[1], 64);
             for (int top = 0; top < rows; top += 2 * AMX_ROWS) {
                 int here = rows - top < 2 * AMX_ROWS ? rows - top : 2 * AMX_ROWS;
-                multiply(x->codes + (int64_t)(row + top) * x->stride + s * x->segment, x->stride, here, sums);
+                multiply_integers(x->codes + (int64_t)(row + top) * x->stride + s * x->segment, x->stride, here, sums);
                 const int32_t *owing = x->owing + (int64_t)(row + top) * segments + s;
                 const float *of_row = x->scales + (int64_t)(row + top) * segments + s;
                 float *to = y + top * step + t * LANES;

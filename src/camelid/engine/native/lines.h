@@ -37,7 +37,5 @@ INLINE floats group_scale(const Linear *l, int64_t tile, int group) {
 }
 
 INLINE ints group_zero(const Linear *l, int64_t tile, int group) {
-    bytes zeros;
-    memcpy(&zeros, l->zeros + (tile * groups(l) + group) * l->zero_step, sizeof zeros);
-    return widen(zeros);
+    return widen(l->zeros + (tile * groups(l) + group) * l->zero_step);
 }

@@ -5,6 +5,7 @@
 
 #include "dense_amx.h"
 #include "integers_amx.h"
+#include "integers_narrow.h"
 #include "threads.h"
 
 // One tile by R rows in float32.
@@ -14,14 +15,13 @@ INLINE void packed_floats(int kind, int R, const Linear *l, int tile, const Acti
     floats sums[4];
     for (int r = 0; r < R; r++) sums[r] = splat(0);
     for (int line = 0; line < count; line++) {
-        ints all;
-        memcpy(&all, w + (int64_t)line * 64, sizeof all);
+        ints all = load_ints(w + (int64_t)line * 64);
         int input = line * 4 * quads, group = input / l->group < groups(l) ? input / l->group : groups(l) - 1;
         floats scale = group_scale(l, tile, group);
         ints zero = group_zero(l, tile, group);
         for (int i = 0; i < 4 * quads; i++, input++) {
-            ints code = all >> (8 * (i % 4) + 4 * (i / 4)) & (kind == INT4 ? 15 : 255);
-            floats weight = scale * __builtin_convertvector(code - zero, floats);
+            ints code = shifted(all, 8 * (i % 4) + 4 * (i / 4), kind == INT4 ? 15 : 255);
+            floats weight = multiply(scale, floats_of(subtract_ints(code, zero)));
             for (int r = 0; r < R; r++) sums[r] = fused(weight, splat(x->whole[(int64_t)(row + r) * x->stride + input]), sums[r]);
         }
     }
@@ -38,6 +38,11 @@ INLINE void packed_rows(int kind, int R, const Linear *l, int first, int count, 
         else
             for (int i = 0; i < count * R; i++)
                 integers_one(kind, l, first + i / R, x, row + i % R, y + i % R * step + i / R * LANES);
+        return;
+    }
+#elif defined(NARROW_INTEGERS)
+    if (x->codes) {
+        for (int t = 0; t < count; t++) integers_rows(kind, R, l, first + t, x, row, y + t * LANES, step);
         return;
     }
 #endif
@@ -92,16 +97,16 @@ static void pack_activations(const Activations *to, int row, int from, const flo
         _Alignas(64) float filled[LARGEST_SEGMENT] = {0};
         const float *values = x + begin;
         if (size < end) values = memcpy(filled, values, 4 * size);
-        ints most = {0};
+        ints most = splat_ints(0);
         for (int i = 0; i < end; i += LANES) most = larger(most, size_bits(load(FLOAT32, values + i)));
         float highest = largest_size(most), inverse = highest > 0 ? 127 / highest : 0;
-        ints sum = {0};
+        ints sum = splat_ints(0);
         for (int i = 0; i < end; i += LANES) {
             int8_t few[LANES];
-            ints code = nearest(load(FLOAT32, values + i) * inverse);
+            ints code = nearest(multiply(load(FLOAT32, values + i), splat(inverse)));
             narrow(few, code);
             memcpy(codes + i, few, size - i < LANES ? size - i : LANES);
-            sum += code;
+            sum = add_ints(sum, code);
         }
         to->scales[at] = highest / 127;
         to->owing[at] = -whole_total(sum);

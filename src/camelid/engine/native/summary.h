@@ -12,8 +12,8 @@ static void summarise_run(const Step *s, int task) {
     floats highest = splat(-INFINITY), sums = splat(0);  // a NaN is never the highest, and makes the sum one
     for (int i = 0; i < whole; i += LANES) {
         floats x = load(FLOAT32, logits + i);
-        highest = choose(x > highest, x, highest);
-        sums = choose(x == x, sums, x);
+        highest = choose(above(x, highest), x, highest);
+        sums = choose(equal(x, x), sums, x);
     }
     float most = largest(highest), rest = 0;
     for (int i = whole; i < count; i++) {
@@ -21,7 +21,10 @@ static void summarise_run(const Step *s, int task) {
         if (logits[i] != logits[i]) rest = logits[i];
     }
     if (most > -INFINITY) {
-        for (int i = 0; i < whole; i += LANES) sums += exponential(load(FLOAT32, logits + i) - most);
+        for (int i = 0; i < whole; i += LANES) {
+            floats x = load(FLOAT32, logits + i);
+            sums = add(sums, exponential(subtract(x, splat(most))));
+        }
         for (int i = whole; i < count; i++) rest += expf(logits[i] - most);
     }
     s->runs[task] = (Run){most, total(sums) + rest};
