@@ -1,5 +1,6 @@
 """Compiling the decoder: compilers, processors that can do less, a library that is kept."""
 
+import os
 import platform
 import re
 import shutil
@@ -50,7 +51,7 @@ def test_without_a_compiler_torch_computes_and_it_is_said_once(
     engine = Engine(tiny(), tokenizer)
     answers = [engine.generate(["the cat"], max_new_tokens=5) for _ in range(2)]
     assert answers[0] == answers[1]
-    assert caplog.text.count("a third of the speed") == 1
+    assert caplog.text.count("generating with torch, which is slower") == 1
     assert not list(no_library.rglob("*.so"))
 
 
@@ -113,3 +114,56 @@ def test_the_library_is_compiled_once(no_library: Path) -> None:
     build._loaded.cache_clear()
     build.library()
     assert [path.stat().st_mtime_ns for path in no_library.rglob("*")][-1:] == [written]
+
+
+def test_folders_of_compiled_code_are_private(no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMELID_HOME", str(no_library / "new" / "home"))
+    build.library()
+    for folder in (no_library / "new" / "home", no_library / "new" / "home" / "native"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("which", ["home", "library"])
+def test_code_that_others_could_write_is_not_loaded(no_library: Path, which: str) -> None:
+    build.library()
+    [compiled] = no_library.rglob("*.so")
+    path = no_library if which == "home" else compiled
+    path.chmod(0o777)
+    build._loaded.cache_clear()
+    with pytest.raises(build.NoCompilerError, match=r"can be written by others .mode 0777.*chmod go-w"):
+        build.library()
+    path.chmod(0o700)
+    build._loaded.cache_clear()
+    build.library()
+
+
+def test_code_of_another_user_is_not_loaded(no_library: Path) -> None:
+    build.library()
+    [compiled] = no_library.rglob("*.so")
+    try:
+        os.chown(compiled, 12345, -1)
+    except PermissionError:
+        pytest.skip("only root can give files away")
+    build._loaded.cache_clear()
+    with pytest.raises(build.NoCompilerError, match=r"belongs to another user .12345."):
+        build.library()
+
+
+def test_a_folder_of_ours_that_others_could_write_is_closed(no_library: Path) -> None:
+    folder = no_library / "native"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    build.library()
+    assert folder.stat().st_mode & 0o022 == 0
+
+
+@pytest.mark.parametrize("name", ["draft-abc", "tmpabc"])
+def test_drafts_of_killed_processes_are_removed(no_library: Path, name: str) -> None:
+    old, fresh_one = no_library / "native" / name, no_library / "native" / f"{name}d"
+    for folder in (old, fresh_one):
+        folder.mkdir(parents=True)
+        (folder / "decoder.so").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    build.library()
+    assert not old.exists()
+    assert fresh_one.exists()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from camelid.base.errors import WrongCall
-from camelid.base.home import camelid_home
+from camelid.base.home import camelid_home, make_home
 from camelid.engine.engine import Engine
 from camelid.engine.open_lm import open_lm
 from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong
@@ -158,7 +158,7 @@ def _line_history() -> Iterator[None]:
         return
     readline.set_history_length(1000)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_home()
         if path.is_file():
             readline.read_history_file(path)
     except OSError as error:

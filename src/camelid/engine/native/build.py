@@ -1,5 +1,6 @@
 """Compiling `decoder.c` for this machine's processor, once, where there is a C compiler."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -8,15 +9,25 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
-from camelid.base.errors import CamelidError
-from camelid.base.home import camelid_home
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.home import private_folder, refuse_foreign
 from camelid.engine.native.structures import FUNCTIONS
 
 SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h"))
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread", "-std=gnu11")
+FLAGS = ("-O3", "-fno-math-errno", "-fPIC", "-shared", "-pthread", "-std=gnu11")
+TARGETS = {
+    "native": ("-march=native",),
+    "avx2": ("-mavx2", "-mfma", "-mf16c", "-mtune=native"),
+    "baseline": ("-mtune=native",),
+}
+"""Values of CAMELID_NATIVE_TARGET, and what the compiler may then use: of `baseline`, what every processor has."""
+DRAFT_PREFIX = "draft-"
+ABANDONED_SECONDS = 600
+"""Drafts older than this belong to a process that was killed: compiling takes 120 seconds at most."""
 
 
 class NoCompilerError(CamelidError):
@@ -38,7 +49,9 @@ def library() -> ctypes.CDLL:
 def _loaded() -> "ctypes.CDLL | NoCompilerError":
     try:
         compiler = _compiler()
-        target = camelid_home() / "native" / f"decoder-{_digest(compiler)}.so"
+        folder = private_folder("native")
+        _remove_abandoned(folder)
+        target = folder / f"decoder-{_digest(compiler)}.so"
         if not target.is_file():
             _compile(compiler, target)
         try:
@@ -47,13 +60,16 @@ def _loaded() -> "ctypes.CDLL | NoCompilerError":
             target.unlink(missing_ok=True)
             _compile(compiler, target)
             return _load(target)
+    except WrongCall:
+        raise
     except NoCompilerError as error:
         return error
-    except (OSError, RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
+    except (CamelidError, OSError, RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
         return NoCompilerError(f"the decoder cannot be compiled or loaded: {error}")
 
 
 def _load(target: Path) -> ctypes.CDLL:
+    refuse_foreign(target)
     code = ctypes.CDLL(str(target))
     for name, (returned, *taken) in FUNCTIONS.items():
         function = getattr(code, name)
@@ -63,8 +79,23 @@ def _load(target: Path) -> ctypes.CDLL:
 
 def _digest(compiler: list[str]) -> str:
     sources = (path.read_text(encoding="utf-8") for path in SOURCES)
-    identity = (*sources, *compiler, *FLAGS, platform.machine(), _processor())
+    identity = (*sources, *compiler, *_flags(), platform.machine(), _processor())
     return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:20]
+
+
+def _flags() -> tuple[str, ...]:
+    target = os.environ.get("CAMELID_NATIVE_TARGET") or "native"
+    if target not in TARGETS:
+        raise WrongCall(f"CAMELID_NATIVE_TARGET is {target!r}; it can be {', '.join(TARGETS)}")
+    return *TARGETS[target], *FLAGS
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes drafts that a killed process left, also those of older versions."""
+    for draft in (*folder.glob(f"{DRAFT_PREFIX}*"), *folder.glob("tmp*")):
+        with contextlib.suppress(OSError):
+            if draft.is_dir() and time.time() - draft.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(draft)
 
 
 def _compiler() -> list[str]:
@@ -77,11 +108,10 @@ def _compiler() -> list[str]:
 
 
 def _compile(compiler: list[str], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=DRAFT_PREFIX) as folder:
         draft = Path(folder) / target.name
         sources = [str(path) for path in SOURCES if path.suffix == ".c"]
-        command = [*compiler, *FLAGS, "-o", str(draft), *sources, "-lm"]
+        command = [*compiler, *_flags(), "-o", str(draft), *sources, "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
         if done.returncode:
             raise NoCompilerError(

@@ -333,3 +333,12 @@ int camelid_integers(void) {
     return 0;
 #endif
 }
+
+// Whether this processor has products of its own here; elsewhere torch may be faster.
+int camelid_tuned(void) {
+#if defined(__AVX512VNNI__) || defined(NARROW_INTEGERS)
+    return 1;
+#else
+    return 0;
+#endif
+}

@@ -46,10 +46,17 @@ def knows(spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> bo
     )
 
 
+def tuned() -> bool:
+    """Whether the decoder has products written for this processor; raises `NoCompilerError` as `library`
+    does.
+    """
+    return bool(library().camelid_tuned())
+
+
 @cache
-def _arithmetic() -> int:
-    """What bfloat16 weights are multiplied in, timed once: all decoders of a process compute alike."""
-    return int(library().camelid_arithmetic())
+def _arithmetic(code: ctypes.CDLL) -> int:
+    """The arithmetic for bfloat16 weights, timed once: all decoders of a process compute alike."""
+    return int(code.camelid_arithmetic())
 
 
 class NativeDecoder(Decoder):
@@ -93,7 +100,7 @@ class NativeDecoder(Decoder):
         cosine, sine = (side[:, : spec.head_dim // 2] for side in angles)
         self._model = CModel(
             kind=KINDS[dtype],
-            arithmetic=FLOAT32 if dtype == torch.float32 else _arithmetic(),
+            arithmetic=FLOAT32 if dtype == torch.float32 else _arithmetic(library()),
             layers=spec.num_layers,
             width=spec.hidden_size,
             heads=spec.num_heads,

@@ -7,7 +7,7 @@ enum { AHEAD = 4096 };
 
 // Whether one row's weights are best read output by output with nothing fetched by hand, as AMD's processors had it where measured
 // (fetching cost a sixth there), or by four outputs at a time and fetched two pages ahead, as Intel's (half as fast again).
-#if defined(__znver3__) || defined(__znver4__) || defined(__znver5__)
+#if defined(__tune_znver3__) || defined(__tune_znver4__) || defined(__tune_znver5__)
 enum { ONE_STREAM = 1 };
 #else
 enum { ONE_STREAM = 0 };

@@ -115,20 +115,20 @@ static void pack_activations(const Activations *to, int row, int from, const flo
 
 // Codes as the GPTQ layout stores them, int32 [inner * bits / 32, outer], as tiles of lines.
 typedef struct {
-    const uint32_t *words;
+    const uint32_t *packed_integers;
     uint32_t *lines;
-    int32_t bits, words_count, outer;
+    int32_t bits, count, outer;
 } Packing;
 
 static void pack_together(const void *job, int thread) {
     (void)thread;
     const Packing *p = job;
     EACH_TASK(tile, (p->outer + LANES - 1) / LANES) {
-        uint32_t *to = p->lines + (int64_t)tile * p->words_count * LANES;
+        uint32_t *to = p->lines + (int64_t)tile * p->count * LANES;
         int width = p->outer - tile * LANES < LANES ? p->outer - tile * LANES : LANES;
-        for (int line = 0; line < p->words_count; line++, to += LANES) {
+        for (int line = 0; line < p->count; line++, to += LANES) {
             uint32_t all[LANES] = {0};
-            memcpy(all, p->words + (int64_t)line * p->outer + tile * LANES, 4 * width);
+            memcpy(all, p->packed_integers + (int64_t)line * p->outer + tile * LANES, 4 * width);
             for (int i = 0; i < LANES; i++) {
                 uint32_t a = all[i] & 0xffff, b = all[i] >> 16;
                 a = (a | a << 8) & 0x00ff00ff, a = (a | a << 4) & 0x0f0f0f0f;

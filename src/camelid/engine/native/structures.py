@@ -59,7 +59,9 @@ CBatch = _structure(
         "tokens", "positions", "tables", "blocks", "wanted_rows", "logits", "greedy", "highest", "log_total"
     ),
 )
-CPacking = _structure("CPacking", **_pointers("words", "lines"), **_integers("bits", "words_count", "outer"))
+CPacking = _structure(
+    "CPacking", **_pointers("packed_integers", "lines"), **_integers("bits", "count", "outer")
+)
 
 FUNCTIONS = {
     "camelid_step": (c_int, c_void_p, c_void_p, c_int),
@@ -69,5 +71,6 @@ FUNCTIONS = {
     "camelid_free": (None, c_void_p),
     "camelid_arithmetic": (c_int,),
     "camelid_integers": (c_int,),
+    "camelid_tuned": (c_int,),
 }
 """What each function returns, and then what it takes."""
