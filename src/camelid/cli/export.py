@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 
 def export(
     model: Annotated[str, Positional],
-    out: Annotated[Path, Positional, arg(metavar="OUT")],
+    out: Annotated[Path, Positional],
     to: Literal["hf", "gguf", "gptq", "awq"] = "gguf",
     dtype: Literal["float32", "float16", "bfloat16", "q8_0", "q4_0", "q4_k"] = "float16",
     verify: bool = False,

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 import tyro
@@ -161,7 +161,9 @@ def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence
             fields[name] = Annotated[inner, tyro.conf.arg(name="")] if is_flat(kind) else inner
         else:
             about = tyro.conf.arg(
-                help=info.description, help_behavior_hint=_hint(info, name in written, value)
+                help=info.description,
+                help_behavior_hint=_hint(info, name in written, value),
+                metavar=_metavar(kind),
             )
             fields[name] = Annotated[_flag_type(kind), about]
     return TypedDict(cls.__name__, fields, total=False)  # type: ignore[operator]
@@ -173,6 +175,20 @@ def _flag_type(kind: Any) -> Any:
     if bool not in options:
         return kind
     return Union[(*(option for option in options if option is not bool), Literal["true", "false"])]
+
+
+def _metavar(kind: Any) -> str | None:
+    """What a flag takes, as help shows it, without the None of `X | None`; None where tyro's own word stands."""
+    options = [each for each in get_args(kind) if each is not NoneType]
+    if get_origin(kind) in (UnionType, Union) and len(options) < len(get_args(kind)):
+        shown = ["{true,false}" if each is bool else _metavar(each) for each in options]
+        return "|".join(each for each in shown if each) if all(shown) else None
+    if get_origin(kind) is Literal:
+        return "{" + ",".join(map(str, options)) + "}"
+    if get_origin(kind) is tuple and ... in get_args(kind):
+        inner = _metavar(get_args(kind)[0])
+        return inner and f"{inner} ..."
+    return {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}.get(kind)
 
 
 def _hint(info: FieldInfo, written: bool, value: object) -> str:
@@ -207,6 +223,13 @@ def _expanded(function: Callable[..., Any]) -> Callable[..., Any]:
             flags = _flags(kind, {}, group.leave_out) if is_model else _class_flags(kind, group)
             hints[name] = Annotated[flags, tyro.conf.arg(name="")]
             parameter = parameter.replace(default=inspect.Parameter.empty)
+        elif kind is not bool:
+            positional = tyro.conf.Positional in marks
+            several = " ..." if get_origin(kind) is tuple else ""
+            shown = name.upper() + several if positional else _metavar(kind)
+            hint = "" if parameter.default in (None, ()) else None
+            about = tyro.conf.arg(metavar=shown, help_behavior_hint=hint)
+            hints[name] = Annotated[(kind, *marks, about)]
         parameters.append(parameter.replace(annotation=hints[name]))
 
     @functools.wraps(function)
@@ -242,8 +265,10 @@ def _class_flags(cls: type, group: Group) -> Any:
         if each.name in group.leave_out:
             continue
         plain, _ = AS_FLAG.get(each.name, (hints[each.name], None))
-        kind: Any = Annotated[(plain, tyro.conf.arg(help=about[each.name]))]
         default = group.defaults.get(each.name, each.default)
+        hint = "" if default in (None, ()) else None
+        described = tyro.conf.arg(help=about[each.name], metavar=_metavar(plain), help_behavior_hint=hint)
+        kind: Any = Annotated[(plain, described)]
         empty = get_origin(plain) is dict
         fields.append((each.name, kind, field(default_factory=dict) if empty else field(default=default)))
     return dataclasses.make_dataclass(cls.__name__, fields)
@@ -253,9 +278,15 @@ def _field_docstrings(cls: type) -> dict[str, str]:
     [node] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(node, ast.ClassDef)
     return {
-        before.target.id: after.value.value.rstrip(".")
+        before.target.id: _as_help(after.value.value)
         for before, after in zip(node.body, node.body[1:], strict=False)
         if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         if isinstance(after.value.value, str)
     }
+
+
+def _as_help(sentence: str) -> str:
+    """A sentence as help has it: without its full stop and its capital, unless that begins an abbreviation."""
+    begins = sentence[:1] if sentence[1:2].isupper() else sentence[:1].lower()
+    return begins + sentence[1:].rstrip(".")

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 
 def import_model(
-    file: Annotated[Path, Positional, arg(metavar="FILE")],
-    out: Annotated[Path, Positional, arg(metavar="OUT")],
+    file: Annotated[Path, Positional],
+    out: Annotated[Path, Positional],
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     tokenizer: Path | None = None,
 ) -> None:
