@@ -7,6 +7,7 @@ from tyro.conf import Positional
 from camelid.cli.flags import Group
 from camelid.lm.sampling import Sampling
 from camelid.recipes.engine import EngineSettings
+from camelid.recipes.server import ServerSettings
 
 
 def generate(
@@ -14,6 +15,7 @@ def generate(
     prompt: str,
     sampling: Annotated[Sampling, Group(leave_out=("samples",))],
     engine: Annotated[EngineSettings, Group(leave_out=("max_batch",))],
+    server: Annotated[ServerSettings, Group(leave_out=("parallel",))],
     chat: bool = False,
     system: str | None = None,
 ) -> None:
@@ -27,4 +29,4 @@ def generate(
     """
     from camelid.engine.terminal import generate as print_completion
 
-    print_completion(model, prompt, sampling, engine, chat=chat, system=system)
+    print_completion(model, prompt, sampling, engine, server, chat=chat, system=system)

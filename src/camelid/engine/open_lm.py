@@ -6,6 +6,7 @@ from typing import Any
 from camelid.base.errors import WrongCall
 from camelid.lm.interface import LM
 from camelid.recipes.engine import EngineSettings
+from camelid.recipes.server import ServerSettings
 from camelid.recipes.settings import flag
 
 
@@ -23,14 +24,24 @@ def connect(path_or_url: str | Path, **settings: Any) -> LM:
     return Engine.load(path_or_url, **settings)
 
 
-def open_lm(path_or_url: str | Path, settings: EngineSettings) -> LM:
-    """The LM as a command line or a recipe asks for it; raises `WrongCall` for settings that a server does not take."""
+def open_lm(path_or_url: str | Path, settings: EngineSettings, server: ServerSettings | None = None) -> LM:
+    """The LM as a command line or a recipe asks for it.
+
+    Raises `WrongCall` for settings of the engine with a URL, and for settings of a server without one.
+    """
     given = settings.model_dump(exclude_defaults=True)
+    asked = (server or ServerSettings()).model_dump(exclude_defaults=True)
     if is_url(path_or_url):
         if given:
             flags = ", ".join(map(flag, given))
             raise WrongCall(f"{flags}: for models that run here; a server has its own")
-        return connect(path_or_url)
+        if "model_name" in asked:
+            asked["model"] = asked.pop("model_name")
+        return connect(path_or_url, **asked)
+    if asked:
+        raise WrongCall(
+            f"{', '.join(map(flag, asked))}: only for the URL of a server; {path_or_url} runs here"
+        )
     if "dtype" in given:
         import torch
 

@@ -12,6 +12,7 @@ from camelid.engine.open_lm import open_lm
 from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong
 from camelid.lm.sampling import Sampling
 from camelid.recipes.engine import EngineSettings
+from camelid.recipes.server import ServerSettings
 from camelid.text.conversation import Conversation, Message
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def generate(
     prompt: str,
     sampling: Sampling,
     engine: EngineSettings,
+    server: ServerSettings | None = None,
     *,
     chat: bool = False,
     system: str | None = None,
@@ -37,14 +39,20 @@ def generate(
         raise WrongCall("--system needs --chat: only a conversation has a system message")
     text = sys.stdin.read() if prompt == "-" else prompt
     asked: Prompt = _conversation(system, text) if chat else text
-    lm = open_lm(model, engine)
+    lm = open_lm(model, engine, server)
     _show(lm, asked, sampling)
     _say_guesses(lm, asked)
 
 
-def chat(model: str, sampling: Sampling, engine: EngineSettings, system: str | None = None) -> None:
+def chat(
+    model: str,
+    sampling: Sampling,
+    engine: EngineSettings,
+    server: ServerSettings | None = None,
+    system: str | None = None,
+) -> None:
     """Answers what is typed, turn by turn, until /exit or the end of the input."""
-    session = ChatSession(open_lm(model, engine), sampling, system)
+    session = ChatSession(open_lm(model, engine, server), sampling, system)
     with _line_history():
         while session.turn():
             pass

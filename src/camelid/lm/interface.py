@@ -49,8 +49,8 @@ class Score:
     logprob: float
     """Natural log-probability of the whole continuation, summed over its tokens."""
     tokens: int
-    is_greedy: bool
-    """Whether greedy decoding would generate exactly this continuation."""
+    is_greedy: bool | None
+    """Whether greedy decoding would generate exactly this continuation; None if a server does not say."""
     logprobs: tuple[float, ...] = ()
     """Natural log-probability of each token; empty if the LM does not report it."""
 
@@ -65,13 +65,19 @@ class PromptTooLong(WrongCall):
 class LM(ABC):
     """Anything that completes prompts and scores continuations."""
 
+    @property
+    def identity(self) -> str:
+        """What identifies the model in results, such as a server's address and model; empty if unknown."""
+        return ""
+
     @abstractmethod
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """`sampling.samples` completions for each prompt, in order."""
 
     @abstractmethod
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        """The score of each continuation after the prompt of the same index."""
+        """The score of each continuation after the prompt of the same index; white space at a prompt's end
+        counts as the continuation's (see `as_pairs`)."""
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling | None = None, **changes: Any
@@ -105,11 +111,21 @@ def as_list(values: Sequence[Value]) -> list[Value]:
 
 
 def as_pairs(prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[Prompt, str]]:
-    """Each prompt with its continuation; raises `WrongCall` if their numbers differ, and as `as_list`
-    does."""
+    """Each prompt with its continuation; white space at a prompt's end moves to the continuation.
+
+    Vocabularies spell that space and the next word as one token, which would belong to neither otherwise;
+    lm-evaluation-harness moves it, too. A prompt of only white space stays. Raises `WrongCall` if the numbers
+    differ, and as `as_list` does.
+    """
     left, right = as_list(prompts), as_list(continuations)
     if len(left) != len(right):
         raise WrongCall(
             f"there are {len(left)} prompts and {len(right)} continuations; give one continuation per prompt"
         )
-    return list(zip(left, right, strict=True))
+    return [_without_end(*pair) for pair in zip(left, right, strict=True)]
+
+
+def _without_end(prompt: Prompt, continuation: str) -> tuple[Prompt, str]:
+    if not isinstance(prompt, str) or not (rest := prompt.rstrip()):
+        return prompt, continuation
+    return rest, prompt[len(rest) :] + continuation

@@ -2,18 +2,28 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
-
-import httpx
+from typing import Any, TypeVar
 
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.lm.adapting import ADAPTATIONS, adaptation_for, adapted
+from camelid.lm.choices import (
+    choices_of,
+    models_of,
+    piece_of_choice,
+    reason_of_choice,
+    text_of_choice,
+    the_model,
+)
+from camelid.lm.connection import Connection, Patience, StatusError
+from camelid.lm.echo import Echo, PromptLogprobsError
 from camelid.lm.interface import LM, Completion, FinishReason, Prompt, Score, Stream, as_pairs
 from camelid.lm.sampling import Sampling, with_changes
+
+Value, Result = TypeVar("Value"), TypeVar("Result")
 
 REGEX_FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "vllm": lambda regex: {"structured_outputs": {"regex": regex}},
@@ -28,13 +38,15 @@ vLLM from 0.12: docs.vllm.ai, "Structured Outputs"; SGLang: docs.sglang.io, "Str
 class RemoteLM(LM):
     """An OpenAI-compatible server, with `parallel` HTTP requests at a time.
 
-    url: with or without `/v1`, by default OPENAI_BASE_URL; api_key: by default OPENAI_API_KEY; model: by
-    default the first that the server lists; timeout: seconds per request. Requests to a busy server (429,
-    5xx) are repeated up to four times at growing intervals. Completions hold no tokens and no
-    log-probabilities. Raises `CamelidError` if the server cannot be reached or refuses.
+    url: with or without `/v1`, by default OPENAI_BASE_URL. model: needed where the server has several.
+    api_key: by default OPENAI_API_KEY for OPENAI_BASE_URL (or OpenAI's own address), and CAMELID_API_KEY for
+    other servers; never sent over plain http, except to this machine. timeout: seconds per response. Requests
+    to a busy server (429, 5xx), and refused connections, are repeated up to `retries` times: after as many
+    seconds as the server asks for, up to `longest_wait`, otherwise after growing ones. Completions hold no
+    tokens and no log-probabilities. Raises `CamelidError` if the server cannot be reached or refuses.
 
     `json_schema` is sent as OpenAI's `response_format`, `regex` in the field of servers that are known to
-    have one.
+    have one. `max_tokens` becomes `max_completion_tokens` for servers that ask for that.
     """
 
     def __init__(
@@ -43,66 +55,119 @@ class RemoteLM(LM):
         *,
         model: str | None = None,
         api_key: str | None = None,
-        timeout: float = 600.0,
+        timeout: float = Patience.timeout,
         parallel: int = 16,
+        retries: int = Patience.retries,
+        longest_wait: float = Patience.longest_wait,
     ) -> None:
         url = url or os.environ.get("OPENAI_BASE_URL")
         if not url:
             raise WrongCall("no server given: pass its URL or set OPENAI_BASE_URL")
-        self.url = url.rstrip("/").removesuffix("/v1") + "/v1"
-        self._key = api_key or os.environ.get("OPENAI_API_KEY")
-        self._model, self._timeout, self._parallel = model, timeout, parallel
+        if parallel < 1:
+            raise WrongCall(f"parallel is {parallel}; it must be at least 1")
+        self._connection = Connection(url, api_key, Patience(retries, longest_wait, timeout))
+        self.url = self._connection.url
+        self._model, self._parallel = model, parallel
+        self._adaptations: dict[str, tuple[str, ...]] = {}
+        """For each path what this server has asked to change in requests."""
+        self._context_tokens: dict[str, int | None] = {}
 
     @cached_property
     def model(self) -> str:
         """The model's name on the server."""
-        return self._model or str(self._first_model["id"])
+        return self._model or str(self._only_model["id"])
+
+    @property
+    def identity(self) -> str:
+        """The address, the model's name there, and what stands behind the name if the server says so."""
+        try:
+            listed = {str(model["id"]): model for model in self._models}
+        except StatusError:
+            listed = {}  # a server without a list, whose model was named
+        root = listed.get(self.model, {}).get("root")
+        return f"{self.url} {self.model}" + (f" ({root})" if root and root != self.model else "")
 
     @cached_property
-    def _first_model(self) -> Mapping[str, Any]:
-        first: Mapping[str, Any] = self._ask("GET", "models")["data"][0]
-        return first
+    def _models(self) -> list[dict[str, Any]]:
+        return models_of(self.url, self._connection.ask("GET", "models"))
+
+    @cached_property
+    def _only_model(self) -> Mapping[str, Any]:
+        try:
+            return the_model(self.url, self._models)
+        except StatusError as error:
+            if error.status not in (404, 405, 501):
+                raise
+            raise CamelidError(f"{error}; the server lists no models: pass --model-name") from error
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """The server's completions of each prompt."""
-        with ThreadPoolExecutor(self._parallel) as pool:
-            return list(pool.map(lambda prompt: self._complete(prompt, sampling), prompts))
+        return self._each(lambda prompt: self._complete(prompt, sampling), prompts)
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        """Scores through `/v1/completions` with `echo` and `logprobs`; raises `WrongCall` for
-        conversations."""
-        pairs = as_pairs(prompts, continuations)
-        with ThreadPoolExecutor(self._parallel) as pool:
-            return list(pool.map(lambda pair: self._score(*pair), pairs))
+        """Scores through `/v1/completions` with `echo` and `logprobs`.
+
+        Raises `WrongCall` for conversations, and `CamelidError` if the server returns no probabilities of a
+        prompt or it cannot be told which of its tokens are the continuation's.
+        """
+        return self._each(lambda pair: self._score(*pair), as_pairs(prompts, continuations))
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """Yields the text of one completion in pieces, from server-sent events."""
-        text, reason, other = "", None, ""
+        text, reason = "", None
         sampling = with_changes(sampling, {**changes, "samples": 1})
         path, body = self._request(prompt, sampling)
-        with (
-            self._connection() as client,
-            client.stream("POST", path, json={**body, "stream": True}) as answer,
-        ):
-            if answer.is_error:
-                answer.read()
-            self._check(answer)
-            for line in answer.iter_lines():
-                if not line.startswith("data:"):
-                    other += line
-                elif (data := line[5:].strip()) == "[DONE]":
-                    reason = reason or "stop"
-                else:
-                    for choice in self._parsed(data).get("choices", ()):
-                        piece = choice.get("text") or choice.get("delta", {}).get("content") or ""
-                        reason = choice.get("finish_reason") or reason
-                        text += piece
-                        yield piece
+        for content in self._adapting(path, {**body, "stream": True}, self._connection.stream):
+            if content is None:
+                reason = reason or "stop"
+                break
+            choices = content.get("choices") if isinstance(content, dict) else None
+            for choice in choices if isinstance(choices, list) else ():
+                if not isinstance(choice, dict) or choice.get("index") not in (None, 0):
+                    continue
+                piece = piece_of_choice(self.url, choice)
+                # A whole message is the whole answer of a server that does not stream.
+                whole: FinishReason | None = "stop" if isinstance(choice.get("message"), dict) else None
+                reason = reason_of_choice(self.url, choice) or whole or reason
+                text += piece
+                if piece:
+                    yield piece
         if reason is None:
-            raise CamelidError(
-                f"{self.url}: the stream ended before the completion did{other and ': '}{other[:200]}"
-            )
-        return _checked(Completion(text, (), (), _finish_reason(reason)), sampling)
+            raise CamelidError(f"{self.url}: the stream ended before the completion did")
+        return _checked(Completion(text, (), (), reason), sampling)
+
+    def _adapting(
+        self, path: str, body: dict[str, Any], ask: Callable[[str, dict[str, Any]], Iterator[Any]]
+    ) -> Iterator[Any]:
+        """What `ask` yields for a request, asked again with fields as this server takes them."""
+        known = self._adaptations.get(path, ())
+        while True:
+            sent = adapted(body, known)
+            try:
+                for content in ask(path, sent):
+                    self._adaptations[path] = known
+                    yield content
+                return
+            except StatusError as error:
+                name = adaptation_for(sent, error)
+                if name is None or len(known) > len(ADAPTATIONS):
+                    raise
+                known = (*known, name)
+
+    def _ask(self, path: str, body: dict[str, Any]) -> Any:
+        """The response to a request."""
+        [content] = self._adapting(
+            path, body, lambda path, body: iter([self._connection.ask("POST", path, body)])
+        )
+        return content
+
+    def _each(self, function: Callable[[Value], Result], values: Sequence[Value]) -> list[Result]:
+        """The function of each value, `parallel` at a time; after an error no further request begins."""
+        pool = ThreadPoolExecutor(self._parallel)
+        try:
+            return list(pool.map(function, values))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
@@ -129,13 +194,32 @@ class RemoteLM(LM):
         return path, {key: value for key, value in body.items() if value is not None}
 
     def _complete(self, prompt: Prompt, sampling: Sampling) -> list[Completion]:
-        choices = self._choices(*self._request(prompt, sampling))
-        texts = [
-            choice["text"] if "text" in choice else choice["message"]["content"] or "" for choice in choices
-        ]
-        reasons = [_finish_reason(choice["finish_reason"]) for choice in choices]
-        completions = [Completion(text, (), (), reason) for text, reason in zip(texts, reasons, strict=True)]
-        return [_checked(completion, sampling) for completion in completions]
+        """The samples of one prompt; a server that gives fewer than asked is asked again for the others."""
+        found: list[Completion] = []
+        while len(found) < sampling.samples:
+            # Another seed, since a server that ignores `n` would give the same sample again.
+            rest = replace(sampling, samples=sampling.samples - len(found), seed=sampling.seed + len(found))
+            content = self._ask(*self._request(prompt, rest))
+            choices = choices_of(self.url, content)
+            found += [self._completion(content, choice, choices, rest) for choice in choices]
+        return found[: sampling.samples]
+
+    def _completion(
+        self,
+        content: Mapping[str, Any],
+        choice: Mapping[str, Any],
+        choices: Sequence[Any],
+        sampling: Sampling,
+    ) -> Completion:
+        reason = reason_of_choice(self.url, choice)
+        if reason is None:
+            # Not said: cut if the server counts as many tokens as were allowed.
+            usage = content.get("usage")
+            counted = (
+                usage.get("completion_tokens") if isinstance(usage, dict) and len(choices) == 1 else None
+            )
+            reason = "length" if counted == sampling.max_new_tokens else "stop"
+        return _checked(Completion(text_of_choice(self.url, choice), (), (), reason), sampling)
 
     def _constraint(self, sampling: Sampling) -> dict[str, Any]:
         if sampling.json_schema is not None:
@@ -143,7 +227,8 @@ class RemoteLM(LM):
             return {"response_format": {"type": "json_schema", "json_schema": schema}}
         if sampling.regex is None:
             return {}
-        server = str(self._first_model.get("owned_by"))
+        listed = {str(model["id"]): model for model in self._models}
+        server = str(listed.get(self.model, next(iter(listed.values()), {})).get("owned_by"))
         if server not in REGEX_FIELDS:
             raise WrongCall(
                 f"{self.url}: OpenAI's API has no field for regex, and servers ignore unknown fields; "
@@ -154,65 +239,40 @@ class RemoteLM(LM):
     def _score(self, prompt: Prompt, continuation: str) -> Score:
         if not isinstance(prompt, str):
             raise WrongCall("a server can score only text: render the conversation with its chat template")
-        body = {
-            "model": self.model,
-            "prompt": prompt + continuation,
-            "max_tokens": 0,
-            "echo": True,
-            "logprobs": 1,
-        }
-        found = self._choices("completions", body)[0]["logprobs"]
-        rows = zip(found["text_offset"], found["token_logprobs"], found["top_logprobs"], strict=True)
-        # Servers that do not accept max_tokens 0 add a token; a text's first token has no probability.
-        end = len(prompt) + len(continuation)
-        scored = [(own, top) for offset, own, top in rows if len(prompt) <= offset < end and own is not None]
-        greedy = all(own >= max(top.values()) for own, top in scored)
-        return Score(sum(own for own, _ in scored), len(scored), greedy)
-
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        with self._connection() as client:
-            for pause in (0.5, 1.0, 2.0, 4.0, None):
-                answer = client.request(method, path, json=body)
-                busy = answer.status_code == 429 or answer.status_code >= 500
-                if not busy or pause is None:
-                    break
-                time.sleep(pause)
-            self._check(answer)
-            return self._parsed(answer.text)
-
-    def _choices(self, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
-        content = self._ask("POST", path, body)
-        if not content.get("choices"):
-            raise CamelidError(f"{self.url}: the response has no choices: {json.dumps(content)[:200]}")
-        choices: list[dict[str, Any]] = content["choices"]
-        return choices
-
-    def _parsed(self, text: str) -> dict[str, Any]:
-        """The JSON of a response or of a streamed piece; raises `CamelidError` if it is an error."""
+        if not continuation:
+            raise WrongCall("the continuation is empty, so it has no tokens to score")
         try:
-            content: dict[str, Any] = json.loads(text)
-        except ValueError as error:
+            echo = self._echo(prompt + continuation)
+            score = echo.score(prompt, continuation)
+            if score is None and prompt:
+                score = echo.score(prompt, continuation, self._count(prompt))
+        except PromptLogprobsError as error:
             raise CamelidError(
-                f"{self.url} did not return JSON: {text[:200]!r}; is it an OpenAI-compatible server?"
+                f"{self.url}: this server gives no prompt probabilities, which scores are made of: {error}. "
+                "Use a server that has 'echo' with 'logprobs' in /v1/completions, such as vLLM, or a model folder"
             ) from error
-        if "error" in content:
-            raise CamelidError(f"{self.url}: {json.dumps(content['error'])[:500]}")
-        return content
+        if score is None:
+            raise CamelidError(
+                f"{self.url}: it cannot be told which tokens of the response are those of the continuation "
+                f"{continuation[:60]!r}, so none would be scored; use a model folder"
+            )
+        return score
 
-    @contextmanager
-    def _connection(self) -> Iterator[httpx.Client]:
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+    def _count(self, prompt: str) -> int | None:
+        """The tokens of a prompt by itself, asked for once; None if the server does not say."""
+        if prompt not in self._context_tokens:
+            self._context_tokens[prompt] = self._echo(prompt).prompt_tokens
+        return self._context_tokens[prompt]
+
+    def _echo(self, text: str) -> Echo:
+        body = {"model": self.model, "prompt": text, "max_tokens": 0, "echo": True, "logprobs": 1}
         try:
-            with httpx.Client(base_url=self.url, headers=headers, timeout=self._timeout) as client:
-                yield client
-        except httpx.HTTPError as error:
-            raise CamelidError(
-                f"{self.url}: {str(error) or type(error).__name__}; is the server running?"
-            ) from error
-
-    def _check(self, answer: httpx.Response) -> None:
-        if answer.is_error:
-            raise CamelidError(f"{answer.url}: HTTP {answer.status_code}: {answer.text[:500]}")
+            content = self._ask("completions", body)
+        except StatusError as error:
+            if error.status not in (400, 404, 405, 422, 501):
+                raise
+            raise PromptLogprobsError(str(error)) from error
+        return Echo.of(content, choices_of(self.url, content)[0])
 
 
 def _checked(completion: Completion, sampling: Sampling) -> Completion:
@@ -227,8 +287,3 @@ def _checked(completion: Completion, sampling: Sampling) -> Completion:
                 f"here; it returned {completion.text[:200]!r}"
             ) from error
     return completion
-
-
-def _finish_reason(reason: str | None) -> FinishReason:
-    """Servers have more reasons; all but `length` count as stops."""
-    return "length" if reason == "length" else "stop"

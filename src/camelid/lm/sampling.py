@@ -32,13 +32,15 @@ class Sampling:
     min_p: float | None = None
     """Keep tokens with at least this fraction of the highest probability (arXiv:2407.01082, section 3)."""
     seed: int = 0
-    """Samples depend on this, the prompt and the sample's number, not on the batch (with a draft: on preemption too)."""
+    """Samples depend on this, the prompt and the sample's number, not on the batch (with a draft: on
+    preemption too)."""
     stop: tuple[str, ...] = ()
     """Strings that end the completion; they are not included in it."""
     samples: int = 1
     """Completions for each prompt."""
     repetition_penalty: float = 1.0
-    """Divides positive logits of tokens in prompt and completion, multiplies negative (arXiv:1909.05858, 4.1)."""
+    """Divides positive logits of tokens in prompt and completion, multiplies negative (arXiv:1909.05858,
+    4.1)."""
     presence_penalty: float = 0.0
     """Subtracted from the logits of tokens that occur in the completion, as in OpenAI's API."""
     frequency_penalty: float = 0.0
