@@ -178,11 +178,17 @@ def test_table() -> None:
         "|",
         "n",
         "|",
+        "unparsed",
+        "|",
+        "cut",
+        "|",
+        "tied",
+        "|",
     ]
     half = wilson(1, 4).half_width
     assert (
         strict.split()
-        == f"| doubles | 1 | few_shot@1 | 2 | accuracy_strict | 0.2500 | {half:.4f} | 4 |".split()
+        == f"| doubles | 1 | few_shot@1 | 2 | accuracy_strict | 0.2500 | {half:.4f} | 4 | 0.0% | 0.0% | |".split()
     )
     captured = io.StringIO()
     print_table(evaluation.results, captured)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from camelid.base.errors import CamelidError
 from camelid.prompting.programs import ChoiceScore
 from camelid.tasks.graders import LENIENT, STRICT, choice, exact, likelihood, numeric, parse_number
-from camelid.tasks.item import Item
+from camelid.tasks.item import Grade, Item
+from camelid.tasks.numbers import numbers_in
 
 
 def verdicts(grades) -> tuple[bool, bool]:
@@ -200,16 +201,27 @@ def test_numeric_repeats_every_verdict_of_openais_gsm8k_solutions(shared: Path, 
     assert ours == [row[model]["is_correct"] for row in rows]
 
 
+def first_number(item: Item, reply: str):
+    """The authors' cleansing of answers: the first number, of "3 + 4 = 7" the 3."""
+    number = next(numbers_in(reply), None)
+    return {STRICT: Grade(str(number), number == parse_number(item.answer))}
+
+
 @pytest.mark.parametrize(
-    ("log", "published", "grade"),
+    ("log", "expected", "grade"),
     [
-        ("gsm8k_zero_shot_cot", 40.71, numeric),
-        ("multiarith_zero_shot_cot", 78.67, numeric),
+        ("gsm8k_zero_shot_cot", 40.71, first_number),
+        ("gsm8k_zero_shot_cot", 42.61, numeric),
+        ("multiarith_zero_shot_cot", 78.67, first_number),
+        ("multiarith_zero_shot_cot", 79.33, numeric),
         ("coin_flip_zero_shot_cot", 91.40, choice),
     ],
 )
-def test_graders_reproduce_zero_shot_cot(shared: Path, log: str, published: float, grade) -> None:
-    """Kojima et al.'s logs of text-davinci-002: what stands after the trigger, and the gold answer."""
+def test_graders_reproduce_zero_shot_cot(shared: Path, log: str, expected: float, grade) -> None:
+    """Kojima et al.'s logs of text-davinci-002: what stands after the trigger, and the gold answer.
+
+    Their reading gives the published accuracy; ours takes the result where a calculation follows the trigger.
+    """
     path = shared / f"data/reasoning/outputs/zero_shot_cot_logs/{log}.log.gz"
     text = gzip.decompress(path.read_bytes()).decode()
     pairs = re.findall(r"pred_before : (.*?)\npred_after : .*?GT : (.*?)\n", text, re.DOTALL)
@@ -219,4 +231,4 @@ def test_graders_reproduce_zero_shot_cot(shared: Path, log: str, published: floa
         grade(item, f"Therefore, the answer is {said}") for item, (said, _) in zip(items, pairs, strict=True)
     ]
     strict = sum(each[STRICT].correct for each in grades) / len(grades)
-    assert 100 * strict == pytest.approx(published, abs=0.1)
+    assert 100 * strict == pytest.approx(expected, abs=0.1)

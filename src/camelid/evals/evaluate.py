@@ -5,7 +5,7 @@ The records are written as the replies come, so that a stopped evaluation resume
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from camelid.base.progress import track
 from camelid.evals.results import Result
 from camelid.lm.interface import LM
 from camelid.prompting.programs import Attempt, Program
+from camelid.tasks.graders import GRADING
 from camelid.tasks.intervals import Comparison, bootstrap_mean, compare_grades, wilson
 from camelid.tasks.item import Item
 from camelid.tasks.record import Record, Total, append_records, read_records
@@ -69,8 +70,17 @@ class Evaluation:
             return sum(values) / len(values), wilson(sum(self.grades(metric)), len(values))
         return sum(values) / len(values), bootstrap_mean(values)
 
+    def _share(self, holds: Callable[[Record], bool], among: Sequence[Record]) -> float | None:
+        return sum(map(holds, among)) / len(among) if among else None
+
     def _result(self, metric: str, total: Total) -> Result:
         value, interval = total
+        replies = [record for record in self.records if record.attempt.completions]
+        # A record is either generated or scored; metrics over all records have no grades.
+        read = [record for record in replies if metric in record.grades]
+        compared = [
+            record for record in self.records if len(record.attempt.scores) > 1 and metric in record.grades
+        ]
         return Result(
             task=self.task,
             version=self.version,
@@ -83,6 +93,9 @@ class Evaluation:
             model=self.model,
             evaluation=self.digest,
             settings=self.settings,
+            unparsed=self._share(lambda record: record.grades[metric].extracted is None, read),
+            cut=self._share(lambda record: record.attempt.cut, replies),
+            tied=self._share(lambda record: record.grades[metric].tied, compared),
         )
 
 
@@ -101,13 +114,14 @@ def evaluate(
 
     out: a folder for `<task>.<program>.<shots>-shot.jsonl`, a line per question; questions that already have
     a line of the same evaluation are not asked again. limit: only the first questions. model: identifies the
-    model, such as the digest of its folder. allow_cut: only warn if every reply is empty or ends at the
-    length limit. show: show progress on standard error. Raises `CamelidError` if every reply is empty or cut,
-    without writing its lines, and if `out` holds lines of another evaluation.
+    model, such as the digest of its folder; by default the LM's own `identity`. allow_cut: only warn if every
+    reply is empty or ends at the length limit. show: show progress on standard error. Raises `CamelidError`
+    if every reply is empty or cut, without writing its lines, and if `out` holds lines of another evaluation.
     """
     items = task.items[:limit]
     if not items:
         raise WrongCall(f"task {task.name} has no questions to ask")
+    model = model or lm.identity
     digest = _digest(task, program, model)
     path = None if out is None else lines_path(out, task, program)
     known = {} if path is None else read_records(path, digest)
@@ -128,7 +142,7 @@ def evaluate(
     for _ in track(answered(), task.name, len(todo), show=show and bool(todo)):
         pass
     records = tuple(known[item.id] for item in items)
-    warnings = _gate(task, records, allow_cut)
+    warnings = (*_gate(task, records, allow_cut), *_ties(task, records))
     name = f"{program.name}@{program.version}"
     return Evaluation(
         task=task.name,
@@ -167,6 +181,17 @@ def lines_path(out: Path, task: Task, program: Program) -> Path:
     return out / f"{task.name.replace('/', '.')}.{program.name}.{program.shots}-shot.jsonl"
 
 
+def _ties(task: Task, records: Sequence[Record]) -> tuple[str, ...]:
+    """A warning for each metric with ties."""
+    counts = {metric: sum(record.grades[metric].tied for record in records) for metric in records[0].grades}
+    return tuple(
+        f"{task.name}: in {count} of {len(records)} questions the most probable choices are exactly equal "
+        f"under {metric}; they count as wrong"
+        for metric, count in counts.items()
+        if count
+    )
+
+
 def _record(task: Task, item: Item, attempt: Attempt) -> Record:
     grades = task.judge(item, attempt.scores) if attempt.scores else task.grader(item, attempt.text)
     return Record(item.id, item.answer, attempt, grades)
@@ -177,6 +202,7 @@ def _digest(task: Task, program: Program, model: str) -> str:
         "task": [task.name, task.version],
         "program": [program.name, program.version, program.settings],
         "model": model,
+        "grading": GRADING,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -10,7 +10,8 @@ from camelid.base.errors import CamelidError
 from camelid.base.json import NotJSONError, read_json, write_json
 from camelid.tasks.intervals import Interval
 
-COLUMNS = ("task", "version", "program", "n-shot", "metric", "value", "±", "n")
+COLUMNS = ("task", "version", "program", "n-shot", "metric", "value", "±", "n", "unparsed", "cut", "tied")
+NUMBERS = ("n-shot", "value", "±", "n", "unparsed", "cut", "tied")
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,32 @@ class Result:
     """Digest of everything that the value depends on."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the program: wording with its separator, exemplars or how they were drawn, sampling."""
+    unparsed: float | None = None
+    """Share of replies in which no answer was found; they count as wrong. None where nothing is read."""
+    cut: float | None = None
+    """Share of replies that were cut at the length limit; None where nothing is generated."""
+    tied: float | None = None
+    """Share of questions whose most probable choices are exactly equal; they count as wrong. None where no
+    choices are compared."""
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as text, in the order of `COLUMNS`."""
         half = "" if self.interval is None else f"{self.interval.half_width:.4f}"
         value = f"{self.value:.4f}"
-        return (self.task, self.version, self.program, str(self.shots), self.metric, value, half, str(self.n))
+        named = (self.task, self.version, self.program, str(self.shots), self.metric)
+        return (*named, value, half, str(self.n), *map(_share, (self.unparsed, self.cut, self.tied)))
 
     def as_dict(self) -> dict[str, Any]:
         """The row as JSON values, with the interval's ends and half-width."""
         row = asdict(self)
         interval = row.pop("interval") or {"low": None, "high": None}
         return {**row, **interval, "plus_minus": self.interval and self.interval.half_width}
+
+
+def _share(value: float | None) -> str:
+    """A share as per cent; empty where it means nothing."""
+    return "" if value is None else f"{100 * value:.1f}%"
 
 
 def plain_table(results: Sequence[Result]) -> str:
@@ -65,7 +79,7 @@ def print_table(results: Sequence[Result], file: TextIO | None = None) -> None:
 
     table = Table()
     for column in COLUMNS:
-        table.add_column(column, justify="right" if column in ("n-shot", "value", "±", "n") else "left")
+        table.add_column(column, justify="right" if column in NUMBERS else "left")
     for result in results:
         table.add_row(*result.cells)
     Console(file=file).print(table)

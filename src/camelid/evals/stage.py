@@ -58,8 +58,8 @@ def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
         )
         for each in tasks
     ]
-    lm = open_lm(recipe.model, recipe.engine)
-    identity = model_identity(recipe.model, recipe.engine)
+    lm = open_lm(recipe.model, recipe.engine, recipe.server)
+    identity = lm.identity or model_identity(recipe.model, recipe.engine)
     evaluations = [
         evaluate(
             each, how, lm, recipe.out, model=identity, allow_cut=recipe.allow_cut, show=sys.stderr.isatty()
@@ -123,8 +123,8 @@ def make_program(
 
 
 def model_identity(model: str, engine: EngineSettings | None = None) -> str:
-    """Identifies a model: the digest of its folder, or its name or URL, and engine settings that change
-    answers."""
+    """Identifies a model that runs here: the digest of its folder or its name, and engine settings that
+    change answers. A server's model is identified by `LM.identity`."""
     folder, engine = Path(model), engine or EngineSettings()
     identity = f"sha256:{digest_path(folder)[:16]}" if folder.is_dir() else model
     changes = engine.model_dump(include={"dtype", "cache"}, exclude_defaults=True)

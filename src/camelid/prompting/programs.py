@@ -29,8 +29,8 @@ class ChoiceScore:
     characters: int
     unconditional: float | None = None
     """Its log-probability after only the answer context, if requested."""
-    is_greedy: bool = False
-    """Whether greedy decoding would generate exactly this."""
+    is_greedy: bool | None = False
+    """Whether greedy decoding would generate exactly this; None if a server does not say."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pydantic.config import JsonDict
 
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.recipe import Recipe
+from camelid.recipes.server import ServerSettings
 from camelid.recipes.settings import ModelName, Paths
 
 Convention = Literal["overlapping", "papers", "llama.cpp"]
@@ -80,3 +81,4 @@ class EvaluateRecipe(Recipe):
         description="warn instead of failing if every reply is empty or cut at the length limit",
     )
     engine: EngineSettings = Field(default=EngineSettings(), description="how the model runs on this machine")
+    server: ServerSettings = Field(default=ServerSettings(), description="how a model behind a URL is asked")

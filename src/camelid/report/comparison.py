@@ -30,6 +30,10 @@ class Measured:
     """Accuracy on a task, in percent, with its 95 % interval."""
     difference: Estimate | None = None
     """Difference in accuracy from the first model, paired by question, in points."""
+    unparsed: float | None = None
+    """Replies in which no answer was found, in percent."""
+    cut: float | None = None
+    """Replies that were cut at the length limit, in percent."""
 
 
 def comparison_report(
@@ -60,11 +64,11 @@ def comparison_table(rows: Sequence[Measured], caption: str = "") -> Table:
         "perplexity",
         "bits a byte",
     ]
-    columns += ["accuracy, %", "difference"] if graded else []
+    columns += ["accuracy, %", "difference", "unparsed, %", "cut, %"] if graded else []
     cells: list[tuple[Cell, ...]] = []
     for row in rows:
         group = "row" if row.group_size == -1 else row.group_size
-        accuracy = (row.accuracy, row.difference) if graded else ()
+        accuracy = (row.accuracy, row.difference, row.unparsed, row.cut) if graded else ()
         numbers = (row.megabytes, row.perplexity, row.bits_per_byte, *accuracy)
         cells.append((row.method, row.bits, group, *numbers, row.tokens_per_second, row.peak_megabytes))
     return Table("", (*columns, "tokens/s", "peak MB"), tuple(cells), caption)

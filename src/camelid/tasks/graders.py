@@ -1,34 +1,35 @@
 """Graders: each reads a reply strictly and leniently, and both grades are kept.
 
-Strict: what follows the last "The answer is" or "####"; without either, the whole reply. Lenient: what a
-person would probably still accept as the answer. What is right strictly is also right leniently.
+Strict: what follows the last "The answer is" or "####", or stands in the last \\boxed{}; without these, the
+whole reply. Lenient: what a person would probably still accept as the answer. What is right strictly is also
+right leniently. What a model writes while thinking (<think>) is not read.
 """
 
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from string import ascii_uppercase, punctuation
+from string import punctuation
 from typing import TypeVar
 
 from camelid.base.errors import CamelidError
 from camelid.prompting.programs import ChoiceScore
 from camelid.tasks.item import Grade, Grader, Grades, Item
+from camelid.tasks.letters import letter_at_start, letters_in
+from camelid.tasks.numbers import begins_with_number, numbers_in, parse_number, stated_number
+from camelid.tasks.reading import answer_region, regions, without_markup, without_reasoning
+
+__all__ = ["GRADERS", "choice", "exact", "likelihood", "numeric", "parse_number"]
 
 T = TypeVar("T")
 
 STRICT, LENIENT = "accuracy_strict", "accuracy_lenient"
+GRADING = 2
+"""Version of how replies are read and scores compared; recorded grades of another version are not reused."""
 
-_MARKER = re.compile(r"\bthe (?:final )?answer(?: \([^)]*\))? is\b\s*:?|####", re.IGNORECASE)
-_NUMBER = re.compile(
-    r"(?P<sign>(?<![\w)])[-−])?[$€£]?(?P<top>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
-    r"(?:\s?/\s?(?P<bottom>\d+(?:\.\d+)?))?"
-)
 _PUNCTUATION = punctuation + "‘’´“”…"
 _QUOTES = " \"'“”‘’*"
 WORD = re.compile(r"[^\W_]+")
-_LETTER = re.compile(r"\(?(?P<letter>[A-Z])(?:[).:]|$|, (?![A-Z]\b))")
-_ANY_LETTER = re.compile(r"\((?P<a>[A-Z])\)|\b(?P<b>[B-HJ-Z])\b|\b(?P<c>[AI])(?=\s*(?:[).:,]|$))")
 
 
 def exact(item: Item, reply: str) -> Grades:
@@ -37,7 +38,8 @@ def exact(item: Item, reply: str) -> Grades:
     Lenient: the words of the answer occur together after the marker, or without a marker in the last
     sentence.
     """
-    region = _after_marker(reply)
+    reply = without_reasoning(reply)
+    region = answer_region(reply)
     strict = reply.strip() if region is None else region
     place = _last_sentence(reply) if region is None else region
     found = any(_contains(place, answer) for answer in item.answers)
@@ -45,13 +47,18 @@ def exact(item: Item, reply: str) -> Grades:
 
 
 def numeric(item: Item, reply: str) -> Grades:
-    """Equality of numbers, as fractions: 1,000 = 1000.0, $5 = 5, 40% = 40, 1/2 = 0.5.
+    """Equality of numbers, as fractions: 1,000 = 1000.0, $5 = 5, 40% = 40, 1/2 = ½ = 0.5, 1.2e3 = 1200.
 
-    Strict: the first number after the marker, or a reply that is just a number. Lenient: the last number.
+    Strict: the first number after the last marker that has one (of "3 + 4 = 7" the result), or a reply that
+    is just a number. Lenient: the last number.
     """
-    region = _after_marker(reply)
-    strict = parse_number(reply) if region is None else _first(_numbers(region))
-    lenient = _last(_numbers(reply))
+    reply = without_reasoning(reply)
+    marked = [each.text for each in regions(reply) if not each.is_heading or begins_with_number(each.text)]
+    stated = (stated_number(text) for text in marked)
+    strict = (
+        next((number for number in stated if number is not None), None) if marked else parse_number(reply)
+    )
+    lenient = _last(numbers_in(reply))
     right = {number for number in map(parse_number, item.answers) if number is not None}
     if not right:
         raise CamelidError(
@@ -67,7 +74,8 @@ def choice(item: Item, reply: str) -> Grades:
     marker the last letter in the reply; otherwise the only choice whose words occur.
     """
     choices = _choices(item)
-    region = _after_marker(reply)
+    reply = without_reasoning(reply)
+    region = answer_region(reply)
     strict = _strict_choice(item, choices, reply.strip() if region is None else region)
     lenient = strict or _lenient_choice(item, choices, reply, region)
     return _grades(Grade(strict, strict == item.answer), Grade(lenient, lenient == item.answer))
@@ -76,6 +84,8 @@ def choice(item: Item, reply: str) -> Grades:
 def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     """The most probable choice under each normalisation; `scores` are in the order of the choices.
 
+    If other choices are exactly as probable, none is chosen: the question counts as wrong, and as tied.
+
     accuracy: summed log-probability. Per token: GPT-3's (arXiv:2005.14165, section 2.4). Per character:
     LLaMA's (arXiv:2302.13971, section 3). Answer context: log P(choice | question) - log P(choice | "A:"),
     also GPT-3's.
@@ -83,34 +93,38 @@ def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     _must_be_numbers(item, scores)
     ranks: dict[str, Callable[[ChoiceScore], float]] = {
         "accuracy": lambda score: score.logprob,
-        "accuracy_per_token": lambda score: score.logprob / max(score.tokens, 1),
+        "accuracy_per_token": lambda score: score.logprob / score.tokens,
         "accuracy_per_byte": lambda score: score.logprob / max(score.bytes, 1),
         "accuracy_per_character": lambda score: score.logprob / max(score.characters, 1),
     }
     if all(score.unconditional is not None for score in scores):
         ranks["accuracy_answer_context"] = lambda score: score.logprob - (score.unconditional or 0.0)
     choices = _choices(item)
-    best = {metric: choices[_argmax(map(rank, scores))] for metric, rank in ranks.items()}
-    return {metric: Grade(option, option == item.answer) for metric, option in best.items()}
+    return {metric: _most_probable(item, choices, map(rank, scores)) for metric, rank in ranks.items()}
 
 
 def last_word(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     """Whether greedy decoding would generate the target, the metric of GPT-2 and GPT-3 on LAMBADA."""
     _must_be_numbers(item, scores)
     [score] = scores
+    if score.is_greedy is None:
+        raise CamelidError(
+            f"item {item.id}: the server does not say which token is the most probable (top_logprobs), "
+            "which this accuracy needs; use a model folder"
+        )
     return {"accuracy": Grade(item.answer if score.is_greedy else None, score.is_greedy)}
 
 
 def first_word(item: Item, reply: str) -> Grades:
     """Whether a reply begins with the word; punctuation around it is ignored."""
-    word = (reply.split() or [""])[0].strip(_PUNCTUATION)
+    word = (without_reasoning(reply).split() or [""])[0].strip(_PUNCTUATION)
     return {"accuracy": Grade(word or None, word == item.answer.strip(_PUNCTUATION))}
 
 
 def exact_match(item: Item, reply: str) -> Grades:
     """Equality with an answer, ignoring case, punctuation and articles (SQuAD, arXiv:1606.05250, section
     6.1)."""
-    words = answer_words(reply)
+    words = answer_words(without_reasoning(reply))
     return {"exact_match": Grade(words or None, words in set(map(answer_words, item.answers)))}
 
 
@@ -136,18 +150,27 @@ def answer_words(text: str) -> str:
 def _must_be_numbers(item: Item, scores: Sequence[ChoiceScore]) -> None:
     if any(math.isnan(score.logprob) for score in scores):
         raise CamelidError(f"item {item.id}: a log-probability is NaN; the model or its weights are damaged")
+    if any(score.unconditional is not None and not math.isfinite(score.unconditional) for score in scores):
+        raise CamelidError(
+            f"item {item.id}: a choice has no finite log-probability after the answer context, so it cannot "
+            "be normalised by it; leave out --answer-context"
+        )
+    if any(score.tokens < 1 for score in scores):
+        raise CamelidError(f"item {item.id}: a choice was scored on no tokens, so it has no probability")
+
+
+def _most_probable(item: Item, choices: Sequence[str], ranks: Iterable[float]) -> Grade:
+    """The choice with the highest rank, or none if different choices share it."""
+    known = list(ranks)
+    best = {option for option, rank in zip(choices, known, strict=True) if rank == max(known)}
+    if len(best) > 1:
+        return Grade(None, False, tied=True)
+    [option] = best
+    return Grade(option, option == item.answer)
 
 
 def _grades(strict: Grade, lenient: Grade) -> Grades:
     return {STRICT: strict, LENIENT: strict if strict.correct else lenient}
-
-
-def _after_marker(reply: str) -> str | None:
-    """The first line after the last marker, stripped; None without a marker."""
-    end = None
-    for match in _MARKER.finditer(reply):
-        end = match.end()
-    return None if end is None else _first(iter(reply[end:].strip().splitlines())) or ""
 
 
 def _last_sentence(reply: str) -> str:
@@ -155,10 +178,11 @@ def _last_sentence(reply: str) -> str:
 
 
 def _says(text: str, answers: Iterable[str], ends: str = ".!?") -> bool:
-    """Whether the text, or its part before the first of `ends`, is one of the answers."""
-    bare = _bare(text)
+    """Whether the text, or its part before the first of `ends`, is one of the answers, as it is or without
+    markup."""
     return any(
-        bare == wanted or re.match(rf"{re.escape(wanted)}[{ends}]\s", _plain(text)) is not None
+        _bare(each) == wanted or re.match(rf"{re.escape(wanted)}[{ends}]\s", _plain(each)) is not None
+        for each in (text, without_markup(text))
         for wanted in map(_bare, answers)
     )
 
@@ -177,33 +201,14 @@ def _contains(text: str, answer: str) -> bool:
     return bool(words) and f" {words} " in f" {normalised(text)} "
 
 
-def _numbers(text: str) -> Iterator[Fraction]:
-    for match in _NUMBER.finditer(text):
-        value = _value(match)
-        if value is not None:
-            yield value
-
-
-def parse_number(text: str) -> Fraction | None:
-    """The number in a text that is just a number, with or without currency, per cent sign and full stop; else
-    None."""
-    match = _NUMBER.fullmatch(text.strip().rstrip(".").rstrip("%").strip())
-    return None if match is None else _value(match)
-
-
-def _value(match: re.Match[str]) -> Fraction | None:
-    bottom = Fraction(match["bottom"] or 1)
-    if not bottom:
-        return None
-    value = Fraction(match["top"].replace(",", "")) / bottom
-    return -value if match["sign"] else value
-
-
 def _printed(number: Fraction | None) -> str | None:
     """A number as text: a decimal if that is exact with up to 10 digits, otherwise a fraction."""
     if number is None:
         return None
-    decimal = f"{float(number):.10g}"
+    try:
+        decimal = f"{float(number):.10g}"
+    except OverflowError:
+        return str(number)
     return decimal if Fraction(decimal) == number else str(number)
 
 
@@ -213,39 +218,22 @@ def _strict_choice(item: Item, choices: Sequence[str], text: str) -> str | None:
             return option
     if not item.lettered:
         return None
-    match = _LETTER.match(text)
-    return None if match is None else _by_letter(choices, match["letter"])
+    return letter_at_start(text, choices)
 
 
 def _lenient_choice(item: Item, choices: Sequence[str], reply: str, region: str | None) -> str | None:
     text = reply if region is None else region
-    letters = [match[match.lastgroup or 0] for match in _ANY_LETTER.finditer(text)] if item.lettered else []
-    named = [option for option in (_by_letter(choices, letter) for letter in letters) if option is not None]
-    if named:
+    if named := letters_in(text, choices) if item.lettered else []:
         return named[-1] if region is None else named[0]
     found = [option for option in choices if _contains(text, option)]
     longest = [a for a in found if not any(a != b and _contains(b, a) for b in found)]
     return longest[0] if len(longest) == 1 else None
 
 
-def _by_letter(choices: Sequence[str], letter: str) -> str | None:
-    index = ascii_uppercase.index(letter)
-    return choices[index] if index < len(choices) else None
-
-
 def _choices(item: Item) -> Sequence[str]:
     if item.choices is None:
         raise CamelidError(f"item {item.id}: it has no choices; use the grader exact or numeric")
     return item.choices
-
-
-def _argmax(values: Iterable[float]) -> int:
-    known = list(values)
-    return known.index(max(known))
-
-
-def _first(values: Iterator[T]) -> T | None:
-    return next(values, None)
 
 
 def _last(values: Iterator[T]) -> T | None:

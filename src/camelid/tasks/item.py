@@ -58,6 +58,8 @@ class Grade:
     correct: bool
     degree: float | None = None
     """How right it is, from 0 to 1, for metrics of degree such as the overlap with a reference."""
+    tied: bool = False
+    """Whether other choices are exactly as probable as the most probable one, so that none is chosen."""
 
     @property
     def value(self) -> float:

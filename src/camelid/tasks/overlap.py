@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from camelid.base.errors import CamelidError
+from camelid.tasks.reading import without_reasoning
 from camelid.tasks.record import Record, Total
 
 
@@ -44,7 +45,7 @@ def corpus_bleu(records: Sequence[Record]) -> Mapping[str, Total]:
         from sacrebleu.metrics.bleu import BLEU
     except ModuleNotFoundError as error:
         raise CamelidError('BLEU needs the sacrebleu package: pip install "camelid[bleu]"') from error
-    replies = [record.attempt.text.strip() for record in records]
+    replies = [without_reasoning(record.attempt.text).strip() for record in records]
     return {
         "bleu": (float(BLEU().corpus_score(replies, [[record.answer for record in records]]).score), None)
     }

@@ -74,7 +74,10 @@ def _row(record: Record, digest: str) -> dict[str, Any]:
 
 
 def _grade(grade: Grade) -> dict[str, Any]:
-    return {name: value for name, value in asdict(grade).items() if name != "degree" or value is not None}
+    row: dict[str, Any] = {"extracted": grade.extracted, "correct": grade.correct}
+    if grade.degree is not None:
+        row["degree"] = grade.degree
+    return row | {"tied": True} if grade.tied else row
 
 
 def _record(where: str, row: Any, digest: str) -> Record:

@@ -203,7 +203,13 @@ def found_row(contender: Contender, found: dict[str, Any], before: dict[str, Any
         **numbers,
         accuracy=accuracy,
         difference=difference,
+        unparsed=_percent(found.get("task", {}).get("unparsed")),
+        cut=_percent(found.get("task", {}).get("cut")),
     )
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _caption(source: Path, yardstick: Yardstick, found: dict[str, Any], computed: str, first: str) -> str:

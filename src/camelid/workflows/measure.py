@@ -146,6 +146,8 @@ def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
     return {
         "asked": f"{result.task} ({result.metric}, {result.program}, {result.n} questions)",
         "accuracy": [result.value, *((interval.low, interval.high) if interval else (result.value,) * 2)],
+        "unparsed": result.unparsed,
+        "cut": result.cut,
         "values": evaluation.values(result.metric),
         "warnings": evaluation.warnings,
     }

@@ -11,6 +11,7 @@ from camelid.tasks.item import Grade, Grades, Item
 from camelid.tasks.item_rows import Row, plain_answer, text_of
 from camelid.tasks.overlap import corpus_bleu, rouge
 from camelid.tasks.published.format import GPT2, GPT3, Fields, Format, reworded
+from camelid.tasks.reading import without_reasoning
 
 SENTENCES = 3
 """Sentences of a summary that are kept."""
@@ -105,7 +106,7 @@ def _asked(row: Row) -> Fields:
 
 def _summary(item: Item, reply: str) -> Grades:
     """ROUGE-1, -2, -L of the first sentences, and their mean, which GPT-2 reports."""
-    kept = first_sentences(reply, SENTENCES)
+    kept = first_sentences(without_reasoning(reply), SENTENCES)
     found = rouge(kept, item.answer)
     found["rouge_mean"] = sum(found.values()) / len(found)
     return {metric: Grade(kept or None, value == 1.0, value) for metric, value in found.items()}
@@ -113,7 +114,7 @@ def _summary(item: Item, reply: str) -> Grades:
 
 def _translated(item: Item, reply: str) -> Grades:
     """Whether it equals the reference exactly; the metric that matters is BLEU, over all sentences."""
-    text = reply.strip()
+    text = without_reasoning(reply).strip()
     return {"exact": Grade(text or None, text == item.answer)}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from camelid.base.progress import in_bytes, in_time
 from camelid.evals.evaluate import Evaluation, compare_evaluations
+from camelid.evals.results import Result
 from camelid.formats.hugging_face.checkpoint import read_spec, weight_files
 from camelid.report.page import write_report
 from camelid.report.training import training_plots
@@ -101,6 +102,13 @@ def _accuracies(job: Job, results: Results) -> Section:
             Table("Lengths as trained, in percent", columns, tuple(_rows(by_model, trained))),
             Table("Longer than trained, in percent", columns, tuple(_rows(by_model, longer))),
             Table(
+                "Replies without an answer, in percent",
+                columns,
+                tuple(_unread(by_model, [*trained, *longer])),
+                "In parentheses: replies that were cut at the length limit. Both count as wrong where they hold "
+                "no right answer.",
+            ),
+            Table(
                 "The cost of 4 bits",
                 (
                     "skill",
@@ -138,7 +146,21 @@ def _rows(
         yield task.removesuffix("-longer"), *(_estimate(by_model[m], task, p) for m, p in _columns(by_model))
 
 
+def _unread(by_model: dict[str, tuple[Evaluation, ...]], tasks: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The shares unparsed and cut of each task, which every accuracy comes with."""
+    for task in tasks:
+        results = (_strict(by_model[model], task, program) for model, program in _columns(by_model))
+        shares = ((result.unparsed or 0.0, result.cut or 0.0) for result in results)
+        yield task, *(f"{100 * unparsed:.1f} ({100 * cut:.1f})" for unparsed, cut in shares)
+
+
 def _estimate(evaluations: Sequence[Evaluation], task: str, program: str) -> Estimate:
+    result = _strict(evaluations, task, program)
+    assert result.interval is not None  # every accuracy has one
+    return Estimate(100 * result.value, 100 * result.interval.low, 100 * result.interval.high)
+
+
+def _strict(evaluations: Sequence[Evaluation], task: str, program: str) -> Result:
     [result] = [
         result
         for evaluation in evaluations
@@ -146,8 +168,7 @@ def _estimate(evaluations: Sequence[Evaluation], task: str, program: str) -> Est
         for result in evaluation.results
         if result.metric == STRICT
     ]
-    assert result.interval is not None  # every accuracy has one
-    return Estimate(100 * result.value, 100 * result.interval.low, 100 * result.interval.high)
+    return result
 
 
 def _bars(by_model: dict[str, tuple[Evaluation, ...]], tasks: Sequence[str]) -> BarPlot:
