@@ -86,7 +86,7 @@ def test_shared_settings_reach_the_model(
             asked.append((sampling, self.settings))
             return super().stream(prompt, sampling, **changes)
 
-    def opened(model: str, settings: EngineSettings) -> ScriptedLM:
+    def opened(model: str, settings: EngineSettings, *_: object) -> ScriptedLM:
         lm = Listening(['"said"'])
         lm.settings = settings
         return lm
@@ -167,7 +167,7 @@ def test_a_list_that_is_given_again_goes_on(monkeypatch) -> None:
 
 def test_settings_that_change_answers_make_another_evaluation(tmp_path: Path, monkeypatch) -> None:
     models: list[str] = []
-    monkeypatch.setattr("camelid.evals.stage.open_lm", lambda model, settings: ScriptedLM(lambda _: "heads"))
+    monkeypatch.setattr("camelid.evals.stage.open_lm", lambda *_: ScriptedLM(lambda _: "heads"))
     for more in ([], ["--dtype", "float32", "--cache", "8-bit"], ["--max-batch", "3"]):
         out = tmp_path / str(len(models))
         words = ["--task", "world/coin_flip", "--limit", "2", "--allow-cut", "--out", str(out)]

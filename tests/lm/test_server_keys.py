@@ -84,6 +84,17 @@ def test_a_refused_request_says_which_key_would_be_sent(
     assert "secret" not in str(caught.value)
 
 
+def test_a_key_does_not_follow_a_redirect(script: Script) -> None:
+    """openai-python#3516, runlore#177: a server that redirects must not pass the key on to another."""
+    with Script() as other:
+        other.answers = [HI]
+        script.answers = [Answer("", 307, {"Location": other.url + "/v1/completions"})]
+        with pytest.raises(CamelidError, match=f"HTTP 307.*redirected to {other.url}.*give that address"):
+            RemoteLM(script.url, api_key="secret").generate(["x"])
+        assert not other.asked
+        other.shutdown()
+
+
 @pytest.mark.parametrize("key", ["schlüssel", "one\ntwo"])
 def test_a_key_that_no_header_can_carry(key: str) -> None:
     with pytest.raises(WrongCall, match="api_key holds characters that an HTTP header cannot carry"):

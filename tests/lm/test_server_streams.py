@@ -68,6 +68,16 @@ def test_events_as_the_standard_has_them() -> None:
     assert list(parsed('{\n"a": 1}\n')) == [Event('{\n"a": 1}', is_event=False)]
 
 
+def test_events_of_public_reports() -> None:
+    """eventsource-parser#17 (CRLF across chunks), eventsource#326 (CRLF and LF mixed), sseclient#9."""
+    split = [b"data: [1,\r\n", b"data: 2,\r", b"data: 3]\r\n", b"\n"]
+    assert list(events(split)) == [Event("[1,\n2,\n3]")]
+    split[1:2] = [b"data: 2,\r", b"\n"]
+    assert list(events(split)) == [Event("[1,\n2,\n3]")]
+    assert list(parsed("id: 1\r\ndata: 2\n\n")) == [Event("2")]
+    assert list(parsed('data: "a\u2029b"\r\n\r\n')) == [Event('"a\u2029b"')]
+
+
 @pytest.mark.parametrize(
     ("chunks", "text", "reason"),
     [
@@ -86,6 +96,10 @@ def test_events_as_the_standard_has_them() -> None:
         (['data: {"choices": null}\n\n', chunk({"content": "Hi"}, "stop")], "Hi", "stop"),
         (['data: {"error": null, "choices": [{"text": "Hi", "finish_reason": "stop"}]}\n\n'], "Hi", "stop"),
         ([chunk({"content": "Hi"}), "data: [DONE]\n\n"], "Hi", "stop"),
+        # sglang#3912, ollama#4357: an empty finish reason until the end
+        ([chunk({"content": "H"}, ""), chunk({"content": "i"}, ""), chunk({}, "stop")], "Hi", "stop"),
+        # litellm-proxy#19, LocalAI#1194: no finish reason at all before the last
+        (['data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n', chunk({}, "length")], "Hi", "length"),
         (
             [chunk({"content": "Hi"}, "stop", index=0), chunk({"content": "no"}, "stop", index=1)],
             "Hi",

@@ -136,6 +136,59 @@ def test_no_reply_ends_in_a_traceback(reply: str) -> None:
             assert lenient or not strict
 
 
+@pytest.mark.parametrize(
+    ("reply", "letter", "strict"),
+    [
+        ("The calculated answer is 11.\n\nAnswer seems to be A.\n\nAnswer: A", "A", True),  # openbench#348
+        ("So $\\boxed{\\langle H\\rangle \\ll \\Delta E}$.\n\n**Answer: D**", "D", True),  # NeMo-Skills#1526
+        ("\\boxed{C} is tempting, but \\boxed{E: A polygenic risk score}", "E", True),  # NeMo Gym#1844
+        ("**Antwort:\n\nAntwort: C", "C", False),  # simple-evals#33
+        ("Long thoughts.\nANSWER: **A**", "A", True),  # inspect_ai#5055
+        ("Long thoughts.\nANSWER: $A$", "A", True),
+        ("The answer is B. Note that A is a common distractor.", "B", True),  # omlx#3668
+        ("ANSWER IS D. A is incorrect.", "D", True),
+        ("The answer is C because I computed the integral.", "C", True),
+        ("The answer is B because a car moves.", "B", True),  # lm-eval#4188
+        ("I would pick B — a safe choice.", "B", False),
+        ("b. 4", "B", True),
+        ("answer: (D)", "D", True),  # Ollama-MMLU-Pro#6
+        ("The correct answer is:\n\n(E) the last", "E", True),
+    ],
+)
+def test_letters_of_public_reports(reply: str, letter: str, strict: bool) -> None:
+    choices = tuple(
+        f"choice {word}"
+        for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    )
+    for count in (5, 10):
+        right = choices[ascii_uppercase.index(letter)]
+        item = Item("1", "?", right, choices=choices[:count], lettered=True)
+        assert verdicts(choice(item, reply)) == (strict, True), count
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "strict"),
+    [
+        ("\\boxed{$9{,}500}", "9500", True),  # opencompass#2647
+        ("\\boxed{10,000}", "10000", True),
+        (
+            "Josh's profit is $200,000 - $130,000 = $70,000.\n\n**$70,000**",
+            "70000",
+            False,
+        ),  # opencompass#2426
+        (
+            "The final answer is $\\boxed{1\\,234\\text{ m}}$. I hope it is correct.",
+            "1234",
+            True,
+        ),  # lm-eval#1204
+        ("**Answer:** 42 apples", "42", True),
+        ("Final Answer: $1.5 \\times 10^{3}$", "1500", True),
+    ],
+)
+def test_numbers_of_public_reports(reply: str, answer: str, strict: bool) -> None:
+    assert verdicts(numeric(Item("1", "?", answer), reply)) == (strict, True)
+
+
 BOTH, LENIENTLY, NEITHER = (True, True), (False, True), (False, False)
 TEMPLATES = [
     ("The answer is **{L}**.", BOTH),

@@ -49,14 +49,15 @@ class Echo:
         own = found.get("token_logprobs")
         if not isinstance(own, list) or not own:
             raise PromptLogprobsError("'token_logprobs' is missing or empty")
-        tokens, offsets, top = (found.get(key) for key in ("tokens", "text_offset", "top_logprobs"))
+        tokens, offsets = _listed(found.get("tokens"), own, str), _listed(found.get("text_offset"), own, int)
+        top = _listed(found.get("top_logprobs"), own) or [None] * len(own)
         usage = content.get("usage")
         counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         return cls(
             logprobs=tuple(map(_logprob, own)),
-            best=tuple(map(_highest, top if _fits(top, own) else [None] * len(own))),
-            tokens=tuple(tokens) if _fits(tokens, own, str) else None,
-            offsets=tuple(offsets) if _fits(offsets, own, int) else None,
+            best=tuple(map(_highest, top)),
+            tokens=tuple(tokens) if tokens else None,
+            offsets=tuple(offsets) if offsets else None,
             text=choice["text"] if isinstance(choice.get("text"), str) else None,
             prompt_tokens=counted if isinstance(counted, int) and counted > 0 else None,
         )
@@ -203,6 +204,8 @@ def _highest(entry: Any) -> float | None:
     return max(known, default=None)
 
 
-def _fits(values: Any, own: Sequence[Any], kind: type = object) -> bool:
-    """Whether `values` is a list of this kind, as long as the log-probabilities."""
-    return isinstance(values, list) and len(values) == len(own) and all(isinstance(v, kind) for v in values)
+def _listed(values: Any, own: Sequence[Any], kind: type = object) -> list[Any] | None:
+    """The values if they are a list of this kind, as long as the log-probabilities; otherwise None."""
+    if not isinstance(values, list) or len(values) != len(own):
+        return None
+    return values if all(isinstance(value, kind) for value in values) else None

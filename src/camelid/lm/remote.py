@@ -23,7 +23,8 @@ from camelid.lm.echo import Echo, PromptLogprobsError
 from camelid.lm.interface import LM, Completion, FinishReason, Prompt, Score, Stream, as_pairs
 from camelid.lm.sampling import Sampling, with_changes
 
-Value, Result = TypeVar("Value"), TypeVar("Result")
+Value = TypeVar("Value")
+Result = TypeVar("Result")
 
 REGEX_FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "vllm": lambda regex: {"structured_outputs": {"regex": regex}},
@@ -114,7 +115,8 @@ class RemoteLM(LM):
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """Yields the text of one completion in pieces, from server-sent events."""
-        text, reason = "", None
+        text = ""
+        reason: FinishReason | None = None
         sampling = with_changes(sampling, {**changes, "samples": 1})
         path, body = self._request(prompt, sampling)
         for content in self._adapting(path, {**body, "stream": True}, self._connection.stream):

@@ -19,9 +19,10 @@ REASONING = (
 )
 """What reasoning models write around their thoughts."""
 _MARKER = re.compile(
-    r"(?P<phrase>\bthe (?:final )?answer(?: \([^)]*\))? is\b\s*:?)|(?P<hashes>#{4,})|"
-    r"(?P<box>\\(?:boxed|fbox)\b)",
-    re.IGNORECASE,
+    r"(?P<phrase>\b(?:the )?(?:final |correct |right |best )?answer(?: \([^)]*\))? is\b\s*:?)|"
+    r"(?P<hashes>#{4,})|(?P<box>\\(?:boxed|fbox)\b)|"
+    r"^[ \t>*_-]*(?:the )?(?:final |correct )?answer[ \t*_]*:",
+    re.IGNORECASE | re.MULTILINE,
 )
 _HEADING = re.compile(
     r"\W*(?:notes?|remarks?|explanation|reasoning|justification|check|verification|summary|disclaimer|step)\b",
@@ -58,7 +59,7 @@ def without_reasoning(reply: str) -> str:
 
 
 def regions(reply: str) -> Iterator[Region]:
-    """The places that markers name, the last one first: "The answer is", `####`, `\\boxed{}`."""
+    """The places that markers name, the last one first: "The answer is", "Answer:", `####`, `\\boxed{}`."""
     for match in reversed([*_MARKER.finditer(reply)]):
         if match["box"]:
             yield Region(_box(reply[match.end() :]))
