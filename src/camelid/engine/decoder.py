@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from camelid.base.cores import adapt_cores
 from camelid.engine.blocks import BLOCK_TOKENS, BlockPool, CachedSequence
 from camelid.engine.weights import WeightWatch, in_evaluation
 from camelid.model.cache import KeyValueCache
@@ -154,6 +155,7 @@ class TorchDecoder(Decoder):
     @torch.inference_mode()
     def compute(self, extensions: Sequence[Extension]) -> Predictions:
         """See `Decoder.compute`; a pass for lengths that share a power of two, so that less than half of it is padding."""
+        adapt_cores()
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for index, extension in enumerate(extensions):
             groups[power_of_two(len(extension.tokens))].append(index)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from camelid.base.cores import sharing_cores
 from camelid.base.errors import CamelidError
 
 CLOSED = "this engine is closed; make a new one"
@@ -147,7 +148,7 @@ class _Shared:
 
 
 def _serve(shared: _Shared) -> None:
-    with torch.inference_mode():
+    with torch.inference_mode(), sharing_cores():
         try:
             _work(shared)
         finally:  # also where a service failed in a way that nobody foresaw: its callers must not wait for ever

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.quant.choices import Bits
 from camelid.quant.round_to_nearest import QuantizedWeight, fit_groups
@@ -52,7 +53,8 @@ def gptq(
     codes = torch.empty_like(weight)
     # Without static groups, a group starts at a block boundary, where all earlier updates are applied.
     span = inner if static_groups else group_size
-    for begin in (b for start in range(0, inner, span) for b in range(start, start + span, BLOCK)):
+    begins = (b for start in range(0, inner, span) for b in range(start, start + span, BLOCK))
+    for begin in share_cores(begins):
         end = min(begin + BLOCK, begin - begin % span + span)
         if not static_groups and begin % group_size == 0:
             group = begin // group_size

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError
 from camelid.model.layers import Context
 from camelid.model.transformer import Block, SubLayer, Transformer
@@ -109,7 +110,7 @@ def _measured(
     watched = [cast(nn.Linear, block.get_submodule(names[0])) for names in groups]
     moments = [Moments.empty(linear.in_features) for linear in watched]
     with _hooks(watched, moments):
-        for x, context in states:
+        for x, context in share_cores(states):
             try:
                 sub_layer(x, context)
             except _ReachedError:

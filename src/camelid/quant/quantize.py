@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError, WrongCall, naming
 from camelid.base.mapped_pages import let_go
 from camelid.base.memory import return_freed_memory
@@ -113,7 +114,7 @@ def quantize_model(
     pending: list[tuple[tuple[str, ...], Moments]] = []
     sequential = calibrated.method == "gptq" and calibrated.true_sequential
     steps = layer_by_layer(model, calibrated.tokens, dtype=calibrated.dtype, true_sequential=sequential)
-    for layer, names, moments in steps:
+    for layer, names, moments in share_cores(steps):
         progress(f"layer {layer + 1} of {len(model.layers)}")
         return_freed_memory()
         paths = tuple(path for name in names if (path := f"layers.{layer}.{name}") in groups)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError
 from camelid.base.memory import keep_freed_memory
 from camelid.base.progress import StepLog
@@ -162,7 +163,7 @@ def validation_loss(
     objective = cross_entropy(model, dtype)
     sizes = torch.from_numpy(token_bytes)
     nats, tokens, size = 0.0, 0.0, 0.0
-    for batch in _in_order(rows, micro_batch_size):
+    for batch in share_cores(_in_order(rows, micro_batch_size)):
         nats += float(objective(batch.to(device)))
         tokens += float(batch.weights.sum())
         size += float((sizes[batch.targets] * batch.weights).sum())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError
 from camelid.data.rows.batches import AnyBatch
 from camelid.train.parallel import ProcessGroup
@@ -49,7 +50,7 @@ def training_steps(
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     group = group or ProcessGroup(device=parameters[0].device)
-    for number, batch in enumerate(batches, start):
+    for number, batch in enumerate(share_cores(batches), start):
         began = time.perf_counter()
         rate = learning_rate(number)
         for settings in optimizer.param_groups:
