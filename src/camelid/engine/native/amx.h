@@ -1,5 +1,6 @@
 #pragma once
-// AMX, the part of some processors that multiplies small matrices: eight registers of up to 16 rows of up to 64 bytes.
+// AMX, the part of some processors that multiplies small matrices: eight registers of up to 16 rows of up to
+// 64 bytes.
 
 #include <stdatomic.h>
 #include <sys/syscall.h>
@@ -20,10 +21,12 @@ typedef struct {
 
 static void load_shapes(Shapes *shapes) {
     shapes->palette = 1;
-    __asm__ volatile("ldtilecfg %0" ::"m"(*shapes));  // GCC 12's own _tile_loadconfig reads 8 of these 64 bytes
+    __asm__ volatile("ldtilecfg %0" ::"m"(*shapes));  // GCC 12's own _tile_loadconfig reads 8 of these 64
+                                                      // bytes
 }
 
-// What was written before is in memory, from which registers are loaded afterwards: the compiler does not know that they are.
+// What was written before is in memory, from which registers are loaded afterwards: the compiler does not
+// know that they are.
 #define WRITTEN() __asm__ volatile("" ::: "memory")
 #endif
 

@@ -1,8 +1,8 @@
 #pragma once
 // Attention over keys and values in blocks (see blocks.h).
 //
-// Up to 16 queries of one key-value head attend together: rows of one sequence that follow each other, and the heads that
-// share keys. A query's result does not depend on which others attend with it, bit for bit.
+// Up to 16 queries of one key-value head attend together: rows of one sequence that follow each other, and
+// the heads that share keys. A query's result does not depend on which others attend with it, bit for bit.
 
 #include "attention_amx.h"
 #include "dense.h"
@@ -59,9 +59,10 @@ INLINE void store_scores(int R, float *to, int64_t row, Vectors sums) {
     if (R > 3) store_all(FLOAT32, to + 3 * row, sums.d);
 }
 
-// scores[i][p] = q[i] . k[p] over N blocks of 16 positions, 1 or 2, and R queries of `bytes` bytes; what is read `next` is fetched
-// meanwhile. Two blocks at a time, since a sum has to wait for its last addition.
-INLINE void score(int kind, int R, int N, const char *q, Pair keys, Pair next, int64_t bytes, float *scores, int64_t row) {
+// scores[i][p] = q[i] . k[p] over N blocks of 16 positions, 1 or 2, and R queries of `bytes` bytes; what is
+// read `next` is fetched meanwhile. Two blocks at a time, since a sum has to wait for its last addition.
+INLINE void score(int kind, int R, int N, const char *q, Pair keys, Pair next, int64_t bytes, float *scores,
+                  int64_t row) {
     Vectors zero = {splat(0), splat(0), splat(0), splat(0)}, one = zero, two = zero;
     for (int64_t at = 0; at < bytes; at += UNIT) {
         int64_t place = at / UNIT * sizeof(floats);
@@ -74,8 +75,8 @@ INLINE void score(int kind, int R, int N, const char *q, Pair keys, Pair next, i
     if (N > 1) store_scores(R, scores + KV_BLOCK, row, two);
 }
 
-INLINE void score_blocks(int kind, int R, int blocks, const char *q, Pair keys, Pair next, int64_t bytes, float *scores,
-                         int64_t row) {
+INLINE void score_blocks(int kind, int R, int blocks, const char *q, Pair keys, Pair next, int64_t bytes,
+                         float *scores, int64_t row) {
     if (blocks == 1 || SCORED_BLOCKS == 1) score(kind, R, 1, q, keys, next, bytes, scores, row);
     else score(kind, R, 2, q, keys, next, bytes, scores, row);
     if (blocks == 1 || SCORED_BLOCKS == 2) return;
@@ -86,7 +87,8 @@ INLINE void score_blocks(int kind, int R, int blocks, const char *q, Pair keys, 
 INLINE Vectors load_vectors(int N, const char *from) {
     int bytes = sizeof(floats);
     return (Vectors){load(FLOAT32, from), N > 1 ? load(FLOAT32, from + bytes) : splat(0),
-                     N > 2 ? load(FLOAT32, from + 2 * bytes) : splat(0), N > 2 ? load(FLOAT32, from + 3 * bytes) : splat(0)};
+                     N > 2 ? load(FLOAT32, from + 2 * bytes) : splat(0),
+                     N > 2 ? load(FLOAT32, from + 3 * bytes) : splat(0)};
 }
 
 INLINE void store_vectors(int N, float *to, Vectors all) {
@@ -95,11 +97,13 @@ INLINE void store_vectors(int N, float *to, Vectors all) {
     if (N > 2) store_all(FLOAT32, to + 2 * LANES, all.c), store_all(FLOAT32, to + 3 * LANES, all.d);
 }
 
-// mixed[i] += weights[i] . values over one or two blocks, for R queries and N vectors of 16 dimensions, 1, 2 or 4, from
-// `at` on.
-INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, Pair values, int blocks, int stride, int at, float *mixed) {
+// mixed[i] += weights[i] . values over one or two blocks, for R queries and N vectors of 16 dimensions, 1, 2
+// or 4, from `at` on.
+INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, Pair values, int blocks, int stride,
+                int at, float *mixed) {
     float *to = mixed + at;
-    Vectors zero = {splat(0), splat(0), splat(0), splat(0)}, r0 = load_vectors(N, (char *)to), r1 = zero, r2 = zero, r3 = zero;
+    Vectors zero = {splat(0), splat(0), splat(0), splat(0)}, r0 = load_vectors(N, (char *)to), r1 = zero,
+            r2 = zero, r3 = zero;
     if (R > 1) r1 = load_vectors(N, (char *)(to + stride));
     if (R > 2) r2 = load_vectors(N, (char *)(to + 2 * stride));
     if (R > 3) r3 = load_vectors(N, (char *)(to + 3 * stride));
@@ -119,7 +123,8 @@ INLINE void mix(int kind, int R, int N, const char *weights, int64_t row, Pair v
     if (R > 3) store_vectors(N, to + 3 * stride, r3);
 }
 
-INLINE void mix_all(int kind, int R, const char *weights, int64_t row, Pair values, int blocks, int stride, float *mixed) {
+INLINE void mix_all(int kind, int R, const char *weights, int64_t row, Pair values, int blocks, int stride,
+                    float *mixed) {
     int at = 0;
     for (; at + MIXED_VECTORS * LANES <= stride; at += MIXED_VECTORS * LANES)
         mix(kind, R, MIXED_VECTORS, weights, row, values, blocks, stride, at, mixed);
@@ -129,16 +134,18 @@ INLINE void mix_all(int kind, int R, const char *weights, int64_t row, Pair valu
 // Calls the code for 1, 2, 3 and 4 queries each, for as many as are left.
 #define BY_FOURS(i, count, CALL) \
     for (int i = 0; i < (count); i += 4) switch ((count) - i) { \
-        case 1: CALL(1); break; \
-        case 2: CALL(2); break; \
-        case 3: CALL(3); break; \
-        default: CALL(4); \
-    }
+            case 1: CALL(1); break; \
+            case 2: CALL(2); break; \
+            case 3: CALL(3); break; \
+            default: CALL(4); \
+        }
 
 // softmax(q k^T / sqrt(dim)) v of `count` queries, each over positions begins[i]..ends[i]-1.
-// q: [count, stride] of `kind`; scores: [count, row]; mixed: [count, stride]; after: keys that are fetched for what comes next.
-INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past *keys, const Past *values, const Past *after,
-                        const int *begins, const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
+// q: [count, stride] of `kind`; scores: [count, row]; mixed: [count, stride]; after: keys that are fetched
+// for what comes next.
+INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past *keys, const Past *values,
+                        const Past *after, const int *begins, const int *ends, float *scores, int64_t row,
+                        char *scratch, float *mixed) {
     int stride = keys->stride, from = keys->begin, to = keys->end, base = from * KV_BLOCK;
     int64_t bytes = (int64_t)stride * itemsize(kind);
     float sums[QUERIES];
@@ -151,7 +158,8 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
         BY_FOURS(i, count, SCORE)
     }
     for (int i = 0; i < count; i++)
-        sums[i] = softmax(kind, scores + i * row, begins[i] - base, ends[i] - base, to * KV_BLOCK - base, 1.0f / sqrtf(dim));
+        sums[i] = softmax(kind, scores + i * row, begins[i] - base, ends[i] - base, to * KV_BLOCK - base,
+                          1.0f / sqrtf(dim));
     memset(mixed, 0, 4 * (int64_t)count * stride);
     for (int block = from; block < to; block += 2) {
         int blocks = block + 1 < to ? 2 : 1;
@@ -165,9 +173,11 @@ INLINE void attend_kind(int kind, int count, int dim, const char *q, const Past 
         for (int d = 0; d < dim; d++) mixed[i * stride + d] /= sums[i];
 }
 
-// Bfloat16 in AMX, where there is one and vectors fit into its registers: whether there are one or many queries.
-static void attend_together(int count, int dim, const char *q, const Past *keys, const Past *values, const Past *after,
-                            const int *begins, const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
+// Bfloat16 in AMX, where there is one and vectors fit into its registers: whether there are one or many
+// queries.
+static void attend_together(int count, int dim, const char *q, const Past *keys, const Past *values,
+                            const Past *after, const int *begins, const int *ends, float *scores, int64_t row,
+                            char *scratch, float *mixed) {
     if (keys->kind == FLOAT32)
         attend_kind(FLOAT32, count, dim, q, keys, values, after, begins, ends, scores, row, scratch, mixed);
     else if (keys->stride <= MOST_AMX_DIMENSIONS && may_use_amx())

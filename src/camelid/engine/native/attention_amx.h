@@ -1,5 +1,6 @@
 #pragma once
-// Attention of up to 16 queries in AMX: blocks of keys and values lie as it takes them, units of two bfloat16 side by side.
+// Attention of up to 16 queries in AMX: blocks of keys and values lie as it takes them, units of two bfloat16
+// side by side.
 
 #include "amx.h"
 #include "blocks.h"
@@ -8,10 +9,12 @@
 enum { MOST_AMX_DIMENSIONS = 128, DIMENSIONS = 32 };  // of a head; of one instruction
 
 #ifdef AMX
-// Registers: 0 to 3 are queries, and later sums; 4 scores, 5 keys; 6 weights of a block's positions, 7 its values.
+// Registers: 0 to 3 are queries, and later sums; 4 scores, 5 keys; 6 weights of a block's positions, 7 its
+// values.
 static void shape_for_attention(void) {
     Shapes shapes = {0};
-    for (int i = 0; i < 8; i++) shapes.row_bytes[i] = i == 6 ? 2 * KV_BLOCK : 64, shapes.rows[i] = i == 7 ? KV_BLOCK / 2 : AMX_ROWS;
+    for (int i = 0; i < 8; i++)
+        shapes.row_bytes[i] = i == 6 ? 2 * KV_BLOCK : 64, shapes.rows[i] = i == 7 ? KV_BLOCK / 2 : AMX_ROWS;
     load_shapes(&shapes);
 }
 
@@ -32,7 +35,8 @@ INLINE void score_block(const char *keys, int stride, float *scores, int64_t row
     _tile_stored(4, scores, row);
 }
 
-// Registers 0 to 3, 64 dimensions from `values` on, += weights . values over a block; `row` bytes between the rows of weights.
+// Registers 0 to 3, 64 dimensions from `values` on, += weights . values over a block; `row` bytes between the
+// rows of weights.
 INLINE void mix_block(const char *weights, int64_t row, const char *values, int stride, int dimensions) {
     _tile_loadd(6, weights, row);
 #define MIX_PART(n) \
@@ -70,8 +74,9 @@ INLINE void store_sums(float *to, int stride, int dimensions) {
 }
 
 // See attend_kind; all is bfloat16. What is read two blocks later is fetched meanwhile.
-static void attend_amx(int count, int dim, const char *q, const Past *keys, const Past *values, const Past *after, const int *begins,
-                       const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
+static void attend_amx(int count, int dim, const char *q, const Past *keys, const Past *values,
+                       const Past *after, const int *begins, const int *ends, float *scores, int64_t row,
+                       char *scratch, float *mixed) {
     int stride = keys->stride, from = keys->begin, to = keys->end, base = from * KV_BLOCK;
     int64_t bytes = KV_BLOCK * 2 * (int64_t)stride;
     float sums[QUERIES];
@@ -85,14 +90,16 @@ static void attend_amx(int count, int dim, const char *q, const Past *keys, cons
         score_block(lies, stride, scores + block * KV_BLOCK - base, 4 * row);
     }
     for (int i = 0; i < count; i++)
-        sums[i] = softmax(BFLOAT16, scores + i * row, begins[i] - base, ends[i] - base, to * KV_BLOCK - base, 1.0f / sqrtf(dim));
+        sums[i] = softmax(BFLOAT16, scores + i * row, begins[i] - base, ends[i] - base, to * KV_BLOCK - base,
+                          1.0f / sqrtf(dim));
     for (int at = 0; at < stride; at += 4 * LANES) {
         zero_sums();
         for (int block = from; block < to; block++) {
             const char *lies = block_of(values, 0, block, scratch);
             fetch_block(ahead_of(values, block, after), bytes);
             WRITTEN();
-            mix_block((char *)scores + (block * KV_BLOCK - base) * 2, 4 * row, lies + at * UNIT, stride, stride - at);
+            mix_block((char *)scores + (block * KV_BLOCK - base) * 2, 4 * row, lies + at * UNIT, stride,
+                      stride - at);
         }
         store_sums(mixed + at, stride, stride - at);
     }
@@ -101,9 +108,11 @@ static void attend_amx(int count, int dim, const char *q, const Past *keys, cons
         for (int d = 0; d < dim; d++) mixed[i * stride + d] /= sums[i];
 }
 #else
-static void attend_amx(int count, int dim, const char *q, const Past *keys, const Past *values, const Past *after, const int *begins,
-                       const int *ends, float *scores, int64_t row, char *scratch, float *mixed) {
-    (void)count, (void)dim, (void)q, (void)keys, (void)values, (void)after, (void)begins, (void)ends;  // may_use_amx says no
+static void attend_amx(int count, int dim, const char *q, const Past *keys, const Past *values,
+                       const Past *after, const int *begins, const int *ends, float *scores, int64_t row,
+                       char *scratch, float *mixed) {
+    // may_use_amx says no
+    (void)count, (void)dim, (void)q, (void)keys, (void)values, (void)after, (void)begins, (void)ends;
     (void)scores, (void)row, (void)scratch, (void)mixed;
 }
 #endif

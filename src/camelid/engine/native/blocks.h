@@ -1,21 +1,22 @@
 #pragma once
 // Keys and values in blocks of 16 positions, block after block through a sequence's table.
 //
-// A block's numbers stand in units of 4 bytes, a float or two neighbouring bfloat16: keys as [unit of a vector, position], so
-// that 16 scores are summed side by side; values as [position, or two of them, dimension].
+// A block's numbers stand in units of 4 bytes, a float or two neighbouring bfloat16: keys as [unit of a
+// vector, position], so that 16 scores are summed side by side; values as [position, or two of them,
+// dimension].
 
 #include "vectors.h"
 
 enum { KV_BLOCK = 16, QUERIES = 16, UNIT = 4 };
 
-// Keys or values of one layer and one key-value head. At 8 bits a position's vector has a scale of its own, behind the
-// block's codes.
+// Keys or values of one layer and one key-value head. At 8 bits a position's vector has a scale of its own,
+// behind the block's codes.
 typedef struct {
-    char *first;             // of block 0
-    int64_t block_bytes;     // from a block to the next
+    char *first;  // of block 0
+    int64_t block_bytes;  // from a block to the next
     const int32_t *table;
     int32_t kind, packed, stride;  // packed: 8-bit codes that are turned into `kind`; stride: padded head_dim
-    int32_t begin, end;            // blocks of the table that are read
+    int32_t begin, end;  // blocks of the table that are read
 } Past;
 
 INLINE char *block_at(const Past *past, int index) {
@@ -33,7 +34,8 @@ INLINE int value_place(int kind, int stride, int p, int i) {
 }
 
 // Writes `dim` numbers of `kind`, of one position of a block, to their places.
-INLINE void scatter(int kind, int is_key, int stride, int position, const char *numbers, int dim, char *block) {
+INLINE void scatter(int kind, int is_key, int stride, int position, const char *numbers, int dim,
+                    char *block) {
     int size = itemsize(kind);
     for (int i = 0; i < dim; i++) {
         int place = is_key ? key_place(kind, position, i) : value_place(kind, stride, position, i);
@@ -41,8 +43,8 @@ INLINE void scatter(int kind, int is_key, int stride, int position, const char *
     }
 }
 
-// Fetches the lines of memory that `keep` writes to, all of them at once.
-static void fetch_places(const Past *past, int is_key, int position) {
+// Prefetches the cache lines that `write_position` writes, all at once.
+static void prefetch_position(const Past *past, int is_key, int position) {
     int offset = position % KV_BLOCK, stride = past->stride, size = itemsize(past->kind);
     char *block = block_at(past, position / KV_BLOCK);
     if (past->packed) {
@@ -55,8 +57,8 @@ static void fetch_places(const Past *past, int is_key, int position) {
     }
 }
 
-// Writes the vector of one position.
-static void keep(const Past *past, int is_key, int position, const float *vector, int dim) {
+// Writes the vector of one position into its block.
+static void write_position(const Past *past, int is_key, int position, const float *vector, int dim) {
     int offset = position % KV_BLOCK, stride = past->stride;
     char *block = block_at(past, position / KV_BLOCK);
     if (past->packed) {
@@ -93,14 +95,16 @@ INLINE const char *block_of(const Past *past, int is_key, int block, char *scrat
     const float *scales = (const float *)(at + KV_BLOCK * stride);
     for (int p = 0; p < KV_BLOCK; p++)
         for (int i = 0; i < stride; i += LANES) {
-            char few[4 * LANES], *to = scratch + (is_key ? key_place(kind, 0, i) : value_place(kind, stride, 0, i)) * itemsize(kind);
+            char few[4 * LANES],
+                *to = scratch +
+                      (is_key ? key_place(kind, 0, i) : value_place(kind, stride, 0, i)) * itemsize(kind);
             store_all(kind, few, multiply(widen_signed(at + p * stride + i), splat(scales[p])));
             scatter(kind, is_key, stride, p, few, LANES, to);
         }
     return scratch;
 }
 
-// Two neighbouring blocks, or twice the same one where there is no second.
+// Two neighbouring blocks; a last block without a neighbour is in both fields.
 typedef struct {
     const char *first, *second;
 } Pair;

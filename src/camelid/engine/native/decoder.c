@@ -1,111 +1,17 @@
 // A LLaMA decoder step over a batch of rows, in one call.
 //
-// A row is one token of one sequence. Rows of a sequence stand in order, so prefill, decode and any mixture of both are
-// the same step. All threads run it together; a barrier ends every phase, and inside a phase they take numbered
-// tasks (see threads.h).
+// A row is one token of one sequence. Rows of a sequence stand in order, so prefill, decode and any mixture
+// of both are the same step. All threads run it together; a barrier ends every phase, and inside a phase they
+// take numbered tasks (see threads.h).
 //
-// Dense weights are used as they lie in the model: [outer, inner], row by row, in float32 or bfloat16, the model's kind.
-// Packed ones lie in lines (see lines.h). Keys and values have the model's kind or 8 bits; all else is float32.
+// Dense weights are used as they lie in the model: [outer, inner], row by row, in float32 or bfloat16, the
+// model's kind. Packed ones lie in lines (see lines.h). Keys and values have the model's kind or 8 bits; all
+// else is float32.
 
 #include <time.h>
 
-#include "step.h"
+#include "projections.h"
 #include "summary.h"
-
-// Row `row` of an input, `count` values from `from` on.
-static void enter(const Step *s, const Input *to, int row, int from, const float *values, int count) {
-    int kind = s->model->kind, arithmetic = s->model->arithmetic;
-    if (to->dense && to->columns) enter_columns(to->dense, to->columns, row, from, values, count, to->inner);
-    else if (to->dense) {
-        char *dense = to->dense + ((int64_t)row * to->inner + from) * itemsize(arithmetic);
-        if (arithmetic == kind) store(kind, dense, values, count);
-        else store_rounded(kind, (float *)dense, values, count);
-    }
-    if (to->packed.codes || to->packed.whole) pack_activations(&to->packed, row, from, values, count, to->inner);
-}
-
-// Outputs begin..end-1 for rows top..bottom-1: y[row - top][output - begin].
-static void product(const Step *s, const Linear *l, const Input *x, int begin, int end, int top, int bottom, float *y,
-                    int64_t step, int thread) {
-    int rows = bottom - top;
-    if (is_packed(l)) product_packed(l, begin, end, &x->packed, top, rows, y, step);
-    else if (x->columns)
-        product_dense_amx(l, begin, end, x->dense + top / 16 * sixteen_bytes(x->inner, x->columns), x->columns, rows, y, step);
-    else {
-        const char *dense = x->dense + (int64_t)top * x->inner * itemsize(s->model->arithmetic);
-        product_dense(s->model->arithmetic, l, begin, end, dense, rows, y, step, scratch_of(s, thread));
-    }
-    if (l->bias)
-        for (int r = 0; r < bottom - top; r++)
-            for (int o = begin; o < end; o++) y[r * step + o - begin] += l->bias[o];
-}
-
-// A task's share of a linear: outputs begin..end-1 and rows top..bottom-1. The outputs of the same rows follow each other: what
-// a thread reads of many rows is then mostly what it has written itself.
-typedef struct {
-    int begin, end, top, bottom;
-} Share;
-
-INLINE int widths(const Linear *l, int block) { return (l->outer + block - 1) / block; }
-INLINE int shares(const Linear *l, int block, int rows) { return widths(l, block) * ((rows + ROWS - 1) / ROWS); }
-INLINE Share share(const Linear *l, int block, int rows, int task) {
-    int begin = task % widths(l, block) * block, top = task / widths(l, block) * ROWS;
-    return (Share){begin, begin + block < l->outer ? begin + block : l->outer, top, top + ROWS < rows ? top + ROWS : rows};
-}
-
-// One row needs small tasks, which share out evenly; many rows large ones, which load less.
-INLINE int block_for(int rows) { return rows == 1 ? BLOCK : WIDE_BLOCK; }
-
-// to[row][output] = linear(x), or += it.
-static void write_product(const Step *s, const Linear *l, const Input *x, Share part, float *to, int add, int thread) {
-    _Alignas(64) float sums[ROWS][WIDE_BLOCK];
-    product(s, l, x, part.begin, part.end, part.top, part.bottom, &sums[0][0], WIDE_BLOCK, thread);
-    for (int r = part.top; r < part.bottom; r++) {
-        float *row = to + (int64_t)r * l->outer;
-        const float *from = sums[r - part.top];
-        if (add)
-            for (int o = part.begin; o < part.end; o++) row[o] += from[o - part.begin];
-        else memcpy(row + part.begin, from, 4 * (part.end - part.begin));
-    }
-}
-
-// Queries, keys and values: one phase, so that no thread waits between them.
-static void project(const Step *s, const Layer *layer, int thread) {
-    const Linear *linears[] = {&layer->query, &layer->key, &layer->value};
-    float *outputs[] = {s->query, s->key, s->value};
-    int rows = s->batch->rows, block = block_for(rows), counts[3];
-    for (int i = 0; i < 3; i++) counts[i] = shares(linears[i], block, rows);
-    EACH_TASK(task, counts[0] + counts[1] + counts[2]) {
-        int which = 0, part = task;
-        while (part >= counts[which]) part -= counts[which++];
-        write_product(s, linears[which], &s->narrow, share(linears[which], block, rows, part), outputs[which], 0, thread);
-    }
-}
-
-// residual += linear(x)
-static void add_product(const Step *s, const Linear *l, const Input *x, int thread) {
-    int rows = s->batch->rows, block = block_for(rows);
-    EACH_TASK(task, shares(l, block, rows)) write_product(s, l, x, share(l, block, rows, task), s->residual, 1, thread);
-}
-
-// wide = silu(gate(x)) * up(x); blocks are whole segments of it.
-static void gated(const Step *s, const Layer *layer, int thread) {
-    int rows = s->batch->rows;
-    EACH_TASK(task, shares(&layer->gate, WIDE_BLOCK, rows)) {
-        Share part = share(&layer->gate, WIDE_BLOCK, rows, task);
-        _Alignas(64) float gate[ROWS][WIDE_BLOCK], up[ROWS][WIDE_BLOCK];
-        product(s, &layer->gate, &s->narrow, part.begin, part.end, part.top, part.bottom, &gate[0][0], WIDE_BLOCK, thread);
-        product(s, &layer->up, &s->narrow, part.begin, part.end, part.top, part.bottom, &up[0][0], WIDE_BLOCK, thread);
-        for (int r = 0; r < part.bottom - part.top; r++) {
-            for (int i = 0; i < WIDE_BLOCK; i += LANES) {
-                floats g = load(FLOAT32, &gate[r][i]), u = load(FLOAT32, &up[r][i]);
-                floats swish = divide(g, add(splat(1), exponential(negative(g))));
-                store_all(FLOAT32, &gate[r][i], multiply(swish, u));
-            }
-            enter(s, &s->wide, part.top + r, part.begin, gate[r], part.end - part.begin);
-        }
-    }
-}
 
 static void rotate(float *restrict head, const float *restrict cosine, const float *restrict sine, int half) {
     for (int i = 0; i < half; i++) {
@@ -119,7 +25,8 @@ static void rotate(float *restrict head, const float *restrict cosine, const flo
 static void normalise(const Model *m, const float *x, const float *gain, int width, float *to) {
     floats sums = splat(0);
     float squares = 0;
-    for (int i = 0; i + LANES <= width; i += LANES) sums = fused(load(FLOAT32, x + i), load(FLOAT32, x + i), sums);
+    for (int i = 0; i + LANES <= width; i += LANES)
+        sums = fused(load(FLOAT32, x + i), load(FLOAT32, x + i), sums);
     for (int i = width / LANES * LANES; i < width; i++) squares += x[i] * x[i];
     float scale = 1.0f / sqrtf((total(sums) + squares) / width + m->eps);
     for (int i = 0; i < width; i++) to[i] = x[i] * scale * gain[i];
@@ -134,19 +41,26 @@ enum { VALUES, KEYS };
 
 static Past past_of(const Model *m, int side, int layer, int kv_head, const int32_t *table) {
     int64_t bytes = kv_bytes(m), row = layer * 2 + (side == VALUES);
-    return (Past){m->cache + (row * m->kv_heads + kv_head) * bytes, m->layers * 2 * m->kv_heads * bytes, table, m->kind,
-                  m->kv_packed, padded(m->head_dim), 0, 0};
+    return (Past){m->cache + (row * m->kv_heads + kv_head) * bytes,
+                  m->layers * 2 * m->kv_heads * bytes,
+                  table,
+                  m->kind,
+                  m->kv_packed,
+                  padded(m->head_dim),
+                  0,
+                  0};
 }
 
-// Turns a head's queries and key to the position of their row; key and value go into the cache.
-static void remember(const Step *s, int index, int row, int kv_head) {
+// Applies rotary embeddings to a head's queries and key, and writes key and value into the cache.
+static void store_key_and_value(const Step *s, int index, int row, int kv_head) {
     const Model *m = s->model;
     const Layer *layer = &m->layer[index];
-    int dim = m->head_dim, half = dim / 2, group = m->heads / m->kv_heads, position = s->batch->positions[row];
+    int dim = m->head_dim, half = dim / 2, group = m->heads / m->kv_heads,
+        position = s->batch->positions[row];
     const int32_t *table = s->batch->blocks + s->batch->tables[row];
     const float *cosine = m->cosine + (int64_t)position * half, *sine = m->sine + (int64_t)position * half;
     Past keys = past_of(m, KEYS, index, kv_head, table), values = past_of(m, VALUES, index, kv_head, table);
-    fetch_places(&keys, KEYS, position), fetch_places(&values, VALUES, position);
+    prefetch_position(&keys, KEYS, position), prefetch_position(&values, VALUES, position);
     for (int h = kv_head * group; h < (kv_head + 1) * group; h++) {
         float *query = s->query + ((int64_t)row * m->heads + h) * dim;
         if (layer->query_norm) normalise(m, query, layer->query_norm, dim, query);
@@ -155,13 +69,14 @@ static void remember(const Step *s, int index, int row, int kv_head) {
     float *key = s->key + ((int64_t)row * m->kv_heads + kv_head) * dim;
     if (layer->key_norm) normalise(m, key, layer->key_norm, dim, key);
     rotate(key, cosine, sine, half);
-    keep(&keys, KEYS, position, key, dim);
-    keep(&values, VALUES, position, s->value + ((int64_t)row * m->kv_heads + kv_head) * dim, dim);
+    write_position(&keys, KEYS, position, key, dim);
+    write_position(&values, VALUES, position, s->value + ((int64_t)row * m->kv_heads + kv_head) * dim, dim);
 }
 
-static void remember_all(const Step *s, int index) {
+static void store_all_keys_and_values(const Step *s, int index) {
     int kv_heads = s->model->kv_heads;
-    EACH_TASK(task, s->batch->rows * kv_heads) remember(s, index, task / kv_heads, task % kv_heads);
+    EACH_TASK(task, s->batch->rows * kv_heads)
+    store_key_and_value(s, index, task / kv_heads, task % kv_heads);
 }
 
 INLINE int seen_from(const Step *s, int layer, int row) {
@@ -171,7 +86,8 @@ INLINE int seen_from(const Step *s, int layer, int row) {
 
 // Keys or values that a stretch sees.
 static Past seen(const Step *s, int side, int layer, Stretch stretch) {
-    Past past = past_of(s->model, side, layer, stretch.kv_head, s->batch->blocks + s->batch->tables[stretch.row]);
+    Past past =
+        past_of(s->model, side, layer, stretch.kv_head, s->batch->blocks + s->batch->tables[stretch.row]);
     past.begin = seen_from(s, layer, stretch.row) / KV_BLOCK;
     past.end = s->batch->positions[stretch.row + stretch.count - 1] / KV_BLOCK + 1;
     return past;
@@ -185,27 +101,31 @@ static void attend(const Step *s, int index, int thread) {
     memset(q, 0, (size_t)QUERIES * stride * size);
     EACH_TASK(task, s->stretch_count) {
         Stretch stretch = s->stretches[task], after = s->stretches[task + 1 < all ? task + 1 : task];
-        if (s->alone) remember(s, index, stretch.row, stretch.kv_head);
-        Past keys = seen(s, KEYS, index, stretch), values = seen(s, VALUES, index, stretch), then = seen(s, KEYS, index, after);
+        if (s->alone) store_key_and_value(s, index, stretch.row, stretch.kv_head);
+        Past keys = seen(s, KEYS, index, stretch), values = seen(s, VALUES, index, stretch),
+             then = seen(s, KEYS, index, after);
         int total = stretch.count * group;
         for (int done = 0; done < total; done += QUERIES) {
             int count = total - done < QUERIES ? total - done : QUERIES, begins[QUERIES], ends[QUERIES];
             for (int i = 0; i < count; i++) {
-                int row = stretch.row + (done + i) / group, head = stretch.kv_head * group + (done + i) % group;
+                int row = stretch.row + (done + i) / group,
+                    head = stretch.kv_head * group + (done + i) % group;
                 store(m->kind, q + i * stride * size, s->query + ((int64_t)row * m->heads + head) * dim, dim);
                 ends[i] = s->batch->positions[row] + 1;
                 begins[i] = seen_from(s, index, row);
             }
-            attend_together(count, dim, q, &keys, &values, &then, begins, ends, scores, s->past, scratch, mixed);
+            attend_together(count, dim, q, &keys, &values, &then, begins, ends, scores, s->past, scratch,
+                            mixed);
             for (int i = 0; i < count; i++) {
-                int row = stretch.row + (done + i) / group, head = stretch.kv_head * group + (done + i) % group;
+                int row = stretch.row + (done + i) / group,
+                    head = stretch.kv_head * group + (done + i) % group;
                 memcpy(s->query + ((int64_t)row * m->heads + head) * dim, mixed + i * stride, 4 * dim);
             }
         }
     }
 }
 
-// What was attended to, which has taken the queries' place, enters the output projection.
+// Attention's results, which are stored over the queries, become the output projection's input.
 static void enter_mixed(const Step *s) {
     int size = s->model->heads * s->model->head_dim;
     EACH_TASK(row, s->batch->rows) enter(s, &s->mixed, row, 0, s->query + (int64_t)row * size, size);
@@ -235,7 +155,7 @@ static void unembed(const Step *s, int thread) {
     const Linear *l = &s->model->unembedding;
     int rows = s->batch->wanted;
     EACH_TASK(task, shares(l, WIDE_BLOCK, rows))
-        write_product(s, l, &s->narrow, share(l, WIDE_BLOCK, rows, task), s->batch->logits, 0, thread);
+    write_product(s, l, &s->narrow, share(l, WIDE_BLOCK, rows, task), s->batch->logits, 0, thread);
 }
 
 static void step_together(const void *job, int thread) {
@@ -246,7 +166,7 @@ static void step_together(const void *job, int thread) {
         normalise_all(s, layer->attention_norm, thread), barrier();
         project(s, layer, thread), barrier();
         if (!s->alone) {
-            remember_all(s, i);
+            store_all_keys_and_values(s, i);
             barrier();
         }
         attend(s, i, thread), barrier();
@@ -257,7 +177,7 @@ static void step_together(const void *job, int thread) {
         add_product(s, &layer->down, &s->wide, thread), barrier();
     }
     EACH_TASK(task, s->batch->wanted)
-        enter_normalised(s, task, s->batch->wanted_rows[task], s->model->norm, thread);
+    enter_normalised(s, task, s->batch->wanted_rows[task], s->model->norm, thread);
     barrier();
     unembed(s, thread), barrier();
     EACH_TASK(task, s->batch->wanted * runs_of(s->model)) summarise_run(s, task);
@@ -284,7 +204,7 @@ int camelid_step(Model *m, const Batch *b, int threads) {
     return 0;
 }
 
-// Gives back what the steps have used.
+// Frees the workspace of the steps.
 void camelid_free(Model *m) {
     free(m->workspace);
     m->workspace = NULL;
@@ -297,13 +217,14 @@ void camelid_copy_block(const Model *m, int from, int to) {
     memcpy(m->cache + to * bytes, m->cache + from * bytes, bytes);
 }
 
-// Zeros in a block of the cache: what stood there may be no number, and even weights of 0 would spread that.
+// Clears a block of the cache: stale NaNs would leak through the attention mask (0 * NaN = NaN).
 void camelid_clear_block(const Model *m, int block) {
     int64_t bytes = kv_bytes(m) * m->layers * 2 * m->kv_heads;
     memset(m->cache + block * bytes, 0, bytes);
 }
 
-// What products with bfloat16 weights are best done in: float32 where there is no AMX and that takes 0.8 of the time or less.
+// The fastest arithmetic for bfloat16 weights: float32 if the processor lacks AMX and float32 takes at most
+// 0.8 of the time.
 int camelid_arithmetic(void) {
     if (may_use_amx()) return BFLOAT16;
 #ifndef __AVX512F__
@@ -325,7 +246,7 @@ int camelid_arithmetic(void) {
 #endif
 }
 
-// Whether packed products are done in integers on this processor.
+// Whether packed products are computed in integers on this processor.
 int camelid_integers(void) {
 #if defined(__AVX512VNNI__) || defined(NARROW_INTEGERS)
     return 1;

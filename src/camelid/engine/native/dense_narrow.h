@@ -1,16 +1,22 @@
 #pragma once
-// Dense products in float32 where registers are narrow (AVX2, NEON): bfloat16 weights are widened as they are loaded, or once where
-// there are many rows. Every sum is one chain over a part's lanes, which are added up at the end.
+// Dense products in float32 where registers are narrow (AVX2, NEON): bfloat16 weights are widened as they are
+// loaded, or once where there are many rows. Every sum is one chain over a part's lanes, which are added up
+// at the end.
 
 #include "linear.h"
 
-enum { WIDENED_ROWS = 8, CACHED_ROWS = 8 };  // rows from which on weights are widened once; rows that stay in the first cache
+enum {
+    WIDENED_ROWS = 8,
+    CACHED_ROWS = 8
+};  // rows from which on weights are widened once; rows that stay in the first cache
 
 typedef struct {
     float_part a, b, c, d;  // of four outputs, or of two
 } Four;
 
-INLINE Four zero_sums_of_four(void) { return (Four){splat_part(0), splat_part(0), splat_part(0), splat_part(0)}; }
+INLINE Four zero_sums_of_four(void) {
+    return (Four){splat_part(0), splat_part(0), splat_part(0), splat_part(0)};
+}
 
 // sums + w * x for `outputs` outputs, 2 or 4.
 INLINE Four add_four(int outputs, Four sums, Four w, float_part x) {
@@ -21,7 +27,8 @@ INLINE Four add_four(int outputs, Four sums, Four w, float_part x) {
 
 INLINE Four weights_at(int kind, int outputs, const char *w, int64_t stride) {
     float_part zero = splat_part(0);
-    return (Four){load_part(kind, w), load_part(kind, w + stride), outputs > 2 ? load_part(kind, w + 2 * stride) : zero,
+    return (Four){load_part(kind, w), load_part(kind, w + stride),
+                  outputs > 2 ? load_part(kind, w + 2 * stride) : zero,
                   outputs > 2 ? load_part(kind, w + 3 * stride) : zero};
 }
 
@@ -30,8 +37,10 @@ INLINE void store_totals(int outputs, float *y, Four sums) {
     if (outputs > 2) y[2] = part_total(sums.c), y[3] = part_total(sums.d);
 }
 
-// y[r][o] = w[o] . x[r] for `outputs` outputs of `kind`, 2 or 4, and R rows, at most 4; both lie `inner` numbers apart.
-INLINE void narrow_tile(int kind, int outputs, int R, const char *w, const float *x, int inner, float *y, int64_t step) {
+// y[r][o] = w[o] . x[r] for `outputs` outputs of `kind`, 2 or 4, and R rows, at most 4; both lie `inner`
+// numbers apart.
+INLINE void narrow_tile(int kind, int outputs, int R, const char *w, const float *x, int inner, float *y,
+                        int64_t step) {
     int64_t stride = (int64_t)inner * itemsize(kind), row = inner;
     int whole = inner / PART * PART, left = inner - whole, size = itemsize(kind);
     Four r0 = zero_sums_of_four(), r1 = r0, r2 = r0, r3 = r0;
@@ -40,7 +49,8 @@ INLINE void narrow_tile(int kind, int outputs, int R, const char *w, const float
     for (int at = 0; at < inner; at += PART) {
         if (at == whole) {  // what is left, filled up with zeros
             memset(last_w, 0, sizeof last_w), memset(last_x, 0, sizeof last_x);
-            for (int i = 0; i < outputs; i++) memcpy(last_w[i], w + i * stride + (int64_t)whole * size, left * size);
+            for (int i = 0; i < outputs; i++)
+                memcpy(last_w[i], w + i * stride + (int64_t)whole * size, left * size);
             for (int i = 0; i < R; i++) memcpy(last_x[i], x + i * row + whole, 4 * left);
             w = last_w[0] - (int64_t)at * size, x = last_x[0] - at, stride = sizeof last_w[0], row = PART;
         }
@@ -73,15 +83,19 @@ INLINE float narrow_dot(int kind, const char *w, const float *x, int inner) {
 }
 
 // `outputs` outputs by rows that stay in the cache while the weights pass by.
-INLINE void product_narrow(int kind, const char *weight, int outputs, const float *x, int rows, int inner, float *y, int64_t step) {
+INLINE void product_narrow(int kind, const char *weight, int outputs, const float *x, int rows, int inner,
+                           float *y, int64_t step) {
     int64_t stride = (int64_t)inner * itemsize(kind);
     int o = 0;
-    for (; rows == 1 && o + 4 <= outputs; o += 4) narrow_tile(kind, 4, 1, weight + o * stride, x, inner, y + o, step);
+    for (; rows == 1 && o + 4 <= outputs; o += 4)
+        narrow_tile(kind, 4, 1, weight + o * stride, x, inner, y + o, step);
     for (; o + 2 <= outputs; o += 2) {
         const char *w = weight + o * stride;
         int r = 0;
-        for (; r + 4 <= rows; r += 4) narrow_tile(kind, 2, 4, w, x + (int64_t)r * inner, inner, y + r * step + o, step);
-        for (; r + 2 <= rows; r += 2) narrow_tile(kind, 2, 2, w, x + (int64_t)r * inner, inner, y + r * step + o, step);
+        for (; r + 4 <= rows; r += 4)
+            narrow_tile(kind, 2, 4, w, x + (int64_t)r * inner, inner, y + r * step + o, step);
+        for (; r + 2 <= rows; r += 2)
+            narrow_tile(kind, 2, 2, w, x + (int64_t)r * inner, inner, y + r * step + o, step);
         if (r < rows) narrow_tile(kind, 2, 1, w, x + (int64_t)r * inner, inner, y + r * step + o, step);
     }
     for (; o < outputs; o++)
@@ -89,19 +103,21 @@ INLINE void product_narrow(int kind, const char *weight, int outputs, const floa
             y[r * step + o] = narrow_dot(kind, weight + o * stride, x + (int64_t)r * inner, inner);
 }
 
-// y[r][o - begin] = w[o] . x[r] for outputs begin..end-1 and rows of float32, which `kind` always is here; scratch:
-// [end - begin, inner] floats.
-static void product_dense(int kind, const Linear *l, int begin, int end, const char *x, int rows, float *y, int64_t step,
-                          char *scratch) {
+// y[r][o - begin] = w[o] . x[r] for outputs begin..end-1 and rows of float32, which `kind` always is here;
+// scratch: [end - begin, inner] floats.
+static void product_dense(int kind, const Linear *l, int begin, int end, const char *x, int rows, float *y,
+                          int64_t step, char *scratch) {
     (void)kind;
     const char *weight = (const char *)l->weight + (int64_t)begin * l->inner * itemsize(l->kind);
     int outputs = end - begin, widened = l->kind == BFLOAT16 && rows >= WIDENED_ROWS;
-    for (int o = 0; widened && o < outputs; o++) widen_row(l, begin + o, (float *)scratch + (int64_t)o * l->inner);
+    for (int o = 0; widened && o < outputs; o++)
+        widen_row(l, begin + o, (float *)scratch + (int64_t)o * l->inner);
     if (widened) weight = scratch;
     for (int top = 0; top < rows; top += CACHED_ROWS) {
         int here = rows - top < CACHED_ROWS ? rows - top : CACHED_ROWS;
         const float *from = (const float *)x + (int64_t)top * l->inner;
-        if (widened || l->kind == FLOAT32) product_narrow(FLOAT32, weight, outputs, from, here, l->inner, y + top * step, step);
+        if (widened || l->kind == FLOAT32)
+            product_narrow(FLOAT32, weight, outputs, from, here, l->inner, y + top * step, step);
         else product_narrow(BFLOAT16, weight, outputs, from, here, l->inner, y + top * step, step);
     }
 }

@@ -1,7 +1,7 @@
 #pragma once
-// Packed products where the processor multiplies bytes (VNNI): activations are rounded to 8 bits too, by a scale for each
-// segment of at most 64 inputs, and sums of codes are exact integers. A row's result does not depend on how many rows and tiles
-// are computed at once, bit for bit.
+// Packed products where the processor multiplies bytes (VNNI): activations are rounded to 8 bits too, by a
+// scale for each segment of at most 64 inputs, and sums of codes are exact integers. A row's result does not
+// depend on how many rows and tiles are computed at once, bit for bit.
 
 #include "lines.h"
 
@@ -14,11 +14,13 @@ typedef struct {
 INLINE __m512i low_half(__m512i all) { return _mm512_and_si512(all, _mm512_set1_epi8(15)); }
 INLINE __m512i high_half(__m512i all) { return low_half(_mm512_srli_epi16(all, 4)); }
 INLINE Four four_lines(const char *w, int64_t tile_bytes) {
-    return (Four){_mm512_loadu_si512(w), _mm512_loadu_si512(w + tile_bytes), _mm512_loadu_si512(w + 2 * tile_bytes),
-                  _mm512_loadu_si512(w + 3 * tile_bytes)};
+    return (Four){_mm512_loadu_si512(w), _mm512_loadu_si512(w + tile_bytes),
+                  _mm512_loadu_si512(w + 2 * tile_bytes), _mm512_loadu_si512(w + 3 * tile_bytes)};
 }
 INLINE Four low_halves(Four l) { return (Four){low_half(l.a), low_half(l.b), low_half(l.c), low_half(l.d)}; }
-INLINE Four high_halves(Four l) { return (Four){high_half(l.a), high_half(l.b), high_half(l.c), high_half(l.d)}; }
+INLINE Four high_halves(Four l) {
+    return (Four){high_half(l.a), high_half(l.b), high_half(l.c), high_half(l.d)};
+}
 INLINE __m512i quad_at(const int8_t *x) {
     int32_t quad;
     memcpy(&quad, x, sizeof quad);
@@ -30,8 +32,8 @@ INLINE Four add_products(Four sums, Four w, const int8_t *x) {
                   _mm512_dpbusd_epi32(sums.c, w.c, quad), _mm512_dpbusd_epi32(sums.d, w.d, quad)};
 }
 
-// sum - zero * sum of x, so that it becomes (codes - zero) . x, exactly. Both fit into the low 16 bits, and the high ones of zero
-// points are 0.
+// sum - zero * sum of x, so that it becomes (codes - zero) . x, exactly. Both fit into the low 16 bits, and
+// the high ones of zero points are 0.
 INLINE __m512i less_zeros(__m512i sum, ints zero, int32_t owing) {
     return _mm512_dpwssd_epi32(sum, (__m512i)zero, _mm512_set1_epi32(owing));
 }
@@ -43,9 +45,10 @@ INLINE floats add_segment(floats sum, __m512i exact, floats scale, float of_row)
     return fused((floats)_mm512_cvtepi32_ps(exact), scale * splat(of_row), sum);
 }
 
-// Four tiles by R rows, at most 4: y[r][16 t + lane]. Two lines of `next` are fetched for every four multiplied, unless it is NULL.
-INLINE void integers_four(int kind, int R, const Linear *l, int first, const Activations *x, int row, float *y, int64_t step,
-                          const char *next) {
+// Four tiles by R rows, at most 4: y[r][16 t + lane]. Two lines of `next` are fetched for every four
+// multiplied, unless it is NULL.
+INLINE void integers_four(int kind, int R, const Linear *l, int first, const Activations *x, int row,
+                          float *y, int64_t step, const char *next) {
     int per_line = inputs_of_line(kind), count = lines(l), per_segment = x->segment / per_line;
     int64_t tile_bytes = (int64_t)count * 64, stride = x->stride;
     const char *w = tile_lines(l, first);
@@ -65,8 +68,10 @@ INLINE void integers_four(int kind, int R, const Linear *l, int first, const Act
         if (R > 3) r3 = owed_by_four(zeros, owing[3 * x->segments]);
         for (; line < stop; line++) {
             const int8_t *from = codes + line * per_line;
-            if (next) __builtin_prefetch(next + line * 128, 0, 2), __builtin_prefetch(next + line * 128 + 64, 0, 2);
-            Four all = four_lines(w + (int64_t)line * 64, tile_bytes), half = kind == INT4 ? low_halves(all) : all;
+            if (next)
+                __builtin_prefetch(next + line * 128, 0, 2), __builtin_prefetch(next + line * 128 + 64, 0, 2);
+            Four all = four_lines(w + (int64_t)line * 64, tile_bytes),
+                 half = kind == INT4 ? low_halves(all) : all;
             r0 = add_products(r0, half, from);
             if (R > 1) r1 = add_products(r1, half, from + stride);
             if (R > 2) r2 = add_products(r2, half, from + 2 * stride);
@@ -92,7 +97,8 @@ INLINE void integers_four(int kind, int R, const Linear *l, int first, const Act
     for (int i = 0; i < 4 * R; i++) store_all(FLOAT32, y + i / 4 * step + i % 4 * LANES, sums[i]);
 }
 
-// One tile by one row: the weights pass by once, straight through, and what comes later is fetched into the second cache.
+// One tile by one row: the weights pass by once, straight through, and what comes later is fetched into the
+// second cache.
 INLINE void integers_one(int kind, const Linear *l, int tile, const Activations *x, int row, float *y) {
     int per_line = inputs_of_line(kind), count = lines(l), per_segment = x->segment / per_line;
     const char *w = tile_lines(l, tile);
@@ -113,4 +119,3 @@ INLINE void integers_one(int kind, const Linear *l, int tile, const Activations 
     store_all(FLOAT32, y, sum);
 }
 #endif
-

@@ -1,6 +1,6 @@
 #pragma once
-// Packed products of many rows in AMX: 16 rows by 16 outputs by a segment of inputs in one instruction, for which `integers.h`
-// needs hundreds. Sums of codes are the same exact integers.
+// Packed products of many rows in AMX: 16 rows by 16 outputs by a segment of inputs in one instruction, for
+// which `integers.h` needs hundreds. Sums of codes are the same exact integers.
 
 #include "amx.h"
 #include "integers.h"
@@ -19,7 +19,8 @@ static void shape_for_integers(int segment) {
     load_shapes(&shapes);
 }
 
-// A segment of one tile as AMX takes it: [quad of inputs, output, input of the quad]; behind the last line zeros.
+// A segment of one tile as AMX takes it: [quad of inputs, output, input of the quad]; behind the last line
+// zeros.
 INLINE void spread(int kind, const char *line, int count, int quads, __m512i *to) {
     int each = kind == INT4 ? 2 : 1;
     for (int i = 0; i < count; i++, line += 64) {
@@ -31,7 +32,8 @@ INLINE void spread(int kind, const char *line, int count, int quads, __m512i *to
     for (int i = count * each; i < quads; i++) to[i] = _mm512_setzero_si512();
 }
 
-// sums[tile][row] = codes . weights of a segment, for two tiles, which registers 4 and 5 hold, and up to 32 rows.
+// sums[tile][row] = codes . weights of a segment, for two tiles, which registers 4 and 5 hold, and up to 32
+// rows.
 INLINE void multiply_integers(const int8_t *codes, int64_t stride, int rows, __m512i (*sums)[2 * AMX_ROWS]) {
     _tile_loadd(6, codes, stride);
     _tile_zero(0);
@@ -53,8 +55,8 @@ INLINE void multiply_integers(const int8_t *codes, int64_t stride, int rows, __m
 }
 
 // `count` tiles by `rows` rows: y[r][16 t + lane], a last tile without another one twice.
-INLINE void integers_amx(int kind, const Linear *l, int first, int count, const Activations *x, int row, int rows, float *y,
-                         int64_t step) {
+INLINE void integers_amx(int kind, const Linear *l, int first, int count, const Activations *x, int row,
+                         int rows, float *y, int64_t step) {
     int per_segment = x->segment / inputs_of_line(kind), all = lines(l), segments = x->segments;
     __m512i weights[2][LARGEST_SEGMENT / 4], sums[2][2 * AMX_ROWS];
     shape_for_integers(x->segment);
@@ -73,7 +75,8 @@ INLINE void integers_amx(int kind, const Linear *l, int first, int count, const 
             _tile_loadd(5, weights[1], 64);
             for (int top = 0; top < rows; top += 2 * AMX_ROWS) {
                 int here = rows - top < 2 * AMX_ROWS ? rows - top : 2 * AMX_ROWS;
-                multiply_integers(x->codes + (int64_t)(row + top) * x->stride + s * x->segment, x->stride, here, sums);
+                multiply_integers(x->codes + (int64_t)(row + top) * x->stride + s * x->segment, x->stride,
+                                  here, sums);
                 const int32_t *owing = x->owing + (int64_t)(row + top) * segments + s;
                 const float *of_row = x->scales + (int64_t)(row + top) * segments + s;
                 float *to = y + top * step + t * LANES;

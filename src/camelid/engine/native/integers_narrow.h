@@ -1,7 +1,8 @@
 #pragma once
-// Packed products in integers where registers are narrow: AVX2 with byte products in 16 bits (maddubs) or in 32 (AVX-VNNI), and NEON
-// with dot products of bytes or without. Activations are rounded to 8 bits as in integers.h, sums of codes are exact, and all
-// targets that fuse a multiplication with an addition compute the same bits.
+// Packed products in integers where registers are narrow: AVX2 with byte products in 16 bits (maddubs) or in
+// 32 (AVX-VNNI), and NEON with dot products of bytes or without. Activations are rounded to 8 bits as in
+// integers.h, sums of codes are exact, and all targets that fuse a multiplication with an addition compute
+// the same bits.
 
 #include "lines.h"
 
@@ -9,8 +10,8 @@
 #define NARROW_INTEGERS
 
 #if defined(PARTS_OF_AVX2) && !defined(__AVXVNNI__)
-// Sums are 16 numbers of 16 bits a part: products of 4-bit codes and activations of 32 inputs fit, 8 * 2 * 15 * 127. Codes of 8 bits
-// are taken half by half, of 4 bits each.
+// Sums are 16 numbers of 16 bits a part: products of 4-bit codes and activations of 32 inputs fit, 8 * 2 * 15
+// * 127. Codes of 8 bits are taken half by half, of 4 bits each.
 enum { SUMMED_INPUTS = 32, SPLIT_BYTES = 1 };
 #else
 enum { SUMMED_INPUTS = LARGEST_SEGMENT, SPLIT_BYTES = 0 };
@@ -29,7 +30,8 @@ INLINE int_part add_bytes(int_part sum, int_part codes, int_part quad) {
     return vdotq_s32(sum, (int8x16_t)codes, (int8x16_t)quad);
 #elif defined(__ARM_NEON)
     int8x16_t w = (int8x16_t)codes, x = (int8x16_t)quad;
-    int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x)), high = vmull_s8(vget_high_s8(w), vget_high_s8(x));
+    int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x)),
+              high = vmull_s8(vget_high_s8(w), vget_high_s8(x));
     return vpadalq_s16(sum, vpaddq_s16(low, high));
 #elif defined(__AVXVNNI__)
     return (int_part)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)codes, (__m256i)quad);
@@ -50,7 +52,8 @@ FUNCTION_1(ints, high_halves, ints, upper_bits(a))
 FUNCTION_1(ints, low_halves, ints, a & 0x0f0f0f0f)
 FUNCTION_1(ints, signed_codes, ints, CODE_OFFSET ? a ^ (int_part)((uint_part){0} + 0x80808080) : a)
 
-// A line's codes: of 4 bits the first four inputs' and the others', of 8 bits the halves of each, or all of it first.
+// A line's codes: of 4 bits the first four inputs' and the others', of 8 bits the halves of each, or all of
+// it first.
 typedef struct {
     ints first, second;
 } Codes;
@@ -107,8 +110,10 @@ INLINE int_part times_owing(int_part zero, int_part owing) {
 FUNCTION_2(ints, owed, ints, ints, times_owing(a, b))
 
 // One tile by R rows, at most 4.
-INLINE void integers_narrow(int kind, int R, const Linear *l, int tile, const Activations *x, int row, float *y, int64_t step) {
-    int per_line = inputs_of_line(kind), count = lines(l), per_segment = x->segment / per_line, segments = x->segments;
+INLINE void integers_narrow(int kind, int R, const Linear *l, int tile, const Activations *x, int row,
+                            float *y, int64_t step) {
+    int per_line = inputs_of_line(kind), count = lines(l), per_segment = x->segment / per_line,
+        segments = x->segments;
     int summed = SUMMED_INPUTS / per_line;
     int64_t stride = x->stride;
     const char *w = tile_lines(l, tile);
@@ -150,8 +155,10 @@ INLINE void integers_narrow(int kind, int R, const Linear *l, int tile, const Ac
 }
 
 // Rows as registers hold them: the halves of 8-bit codes need twice as many sums.
-INLINE void integers_rows(int kind, int R, const Linear *l, int tile, const Activations *x, int row, float *y, int64_t step) {
+INLINE void integers_rows(int kind, int R, const Linear *l, int tile, const Activations *x, int row, float *y,
+                          int64_t step) {
     int together = kind == INT8 && SPLIT_BYTES && R > 2 ? 2 : R;
-    for (int r = 0; r < R; r += together) integers_narrow(kind, together, l, tile, x, row + r, y + r * step, step);
+    for (int r = 0; r < R; r += together)
+        integers_narrow(kind, together, l, tile, x, row + r, y + r * step, step);
 }
 #endif

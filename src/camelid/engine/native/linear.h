@@ -5,8 +5,9 @@
 
 enum { AHEAD = 4096 };
 
-// Whether one row's weights are best read output by output with nothing fetched by hand, as AMD's processors had it where measured
-// (fetching cost a sixth there), or by four outputs at a time and fetched two pages ahead, as Intel's (half as fast again).
+// Whether one row's weights are best read output by output with nothing fetched by hand, as AMD's processors
+// had it where measured (fetching cost a sixth there), or by four outputs at a time and fetched two pages
+// ahead, as Intel's (half as fast again).
 #if defined(__tune_znver3__) || defined(__tune_znver4__) || defined(__tune_znver5__)
 enum { ONE_STREAM = 1 };
 #else
@@ -14,12 +15,13 @@ enum { ONE_STREAM = 0 };
 #endif
 
 typedef struct {
-    const void *weight;    // [outer, inner]; of packed ones the lines (see lines.h)
-    const float *bias;     // [outer], or NULL
-    const void *scales;    // packed: [tiles, groups, 16]
+    const void *weight;  // [outer, inner]; of packed ones the lines (see lines.h)
+    const float *bias;  // [outer], or NULL
+    const void *scales;  // packed: [tiles, groups, 16]
     const uint8_t *zeros;  // packed: [tiles, groups, 16]
     int32_t kind, scale_kind, outer, inner, group;
-    int32_t zero_step;     // from one group's zero points to the next: 16, or 0 where all are equal and the first serve for all
+    int32_t zero_step;  // from one group's zero points to the next: 16, or 0 where all are equal and the
+                        // first serve for all
 } Linear;
 
 // Four vectors by names and not by numbers, so that compilers keep them in registers.
@@ -27,8 +29,9 @@ typedef struct {
     floats a, b, c, d;
 } Vectors;
 
-// The weights that come next in memory, which are fetched while these are multiplied: memory is fastest as one
-// sequential stream. `ahead` lines for every line multiplied, over the 2^shift lines that a stored one turns into.
+// The weights that come next in memory, which are fetched while these are multiplied: memory is fastest as
+// one sequential stream. `ahead` lines for every line multiplied, over the 2^shift lines that a stored one
+// turns into.
 typedef struct {
     const char *from;
     int ahead, shift;

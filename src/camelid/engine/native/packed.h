@@ -1,7 +1,7 @@
 #pragma once
-// Products with packed weights (see lines.h): in integers where the processor multiplies bytes (see integers.h), elsewhere, and in
-// float32, with activations as they are. Either way a row's result does not depend on how many rows and tiles are computed at once,
-// bit for bit.
+// Products with packed weights (see lines.h): in integers where the processor multiplies bytes (see
+// integers.h), elsewhere, and in float32, with activations as they are. Either way a row's result does not
+// depend on how many rows and tiles are computed at once, bit for bit.
 
 #include "dense_amx.h"
 #include "integers_amx.h"
@@ -9,7 +9,8 @@
 #include "threads.h"
 
 // One tile by R rows in float32.
-INLINE void packed_floats(int kind, int R, const Linear *l, int tile, const Activations *x, int row, float *y, int64_t step) {
+INLINE void packed_floats(int kind, int R, const Linear *l, int tile, const Activations *x, int row, float *y,
+                          int64_t step) {
     int quads = kind == INT4 ? 2 : 1, count = lines(l);
     const char *w = tile_lines(l, tile);
     floats sums[4];
@@ -22,15 +23,16 @@ INLINE void packed_floats(int kind, int R, const Linear *l, int tile, const Acti
         for (int i = 0; i < 4 * quads; i++, input++) {
             ints code = shifted(all, 8 * (i % 4) + 4 * (i / 4), kind == INT4 ? 15 : 255);
             floats weight = multiply(scale, floats_of(subtract_ints(code, zero)));
-            for (int r = 0; r < R; r++) sums[r] = fused(weight, splat(x->whole[(int64_t)(row + r) * x->stride + input]), sums[r]);
+            for (int r = 0; r < R; r++)
+                sums[r] = fused(weight, splat(x->whole[(int64_t)(row + r) * x->stride + input]), sums[r]);
         }
     }
     for (int r = 0; r < R; r++) store_all(FLOAT32, y + r * step, sums[r]);
 }
 
 // Tiles first..first+count-1 (at most 4) for R rows.
-INLINE void packed_rows(int kind, int R, const Linear *l, int first, int count, const Activations *x, int row, float *y,
-                        int64_t step, const char *next) {
+INLINE void packed_rows(int kind, int R, const Linear *l, int first, int count, const Activations *x, int row,
+                        float *y, int64_t step, const char *next) {
     (void)next;
 #ifdef __AVX512VNNI__
     if (x->codes) {
@@ -49,26 +51,29 @@ INLINE void packed_rows(int kind, int R, const Linear *l, int first, int count, 
     for (int t = 0; t < count; t++) packed_floats(kind, R, l, first + t, x, row, y + t * LANES, step);
 }
 
-// The first rows wait for these tiles' lines to come from memory; the second and third four fetch the lines behind them meanwhile,
-// half each.
+// The first rows wait for these tiles' lines to come from memory; the second and third four fetch the lines
+// behind them meanwhile, half each.
 INLINE const char *fetched_by(const Linear *l, int first, int r) {
     int pass = r / 4;
     return pass == 1 || pass == 2 ? tile_lines(l, first + 2 + 2 * pass) : NULL;
 }
 
-INLINE void packed_kind(int kind, const Linear *l, int first, int count, const Activations *x, int top, int rows, float *y,
-                        int64_t step) {
+INLINE void packed_kind(int kind, const Linear *l, int first, int count, const Activations *x, int top,
+                        int rows, float *y, int64_t step) {
     for (int r = 0; r < rows;) {
         const char *next = fetched_by(l, first, r);
-        if (rows - r >= 4) packed_rows(kind, 4, l, first, count, x, top + r, y + r * step, step, next), r += 4;
-        else if (rows - r >= 2) packed_rows(kind, 2, l, first, count, x, top + r, y + r * step, step, next), r += 2;
+        if (rows - r >= 4)
+            packed_rows(kind, 4, l, first, count, x, top + r, y + r * step, step, next), r += 4;
+        else if (rows - r >= 2)
+            packed_rows(kind, 2, l, first, count, x, top + r, y + r * step, step, next), r += 2;
         else packed_rows(kind, 1, l, first, count, x, top + r, y + r * step, step, next), r++;
     }
 }
 
-// y[r][o - begin] for outputs begin..end-1, both multiples of 16, at most 64, and rows top..top+rows-1; whole pairs of tiles are
-// written.
-static void product_packed(const Linear *l, int begin, int end, const Activations *x, int top, int rows, float *y, int64_t step) {
+// y[r][o - begin] for outputs begin..end-1, both multiples of 16, at most 64, and rows top..top+rows-1; whole
+// pairs of tiles are written.
+static void product_packed(const Linear *l, int begin, int end, const Activations *x, int top, int rows,
+                           float *y, int64_t step) {
     int first = begin / LANES, count = (end - begin + LANES - 1) / LANES;
 #ifdef INTEGERS_IN_AMX
     if (x->codes && rows >= FEWEST_AMX_ROWS && may_use_amx()) {
@@ -81,7 +86,8 @@ static void product_packed(const Linear *l, int begin, int end, const Activation
     else packed_kind(INT8, l, first, count, x, top, rows, y, step);
 }
 
-// A row of activations, `count` of them from input `from` on, a multiple of the segment; behind the last one zeros.
+// A row of activations, `count` of them from input `from` on, a multiple of the segment; behind the last one
+// zeros.
 static void pack_activations(const Activations *to, int row, int from, const float *x, int count, int inner) {
     int64_t behind = (int64_t)row * to->stride + inner;
     if (from + count == inner && to->whole) memset(to->whole + behind, 0, 4 * (to->stride - inner));

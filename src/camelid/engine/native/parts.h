@@ -1,8 +1,9 @@
 #pragma once
 // Sixteen numbers of 32 bits as one value, and arithmetic on them.
 //
-// With AVX-512 they are one register. Elsewhere they are parts that fill a register each: two of 8 numbers with AVX, four of 4
-// otherwise. Compilers keep parts of a struct in registers; a vector wider than a register they would keep in memory.
+// With AVX-512 they are one register. Elsewhere they are parts that fill a register each: two of 8 numbers
+// with AVX, four of 4 otherwise. Compilers keep parts of a struct in registers; a vector wider than a
+// register they would keep in memory.
 
 #include <math.h>
 #include <stdint.h>
@@ -37,9 +38,12 @@ typedef uint8_t bytes __attribute__((vector_size(LANES)));
 #ifdef __AVX512F__
 typedef float_part floats;
 typedef int_part ints;
-#define FUNCTION_1(type, name, A, expression) INLINE type name(A a) { return expression; }
-#define FUNCTION_2(type, name, A, B, expression) INLINE type name(A a, B b) { return expression; }
-#define FUNCTION_3(type, name, A, B, C, expression) INLINE type name(A a, B b, C c) { return expression; }
+#define FUNCTION_1(type, name, A, expression) \
+    INLINE type name(A a) { return expression; }
+#define FUNCTION_2(type, name, A, B, expression) \
+    INLINE type name(A a, B b) { return expression; }
+#define FUNCTION_3(type, name, A, B, C, expression) \
+    INLINE type name(A a, B b, C c) { return expression; }
 #else
 typedef struct {
     float_part part[PARTS];
@@ -80,7 +84,8 @@ typedef struct {
     }
 #endif
 
-// a * b + c in one rounding wherever the processor can, so that equal sums are equal bits in every loop they occur in.
+// a * b + c in one rounding wherever the processor can, so that equal sums are equal bits in every loop they
+// occur in.
 INLINE float_part fused_part(float_part a, float_part b, float_part c) {
 #if defined(__AVX512F__)
     return (float_part)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -113,7 +118,7 @@ INLINE int_part splat_int(int32_t x) { return x - (int_part){0}; }
 FUNCTION_3(floats, fused, floats, floats, floats, fused_part(a, b, c))
 FUNCTION_2(floats, add, floats, floats, a + b)
 FUNCTION_2(floats, subtract, floats, floats, a - b)
-FUNCTION_2(floats, multiply, floats, floats, a * b)
+FUNCTION_2(floats, multiply, floats, floats, a *b)
 FUNCTION_2(floats, divide, floats, floats, a / b)
 FUNCTION_1(floats, negative, floats, -a)
 FUNCTION_2(ints, above, floats, floats, a > b)  // masks: all bits set where it is true
@@ -124,7 +129,7 @@ FUNCTION_2(ints, add_ints, ints, ints, a + b)
 FUNCTION_2(ints, subtract_ints, ints, ints, a - b)
 FUNCTION_2(ints, larger, ints, ints, (a & (a > b)) | (b & ~(a > b)))
 FUNCTION_2(ints, below, ints, ints, a < b)
-FUNCTION_2(ints, both, ints, ints, a & b)
+FUNCTION_2(ints, both, ints, ints, a &b)
 
 #ifdef __AVX512F__
 INLINE floats splat(float x) { return splat_part(x); }

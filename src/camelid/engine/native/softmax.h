@@ -18,8 +18,8 @@ INLINE floats within(int p, int begin, int end, floats all, float other) {
     return choose(positions_within(p, begin, end), all, splat(other));
 }
 
-// Turns the scores of positions begin..end-1 into exp(scale * (score - maximum)), all others up to `width` into 0, as numbers of
-// `kind` from the row's beginning on; returns their sum.
+// Turns the scores of positions begin..end-1 into exp(scale * (score - maximum)), all others up to `width`
+// into 0, as numbers of `kind` from the row's beginning on; returns their sum.
 INLINE float softmax(int kind, float *scores, int begin, int end, int width, float scale) {
     floats highest = splat(-INFINITY), sum = splat(0);
     for (int p = 0; p < width; p += LANES) {

@@ -1,5 +1,6 @@
 #pragma once
-// A model, a batch of rows, and what a step over them needs: where its numbers lie, and which rows attend together.
+// A model, a batch of rows, and what a step over them needs: where its numbers lie, and which rows attend
+// together.
 
 #include <stdlib.h>
 
@@ -8,8 +9,8 @@
 
 typedef struct {
     const float *attention_norm, *mlp_norm;  // [width]
-    const float *query_norm, *key_norm;      // [head_dim], or NULL
-    int32_t window;                          // positions that a query sees, itself among them; 0: all
+    const float *query_norm, *key_norm;  // [head_dim], or NULL
+    int32_t window;  // positions that a query sees, itself among them; 0: all
     Linear query, key, value, output, gate, up, down;
 } Layer;
 
@@ -17,30 +18,31 @@ typedef struct {
     int32_t kind, arithmetic;  // of dense weights; of dense products: `kind`, or FLOAT32 where that is faster
     int32_t layers, width, heads, kv_heads, head_dim, hidden, vocab;
     int32_t blocks, kv_packed;  // of the cache; whether it has 8 bits
-    int32_t segment;           // inputs of packed products that share a scale; 0: they are done in float32
+    int32_t segment;  // inputs of packed products that share a scale; 0: they are done in float32
     float eps;
     const Layer *layer;
-    const void *embedding;       // [vocab, width]
-    const float *norm;           // [width]
-    Linear unembedding;          // vocab x width
+    const void *embedding;  // [vocab, width]
+    const float *norm;  // [width]
+    Linear unembedding;  // vocab x width
     const float *cosine, *sine;  // [context, head_dim / 2]
-    char *cache;                 // [blocks, layers, keys and values, kv_heads, block]
-    char *workspace;             // of the steps; grows with them
+    char *cache;  // [blocks, layers, keys and values, kv_heads, block]
+    char *workspace;  // of the steps; grows with them
     int64_t workspace_bytes;
 } Model;
 
 typedef struct {
     int32_t rows, wanted;
     const int32_t *tokens, *positions;  // [rows]
-    const int32_t *tables;              // [rows]: where in `blocks` the table of the row's sequence begins
+    const int32_t *tables;  // [rows]: where in `blocks` the table of the row's sequence begins
     const int32_t *blocks;
     const int32_t *wanted_rows;  // [wanted]: rows whose logits are asked for, ascending
-    float *logits;               // [wanted, vocab]
-    int32_t *greedy;             // [wanted]: index of the largest logit, the first of equals
+    float *logits;  // [wanted, vocab]
+    int32_t *greedy;  // [wanted]: index of the largest logit, the first of equals
     float *highest, *log_total;  // [wanted]: that logit; the logarithm of the sum of exponentials
 } Batch;
 
-// What enters products: for dense ones in their arithmetic, for packed ones as they read it; NULL in the form that none reads.
+// The input of linears: for dense ones in their arithmetic, for packed ones as codes; forms that no linear
+// reads are NULL.
 typedef struct {
     char *dense;  // [rows, inner], or as AMX takes them
     Activations packed;
@@ -62,13 +64,15 @@ typedef struct {
     Input narrow, mixed, wide;
     Stretch *stretches;  // what attends together, in the order in which it does
     int32_t stretch_count, past;  // past: positions of the longest row, in whole blocks
-    int32_t alone;                // whether every row has a sequence to itself, so that no row waits for another's keys
-    char *scratch;                // [threads, scratch_bytes]
+    int32_t alone;  // whether every row is of another sequence, so that no row waits for another's keys
+    char *scratch;  // [threads, scratch_bytes]
     int64_t scratch_bytes;
     Run *runs;  // [wanted, runs of a row], see summary.h
 } Step;
 
-enum { RUN = 4096 };  // logits that are summed at once: they stay in the first cache between two looks at them
+enum {
+    RUN = 4096
+};  // logits that are summed at once: they stay in the first cache between two looks at them
 INLINE int64_t runs_of(const Model *m) { return (m->vocab + RUN - 1) / RUN; }
 
 enum { BLOCK = 32, WIDE_BLOCK = 64, ROWS = 64 };  // outputs and rows of one task
@@ -86,13 +90,15 @@ static void *take(char **free, int64_t bytes) {
     return taken;
 }
 
-// Rows of activations are an odd number of cache lines apart: at powers of two, the first cache keeps only a few of them.
+// Rows of activations are an odd number of cache lines apart: at powers of two, the first cache keeps only a
+// few of them.
 static Input take_input(const Model *m, char **free, int64_t rows, int inner, int forms) {
     Input input = {.inner = inner, .packed = {.stride = round_up(inner, 64) | 64, .segment = m->segment}};
     Activations *packed = &input.packed;
     if (m->arithmetic == BFLOAT16 && may_use_amx()) input.columns = rows < 16 ? rows : 16;
     int64_t in_columns = input.columns ? (rows + 15) / 16 * sixteen_bytes(inner, input.columns) : 0;
-    if (forms & DENSE) input.dense = take(free, in_columns ? in_columns : rows * inner * itemsize(m->arithmetic) + 64);
+    if (forms & DENSE)
+        input.dense = take(free, in_columns ? in_columns : rows * inner * itemsize(m->arithmetic) + 64);
     if (!(forms & PACKED)) return input;
     if (m->segment == 0) {
         packed->whole = take(free, rows * packed->stride * 4);
@@ -121,7 +127,8 @@ static void take_inputs(Step *s, char **free, int64_t rows) {
 // Lays a step out from `memory` on and returns its bytes; with NULL it only counts them.
 static int64_t lay_out(Step *s, char *memory, int threads) {
     const Model *m = s->model;
-    int64_t rows = s->batch->rows, stride = padded(m->head_dim), widest = m->width > m->hidden ? m->width : m->hidden;
+    int64_t rows = s->batch->rows, stride = padded(m->head_dim),
+            widest = m->width > m->hidden ? m->width : m->hidden;
     int64_t attention = 4 * (2 * KV_BLOCK * stride + 2 * QUERIES * stride + (int64_t)QUERIES * s->past);
     int64_t queries = m->heads * m->head_dim, dense = WIDE_BLOCK * 4 * (widest > queries ? widest : queries);
     char *free = memory;
@@ -137,13 +144,14 @@ static int64_t lay_out(Step *s, char *memory, int threads) {
     return free - memory;
 }
 
-// Rows of one sequence that follow each other attend together, as many as fill the queries of a task. Those that share keys
-// follow each other, sequence by sequence, since the keys of its heads are neighbours.
+// Rows of one sequence that follow each other attend together, as many as fill the queries of a task. Those
+// that share keys follow each other, sequence by sequence, since the keys of its heads are neighbours.
 static void find_stretches(Step *s) {
     const Batch *b = s->batch;
     s->alone = 1;
     for (int row = 1; row < b->rows; row++) s->alone &= b->tables[row] != b->tables[row - 1];
-    int kv_heads = s->model->kv_heads, group = s->model->heads / kv_heads, most = group < QUERIES ? QUERIES / group : 1;
+    int kv_heads = s->model->kv_heads, group = s->model->heads / kv_heads,
+        most = group < QUERIES ? QUERIES / group : 1;
     for (int begin = 0, end; begin < b->rows; begin = end) {
         for (end = begin + 1; end < b->rows && b->tables[end] == b->tables[begin]; end++)
             if (b->positions[end] != b->positions[end - 1] + 1) break;

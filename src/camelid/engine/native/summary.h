@@ -1,6 +1,7 @@
 #pragma once
-// What sampling asks of every row of logits before anything else. Runs of a row are summed one by one and put together in
-// their order, so that a row's sum is the same bits however many threads share it.
+// What sampling needs of every row of logits first: the largest logit and the sum of exponentials. Runs of a
+// row are summed one by one and put together in their order, so that a row's sum is the same bits however
+// many threads share it.
 
 #include "step.h"
 
@@ -30,7 +31,8 @@ static void summarise_run(const Step *s, int task) {
     s->runs[task] = (Run){most, total(sums) + rest};
 }
 
-// A row's runs together: its largest logit, the first place of it, and the logarithm of the sum of exponentials.
+// A row's runs together: its largest logit, the first place of it, and the logarithm of the sum of
+// exponentials.
 static void summarise_row(const Step *s, int row) {
     int runs = runs_of(s->model), first = 0;
     const Run *own = s->runs + (int64_t)row * runs;

@@ -75,7 +75,10 @@ INLINE ints load_ints(const void *from) {
 
 INLINE float load_one(int kind, const void *from, int64_t index) {
     if (kind == FLOAT32) return ((const float *)from)[index];
-    union { uint32_t bits; float value; } wide = {(uint32_t)((const uint16_t *)from)[index] << 16};
+    union {
+        uint32_t bits;
+        float value;
+    } wide = {(uint32_t)((const uint16_t *)from)[index] << 16};
     return wide.value;
 }
 
@@ -108,7 +111,8 @@ INLINE ints widen(const void *from) {
     return (ints)_mm512_cvtepu8_epi32(_mm_loadu_si128(from));
 #elif defined(PARTS_OF_AVX2)
     __m128i all = _mm_loadu_si128(from);
-    return (ints){{(int_part)_mm256_cvtepu8_epi32(all), (int_part)_mm256_cvtepu8_epi32(_mm_srli_si128(all, 8))}};
+    return (ints){
+        {(int_part)_mm256_cvtepu8_epi32(all), (int_part)_mm256_cvtepu8_epi32(_mm_srli_si128(all, 8))}};
 #else
     const uint8_t *few = from;
     ints all;
@@ -122,7 +126,8 @@ INLINE floats widen_signed(const char *from) {
     return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)from)));
 #elif defined(PARTS_OF_AVX2)
     __m128i all = _mm_loadu_si128((const void *)from);
-    return floats_of((ints){{(int_part)_mm256_cvtepi8_epi32(all), (int_part)_mm256_cvtepi8_epi32(_mm_srli_si128(all, 8))}});
+    return floats_of((ints){
+        {(int_part)_mm256_cvtepi8_epi32(all), (int_part)_mm256_cvtepi8_epi32(_mm_srli_si128(all, 8))}});
 #else
     const int8_t *few = (const int8_t *)from;
     ints all;
@@ -180,8 +185,10 @@ INLINE void transpose(floats *v) {
         floats zipped[LANES];
 #pragma GCC unroll 8
         for (int i = 0; i < LANES / 2; i++) {
-            zipped[2 * i] = SHUFFLE(ints, v[i], v[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            zipped[2 * i + 1] = SHUFFLE(ints, v[i], v[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            zipped[2 * i] =
+                SHUFFLE(ints, v[i], v[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            zipped[2 * i + 1] =
+                SHUFFLE(ints, v[i], v[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
         }
         memcpy(v, zipped, sizeof zipped);
     }
@@ -227,7 +234,8 @@ INLINE float largest(floats all) {
 #endif
 }
 
-// Absolute values as integers, which are in the same order, with NaN above all numbers: among them it is the largest.
+// Absolute values as integers, which are in the same order, with NaN above all numbers: among them it is the
+// largest.
 FUNCTION_1(ints, size_bits, floats, (int_part)a & 0x7fffffff)
 
 INLINE float largest_size(ints bits) {
@@ -280,7 +288,8 @@ INLINE void narrow(int8_t *to, ints all) {  // 16 integers that fit into a byte
     signed_bytes few = __builtin_convertvector(all, signed_bytes);
     memcpy(to, &few, sizeof few);
 #elif defined(PARTS_OF_AVX2)
-    __m256i pairs = _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)all.part[0], (__m256i)all.part[1]), 0xd8);
+    __m256i pairs =
+        _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)all.part[0], (__m256i)all.part[1]), 0xd8);
     __m128i few = _mm_packs_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
     memcpy(to, &few, sizeof few);
 #else
@@ -290,8 +299,8 @@ INLINE void narrow(int8_t *to, ints all) {  // 16 integers that fit into a byte
 #endif
 }
 
-// exp by 2^n * p(x - n ln 2), |x - n ln 2| <= ln 2 / 2, p of degree 6 (relative error about 1e-7); 0 below -87, where
-// results would be denormal, which takes a processor a hundred times as long.
+// exp by 2^n * p(x - n ln 2), |x - n ln 2| <= ln 2 / 2, p of degree 6 (relative error about 1e-7); 0 below
+// -87, where results would be denormal, which takes a processor a hundred times as long.
 INLINE float_part exponential_part(float_part x) {
 #ifdef __AVX512F__
     __mmask16 normal = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87), _CMP_NLT_UQ);  // a NaN stays one
@@ -299,14 +308,16 @@ INLINE float_part exponential_part(float_part x) {
     float_part n = (float_part)_mm512_roundscale_ps(_mm512_mul_ps(clamped, _mm512_set1_ps(1.44269504f)), 0);
     float_part r = fused_part(n, splat_part(-0.693359375f), (float_part)clamped);
 #else
-    float_part low = blend(x < -87.0f, splat_part(-87.0f), x), clamped = blend(low > 88.0f, splat_part(88.0f), low);
+    float_part low = blend(x < -87.0f, splat_part(-87.0f), x),
+               clamped = blend(low > 88.0f, splat_part(88.0f), low);
     int_part whole = nearest_part(clamped * 1.44269504f);
     float_part n = to_float(whole), r = fused_part(n, splat_part(-0.693359375f), clamped);
 #endif
     r = fused_part(n, splat_part(2.12194440e-4f), r);
     float_part p = fused_part(splat_part(1.0f / 720), r, splat_part(1.0f / 120));
     p = fused_part(p, r, splat_part(1.0f / 24)), p = fused_part(p, r, splat_part(1.0f / 6));
-    p = fused_part(p, r, splat_part(0.5f)), p = fused_part(p, r, splat_part(1)), p = fused_part(p, r, splat_part(1));
+    p = fused_part(p, r, splat_part(0.5f)), p = fused_part(p, r, splat_part(1)),
+    p = fused_part(p, r, splat_part(1));
 #ifdef __AVX512F__
     return (float_part)_mm512_maskz_scalef_ps(normal, (__m512)p, (__m512)n);
 #else
