@@ -12,6 +12,7 @@ def check(
     context_length: int = 2048,
     skip_bad_rows: bool = False,
     items: Annotated[tuple[Path, ...], UseAppendAction] = (),
+    show: int = 0,
 ) -> None:
     """Finds errors in recipes, data, models and runs before any compute is spent.
 
@@ -21,7 +22,9 @@ def check(
         context_length: longest conversation in tokens; needs --model
         skip_bad_rows: count malformed rows instead of failing at the first
         items: a file of evaluation items that must not occur in the training data
+        show: print this many rows of training data, with the tokens that are trained marked; needs --model for
+            data files
     """
     from camelid.workflows.check import check as look
 
-    look(paths, model, context_length, skip_bad_rows, items)
+    look(paths, model, context_length, skip_bad_rows, items, show)

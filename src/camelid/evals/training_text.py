@@ -71,7 +71,8 @@ def documents(training: TrainingText) -> Iterator[tuple[str, str]]:
     """Every text with its place: documents, messages of conversations, inputs and targets."""
     for content, where in training:
         if isinstance(content, Conversation):
-            yield from ((message.content, where) for message in content.messages)
+            for message in content.messages:
+                yield from ((text, where) for text in (message.content, message.reasoning) if text)
         elif isinstance(content, str):
             yield content, where
         else:

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from camelid.recipes.data import TextData
 from camelid.recipes.recipe import Recipe
-from camelid.recipes.settings import ModelName
+from camelid.recipes.settings import FREE, ModelName
 from camelid.recipes.training import Training
 
 
@@ -32,6 +32,12 @@ class TuneRecipe(Recipe):
         default="error",
         description="rows longer than the context: fail, drop them, or keep the whole turns (of pairs, the "
         "tokens) that fit",
+    )
+    show: int = Field(
+        default=2,
+        ge=0,
+        description="rows shown at the start, with the tokens that are trained marked",
+        json_schema_extra=FREE,
     )
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="seed of the data order")

@@ -8,25 +8,23 @@ up to an assistant turn with the generation prompt, and the conversation with th
 The rendered text is tokenised segment by segment, so no token crosses the border of an assistant turn and the
 model is trained on exactly the ids that it is served with. Message content is plain text: a special token
 spelled out in a message is encoded as its characters and cannot end or open a turn.
+
+A template is given every key of a row. `text/message_forms.py` decides between the forms in which data sets
+write the same message (arguments as text or object, null or no key).
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.runtime import Macro
-
 from camelid.base.errors import CamelidError
 from camelid.text.conversation import Conversation
-from camelid.text.sandbox import Sandbox, Template, render
+from camelid.text.message_forms import rendered_form
+from camelid.text.sandbox import Template, render
+from camelid.text.template_environment import TRAINED, UNTRAINED, environment
 
 CHATML = """\
 {%- if tools %}{{ raise_exception('this template has no place for tools') }}{% endif -%}
@@ -46,28 +44,35 @@ CHATML = """\
 
 ANSWER = "So be it."
 """Sample answer, rendered to find out what the template writes after one."""
-# Unicode noncharacters, "intended for process-internal use" (Unicode 16, section 23.7): they mark spans
-# during rendering and are removed before the text is used.
-_TRAINED, _UNTRAINED, _LITERAL, _MARKUP = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
-_MARKS = re.compile(f"([{_TRAINED}{_UNTRAINED}{_LITERAL}{_MARKUP}])")
+_LITERAL, _MARKUP = "\ufdd2", "\ufdd3"
+_MARKS = re.compile(f"([{TRAINED}{UNTRAINED}{_LITERAL}{_MARKUP}])")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A span of a rendered conversation; in `literal` text, special tokens are not recognised."""
+    """A span of a rendered conversation, and the loss weight of its tokens.
+
+    trained: it is part of an assistant's turn, whose weight is 0 if the row says so. In `literal` text, special
+    tokens are not recognised.
+    """
 
     text: str
     trained: bool
     literal: bool = False
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A Jinja chat template, the token names it can use, and the special tokens that messages cannot set."""
+    """A Jinja chat template, the token names it can use, and the special tokens that messages cannot set.
+
+    today: the day that `strftime_now` writes; None for the day of the rendering.
+    """
 
     source: str
     variables: Mapping[str, str] = field(default_factory=dict)
     special_tokens: tuple[str, ...] = ()
+    today: date | None = None
 
     def render(
         self, conversation: Conversation, add_generation_prompt: bool = False, *, mask: bool = True
@@ -78,8 +83,63 @@ class ChatTemplate:
         `CamelidError` if the template rejects the conversation. With `mask`, also if the template has no
         generation blocks and the rendering of a shorter conversation is not a prefix of the longer one.
         """
-        whole = self._text(conversation, len(conversation.messages), add_generation_prompt)
-        return _segments(whole if self.marks_generation else self._marked(conversation, whole, mask))
+        guarded = self._guarded(self.given(conversation))
+        whole = self._text(guarded, len(conversation.messages), add_generation_prompt)
+        if not self.marks_generation:
+            return _segments(*self._marked(conversation, guarded, whole, mask))
+        return _segments(whole, self._block_weights(conversation, guarded, whole) if mask else [])
+
+    def given(self, conversation: Conversation) -> dict[str, Any]:
+        """What the template is given: messages, tools, documents and the row's further keys.
+
+        Keys cannot replace the template's own functions, its tokens or `add_generation_prompt`.
+        """
+        extra = dict(conversation.extra)
+        settings = extra.pop("chat_template_kwargs", None) or {}
+        own = ("messages", "tools", "add_generation_prompt", "strftime_now")
+        taken = {*self.variables, *environment().globals, *own}
+        if refused := sorted(taken & settings.keys()):
+            raise CamelidError(f"chat_template_kwargs.{refused[0]} is the template's own; remove it")
+        given = {name: value for name, value in (extra | settings).items() if name not in taken}
+        base = {"documents": None, **given}
+        if conversation.tools is not None:
+            base["tools"] = [dict(tool) for tool in conversation.tools]
+        elif not self._fails_on_none_as_tools:
+            base["tools"] = None
+
+        def attempt(messages: Sequence[Mapping[str, Any]]) -> str:
+            return self.text({**base, "messages": messages})
+
+        return {**base, "messages": rendered_form(conversation.as_dicts(), attempt)}
+
+    def text(self, given: Mapping[str, Any], add_generation_prompt: bool = False) -> str:
+        """The rendering of these variables as plain text."""
+        clock = datetime.now() if self.today is None else self.today
+        own = {"add_generation_prompt": add_generation_prompt, "strftime_now": clock.strftime}
+        return render(self._compiled, {**self.variables, **given, **own})
+
+    def compile(self) -> None:
+        """Raises `CamelidError` if the template cannot be compiled."""
+        _ = self._compiled
+
+    @cached_property
+    def uses_clock(self) -> bool:
+        """Whether the rendering can depend on the day."""
+        return "strftime_now" in self.source
+
+    @cached_property
+    def _fails_on_none_as_tools(self) -> bool:
+        """Whether the template asks if tools are defined, and then needs some; transformers defines None."""
+        plain = {"messages": Conversation.of((ANSWER, ANSWER)).as_dicts(), "documents": None}
+        try:
+            self.text({**plain, "tools": None})
+        except CamelidError:
+            try:
+                self.text(plain)
+            except CamelidError:
+                return False
+            return True
+        return False
 
     @cached_property
     def marks_generation(self) -> bool:
@@ -96,21 +156,16 @@ class ChatTemplate:
 
     @cached_property
     def _compiled(self) -> Template:
-        return _environment().read(self.source, trusted=self.source == CHATML)
+        return environment().read(self.source, trusted=self.source == CHATML)
 
     @cached_property
     def _forgeries(self) -> re.Pattern[str]:
         longest_first = sorted(self.special_tokens, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
-    def _text(self, conversation: Conversation, turns: int, add_generation_prompt: bool) -> str:
+    def _text(self, guarded: Mapping[str, Any], turns: int, add_generation_prompt: bool) -> str:
         """The first `turns` messages rendered, with marks around trained and literal spans."""
-        variables = {
-            "messages": self._guarded(conversation.as_dicts()[:turns]),
-            "tools": self._guarded(conversation.tools),
-            "add_generation_prompt": add_generation_prompt,
-        }
-        return render(self._compiled, {**self.variables, **variables})
+        return self.text({**guarded, "messages": guarded["messages"][:turns]}, add_generation_prompt)
 
     def _guarded(self, value: Any) -> Any:
         """The same value; special tokens spelled out in its strings are marked as literal."""
@@ -119,39 +174,72 @@ class ChatTemplate:
                 raise CamelidError(f"a message holds U+{ord(mark[0]):04X}, a Unicode noncharacter; remove it")
             return self._forgeries.sub(lambda forged: f"{_LITERAL}{forged[0]}{_MARKUP}", value)
         if isinstance(value, Mapping):
-            return {key: self._guarded(entry) for key, entry in value.items()}
+            return {self._guarded(key): self._guarded(entry) for key, entry in value.items()}
         if isinstance(value, Sequence):
             return [self._guarded(entry) for entry in value]
         return value
 
-    def _marked(self, conversation: Conversation, whole: str, mask: bool) -> str:
-        """The whole rendering, with marks around the assistant's words in each of its turns."""
-        marked, position = [], 0
-        for index, message in enumerate(conversation.messages):
-            if message.role != "assistant":
-                continue
+    def _marked(
+        self, conversation: Conversation, guarded: Mapping[str, Any], whole: str, mask: bool
+    ) -> tuple[str, list[float]]:
+        """The whole rendering, with marks around the assistant's words in each of its turns, and the turns'
+        loss weights."""
+        marked, position, weights = list[str](), 0, list[float]()
+        for index, weight in _assistant_turns(conversation):
             try:
-                begin, end = self._turn(conversation, index, whole)
+                begin, end = self._turn(guarded, index, whole)
             except CamelidError:
                 if mask:
                     raise
                 continue
-            marked += [whole[position:begin], _TRAINED, whole[begin:end], _UNTRAINED]
+            marked += [whole[position:begin], TRAINED, whole[begin:end], UNTRAINED]
+            weights.append(weight)
             position = end
-        return "".join([*marked, whole[position:]])
+        return "".join([*marked, whole[position:]]), weights
 
-    def _turn(self, conversation: Conversation, index: int, whole: str) -> tuple[int, int]:
+    def _turn(self, guarded: Mapping[str, Any], index: int, whole: str) -> tuple[int, int]:
         """Where the assistant's words of one turn begin and end in the whole rendering."""
-        opened = self._text(conversation, index, True)
-        closed = self._text(conversation, index + 1, False)
+        opened = self._text(guarded, index, True)
+        closed = self._text(guarded, index + 1, False)
+        if not whole.startswith(closed):  # some templates end the whole text, but not the turn, with EOS
+            closed = closed.removesuffix(self.variables.get("eos_token", ""))
         if not (closed.startswith(opened) and whole.startswith(closed)):
             raise CamelidError(
                 f"messages[{index}]: the chat template renders the conversation before this turn "
                 "differently once this turn or a later one follows, so the trained part cannot be "
                 "determined; mark it in the template with {% generation %} ... {% endgeneration %}"
             )
-        content = self._guarded(conversation.messages[index].content)
+        content = guarded["messages"][index].get("content") or ""
         return len(opened), len(opened) + _turn_length(closed[len(opened) :], content)
+
+    def _block_weights(
+        self, conversation: Conversation, guarded: Mapping[str, Any], whole: str
+    ) -> list[float]:
+        """The loss weight of each generation block in the rendering, that of the turn it belongs to."""
+        blocks, turns = whole.count(TRAINED), _assistant_turns(conversation)
+        if len({weight for _, weight in turns}) <= 1:
+            return [weight for _, weight in turns[:1]] * blocks
+        weights = list[float]()
+        for index, weight in turns:
+            more = self._text(guarded, index + 1, False).count(TRAINED) - len(weights)
+            if more < 0:
+                break
+            weights += [weight] * more
+        if len(weights) != blocks:
+            raise CamelidError(
+                "the turns have different loss weights, and the chat template marks other parts once a later "
+                "turn follows, so the parts of each turn cannot be determined"
+            )
+        return weights
+
+
+def _assistant_turns(conversation: Conversation) -> list[tuple[int, float]]:
+    """The index and the loss weight of each of the assistant's turns."""
+    return [
+        (index, message.loss_weight * conversation.loss_weight)
+        for index, message in enumerate(conversation.messages)
+        if message.role == "assistant"
+    ]
 
 
 class ChatVocabulary(Protocol):
@@ -170,8 +258,8 @@ class ChatVocabulary(Protocol):
 
 def encode_conversation(
     tokenizer: ChatVocabulary, conversation: Conversation, add_generation_prompt: bool = False
-) -> tuple[list[int], list[bool]]:
-    """Ids of a conversation, and for each id whether it is trained.
+) -> tuple[list[int], list[float]]:
+    """Ids of a conversation, and the loss weight of each: 0 where it is not trained.
 
     Raises `CamelidError` if the tokenizer has no chat template or the template rejects the conversation.
     """
@@ -188,19 +276,19 @@ def encode_chat_prompt(tokenizer: ChatVocabulary, conversation: Conversation) ->
 
 def _encode(
     tokenizer: ChatVocabulary, conversation: Conversation, add_generation_prompt: bool, mask: bool
-) -> tuple[list[int], list[bool]]:
+) -> tuple[list[int], list[float]]:
     if tokenizer.chat_template is None:
         raise CamelidError(
             "this tokenizer has no chat template: tune the model on conversations first, or put a "
             "chat_template.jinja into its folder"
         )
     ids: list[int] = []
-    trained: list[bool] = []
+    weights: list[float] = []
     for segment in tokenizer.chat_template.render(conversation, add_generation_prompt, mask=mask):
         new = tokenizer.encode(segment.text, markup=not segment.literal, continues=tokenizer.goes_on(ids))
         ids += new
-        trained += [segment.trained] * len(new)
-    return ids, trained
+        weights += [segment.weight if segment.trained else 0.0] * len(new)
+    return ids, weights
 
 
 def _turn_length(turn: str, content: str) -> int:
@@ -213,54 +301,23 @@ def _turn_length(turn: str, content: str) -> int:
     return len(turn) if ends_in_space else len(said)
 
 
-def _segments(marked: str) -> list[Segment]:
-    """Splits text at the marks and joins neighbours of the same kind, so that they are tokenised together."""
+def _segments(marked: str, weights: Sequence[float]) -> list[Segment]:
+    """Splits text at the marks and joins neighbours of the same kind, so that they are tokenised together.
+
+    weights: of each trained span, 1 where there are fewer.
+    """
     segments: list[Segment] = []
     trained = literal = False
+    weight, left = 1.0, iter(weights)
     for piece in _MARKS.split(marked):
-        if piece in (_TRAINED, _UNTRAINED):
-            trained = piece == _TRAINED
+        if piece in (TRAINED, UNTRAINED):
+            trained = piece == TRAINED
+            weight = next(left, 1.0) if trained else 1.0
         elif piece in (_LITERAL, _MARKUP):
             literal = piece == _LITERAL
-        elif piece and segments and (segments[-1].trained, segments[-1].literal) == (trained, literal):
-            segments[-1] = Segment(segments[-1].text + piece, trained, literal)
         elif piece:
-            segments.append(Segment(piece, trained, literal))
+            new = Segment(piece, trained, literal, weight)
+            if segments and replace(segments[-1], text=piece) == new:
+                new = replace(new, text=segments.pop().text + piece)
+            segments.append(new)
     return segments
-
-
-class _Generation(Extension):
-    """`{% generation %} ... {% endgeneration %}`: puts marks around the assistant's words."""
-
-    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
-
-    def _mark(self, caller: Macro) -> str:
-        return f"{_TRAINED}{caller()}{_UNTRAINED}"
-
-
-def _environment() -> Sandbox:
-    environment = Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """Plain JSON; Jinja's own filter escapes HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
-
-
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)

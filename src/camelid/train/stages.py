@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,13 @@ from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.train.fit import fit_rows
 from camelid.train.parallel import ProcessGroup, join_process_group
-from camelid.train.training_rows import decoder_rows, logged_documents, pair_rows, text_rows
+from camelid.train.training_rows import (
+    decoder_rows,
+    logged_documents,
+    pair_rows,
+    refuse_other_rows,
+    text_rows,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +81,17 @@ def tune(recipe: TuneRecipe) -> Path:
     encodes = spec.encoder_layers > 0
     _check_task(recipe, base, tokenizer, encodes)
     _check_context(recipe, base, spec)
-    with _open_run(recipe, [Parent.of(base)], recipe.data, group) as run:
+    template = tokenizer.chat_template
+    today = date.today() if template is not None and template.uses_clock else None
+    with _open_run(recipe, [Parent.of(base)], recipe.data, group, today) as run:
+        if template is not None and today is not None:
+            # The day on which the run began, also where another process or a resumed run gets here later.
+            began = group.broadcast(run.identity["date"] if group.is_main else None)
+            tokenizer.chat_template = replace(template, today=date.fromisoformat(began) if began else today)
         make = pair_rows if encodes else decoder_rows
         rows, validation = make(recipe, tokenizer, logger.info)
+        if group.is_main:
+            refuse_other_rows(run, rows, validation)
         model = load_model(base)
         check_tokenizer_fits(model.spec, tokenizer)
         return _train(recipe, run, model, tokenizer, rows, validation, group)
@@ -147,13 +163,20 @@ def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _open_run(recipe: Recipe, parents: list[Parent], data: TextData, group: ProcessGroup) -> Iterator[Run]:
+def _open_run(
+    recipe: Recipe,
+    parents: list[Parent],
+    data: TextData,
+    group: ProcessGroup,
+    today: date | None = None,
+) -> Iterator[Run]:
     """The run; of torchrun's processes, which share one folder, only the main one writes."""
     if not group.is_main:
         yield NullRun(recipe.out)
         return
     digests = digest_paths([*data.train, *data.validation])
-    with Run.create(recipe.out, recipe, parents=parents, data=digests) as run:
+    day = None if today is None else today.isoformat()
+    with Run.create(recipe.out, recipe, parents=parents, data=digests, date=day) as run:
         yield run
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
+from camelid.base.errors import WrongCall
+from camelid.base.json import read_table, write_json
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.corpus import Corpus
 from camelid.data.read.text_to_text import TextPairs
@@ -14,15 +16,21 @@ from camelid.data.rows.packing import PackedDocuments, PackedExamples, Rows
 from camelid.data.rows.pairs import DenoisedDocuments, PairRows, ShuffledPairs
 from camelid.data.rows.prefixes import PrefixRows
 from camelid.data.rows.shards import TokenShards, write_shards
+from camelid.data.rows.shown_rows import colours_on_stderr, shown_rows, with_escapes
 from camelid.data.rows.text_examples import PairExamples, hold_out_pairs, text_examples, text_pairs
 from camelid.recipes.data import TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.tune import TuneRecipe
+from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.parallel import ProcessGroup
 
 logger = logging.getLogger(__name__)
 
+ROWS = "rows.json"
+"""The file of a run folder with the digests of its rows."""
+MOST_LISTED = 20
+"""Number of bad rows that are listed; the rest are counted."""
 Tell = Callable[[str], None]
 """Reports which rows were read, left out and cut; such as `logger.info`."""
 
@@ -82,6 +90,7 @@ def decoder_rows(
     """
     data = recipe.data
     trained = prompted_of(recipe, tokenizer, data.train, tell)
+    _show(trained, tokenizer, recipe.show, tell)
     held_out = None
     if data.validation:
         held_out = prompted_of(recipe, tokenizer, data.validation, tell)
@@ -98,6 +107,7 @@ def pair_rows(
     """A tuning recipe's pairs for an encoder-decoder, and the held-out ones; see `decoder_rows`."""
     data = recipe.data
     trained = pairs_of(recipe, tokenizer, data.train, tell)
+    _show(trained, tokenizer, recipe.show, tell)
     held_out = None
     if data.validation:
         held_out = pairs_of(recipe, tokenizer, data.validation, tell)
@@ -105,6 +115,26 @@ def pair_rows(
         trained, held_out = hold_out_pairs(trained, data.validation_fraction)
     rows = ShuffledPairs(trained.pairs, recipe.seed)
     return rows, None if held_out is None else ShuffledPairs(held_out.pairs)
+
+
+def refuse_other_rows(run: Run, rows: Rows | PairRows, validation: Rows | PairRows | None) -> None:
+    """Records the digests of a run's rows, or compares them with those recorded when it began.
+
+    Files and recipe are compared before; this also finds another rendering or tokenisation of the same files.
+    Raises `WrongCall` if they differ.
+    """
+    now = {"train": rows.digest, "validation": None if validation is None else validation.digest}
+    path = run.folder / ROWS
+    if not path.exists():
+        write_json(path, now)
+        return
+    before = read_table(path)
+    if changed := [name for name, digest in now.items() if before.get(name) != digest]:
+        raise WrongCall(
+            f"{run.folder}: the {' and '.join(changed)} rows are not those that the run began with, though the "
+            "files and the recipe are the same: this version reads, renders or tokenises them otherwise; "
+            "continue with the version in run.json, or give another folder with --out"
+        )
 
 
 def _packed(recipe: TuneRecipe, tokenizer: Tokenizer, made: ConversationExamples) -> Rows:
@@ -120,10 +150,16 @@ def prompted_of(
     source = source_of(recipe, paths)
     context = recipe.training.context_length
     if isinstance(source, Conversations):
-        made = conversation_examples(tokenizer, source, context, recipe.too_long)
+        made = conversation_examples(tokenizer, source, context, recipe.too_long, source.refuse)
     else:
-        weight = recipe.input_weight
-        made = text_examples(tokenizer, source, context, input_weight=weight, too_long=recipe.too_long)
+        made = text_examples(
+            tokenizer,
+            source,
+            context,
+            input_weight=recipe.input_weight,
+            too_long=recipe.too_long,
+            refuse=source.refuse,
+        )
     _summarise(source, made, tell)
     return made
 
@@ -133,7 +169,9 @@ def pairs_of(recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], te
     source, room = source_of(recipe, paths), recipe.training.context_length
     assert isinstance(source, TextPairs)  # `tune` rejects conversations for an encoder-decoder
     start = tokenizer.pad_id or 0
-    made = text_pairs(tokenizer, source, room, room, start_id=start, too_long=recipe.too_long)
+    made = text_pairs(
+        tokenizer, source, room, room, start_id=start, too_long=recipe.too_long, refuse=source.refuse
+    )
     _summarise(source, made, tell)
     return made
 
@@ -150,6 +188,19 @@ def _summarise(
     source: Conversations | TextPairs, made: ConversationExamples | PairExamples, tell: Tell
 ) -> None:
     tell(source.summary)
+    for problem in source.skipped[:MOST_LISTED]:
+        tell(f"skipped {problem}")
+    if (more := len(source.skipped) - MOST_LISTED) > 0:
+        tell(f"and {more:,} more; `camelid check --skip-bad-rows` with --model lists all")
     for what, names in (("left out", made.dropped), ("cut", made.cut)):
         if names:
             tell(f"{len(names)} rows {what} because they are too long, the first: {names[0]}")
+    if isinstance(made, ConversationExamples) and made.hidden:
+        tell(made.hidden_summary)
+
+
+def _show(made: ConversationExamples | PairExamples, tokenizer: Tokenizer, count: int, tell: Tell) -> None:
+    """Reports the first rows, with their trained tokens in colour on a terminal."""
+    coloured = colours_on_stderr()
+    for row in shown_rows(made, tokenizer, count, coloured):
+        tell(with_escapes(row) if coloured else row.plain)

@@ -14,7 +14,9 @@ from camelid.base.atomic import refuse_used
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.corpus import Corpus, describe_files
-from camelid.data.rows.examples import TooLong, conversation_examples
+from camelid.data.rows.examples import ConversationExamples, TooLong, conversation_examples
+from camelid.data.rows.shown_rows import NOTHING_SHOWN, ShownRows
+from camelid.data.rows.text_examples import PairExamples
 from camelid.engine.open_lm import is_url
 from camelid.evals.training_text import TrainingText, kind_of, look_for_items, training_data
 from camelid.formats.hub import resolve
@@ -36,6 +38,8 @@ from camelid.workflows.quickstart.job import PARTS
 from camelid.workflows.quickstart.journal import JOURNAL
 
 CONTAMINATION = "contamination"
+MOST_LISTED = 20
+"""Number of bad rows that are listed; the rest are counted."""
 
 
 def check(
@@ -44,20 +48,25 @@ def check(
     context_length: int = 2048,
     skip_bad_rows: bool = False,
     items: Sequence[Path] = (),
+    show: int = 0,
 ) -> None:
     """Prints the result of every gate on these paths; raises `CamelidError` if one fails.
 
     paths: recipes, data files and folders, model folders, .gguf files, run folders, quickstart folders;
     model: the model for which conversations are rendered and tokenised, to at most `context_length` tokens;
-    items: files of evaluation items that must not occur in the training data.
+    items: files of evaluation items that must not occur in the training data; show: how many rows of training
+    data to print, with the trained tokens marked.
     """
+    if show < 0:
+        raise WrongCall(f"--show is {show}; it is a number of rows, at least 0")
     if not paths:
         raise WrongCall("name at least one recipe, data file, model folder or run folder to check")
     console = Console(highlight=False)
+    shown = ShownRows(show, coloured=console.is_terminal and not console.no_color)
     failed = searched = 0
     for path in paths:
         console.print(path, style="bold", markup=False, soft_wrap=True)
-        for gate in gates(path, model, context_length, skip_bad_rows, items):
+        for gate in gates(path, model, context_length, skip_bad_rows, items, shown):
             failed += not _passes(gate, console)
             searched += gate.name == CONTAMINATION
     if items and not searched:
@@ -74,12 +83,13 @@ def gates(
     context_length: int = 2048,
     skip_bad_rows: bool = False,
     items: Sequence[Path] = (),
+    shown: ShownRows = NOTHING_SHOWN,
 ) -> Iterator[Gate]:
     """The gates for the recipe, run, model or data at `path`; training data must contain none of the
     `items`."""
     place = Path(path)
     if place.suffix in (".yaml", ".yml"):
-        yield from _recipe_gates(place, items)
+        yield from _recipe_gates(place, items, shown)
     elif (place / IDENTITY).is_file():
         yield from _run_gates(place)
     elif (place / JOURNAL).is_file():
@@ -91,22 +101,23 @@ def gates(
     elif place.suffix == ".gguf":
         yield Gate("GGUF", lambda: _see_gguf(place))
     else:
-        yield Gate("data", lambda: _see_data([place], model, context_length, skip_bad_rows))
+        yield Gate("data", lambda: _see_data([place], model, context_length, skip_bad_rows, shown))
         for file in items:
             look = partial(look_for_items, file, partial(training_data, [place], skip_bad_rows))
             yield Gate(CONTAMINATION, look)
 
 
 def _passes(gate: Gate, console: Console) -> bool:
+    found: str | Text
     try:
-        seen, mark, style = gate.look(), "ok", "green"
+        found, mark, style = gate.look(), "ok", "green"
     except (CamelidError, OSError) as error:
-        seen, mark, style = str(error), "failed", "bold red"
-    console.print(Text(f"  {mark:8}", style=style) + Text(f"{gate.name}: {seen}"), soft_wrap=True)
+        found, mark, style = str(error), "failed", "bold red"
+    console.print(Text.assemble((f"  {mark:8}", style), f"{gate.name}: ", found), soft_wrap=True)
     return mark == "ok"
 
 
-def _recipe_gates(path: Path, items: Sequence[Path]) -> Iterator[Gate]:
+def _recipe_gates(path: Path, items: Sequence[Path], shown: ShownRows) -> Iterator[Gate]:
     yield Gate("recipe", lambda: _see_recipe(_read_recipe(path)))
     try:
         recipe = _read_recipe(path)
@@ -126,7 +137,7 @@ def _recipe_gates(path: Path, items: Sequence[Path]) -> Iterator[Gate]:
     if isinstance(recipe, PretrainRecipe | TokenizerRecipe | TuneRecipe):
         for split in ("train", "validation"):
             if paths := getattr(recipe.data, split):
-                yield Gate(f"data.{split}", partial(_see_recipe_data, recipe, paths))
+                yield Gate(f"data.{split}", partial(_see_recipe_data, recipe, paths, shown))
     if isinstance(recipe, PretrainRecipe | TuneRecipe):
         for file in items:
             yield Gate(CONTAMINATION, partial(look_for_items, file, partial(_recipe_training, recipe)))
@@ -166,22 +177,26 @@ def _see_fresh(out: Path) -> str:
     return f"{out} is free"
 
 
-def _see_recipe_data(recipe: PretrainRecipe | TokenizerRecipe | TuneRecipe, paths: Sequence[Path]) -> str:
+def _see_recipe_data(
+    recipe: PretrainRecipe | TokenizerRecipe | TuneRecipe, paths: Sequence[Path], shown: ShownRows
+) -> str | Text:
     skip = recipe.data.skip_bad_rows
     if isinstance(recipe, TuneRecipe) and recipe.task != "chat":
-        return _see_pairs(recipe, paths)
+        return _see_pairs(recipe, paths, shown)
     if isinstance(recipe, TuneRecipe):
         context = recipe.training.context_length
-        return _see_conversations(paths, recipe.model, context, recipe.too_long, skip)
+        return _see_conversations(paths, recipe.model, context, recipe.too_long, skip, shown)
     return _see_text(paths, skip)
 
 
-def _see_data(paths: Sequence[Path], model: str | None, context_length: int, skip_bad_rows: bool) -> str:
+def _see_data(
+    paths: Sequence[Path], model: str | None, context_length: int, skip_bad_rows: bool, shown: ShownRows
+) -> str | Text:
     files, kind = kind_of(paths)
     if kind == "text":
         return _see_text(paths, skip_bad_rows)
     if kind == "conversations":
-        return _see_conversations(paths, model, context_length, "error", skip_bad_rows)
+        return _see_conversations(paths, model, context_length, "error", skip_bad_rows, shown)
     counts = [(len(items), shape.name) for items, shape in map(read_items, files)]
     shapes = ", ".join(dict.fromkeys(name for _, name in counts))
     return (
@@ -209,35 +224,51 @@ def _see_conversations(
     context_length: int,
     too_long: TooLong,
     skip_bad_rows: bool,
-) -> str:
+    shown: ShownRows,
+) -> str | Text:
     source = Conversations(paths, skip_bad_rows)
     if model is None:
         _exhaust(source)
-        return f"{source.summary} (with --model they are also rendered and tokenised)"
-    made = conversation_examples(load_tokenizer(resolve(model)), source, context_length, too_long)
+        return (
+            f"{source.summary} (with --model they are also rendered and tokenised){_listed(source.skipped)}"
+        )
+    tokenizer = load_tokenizer(resolve(model))
+    made = conversation_examples(tokenizer, source, context_length, too_long, source.refuse)
     tokens = sum(len(example) for example in made.examples)
     trained = sum(int((example.weights > 0).sum()) for example in made.examples)
-    seen = f"{source.summary}; {tokens:,} tokens, {trained:,} of them trained"
+    found = f"{source.summary}; {tokens:,} tokens, {trained:,} of them trained"
     for what, names in (("left out", made.dropped), ("cut", made.cut)):
-        seen += f"; {len(names):,} {what} as too long" if names else ""
-    return seen
+        found += f"; {len(names):,} {what} as too long" if names else ""
+    if made.hidden:
+        found += f"; {made.hidden_summary}"
+    return shown.with_rows(found + _listed(source.skipped), made, tokenizer)
 
 
-def _see_pairs(recipe: TuneRecipe, paths: Sequence[Path]) -> str:
+def _listed(skipped: Sequence[str]) -> str:
+    """The bad rows that were skipped, below what was found."""
+    more = [f"and {len(skipped) - MOST_LISTED:,} more"] if len(skipped) > MOST_LISTED else []
+    return "".join(f"\n    skipped {line}" for line in [*skipped[:MOST_LISTED], *more])
+
+
+def _see_pairs(recipe: TuneRecipe, paths: Sequence[Path], shown: ShownRows) -> str | Text:
     """Reads a task's rows and tokenises them for the model: as pairs for an encoder-decoder, else as
     examples."""
     from camelid.formats.hugging_face.checkpoint import read_spec
     from camelid.train.training_rows import pairs_of, prompted_of
 
     folder, messages = resolve(recipe.model), list[str]()
+    tokenizer = load_tokenizer(folder)
+    made: ConversationExamples | PairExamples
     if read_spec(folder).encoder_layers:
-        pairs = pairs_of(recipe, load_tokenizer(folder), paths, messages.append).pairs
-        tokens, trained = sum(len(one.source) for one in pairs), sum(len(one.targets) for one in pairs)
+        made = pairs_of(recipe, tokenizer, paths, messages.append)
+        tokens = sum(len(one.source) for one in made.pairs)
+        trained = sum(len(one.targets) for one in made.pairs)
     else:
-        examples = prompted_of(recipe, load_tokenizer(folder), paths, messages.append).examples
-        tokens = sum(map(len, examples))
-        trained = sum(int((one.weights > 0).sum()) for one in examples)
-    return f"{'; '.join(messages)}; {tokens:,} tokens read, {trained:,} trained"
+        made = prompted_of(recipe, tokenizer, paths, messages.append)
+        tokens = sum(map(len, made.examples))
+        trained = sum(int((one.weights > 0).sum()) for one in made.examples)
+    found = f"{'; '.join(messages)}; {tokens:,} tokens read, {trained:,} trained"
+    return shown.with_rows(found, made, tokenizer)
 
 
 def _exhaust(items: Iterable[object]) -> None:

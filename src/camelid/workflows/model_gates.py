@@ -4,6 +4,8 @@ turns."""
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from rich.text import Text
+
 from camelid.base.errors import CamelidError
 from camelid.data.rows.examples import conversation_example
 from camelid.formats.hub import resolve
@@ -12,10 +14,11 @@ from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
 
 class Gate(NamedTuple):
-    """One check: its name, and the function that checks."""
+    """One check: its name, and the function that checks and says what it found, with colours where it has
+    any."""
 
     name: str
-    look: Callable[[], str]
+    look: Callable[[], str | Text]
 
 
 def model_gates(name: str) -> Iterator[Gate]:

@@ -4,16 +4,16 @@ The first row of a file determines its shape; later rows of another shape are ba
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, shortened
 from camelid.data.read.corpus import describe_files, lone_surrogate, one_format
 from camelid.data.read.files import Format, data_files, format_of
 from camelid.data.read.rows import BadRows, Row, rows_of
-from camelid.text.conversation import Conversation
+from camelid.text.conversation import LOSS_KEYS, Conversation, functions, leaves, loss_weight
 
 
 class Conversations:
@@ -33,10 +33,19 @@ class Conversations:
                 raise CamelidError(
                     f"{path} is text; conversations are rows of JSON, JSON lines, CSV or Parquet"
                 )
-        self._skip = skip_bad_rows
+        self._bad = BadRows(skip_bad_rows)
         self.shapes: dict[Path, str] = {}
-        self.skipped: list[str] = []
         self.count = 0
+
+    @property
+    def skipped(self) -> list[str]:
+        """The bad rows of the last pass, each with its location and problem."""
+        return self._bad.listed
+
+    def refuse(self, where: str, problem: str) -> None:
+        """Makes a row of this pass a bad row, where the template or the tokens show it to be one."""
+        self._bad.add(where, problem)
+        self.count -= 1
 
     @property
     def summary(self) -> str:
@@ -46,8 +55,8 @@ class Conversations:
         return f"{describe_files(self.files)}: {self.count:,} conversations of shape {shapes}{skipped}"
 
     def __iter__(self) -> Iterator[tuple[Conversation, str]]:
-        bad = BadRows(self._skip)
-        self.skipped, self.count = bad.listed, 0
+        bad = self._bad = BadRows(self._bad.skip)
+        self.count = read = 0
         for path, format in self.files.items():
             shape: ConversationShape | None = None
             for row, where in rows_of(path, format, bad):
@@ -59,21 +68,27 @@ class Conversations:
                     bad.add(where, str(error))
                     continue
                 self.count += 1
+                read += 1
                 yield conversation, where
-        if not self.count:
-            raise CamelidError(f"{describe_files(self.files)}: it contains no conversations")
+        if not read:
+            raise CamelidError(f"{describe_files(self.files)}: it contains no conversations{bad.first}")
 
 
 @dataclass(frozen=True)
 class ConversationShape:
-    """A row format for conversations: the fields that identify it, and its reader."""
+    """A row format for conversations: the fields that identify it, its other fields, and its reader."""
 
     name: str
     fields: tuple[str, ...]
     messages: Callable[[Row], list[dict[str, Any]]]
+    others: tuple[str, ...] = ()
 
     def conversation(self, row: Row) -> Conversation:
-        """Reads one row; raises `CamelidError` with the problem."""
+        """Reads one row; raises `CamelidError` with the problem.
+
+        Fields that are not the shape's own, the system message, the tools or a loss weight become variables of
+        the chat template.
+        """
         if missing := [name for name in self.fields if name not in row]:
             raise CamelidError(
                 f"no `{missing[0]}`; the first row of the file is of shape {self.name} ({self.layout})"
@@ -81,14 +96,18 @@ class ConversationShape:
         messages = self.messages(row)
         if system := _text(row, "system", optional=True):
             messages = [{"role": "system", "content": system}, *messages]
-        conversation = Conversation.from_messages(messages)
-        _check(conversation)
         tools = row.get("tools")
-        if not tools:
-            return conversation
-        if not isinstance(tools, list):
-            raise CamelidError(f"`tools` is {type(tools).__name__}; it must be a list")
-        return Conversation(conversation.messages, tuple(tools))
+        if messages and messages[0].get("role") == "system" and messages[0].get("tools"):
+            # Some data sets give them there; templates have them as a variable.
+            tools = tools or messages[0]["tools"]
+            messages[0] = {key: value for key, value in messages[0].items() if key != "tools"}
+        read = Conversation.from_messages(messages)
+        known = {*self.fields, *self.others, "system", "tools", *LOSS_KEYS}
+        extra = {key: value for key, value in row.items() if key not in known}
+        _check_variables(extra)
+        conversation = Conversation(read.messages, functions(tools, "tools"), extra, loss_weight(row))
+        _check(conversation)
+        return conversation
 
     @property
     def layout(self) -> str:
@@ -96,15 +115,29 @@ class ConversationShape:
         return ", ".join(self.fields)
 
 
+def _check_variables(extra: Row) -> None:
+    settings, documents = extra.get("chat_template_kwargs"), extra.get("documents")
+    if not isinstance(settings, dict | None):
+        raise CamelidError(f"chat_template_kwargs is {type(settings).__name__}; it must be an object")
+    if not isinstance(documents, list | None):
+        raise CamelidError(f"documents is {type(documents).__name__}; it must be a list of objects")
+    for index, document in enumerate(documents or ()):
+        if not isinstance(document, dict):
+            raise CamelidError(f"documents[{index}] is {type(document).__name__}; it must be an object")
+
+
 def _check(conversation: Conversation) -> None:
     if not conversation.messages:
         raise CamelidError("the conversation has no messages")
     if not any(message.role == "assistant" for message in conversation.messages):
         raise CamelidError("no assistant turn, so nothing to train on")
+    given = {"messages": conversation.as_dicts(), "tools": conversation.tools, **conversation.extra}
+    for path, value in leaves(given, ""):
+        if isinstance(value, str) and (problem := lone_surrogate(value)):
+            raise CamelidError(f"{path}: {problem}")
     for index, message in enumerate(conversation.messages):
-        if problem := lone_surrogate(message.content):
-            raise CamelidError(f"messages[{index}]: {problem}")
-        if message.role == "assistant" and not message.content.strip() and not message.tool_calls:
+        empty = not (message.content or "").strip() and not message.tool_calls and not message.reasoning
+        if message.role == "assistant" and empty:
             raise CamelidError(f"messages[{index}]: the assistant's answer is empty")
 
 
@@ -112,6 +145,8 @@ def _openai(row: Row) -> list[dict[str, Any]]:
     return _list_of_tables(row, "messages")
 
 
+_CALL = "function_call"
+"""LLaMA-Factory's speaker of a call; the value is the JSON text of a call or of several."""
 _SHAREGPT_ROLES = {
     "human": "user",
     "user": "user",
@@ -121,6 +156,7 @@ _SHAREGPT_ROLES = {
     "system": "system",
     "tool": "tool",
     "observation": "tool",
+    _CALL: "assistant",
 }
 
 
@@ -130,15 +166,23 @@ def _sharegpt(row: Row) -> list[dict[str, Any]]:
         return turns
     messages = []
     for index, turn in enumerate(turns):
-        speaker = turn.get("from")
-        if speaker not in _SHAREGPT_ROLES:
+        speaker, value = turn.get("from"), turn.get("value")
+        if not isinstance(speaker, str) or speaker not in _SHAREGPT_ROLES:
             raise CamelidError(
-                f"conversations[{index}].from is {speaker!r}; allowed: {', '.join(_SHAREGPT_ROLES)}"
+                f"conversations[{index}].from is {shortened(speaker)}; allowed: {', '.join(_SHAREGPT_ROLES)}"
             )
-        if not isinstance(turn.get("value"), str):
-            raise CamelidError(f"conversations[{index}].value must be a string")
-        messages.append({"role": _SHAREGPT_ROLES[speaker], "content": turn["value"]})
+        if not isinstance(value, str | None) or (value is None and not turn.get("tool_calls")):
+            raise CamelidError(f"conversations[{index}].value is {shortened(value)}; it must be a string")
+        others = {key: entry for key, entry in turn.items() if key not in ("from", "value")}
+        if speaker == _CALL and isinstance(value, str):
+            others["tool_calls"], value = _calls(value, f"conversations[{index}].value"), None
+        messages.append({"role": _SHAREGPT_ROLES[speaker], "content": value, **others})
     return messages
+
+
+def _calls(text: str, where: str) -> tuple[Mapping[str, Any], ...] | None:
+    """The calls in a text: one JSON object, or a list of them."""
+    return functions(f"[{text}]" if text.lstrip().startswith("{") else text, where)
 
 
 def _instruction(context: str, answer: str) -> Callable[[Row], list[dict[str, Any]]]:
@@ -149,9 +193,10 @@ def _instruction(context: str, answer: str) -> Callable[[Row], list[dict[str, An
         question = _text(row, "instruction") + (f"\n\n{given}" if given else "")
         history = row.get("history") or []
         if not isinstance(history, list) or not all(
-            isinstance(turn, list) and len(turn) == 2 for turn in history
+            isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
+            for turn in history
         ):
-            raise CamelidError("`history` must be a list of [question, answer] pairs")
+            raise CamelidError("`history` must be a list of [question, answer] pairs of strings")
         return _turns([*history, [question, _text(row, answer)]])
 
     return read
@@ -171,9 +216,15 @@ def _prompt(answer: str) -> Callable[[Row], list[dict[str, Any]]]:
 CONVERSATION_SHAPES = (
     ConversationShape("OpenAI", ("messages",), _openai),
     ConversationShape("ShareGPT", ("conversations",), _sharegpt),
-    ConversationShape("Alpaca", ("instruction", "output"), _instruction("input", "output")),
-    ConversationShape("GPTeacher", ("instruction", "input", "response"), _instruction("input", "response")),
-    ConversationShape("Dolly", ("instruction", "response"), _instruction("context", "response")),
+    ConversationShape(
+        "Alpaca", ("instruction", "output"), _instruction("input", "output"), ("input", "history")
+    ),
+    ConversationShape(
+        "GPTeacher", ("instruction", "input", "response"), _instruction("input", "response"), ("history",)
+    ),
+    ConversationShape(
+        "Dolly", ("instruction", "response"), _instruction("context", "response"), ("context", "history")
+    ),
     ConversationShape("prompt and completion", ("prompt", "completion"), _prompt("completion")),
     ConversationShape("prompt and response", ("prompt", "response"), _prompt("response")),
 )
@@ -210,6 +261,9 @@ def _text(row: Row, name: str, optional: bool = False) -> str:
 
 def _list_of_tables(row: Row, name: str) -> list[dict[str, Any]]:
     turns = row[name]
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+    if not isinstance(turns, list):
         raise CamelidError(f"`{name}` is {str(turns)[:60]!r}; it must be a list of objects")
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, dict):
+            raise CamelidError(f"{name}[{index}] is {shortened(turn)}; it must be an object")
     return turns

@@ -29,6 +29,12 @@ class BadRows:
             )
         self.listed.append(f"{where}: {problem}")
 
+    @property
+    def first(self) -> str:
+        """The end of a message about rows of which none is left: how many were skipped, and the first."""
+        count = len(self.listed)
+        return f": {count:,} bad rows were skipped, the first: {self.listed[0]}" if count else ""
+
 
 def rows_of(path: Path, format: Format, bad: BadRows) -> Iterator[tuple[Row, str]]:
     """Rows with their `file:line`, in order; malformed ones go to `bad`."""

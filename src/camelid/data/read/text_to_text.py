@@ -174,9 +174,18 @@ class TextPairs:
                 f"{describe_files(self.files)}: tasks read rows of JSON, JSON lines, CSV or Parquet"
             )
         self._texts = _plain if task is None else TASKS[task].texts
-        self._task, self._skip = task, skip_bad_rows
-        self.skipped: list[str] = []
+        self._task, self._bad = task, BadRows(skip_bad_rows)
         self.count = 0
+
+    @property
+    def skipped(self) -> list[str]:
+        """The bad rows of the last pass, each with its location and problem."""
+        return self._bad.listed
+
+    def refuse(self, where: str, problem: str) -> None:
+        """Makes a row of this pass a bad row, where its tokens show it to be one."""
+        self._bad.add(where, problem)
+        self.count -= 1
 
     @property
     def summary(self) -> str:
@@ -185,8 +194,8 @@ class TextPairs:
         return f"{describe_files(self.files)}: {self.count:,} pairs of {self._task or 'input and target'}{skipped}"
 
     def __iter__(self) -> Iterator[tuple[tuple[str, str], str]]:
-        bad = BadRows(self._skip)
-        self.skipped, self.count = bad.listed, 0
+        bad = self._bad = BadRows(self._bad.skip)
+        self.count = read = 0
         for path, format in self.files.items():
             for row, where in rows_of(path, format, bad):
                 try:
@@ -195,9 +204,10 @@ class TextPairs:
                     bad.add(where, str(error))
                     continue
                 self.count += 1
+                read += 1
                 yield texts, where
-        if not self.count:
-            raise CamelidError(f"{describe_files(self.files)}: it contains no rows")
+        if not read:
+            raise CamelidError(f"{describe_files(self.files)}: it contains no rows{bad.first}")
 
 
 def _plain(row: Row) -> tuple[str, str]:

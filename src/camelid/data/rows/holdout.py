@@ -35,7 +35,7 @@ def hold_out_documents(documents: Iterable[tuple[str, str]], fraction: float) ->
     for text, where in documents:
         run = ""
         for section in sections(text):
-            hashed = _uniform(section)
+            hashed = uniform(section)
             if hashed >= fraction and (found or hashed > lowest):
                 run += section
                 continue
@@ -84,7 +84,7 @@ def _border(text: str, earliest: int) -> int:
     return earliest
 
 
-def _uniform(text: str) -> float:
+def uniform(text: str) -> float:
     """A number in [0, 1) that depends only on the text."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64

@@ -1,16 +1,18 @@
 """Supervised tasks as training data: pairs for encoder-decoders, examples for decoders."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from camelid.base.errors import CamelidError
 from camelid.data.rows.examples import (
     ConversationExamples,
     TooLong,
     hold_out_rows,
-    is_held_out,
     prompted_example,
+    refuse_row,
 )
+from camelid.data.rows.holdout import uniform
 from camelid.data.rows.pairs import Pair, pair
 from camelid.text.tokenizer import Tokenizer
 
@@ -21,11 +23,24 @@ Texts = Iterable[tuple[tuple[str, str], str]]
 
 @dataclass
 class PairExamples:
-    """Pairs in order, and lists of the rows that were dropped or cut."""
+    """Pairs in order, and lists of the rows that were dropped or cut; see `ConversationExamples`."""
 
     pairs: list[Pair] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    draws: list[float] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
+
+    def add(self, one: Pair, where: str, draw: float) -> None:
+        """Appends a pair, with the place and the draw of its row."""
+        self.pairs.append(one)
+        self.places.append(where)
+        self.draws.append(draw)
+
+    def part(self, chosen: Sequence[bool]) -> "PairExamples":
+        """The chosen pairs, without the lists."""
+        places, draws = compress(self.places, chosen), compress(self.draws, chosen)
+        return PairExamples(list(compress(self.pairs, chosen)), list(places), list(draws))
 
 
 def text_pairs(
@@ -36,12 +51,13 @@ def text_pairs(
     *,
     start_id: int,
     too_long: TooLong = "error",
+    refuse: Callable[[str, str], None] = refuse_row,
 ) -> PairExamples:
     """Pairs of at most these lengths, EOS included in both, from pairs of texts and their locations.
 
-    too_long: what to do with longer ones. "error" raises, "drop" leaves them out, "cut" truncates the text
-    before its EOS, as T5 does. The result lists what was cut or dropped. Raises `CamelidError` if nothing is
-    left.
+    too_long: what to do with longer ones. "error" refuses them, "drop" leaves them out, "cut" truncates the
+    text before its EOS, as T5 does. The result lists what was cut or dropped. refuse: as in
+    `conversation_examples`. Raises `CamelidError` if nothing is left.
     """
     eos = _eos(tokenizer)
     result = PairExamples()
@@ -49,13 +65,13 @@ def text_pairs(
         source, target = tokenizer.encode(source_text), tokenizer.encode(target_text)
         if len(source) >= source_length or len(target) >= target_length:
             problem = (
-                f"{where}: {len(source) + 1} and {len(target) + 1} tokens, the limits are {source_length} "
+                f"{len(source) + 1} and {len(target) + 1} tokens, the limits are {source_length} "
                 f"and {target_length}"
             )
-            if not _cuts(problem, too_long, result):
+            if not _cuts(where, problem, too_long, result, refuse):
                 continue
             source, target = source[: source_length - 1], target[: target_length - 1]
-        result.pairs.append(pair([*source, eos], [*target, eos], start_id))
+        result.add(pair([*source, eos], [*target, eos], start_id), where, uniform(source_text))
     if not result.pairs:
         raise _nothing_left(result)
     return result
@@ -68,6 +84,7 @@ def text_examples(
     *,
     input_weight: float = 0.0,
     too_long: TooLong = "error",
+    refuse: Callable[[str, str], None] = refuse_row,
 ) -> ConversationExamples:
     """Examples of at most `context` tokens: the input as a prompt, a line break, the target and EOS.
 
@@ -82,20 +99,21 @@ def text_examples(
         prompt = [*tokenizer.encode_prompt(source_text), *separator]
         answer = [*tokenizer.encode(target_text, continues=True), eos]
         if (excess := len(prompt) + len(answer) - 1 - context) > 0:
-            problem = f"{where}: {excess + context} tokens, the context holds {context}"
-            if not _cuts(problem, too_long, result, possible=excess < len(prompt) - len(separator)):
+            problem = f"{excess + context} tokens, the context holds {context}"
+            possible = excess < len(prompt) - len(separator)
+            if not _cuts(where, problem, too_long, result, refuse, possible):
                 continue
             prompt = [*prompt[: -len(separator) - excess], *separator]
-        result.examples.append(prompted_example(prompt, answer, input_weight))
+        result.add(prompted_example(prompt, answer, input_weight), where, uniform(source_text))
     if not result.examples:
         raise _nothing_left(result)
     return result
 
 
 def hold_out_pairs(whole: PairExamples, fraction: float) -> tuple[PairExamples, PairExamples]:
-    """Training and validation pairs, about `fraction` of them held out, by the hash of their sources."""
-    kept, held_out = hold_out_rows(whole.pairs, lambda one: is_held_out(one.source, fraction), fraction)
-    return PairExamples(kept, whole.dropped, whole.cut), PairExamples(held_out)
+    """Training and validation pairs, about `fraction` of them held out, by the hash of their inputs."""
+    chosen = hold_out_rows(whole.draws, fraction)
+    return whole.part([not held_out for held_out in chosen]), whole.part(chosen)
 
 
 def _eos(tokenizer: Tokenizer) -> int:
@@ -105,13 +123,19 @@ def _eos(tokenizer: Tokenizer) -> int:
 
 
 def _cuts(
-    problem: str, too_long: TooLong, result: PairExamples | ConversationExamples, possible: bool = True
+    where: str,
+    problem: str,
+    too_long: TooLong,
+    result: PairExamples | ConversationExamples,
+    refuse: Callable[[str, str], None],
+    possible: bool = True,
 ) -> bool:
     """Whether to cut a row that is too long; records rows that are cut or dropped."""
     if too_long == "error":
-        raise CamelidError(f"{problem}; raise the limits, or set too_long to drop or cut")
+        refuse(where, f"{problem}; raise the limits, or set too_long to drop or cut")
+        return False
     cut = too_long == "cut" and possible
-    (result.cut if cut else result.dropped).append(problem)
+    (result.cut if cut else result.dropped).append(f"{where}: {problem}")
     return cut
 
 

@@ -1,16 +1,17 @@
 """The quickstart's evaluation: held-out questions, the loss on held-out conversations, and samples."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 
 from camelid.base.digest import digest_path
+from camelid.base.errors import CamelidError
 from camelid.data import world
 from camelid.data.read.conversations import Conversations
-from camelid.data.rows.examples import conversation_example, is_held_out
+from camelid.data.rows.examples import conversation_examples, draw_of
 from camelid.engine.engine import Engine
 from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.results import write_results
@@ -21,7 +22,7 @@ from camelid.prompting.programs import Program, chain_of_thought, direct
 from camelid.recipes.tune import TuneRecipe
 from camelid.tasks.task import load_task
 from camelid.text.conversation import Conversation, Message
-from camelid.text.tokenizer import load_tokenizer
+from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.fit import ValidationLoss, validation_loss
 from camelid.train.stages import token_lengths
 from camelid.train.training_rows import decoder_rows
@@ -116,10 +117,18 @@ def _held_out_talks(job: Job, tuning: TuneRecipe) -> Iterator[Conversation]:
         return islice(world.conversations("test", job.seed), TALKS)
     tokenizer, fraction = load_tokenizer(job.tuned), tuning.data.validation_fraction
     source = Conversations(job.chats, tuning.data.skip_bad_rows)
-    pairs = ((conversation, conversation_example(tokenizer, conversation)) for conversation, _ in source)
-    # Longer conversations were cut before the split, so the uncut one does not tell which split it is in.
-    whole = (pair for pair in pairs if len(pair[1]) <= tuning.training.context_length)
-    return islice((talk for talk, example in whole if is_held_out(example.tokens, fraction)), TALKS)
+    held_out = (pair for pair in source if draw_of(pair[0]) < fraction)
+    return islice((talk for talk, where in held_out if _fits(tokenizer, talk, where, tuning)), TALKS)
+
+
+def _fits(tokenizer: Tokenizer, talk: Conversation, where: str, tuning: TuneRecipe) -> bool:
+    """Whether the chat template takes a conversation, and the context holds it."""
+    try:
+        return bool(
+            conversation_examples(tokenizer, [(talk, where)], tuning.training.context_length).examples
+        )
+    except CamelidError:
+        return False
 
 
 def _replay(lm: LM, held_out: Conversation) -> Conversation:
@@ -130,7 +139,9 @@ def _replay(lm: LM, held_out: Conversation) -> Conversation:
     for message in held_out.messages:
         if message.role == "assistant":
             try:
-                [[reply]] = lm.generate([Conversation(tuple(turns))], max_new_tokens=LONGEST_REPLY * 2)
+                [[reply]] = lm.generate(
+                    [replace(held_out, messages=tuple(turns))], max_new_tokens=LONGEST_REPLY * 2
+                )
             except PromptTooLong:
                 break
             turns.append(Message("assistant", reply.text))
