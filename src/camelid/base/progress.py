@@ -1,19 +1,19 @@
-"""Progress of long jobs: a live line on a terminal, plain lines elsewhere, nothing outside the main process.
+"""Progress of long jobs: one live line on a terminal, plain lines elsewhere, nothing outside the main process.
 
 Lines go to standard error, so that standard output has only results. rich honours NO_COLOR.
 """
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import psutil
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 logger = logging.getLogger(__name__)
@@ -21,9 +21,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PLAIN_INTERVAL = 5.0
-"""Seconds between two lines of `track` without a terminal."""
-PACE_MEMORY = 0.9
-"""Weight of the past in the running mean of the seconds per step."""
+"""Seconds between two lines without a terminal."""
+SMOOTHING_SECONDS = 10.0
+"""The speed shown is a mean in which work of this age weighs 1/e of the newest."""
+BAR_WIDTHS = (8, 30)
+"""A bar is shown if at least the first number of columns is left for it, and takes at most the second."""
 
 
 class Update(Protocol):
@@ -54,25 +56,71 @@ class Validation(Protocol):
     def bits_per_byte(self) -> float: ...  # noqa: D102
 
 
-class StepLog:
-    """One line per step: `step loss lr grad_norm tok/s mfu mem eta`; a context manager.
+class Pace:
+    """The smoothed speed of a job in steps: sums of recent work over sums of recent seconds."""
 
-    `flops_share`: FLOPs per token divided by the machine's peak FLOP/s; times tokens per second it is the MFU
-    (model FLOPs utilisation; PaLM, arXiv:2204.02311, appendix B). Each method returns the record for
-    metrics.jsonl, in which `step` counts the updates made.
+    def __init__(self) -> None:
+        self._steps = self._tokens = self._busy = self._elapsed = 0.0
+        self._last = time.monotonic()
+        self._count = 0
+
+    def add(self, tokens: int = 0, seconds: float = 0.0) -> None:
+        """Counts a step that has just ended; the first, which may have compiled, counts only until the second."""
+        now = time.monotonic()
+        elapsed = max(now - self._last, seconds)
+        keep = math.exp(-elapsed / SMOOTHING_SECONDS) if self._count > 1 else 0.0
+        self._last = now
+        self._count += 1
+        self._steps = keep * self._steps + 1
+        self._tokens = keep * self._tokens + tokens
+        self._busy = keep * self._busy + seconds
+        self._elapsed = keep * self._elapsed + elapsed
+
+    @property
+    def tokens_per_second(self) -> float:
+        """While steps were computed."""
+        return self._tokens / max(self._busy, 1e-9)
+
+    def seconds_for(self, steps: int) -> float:
+        """The time that so many steps will take, with what happens between them, such as validation."""
+        return steps * self._elapsed / max(self._steps, 1e-9)
+
+
+class OneLine:
+    """A line for a terminal that never wraps: a bar, and the fields that fit.
+
+    fields: in the order in which they are shown, each with its rank; where not all fit, the highest ranks are
+    left out.
     """
 
-    def __init__(
-        self, total_steps: int, flops_share: float, show: bool = True, console: Console | None = None
-    ) -> None:
-        self.total_steps = total_steps
-        self.flops_share = flops_share
-        self.show = show
-        self.console = console or Console(stderr=True, highlight=False)
-        self._seconds_a_step: float | None = None
-        self._bar = _bar(self.console)
-        self._task = self._bar.add_task("training", total=total_steps)
-        self._live = Live(console=self.console) if show and self.console.is_terminal else None
+    def __init__(self, share: float | None, fields: Sequence[tuple[int, str]]) -> None:
+        self.share, self.fields = share, fields
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The line for the console's present width."""
+        # The last column stays empty: some terminals wrap after it.
+        width = max(1, options.max_width - 1)
+        fields = list(self.fields)
+        while len(fields) > 1 and len("  ".join(text for _, text in fields)) > width:
+            fields.remove(max(fields))
+        line = Text(no_wrap=True, overflow="crop", end="")
+        shown = "  ".join(text for _, text in fields)[:width]
+        room = min(width - len(shown) - 2, BAR_WIDTHS[1])
+        if self.share is not None and room >= BAR_WIDTHS[0]:
+            done = round(room * min(1.0, self.share))
+            full, empty = ("#", "-") if options.ascii_only else ("\u2501", "\u2501")
+            line.append(full * done, "bar.complete").append(empty * (room - done), "bar.back").append("  ")
+        yield line.append(shown)
+
+
+class Display:
+    """Where progress is shown: a live line on a terminal, else a log line about every `PLAIN_INTERVAL` seconds."""
+
+    def __init__(self, show: bool = True, console: Console | None = None) -> None:
+        console = console or Console(stderr=True, highlight=False)
+        self._show, self._shown = show, -math.inf
+        rewrites = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(console=console) if show and rewrites else None
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -85,11 +133,53 @@ class StepLog:
         if self._live is not None:
             self._live.stop()
 
+    def update(self, share: float | None, fields: Sequence[tuple[int, str]], *, always: bool = False) -> None:
+        """Shows what is done now, see `OneLine`; always: also if the last line was logged just before."""
+        now = time.monotonic()
+        if self._live is not None:
+            self._live.update(OneLine(share, fields))
+        elif self._show and (always or now - self._shown >= PLAIN_INTERVAL):
+            self._shown = now
+            logger.info("  ".join(text for _, text in fields))
+
+    def say(self, line: str) -> None:
+        """Shows a line that stays."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, soft_wrap=True)
+        elif self._show:
+            logger.info(line)
+
+
+class StepLog:
+    """One line of progress: `step loss lr grad_norm tok/s mfu mem eta`; a context manager.
+
+    On a terminal the line is live; elsewhere one is logged about every `PLAIN_INTERVAL` seconds, and for the
+    first and the last step. Speed, MFU and time left are smoothed. `flops_share`: FLOPs per token divided by
+    the machine's peak FLOP/s; times tokens per second it is the MFU (model FLOPs utilisation; PaLM,
+    arXiv:2204.02311, appendix B). Each method returns the record for metrics.jsonl, with the values of that
+    step, in which `step` counts the updates made.
+    """
+
+    def __init__(
+        self, total_steps: int, flops_share: float, show: bool = True, console: Console | None = None
+    ) -> None:
+        self.total_steps = total_steps
+        self.flops_share = flops_share
+        self._pace, self._display = Pace(), Display(show, console)
+
+    def __enter__(self) -> Self:
+        self._display.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.__exit__(kind, error, trace)
+
     def step(self, update: Update) -> dict[str, Any]:
         """Shows one update and returns its record."""
         done = update.number + 1
-        pace = update.seconds if self._seconds_a_step is None else self._seconds_a_step
-        self._seconds_a_step = PACE_MEMORY * pace + (1 - PACE_MEMORY) * update.seconds
+        self._pace.add(update.tokens, update.seconds)
         speed = update.tokens / update.seconds
         record = {
             "step": done,
@@ -103,60 +193,43 @@ class StepLog:
             "mfu": speed * self.flops_share,
             "memory_bytes": memory_bytes(),
         }
-        line = (
-            f"step {done}/{self.total_steps}  loss {update.loss:.4f}  lr {update.learning_rate:.2e}  "
-            f"grad_norm {update.grad_norm:.2f}  tok/s {speed:,.0f}  mfu {record['mfu']:.1%}  "
-            f"mem {in_bytes(record['memory_bytes'])}"
-        )
-        if self._live is not None:
-            self._bar.update(self._task, completed=done)
-            self._live.update(Group(self._bar, Text(line)))
-        else:
-            left = (self.total_steps - done) * self._seconds_a_step
-            self._say(f"{line}  eta {in_time(left)}")
+        smooth = self._pace.tokens_per_second
+        fields = [
+            (0, f"step {done}/{self.total_steps}"),
+            (1, f"loss {update.loss:.4f}"),
+            (5, f"lr {update.learning_rate:.2e}"),
+            (4, f"grad_norm {update.grad_norm:.2f}"),
+            (3, f"tok/s {smooth:,.0f}"),
+            (7, f"mfu {smooth * self.flops_share:.1%}"),
+            (6, f"mem {in_bytes(record['memory_bytes'])}"),
+            (2, f"eta {in_time(self._pace.seconds_for(self.total_steps - done))}"),
+        ]
+        self._display.update(done / self.total_steps, fields, always=done == self.total_steps)
         return record
 
     def validation(self, number: int, result: Validation) -> dict[str, Any]:
         """Shows the validation after update `number` (from 0) and returns its part of the record."""
-        self._say(
+        self._display.say(
             f"step {number + 1}/{self.total_steps}  validation loss {result.nats_per_token:.4f}  "
             f"bits/byte {result.bits_per_byte:.4f}"
         )
         return {"validation_loss": result.nats_per_token, "validation_bits_per_byte": result.bits_per_byte}
 
-    def _say(self, line: str) -> None:
-        if self._live is not None:
-            self.console.print(line, markup=False, soft_wrap=True)
-        elif self.show:
-            logger.info(line)
-
 
 def track(items: Iterable[T], label: str, total: int | None = None, *, show: bool = True) -> Iterator[T]:
-    """Yields the items with a progress bar on a terminal, or a line every few seconds elsewhere."""
-    console = Console(stderr=True, highlight=False)
+    """Yields the items with a live line on a terminal, or a line every few seconds elsewhere."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if not show:
-        yield from items
-    elif console.is_terminal:
-        with _bar(console) as bar:
-            yield from bar.track(items, total=total, description=label)
-    else:
-        yield from _plain(items, label, total)
-
-
-def _plain(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
-    began = shown = time.monotonic()
-    of = "" if total is None else f"/{total}"
-    count = 0
-    for count, item in enumerate(items, start=1):
-        yield item
-        now = time.monotonic()
-        if now - shown >= PLAIN_INTERVAL:
-            left = "" if total is None else f", {in_time((total - count) * (now - began) / count)} left"
-            logger.info(f"{label}: {count}{of}{left}")
-            shown = now
-    logger.info(f"{label}: {count}{of}, {in_time(time.monotonic() - began)}")
+    of, began, pace = "" if total is None else f"/{total}", time.monotonic(), Pace()
+    with Display(show) as display:
+        for count, item in enumerate(items, start=1):
+            yield item
+            pace.add()
+            left = [] if total is None else [(1, f"eta {in_time(pace.seconds_for(total - count))}")]
+            last = count == total
+            took = [(1, in_time(time.monotonic() - began))] if last else left
+            share = count / total if total else None
+            display.update(share, [(2, label), (0, f"{count}{of}"), *took], always=last)
 
 
 def memory_bytes() -> int:
@@ -183,14 +256,3 @@ def in_time(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-        console=console,
-    )
