@@ -1,14 +1,19 @@
 """Training steps of a 33.7 M-parameter LLaMA, whole updates: ours beside transformers and LitGPT.
 
-The peers compute in bfloat16, as is usual, and without --quick in float32 too, which some CPUs do faster; ours takes
-the precision that `dtype: auto` takes on the machine.
+The peers compute in bfloat16, as is usual, and without --quick in float32 too, which some CPUs do faster;
+ours takes the precision that `dtype: auto` takes on the machine.
 
-A step is loss, backward pass, clipping at 1.0 and fused AdamW over 8 rows of 512 tokens. Every contender lives in a
-process of its own, warms up (compiling included), and then they take turns, a few steps each, so that what else the
-machine does hits all alike. Speed is the median step, memory the peak resident size of the process.
+A step is loss, backward pass, clipping at 1.0 and fused AdamW over 8 rows of 512 tokens. Every contender
+lives in a process of its own, warms up (compiling included), and then they take turns, a few steps each, so
+that what else the machine does hits all alike. Speed is the median step, memory the peak resident size of the
+process. The rows `busy N` repeat this beside N processes that keep a core busy, as on a laptop in use; there,
+speed is all tokens over all seconds, because single steps differ many times over.
+
+A peer that fails, at its import or later, is named and left out; the others go on.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -19,6 +24,9 @@ from dataclasses import dataclass
 
 ROWS, CONTEXT, VOCABULARY, WIDTH, LAYERS, HEADS, FEED_FORWARD = 8, 512, 8192, 512, 8, 8, 1376
 WARM_UP = 2
+BUSY = (1, 2)
+"""Numbers of busy processes."""
+SHAPE = "33.7M, 8 x 512"
 PEERS = {
     "transformers-eager": "transformers, bf16 autocast",
     "transformers-compiled": "transformers, bf16 autocast, compiled",
@@ -26,6 +34,9 @@ PEERS = {
     "transformers-float32": "transformers, float32, compiled",
     "litgpt-float32": "LitGPT, float32, compiled",
 }
+
+IN_USE = ("ours", *(name for name in PEERS if not name.endswith("float32")))
+"""Those that are also measured beside busy processes."""
 
 Step = Callable[[], None]
 
@@ -136,6 +147,9 @@ def serve(name: str) -> None:
     """A contender's process: for every number n on standard input n steps; answers their seconds and its memory."""
     import resource
 
+    if name.startswith("ours"):
+        import camelid  # noqa: F401  # first, as in `camelid pretrain`: it sets up OpenMP before torch loads it
+
     import torch
 
     torch.manual_seed(0)
@@ -166,16 +180,22 @@ class Contender:
         command = [python, __file__, "--contender", name]
         return cls(name, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
-    def run(self, steps: int) -> dict:
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"{self.name} ended early; its own message stands above")
-        return json.loads(answer)
+    def run(self, steps: int) -> dict | None:
+        """The seconds of each step and the memory; None if the process has ended, which is reported."""
+        answer = ""
+        # A process that failed at its import has closed the pipe by now, or will not answer.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(f"{steps}\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        if answer:
+            return json.loads(answer)
+        print(f"{self.name} is left out: it ended with the message above", file=sys.stderr, flush=True)
+        return None
 
     def stop(self) -> None:
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
@@ -187,51 +207,87 @@ def missing(names: list[str], python: str) -> list[str]:
     return done.stdout.split()
 
 
-def measure(names: list[str], python: str, turns: int, steps: int) -> dict[str, tuple[float, float]]:
-    """Tokens a second and peak megabytes of each contender."""
+@contextlib.contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Keeps this many cores busy, with processes of usual priority."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+@dataclass
+class Measured:
+    """The seconds of every step of each contender, by the number of busy processes, and its memory."""
+
+    seconds: dict[int, dict[str, list[float]]]
+    megabytes: dict[str, float]
+
+    def speed(self, name: str) -> float:
+        """Tokens a second in the median step."""
+        return ROWS * CONTEXT / statistics.median(self.seconds[0][name])
+
+    def total_speed(self, name: str, processes: int) -> float:
+        """All tokens over all seconds."""
+        seconds = self.seconds[processes][name]
+        return ROWS * CONTEXT * len(seconds) / sum(seconds)
+
+
+def measure(names: list[str], python: str, turns: int, steps: int) -> Measured:
+    """Runs the contenders in turns, first alone, then beside busy processes; those that fail are left out."""
     contenders = [
         Contender.start(name, sys.executable if name.startswith("ours") else python) for name in names
     ]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    memory: dict[str, float] = {}
-    for contender in contenders:
+    measured = Measured({processes: {} for processes in (0, *BUSY)}, {})
+    for contender in list(contenders):
         warm = contender.run(WARM_UP)
-        print(f"{contender.name}: first step {warm['seconds'][0]:.1f} s", file=sys.stderr, flush=True)
-    for _ in range(turns):
-        for contender in contenders:
-            answer = contender.run(steps)
-            seconds[contender.name] += answer["seconds"]
-            memory[contender.name] = answer["megabytes"]
+        if warm is None:
+            contenders.remove(contender)
+        else:
+            text = f"{contender.name}: first step {warm['seconds'][0]:.1f} s"
+            print(text, file=sys.stderr, flush=True)
+    for processes, seconds in measured.seconds.items():
+        with busy(processes):
+            for _ in range(1 if processes else turns):
+                for contender in list(contenders):
+                    if processes and contender.name not in IN_USE:
+                        continue
+                    answer = contender.run(steps)
+                    if answer is None:
+                        contenders.remove(contender)
+                    else:
+                        seconds.setdefault(contender.name, []).extend(answer["seconds"])
+                        measured.megabytes.setdefault(contender.name, answer["megabytes"])
     for contender in contenders:
         contender.stop()
-    return {name: (ROWS * CONTEXT / statistics.median(seconds[name]), memory[name]) for name in names}
+    return measured
 
 
-def comparisons(results: dict[str, tuple[float, float]]) -> Iterator[dict[str, object]]:
-    speed, memory = results["ours"]
-    for name, peer in PEERS.items():
-        if name in results:
-            theirs, held = results[name]
-            yield row("train 33.7M, 8 x 512", speed, theirs, peer, "tokens/s", speed / theirs)
-            yield row("memory 33.7M, 8 x 512", memory, held, peer, "MB", held / memory)
-    if "ours-eager" in results:
-        theirs, held = results["ours-eager"]
-        yield row(
-            "train 33.7M, compiled beside eager",
-            speed,
-            theirs,
-            "ours without a compiler",
-            "tokens/s",
-            speed / theirs,
-        )
-        yield row(
-            "memory 33.7M, compiled beside eager",
-            memory,
-            held,
-            "ours without a compiler",
-            "MB",
-            held / memory,
-        )
+def comparisons(measured: Measured) -> Iterator[dict[str, object]]:
+    """One row for each peer and quantity, and for each number of busy processes."""
+    alone, megabytes = measured.seconds[0], measured.megabytes
+    if "ours" not in alone:
+        raise SystemExit("ours failed; its message stands above")
+    speed, memory = measured.speed("ours"), megabytes["ours"]
+    beside = {**PEERS, "ours-eager": "ours without a compiler"}
+    for name in (name for name in beside if name in alone):
+        label = "33.7M, compiled beside eager" if name == "ours-eager" else SHAPE
+        theirs, held = measured.speed(name), megabytes[name]
+        yield row(f"train {label}", speed, theirs, beside[name], "tokens/s", speed / theirs)
+        yield row(f"memory {label}", memory, held, beside[name], "MB", held / memory)
+    for processes in BUSY:
+        if "ours" not in measured.seconds[processes]:
+            continue
+        label = f"busy {processes}, {SHAPE}"
+        kept = measured.total_speed("ours", processes)
+        for name in (name for name in PEERS if name in measured.seconds[processes]):
+            theirs = measured.total_speed(name, processes)
+            yield row(label, kept, theirs, PEERS[name], "tokens/s", kept / theirs)
+        before = measured.total_speed("ours", 0)
+        yield row(f"{label}, share kept", kept, before, "ours alone", "tokens/s", kept / before)
 
 
 def row(name: str, mine: float, theirs: float, peer: str, unit: str, ratio: float) -> dict[str, object]:
@@ -255,8 +311,7 @@ def main() -> None:
     if arguments.contender:
         serve(arguments.contender)
         return
-    usual = [name for name in PEERS if not name.endswith("float32")]
-    names = ["ours", *usual] if arguments.quick else list(CONTENDERS)
+    names = list(IN_USE) if arguments.quick else list(CONTENDERS)
     for package in missing(names, arguments.peer_python):
         print(f"{package} is left out: pip install 'camelid[peers]'", file=sys.stderr)
         names = [name for name in names if not name.startswith(package)]
