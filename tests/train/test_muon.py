@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from camelid.train import optim
+from camelid.model.architectures import TRAITS
+from camelid.model.transformer import Transformer
+from camelid.recipes.model_shape import ModelShape
 from camelid.train.optim import Muon, adamw, orthogonalised
 from camelid.train.parallel import ProcessGroup
 from camelid.train.state import load_state, save_state, training_state
@@ -62,15 +64,41 @@ def test_singular_values_become_nearly_one_and_vectors_stay(shape):
     assert off.abs().max() < 1e-3
 
 
-def test_every_parameter_is_updated_once(tiny):
-    model = tiny(tie_embeddings=False)
+TABLES = ("embed_tokens", "embed_positions", "relative_bias", "lm_head")
+
+
+@pytest.mark.parametrize("architecture", TRAITS)
+def test_matrices_of_every_block_are_orthogonalised_and_every_parameter_updated_once(architecture):
+    shape = ModelShape(
+        architecture=architecture, hidden_size=32, num_layers=2, num_heads=4, context_length=24
+    )
+    model = Transformer(shape.spec(61))
     groups = Muon(model.named_parameters(), **SETTINGS).param_groups
     every = [parameter for group in groups for parameter in group["params"]]
     assert len(every) == len({id(parameter) for parameter in every}) == len(list(model.parameters()))
     orthogonal = {id(parameter) for parameter in groups[0]["params"]}
-    names = [name for name, parameter in model.named_parameters() if id(parameter) in orthogonal]
-    assert names
-    assert all(name.startswith(optim.ORTHOGONALISED) and "norm" not in name for name in names)
+    linear = {
+        id(module.weight)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    }
+    assert orthogonal == linear
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in orthogonal) == (
+            parameter.ndim == 2 and not any(table in name for table in TABLES)
+        )
+
+
+def test_t5_moves_by_orthogonal_updates_in_both_stacks():
+    shape = ModelShape(architecture="t5", hidden_size=32, num_layers=2, num_heads=4, context_length=24)
+    model = Transformer(shape.spec(61)).initialize(0)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    update(model, [Muon(model.named_parameters(), **(SETTINGS | {"weight_decay": 0.0}))], [0])
+    for name, change in changes(model, before).items():
+        if name.endswith("_proj.weight"):
+            values = torch.linalg.svdvals(change) / (0.01 * 0.2 * max(change.shape) ** 0.5)
+            assert values.median() > 0.6, name
+            assert values.max() < 1.3, name
 
 
 def test_a_saved_state_goes_on_bit_for_bit(tiny, tmp_path):

@@ -12,8 +12,8 @@ from camelid.base.errors import CamelidError
 from camelid.recipes.training import OptimizerName
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
-ORTHOGONALISED = "layers."
-"""Muon updates only the matrices in the layers; embeddings and output projection are look-up tables."""
+BLOCKS = "layers"
+"""The part of a parameter's path that means a block of any stack: the decoder's, the encoder's, wrapped or not."""
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, chosen for a steep slope at 0 (Jordan et al. 2024)."""
@@ -78,8 +78,13 @@ def _decayed(named_parameters: NamedParameters, weight_decay: float) -> list[dic
     return [group for group in groups if group["params"]]
 
 
+def is_block_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon updates a parameter: matrices in blocks; tables outside (embeddings, T5's biases, output) not."""
+    return parameter.ndim == 2 and BLOCKS in name.split(".")
+
+
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024) for the layers' matrices and torch's AdamW for the rest, as one optimiser.
+    """Muon (Jordan et al. 2024) for the matrices of all blocks and torch's AdamW for the rest, as one optimiser.
 
     Both use the same learning rate: the orthogonalised update of an A x B matrix is scaled by
     0.2 sqrt(max(A, B)), which matches the root mean square of an AdamW update (Liu et al. 2025,
@@ -97,7 +102,7 @@ class Muon(torch.optim.Optimizer):
         eps: float,
     ) -> None:
         trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
-        matrices = [pair for pair in trained if pair[1].ndim == 2 and pair[0].startswith(ORTHOGONALISED)]
+        matrices = [pair for pair in trained if is_block_matrix(*pair)]
         names = {name for name, _ in matrices}
         self._rest = adamw(
             [pair for pair in trained if pair[0] not in names],
