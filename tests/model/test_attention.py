@@ -101,7 +101,7 @@ def test_queries_at_positions_see_the_keys_up_to_them():
 def test_shared_heads_on_a_gpu_write_down_no_scores(monkeypatch, dtype, masked, time, own_keys):
     given = []
 
-    def fused(q, k, v, mask, dropout, *, is_causal, enable_gqa):
+    def fused(q, k, v, mask, *, is_causal, enable_gqa):
         given.append((q.shape[1], k.shape[1], enable_gqa, is_causal))
         assert k.shape == v.shape
         return q

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = 120
 SETTINGS = {
+    "model__dropout": 0.1,
     "training__steps": STEPS,
     "training__checkpoint_every": 3,
     "training__validate_every": 10,

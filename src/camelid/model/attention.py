@@ -2,7 +2,8 @@
 
 On a CPU, torch's fused attention is far slower than a matrix product. Without a cache, rows are therefore
 computed there in blocks of queries with batched products, skipping keys that no query of a block attends to.
-On other devices, and with a cache, torch's own function is used.
+On other devices, and with a cache, torch's own function is used; not for dropout, whose masks there come from
+torch's global generator.
 """
 
 import math
@@ -14,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from camelid.model.dropout import Seeds, Site, dropped, kept_values
 
 QUERY_BLOCK = 128
 """Queries per product: enough for full speed, few enough that a causal block wastes little."""
@@ -32,18 +35,23 @@ def attention(
     *,
     window: int | None = None,
     dropout: float = 0.0,
+    seeds: Seeds | None = None,
 ) -> Float[Tensor, "batch time heads dim"]:
     """softmax(q k^T / sqrt(dim)) v for each head; heads / kv_heads query heads share a key-value head.
 
     Without `seen`, keys belong to the same tokens, and a query attends to its own document up to itself, at
-    most to the last `window` tokens. With `seen`, keys come from a cache, masked by `seen_past`.
+    most to the last `window` tokens; with `seeds`, a share `dropout` of the probabilities is dropped. With
+    `seen`, keys come from a cache, masked by `seen_past`.
     """
     q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
     mixed: Tensor
-    if seen is None and queries.device.type == "cpu" and dropout == 0:
+    seeds = seeds if dropout and seen is None else None
+    if seen is None and (queries.device.type == "cpu" or seeds is not None):
         keep = torch.is_grad_enabled() and q.requires_grad and q.shape[2] <= LONGEST_KEPT
         starts = _starts(documents, window, q)
-        mixed, _ = blocked_attention(q.contiguous(), k.contiguous(), v.contiguous(), starts, keep)
+        mixed, _ = blocked_attention(
+            q.contiguous(), k.contiguous(), v.contiguous(), starts, keep, seeds, dropout
+        )
     else:
         limited = seen is None and (documents is not None or window is not None)
         mask = causal_mask(q, documents, window) if limited else seen
@@ -60,7 +68,6 @@ def attention(
             k.to(q.dtype),
             v.to(q.dtype),
             mask,
-            dropout,
             is_causal=mask is None,
             enable_gqa=q.shape[1] != k.shape[1],
         ).reshape(shape)
@@ -83,6 +90,8 @@ def biased_attention(
     bias: Float[Tensor, "*batch heads time past"] | None,
     mask: Bool[Tensor, "#batch 1 #time past"] | None,
     dropout: float = 0.0,
+    seeds: Seeds | None = None,
+    site: Site = Site.PROBABILITIES,
 ) -> Float[Tensor, "batch time heads dim"]:
     """softmax(q k^T + bias) v over the keys where `mask` is true, unscaled as in T5 (arXiv:1910.10683).
 
@@ -95,9 +104,7 @@ def biased_attention(
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
     weights = scores.float().softmax(-1).to(q.dtype)
-    if dropout:
-        weights = F.dropout(weights, dropout)
-    return (weights @ v).transpose(1, 2)
+    return (dropped(weights, dropout, seeds, site) @ v).transpose(1, 2)
 
 
 def causal_mask(
@@ -145,23 +152,39 @@ def document_starts(documents: Int[Tensor, "batch time"]) -> Int[Tensor, "batch 
 
 @torch.library.custom_op("camelid::blocked_attention", mutates_args=())
 def blocked_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, keep: bool
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    starts: Tensor | None,
+    keep: bool,
+    seeds: Tensor | None,
+    dropout: float,
 ) -> tuple[Tensor, Tensor]:
     """Causal attention in blocks of queries, and their probabilities in one flat tensor, empty unless `keep`.
 
     queries: [batch, heads, time, dim]; keys, values: [batch, kv_heads, time, dim]; starts: [batch, time], the
-    first key that each query attends to. Arguments and results are contiguous.
+    first key that each query attends to; seeds: [batch], of dropout. Arguments and results are contiguous.
     """
     mixed, kept = _results(queries, keys, values, starts, keep)
     q, k, v, out = _folded(queries, keys), keys.flatten(0, 1), values.flatten(0, 1), _folded(mixed, keys)
     for block in _blocks(q, starts, kept):
-        block.put(out, torch.bmm(block.probabilities(q, k), block.seen(v)))
+        probabilities = block.probabilities(q, k)
+        if seeds is not None:
+            probabilities = block.dropped(probabilities, block.kept_values(seeds, dropout, q), dropout)
+        block.put(out, torch.bmm(probabilities, block.seen(v)))
     return mixed, kept
 
 
 @torch.library.custom_op("camelid::blocked_attention_backward", mutates_args=())
 def blocked_attention_backward(
-    gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, kept: Tensor
+    gradient: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    starts: Tensor | None,
+    kept: Tensor,
+    seeds: Tensor | None,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of queries, keys and values; recomputes probabilities that were not kept."""
     queries_grad, keys_grad, values_grad = (torch.zeros_like(x) for x in (queries, keys, values))
@@ -170,8 +193,12 @@ def blocked_attention_backward(
     for block in _blocks(q, starts, kept):
         probabilities = block.place if kept.numel() else block.probabilities(q, k)
         grad = block.take(out_grad)
-        v_grad[:, block.keys].baddbmm_(probabilities.mT, grad)
+        mask = None if seeds is None else block.kept_values(seeds, dropout, q)
+        used = probabilities if mask is None else block.dropped(probabilities, mask, dropout)
+        v_grad[:, block.keys].baddbmm_(used.mT, grad)
         grad = torch.bmm(grad, block.seen(v).mT)
+        if mask is not None:
+            grad = block.dropped(grad, mask, dropout)
         grad = torch._softmax_backward_data(grad, probabilities, -1, grad.dtype)
         k_grad[:, block.keys].baddbmm_(grad.mT, block.take(q), alpha=block.scale)
         block.put(q_grad, torch.baddbmm(q.new_zeros(()), grad, block.seen(k), beta=0, alpha=block.scale))
@@ -206,23 +233,37 @@ class _Block(NamedTuple):
         scores = torch.baddbmm(self.bias(q), self.take(q), self.seen(k).mT, alpha=self.scale)
         return torch.softmax(scores, -1, out=self.place)
 
+    def kept_values(self, seeds: Seeds, share: float, q: Tensor) -> Bool[Tensor, "folded rows keys"]:
+        """The mask of dropout; drawn for all keys, because those skipped depend on the other rows."""
+        shape = (len(q) // len(seeds), q.shape[1] * (self.queries.stop - self.queries.start), self.keys.stop)
+        mask = kept_values(shape, seeds, share, q.device, Site.PROBABILITIES, self.queries.start)
+        return mask.flatten(0, 1)[..., self.keys]
+
+    def dropped(self, x: Tensor, mask: Tensor, share: float) -> Tensor:
+        """x with the values outside of the mask dropped."""
+        return (x * mask).mul_(1 / (1 - share))
+
     def bias(self, q: Float[Tensor, "folded group time dim"]) -> Float[Tensor, "#folded #rows keys"]:
         """0 where a query attends to a key, -inf elsewhere."""
         first, start, stop = self.keys.start, self.queries.start, self.queries.stop
-        bias = _causal_bias(stop - start, stop - first, q.dtype)
+        bias = _causal_bias(stop - start, stop - first, q.dtype, q.device)
         heads = 1
         if self.starts is not None:
             heads = q.shape[0] // len(self.starts)
-            bias = bias.masked_fill(torch.arange(first, stop) < self.starts[..., None], -math.inf)
+            bias = bias.masked_fill(
+                torch.arange(first, stop, device=q.device) < self.starts[..., None], -math.inf
+            )
         if heads * q.shape[1] == 1:
             return bias
         return bias[:, None, None].expand(-1, heads, q.shape[1], -1, -1).flatten(0, 1).flatten(1, 2)
 
 
 @lru_cache(maxsize=32)
-def _causal_bias(queries: int, keys: int, dtype: torch.dtype) -> Float[Tensor, "1 queries keys"]:
+def _causal_bias(
+    queries: int, keys: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "1 queries keys"]:
     """0 where one of the last `queries` of `keys` tokens attends to a key, -inf elsewhere."""
-    return torch.full((1, queries, keys), -math.inf, dtype=dtype, device="cpu").triu_(keys - queries + 1)
+    return torch.full((1, queries, keys), -math.inf, dtype=dtype, device=device).triu_(keys - queries + 1)
 
 
 def _blocks(q: Tensor, starts: Tensor | None, kept: Tensor) -> Iterator[_Block]:
@@ -230,7 +271,9 @@ def _blocks(q: Tensor, starts: Tensor | None, kept: Tensor) -> Iterator[_Block]:
     folded, group, time, dim = q.shape
     begins = range(0, time, QUERY_BLOCK)
     firsts, lasts = ([0] * len(begins),) * 2
-    if starts is not None:
+    if starts is not None and starts.is_cuda:
+        lasts = [time] * len(begins)  # skipping keys would make the CPU wait for the GPU
+    elif starts is not None:
         # Starts never decrease along a row, so a block's first query reaches farthest back.
         ends = torch.tensor([min(begin + QUERY_BLOCK, time) - 1 for begin in begins])
         firsts = starts[:, ::QUERY_BLOCK].amin(0).tolist()
@@ -253,7 +296,13 @@ def _folded(x: Tensor, keys: Tensor) -> Float[Tensor, "folded group time dim"]:
 
 @blocked_attention.register_fake
 def _results(
-    queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, keep: bool
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    starts: Tensor | None,
+    keep: bool,
+    seeds: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     batch, heads, time, _ = queries.shape
     causal_pairs = sum(
@@ -265,18 +314,25 @@ def _results(
 
 @blocked_attention_backward.register_fake
 def _gradients(
-    gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, starts: Tensor | None, kept: Tensor
+    gradient: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    starts: Tensor | None,
+    kept: Tensor,
+    seeds: Tensor | None,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    queries, keys, values, starts, _ = inputs
-    ctx.save_for_backward(queries, keys, values, starts, output[1])
+    queries, keys, values, starts, _, seeds, ctx.dropout = inputs
+    ctx.save_for_backward(queries, keys, values, starts, output[1], seeds)
 
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return *blocked_attention_backward(gradient, *ctx.saved_tensors), None, None
+    return *blocked_attention_backward(gradient, *ctx.saved_tensors, ctx.dropout), None, None, None, None
 
 
 blocked_attention.register_autograd(_backward, setup_context=_save)

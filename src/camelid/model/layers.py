@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from camelid.model.attention import attention, biased_attention, causal_mask
 from camelid.model.cache import LayerCache
+from camelid.model.dropout import Seeds, Site, dropped
 from camelid.model.linears import LinearKind
 from camelid.model.rotary import rotate
 from camelid.model.spec import ModelSpec, Norm
@@ -26,9 +27,15 @@ KeysValues = tuple[Float[Tensor, "batch past kv_heads dim"], Float[Tensor, "batc
 
 
 class Linear(nn.Linear):
-    """A linear layer that computes in the dtype of its input."""
+    """A linear layer that computes in the dtype of its input; its weights are 0 until they are set."""
 
     linear_kind: ClassVar[LinearKind] = "plain"
+
+    def reset_parameters(self) -> None:
+        """Zeros, where torch would draw from its global generator."""
+        nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
         """x W^T + b."""
@@ -46,7 +53,15 @@ class OutputProjection(Linear):
         return super().forward(x) if readout is None else readout(x, self.weight)
 
 
-class TokenEmbedding(nn.Embedding):
+class Embedding(nn.Embedding):
+    """A vector for each index; all are 0 until they are set."""
+
+    def reset_parameters(self) -> None:
+        """Zeros, where torch would draw from its global generator."""
+        nn.init.zeros_(self.weight)
+
+
+class TokenEmbedding(Embedding):
     """A vector for each token; in tied models (arXiv:1608.05859) the same table is the output projection."""
 
     def forward(self, x: Tensor, readout: Readout | None = None) -> Tensor:
@@ -109,8 +124,10 @@ class FeedForwardBlock(nn.Module):
         self.up_proj = linear(spec.hidden_size, spec.feed_forward.width)
         self.down_proj = linear(spec.feed_forward.width, spec.hidden_size)
 
-    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """The position-wise transformation."""
+    def forward(
+        self, x: Float[Tensor, "*batch width"], seeds: Seeds | None = None
+    ) -> Float[Tensor, "*batch width"]:
+        """The position-wise transformation; seeds: of dropout."""
         match self.kind:
             case "swiglu":
                 inner = F.silu(self.gate_proj(x)) * self.up_proj(x)
@@ -120,12 +137,7 @@ class FeedForwardBlock(nn.Module):
                 inner = F.gelu(self.up_proj(x), approximate="tanh")
             case "relu":
                 inner = F.relu(self.up_proj(x))
-        return self.down_proj(dropped(inner, self.dropout, self.training))  # type: ignore[no-any-return]
-
-
-def dropped(x: Tensor, share: float, training: bool) -> Tensor:
-    """x with a share of its values dropped in training."""
-    return F.dropout(x, share) if training and share else x
+        return self.down_proj(dropped(inner, self.dropout, seeds, Site.INNER))  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -155,6 +167,8 @@ class Context:
     seen: Float[Tensor, "batch 1 time past"] | None = None
     """Additive attention mask over the cache; None if queries attend only to the new keys."""
     source: Source | None = None
+    seeds: Seeds | None = None
+    """The layer's seeds of dropout; None: nothing is dropped."""
 
 
 class Attention(nn.Module):
@@ -193,14 +207,20 @@ class Attention(nn.Module):
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, context: Context) -> Tensor:
         """Attention over the preceding tokens and the token itself, or over the whole text in an encoder."""
-        dropout = self.dropout if self.training else 0.0
         if context.cache is not None:
             context.cache.write(keys, values)
             if not context.cache.fresh:
                 keys, values = context.cache.read()
         if context.bias is None:
             return attention(
-                queries, keys, values, context.documents, context.seen, window=self.window, dropout=dropout
+                queries,
+                keys,
+                values,
+                context.documents,
+                context.seen,
+                window=self.window,
+                dropout=self.dropout,
+                seeds=context.seeds,
             )
         if not self.causal:
             mask = None if context.mask is None else context.mask[:, None, None]
@@ -208,7 +228,7 @@ class Attention(nn.Module):
             mask = None  # included in the bias
         else:
             mask = causal_mask(queries.transpose(1, 2), context.documents)
-        return biased_attention(queries, keys, values, context.bias, mask, dropout)
+        return biased_attention(queries, keys, values, context.bias, mask, self.dropout, context.seeds)
 
 
 class CrossAttention(Attention):
@@ -226,7 +246,9 @@ class CrossAttention(Attention):
             self._project(context.source.states) if training else self.read(context.source, context.layer)
         )
         mask = None if context.source.mask is None else context.source.mask[:, None, None]
-        mixed = biased_attention(queries, keys, values, None, mask, self.dropout if self.training else 0.0)
+        mixed = biased_attention(
+            queries, keys, values, None, mask, self.dropout, context.seeds, Site.CROSS_PROBABILITIES
+        )
         return self.o_proj(mixed.flatten(2))  # type: ignore[no-any-return]
 
     def read(self, source: Source, layer: int) -> KeysValues:

@@ -14,17 +14,18 @@ from torch.utils.checkpoint import checkpoint
 
 from camelid.model.attention import seen_past
 from camelid.model.cache import KeyValueCache
+from camelid.model.dropout import ENCODER, Seeds, Site, derived_seeds, dropped, required_seeds
 from camelid.model.initialize import initialize
 from camelid.model.layers import (
     Attention,
     Context,
     CrossAttention,
+    Embedding,
     FeedForwardBlock,
     OutputProjection,
     Readout,
     Source,
     TokenEmbedding,
-    dropped,
     logits,
     norm_layer,
 )
@@ -69,14 +70,16 @@ class Block(nn.Module):
         return {"self_attn": self._attend, **crossing, "mlp": self._feed_forward}
 
     def _attend(self, x: Tensor, context: Context) -> Tensor:
-        return x + dropped(self.self_attn(self.input_layernorm(x), context), self.dropout, self.training)
+        added = self.self_attn(self.input_layernorm(x), context)
+        return x + dropped(added, self.dropout, context.seeds, Site.ATTENTION)
 
     def _cross(self, x: Tensor, context: Context) -> Tensor:
         added = self.cross_attn(self.cross_attn_layernorm(x), context)
-        return x + dropped(added, self.dropout, self.training)
+        return x + dropped(added, self.dropout, context.seeds, Site.CROSS_ATTENTION)
 
     def _feed_forward(self, x: Tensor, context: Context) -> Tensor:
-        return x + dropped(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
+        added = self.mlp(self.post_attention_layernorm(x), context.seeds)
+        return x + dropped(added, self.dropout, context.seeds, Site.FEED_FORWARD)
 
 
 class ParallelBlock(nn.Module):
@@ -96,8 +99,8 @@ class ParallelBlock(nn.Module):
     ) -> Float[Tensor, "batch time width"]:
         """x plus the outputs of both."""
         normalised = self.input_layernorm(x)
-        added = self.self_attn(normalised, context) + self.mlp(normalised)
-        return x + dropped(added, self.dropout, self.training)
+        added = self.self_attn(normalised, context) + self.mlp(normalised, context.seeds)
+        return x + dropped(added, self.dropout, context.seeds, Site.FEED_FORWARD)
 
     def sub_layers(self) -> dict[str, SubLayer]:
         """The whole block under an empty name, because its modules read the same states."""
@@ -131,8 +134,10 @@ class Stack(nn.Module):
         documents: Int[Tensor, "batch time"] | None = None,
         cache: KeyValueCache | None = None,
         source: Source | None = None,
+        seeds: Seeds | None = None,
     ) -> Float[Tensor, "batch time width"]:
-        """The normalised hidden states after all layers."""
+        """The normalised hidden states after all layers; seeds: of dropout, used in training."""
+        seeds = required_seeds(seeds, self.spec.dropout) if self.training else None
         past = None if cache is None or cache.fresh else cache.capacity
         bias, seen = self._bias(positions, past), self._seen(positions, past, x.dtype)
         if bias is not None and past is not None:
@@ -140,17 +145,27 @@ class Stack(nn.Module):
         cosine, sine = self._rotation(positions)
         shared = Context(0, positions, cosine, sine, bias, mask, documents, source=source)
         layers = [None] * len(self.layers) if cache is None else cache.layers(positions)
-        x = dropped(x, self.spec.dropout, self.training)
+        x = dropped(x, self.spec.dropout, seeds, Site.EMBEDDINGS)
         for index, (block, own) in enumerate(zip(self.layers, layers, strict=True)):
-            context = replace(shared, layer=index, cache=own, seen=seen.get(self.spec.window_of(index)))
+            context = replace(
+                shared,
+                layer=index,
+                cache=own,
+                seen=seen.get(self.spec.window_of(index)),
+                seeds=None if seeds is None else derived_seeds(seeds, index),
+            )
             if self.recompute_activations and torch.is_grad_enabled():
-                x = checkpoint(self.run_block, block, x, context, use_reentrant=False)
+                x = checkpoint(
+                    self.run_block, block, x, context, use_reentrant=False, preserve_rng_state=False
+                )
             else:
                 x = self.run_block(block, x, context)
         if cache is not None:
             cache.advance(x.shape[1])
         normalised: Tensor = self.norm(x)
-        return dropped(normalised, self.spec.dropout, self.training) if self.relative_bias else normalised
+        if self.relative_bias is None:
+            return normalised
+        return dropped(normalised, self.spec.dropout, seeds, Site.FINAL_NORM)
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
         if not isinstance(self.spec.positions, Rotary):
@@ -187,9 +202,9 @@ class Transformer(Stack):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.embed_tokens = TokenEmbedding(spec.vocab_size, spec.hidden_size)
-        self.embed_positions: nn.Embedding | None = None
+        self.embed_positions: Embedding | None = None
         if isinstance(spec.positions, Learned):
-            self.embed_positions = nn.Embedding(spec.context_length, spec.hidden_size)
+            self.embed_positions = Embedding(spec.context_length, spec.hidden_size)
         self.encoder = Stack(spec, encoder=True) if spec.encoder_layers else None
         self.lm_head: OutputProjection | None = None
         if not spec.tie_embeddings:
@@ -222,11 +237,13 @@ class Transformer(Stack):
         source: Source | None = None,
         dtype: torch.dtype | None = None,
         output: Output = "logits",
+        dropout_seeds: Int[Tensor, " batch"] | None = None,
     ) -> Tensor | Source:
         """Logits [batch, time, vocab] of the next token at every position, or what `output` selects.
 
         documents: id of each token's document; attention does not cross from one id to another. positions: by
         default 0, 1, ... or those after the cache. dtype: of the activations, by default that of the weights.
+        dropout_seeds: one for each row, needed in training with dropout.
 
         With an encoder, `tokens` is the source, `mask` is False at its padding, and `target` is the decoder's
         input; or `tokens` is the decoder's input, and `source` the encoder's earlier output. output: a
@@ -234,13 +251,13 @@ class Transformer(Stack):
         if modules hold their weights only during their own forward pass, as with FSDP.
         """
         if self.encoder is not None and source is None:
-            source = self._encode(self.encoder, tokens, mask, dtype)
+            source = self._encode(self.encoder, tokens, mask, dtype, dropout_seeds)
             if output == "source":
                 return source
             if target is None:
                 raise TypeError("a model with an encoder needs a target: the decoder's token ids")
             tokens = target
-        hidden = self._decode(tokens, positions, documents, cache, source, dtype)
+        hidden = self._decode(tokens, positions, documents, cache, source, dtype, dropout_seeds)
         if output == "hidden":
             return hidden
         if callable(output):
@@ -285,12 +302,18 @@ class Transformer(Stack):
         return self.lm_head(hidden)  # type: ignore[no-any-return]
 
     def _encode(
-        self, encoder: Stack, tokens: Tensor, mask: Tensor | None, dtype: torch.dtype | None
+        self,
+        encoder: Stack,
+        tokens: Tensor,
+        mask: Tensor | None,
+        dtype: torch.dtype | None,
+        seeds: Tensor | None,
     ) -> Source:
         x = self.embed_tokens(tokens)
         x = x if dtype is None else x.to(dtype)
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        return Source(encoder(x, positions, mask=mask), mask)
+        seeds = None if seeds is None else derived_seeds(seeds, ENCODER)
+        return Source(encoder(x, positions, mask=mask, seeds=seeds), mask)
 
     def _decode(
         self,
@@ -300,6 +323,7 @@ class Transformer(Stack):
         cache: KeyValueCache | None,
         source: Source | None,
         dtype: torch.dtype | None,
+        seeds: Tensor | None,
     ) -> Float[Tensor, "batch time width"]:
         if positions is None:
             steps = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
@@ -310,7 +334,7 @@ class Transformer(Stack):
             known = positions if cache is None else positions.clamp(max=self.spec.context_length - 1)
             x = x + self.embed_positions(known)
         x = x if dtype is None else x.to(dtype)
-        hidden = super().forward(x, positions, documents=documents, cache=cache, source=source)
+        hidden = super().forward(x, positions, documents=documents, cache=cache, source=source, seeds=seeds)
         return hidden if self.spec.output_scale == 1 else hidden * self.spec.output_scale
 
 

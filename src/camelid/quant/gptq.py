@@ -46,7 +46,7 @@ def gptq(
     weight[:, dead] = 0
     inner = weight.shape[1]
     scales, zeros = fit_groups(weight.reshape(len(weight), -1, group_size), bits, scale_dtype)
-    order = hessian.diagonal().argsort(descending=True) if act_order else torch.arange(inner)
+    order = hessian.diagonal().argsort(descending=True, stable=True) if act_order else torch.arange(inner)
     weight, group_of = weight[:, order], order // group_size
     factor = _inverse_factor(hessian[order[:, None], order], damping, grew)
     del hessian

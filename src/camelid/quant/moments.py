@@ -146,11 +146,14 @@ def _first_states(
         caught.append((x, context))
         raise _ReachedError
 
-    usual, model.run_block = model.run_block, catch
+    usual, training = model.run_block, model.training
+    model.run_block = catch
+    model.eval()  # calibration drops nothing, also for a model that is being trained
     try:
         model.hidden_states(rows, dtype=dtype)
     except _ReachedError:
         pass
     finally:
         model.run_block = usual
+        model.train(training)
     return caught[0]

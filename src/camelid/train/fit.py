@@ -65,11 +65,12 @@ def fit(
     training: Training,
     setup: Setup,
     validate: Callable[[], ValidationLoss] | None = None,
+    seed: int = 0,
 ) -> Transformer:
     """Trains `model` by `objective`, from the run's newest intact checkpoint, and returns it.
 
     batches_from: this process's batches from a given step on. Each is requested after the previous update, so
-    they may be samples of the model itself. Every step is logged to the run's metrics; a stop signal saves
+    they may be samples of the model itself. seed: of dropout. Every step is logged to the run's metrics; a stop signal saves
     the state and raises `KeyboardInterrupt`. Raises `CamelidError` if the loss is NaN or infinite, or
     diverges.
     """
@@ -84,6 +85,7 @@ def fit(
         micro_batch_size=setup.micro_batch_size,
         gradient_clip=training.gradient_clip,
         start=done,
+        seed=seed,
         group=setup.group,
     )
     with (
@@ -117,10 +119,11 @@ def fit_rows(
     training: Training,
     token_bytes: NDArray[np.int64],
     group: ProcessGroup,
+    seed: int = 0,
 ) -> Transformer:
     """Trains `model` on `rows` by cross-entropy, with validation on the `validation` rows; see `fit`.
 
-    token_bytes: bytes of text of each vocabulary entry, for bits per byte.
+    token_bytes: bytes of text of each vocabulary entry, for bits per byte. seed: of dropout.
     """
     keep_freed_memory(group.device)
     batch_rows = training.global_batch_tokens // training.context_length
@@ -137,7 +140,8 @@ def fit_rows(
         )
 
     objective = cross_entropy(model, setup.dtype, training.z_loss)
-    return fit(run, model, batches_from, objective, training, setup, None if validation is None else validate)
+    check = None if validation is None else validate
+    return fit(run, model, batches_from, objective, training, setup, check, seed)
 
 
 def prepare(model: Transformer, training: Training) -> Transformer:

@@ -3,9 +3,11 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from camelid.base.cores import share_cores
@@ -15,6 +17,8 @@ from camelid.train.parallel import ProcessGroup
 
 Objective = Callable[[AnyBatch], Tensor]
 """The summed loss of a micro-batch, weighted per token; the loop divides by the batch's total weight."""
+DROPOUT_SEEDS = "dropout_seeds"
+"""The extra column of every batch with a seed for each row, for `Transformer.forward`."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,13 @@ def training_steps(
     micro_batch_size: int,
     gradient_clip: float,
     start: int = 0,
+    seed: int = 0,
     group: ProcessGroup | None = None,
 ) -> Iterator[Step]:
     """One update per batch, numbered from `start`; yields after each.
+
+    Dropout is seeded by `seed`, the update's number and the row's place in it: neither micro-batches nor the
+    number of processes change it, and there is no random state to save.
 
     A batch holds this process's rows of one update, computed `micro_batch_size` at a time. The gradient is
     that of the mean loss over the trained tokens of all micro-batches and processes. Raises `CamelidError` on
@@ -62,7 +70,8 @@ def training_steps(
                 f"step {number}: no trained token in the batch; check the loss mask with `camelid check`"
             )
         loss = torch.zeros((), dtype=torch.float64)
-        for micro_batch in batch.split(micro_batch_size):
+        seeds = {DROPOUT_SEEDS: dropout_seeds(seed, number, len(batch.tokens), group.rank)}
+        for micro_batch in replace(batch, extra={**batch.extra, **seeds}).split(micro_batch_size):
             part = objective(micro_batch.to(group.device)) / total_weight
             part.backward()
             loss += part.detach().double().cpu()
@@ -78,3 +87,9 @@ def training_steps(
         optimizer.zero_grad(set_to_none=True)
         tokens = batch.read_tokens * group.size
         yield Step(number, float(loss), rate, norm, tokens, int(trained), time.perf_counter() - began)
+
+
+def dropout_seeds(seed: int, step: int, rows: int, rank: int = 0) -> Int[Tensor, " rows"]:
+    """The seeds of process `rank`'s rows of an update, of which every process has as many."""
+    draws = np.random.Generator(np.random.PCG64([seed, step]))
+    return torch.from_numpy(draws.integers(2**63, size=(rank + 1) * rows)[rank * rows :])

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from camelid.data.rows.batches import AnyBatch, PairBatch
 from camelid.model.transformer import Transformer
-from camelid.train.loop import Objective
+from camelid.train.loop import DROPOUT_SEEDS, Objective
 from camelid.train.losses import chunked_cross_entropy
 
 
@@ -20,11 +20,24 @@ def cross_entropy(model: Transformer, dtype: torch.dtype | None = None, z_loss: 
             return chunked_cross_entropy(hidden, weight, batch.targets, batch.weights, z_loss)
 
         total: Tensor
+        seeds = batch.extra.get(DROPOUT_SEEDS)
         if isinstance(batch, PairBatch):
-            total = model(batch.source, batch.tokens, mask=batch.source_mask, dtype=dtype, output=loss)
+            total = model(
+                batch.source,
+                batch.tokens,
+                mask=batch.source_mask,
+                dtype=dtype,
+                output=loss,
+                dropout_seeds=seeds,
+            )
         else:
             total = model(
-                batch.tokens, positions=batch.positions, documents=batch.documents, dtype=dtype, output=loss
+                batch.tokens,
+                positions=batch.positions,
+                documents=batch.documents,
+                dtype=dtype,
+                output=loss,
+                dropout_seeds=seeds,
             )
         return total
 

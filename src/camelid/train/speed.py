@@ -68,9 +68,11 @@ def timed_updates(
 
 
 def _random_batch(spec: ModelSpec, context: int, rows: int) -> Batch | PairBatch:
-    tokens = torch.randint(0, spec.vocab_size, (rows, context))
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, spec.vocab_size, (rows, context), generator=generator)
     if spec.encoder_layers:
-        targets = torch.randint(0, spec.vocab_size, (rows, random_spans_lengths(context)[1]))
+        shape = (rows, random_spans_lengths(context)[1])
+        targets = torch.randint(0, spec.vocab_size, shape, generator=generator)
         return PairBatch(tokens, tokens >= 0, targets, targets, torch.ones(targets.shape))
     positions = torch.arange(context).expand(rows, context).contiguous()
     return Batch(tokens, tokens, torch.ones(rows, context), torch.zeros_like(tokens), positions)

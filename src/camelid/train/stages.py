@@ -141,7 +141,7 @@ def _train(
     finished = folder.exists()
     if not finished:
         lengths = token_lengths(tokenizer)
-        trained = fit_rows(run, model, rows, validation, recipe.training, lengths, group)
+        trained = fit_rows(run, model, rows, validation, recipe.training, lengths, group, recipe.seed)
         if group.is_main:
             with atomic_folder(folder) as draft:
                 save_checkpoint(draft, trained, special_ids=special_ids(tokenizer), provenance=run.identity)
