@@ -1,6 +1,7 @@
 """Two processes give what one gives: the same rows, the same losses, the same weights."""
 
 import socket
+import textwrap
 
 import pytest
 import torch
@@ -14,13 +15,24 @@ from camelid.runs.null_run import NullRun
 from camelid.runs.run import read_metrics
 from camelid.train.parallel import ProcessGroup
 
-SETTINGS = {"training__steps": 12, "training__validate_every": 4, "training__learning_rate": 0.01}
+SETTINGS = {
+    "model__dropout": 0.1,
+    "training__steps": 12,
+    "training__validate_every": 4,
+    "training__learning_rate": 0.01,
+}
 
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def two_processes():
+    """The words between `python` and a script or `-m MODULE` that start it twice."""
+    address = ("--master-addr", "127.0.0.1", "--master-port", str(free_port()))
+    return ("-m", "torch.distributed.run", "--nproc-per-node", "2", *address)
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -46,9 +58,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(
 ):
     monkeypatch.setitem(command_line.environment, "GLOO_SOCKET_IFNAME", "lo")
     command_line.run(pretrain_words(tmp_path / "one", **SETTINGS))
-    address = ("--master-addr", "127.0.0.1", "--master-port", str(free_port()))
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", *address)
-    said = command_line.run(pretrain_words(tmp_path / "two", **SETTINGS), launcher)
+    said = command_line.run(pretrain_words(tmp_path / "two", **SETTINGS), two_processes())
     assert said.count("step 12/12  loss") == 1
 
     one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
@@ -65,15 +75,53 @@ def test_two_processes_give_the_losses_and_weights_of_one(
 
 
 @pytest.mark.slow
-def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, command_line, pretrain_words):
-    address = ("--master-addr", "127.0.0.1", "--master-port", str(free_port()))
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", *address)
-    words = pretrain_words(tmp_path / "run", training__micro_batch_size=1, training__global_batch_tokens=192)
-    process = command_line.start(words, launcher)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_rows_that_the_processes_cannot_share_are_refused(
+    tmp_path, monkeypatch, command_line, pretrain_words, rows
+):
+    monkeypatch.setitem(command_line.environment, "GLOO_SOCKET_IFNAME", "lo")
+    settings = {"training__micro_batch_size": 1, "training__global_batch_tokens": rows * 64}
+    process = command_line.start(pretrain_words(tmp_path / "run", **settings), two_processes())
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "batch_size is 3; it must be a multiple of the 2 processes" in errors
-    assert not (tmp_path / "run" / "model").exists()
+    assert f"an update has {rows} rows (global_batch_tokens {rows * 64} / context_length 64)" in errors
+    assert f"--training.global-batch-tokens {(rows + 1) * 64}" in errors
+    assert "camelid/train" not in errors  # the only traceback is torchrun's own
+    assert not (tmp_path / "run").exists()
+
+
+# The command line on a machine where torch gives up after 3 seconds and the main process tokenises for 10.
+HURRIED = textwrap.dedent("""
+    import sys, time
+    from datetime import timedelta
+    import torch.distributed as dist
+    from camelid.cli import main as cli
+    from camelid.train import training_rows
+
+    join, write = dist.init_process_group, training_rows.write_shards
+
+    def hurried(*arguments, **settings):
+        return join(*arguments, **settings | {"timeout": timedelta(seconds=3)})
+
+    def slow(*arguments, **settings):
+        time.sleep(10)
+        return write(*arguments, **settings)
+
+    dist.init_process_group, training_rows.write_shards = hurried, slow
+    sys.exit(cli.main(sys.argv[3:]))
+""")
+
+
+@pytest.mark.slow
+def test_processes_wait_for_long_preparations_of_the_main_one(
+    tmp_path, monkeypatch, command_line, pretrain_words
+):
+    monkeypatch.setitem(command_line.environment, "GLOO_SOCKET_IFNAME", "lo")
+    script = tmp_path / "hurried.py"
+    script.write_text(HURRIED)
+    words = pretrain_words(tmp_path / "run", training__steps=2)
+    command_line.run(words, (*two_processes(), str(script)))
+    assert [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [0, 1, 2]
 
 
 def gradients_of(rank):

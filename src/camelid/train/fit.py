@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from camelid.base.cores import share_cores
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.memory import keep_freed_memory
 from camelid.base.progress import StepLog
 from camelid.data.rows.batches import AnyBatch, batches, collate
@@ -126,7 +126,7 @@ def fit_rows(
     token_bytes: bytes of text of each vocabulary entry, for bits per byte. seed: of dropout.
     """
     keep_freed_memory(group.device)
-    batch_rows = training.global_batch_tokens // training.context_length
+    batch_rows = rows_of_update(training, group.size)
     setup = _setup(run, training, batch_rows, model.spec.hidden_size, group)
     prepare(model.to(group.device), training)
 
@@ -142,6 +142,19 @@ def fit_rows(
     objective = cross_entropy(model, setup.dtype, training.z_loss)
     check = None if validation is None else validate
     return fit(run, model, batches_from, objective, training, setup, check, seed)
+
+
+def rows_of_update(training: Training, processes: int) -> int:
+    """Rows of one update, over all processes; raises `WrongCall` if these cannot have equal shares of them."""
+    rows, context = training.global_batch_tokens // training.context_length, training.context_length
+    if rows % processes:
+        enough = math.ceil(rows / processes) * processes * context
+        raise WrongCall(
+            f"an update has {rows} rows (global_batch_tokens {training.global_batch_tokens} / context_length "
+            f"{context}), which {processes} processes cannot share equally; give --training.global-batch-tokens "
+            f"{enough}, or start a number of processes that divides {rows}"
+        )
+    return rows
 
 
 def prepare(model: Transformer, training: Training) -> Transformer:

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,11 @@ from camelid.base.logs import show_warnings_only
 from camelid.model.attention import leave_out_cudnn
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=30)
+"""How long processes wait for what the main one does alone: it tokenises a large corpus for hours, and torch would
+give up after 10 or 30 minutes. A process that ends is noticed at once, by its connections.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class ProcessGroup:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    patient: dist.ProcessGroup | None = None
+    """The same processes with the timeout `PATIENCE`, for `broadcast` and `barrier`."""
 
     @property
     def is_main(self) -> bool:
@@ -34,11 +42,11 @@ class ProcessGroup:
         return self.rank == 0
 
     def broadcast(self, value: T) -> T:
-        """The main process's `value`, in every process."""
+        """The main process's `value`, in every process, however long it takes."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]
 
     def any_rank(self, flag: bool) -> bool:
@@ -46,9 +54,9 @@ class ProcessGroup:
         return bool(self.sum(torch.tensor(float(flag))) > 0)
 
     def barrier(self) -> None:
-        """Waits until every process has reached this call."""
+        """Waits until every process has reached this call, however long it takes."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.patient)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""
@@ -90,4 +98,5 @@ def join_process_group() -> ProcessGroup:
             torch.cuda.set_device(device)
         # Counts and losses are summed on the CPU, which NCCL does not support.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    return ProcessGroup(dist.get_rank(), size, device)
+    patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return ProcessGroup(dist.get_rank(), size, device, patient)

@@ -34,7 +34,7 @@ from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
-from camelid.train.fit import fit_rows
+from camelid.train.fit import fit_rows, rows_of_update
 from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.training_rows import (
     decoder_rows,
@@ -63,7 +63,9 @@ def learn_tokenizer(recipe: TokenizerRecipe) -> Path:
 
 def pretrain(recipe: PretrainRecipe) -> Path:
     """Trains a new model on raw text; returns the folder of the finished checkpoint, `recipe.out`/model."""
-    group, tokenizer = join_process_group(), load_tokenizer(recipe.tokenizer)
+    group = join_process_group()
+    rows_of_update(recipe.training, group.size)  # refuses what cannot be shared before any work
+    tokenizer = load_tokenizer(recipe.tokenizer)
     with _open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data, group) as run:
         rows, validation = text_rows(recipe, tokenizer, group)
         spec = recipe.model.spec(tokenizer.vocab_size)
@@ -76,6 +78,7 @@ def pretrain(recipe: PretrainRecipe) -> Path:
 def tune(recipe: TuneRecipe) -> Path:
     """Tunes a model on conversations or on pairs; returns the folder of the finished checkpoint."""
     group, base = join_process_group(), resolve(recipe.model)
+    rows_of_update(recipe.training, group.size)
     tokenizer = load_tokenizer(base)
     spec = read_spec(base)
     encodes = spec.encoder_layers > 0
