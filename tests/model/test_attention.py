@@ -9,7 +9,8 @@ from lineage import empty_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from camelid.model import attention as module
-from camelid.model.attention import attention, document_starts, seen_past
+from camelid.model import blocked_attention
+from camelid.model.attention import attention, document_starts, past_mask
 from camelid.model.cache import LayerCache
 from camelid.model.spec import ModelSpec, Window
 from camelid.model.transformer import Transformer
@@ -51,8 +52,8 @@ def value_and_gradients(function, *rows):
     ("time", "heads", "kv_heads"), [(1, 2, 2), (7, 1, 1), (8, 4, 2), (37, 6, 2), (64, 3, 3), (65, 2, 1)]
 )
 def test_blocks_equal_the_plain_formula(monkeypatch, time, heads, kv_heads, packed, keeps_probabilities):
-    monkeypatch.setattr(module, "QUERY_BLOCK", 8)
-    monkeypatch.setattr(module, "KEY_STEP", 4)
+    monkeypatch.setattr(blocked_attention, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(blocked_attention, "KEY_STEP", 4)
     monkeypatch.setattr(module, "LONGEST_KEPT", 1000 if keeps_probabilities else 0)
     *rows, documents = random_rows(2, time, heads, kv_heads, dim=6)
     documents = documents if packed else None
@@ -84,7 +85,7 @@ def test_queries_at_positions_see_the_keys_up_to_them():
     queries, keys, values, _ = random_rows(2, 12, 4, 2, dim=6)
     positions = torch.tensor([[8, 9, 10], [3, 4, 5]])
     chosen = queries.gather(1, positions[..., None, None].expand(-1, -1, *queries.shape[2:]))
-    cached = attention(chosen, keys, values, seen=seen_past(positions, 12, None, torch.float32))
+    cached = attention(chosen, keys, values, cache_mask=past_mask(positions, 12, None, torch.float32))
     whole = plain_attention(queries, keys, values)
     torch.testing.assert_close(cached, whole.gather(1, positions[..., None, None].expand_as(cached)))
 
@@ -110,8 +111,8 @@ def test_shared_heads_on_a_gpu_write_down_no_scores(monkeypatch, dtype, masked, 
     with FakeTensorMode():
         queries = torch.empty(2, time, 8, 16, device="cuda", dtype=dtype)
         keys = torch.empty(2, 7, 2, 16, device="cuda", dtype=dtype)
-        seen = torch.empty(2, 1, time, 7, device="cuda", dtype=dtype) if masked else None
-        assert attention(queries, keys, keys, seen=seen).shape == queries.shape
+        cache_mask = torch.empty(2, 1, time, 7, device="cuda", dtype=dtype) if masked else None
+        assert attention(queries, keys, keys, cache_mask=cache_mask).shape == queries.shape
     heads = 2 if time == 1 else 8
     assert given == [(heads, 8 if own_keys else 2, heads == 8 and not own_keys, not masked)]
 

@@ -28,7 +28,7 @@ from camelid.formats.gguf.file import GGUFFile
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec
 from camelid.formats.hugging_face.tensor_files import dtype_name
-from camelid.model.attention import QUERY_BLOCK
+from camelid.model.blocked_attention import QUERY_BLOCK
 from camelid.model.spec import ModelSpec, RelativeBuckets
 
 logger = logging.getLogger(__name__)

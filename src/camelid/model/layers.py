@@ -164,7 +164,7 @@ class Context:
     """In an encoder: True at tokens, False at padding."""
     documents: Int[Tensor, "batch time"] | None = None
     cache: LayerCache | None = None
-    seen: Float[Tensor, "batch 1 time past"] | None = None
+    cache_mask: Float[Tensor, "batch 1 time past"] | None = None
     """Additive attention mask over the cache; None if queries attend only to the new keys."""
     source: Source | None = None
     seeds: Seeds | None = None
@@ -217,14 +217,14 @@ class Attention(nn.Module):
                 keys,
                 values,
                 context.documents,
-                context.seen,
+                context.cache_mask,
                 window=self.window,
                 dropout=self.dropout,
                 seeds=context.seeds,
             )
         if not self.causal:
             mask = None if context.mask is None else context.mask[:, None, None]
-        elif context.seen is not None:
+        elif context.cache_mask is not None:
             mask = None  # included in the bias
         else:
             mask = causal_mask(queries.transpose(1, 2), context.documents)

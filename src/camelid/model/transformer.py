@@ -12,16 +12,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from camelid.model.attention import seen_past
+from camelid.model.attention import past_mask
+from camelid.model.blocks import Block, ParallelBlock
 from camelid.model.cache import KeyValueCache
 from camelid.model.dropout import ENCODER, Seeds, Site, derived_seeds, dropped, required_seeds
 from camelid.model.initialize import initialize
 from camelid.model.layers import (
-    Attention,
     Context,
-    CrossAttention,
     Embedding,
-    FeedForwardBlock,
     OutputProjection,
     Readout,
     Source,
@@ -33,78 +31,10 @@ from camelid.model.relative import RelativeBias
 from camelid.model.rotary import inverse_frequencies, rotation
 from camelid.model.spec import Learned, ModelSpec, RelativeBuckets, Rotary
 
-SubLayer = Callable[[Tensor, Context], Tensor]
-"""Maps hidden states and their context to new hidden states."""
 RunBlock = Callable[[nn.Module, Tensor, Context], Tensor]
 """Runs a block of a stack, eagerly or compiled."""
 Output = Literal["logits", "hidden", "source"] | Readout
 """What the forward pass returns: logits, states before the output projection, the encoder's, or a loss."""
-
-
-class Block(nn.Module):
-    """Pre-norm residual block: self-attention, cross-attention if there is an encoder, feed-forward."""
-
-    def __init__(self, spec: ModelSpec, layer: int, *, encoder: bool = False) -> None:
-        super().__init__()
-        self.dropout = spec.dropout
-        self.input_layernorm = norm_layer(spec.hidden_size, spec.norm)
-        self.self_attn = Attention(spec, layer, causal=not encoder)
-        self.crosses = bool(spec.encoder_layers) and not encoder
-        if self.crosses:
-            self.cross_attn_layernorm = norm_layer(spec.hidden_size, spec.norm)
-            self.cross_attn = CrossAttention(spec, layer)
-        self.post_attention_layernorm = norm_layer(spec.hidden_size, spec.norm)
-        self.mlp = FeedForwardBlock(spec)
-
-    def forward(
-        self, x: Float[Tensor, "batch time width"], context: Context
-    ) -> Float[Tensor, "batch time width"]:
-        """x plus the output of each sub-layer."""
-        for sub_layer in self.sub_layers().values():
-            x = sub_layer(x, context)
-        return x
-
-    def sub_layers(self) -> dict[str, SubLayer]:
-        """The sub-layers in order, by the name of the module that computes each."""
-        crossing = {"cross_attn": self._cross} if self.crosses else {}
-        return {"self_attn": self._attend, **crossing, "mlp": self._feed_forward}
-
-    def _attend(self, x: Tensor, context: Context) -> Tensor:
-        added = self.self_attn(self.input_layernorm(x), context)
-        return x + dropped(added, self.dropout, context.seeds, Site.ATTENTION)
-
-    def _cross(self, x: Tensor, context: Context) -> Tensor:
-        added = self.cross_attn(self.cross_attn_layernorm(x), context)
-        return x + dropped(added, self.dropout, context.seeds, Site.CROSS_ATTENTION)
-
-    def _feed_forward(self, x: Tensor, context: Context) -> Tensor:
-        added = self.mlp(self.post_attention_layernorm(x), context.seeds)
-        return x + dropped(added, self.dropout, context.seeds, Site.FEED_FORWARD)
-
-
-class ParallelBlock(nn.Module):
-    """x + attention(norm(x)) + feed-forward(norm(x)) with one norm for both (PaLM, arXiv:2204.02311, section
-    2).
-    """
-
-    def __init__(self, spec: ModelSpec, layer: int) -> None:
-        super().__init__()
-        self.dropout = spec.dropout
-        self.input_layernorm = norm_layer(spec.hidden_size, spec.norm)
-        self.self_attn = Attention(spec, layer)
-        self.mlp = FeedForwardBlock(spec)
-
-    def forward(
-        self, x: Float[Tensor, "batch time width"], context: Context
-    ) -> Float[Tensor, "batch time width"]:
-        """x plus the outputs of both."""
-        normalised = self.input_layernorm(x)
-        added = self.self_attn(normalised, context) + self.mlp(normalised, context.seeds)
-        return x + dropped(added, self.dropout, context.seeds, Site.FEED_FORWARD)
-
-    def sub_layers(self) -> dict[str, SubLayer]:
-        """The whole block under an empty name, because its modules read the same states."""
-        return {"": self}
 
 
 class Stack(nn.Module):
@@ -139,9 +69,9 @@ class Stack(nn.Module):
         """The normalised hidden states after all layers; seeds: of dropout, used in training."""
         seeds = required_seeds(seeds, self.spec.dropout) if self.training else None
         past = None if cache is None or cache.fresh else cache.capacity
-        bias, seen = self._bias(positions, past), self._seen(positions, past, x.dtype)
+        bias, masks = self._bias(positions, past), self._cache_masks(positions, past, x.dtype)
         if bias is not None and past is not None:
-            bias = bias + seen[None]
+            bias = bias + masks[None]
         cosine, sine = self._rotation(positions)
         shared = Context(0, positions, cosine, sine, bias, mask, documents, source=source)
         layers = [None] * len(self.layers) if cache is None else cache.layers(positions)
@@ -151,7 +81,7 @@ class Stack(nn.Module):
                 shared,
                 layer=index,
                 cache=own,
-                seen=seen.get(self.spec.window_of(index)),
+                cache_mask=masks.get(self.spec.window_of(index)),
                 seeds=None if seeds is None else derived_seeds(seeds, index),
             )
             if self.recompute_activations and torch.is_grad_enabled():
@@ -174,12 +104,14 @@ class Stack(nn.Module):
             positions, inverse_frequencies(self.spec.positions, self.spec.head_dim, positions.device)
         )
 
-    def _seen(self, positions: Tensor, past: int | None, dtype: torch.dtype) -> dict[int | None, Tensor]:
+    def _cache_masks(
+        self, positions: Tensor, past: int | None, dtype: torch.dtype
+    ) -> dict[int | None, Tensor]:
         """The masks over a cache of `past` tokens, by window size."""
         if past is None:
             return {}
         windows = {self.spec.window_of(layer) for layer in range(len(self.layers))}
-        return {window: seen_past(positions, past, window, dtype) for window in windows}
+        return {window: past_mask(positions, past, window, dtype) for window in windows}
 
     def _bias(self, positions: Tensor, past: int | None) -> Tensor | None:
         if self.relative_bias is None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError
+from camelid.model.blocks import Block, SubLayer
 from camelid.model.layers import Context
-from camelid.model.transformer import Block, SubLayer, Transformer
+from camelid.model.transformer import Transformer
 
 SHARED_INPUTS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
