@@ -21,6 +21,9 @@ PAIRS = [
     ("ümläut, ", "漢字 😀."),
     ("it;", " 漢字"),
     ("the", "\n\nand then"),
+    ("the ca", "t sat"),
+    ("one t", "wo three"),
+    ("ran over to i", "t; ümläut"),
 ]
 Style = Callable[[Engine, tuple[int, ...], dict[str, Any]], dict[str, Any]]
 
@@ -56,6 +59,11 @@ def one_more(engine: Engine, ids: tuple[int, ...], found: dict[str, Any]) -> dic
     return {**spelt, **{key: [*spelt[key], value] for key, value in more.items()}}
 
 
+def halves(engine: Engine, ids: tuple[int, ...], found: dict[str, Any]) -> dict[str, Any]:
+    """Bytes of characters decoded by themselves, so that the tokens do not spell the text."""
+    return {**found, "tokens": [f"�{token}" for token in ids]}
+
+
 def no_top(engine: Engine, ids: tuple[int, ...], found: dict[str, Any]) -> dict[str, Any]:
     return {**pieces(engine, ids, found), "top_logprobs": None}
 
@@ -67,7 +75,7 @@ def script() -> Iterator[Script]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("style", [vllm, pieces, one_more, no_top])
+@pytest.mark.parametrize("style", [vllm, pieces, one_more, no_top, halves])
 def test_the_engines_scores(
     script: Script, tiny: Callable[..., Transformer], tokenizer: Tokenizer, style: Style
 ) -> None:
@@ -85,6 +93,19 @@ def test_the_engines_scores(
     for pair, own, remote in zip(PAIRS, engine.score(prompts, continuations), theirs, strict=True):
         assert (remote.tokens, remote.logprob) == (own.tokens, pytest.approx(own.logprob, abs=1e-3)), pair
         assert remote.is_greedy == (None if style is no_top else own.is_greedy)
+
+
+def test_a_token_that_spans_the_border_is_scored(
+    tiny: Callable[..., Transformer], tokenizer: Tokenizer
+) -> None:
+    engine = Engine(tiny(), tokenizer)
+    ids, prompt = engine.encode("the cat sat"), engine.encode("the ca")
+    begin = next(at for at, token in enumerate(ids) if prompt[at : at + 1] != (token,))
+    assert begin < len(prompt), "the tokenizer spells 'cat' in one token"
+    logprobs = engine.model(torch.tensor([ids]))[0].detach().log_softmax(-1)
+    expected = sum(float(logprobs[at - 1, ids[at]]) for at in range(begin, len(ids)))
+    [score] = engine.score(["the ca"], ["t sat"])
+    assert (score.tokens, score.logprob) == (len(ids) - begin, pytest.approx(expected, abs=1e-3))
 
 
 def test_white_space_before_a_continuation_is_scored_with_it(

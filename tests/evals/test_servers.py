@@ -1,5 +1,6 @@
 """`camelid eval` of a server: which model answered is part of what identifies the results."""
 
+import inspect
 import io
 import json
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import pytest
 from scripted_server import Answer, Script
 
 from camelid.cli.main import main
+from camelid.lm.remote import RemoteLM
+from camelid.recipes.server import ServerSettings
 
 
 @pytest.fixture
@@ -57,6 +60,13 @@ def test_model_name(
     assert main([*call, "--model-name", "b"]) == 0
     assert {body["model"] for _, body, _ in script.asked} == {"b"}
     assert [row["model"] for row in results(tmp_path)] == [f"{script.url}/v1 b"] * 2
+
+
+def test_flags_and_python_have_the_same_defaults() -> None:
+    settings = ServerSettings()
+    parameters = inspect.signature(RemoteLM).parameters
+    for name in ("parallel", "timeout", "retries", "longest_wait"):
+        assert parameters[name].default == getattr(settings, name), name
 
 
 @pytest.mark.parametrize("verb", [["generate", "--prompt", "x"], ["chat"]])

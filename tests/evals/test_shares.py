@@ -12,11 +12,13 @@ from camelid.evals.results import plain_table
 from camelid.lm.interface import LM, Completion, Prompt, Score
 from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
-from camelid.prompting.programs import direct, likelihood
+from camelid.prompting.programs import Attempt, ChoiceScore, direct, likelihood
 from camelid.report.comparison import Measured, comparison_table
 from camelid.report.values import Estimate
 from camelid.tasks.graders import last_word, numeric
 from camelid.tasks.item import Item
+from camelid.tasks.published.cloze import target_perplexity
+from camelid.tasks.record import Record
 from camelid.tasks.task import Task
 
 SUMS = Task("sums", "1", tuple(Item(str(n), f"{n} + 1 = ?", str(n + 1)) for n in range(4)), numeric)
@@ -58,6 +60,7 @@ def tied(prompt: Prompt, text: str) -> float:
 
 
 def test_a_tie_is_not_won_by_position(tmp_path: Path) -> None:
+    """Nor by the right choice, as in lm-evaluation-harness#2007, helm#737 and trl#1012."""
     evaluation = evaluate(COLOURS, likelihood(), ScriptedLM([], tied), tmp_path)
     accuracy = next(result for result in evaluation.results if result.metric == "accuracy")
     assert (accuracy.value, accuracy.tied, accuracy.unparsed, accuracy.cut) == (0.5, 0.5, None, None)
@@ -100,6 +103,21 @@ def test_scores_that_say_nothing(score: Score, what: str | None) -> None:
         return
     with pytest.raises(CamelidError, match=rf"item 0: .*{what}"):
         evaluate(COLOURS, likelihood(), One([]))
+
+
+def test_replies_cut_while_the_model_is_thinking_are_not_called_empty() -> None:
+    class Thinking(ScriptedLM):
+        def complete(self, prompts: list[Prompt], sampling: Sampling) -> list[list[Completion]]:  # type: ignore[override]
+            return [[Completion("", (), (), "length")] for _ in prompts]
+
+    with pytest.raises(CamelidError, match=r"cut at the length limit.*raise --max-new-tokens"):
+        evaluate(SUMS, direct(), Thinking([]))
+
+
+def test_a_target_without_probability_has_an_infinite_perplexity() -> None:
+    scores = (ChoiceScore(-9999.0, 1, 1, 1),)
+    records = [Record(str(n), "a", Attempt((), (), "", scores=scores), {}) for n in range(3)]
+    assert target_perplexity(records) == {"perplexity": (float("inf"), None)}
 
 
 def test_an_answer_context_without_probability() -> None:

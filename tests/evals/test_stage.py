@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from camelid.cli.main import main
+from camelid.evals.stage import model_identity
 from camelid.lm.scripted import ScriptedLM
 
 ROWS = [{"question": f"{n} + 1 = ?", "answer": str(n + 1), "rationale": f"{n} and 1."} for n in range(4)]
@@ -113,6 +114,16 @@ def test_wrong_calls(
     assert main(["eval", "m", "--out", str(tmp_path / "out"), *words]) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_name_on_the_hub_is_identified_by_its_commit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """lighteval#1364: what a name stands for may change under it."""
+    folder = tmp_path / "snapshots" / "0123456789abcdef"
+    monkeypatch.setattr("camelid.formats.hub.resolve", lambda name: folder)
+    assert model_identity("org/model") == "org/model@0123456789ab"
+    assert model_identity("m") == "m"
 
 
 def test_a_real_model(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,5 +24,5 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that a client would have waited; it does not."""
     found: list[float] = []
-    monkeypatch.setattr("camelid.lm.connection.time.sleep", found.append)
+    monkeypatch.setattr("camelid.lm.connection.Connection._wait", lambda _, seconds: found.append(seconds))
     return found

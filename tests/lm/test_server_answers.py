@@ -90,6 +90,7 @@ def test_samples_are_in_order_and_as_many_as_asked(script: Script) -> None:
 
 
 def test_a_server_that_ignores_n_is_asked_again_with_another_seed(script: Script) -> None:
+    """llama-cpp-python#1906, lmdeploy#4419, vllm-omni#4269."""
     script.answer = lambda path, body: Answer({"choices": [{"text": str(body["seed"])}]})
     [found] = RemoteLM(script.url).generate(["x"], samples=3, seed=7, temperature=1.0)
     assert [each.text for each in found] == ["7", "8", "9"]
@@ -127,6 +128,10 @@ def test_lists_of_models_without_a_model(script: Script, models: Any, what: str)
         {"data": [{"id": "bge-m3"}, {"id": "llama"}, {"id": "whisper-1"}]},
         {"data": [{"id": "a", "type": "embedding"}, {"id": "llama", "type": "chat"}]},
         {"data": [{"id": "a", "capabilities": {"completion_chat": False}}, {"id": "llama"}]},
+        # ogx-client#66: sentence-transformers first
+        {"data": [{"id": "all-MiniLM-L6-v2", "metadata": {"embedding_dimension": 384}}, {"id": "llama"}]},
+        {"data": [{"id": "a", "model_type": "embedding"}, {"id": "llama", "model_type": "LLM"}]},
+        {"data": [{"id": "llama", "capabilities": {"chat_completion": True, "embeddings": False}}]},
         [{"id": "llama", "type": "chat"}],
         {"data": [{"id": "llama", "root": "/m"}, {"id": "alias", "root": "/m"}]},
     ],
@@ -142,8 +147,9 @@ def test_the_identity_is_the_address_and_the_model(script: Script) -> None:
     assert RemoteLM(script.url, model="other").identity == f"{url} other"
     script.models = {"data": [{"id": "default", "root": "org/model"}]}
     assert RemoteLM(script.url + "/v1/").identity == f"{url} default (org/model)"
-    script.models = Answer("", 404)
-    assert RemoteLM(script.url, model="other").identity == f"{url} other"
+    for models in (Answer("", 404), Answer("<html>"), {"error": "none"}):
+        script.models = models
+        assert RemoteLM(script.url, model="other").identity == f"{url} other"
 
 
 def openai(path: str, body: dict[str, Any]) -> Answer:

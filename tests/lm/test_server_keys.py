@@ -41,6 +41,7 @@ HI = Answer({"choices": [{"text": "Hi", "finish_reason": "stop"}]})
 def test_keys_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, base: str | None, url: str, key: str | None
 ) -> None:
+    """Also hosts that look alike, and other commercial ones (hermes-agent#28660, #28884)."""
     monkeypatch.setenv("OPENAI_API_KEY", "openai")
     monkeypatch.setenv("CAMELID_API_KEY", "camelid")
     if base:

@@ -42,6 +42,7 @@ def test_it_waits_as_told(
     status: int,
     stream: bool,
 ) -> None:
+    """Numbers, dates (retryhttp#8), and what is neither; also before a stream."""
     date = email.utils.formatdate(time.time() + 10, usegmt=True)
     headers = {name: value.replace("DATE", date) for name, value in headers.items()}
     script.answers = [Answer("slow down", status, headers), STREAM if stream else HI]
@@ -70,6 +71,7 @@ def test_it_gives_up_after_as_many_repetitions(script: Script, waits: list[float
 
 
 def test_a_wait_that_is_too_long_is_refused(script: Script, waits: list[float]) -> None:
+    """fetch-retry#31: a server may ask for two hours."""
     script.answers = [Answer("busy", 429, {"Retry-After": "3600"}), HI]
     with pytest.raises(
         CamelidError, match=r"asks to wait 3600 seconds.*longest wait is 120.*raise --longest-wait"
@@ -113,13 +115,13 @@ def test_a_refused_connection_that_comes_back(monkeypatch: pytest.MonkeyPatch) -
         port = free.getsockname()[1]
     started: list[Any] = []
 
-    def wait(_: float) -> None:
+    def wait(*_: object) -> None:
         if not started:
             server = Script(port)
             server.answers = [HI]
             started.append(server)
 
-    monkeypatch.setattr("camelid.lm.connection.time.sleep", wait)
+    monkeypatch.setattr("camelid.lm.connection.Connection._wait", wait)
     lm = RemoteLM(f"http://127.0.0.1:{port}", model="m")
     assert lm.generate(["x"])[0][0].text == "Hi"
     started[0].shutdown()
@@ -160,6 +162,17 @@ def test_an_answer_that_takes_too_long() -> None:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(CamelidError, match=r"no answer within 0.1 seconds.*--timeout"):
             RemoteLM(url, model="m", timeout=0.1).generate(["x"])
+
+
+def test_an_error_ends_waiting_too(script: Script) -> None:
+    busy, bad = Answer("busy", 429, {"Retry-After": "100"}), Answer("bad", 400)
+    script.answer = lambda path, body: bad if body["prompt"] == "bad" else busy
+    before = set(threading.enumerate())
+    with pytest.raises(CamelidError, match="HTTP 400"):
+        RemoteLM(script.url, parallel=4).generate(["bad", "a", "b", "c"])
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_one_error_ends_the_other_requests(script: Script) -> None:

@@ -33,6 +33,32 @@ def test_offsets_that_count_bos(script: Script) -> None:
     assert score(script, found) == Score(-7.0, 2, True)
 
 
+def test_scores_of_public_reports(script: Script) -> None:
+    """vllm#5334 as it was reported; lingua#28, where every log-likelihood is 0; litellm#699, without the prompt."""
+    tokens = [
+        "<s>",
+        "",
+        "\n",
+        "1",
+        ".",
+        "\n Carol",
+        "\n\n has",
+        "\n\n\n ",
+        "\n\n\n\n2",
+        "\n\n\n\n\n0",
+        "0",
+        "0",
+    ]
+    values = [None, -4.1, -4.1, -5.7, -0.9, -10.6, -6.3, -1.0, -2.0, -4.0, -9.0, -9.0]
+    places = [0, 3, 3, 4, 5, 6, 13, 19, 23, 28, 34, 35]
+    assert score(script, listed(tokens, values, places), "\n1. Carol has ", "20") == Score(-7.0, 3, True)
+    with pytest.raises(CamelidError, match="every log-probability is null or 0"):
+        score(script, listed(["<s>", "The", " cat", " sat"], [None, 0.0, 0.0, 0.0]))
+    generated = listed(["on", " Guardian", " you"], [-3.8, -12.9, -2.2])
+    with pytest.raises(CamelidError, match="does not repeat the prompt"):
+        score(script, generated, text="on Guardian you")
+
+
 @pytest.mark.parametrize(
     ("tokens", "values"),
     [

@@ -1,5 +1,7 @@
 """The ids of prompts, and of prompts with a continuation."""
 
+from os.path import commonprefix
+
 from camelid.base.errors import WrongCall
 from camelid.lm.interface import Prompt
 from camelid.model.spec import ModelSpec
@@ -10,7 +12,8 @@ Ids = tuple[int, ...]
 
 
 def encode_prompt(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt) -> Ids:
-    """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
+    """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder
+    asks."""
     if not isinstance(prompt, str):
         return tuple(encode_chat_prompt(tokenizer, prompt))
     if spec.encoder_layers:
@@ -25,7 +28,10 @@ def encode_prompt(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt) -> Ids:
 
 
 def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuation: str) -> tuple[Ids, Ids]:
-    """The ids of a prompt and of its continuation; raises `WrongCall` where there are too many, or none to score."""
+    """The ids of a prompt and of its continuation, from the first token that is not of the prompt only.
+
+    Raises `WrongCall` where there are too many, or none to score.
+    """
     context = encode_prompt(tokenizer, spec, prompt)
     if spec.encoder_layers:
         whole = (*context, *tokenizer.encode(continuation))
@@ -34,9 +40,12 @@ def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuat
         if not prompt and whole[: len(context)] != context:
             # BOS stands for the empty prompt alone: this tokenizer puts none before a text.
             whole = (*context, *whole)
-        # Where a token of the whole spans the border and leaves nothing, the continuation is spelt by itself.
-        if len(whole) <= len(context):
+        # A token that spans the border is the continuation's, so that each of its characters is scored.
+        shared = len(commonprefix((context, whole)))  # noqa: RUF071  (ids are meant)
+        if shared == 0:  # nothing would be left to predict it from
             whole = (*context, *tokenizer.encode(continuation, continues=True))
+        else:
+            context = whole[:shared]
     else:
         whole = (*context, *tokenizer.encode(continuation, continues=tokenizer.goes_on(context)))
     if len(whole) <= len(context):

@@ -172,8 +172,8 @@ class Engine(LM):
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """Scores of continuations; those of one prompt share its computation.
 
-        A continuation's tokens are those of prompt and continuation together, past as many as the prompt alone
-        has; where a token spans the border and none is left, the continuation's own.
+        A continuation's tokens are those of prompt and continuation together from the first that differs from the
+        prompt's own: a token that spans the border is the continuation's.
         """
         requests = [
             Scoring(*encode_pair(self.tokenizer, self.model.spec, *pair))

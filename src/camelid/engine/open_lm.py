@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from camelid.base.errors import WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.lm.interface import LM
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.server import ServerSettings
@@ -13,7 +13,8 @@ from camelid.recipes.settings import flag
 def connect(path_or_url: str | Path, **settings: Any) -> LM:
     """The LM at an http(s) URL (an OpenAI-compatible server), or in a checkpoint folder or under a hub name.
 
-    settings: those of `RemoteLM` (`model`, `api_key`, ...) for a URL, else those of `Engine.load` (`dtype`, ...).
+    settings: those of `RemoteLM` (`model`, `api_key`, ...) for a URL, else those of `Engine.load` (`dtype`,
+    ...).
     """
     if is_url(path_or_url):
         from camelid.lm.remote import RemoteLM
@@ -47,6 +48,17 @@ def open_lm(path_or_url: str | Path, settings: EngineSettings, server: ServerSet
 
         given["dtype"] = getattr(torch, given["dtype"])
     return connect(path_or_url, **given)
+
+
+def hub_commit(name: str) -> str | None:
+    """The commit of a model on the hub, as it is cached here; None if `name` is not that of one."""
+    from camelid.formats.hub import resolve
+
+    try:
+        folder = resolve(name)
+    except CamelidError:
+        return None
+    return folder.name if folder.parent.name == "snapshots" else None
 
 
 def is_url(model: str | Path) -> bool:

@@ -212,12 +212,13 @@ def _gate(task: Task, records: Collection[Record], allow_cut: bool) -> tuple[str
     instead."""
     asked = [record.attempt for record in records if record.attempt.completions]
     every = f"{task.name}: every one of {len(asked)} completions"
-    if asked and not any(text.strip() for attempt in asked for text in attempt.completions):
-        message = f"{every} is empty; the model stops at once"
-        way_out = "use --chat for a chat model, and leave it out for a base model"
-    elif asked and not task.cut_by_design and all(attempt.cut for attempt in asked):
+    # First, since a server shows nothing of a reply that is cut while the model is still thinking.
+    if asked and not task.cut_by_design and all(attempt.cut for attempt in asked):
         message = f"{every} was cut at the length limit, so the model never finished an answer"
         way_out = "raise --max-new-tokens"
+    elif asked and not any(text.strip() for attempt in asked for text in attempt.completions):
+        message = f"{every} is empty; the model stops at once"
+        way_out = "use --chat for a chat model, and leave it out for a base model"
     else:
         return ()
     if not allow_cut:

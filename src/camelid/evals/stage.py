@@ -11,7 +11,7 @@ from camelid.base.digest import digest_path
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.corpus import Corpus
 from camelid.engine.conventions import described
-from camelid.engine.open_lm import open_lm
+from camelid.engine.open_lm import hub_commit, open_lm
 from camelid.evals.evaluate import evaluate
 from camelid.evals.results import Result, print_table, write_results
 from camelid.lm.interface import LM
@@ -123,10 +123,14 @@ def make_program(
 
 
 def model_identity(model: str, engine: EngineSettings | None = None) -> str:
-    """Identifies a model that runs here: the digest of its folder or its name, and engine settings that
-    change answers. A server's model is identified by `LM.identity`."""
+    """Identifies a model that runs here: the digest of its folder or its name and commit, and engine settings
+    that change answers. A server's model is identified by `LM.identity`."""
     folder, engine = Path(model), engine or EngineSettings()
-    identity = f"sha256:{digest_path(folder)[:16]}" if folder.is_dir() else model
+    if folder.is_dir():
+        identity = f"sha256:{digest_path(folder)[:16]}"
+    else:  # what a name on the hub stands for may change
+        commit = hub_commit(model) if model.count("/") == 1 else None
+        identity = f"{model}@{commit[:12]}" if commit else model
     changes = engine.model_dump(include={"dtype", "cache"}, exclude_defaults=True)
     return " ".join([identity, *(f"{name}={value}" for name, value in changes.items())])
 

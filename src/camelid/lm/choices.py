@@ -10,8 +10,22 @@ from camelid.lm.interface import FinishReason
 CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_new_tokens", "model_length"})
 """What servers call the end at the length limit."""
 FAILED = frozenset({"error", "abort", "aborted", "cancelled"})
-NOT_TEXT = ("embed", "rerank", "bge-", "e5-", "gte-", "whisper", "tts", "dall-e", "moderation", "clip")
-"""Parts of the names of models that do not generate text."""
+NOT_TEXT = (
+    "embed",
+    "rerank",
+    "bge-",
+    "e5-",
+    "gte-",
+    "minilm",
+    "whisper",
+    "tts",
+    "dall-e",
+    "moderation",
+    "clip",
+)
+"""Parts of the names and types of models that do not generate text."""
+GENERATING = ("completion", "chat_completion", "completion_chat", "chat")
+"""Abilities of models that do, where a server lists abilities."""
 
 
 def choices_of(url: str, content: Any) -> list[dict[str, Any]]:
@@ -90,11 +104,12 @@ def the_model(url: str, models: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _generates(model: Mapping[str, Any]) -> bool:
     """Whether a listed model generates text, by its type where the server gives one, else by its name."""
-    kind = str(model.get("type") or model.get("task") or "").lower()
     abilities = model.get("capabilities")
-    if isinstance(abilities, dict) and ("completion_chat" in abilities or "completion" in abilities):
-        return bool(abilities.get("completion_chat") or abilities.get("completion"))
-    return not any(part in f"{kind} {model['id']}".lower() for part in NOT_TEXT)
+    if isinstance(abilities, dict) and any(name in abilities for name in GENERATING):
+        return any(abilities.get(name) for name in GENERATING)
+    fields = ("id", "type", "task", "model_type", "metadata", "custom_metadata")
+    described = json.dumps([model.get(name) for name in fields]).lower()
+    return not any(part in described for part in NOT_TEXT)
 
 
 def _text_of_part(url: str, part: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import random
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,20 +81,32 @@ class Connection:
         path = parsed.path.rstrip("/").removesuffix("/v1") + "/v1"
         self._base = parsed.copy_with(path=path, query=None, fragment=None)
         self._query = parsed.params
+        self._thread = threading.local()
         self.url = shown(self._base)
         """The address in messages and results, without a password."""
+
+    def stop_waiting(self, stop: threading.Event) -> None:
+        """From now on this thread stops waiting for a busy server, with `CamelidError`, when `stop` is set."""
+        self._thread.stop = stop
+
+    def _wait(self, seconds: float) -> None:
+        stop: threading.Event = getattr(self._thread, "stop", None) or threading.Event()
+        if stop.wait(seconds):
+            raise CamelidError(f"{self.url}: stopped while the server was busy")
 
     @cached_property
     def _client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        local = is_loopback(self._base)
         # A proxy from the environment must not see what stays on this machine.
-        mounts = {f"all://{self._base.host}": None} if is_loopback(self._base) else None
+        mounts = {f"all://{self._base.host}": None} if local else None
         return httpx.Client(
             base_url=self._base,
             headers=headers,
             params=self._query,
             timeout=self._patience.timeout,
             mounts=mounts,
+            verify=not (local and self._base.scheme == "http"),  # no certificates to read then
             limits=httpx.Limits(max_connections=None),
         )
 
@@ -172,7 +185,7 @@ class Connection:
                 pause = self._patience.pause(attempt, requested)
                 if pause >= 1:
                     logger.info(f"{self.url}: {reason}; asking again in {pause:.0f} s")
-                time.sleep(pause)
+                self._wait(pause)
         assert answer is not None
         self._check(answer, f" after {self._patience.retries} repetitions")
         return answer

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any
 
 from camelid.base.errors import CamelidError
@@ -62,11 +63,11 @@ class Echo:
             prompt_tokens=counted if isinstance(counted, int) and counted > 0 else None,
         )
 
-    def score(self, prompt: str, continuation: str, context_tokens: int | None = None) -> Score | None:
+    def score(self, prompt: str, continuation: str, context: "Echo | None" = None) -> Score | None:
         """The continuation's score; None if it cannot be told which tokens are its own.
 
-        context_tokens: the tokens of the prompt by itself, if they were counted. Raises `PromptLogprobsError`
-        if a value is missing.
+        context: the prompt by itself, for tokens that do not spell the text. Raises `PromptLogprobsError` if
+        a value is missing.
         """
         known = [value for value in self.logprobs if value is not None]
         if not known or (len(known) > 1 and not any(known)):
@@ -75,8 +76,8 @@ class Echo:
         if span is None:
             self._must_repeat(prompt + continuation)
             span = self._by_offsets(prompt, continuation) if self.tokens is None else None
-        if span is None and context_tokens is not None:
-            span = self._counted(context_tokens)
+        if span is None and context is not None:
+            span = self._beyond(context, prompt + continuation)
         if span is None or span[0] >= span[1]:
             return None
         own, best = self.logprobs[slice(*span)], self.best[slice(*span)]
@@ -107,9 +108,13 @@ class Echo:
         places = [index for index, at in enumerate(self.offsets or ()) if len(prompt) <= at < end]
         return (places[0], places[-1] + 1) if places else None
 
-    def _counted(self, context_tokens: int) -> tuple[int, int] | None:
-        """The same by the number of tokens of the prompt, as lm-evaluation-harness counts."""
-        return None if self.prompt_tokens is None else (context_tokens, self.prompt_tokens)
+    def _beyond(self, context: "Echo", text: str) -> tuple[int, int] | None:
+        """The same from the first token that differs from those of the prompt by itself."""
+        end = self.prompt_tokens or (len(self.logprobs) if self.text == text else None)
+        if self.tokens is None or context.tokens is None or end is None:
+            return None
+        known = context.tokens[: context.prompt_tokens or None]
+        return len(commonprefix((self.tokens, known))), end  # noqa: RUF071  (tokens are meant)
 
     def _must_repeat(self, text: str) -> None:
         """Raises `PromptLogprobsError` if the response is only what the model generated after the text."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,6 +35,8 @@ REGEX_FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
 
 vLLM from 0.12: docs.vllm.ai, "Structured Outputs"; SGLang: docs.sglang.io, "Structured Outputs".
 """
+CONTEXTS = 256
+"""Prompts whose tokens are kept."""
 
 
 class RemoteLM(LM):
@@ -71,7 +74,7 @@ class RemoteLM(LM):
         self._model, self._parallel = model, parallel
         self._adaptations: dict[str, tuple[str, ...]] = {}
         """For each path what this server has asked to change in requests."""
-        self._context_tokens: dict[str, int | None] = {}
+        self._contexts: dict[str, Echo] = {}
 
     @cached_property
     def model(self) -> str:
@@ -83,7 +86,9 @@ class RemoteLM(LM):
         """The address, the model's name there, and what stands behind the name if the server says so."""
         try:
             listed = {str(model["id"]): model for model in self._models}
-        except StatusError:
+        except CamelidError:
+            if self._model is None:
+                raise
             listed = {}  # a server without a list, whose model was named
         root = listed.get(self.model, {}).get("root")
         return f"{self.url} {self.model}" + (f" ({root})" if root and root != self.model else "")
@@ -164,11 +169,18 @@ class RemoteLM(LM):
         return content
 
     def _each(self, function: Callable[[Value], Result], values: Sequence[Value]) -> list[Result]:
-        """The function of each value, `parallel` at a time; after an error no further request begins."""
-        pool = ThreadPoolExecutor(self._parallel)
+        """The function of each value, `parallel` at a time; after an error, or Ctrl-C, no further request
+        begins or is waited for."""
+        pool, stop = ThreadPoolExecutor(self._parallel), threading.Event()
+
+        def of(value: Value) -> Result:
+            self._connection.stop_waiting(stop)
+            return function(value)
+
         try:
-            return list(pool.map(function, values))
+            return list(pool.map(of, values))
         finally:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
@@ -247,7 +259,7 @@ class RemoteLM(LM):
             echo = self._echo(prompt + continuation)
             score = echo.score(prompt, continuation)
             if score is None and prompt:
-                score = echo.score(prompt, continuation, self._count(prompt))
+                score = echo.score(prompt, continuation, self._context(prompt))
         except PromptLogprobsError as error:
             raise CamelidError(
                 f"{self.url}: this server gives no prompt probabilities, which scores are made of: {error}. "
@@ -260,11 +272,13 @@ class RemoteLM(LM):
             )
         return score
 
-    def _count(self, prompt: str) -> int | None:
-        """The tokens of a prompt by itself, asked for once; None if the server does not say."""
-        if prompt not in self._context_tokens:
-            self._context_tokens[prompt] = self._echo(prompt).prompt_tokens
-        return self._context_tokens[prompt]
+    def _context(self, prompt: str) -> Echo:
+        """The tokens of a prompt by itself, asked for once for all its continuations."""
+        if prompt not in self._contexts:
+            if len(self._contexts) >= CONTEXTS:
+                self._contexts.clear()
+            self._contexts[prompt] = self._echo(prompt)
+        return self._contexts[prompt]
 
     def _echo(self, text: str) -> Echo:
         body = {"model": self.model, "prompt": text, "max_tokens": 0, "echo": True, "logprobs": 1}

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from os.path import commonprefix
 from pathlib import Path
@@ -32,14 +33,19 @@ def _lambada(row: Row) -> Fields:
 
 
 def target_perplexity(records: Sequence[Record]) -> Mapping[str, Total]:
-    """exp of the mean negative log-likelihood per target, not per token; empty if no target was scored."""
+    """exp of the mean negative log-likelihood per target, not per token; empty if no target was scored.
+
+    Infinite, and without an interval, if it exceeds the largest float, as where a target has no probability.
+    """
     nats = [-score.logprob for record in records for score in record.attempt.scores]
     if not nats:
         return {}
+    mean = sum(nats) / len(nats)
+    if mean > math.log(sys.float_info.max):
+        return {"perplexity": (math.inf, None)}
     ends = bootstrap_mean(nats)
-    return {
-        "perplexity": (math.exp(sum(nats) / len(nats)), Interval(math.exp(ends.low), math.exp(ends.high)))
-    }
+    low, high = (math.exp(min(end, math.log(sys.float_info.max))) for end in (ends.low, ends.high))
+    return {"perplexity": (math.exp(mean), Interval(low, high))}
 
 
 def _cbt(row: Row) -> Fields:
