@@ -20,6 +20,7 @@ from camelid.tasks.item import Item
 from camelid.tasks.published.cloze import target_perplexity
 from camelid.tasks.record import Record
 from camelid.tasks.task import Task
+from camelid.workflows.quickstart.page import _unread
 
 SUMS = Task("sums", "1", tuple(Item(str(n), f"{n} + 1 = ?", str(n + 1)) for n in range(4)), numeric)
 REPLIES = [" 1", " two", " it is 3", " I think"]
@@ -124,6 +125,11 @@ def test_an_answer_context_without_probability() -> None:
     lm = ScriptedLM([], lambda prompt, text: float("-inf") if str(prompt) == "A:" else -1.0)
     with pytest.raises(CamelidError, match="leave out --answer-context"):
         evaluate(COLOURS, likelihood(answer_context=True), lm)
+
+
+def test_the_quickstarts_page_shows_both_shares() -> None:
+    evaluation = evaluate(SUMS, direct(), Replies())
+    assert list(_unread({"16-bit": (evaluation,)}, ["sums"])) == [("sums", "75.0 (25.0)")]
 
 
 def test_a_comparison_shows_both_shares() -> None:

@@ -2,10 +2,12 @@
 
 import email.utils
 import socket
+import ssl
 import threading
 import time
 from typing import Any
 
+import httpx
 import pytest
 from scripted_server import Answer, Script
 
@@ -162,6 +164,37 @@ def test_an_answer_that_takes_too_long() -> None:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(CamelidError, match=r"no answer within 0.1 seconds.*--timeout"):
             RemoteLM(url, model="m", timeout=0.1).generate(["x"])
+
+
+@pytest.mark.parametrize(
+    ("cause", "repetitions"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), 0),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), 2),
+        (ssl.SSLCertVerificationError("self-signed certificate"), 0),
+        (ConnectionRefusedError(111, "Connection refused"), 2),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, waits: list[float], cause: OSError, repetitions: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise httpx.ConnectError(str(cause)) from cause
+
+    monkeypatch.setattr("httpx.Client.send", fail)
+    with pytest.raises(CamelidError, match=str(cause).split("] ")[-1]):
+        RemoteLM("https://example.org", model="m", retries=2).generate(["x"])
+    assert len(waits) == repetitions
+
+
+def test_an_address_that_nothing_answers(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise httpx.ConnectTimeout("timed out")
+
+    monkeypatch.setattr("httpx.Client.send", fail)
+    with pytest.raises(CamelidError, match="no connection within 30 seconds; is the address right"):
+        RemoteLM("https://example.org", model="m", retries=1).generate(["x"])
+    assert len(waits) == 1
 
 
 def test_an_error_ends_waiting_too(script: Script) -> None:

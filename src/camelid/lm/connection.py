@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import random
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +28,8 @@ BUSY = frozenset({408, 409, 425, 429})
 """Statuses, with all of 5xx, after which the same request may succeed."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the first repetition, doubled for each further one up to the second value."""
+CONNECT = 30.0
+"""Seconds to wait for a connection."""
 BUSY_ERRORS = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -104,7 +108,7 @@ class Connection:
             base_url=self._base,
             headers=headers,
             params=self._query,
-            timeout=self._patience.timeout,
+            timeout=httpx.Timeout(self._patience.timeout, connect=min(self._patience.timeout, CONNECT)),
             mounts=mounts,
             verify=not (local and self._base.scheme == "http"),  # no certificates to read then
             limits=httpx.Limits(max_connections=None),
@@ -173,7 +177,7 @@ class Connection:
                     return answer
                 requested, reason = _requested(answer), f"HTTP {answer.status_code}"
             except BUSY_ERRORS as error:
-                if attempt == self._patience.retries:
+                if attempt == self._patience.retries or _is_final(error):
                     raise
                 answer, reason = None, str(error) or type(error).__name__
             if requested is not None and requested > self._patience.longest_wait:
@@ -207,6 +211,10 @@ class Connection:
     def _naming_errors(self) -> Iterator[None]:
         try:
             yield
+        except httpx.ConnectTimeout as error:
+            raise CamelidError(
+                f"{self.url}: no connection within {CONNECT:g} seconds; is the address right?"
+            ) from error
         except httpx.TimeoutException as error:
             raise CamelidError(
                 f"{self.url}: no answer within {self._patience.timeout:g} seconds; raise --timeout, or ask "
@@ -236,6 +244,18 @@ def _is_busy(answer: httpx.Response) -> bool:
         return False
     status = _inner_status(answer) if answer.is_success else answer.status_code
     return status in BUSY or status >= 500
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether asking again is useless: no such host, or a certificate that does not hold."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _inner_status(answer: httpx.Response) -> int:
