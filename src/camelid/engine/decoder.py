@@ -4,9 +4,10 @@ sequence, rest = decoder.begin(prompt)
 predictions = decoder.extend([Extension(sequence, rest)])
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -15,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from camelid.base.cores import adapt_cores
+from camelid.base.errors import CamelidError
 from camelid.engine.blocks import BLOCK_TOKENS, BlockPool, CachedSequence
 from camelid.engine.weights import WeightWatch, in_evaluation
 from camelid.model.cache import KeyValueCache
@@ -62,6 +64,12 @@ class Predictions(NamedTuple):
         columns = torch.tensor(tokens, device=self.logits.device)[:, None]
         own = self.logits.gather(1, columns)[:, 0].to(self.highest.device)
         return own - self.log_total, bool((own == self.highest).all())
+
+
+def check_finite(log_totals: Iterable[float]) -> None:
+    """Raises `CamelidError` if one of the rows has logits that are infinite or NaN, by its `log_total`."""
+    if not all(map(math.isfinite, log_totals)):
+        raise CamelidError(NOT_FINITE)
 
 
 class Decoder(ABC):

@@ -1,7 +1,6 @@
 """One completion in the making: its random numbers, its text, and when it ends."""
 
 import hashlib
-import math
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -9,16 +8,17 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from camelid.base.errors import WrongCall
 from camelid.engine.sampling import (
     Draw,
     Logits,
     apply_penalties,
+    check_changed,
     draw,
     exponentials,
     filter_logits,
     sampling_probabilities,
 )
+from camelid.engine.stop_strings import StopStrings
 from camelid.lm.constraint import Constraint
 from camelid.lm.interface import Completion, FinishReason
 from camelid.lm.sampling import Sampling
@@ -54,6 +54,10 @@ class Generation:
         self._random = random.Random(hashlib.blake2b(identity).digest())
         self._constraint = constraint
         self._stop_ids = tokenizer.stop_ids
+        self._stops = StopStrings(sampling.stop)
+        self._special = (
+            {index: token for token, index in tokenizer.special_ids.items()} if sampling.stop else {}
+        )
         self._decoder = StreamDecoder(tokenizer)
         self._text = ""
         self._released = 0
@@ -101,12 +105,10 @@ class Generation:
         self.error = error
 
     def _changed(self, logits: Logits, said: Sequence[int]) -> Logits:
-        """Logits under constraint, penalties and bias; raises `WrongCall` where the bias forbids all that is allowed."""
+        """Logits under constraint, penalties and bias, checked by `check_changed`."""
         masked = logits if self._constraint is None else self._constraint.masked(logits)
         changed = apply_penalties(masked, self.sampling, self.prompt, said)
-        if self.sampling.logit_bias and changed.max() == -math.inf:
-            allowed = "" if self._constraint is None else " that regex or json_schema allows here"
-            raise WrongCall(f"logit_bias forbids every token{allowed}")
+        check_changed(changed, self.sampling)
         return changed
 
     def accept(self, token: int, logprob: float, sampled_logprob: float) -> str:
@@ -120,6 +122,8 @@ class Generation:
         if token in self._stop_ids:
             self.finish_reason = "stop"
         else:
+            if token in self._special:
+                self._stops.add_special(len(self._text + self._decoder.held), self._special[token])
             self._text += self._decoder.push(token)
             if self._is_complete_by(token):
                 self.finish_reason = "stop"
@@ -154,28 +158,15 @@ class Generation:
     def _cut_at_stop_string(self, searched: int) -> None:
         if not self.sampling.stop:
             return
-        # What is held back counts too: should the text end here, that is how it ends.
+        # The text held back counts too: should the completion end here, it ends with that.
         text = self._text + self._decoder.held
-        begin = max(0, searched - max(map(len, self.sampling.stop)))
-        ends = [end for stop in self.sampling.stop if (end := text.find(stop, begin)) >= 0]
-        if ends:
-            self._text = text[: min(ends)]
+        cut = self._stops.find(text, searched)
+        if cut is not None:
+            self._text = text[:cut]
             self.finish_reason = "stop"
 
     def _release(self) -> str:
-        end = len(self._text) if self.finish_reason else len(self._text) - self._pending()
+        end = len(self._text) if self.finish_reason else len(self._text) - self._stops.pending(self._text)
         piece = self._text[self._released : end]
         self._released = max(self._released, end)
         return piece
-
-    def _pending(self) -> int:
-        """Length of the longest end of the text that begins a stop string."""
-        return max(
-            (
-                length
-                for stop in self.sampling.stop
-                for length in range(1, len(stop))
-                if self._text.endswith(stop[:length])
-            ),
-            default=0,
-        )

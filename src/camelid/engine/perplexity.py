@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from camelid.base.errors import WrongCall
 from camelid.engine.blocks import CachedSequence
 from camelid.engine.conventions import PUBLISHED
+from camelid.engine.decoder import check_finite
 from camelid.engine.engine import Engine
 from camelid.recipes.evaluate import Convention
 
@@ -112,6 +113,7 @@ def _computed(engine: Engine, ids: tuple[int, ...], first: int) -> float:
             wanted = max(0, stop - new)
             predictions = engine.extend(sequence, ids[begin:stop], wanted)
             if wanted:
+                check_finite(predictions.log_total.tolist())
                 logprobs, _ = predictions.logprobs(ids[new + 1 : stop + 1])
                 nats -= float(logprobs.double().sum())
     finally:

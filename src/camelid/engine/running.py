@@ -1,13 +1,11 @@
 """Requests that a scheduler has given blocks to, and what a step does for them."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from camelid.base.errors import CamelidError
 from camelid.engine.blocks import CachedSequence
-from camelid.engine.decoder import NOT_FINITE, Extension, Predictions
+from camelid.engine.decoder import Extension, Predictions, check_finite
 from camelid.engine.generation import Generation
 from camelid.engine.scoring import Scoring
 from camelid.engine.speculative import Proposal
@@ -75,8 +73,7 @@ class RowSummary(NamedTuple):
     def finite_greedy(rows: "Sequence[RowSummary]") -> Iterator[int]:
         """The most probable token of each row; raises `CamelidError` at one whose logits are not finite."""
         for row in rows:
-            if not math.isfinite(row.log_total):
-                raise CamelidError(NOT_FINITE)
+            check_finite([row.log_total])
             yield row.greedy
 
 

@@ -18,6 +18,9 @@ from camelid.engine.scoring import MOST_SCORED, Scoring
 from camelid.engine.sharing import shares, whole_shares
 from camelid.engine.speculative import Proposal, Proposer, accepted_tokens
 
+MOST_LOOKS = 64
+"""Waiting requests whose prompts are hashed in a step only to find that they must go on waiting."""
+
 
 class Scheduler:
     """Requests in, steps out; `step` advances every running generation by a token or a piece of its prompt.
@@ -37,6 +40,8 @@ class Scheduler:
         self._failed: list[Request] = []
         # What waiting requests waited for when last looked at: hashing each again takes as long as a step.
         self._awaited: WeakKeyDictionary[Request, bytes] = WeakKeyDictionary()
+        # The first request that found no blocks, and how many were free then.
+        self._too_large: tuple[Request, int] | None = None
 
     def submit(self, request: Request) -> None:
         """Queues a request; raises `WrongCall` where it was queued before."""
@@ -113,6 +118,7 @@ class Scheduler:
         """Starts waiting requests while there are places and blocks, the longest waiting first."""
         if not self.waiting or self._places() <= 0:
             return
+        looks = 0
         leaders = {each.key: each for each in reversed(self.running) if each.reads}
         for request in [*self.waiting]:
             if self._awaited.get(request) in self.decoder.pool.pending:
@@ -120,17 +126,21 @@ class Scheduler:
             key = read_by(request)
             if leader := leaders.get(key):
                 leader.followers.append(request)
-            elif self.running and not self.decoder.pool.available:
+            elif self.running and not self._may_fit(request):
                 break
             else:
                 try:
                     running = self._begun(request)
                 except Exception as error:
                     if self.running and isinstance(error, NoBlocksError):
+                        self._too_large = request, self.decoder.pool.available
                         break
                     self._end(request, error)
                 else:
                     if running is None:
+                        looks += 1
+                        if looks == MOST_LOOKS:
+                            break
                         continue
                     self.running.append(running)
                     if running.reads:
@@ -138,6 +148,13 @@ class Scheduler:
             self.waiting.remove(request)
             if self._places() <= 0:
                 break
+
+    def _may_fit(self, request: Request) -> bool:
+        """Whether blocks have become free since a request found too few; hashing its prompt takes time."""
+        free = self.decoder.pool.available
+        return free > 0 and (
+            self._too_large is None or self._too_large[0] is not request or free > self._too_large[1]
+        )
 
     def _begun(self, request: Request) -> Running | None:
         """The request with blocks for all that it reads; None while another computes what it begins with."""

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from camelid.base.errors import CamelidError
-from camelid.engine.decoder import NOT_FINITE, Predictions
+from camelid.engine.decoder import Predictions, check_finite
 from camelid.lm.interface import Score
 
 MOST_SCORED = 512
@@ -47,8 +46,7 @@ class Scoring:
 
     def take(self, predictions: Predictions) -> None:
         """Takes the predictions of the next target tokens, one a row; raises `CamelidError` if they are not finite."""
-        if not predictions.log_total.isfinite().all():
-            raise CamelidError(NOT_FINITE)
+        check_finite(predictions.log_total.tolist())
         count = len(predictions.greedy)
         logprobs, are_greedy = predictions.logprobs(self.target[self._known : self._known + count])
         self._logprobs.append(logprobs)

@@ -6,6 +6,7 @@ are taken, one more is drawn from p. Both are the distributions after penalties,
 """
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from camelid.base.errors import WrongCall
 from camelid.engine.blocks import CachedSequence, NoBlocksError
-from camelid.engine.decoder import Decoder, Extension
+from camelid.engine.decoder import NOT_FINITE, Decoder, Extension
 from camelid.engine.generation import Generation
 from camelid.engine.sampling import Draw
 
@@ -177,10 +178,18 @@ class DraftModel(Proposer):
             if not extensions:
                 break
             predictions = self.decoder.extend(list(extensions.values()))
-            for index, token, logits in zip(
-                extensions, predictions.greedy.tolist(), predictions.logits, strict=True
+            for index, token, logits, log_total in zip(
+                extensions,
+                predictions.greedy.tolist(),
+                predictions.logits,
+                predictions.log_total.tolist(),
+                strict=True,
             ):
                 generation = generations[index]
+                if not math.isfinite(log_total):
+                    self._leave(generation)
+                    rooms[index] = 0
+                    continue
                 if not generation.is_greedy:
                     drafted = generation.probabilities(self._as_the_models(logits), guessed[index])
                     token = generation.draw(drafted).token
@@ -198,6 +207,11 @@ class DraftModel(Proposer):
         """See `Proposer.forget`."""
         if sequence := self._sequences.pop(generation, None):
             sequence.release()
+
+    def _leave(self, generation: Generation) -> None:
+        """Drafts nothing more for a text after which the draft's logits are not finite."""
+        self.pace(generation).size = self.pace(generation).most = 0
+        warnings.warn(f"one answer goes on without draft tokens: in the draft, {NOT_FINITE}", stacklevel=2)
 
     def _room(self, generation: Generation) -> int:
         """Guesses that answer and context of the draft have room for."""

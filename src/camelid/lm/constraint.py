@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.lm.json_schema import check_schema, fold_patterns
 from camelid.lm.sampling import Sampling
 from camelid.text.stream import REPLACEMENT, token_bytes
 from camelid.text.tokenizer import Tokenizer
@@ -180,6 +181,8 @@ def _compile(trie: "LLTokenizer", sampling: Sampling) -> "LLMatcher":
         start = f"/{llguidance.regex_to_lark(sampling.regex, '')}/"
     else:
         schema = json.loads(str(sampling.json_schema))
+        check_schema(schema)
+        schema = fold_patterns(schema, _exhausted)
         start = "%json " + json.dumps({"x-guidance": {"whitespace_pattern": WHITE_SPACE}} | schema)
     matcher: LLMatcher = llguidance.LLMatcher(
         trie, llguidance.LLMatcher.grammar_from_lark(f"{HEAD}\nstart: {start}"), log_level=0
@@ -187,6 +190,21 @@ def _compile(trie: "LLTokenizer", sampling: Sampling) -> "LLMatcher":
     if matcher.is_error():
         raise WrongCall(f"{_named(sampling)} cannot be used: {_reason(matcher.get_error())}")
     return matcher
+
+
+def _exhausted(pattern: str, names: list[str]) -> bool:
+    """Whether an expression that is anchored at both ends matches no text but `names`."""
+    llguidance = _library()
+    body = llguidance.regex_to_lark(pattern.removeprefix("^").removesuffix("$"), "")
+    others = "|".join(llguidance.regex_to_lark(re.escape(name), "") for name in names)
+    rest = f"{HEAD}\nstart: REST\nREST: /({body})/ & ~/({others})/"
+    matcher: LLMatcher = llguidance.LLMatcher(
+        _all_bytes(), llguidance.LLMatcher.grammar_from_lark(rest), log_level=0
+    )
+    if matcher.is_error():  # what it cannot intersect stays as it is
+        return False
+    matcher.compute_bitmask()
+    return bool(matcher.is_error())
 
 
 def _bytes(tokenizer: Tokenizer, index: int) -> bytes:

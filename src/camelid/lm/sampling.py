@@ -140,8 +140,9 @@ def _schema_text(schema: Mapping[str, Any] | str | None) -> str | None:
         return None
     try:
         read = json.loads(schema) if isinstance(schema, str) else dict(schema)
-        text = json.dumps(read, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(read, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise WrongCall(f"json_schema is not valid JSON: {error}") from error
     if not isinstance(read, dict):
         raise WrongCall(f"json_schema is {text}; it must be a JSON object")
