@@ -52,7 +52,7 @@ def test_only_the_affected_row_of_a_batch_fails(
     for request, prompt in zip(requests[::2], prompts[::2], strict=True):
         [[expected]] = sound.generate([prompt], sampling)
         if bad not in expected.tokens:
-            assert request.completion() == expected
+            assert request.completion().tokens == expected.tokens
     assert isinstance(requests[1].error, CamelidError)
 
 

@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,15 @@ from camelid.engine.terminal import ChatSession
 from camelid.lm.interface import Completion, PromptTooLong
 from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
+from camelid.model.transformer import Transformer
 from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def chatting(tiny: Callable[..., Transformer], tokenizer: Tokenizer) -> Engine:
+    """An engine whose answers are short and whose context holds a few turns."""
+    return Engine(tiny(context_length=96), tokenizer)
 
 
 def talk(monkeypatch: pytest.MonkeyPatch, lm: ScriptedLM, typed: str, system: str | None = None) -> None:
@@ -77,18 +86,44 @@ def test_answers_alone_go_to_standard_output(
     assert fourth == [("system", "be brief"), ("user", "d")]
 
 
-def test_a_full_context_says_how_to_go_on(
+def test_a_full_context_drops_the_oldest_turns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def answer(prompt: object) -> str:
-        if len(roles(prompt)) > 1:
+        if len(roles(prompt)) > 4 or roles(prompt)[-1][1] == "long":
             raise PromptTooLong("3 tokens too many")
         return "x"
 
-    talk(monkeypatch, ScriptedLM(answer), "a\nb\n/reset\nc\n")
+    lm = ScriptedLM(answer)
+    talk(monkeypatch, lm, "a\nb\nc\nlong\nd\n", system="s")
     output = capsys.readouterr()
-    assert output.out == "x\nx\n"
-    assert "3 tokens too many, or forget what was said so far with /reset" in output.err
+    assert output.out == "x\nx\nx\nx\n"
+    assert roles(lm.prompts[-1]) == [("system", "s"), ("user", "c"), ("assistant", "x"), ("user", "d")]
+    assert output.err.count("(the context is full: the oldest turn was dropped)") == 2
+    assert output.err.count("3 tokens too many") == 1
+
+
+def test_an_engine_drops_as_many_turns_as_an_answer_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], chatting: Engine
+) -> None:
+    """Whole turns go, and an answer has at least a quarter of the context."""
+    show_log()
+    typed = [f"{word} the cat sat" for word in ("one", "two", "three", "and", "then", "dogs")]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*typed, "mat " * 60]) + "\n"))
+    session = ChatSession(chatting, Sampling(max_new_tokens=24), "on a mat")
+    for question in typed:
+        assert session.turn()
+        system, *turns, last = roles(session.asked)
+        assert (system, last) == (("system", "on a mat"), ("user", question))
+        assert [role for role, _ in turns] == ["user", "assistant"] * (len(turns) // 2)
+        assert [text for _, text in turns[::2]] == typed[: typed.index(question)][len(turns) // -2 or 99 :]
+        assert len(chatting.encode(session.asked)) <= chatting.context_length - 24
+    before = [*session.messages]
+    assert session.turn()
+    assert session.messages == before
+    error = capsys.readouterr().err
+    assert "(the context is full: the oldest turn was dropped)" in error or "turns were dropped)" in error
+    assert "tokens too many, shorten the prompt" in error
 
 
 def test_a_cut_answer_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,8 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from camelid.base.errors import WrongCall
-from camelid.base.home import camelid_home, make_home
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.home import make_home
 from camelid.engine.engine import Engine
 from camelid.engine.open_lm import open_lm
 from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong
@@ -16,6 +16,9 @@ from camelid.recipes.server import ServerSettings
 from camelid.text.conversation import Conversation, Message
 
 logger = logging.getLogger(__name__)
+
+ANSWER_SHARE = 4
+"""A chat keeps this part of the context free for an answer, or --max-new-tokens if that is less."""
 
 HELP = """\
 /reset          forget the conversation
@@ -37,11 +40,26 @@ def generate(
     """Prints what a model continues a prompt with, or with `chat` answers it; `-` reads the prompt from standard input."""
     if system is not None and not chat:
         raise WrongCall("--system needs --chat: only a conversation has a system message")
-    text = sys.stdin.read() if prompt == "-" else prompt
+    _check_output()
+    text = _standard_input() if prompt == "-" else prompt
     asked: Prompt = _conversation(system, text) if chat else text
     lm = open_lm(model, engine, server)
     _show(lm, asked, sampling)
     _say_guesses(lm, asked)
+
+
+def _check_output() -> None:
+    if sys.stdout is None:
+        raise WrongCall("standard output is closed, so there is nowhere to print the text")
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise WrongCall("--prompt - reads standard input, which is closed")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise WrongCall(f"standard input is not {error.encoding}: {error.reason}") from error
 
 
 def chat(
@@ -52,6 +70,7 @@ def chat(
     system: str | None = None,
 ) -> None:
     """Answers what is typed, turn by turn, until /exit or the end of the input."""
+    _check_output()
     session = ChatSession(open_lm(model, engine, server), sampling, system)
     with _line_history():
         while session.turn():
@@ -66,17 +85,21 @@ class ChatSession:
         self.lm, self.sampling, self.system = lm, sampling, system
         self.messages: list[Message] = []
         self.asked: Prompt = ""
-        self._typed_by_hand = sys.stdin.isatty()
+        self._typed_by_hand = sys.stdin is not None and sys.stdin.isatty()
         if self._typed_by_hand:
             logger.info("/help lists commands, /exit leaves")
 
     def turn(self) -> bool:
         """Reads a line and answers it or obeys it; False at the end."""
         try:
-            line = input("> " if self._typed_by_hand else "").strip()
+            line = self._line().strip()
         except EOFError:
             return False
+        except UnicodeDecodeError as error:
+            raise WrongCall(f"standard input is not {error.encoding}: {error.reason}") from error
         except KeyboardInterrupt:
+            if not self._typed_by_hand:
+                raise
             logger.info("\n/exit or Ctrl-D leaves")
             return True
         if line.startswith("/"):
@@ -84,6 +107,15 @@ class ChatSession:
         if line:
             self._answer(line)
         return True
+
+    def _line(self) -> str:
+        """The next line; raises `EOFError` at the end. `input` needs standard output and error, a pipe has neither."""
+        if self._typed_by_hand:
+            return input("> ")
+        line = "" if sys.stdin is None else sys.stdin.readline()  # None where it is closed, as by `<&-`
+        if not line:
+            raise EOFError
+        return line
 
     def _obey(self, command: str, text: str) -> bool:
         match command:
@@ -102,18 +134,45 @@ class ChatSession:
         return True
 
     def _answer(self, question: str) -> None:
-        self.asked = _conversation(self.system, question, self.messages)
+        kept = self._kept(question)
         try:
-            completion = _show(self.lm, self.asked, self.sampling, stoppable=self._typed_by_hand)
-        except PromptTooLong as error:
-            logger.info(f"{error}, or forget what was said so far with /reset")
+            completion = self._shown(question, kept)
+            while completion is None:
+                completion = self._shown(question, kept := kept[2:])
+        except CamelidError as error:
+            if not self._typed_by_hand and not isinstance(error, PromptTooLong):
+                raise
+            logger.info(f"{error}")
             return
-        self.messages += [Message("user", question), Message("assistant", completion.text)]
+        if dropped := (len(self.messages) - len(kept)) // 2:
+            turns = "turn was" if dropped == 1 else f"{dropped} turns were"
+            logger.info(f"(the context is full: the oldest {turns} dropped)")
+        self.messages = [*kept, Message("user", question), Message("assistant", completion.text)]
         if completion.finish_reason == "length":
             logger.info(
                 f"(cut after {len(completion.tokens) or self.sampling.max_new_tokens} tokens: the limit of an answer, "
                 "--max-new-tokens, or of the context, which /reset empties)"
             )
+
+    def _kept(self, question: str) -> list[Message]:
+        """The latest turns that leave an answer its room in the context; a turn is a question with its answer."""
+        kept = self.messages
+        if isinstance(self.lm, Engine) and self.lm.model.encoder is None:
+            context = self.lm.context_length
+            most = context - min(self.sampling.max_new_tokens, context // ANSWER_SHARE)
+            while kept and len(self.lm.encode(_conversation(self.system, question, kept))) > most:
+                kept = kept[2:]
+        return kept
+
+    def _shown(self, question: str, kept: list[Message]) -> Completion | None:
+        """The answer, or None if `kept` has turns to drop and is too long for the model."""
+        self.asked = _conversation(self.system, question, kept)
+        try:
+            return _show(self.lm, self.asked, self.sampling, stoppable=self._typed_by_hand)
+        except PromptTooLong:
+            if not kept:
+                raise
+            return None
 
 
 def _show(lm: LM, prompt: Prompt, sampling: Sampling, stoppable: bool = False) -> Completion:
@@ -160,20 +219,20 @@ def _line_history() -> Iterator[None]:
     except ModuleNotFoundError:  # Python on Windows has none; typing works all the same
         yield
         return
-    path = camelid_home() / "chat_history"
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield
         return
     readline.set_history_length(1000)
     try:
-        make_home()
+        path = make_home() / "chat_history"
         if path.is_file():
             readline.read_history_file(path)
-    except OSError as error:
-        logger.info(f"{path}: {error.strerror}; what is typed here is not kept")
+    except (OSError, RuntimeError, CamelidError) as error:  # no home folder at all is a RuntimeError
+        logger.info(f"{error}; what is typed here is not kept")
         yield
         return
     try:
         yield
     finally:
-        readline.write_history_file(path)
+        with contextlib.suppress(OSError):  # the disk is full; this must not hide why the chat ends
+            readline.write_history_file(path)
