@@ -1,8 +1,8 @@
-"""Guesses beside plain steps: the time of one greedy answer, with a draft model and with what the text itself holds.
+"""Drafts beside plain steps: the time of one greedy answer, with a draft model and with what the text itself holds.
 
     python bench/speculative.py MODEL --draft SMALLER
 
-The best of three runs for every prompt, with guesses and without in turns; texts are checked to be the same.
+The best of three runs for every prompt, with draft tokens and without in turns; texts are checked to be the same.
 """
 
 import argparse
@@ -40,14 +40,14 @@ def main() -> None:
     options = parser.parse_args()
     plain = Engine.load(options.model, dtype=torch.bfloat16, device="cpu")
     for draft in ("prompt", options.draft):
-        guessing = Engine.load(options.model, dtype=torch.bfloat16, device="cpu", draft=draft)
+        drafting = Engine.load(options.model, dtype=torch.bfloat16, device="cpu", draft=draft)
         for text in PROMPTS:
             prompt = Conversation((Message("user", text),))
-            runs = [(answered(plain, prompt), answered(guessing, prompt)) for _ in range(ROUNDS)]
-            (without, expected), (with_guesses, found) = (min(side) for side in zip(*runs, strict=True))
+            runs = [(answered(plain, prompt), answered(drafting, prompt)) for _ in range(ROUNDS)]
+            (without, expected), (with_draft, found) = (min(side) for side in zip(*runs, strict=True))
             same = "" if found == expected else ", ANOTHER TEXT"
             print(
-                f"draft {draft}: {without:.2f} ms a token, {with_guesses:.2f} with guesses: {without / with_guesses:.2f}{same}  ({text[:30]}...)",
+                f"draft {draft}: {without:.2f} ms a token, {with_draft:.2f} with draft tokens: {without / with_draft:.2f}{same}  ({text[:30]}...)",
                 flush=True,
             )
 

@@ -61,7 +61,8 @@ SCHEMAS: list[dict[str, Any]] = [
 
 
 def sentencepiece_like(pieces: list[str]) -> Tokenizer:
-    """LLaMA's kind: BPE with `▁` for spaces and bytes to fall back to; decoding leaves out the first space."""
+    """LLaMA's kind: BPE with `▁` for spaces and bytes to fall back to; decoding leaves out the first
+    space."""
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces]
     backend = tokenizers.Tokenizer(
         models.BPE(
@@ -110,7 +111,8 @@ def said(tokenizer: Tokenizer, tokens: list[int]) -> bytes:
 
 @cache
 def may_begin(pattern: str, text: bytes) -> bool:
-    """Whether some text that matches begins with these bytes, of which the last may be part of a character."""
+    """Whether some text that matches begins with these bytes, of which the last may be part of a
+    character."""
     cut = next((cut for cut in range(4) if is_text(text[: len(text) - cut])), None)
     if cut is None:
         return False

@@ -1,4 +1,5 @@
-"""Logits that are not finite: one message whichever way a token is chosen, and only the affected row fails."""
+"""Logits that are not finite: one message whichever way a token is chosen, and only the affected row
+fails."""
 
 import math
 from collections.abc import Callable

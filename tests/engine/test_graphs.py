@@ -102,7 +102,8 @@ def test_8_bits_on_a_gpu_are_the_dequantised_product(dtype: torch.dtype, group: 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels for GPUs that are asked for a product, in order.
 
-    torch's meta device stands for a GPU: it checks shapes, dtypes and devices, and has no values that could be asked for.
+    torch's meta device stands for a GPU: it checks shapes, dtypes and devices, and has no values that could
+    be asked for.
     """
     names: list[str] = []
     monkeypatch.setattr(GraphDecoder, "predictions", TorchDecoder.predictions)  # nothing can be brought over
@@ -110,7 +111,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setitem(kernels.KERNELS, "meta", kernels.KERNELS["cuda"])
 
     def int4(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, group_size: int) -> torch.Tensor:
-        """What torch's kernel checks (aten/src/ATen/native/cuda/int4mm.cu), whose own meta function asks for more."""
+        """What torch's kernel checks (aten/src/ATen/native/cuda/int4mm.cu), whose own meta function asks for
+        more."""
         names.append("Int4OnCUDA")
         tiles, outputs = 2 * codes.shape[3], 8 * codes.shape[0]
         assert (x.dtype, codes.dtype, scales.dtype) == (torch.bfloat16, torch.int32, torch.bfloat16)
@@ -130,7 +132,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_step_stays_on_the_gpu_and_never_waits(packed: bool, asked: list[str]) -> None:
-    """A graph records neither a result that the host asks for nor a tensor that lies elsewhere: both raise here."""
+    """A graph records neither a result that the host asks for nor a tensor that lies elsewhere: both raise
+    here."""
     spec = ModelSpec.llama(vocab_size=320, hidden_size=64, num_layers=2, num_heads=4, num_kv_heads=2)
     model = Transformer(spec).initialize(0).bfloat16().eval()
     if packed:
@@ -143,7 +146,8 @@ def test_a_step_stays_on_the_gpu_and_never_waits(packed: bool, asked: list[str])
     prompts = [[*range(1, length)] for length in (9, 40, 300)]
     logits = decoder.extend([Extension(*pair) for pair in zip(sequences, prompts, strict=True)]).logits
     assert (logits.device.type, logits.dtype, logits.shape) == ("meta", torch.float32, (3, 320))
-    # Each of the three goes by itself, since their lengths are far apart; for 299 rows layers are dequantised.
+    # Each of the three goes by itself, since their lengths are far apart; for 299 rows layers are
+    # dequantised.
     step = [*["Int4OnCUDA"] * 14, "Int8OnCUDA"] if packed else []
     assert asked == [*step, *step, *step[-1:]]
     asked.clear()

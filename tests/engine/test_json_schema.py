@@ -1,4 +1,5 @@
-"""JSON schemas: each keyword is exact or refused by its name; random texts are judged by the jsonschema package."""
+"""JSON schemas: each keyword is exact or refused by its name; random texts are judged by the jsonschema
+package."""
 
 import json
 import random

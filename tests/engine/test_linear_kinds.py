@@ -1,4 +1,5 @@
-"""Whoever reads a linear layer's weight by itself refuses layers that compute something else; torch computes them all."""
+"""Whoever reads a linear layer's weight by itself refuses layers that compute something else; torch computes
+them all."""
 
 import dataclasses
 from collections.abc import Callable

@@ -50,7 +50,8 @@ def held(model: torch.nn.Module) -> int:
 
 
 def test_llama2_7b_by_hand():
-    """6,738,415,616 parameters; 4-bit: 32 layers of 4 x 4096^2 + 3 x 4096 x 11008 weights, a scale and zero for 64."""
+    """6,738,415,616 parameters; 4-bit: 32 layers of 4 x 4096^2 + 3 x 4096 x 11008 weights, a scale and zero
+    for 64."""
     linears = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
     rest = 6_738_415_616 - linears
     found = plan(preset("llama2-7b"), torch.bfloat16, free=8 * 10**9)
@@ -64,7 +65,8 @@ def test_llama2_7b_by_hand():
     assert by_bits[8].weights.size == linears + 3 * rows + 2 * rest
     assert (found.fits, found.asked.longest) == (False, 0)
     assert (by_bits[4].fits, by_bits[4].longest) == (True, 4096)
-    # Of the words in the file the decoder reads its own copy alone, beside which it keeps scales and zero points.
+    # Of the words in the file the decoder reads its own copy alone, beside which it keeps scales and zero
+    # points.
     assert by_bits[4].weights.beside == linears // 64 * 3
     # Fewer bits than 4 are computed as so many, so that they do not run in less memory.
     assert by_bits[2].total > by_bits[4].total
@@ -167,7 +169,8 @@ def test_a_gpu_holds_all_weights_and_what_its_kernels_read(tmp_path):
 
 
 def test_a_gpu_masks_the_tokens_of_a_step_and_copies_shared_keys():
-    """A mask of 8,192 rows, in two bytes and two of its making; a layer's keys for steps, for prompts, and for every head."""
+    """A mask of 8,192 rows, in two bytes and two of its making; a layer's keys for steps, for prompts, and
+    for every head."""
     spec = llama(context_length=2**17, num_layers=2, num_heads=4, num_kv_heads=2)
     found = plan(spec, torch.bfloat16, free=10**9, device=torch.device("cuda")).asked
     rows = 4 * 2**17 * (4 * spec.hidden_size + 3 * spec.feed_forward.width + 2 * 8 * spec.head_dim)

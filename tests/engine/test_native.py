@@ -62,7 +62,8 @@ def test_packed_weights(name: str, bits: int, group: int | None, dtype: torch.dt
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 3, 20])
 def test_equal_zero_points_are_not_read_again(rows: int, dtype: torch.dtype) -> None:
-    """The same weights, once with all zero points equal; one other at the end of a linear makes them all be read."""
+    """The same weights, once with all zero points equal; one other at the end of a linear makes them all be
+    read."""
     logits = []
     for last in (None, 3):
         model = quantize_model(random_model(PLAIN), 4, 32, scale_dtype=dtype)

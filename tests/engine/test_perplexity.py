@@ -72,7 +72,8 @@ def test_published_conventions_are_whole_windows_without_overlap(
 
 
 def test_what_published_conventions_score() -> None:
-    # GPTQ's code takes the loss of 2,047 shifted positions; llama.cpp counts n_ctx - n_ctx / 2 - 1 of a chunk.
+    # GPTQ's code takes the loss of 2,047 shifted positions; llama.cpp counts n_ctx - n_ctx / 2 - 1 of a
+    # chunk.
     papers, llama = PUBLISHED["papers"], PUBLISHED["llama.cpp"]
     assert papers.length - papers.first(papers.length) == 2047
     assert llama.length - llama.first(llama.length) == 255

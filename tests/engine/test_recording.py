@@ -28,7 +28,8 @@ PROMPTS = ["the cat", "one two three dogs ran over", "a", "and then it sat on th
 
 
 class FakeGraph:
-    """What torch.cuda gives of a graph without a GPU: `work` runs once when it is recorded; a replay only counts."""
+    """What torch.cuda gives of a graph without a GPU: `work` runs once when it is recorded; a replay only
+    counts."""
 
     made: ClassVar[list["FakeGraph"]] = []
 

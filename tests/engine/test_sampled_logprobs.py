@@ -1,4 +1,5 @@
-"""What a completion says of its own making: the prompt's ids, and how probable each token was when it was drawn."""
+"""What a completion says of its own making: the prompt's ids, and how probable each token was when it was
+drawn."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -87,7 +88,7 @@ def test_they_are_those_of_plain_torch(tiny: Tiny, tokenizer: Tokenizer, changes
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=lambda changes: ",".join(changes))
 @pytest.mark.parametrize("draft", ["a model", "prompt"])
-def test_guesses_do_not_change_them(
+def test_draft_tokens_do_not_change_them(
     tiny: Tiny, tokenizer: Tokenizer, draft: str, changes: dict[str, object]
 ) -> None:
     other = draft if draft == "prompt" else Engine(tiny(seed=1), tokenizer)
@@ -149,7 +150,8 @@ def test_four_tokens_by_hand(tokenizer: Tokenizer) -> None:
     assert chances(temperature=1.0, top_k=2) == pytest.approx({0: 2 / 3, 1: 1 / 3})
     assert chances(temperature=1.0, top_p=0.8) == pytest.approx({0: 4 / 7, 1: 2 / 7, 2: 1 / 7})
     assert chances(temperature=1.0, min_p=0.4) == pytest.approx({0: 2 / 3, 1: 1 / 3})
-    # Token 1 four times as probable; then the prompt's token 0, whose logit -log 2 is doubled, half as probable.
+    # Token 1 four times as probable; then the prompt's token 0, whose logit -log 2 is doubled, half as
+    # probable.
     assert chances(temperature=1.0, logit_bias={1: math.log(4)}) == pytest.approx(
         {0: 2 / 7, 1: 4 / 7, 2: 1 / 14, 3: 1 / 14}
     )

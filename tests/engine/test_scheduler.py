@@ -1,4 +1,5 @@
-"""Batches, pieces of prompts, shared beginnings, shortages and failures: none of them changes what is said."""
+"""Batches, pieces of prompts, shared beginnings, shortages and failures: none of them changes what is
+said."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -315,7 +316,7 @@ def test_logits_that_are_not_finite_are_told(
     with torch.no_grad():
         model.norm.weight[0] = float("nan")
     sampling = Sampling(max_new_tokens=4, temperature=temperature)
-    # With guesses too: each of a model's own tokens comes again.
+    # With draft tokens too: each of a model's own tokens comes again.
     for draft in (None, "prompt"):
         engine = Engine(model, tokenizer, native=native, draft=draft)
         with pytest.raises(CamelidError, match="not finite"):
@@ -324,7 +325,7 @@ def test_logits_that_are_not_finite_are_told(
         engine.score(["the cat"], [" sat"])
 
 
-def test_guesses_are_judged_by_finite_logits(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+def test_draft_tokens_are_judged_by_finite_logits(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
     model = tiny()
     for sampling in (Sampling(temperature=1.0, max_new_tokens=4), Sampling(max_new_tokens=4)):
         engine = Engine(model, tokenizer, draft="prompt")
@@ -340,8 +341,9 @@ def test_guesses_are_judged_by_finite_logits(tiny: Tiny, tokenizer: Tokenizer, m
             engine.generate(["the cat"], sampling)
 
 
-def test_a_score_takes_over_what_a_text_with_guesses_has_read(tiny: Tiny, tokenizer: Tokenizer) -> None:
-    """The text was preempted, and its last token is read beside guesses, which are not of the scored continuation."""
+def test_a_score_takes_over_what_a_text_with_draft_tokens_has_read(tiny: Tiny, tokenizer: Tokenizer) -> None:
+    """The text was preempted, and its last token is read beside draft tokens, which are not of the scored
+    continuation."""
     engine = Engine(tiny(), tokenizer, step_tokens=1, draft="prompt")
     text = engine.request(PROMPTS[0], Sampling(max_new_tokens=12, temperature=1.0))
     engine.submit(text)
@@ -384,7 +386,7 @@ def test_settings_of_the_engine_are_checked(tiny: Tiny, tokenizer: Tokenizer) ->
         {"step_tokens": -5},
         {"cache_tokens": 0},
         {"cache": "8bit"},
-        {"guesses": 4},
+        {"draft_tokens": 4},
     ):
         with pytest.raises(WrongCall, match=next(iter(settings))):
             Engine(tiny(), tokenizer, **settings)

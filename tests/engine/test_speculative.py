@@ -1,4 +1,5 @@
-"""Guesses save steps and change nothing: greedy texts are equal, and every token has the model's own distribution."""
+"""Drafts save steps and change nothing: greedy texts are equal, and every token has the model's own
+distribution."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -22,12 +23,12 @@ PROMPTS = ["the cat sat on the cat sat on", "one two three dogs ran", "a"]
 
 
 @pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("guesses", [1, 4])
-def test_greedy_texts_are_equal(tiny: Tiny, tokenizer: Tokenizer, native: bool, guesses: int) -> None:
+@pytest.mark.parametrize("draft_tokens", [1, 4])
+def test_greedy_texts_are_equal(tiny: Tiny, tokenizer: Tokenizer, native: bool, draft_tokens: int) -> None:
     plain = Engine(tiny(), tokenizer, native=native).generate(PROMPTS, max_new_tokens=30)
     draft = Engine(tiny(seed=1, num_layers=1), tokenizer, native=native)
     for other in (draft, Engine(tiny(), tokenizer, native=native), "prompt"):
-        engine = Engine(tiny(), tokenizer, native=native, draft=other, guesses=guesses)
+        engine = Engine(tiny(), tokenizer, native=native, draft=other, draft_tokens=draft_tokens)
         said = engine.generate(PROMPTS, max_new_tokens=30)
         assert [[each.tokens for each in row] for row in said] == [
             [each.tokens for each in row] for row in plain
@@ -37,11 +38,15 @@ def test_greedy_texts_are_equal(tiny: Tiny, tokenizer: Tokenizer, native: bool, 
         assert engine.decoder.pool.used == 0
     # A model is its own best draft.
     itself = Engine(
-        tiny(), tokenizer, native=native, draft=Engine(tiny(), tokenizer, native=native), guesses=guesses
+        tiny(),
+        tokenizer,
+        native=native,
+        draft=Engine(tiny(), tokenizer, native=native),
+        draft_tokens=draft_tokens,
     )
     itself.generate(PROMPTS, max_new_tokens=30)
     assert itself.proposer.acceptance == 1
-    assert itself.proposer.tokens_a_step == pytest.approx(1 + guesses, rel=0.2)
+    assert itself.proposer.tokens_a_step == pytest.approx(1 + draft_tokens, rel=0.2)
     assert not itself.proposer._sequences
 
 
@@ -73,7 +78,7 @@ def test_the_law_of_texts_is_the_models(tiny: Tiny) -> None:
         expected[text] = probability(plain, "ab", text, sampling)
     assert sum(expected.values()) == pytest.approx(1)
     for draft in (Engine(smaller, letters, max_batch=500), "prompt"):
-        engine = Engine(model, letters, draft=draft, guesses=2, max_batch=500)
+        engine = Engine(model, letters, draft=draft, draft_tokens=2, max_batch=500)
         [said] = engine.generate(["ab"], sampling)
         counts = Counter(each.tokens for each in said)
         chi_square = sum(
@@ -118,23 +123,26 @@ class Scripted(Generation):
 
 
 def test_one_token_by_hand() -> None:
-    """Guess from q, target p: the first token's distribution is p, summed over guesses and random numbers."""
+    """Draft from q, target p: the first token's distribution is p, summed over draft tokens and random
+    numbers."""
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.6, 0.3])
     logits = torch.log(torch.tensor(np.stack([p, p]), dtype=torch.float32))
     found, grid = np.zeros(3), 1000
-    for guess, uniform in product(range(3), (np.arange(grid) + 0.5) / grid):
-        said = accepted_tokens(Scripted([uniform, 0.5]), Proposal((guess,), q[None]), logits, iter([0, 0]))
-        found[next(said).token] += q[guess] / grid
+    for draft_token, uniform in product(range(3), (np.arange(grid) + 0.5) / grid):
+        said = accepted_tokens(
+            Scripted([uniform, 0.5]), Proposal((draft_token,), q[None]), logits, iter([0, 0])
+        )
+        found[next(said).token] += q[draft_token] / grid
     assert found == pytest.approx(p, abs=1e-3)
 
 
-def test_refused_guesses_are_drawn_from_what_is_left() -> None:
+def test_refused_draft_tokens_are_drawn_from_what_is_left() -> None:
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.6, 0.3])
     logits = torch.log(torch.tensor(np.stack([p, p]), dtype=torch.float32))
     proposal = Proposal((1,), q[None])
     # Token 1 is taken below 0.3 / 0.6; p - q leaves token 0 alone.
     certain = Proposal((1,), None)
-    for uniforms, guess, said in [
+    for uniforms, draft_token, said in [
         ([0.49, 0.9], proposal, [1, 2]),
         ([0.51, 0.9], proposal, [0]),
         ([0.29, 0.0], certain, [1, 0]),
@@ -142,15 +150,15 @@ def test_refused_guesses_are_drawn_from_what_is_left() -> None:
         ([0.31, 0.7], certain, [0]),
         ([0.31, 0.72], certain, [2]),
     ]:
-        draws = [*accepted_tokens(Scripted(uniforms), guess, logits, iter([0, 0]))]
+        draws = [*accepted_tokens(Scripted(uniforms), draft_token, logits, iter([0, 0]))]
         assert [draw.token for draw in draws] == said
-        # Of p, whatever was guessed and whatever was left to draw from.
+        # Of p, whatever was drafted and whatever was left to draw from.
         assert [draw.logprob for draw in draws] == pytest.approx(np.log(p[said]), abs=1e-6)
 
 
-def test_steps_without_guesses_are_plain_ones(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
+def test_steps_without_draft_tokens_are_plain_ones(tiny: Tiny, tokenizer: Tokenizer, monkeypatch) -> None:
     def never(*_: object) -> None:
-        raise AssertionError("a step without guesses asked what to accept of them")
+        raise AssertionError("a step without draft tokens asked what to accept of them")
 
     monkeypatch.setattr("camelid.engine.scheduler.accepted_tokens", never)
     sampling = Sampling(max_new_tokens=12, temperature=1.0)
@@ -160,22 +168,22 @@ def test_steps_without_guesses_are_plain_ones(tiny: Tiny, tokenizer: Tokenizer, 
     engine = Engine(tiny(), tokenizer, draft="prompt")
     engine.proposer = silent
     assert engine.generate(PROMPTS, sampling) == plain
-    with pytest.raises(AssertionError, match="without guesses"):
+    with pytest.raises(AssertionError, match="without draft tokens"):
         Engine(tiny(), tokenizer, draft="prompt").generate(PROMPTS[:1], max_new_tokens=30)
 
 
 def test_prompt_lookup_takes_the_last_place_of_the_longest_match() -> None:
-    lookup = PromptLookup(guesses=3)
+    lookup = PromptLookup(draft_tokens=3)
 
-    def guess(*text: int, limit: int = 50) -> tuple[int, ...]:
+    def draft_token(*text: int, limit: int = 50) -> tuple[int, ...]:
         generation = Scripted([])
         generation.prompt, generation.limit = text, limit
         return lookup.propose([generation])[0].tokens
 
-    assert guess(1, 2, 3, 4, 5, 1, 2, 3) == (4, 5, 1)
-    assert guess(7, 2, 9, 8, 2, 6, 6, 2) == (6, 6, 2)
-    assert guess(1, 2, 3) == ()
-    assert guess(1, 2, 3, 4, 1, 2, limit=2) == (3,)
+    assert draft_token(1, 2, 3, 4, 5, 1, 2, 3) == (4, 5, 1)
+    assert draft_token(7, 2, 9, 8, 2, 6, 6, 2) == (6, 6, 2)
+    assert draft_token(1, 2, 3) == ()
+    assert draft_token(1, 2, 3, 4, 1, 2, limit=2) == (3,)
 
 
 def test_a_draft_of_another_vocabulary_is_refused(tiny: Tiny, tokenizer: Tokenizer) -> None:
@@ -184,27 +192,27 @@ def test_a_draft_of_another_vocabulary_is_refused(tiny: Tiny, tokenizer: Tokeniz
     with pytest.raises(WrongCall, match="another vocabulary"):
         Engine(tiny(), tokenizer, draft=draft)
     with pytest.raises(WrongCall, match="at least 1"):
-        Engine(tiny(), tokenizer, draft="prompt", guesses=0)
+        Engine(tiny(), tokenizer, draft="prompt", draft_tokens=0)
 
 
 @pytest.mark.parametrize("text", ["the cat sat on the cat", "one two"])
 @pytest.mark.parametrize("draft", ["a model", "prompt"])
-def test_samples_that_follow_a_guessing_one_begin_where_it_had_read(
+def test_samples_that_follow_a_drafting_one_begin_where_it_had_read(
     tiny: Tiny, tokenizer: Tokenizer, draft: str, text: str
 ) -> None:
     prompts = [text] * 6
     model = tiny(context_length=160)
     plain = Engine(model, tokenizer).generate(prompts, max_new_tokens=70)
-    guessing = Engine(
+    drafting = Engine(
         model,
         tokenizer,
         draft=draft if draft == "prompt" else Engine(model, tokenizer),
         cache_tokens=112,
         step_tokens=1,
     )
-    said = guessing.generate(prompts, max_new_tokens=70)
+    said = drafting.generate(prompts, max_new_tokens=70)
     assert [row[0].tokens for row in said] == [row[0].tokens for row in plain]
-    assert guessing.decoder.pool.used == 0
+    assert drafting.decoder.pool.used == 0
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -243,15 +251,15 @@ def test_a_draft_that_fails_is_given_up(tiny: Tiny, tokenizer: Tokenizer, monkey
     assert draft.decoder.pool.used == engine.decoder.pool.used == 0
 
 
-def test_guesses_take_no_blocks_that_the_text_needs(tiny: Tiny, tokenizer: Tokenizer) -> None:
+def test_draft_tokens_take_no_blocks_that_the_text_needs(tiny: Tiny, tokenizer: Tokenizer) -> None:
     prompt = "the cat sat on a mat"
     plain = Engine(tiny(), tokenizer, cache_tokens=32)
     limit = 33 - len(plain.encode(prompt))
     [[expected]] = plain.generate([prompt], max_new_tokens=limit)
-    guessing = Engine(tiny(), tokenizer, cache_tokens=32, draft=Engine(tiny(), tokenizer), guesses=8)
-    # More may come than there is room for, so that guesses reach beyond the cache.
-    requests = [guessing.request(prompt, Sampling(max_new_tokens=limit + 8))]
-    for _ in zip(range(limit), guessing.run(requests), strict=False):
+    drafting = Engine(tiny(), tokenizer, cache_tokens=32, draft=Engine(tiny(), tokenizer), draft_tokens=8)
+    # More may come than there is room for, so that draft tokens reach beyond the cache.
+    requests = [drafting.request(prompt, Sampling(max_new_tokens=limit + 8))]
+    for _ in zip(range(limit), drafting.run(requests), strict=False):
         pass
     assert tuple(requests[0].tokens[:limit]) == expected.tokens
 
@@ -264,27 +272,27 @@ def test_constraints_and_speculation_together(tiny: Tiny, tokenizer: Tokenizer) 
     assert replace(sampling).is_constrained
 
 
-def test_the_pace_of_guesses_by_hand() -> None:
+def test_the_pace_of_draft_tokens_by_hand() -> None:
     pace = Pace(8, longest_rest=32)
-    assert pace.guesses() == 8
+    assert pace.draft_tokens() == 8
     sizes = []
     for proposed, taken in [(8, 8), (8, 3), (4, 4), (8, 0), (4, 0), (2, 1)]:
         pace.learn(proposed, taken)
-        sizes.append(pace.guesses())
+        sizes.append(pace.draft_tokens())
     assert sizes == [8, 4, 8, 4, 2, 2]
     rests = []
     for _ in range(8):
         pace.learn(pace.size, 0)
         rests.append(0)
-        while pace.guesses() == 0:
+        while pace.draft_tokens() == 0:
             rests[-1] += 1
     assert rests == [0, 0, 4, 8, 16, 32, 32, 32]
     pace.learn(1, 1)
-    assert (pace.guesses(), pace.guesses()) == (2, 2)
+    assert (pace.draft_tokens(), pace.draft_tokens()) == (2, 2)
     untiring = Pace(8, longest_rest=0)
     for _ in range(9):
         untiring.learn(untiring.size, 0)
-        assert untiring.guesses() >= 1
+        assert untiring.draft_tokens() >= 1
     untiring.size = 6
     untiring.learn(1, 1)  # no more was found
     assert untiring.size == 6

@@ -1,4 +1,5 @@
-"""Stop strings against transformers' `stop_strings`: across tokens, several at once, and special tokens in them."""
+"""Stop strings against transformers' `stop_strings`: across tokens, several at once, and special tokens in
+them."""
 
 import io
 from collections.abc import Callable, Iterator

@@ -174,7 +174,8 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     os.write(screen, b"second\n")
     wait_for("said: first begun second")
     wait_for("> ")
-    # Between its prompt and its wait for a key, Python's readline does not notice a signal: send it until it is noticed.
+    # Between its prompt and its wait for a key, Python's readline does not notice a signal: send it until it
+    # is noticed.
     os.kill(process, signal.SIGINT)
     while "/exit or Ctrl-D leaves" not in unread:
         if select.select([screen], [], [], 2)[0]:
@@ -188,18 +189,16 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     assert (tmp_path / "chat_history").read_text().splitlines()[-3:] == ["first", "second", "/exit"]
 
 
-def test_guesses_are_told(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_draft_tokens_are_told(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(shared / "weights" / "tinystories-656k")
     words = ["generate", model, "--prompt", "Once upon a time", "--max-new-tokens", "60"]
     assert main(words) == 0
     plain = capsys.readouterr().out
     for draft in ("prompt", model):
-        assert main([*words, "--draft", draft, "--guesses", "3"]) == 0
+        assert main([*words, "--draft", draft, "--draft-tokens", "3"]) == 0
         out, err = capsys.readouterr()
         assert out == plain
-        told = (
-            r"\d+ of \d+ guesses were taken: [1-4]\.\d\d tokens a step .*, \d+\.\d\d times as fast as without"
-        )
+        told = r"\d+ of \d+ draft tokens were accepted: [1-4]\.\d\d tokens per step .*, \d+\.\d\d times as fast as without"
         assert re.search(told, err)
     assert main([*words, "--cache", "8-bit"]) == 0
     assert main(["generate", "http://127.0.0.1:9", "--prompt", "x", "--draft", "prompt"]) == 2

@@ -1,8 +1,10 @@
-"""`camelid chat` without standard streams, home folder or valid input: an exit code and one message, no traceback."""
+"""`camelid chat` without standard streams, home folder or valid input: an exit code and one message, no
+traceback."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +52,7 @@ def test_closed_streams(redirection: str, words: list[str], code: int, output: s
     assert "Traceback" not in found[2]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_one_message() -> None:
     code, _, error = run(">/dev/full", "chat", "m")
     assert code == 1

@@ -1,4 +1,5 @@
-"""New weights: an engine that is given them says what a fresh engine says, and one that is not told refuses."""
+"""New weights: an engine that is given them says what a fresh engine says, and one that is not told
+refuses."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -211,9 +212,14 @@ def test_a_draft_is_given_new_weights_too(tiny: Tiny, tokenizer: Tokenizer, nati
         texts = [row[0].tokens for row in plain.generate(PROMPTS, max_new_tokens=20)]
         before = engine.proposer.proposed, engine.proposer.taken
         assert [row[0].tokens for row in engine.generate(PROMPTS, max_new_tokens=20)] == texts
-        # A model is its own best draft, so it is the new one that drafts; guesses beyond a stop token count as refused.
+        # A model is its own best draft, so it is the new one that drafts; draft tokens beyond a stop token
+        # count as refused.
         refused = engine.proposer.proposed - before[0] - (engine.proposer.taken - before[1])
-        assert refused <= len(PROMPTS) * (engine.proposer.guesses - 1) < engine.proposer.proposed - before[0]
+        assert (
+            refused
+            <= len(PROMPTS) * (engine.proposer.draft_tokens - 1)
+            < engine.proposer.proposed - before[0]
+        )
         train(model)
     engine.set_weights()
     # A draft of its own parameters alone.

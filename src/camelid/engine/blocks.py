@@ -1,7 +1,7 @@
 """Blocks of the key-value cache: sequences that begin alike share them (PagedAttention, arXiv:2309.06180).
 
-A full block is found again by a digest of all tokens up to its end, so it holds the same keys and values whoever computed
-them. A block that others read is copied before it is written to.
+A full block is found again by a digest of all tokens up to its end, so it holds the same keys and values
+whoever computed them. A block that others read is copied before it is written to.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ class NoBlocksError(CamelidError):
 class BlockPool:
     """Which of `count` blocks are in use, by how many sequences, and what the others still hold.
 
-    keep: blocks that nobody uses are remembered for what they hold, at most so many; the longest unused are given up
-    first. `pending` are the digests of blocks that a sequence has announced and not computed yet.
+    keep: blocks that nobody uses are remembered for what they hold, at most so many; the longest unused are
+    given up first. `pending` are the digests of blocks that a sequence has announced and not computed yet.
     """
 
     def __init__(self, count: int, keep: int | None = None) -> None:
@@ -111,7 +111,8 @@ class BlockPool:
 class CachedSequence:
     """The tokens of one sequence whose keys and values are in the cache, and the blocks where these lie.
 
-    root: what the tokens' keys and values depend on beside the tokens (an encoder's text); source: what came of it.
+    root: what the tokens' keys and values depend on beside the tokens (an encoder's text); source: what came
+    of it.
     """
 
     def __init__(self, pool: BlockPool, root: bytes = b"", source: object = None) -> None:
@@ -140,7 +141,8 @@ class CachedSequence:
         return len(self.tokens)
 
     def awaits(self, tokens: SequenceOf[int]) -> bytes | None:
-        """The digest of the last of the next blocks of `tokens` that are all being computed by other sequences."""
+        """The digest of the last of the next blocks of `tokens` that are all being computed by other
+        sequences."""
         known, last = len(self._digests), None
         for digest in chain(self._digests[-1] if known else self.root, tokens[known * BLOCK_TOKENS : -1]):
             if digest not in self.pool.pending:
@@ -164,8 +166,8 @@ class CachedSequence:
         needed = -(-(len(self.tokens) + count) // BLOCK_TOKENS) - len(self.blocks)
         if max(0, needed) + shared > self.pool.available:
             raise NoBlocksError(
-                f"{needed + shared} more blocks of {BLOCK_TOKENS} tokens are needed and {self.pool.available} of "
-                f"{self.pool.count} are free: give the cache more (cache_tokens), or the request fewer"
+                f"{needed + shared} more blocks of {BLOCK_TOKENS} tokens are needed and {self.pool.available} "
+                f"of {self.pool.count} are free: give the cache more (cache_tokens), or the request fewer"
             )
         copy = None
         if shared:
@@ -212,7 +214,8 @@ class CachedSequence:
 
 
 def chain(previous: bytes, tokens: SequenceOf[int]) -> Iterator[bytes]:
-    """The digests of the full blocks of `tokens`, each over its tokens and the digest of the block before it."""
+    """The digests of the full blocks of `tokens`, each over its tokens and the digest of the block before
+    it."""
     for begin in range(0, len(tokens) - BLOCK_TOKENS + 1, BLOCK_TOKENS):
         block = array("q", tokens[begin : begin + BLOCK_TOKENS]).tobytes()
         previous = hashlib.blake2b(previous + block, digest_size=16).digest()

@@ -35,7 +35,8 @@ def choose_decoder(
 ) -> Decoder:
     """The fastest decoder for a model where it lies, see `camelid.engine.engine.Engine` for the settings.
 
-    start_id: what answers of a model with an encoder begin with. Raises `WrongCall` where none has such a cache.
+    start_id: what answers of a model with an encoder begin with. Raises `WrongCall` where none has such a
+    cache.
     """
     if model.encoder is not None:
         return EncoderDecoder(model, dtype, tokens, start_id)
@@ -48,7 +49,7 @@ def choose_decoder(
     device = model.embed_tokens.weight.device
     if cache != "whole":
         raise WrongCall(
-            f"an 8-bit cache needs the decoder in C, which does not compute this model here (on {device.type})"
+            f"an 8-bit cache needs the decoder in C, which does not support this model on {device.type}"
         )
     if device.type == "cuda":
         return GraphDecoder(model, dtype, tokens, compiled=compiled)

@@ -1,4 +1,4 @@
-"""What guesses for an engine: a draft model, the text itself, or nothing."""
+"""Where an engine's draft tokens come from: a draft model, the text itself, or nowhere."""
 
 from pathlib import Path
 from typing import Protocol
@@ -10,37 +10,36 @@ from camelid.text.tokenizer import Tokenizer
 
 
 class Draft(Protocol):
-    """An engine, as far as it drafts."""
+    """The parts of an engine that drafting needs."""
 
     tokenizer: Tokenizer
 
     @property
     def decoder(self) -> Decoder:
-        """Its model with a cache of its own."""
+        """The model with its own cache."""
 
 
 def choose_proposer(
-    draft: Draft | str | Path | None, guesses: int | None, tokenizer: Tokenizer, vocab_size: int
+    draft: Draft | str | Path | None, draft_tokens: int | None, tokenizer: Tokenizer, vocab_size: int
 ) -> Proposer | None:
-    """The proposer for a model of this tokenizer and so many embeddings; raises `WrongCall` where `draft` is none for it."""
-    settings = {} if guesses is None else {"guesses": guesses}
-    if draft is None and guesses is not None:
-        raise WrongCall("guesses need a draft: an engine, or 'prompt' for what the text itself holds")
+    """The proposer for a model with this tokenizer and vocabulary; raises `WrongCall` if `draft` does not
+    suit it."""
+    settings = {} if draft_tokens is None else {"draft_tokens": draft_tokens}
+    if draft is None and draft_tokens is not None:
+        raise WrongCall("draft_tokens needs a draft: an engine, or 'prompt' to draft from the text so far")
     if draft is None:
         return None
     if isinstance(draft, str | Path):
         if draft != "prompt":
             raise WrongCall(
-                f"draft is {draft!r}; it is an engine, or 'prompt' for what the text itself holds"
+                f"draft is {draft!r}; it must be an engine, or 'prompt' to draft from the text so far"
             )
         return PromptLookup(**settings)
     if draft.tokenizer.backend.get_vocab() != tokenizer.backend.get_vocab():
         raise WrongCall(
             f"the draft model has another vocabulary ({draft.tokenizer.vocab_size} tokens, the model "
-            f"{tokenizer.vocab_size}): its guesses would mean other tokens"
+            f"{tokenizer.vocab_size}): its draft tokens would mean other tokens"
         )
     if draft.decoder.spec.encoder_layers:
-        raise WrongCall(
-            "the draft has an encoder, which reads a prompt apart from the answer: it cannot guess here"
-        )
+        raise WrongCall("the draft has an encoder; only decoder-only models can draft")
     return DraftModel(draft.decoder, vocab_size=vocab_size, **settings)

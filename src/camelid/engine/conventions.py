@@ -19,7 +19,8 @@ class Windows(NamedTuple):
 
 
 PUBLISHED: dict[Convention, Windows] = {"papers": Windows(2048, False), "llama.cpp": Windows(512, True)}
-"""GPTQ's and AWQ's tables (arXiv:2210.17323, 2306.00978), and llama.cpp's `llama-perplexity` with its defaults."""
+"""GPTQ's and AWQ's tables (arXiv:2210.17323, 2306.00978), and llama.cpp's `llama-perplexity` with its
+defaults."""
 
 
 def described(convention: Convention, context_length: int) -> str:

@@ -100,14 +100,17 @@ class Decoder(ABC):
                 module.forget_arranged()
 
     def begin(self, prompt: Sequence[int], said: Sequence[int] = ()) -> tuple[CachedSequence, Sequence[int]]:
-        """A sequence that holds as much of prompt and answer as the cache does, and the tokens that are left to compute."""
+        """A sequence that holds as much of prompt and answer as the cache does, and the tokens that are left
+        to compute."""
         sequence, tokens = CachedSequence(self.pool), [*prompt, *said]
         return sequence, tokens[sequence.adopt(tokens) :]
 
     def extend(self, extensions: Sequence[Extension]) -> Predictions:
-        """Computes the tokens, which then are in the cache; what may follow, one sequence's behind the other's.
+        """Computes the tokens, which then are in the cache; what may follow, one sequence's behind the
+        other's.
 
-        Raises `NoBlocksError` where the cache is full, and `CamelidError` where memory runs out; no sequence has changed then.
+        Raises `NoBlocksError` where the cache is full, and `CamelidError` where memory runs out; no sequence
+        has changed then.
         """
         for extension in extensions:
             self.reserve(extension)
@@ -117,11 +120,13 @@ class Decoder(ABC):
         return predictions
 
     def unread(self, sequence: CachedSequence) -> int:
-        """Tokens of a source that are computed, all at once, with the sequence's next extension: without an encoder none."""
+        """Tokens of a source that are computed, all at once, with the sequence's next extension: without an
+        encoder none."""
         return 0
 
     def reserve(self, extension: Extension) -> None:
-        """Takes the blocks that an extension needs, which then are its sequence's own; raises `NoBlocksError`."""
+        """Takes the blocks that an extension needs, which then are its sequence's own; raises
+        `NoBlocksError`."""
         own = extension.sequence.blocks
         held = len(own)
         if copy := extension.sequence.reserve(len(extension.tokens)):
@@ -131,7 +136,8 @@ class Decoder(ABC):
 
     @abstractmethod
     def compute(self, extensions: Sequence[Extension]) -> Predictions:
-        """Writes keys and values of the tokens into the reserved blocks; predictions as `extend` gives them."""
+        """Writes keys and values of the tokens into the reserved blocks; predictions as `extend` gives
+        them."""
 
     @abstractmethod
     def copy_block(self, source: int, target: int) -> None:
@@ -139,7 +145,8 @@ class Decoder(ABC):
 
     @abstractmethod
     def clear_block(self, block: int) -> None:
-        """Puts zeros into a block: where it held what is no number, attending with weight 0 would give none either."""
+        """Puts zeros into a block: where it held what is no number, attending with weight 0 would give none
+        either."""
 
 
 class TorchDecoder(Decoder):
@@ -162,7 +169,8 @@ class TorchDecoder(Decoder):
 
     @torch.inference_mode()
     def compute(self, extensions: Sequence[Extension]) -> Predictions:
-        """See `Decoder.compute`; a pass for lengths that share a power of two, so that less than half of it is padding."""
+        """See `Decoder.compute`; a pass for lengths that share a power of two, so that less than half of it
+        is padding."""
         adapt_cores()
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for index, extension in enumerate(extensions):
@@ -180,7 +188,8 @@ class TorchDecoder(Decoder):
         device = self.keys.device
         wanted = torch.tensor([extension.wanted for extension in extensions])
         columns = torch.arange(padded.shape[1])
-        # Counted here, since a GPU would have to tell how many there are, and before the pass, for which a copy would wait.
+        # Counted here, since a GPU would have to tell how many there are, and before the pass, for which a
+        # copy would wait.
         rows = (
             (present & (columns >= (present.sum(1) - wanted)[:, None])).flatten().nonzero()[:, 0].to(device)
         )

@@ -12,7 +12,8 @@ STEP_TOKENS, GPU_STEP_TOKENS = 512, 4096
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of a name, by default the first GPU where there is one; with a GPU, attention leaves out cuDNN.
+    """The device of a name, by default the first GPU where there is one; with a GPU, attention leaves out
+    cuDNN.
 
     Raises `WrongCall` where the name is none, `CamelidError` where the machine has no such device.
     """

@@ -35,8 +35,9 @@ class ReadSource:
 class EncoderDecoder(TorchDecoder):
     """See `camelid.engine.decoder.Decoder`; a prompt is a source, and a sequence begins with the start token.
 
-    A source is read with its sequence's first extension, together with others that are. What came of it is found again
-    by a digest of its tokens, as long as a sequence uses it, and among the last few contexts of tokens.
+    A source is read with its sequence's first extension, together with others that are. What came of it is
+    found again by a digest of its tokens, as long as a sequence uses it, and among the last few contexts of
+    tokens.
     """
 
     def __init__(self, model: Transformer, dtype: torch.dtype, tokens: int, start_id: int) -> None:

@@ -40,24 +40,27 @@ from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 PLAIN_STEPS = 9
-"""Steps that are timed to know what guesses save."""
+"""Steps without draft tokens that are timed to measure the speed-up."""
 
 
 class Engine(LM):
-    """A model and its tokenizer as an `LM`.
+    """A model and its tokenizer as an `LM`; it runs on the device of the model's parameters.
 
-    dtype: of activations and cache, by default the weights'; max_batch: sequences that run at once; step_tokens: tokens
-    that one step computes at most, by default what keeps the device busy; cache_tokens: tokens of all sequences that fit
-    into the cache, by default what half of the free memory holds, at most `max_batch` contexts; cache: `8-bit` halves what
-    a token takes there; draft: a smaller engine of the same vocabulary, or `prompt` for what the text itself holds, whose
-    guesses save steps; native: whether to use the decoder in C where it knows the model and can be compiled (otherwise
-    torch computes the same, and it is said once what speed is lost); compiled: whether torch.compile fuses what a step on
-    a GPU does beside its products, which takes the first steps some ten seconds. The model runs where it lies.
+    dtype: of activations and cache, by default that of the weights; max_batch: most sequences in a batch;
+    step_tokens: most tokens of a step, by default what keeps the device busy; cache_tokens: capacity of the
+    cache over all sequences, by default half of the free memory, at most `max_batch` contexts; cache: `8-bit`
+    halves the memory of a token; draft: for speculative decoding a smaller engine of the same vocabulary, or
+    `prompt` to draft from the text so far; draft_tokens: most draft tokens of a step, by default 4 of an
+    engine, 8 of the text; native: use the decoder in C if it supports the model and can be compiled
+    (otherwise torch computes the same, and one message says that it is slower); compiled: let torch.compile
+    fuse the operations between the products of a step on a GPU, which takes some ten seconds at the first
+    steps.
 
-    One thread, started at first use, computes for the engine and its draft. `generate`, `stream` and `score` may be called
-    from any thread, and share the batch. The thread ends with `close`, which `with` calls, or with the engine.
-    A model that is being trained may be given: the engine computes as in evaluation over the model's own parameters, and
-    leaves the model's mode as it is. After a change of its parameters `set_weights` is called; without it requests fail.
+    One thread, started at first use, computes for the engine and its draft. `generate`, `stream` and `score`
+    may be called from any thread, and share the batch. The thread ends with `close`, which `with` calls, or
+    with the engine. A model in training may be given: the engine computes in evaluation mode with its own
+    parameters and does not change its mode. Call `set_weights` after they have changed; without it requests
+    fail.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Engine(LM):
         cache_tokens: int | None = None,
         cache: CacheKind = "whole",
         draft: "Engine | str | Path | None" = None,
-        guesses: int | None = None,
+        draft_tokens: int | None = None,
         native: bool = True,
         compiled: bool = False,
     ) -> None:
@@ -89,7 +92,7 @@ class Engine(LM):
         self.step_tokens = step_tokens or (STEP_TOKENS if on_cpu else GPU_STEP_TOKENS)
         self.cache_tokens, self.cache = cache_tokens, cache
         self.native, self.compiled = native, compiled
-        self.proposer = choose_proposer(draft, guesses, tokenizer, model.spec.vocab_size)
+        self.proposer = choose_proposer(draft, draft_tokens, tokenizer, model.spec.vocab_size)
         self._draft = draft if isinstance(draft, Engine) else None
         self.worker: Worker = draft.worker if isinstance(draft, Engine) else Worker()
         # Engines that draft for one another; parameters may be shared among them.
@@ -109,8 +112,8 @@ class Engine(LM):
     ) -> "Engine":
         """The engine of a checkpoint folder or hub name.
 
-        dtype: by default the one that the folder stores; device: `cpu`, `cuda` or `cuda:N`, by default a GPU where there is
-        one; draft: an engine, a folder or hub name, or `prompt`.
+        dtype: by default the one that the folder stores; device: `cpu`, `cuda` or `cuda:N`, by default a GPU
+        where there is one; draft: an engine, a folder or hub name, or `prompt`.
         """
         place = choose_device(device)
         folder = resolve(path)
@@ -186,10 +189,10 @@ class Engine(LM):
         return [request.score() for request in requests]
 
     def extend(self, sequence: CachedSequence, tokens: Sequence[int], wanted: int = 1) -> Predictions:
-        """Reads tokens into a sequence of the cache, a step's worth at a time; what may follow the last `wanted`.
+        """Reads tokens into a sequence of the cache, step by step; predictions after the last `wanted`.
 
-        To be called in a task of `worker`. Where the cache is full, running requests give way, the youngest first, and
-        start again later; raises `NoBlocksError` where that is not enough.
+        To be called in a task of `worker`. If the cache is full, running requests are preempted, the youngest
+        first; raises `NoBlocksError` where that is not enough.
         """
         before = max(0, len(tokens) - max(1, wanted))
         for begin in range(0, before, self.step_tokens):
@@ -206,12 +209,11 @@ class Engine(LM):
                     raise
 
     def set_weights(self, state: Mapping[str, Tensor] | None = None) -> None:
-        """Goes on with new weights: those of a state dict, which are copied into the model's tensors, or by default what
-        the model's parameters were changed to.
+        """Continues with new weights: a state dict to copy into the model, or its changed parameters.
 
-        Nothing that was computed with the old ones is used again. Running requests keep what they have said, which the
-        new weights read before they go on; scores begin again. A draft that shares parameters is renewed too. Raises
-        `WrongCall` where the state's names or shapes are not the model's. For other modules, make a new engine.
+        Everything computed with the old ones is dropped. Running requests keep their tokens, which the new
+        weights read first; scores begin again. A draft that shares parameters is renewed too. Raises
+        `WrongCall` if the state's names or shapes are not the model's. For other modules, make a new engine.
         """
         self.worker.call(lambda: self._set_weights(state))
 
@@ -243,10 +245,10 @@ class Engine(LM):
         self.worker.call(lambda: self._listening.cancel(generation))
 
     def run(self, generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
-        """Computes the generations to their ends; yields each with its new text after every one of its tokens.
+        """Computes the generations to their ends; yields each with its new text after each token.
 
-        They go on while nobody asks for the next text, and are cancelled where nobody will. Raises the error of one that
-        failed, after the others have ended.
+        They go on while nobody asks for the next text, and are cancelled where nobody will. Raises the error
+        of one that failed, after the others have ended.
         """
         with closing(self._told(generations, every_token=True)) as told:
             for generation in told:
@@ -293,7 +295,7 @@ class Engine(LM):
         self.close()
 
     def plain_step_seconds(self, prompt: Prompt) -> float:
-        """How long a step without guesses takes after a prompt: the median of a few, whose tokens nobody sees."""
+        """Median duration of a few steps without draft tokens after a prompt; their tokens are dropped."""
         ids = self.encode(prompt)[-(self.context_length - PLAIN_STEPS) :]
         return self.worker.call(lambda: self._plain_step_seconds(ids))
 
@@ -311,7 +313,8 @@ class Engine(LM):
             sequence.release()
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        """The ids of a prompt: a conversation opened for the assistant's turn, or text with BOS as the folder asks."""
+        """The ids of a prompt: a conversation with the answer's turn opened, or text with the folder's
+        BOS."""
         return encode_prompt(self.tokenizer, self.model.spec, prompt)
 
     def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:
@@ -319,8 +322,8 @@ class Engine(LM):
         room = self.context_length - (len(prompt) if self.model.encoder is None else 0)
         if room < 1:
             raise PromptTooLong(
-                f"the prompt has {len(prompt)} tokens; the context holds {self.context_length}, one of them for the "
-                f"answer: {1 - room} tokens too many, shorten the prompt"
+                f"the prompt has {len(prompt)} tokens; the context holds {self.context_length}, one of them "
+                f"for the answer: {1 - room} tokens too many, shorten the prompt"
             )
         if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
             raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")

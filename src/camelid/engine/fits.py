@@ -42,8 +42,8 @@ def print_fit(
 ) -> None:
     """Prints whether a model and its key-value cache fit into memory, and what would; no weight is read.
 
-    model: a checkpoint folder, a .gguf file, a name on the hub or a published model's; memory: free bytes of another
-    machine, such as 8GB. Raises `CamelidError` where the model does not fit as asked.
+    model: a checkpoint folder, a .gguf file, a name on the hub or a published model's; memory: free bytes of
+    another machine, such as 8GB. Raises `CamelidError` where the model does not fit as asked.
     """
     free = None if memory is None else parse_size(memory)
     found, kind = _described(model)

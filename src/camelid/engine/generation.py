@@ -29,8 +29,9 @@ from camelid.text.tokenizer import Tokenizer
 class Generation:
     """One sample of one prompt; it knows nothing of the model or of what else is in the batch.
 
-    `limit` is the number of tokens after which it is cut; `constraint` is what its text is held to. `finish_reason` is None
-    until it ends, and stays so where an `error` ended it, or who `cancelled` it. `pieces` is text that nobody has taken yet.
+    `limit` is the number of tokens after which it is cut; `constraint` is what its text is held to.
+    `finish_reason` is None until it ends, and stays so where an `error` ended it, or who `cancelled` it.
+    `pieces` is text that nobody has taken yet.
     """
 
     def __init__(
@@ -74,11 +75,12 @@ class Generation:
 
     @property
     def may_speculate(self) -> bool:
-        """Whether several tokens may be guessed at once."""
+        """Whether several tokens may be drafted at once."""
         return self._constraint is None
 
     def choose(self, logits: Float[Tensor, " vocab"], greedy: int) -> Draw:
-        """The next token, by this generation's own random numbers; `greedy` is the index of the largest logit."""
+        """The next token, by this generation's own random numbers; `greedy` is the index of the largest
+        logit."""
         if self.is_greedy:  # on a GPU, without waiting for the logits
             return Draw(greedy, 0.0)
         changed = self._changed(logits.cpu().numpy(), self.tokens)
@@ -86,10 +88,10 @@ class Generation:
             return Draw(int(changed.argmax()), 0.0)
         return self.draw(exponentials(filter_logits(changed, self.sampling)))
 
-    def probabilities(self, logits: Logits, guessed: Sequence[int] = ()) -> Logits:
-        """The distribution of the next token where `guessed` was said too: what `sampling` asks for, constraint first."""
+    def probabilities(self, logits: Logits, drafted: Sequence[int] = ()) -> Logits:
+        """The distribution that the next token is drawn from, after `drafted` follows the tokens so far."""
         return sampling_probabilities(
-            self._changed(logits, [*self.tokens, *guessed] if guessed else self.tokens), self.sampling
+            self._changed(logits, [*self.tokens, *drafted] if drafted else self.tokens), self.sampling
         )
 
     def draw(self, weights: Logits) -> Draw:
@@ -112,8 +114,8 @@ class Generation:
         return changed
 
     def accept(self, token: int, logprob: float, sampled_logprob: float) -> str:
-        """Appends a token with its log-probabilities of `Completion`; returns the text that a stop string can no longer
-        take back.
+        """Appends a token with its log-probabilities of `Completion`; returns the text that a stop string can
+        no longer take back.
         """
         self.tokens.append(token)
         self.logprobs.append(logprob)

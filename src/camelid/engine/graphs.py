@@ -28,7 +28,8 @@ LEAST_WIDTH = 8
 WARM_UP = 2
 """Steps before recording, in which libraries choose their kernels and take their workspace."""
 MOST_SHAPES = 64
-"""Kinds of blocks and shapes that are compiled; torch runs what exceeds its own limit of 8 eagerly, without a word."""
+"""Kinds of blocks and shapes that are compiled; torch runs what exceeds its own limit of 8 eagerly, without a
+word."""
 
 
 class Recorder:
@@ -69,7 +70,8 @@ class Recorder:
 
 
 class FixedStep:
-    """One token for each of up to `rows` sequences of up to `width` blocks, between tensors that stay where they are.
+    """One token for each of up to `rows` sequences of up to `width` blocks, between tensors that stay where
+    they are.
 
     Rows that no sequence needs write into the block for padding.
     """
@@ -111,12 +113,14 @@ class FixedStep:
 
 
 class GraphDecoder(TorchDecoder):
-    """See `camelid.engine.decoder.Decoder`; prompts go through the model's own forward pass, steps are recorded.
+    """See `camelid.engine.decoder.Decoder`; prompts go through the model's own forward pass, steps are
+    recorded.
 
-    Rows and blocks of recorded steps grow by leaps, so that few serve all: powers of two, and `step_width`. Logits are
-    computed outside of the graphs, each of which would keep its own. compiled: torch.compile fuses the element-wise passes
-    of a block, once, which takes the first steps some ten seconds; raises `CamelidError` where a GPU's kernels cannot be
-    compiled. On a CPU the steps are computed as they would be recorded.
+    Rows and blocks of recorded steps grow by leaps, so that few serve all: powers of two, and `step_width`.
+    Logits are computed outside of the graphs, each of which would keep its own. compiled: torch.compile fuses
+    the element-wise passes of a block, once, which takes the first steps some ten seconds; raises
+    `CamelidError` where a GPU's kernels cannot be compiled. On a CPU the steps are computed as they would be
+    recorded.
     """
 
     def __init__(
@@ -154,7 +158,8 @@ class GraphDecoder(TorchDecoder):
         return self.model.unembed(hidden).float()
 
     def predictions(self, logits: Float[Tensor, "wanted vocab"]) -> Predictions:
-        """See `TorchDecoder.predictions`; all but the logits come over in one copy, and the host waits for it alone."""
+        """See `TorchDecoder.predictions`; all but the logits come over in one copy, and the host waits for it
+        alone."""
         _, greedy, highest, log_total = Predictions.of(logits)
         columns = torch.stack((greedy.int(), highest.view(torch.int32), log_total.view(torch.int32))).cpu()
         return Predictions(logits, columns[0], *columns[1:].view(torch.float32))
@@ -166,7 +171,8 @@ class GraphDecoder(TorchDecoder):
 
 
 def step_width(blocks: int) -> int:
-    """Blocks of the recorded step that serves so many: 8, 12, 16, 24, 32, ..., since all of them are read at every step."""
+    """Blocks of the recorded step that serves so many: 8, 12, 16, 24, 32, ..., since all of them are read at
+    every step."""
     return max(LEAST_WIDTH, min(power_of_two(blocks), 3 * power_of_two(-(-blocks // 3))))
 
 

@@ -1,7 +1,8 @@
 """Whether a model and its key-value cache fit into memory, and what would, before any weight is read.
 
-Weights (`camelid.engine.weight_memory`) and cache are what will be allocated, to the byte. Working memory is an estimate
-from above of one pass, the logits, and what a decoder or the unpacking of packed weights needs beside them.
+Weights (`camelid.engine.weight_memory`) and cache are what will be allocated, to the byte. Working memory is
+an estimate from above of one pass, the logits, and what a decoder or the unpacking of packed weights needs
+beside them.
 """
 
 import logging
@@ -87,10 +88,10 @@ def plan(
 ) -> Plan:
     """What `model` (a checkpoint folder, a GGUF file to be imported, or a spec) needs, beside what is free.
 
-    dtype: of weights that are not packed, activations and cache. context: tokens of each of `sequences`, by default the
-    model's own. free: bytes, by default what the device has. The smaller ones are what `camelid quantize` makes of the
-    model, with groups of its own choice, and bfloat16 where the model is in float32. Raises `WrongCall` for a context
-    that the model does not have, `CamelidError` where the folder is damaged.
+    dtype: of weights that are not packed, activations and cache. context: tokens of each of `sequences`, by
+    default the model's own. free: bytes, by default what the device has. The smaller ones are what `camelid
+    quantize` makes of the model, with groups of its own choice, and bfloat16 where the model is in float32.
+    Raises `WrongCall` for a context that the model does not have, `CamelidError` where the folder is damaged.
     """
     spec, weights = _loaded(model, dtype, device)
     context = spec.context_length if context is None else context
@@ -108,10 +109,11 @@ def plan(
 
 
 def refuse_too_large(folder: Path, dtype: torch.dtype, device: torch.device = CPU) -> None:
-    """Raises `CamelidError` where the model cannot run on the device even for one token; to be called before it is loaded.
+    """Raises `CamelidError` where the model cannot run on the device even for one token; to be called before
+    it is loaded.
 
-    Weights that stay in the file can be dropped and read again, so they alone are no reason; it is said on standard
-    error that this is slow.
+    Weights that stay in the file can be dropped and read again, so they alone are no reason; it is said on
+    standard error that this is slow.
     """
     spec, weights = _loaded(folder, dtype, device)
     if _need(spec, weights, dtype, 1, 1, free_memory(device), device).fits:
@@ -184,7 +186,8 @@ def _need(
 def cache_bytes(
     spec: ModelSpec, dtype: torch.dtype, context: int, sequences: int, device: torch.device = CPU
 ) -> int:
-    """The key-value cache of `sequences` of `context` tokens; with an encoder, of as long a source and answer each.
+    """The key-value cache of `sequences` of `context` tokens; with an encoder, of as long a source and answer
+    each.
 
     Every sequence takes whole blocks, in `dtype` (an 8-bit cache takes less).
     """
@@ -206,8 +209,8 @@ def _step_bytes(
 ) -> int:
     """The activations of one pass over a prompt in float32, and the logits with their probabilities.
 
-    The decoder in C takes long prompts in chunks. torch also needs `_attending_bytes`, and it brings the blocks of a layer
-    together, and the sources of a batch, while it may still hold those of the batch before.
+    The decoder in C takes long prompts in chunks. torch also needs `_attending_bytes`, and it brings the
+    blocks of a layer together, and the sources of a batch, while it may still hold those of the batch before.
     """
     native = knows(spec, dtype, device)
     rows = min(context, CHUNK_ROWS) if native else context
@@ -218,7 +221,8 @@ def _step_bytes(
         return step
     gathered = cache_bytes(spec, dtype, context, sequences, device) // spec.num_layers
     if device.type != "cpu":
-        # The graphs of steps have memory of their own, and prompts repeat shared keys for every head, see `attention`.
+        # The graphs of steps have memory of their own, and prompts repeat shared keys for every head, see
+        # `attention`.
         repeated = spec.num_heads // spec.num_kv_heads if spec.num_heads > spec.num_kv_heads else 0
         gathered *= 2 + repeated
     attending = _attending_bytes(spec, dtype, context, sequences, device)
@@ -230,9 +234,9 @@ def _attending_bytes(
 ) -> int:
     """What torch writes down of who sees whom.
 
-    With relative positions the scores of a layer, their bias and their softmax; else a mask, in `dtype` and as it is made,
-    for the tokens of one step, padded to up to twice as many; and on a CPU, for a prompt that nothing precedes, the scores
-    of a block of queries.
+    With relative positions the scores of a layer, their bias and their softmax; else a mask, in `dtype` and
+    as it is made, for the tokens of one step, padded to up to twice as many; and on a CPU, for a prompt that
+    nothing precedes, the scores of a block of queries.
     """
     if isinstance(spec.positions, RelativeBuckets):
         return context * context * 16 * spec.num_heads

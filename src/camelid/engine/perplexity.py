@@ -1,4 +1,5 @@
-"""How well a model predicts a text: perplexity a token, and bits a byte, which compares across vocabularies."""
+"""How well a model predicts a text: perplexity a token, and bits a byte, which compares across
+vocabularies."""
 
 import math
 from collections.abc import Iterable
@@ -39,15 +40,15 @@ def perplexity(
 ) -> Perplexity:
     """The likelihood of text, in the windows of a convention; a tokenizer's BOS is never predicted.
 
-    overlapping: documents of any length, each by itself. Every token is predicted once, in windows of the context's
-    length that overlap by half, so that past the first window it has at least half a context before it. A document
-    whose tokenizer adds no BOS counts from its second token.
-    papers: documents joined by an empty line and encoded as one, windows of 2,048 tokens (or the context, where that is
-    shorter) end to end, each from its second token; a tail that fills no window is left out.
-    llama.cpp: the same with windows of 512, each with BOS in place of its first token where the tokenizer adds one,
-    of which the tokens after the first of the second half are scored.
-    Bytes are those of the tokens that are scored, to within a character at the ends of a published convention's window.
-    Raises `WrongCall` where nothing is left to predict, and for models with an encoder.
+    overlapping: documents of any length, each by itself. Every token is predicted once, in windows of the
+    context's length that overlap by half, so that past the first window it has at least half a context before
+    it. A document whose tokenizer adds no BOS counts from its second token. papers: documents joined by an
+    empty line and encoded as one, windows of 2,048 tokens (or the context, where that is shorter) end to end,
+    each from its second token; a tail that fills no window is left out. llama.cpp: the same with windows of
+    512, each with BOS in place of its first token where the tokenizer adds one, of which the tokens after the
+    first of the second half are scored. Bytes are those of the tokens that are scored, to within a character
+    at the ends of a published convention's window. Raises `WrongCall` where nothing is left to predict, and
+    for models with an encoder.
     """
     if isinstance(documents, str):
         raise WrongCall("one text was given where documents are needed: write [text]")

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from camelid.engine.blocks import CachedSequence
 from camelid.engine.decoder import Extension, Predictions, check_finite
 from camelid.engine.generation import Generation
-from camelid.engine.scoring import Scoring
+from camelid.engine.scoring import MOST_SCORED, Scoring
+from camelid.engine.sharing import shares, whole_shares
 from camelid.engine.speculative import Proposal
 
 NO_PROPOSAL = Proposal((), None)
@@ -16,7 +17,8 @@ Request = Generation | Scoring
 
 @dataclass(eq=False)
 class Running:
-    """A request that has blocks. `rest` are tokens that are to be read: of its prompt, of what it said, of a continuation."""
+    """A request that has blocks. `rest` are tokens that are to be read: of its prompt, of what it said, of a
+    continuation."""
 
     request: Request
     sequence: CachedSequence
@@ -81,6 +83,29 @@ Rows = tuple[Predictions, slice, Sequence[RowSummary]]
 """Those of a request among a step's predictions."""
 
 
+def pieces(
+    readers: Sequence[Running], sources: Sequence[int], left: int
+) -> Iterator[tuple[Running, Sequence[int], int]]:
+    """The next tokens of each reader in a step of `left` tokens, and after how many it needs logits.
+
+    sources: tokens of an encoder's text that a reader must have computed first, all at once.
+    """
+    if any(sources):
+        taken = whole_shares(sources, left)
+        readers = [readers[index] for index in taken]
+        left = max(len(readers), left - sum(sources[index] for index in taken))
+    rows = MOST_SCORED
+    for running, count in zip(readers, shares([len(each.rest) for each in readers], left), strict=True):
+        piece = running.rest[: min(count, rows) if running.scores else count]
+        wanted = int(len(piece) == len(running.rest))
+        if running.scores:
+            wanted = len(piece)
+            rows -= wanted
+        if piece:
+            yield running, piece, wanted
+
+
 def read_by(request: Request) -> tuple[int, ...]:
-    """What a request reads before it goes on: its prompt, and what it had said when it gave its blocks back."""
+    """What a request reads before it goes on: its prompt, and what it had said when it gave its blocks
+    back."""
     return (*request.prompt, *request.tokens)

@@ -1,6 +1,7 @@
 """From logits to a token: penalties, four filters, each a pure function, and one draw.
 
-They take one row of logits in numpy and use a single core, so that they do not wake threads between a model's steps.
+They take one row of logits in numpy and use a single core, so that they do not wake threads between a model's
+steps.
 """
 
 import math
@@ -26,7 +27,8 @@ class Draw(NamedTuple):
 
     token: int
     logprob: float
-    """Natural log-probability under the distribution that the token was drawn from; 0 where it was certain."""
+    """Natural log-probability under the distribution that the token was drawn from; 0 where it was
+    certain."""
 
 
 def apply_penalties(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: Sequence[int]) -> Logits:
@@ -87,7 +89,8 @@ def keep_top_k(logits: Logits, k: int) -> Logits:
 
 
 def keep_top_p(logits: Logits, p: float) -> Logits:
-    """-inf outside the smallest set of largest ones whose probabilities reach p (arXiv:1904.09751, section 3.1).
+    """-inf outside the smallest set of largest ones whose probabilities reach p (arXiv:1904.09751, section
+    3.1).
 
     Equal logits are kept in the order of their indices. Only values are sorted, which takes a fraction of the
     time of sorting indices, and probabilities are summed no further than p.
@@ -152,7 +155,8 @@ def sampling_probabilities(logits: Logits, sampling: Sampling) -> Logits:
 
 
 def draw(weights: Logits, uniform: float) -> Draw:
-    """The token whose slice of the cumulative weights holds `uniform` in [0, 1); a two-level search: run, then token."""
+    """The token whose slice of the cumulative weights holds `uniform` in [0, 1); a two-level search: run,
+    then token."""
     whole = len(weights) // RUN * RUN
     sums = np.append(weights[:whole].reshape(-1, RUN).sum(1), weights[whole:].sum())
     ends = sums.cumsum(dtype=np.float64)

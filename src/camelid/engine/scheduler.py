@@ -5,29 +5,35 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
-from weakref import WeakKeyDictionary
 
 from camelid.base.errors import WrongCall
 from camelid.base.memory import as_out_of_memory
 from camelid.engine.blocks import NoBlocksError
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.generation import Generation
-from camelid.engine.running import NO_PROPOSAL, Part, Request, Rows, RowSummary, Running, Said, read_by
+from camelid.engine.running import (
+    NO_PROPOSAL,
+    Part,
+    Request,
+    Rows,
+    RowSummary,
+    Running,
+    Said,
+    pieces,
+    read_by,
+)
 from camelid.engine.sampling import Draw
-from camelid.engine.scoring import MOST_SCORED, Scoring
-from camelid.engine.sharing import shares, whole_shares
+from camelid.engine.scoring import Scoring
 from camelid.engine.speculative import Proposal, Proposer, accepted_tokens
-
-MOST_LOOKS = 64
-"""Waiting requests whose prompts are hashed in a step only to find that they must go on waiting."""
+from camelid.engine.waiting import MOST_LOOKS, Waiting
 
 
 class Scheduler:
     """Requests in, steps out; `step` advances every running generation by a token or a piece of its prompt.
 
-    step_tokens: tokens that one step computes at most, those of running answers first: a long prompt is read in pieces
-    while answers go on. Where blocks run out, the youngest generation is preempted: it gives its own back and starts
-    again later, with the same result; see `Pace` for guesses at a temperature above 0.
+    step_tokens: most tokens of a step, those of running answers first, so that a long prompt is read in
+    pieces while answers go on. If blocks run out, the youngest request is preempted: it gives its own back
+    and starts again later, with the same result (see `Pace` for draft tokens at a temperature above 0).
     """
 
     def __init__(
@@ -38,10 +44,7 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.running: list[Running] = []
         self._failed: list[Request] = []
-        # What waiting requests waited for when last looked at: hashing each again takes as long as a step.
-        self._awaited: WeakKeyDictionary[Request, bytes] = WeakKeyDictionary()
-        # The first request that found no blocks, and how many were free then.
-        self._too_large: tuple[Request, int] | None = None
+        self._known = Waiting(decoder.pool)
 
     def submit(self, request: Request) -> None:
         """Queues a request; raises `WrongCall` where it was queued before."""
@@ -64,8 +67,8 @@ class Scheduler:
     def step(self) -> list[Said]:
         """Computes one step; every request that said something or ended.
 
-        One that cannot be computed, as where it alone needs more memory than there is, fails (its `error`); the
-        others go on.
+        One that cannot be computed, as where it alone needs more memory than there is, fails (its `error`);
+        the others go on.
         """
         began = time.perf_counter()
         self._admit()
@@ -73,7 +76,7 @@ class Scheduler:
         try:
             said = self._compute(planned) if planned else []
         except BaseException:
-            # Interrupted (Ctrl-C): sequences may hold tokens that no generation knows of, so all are read again.
+            # Interrupted (Ctrl-C): sequences may hold tokens that no generation knows of.
             self.preempt_all()
             raise
         if self.proposer and any(proposal.tokens for _, _, proposal in planned):
@@ -82,7 +85,7 @@ class Scheduler:
         return [*said, *((request, "") for request in failed)]
 
     def preempt(self) -> bool:
-        """The youngest running request gives its blocks back and starts again later; whether there was one."""
+        """Preempts the youngest running request, which starts again later; whether there was one."""
         if not self.running:
             return False
         youngest = self.running[-1]
@@ -118,28 +121,27 @@ class Scheduler:
         """Starts waiting requests while there are places and blocks, the longest waiting first."""
         if not self.waiting or self._places() <= 0:
             return
-        looks = 0
+        self._known.looks = 0
         leaders = {each.key: each for each in reversed(self.running) if each.reads}
         for request in [*self.waiting]:
-            if self._awaited.get(request) in self.decoder.pool.pending:
+            if self._known.awaits_block(request):
                 continue
             key = read_by(request)
             if leader := leaders.get(key):
                 leader.followers.append(request)
-            elif self.running and not self._may_fit(request):
+            elif self.running and self._known.awaits_room(request):
                 break
             else:
                 try:
                     running = self._begun(request)
                 except Exception as error:
                     if self.running and isinstance(error, NoBlocksError):
-                        self._too_large = request, self.decoder.pool.available
+                        self._known.await_room(request)
                         break
                     self._end(request, error)
                 else:
                     if running is None:
-                        looks += 1
-                        if looks == MOST_LOOKS:
+                        if self._known.looks == MOST_LOOKS:
                             break
                         continue
                     self.running.append(running)
@@ -149,20 +151,13 @@ class Scheduler:
             if self._places() <= 0:
                 break
 
-    def _may_fit(self, request: Request) -> bool:
-        """Whether blocks have become free since a request found too few; hashing its prompt takes time."""
-        free = self.decoder.pool.available
-        return free > 0 and (
-            self._too_large is None or self._too_large[0] is not request or free > self._too_large[1]
-        )
-
     def _begun(self, request: Request) -> Running | None:
         """The request with blocks for all that it reads; None while another computes what it begins with."""
         sequence, rest = self.decoder.begin(request.prompt, request.tokens)
         whole = [*sequence.tokens, *rest]
         try:
             if awaited := sequence.awaits(whole):
-                self._awaited[request] = awaited
+                self._known.await_block(request, awaited)
                 sequence.release()
                 return None
             self.decoder.reserve(Extension(sequence, rest))
@@ -176,14 +171,14 @@ class Scheduler:
         return self.max_batch - sum(1 + len(running.followers) for running in self.running)
 
     def _plan(self) -> list[Part]:
-        """What the step computes: a token for every answer, and what proposals add; then prompts up to `step_tokens`."""
+        """A token for every answer with its draft tokens, then prompts up to `step_tokens`."""
         answering = [running for running in self.running if running.answers]
         proposals = self._propose(answering)
         planned = []
         for running in answering:
             if running not in self.running:
-                continue  # it gave way to one before it
-            part = self._guessing(running, proposals.get(running.request, NO_PROPOSAL))
+                continue  # preempted for one before it
+            part = self._answering_part(running, proposals.get(running.request, NO_PROPOSAL))
             if self._make_room(running, part[1]):
                 planned.append(part)
         planned = [part for part in planned if part[0] in self.running]
@@ -192,24 +187,12 @@ class Scheduler:
         return [part for part in planned if part[0] in self.running]
 
     def _plan_reading(self, left: int) -> Iterator[Part]:
-        """Pieces of prompts and of continuations, `left` tokens in all."""
+        """Parts of prompts and of continuations, `left` tokens in all."""
         readers = [running for running in self.running if not running.answers]
-        if not readers:
-            return
         sources = [self.decoder.unread(running.sequence) for running in readers]
-        if any(sources):
-            taken = whole_shares(sources, left)
-            readers = [readers[index] for index in taken]
-            left = max(len(readers), left - sum(sources[index] for index in taken))
-        rows = MOST_SCORED
-        for running, count in zip(readers, shares([len(each.rest) for each in readers], left), strict=True):
-            piece = running.rest[: min(count, rows) if running.scores else count]
-            if not piece or running not in self.running:
+        for running, piece, wanted in pieces(readers, sources, left):
+            if running not in self.running:
                 continue
-            wanted = 1 if len(piece) == len(running.rest) else 0
-            if running.scores:
-                wanted = len(piece)
-                rows -= wanted
             extension = Extension(running.sequence, piece, wanted)
             if not running.scores or self._make_room(running, extension):
                 yield running, extension, NO_PROPOSAL
@@ -229,15 +212,15 @@ class Scheduler:
             return {}
         return proposed
 
-    def _guessing(self, running: Running, proposal: Proposal) -> Part:
-        """An answer's last token with what is guessed to follow, without it where that needs blocks that are not free."""
+    def _answering_part(self, running: Running, proposal: Proposal) -> Part:
+        """An answer's last token with its draft tokens, as far as there are blocks for these."""
         tokens = [*running.rest, *proposal.tokens]
         extension = Extension(running.sequence, tokens, len(tokens))
         if proposal.tokens:
             try:
                 self.decoder.reserve(extension)
             except NoBlocksError:
-                return self._guessing(running, NO_PROPOSAL)
+                return self._answering_part(running, NO_PROPOSAL)
         return running, extension, proposal
 
     def _make_room(self, running: Running, extension: Extension) -> bool:
@@ -269,7 +252,7 @@ class Scheduler:
             while running.followers:
                 twin = Running(running.followers.pop(0), running.sequence.fork(read), [])
                 self.running.append(twin)
-                # Without what the leader's guesses predict.
+                # Without what the leader's draft tokens predict.
                 first = predictions, slice(rows.start, rows.start + 1), own[2][:1]
                 said += self._hear(twin, first, NO_PROPOSAL)
             said += self._hear(running, own, proposal)

@@ -13,9 +13,11 @@ MOST_SCORED = 512
 
 
 class Scoring:
-    """One continuation of one prompt, `target`; like a generation, it knows nothing of the model or of the batch.
+    """One continuation of one prompt, `target`; like a generation, it knows nothing of the model or of the
+    batch.
 
-    `tokens` are those whose probabilities are known: the first is predicted by the prompt, the others by each other.
+    `tokens` are those whose probabilities are known: the first is predicted by the prompt, the others by each
+    other.
     """
 
     def __init__(self, prompt: Sequence[int], target: Sequence[int]) -> None:
@@ -45,7 +47,8 @@ class Scoring:
         return self._known == len(self.target) or self.error is not None or self.cancelled
 
     def take(self, predictions: Predictions) -> None:
-        """Takes the predictions of the next target tokens, one a row; raises `CamelidError` if they are not finite."""
+        """Takes the predictions of the next target tokens, one a row; raises `CamelidError` if they are not
+        finite."""
         check_finite(predictions.log_total.tolist())
         count = len(predictions.greedy)
         logprobs, are_greedy = predictions.logprobs(self.target[self._known : self._known + count])

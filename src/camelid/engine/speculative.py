@@ -1,8 +1,9 @@
-"""Speculative decoding: cheap guesses of the next tokens, accepted or refused so that the model's distribution stays exact.
+"""Speculative decoding: cheap draft tokens, accepted or refused so that the model's distribution stays exact.
 
-Leviathan et al. 2022 (arXiv:2211.17192), algorithm 1: a token x guessed with probability q(x) is taken with probability
-min(1, p(x) / q(x)); at the first refusal the token is drawn from the positive part of p - q, normalised; where all
-are taken, one more is drawn from p. Both are the distributions after penalties, temperature and filters.
+Leviathan et al. 2022 (arXiv:2211.17192), algorithm 1: a draft token x with probability q(x) is accepted with
+probability min(1, p(x) / q(x)); at the first refusal the token is drawn from the positive part of p - q,
+normalised; if all are accepted, one more is drawn from p. Both are the distributions after penalties,
+temperature and filters.
 """
 
 import math
@@ -24,24 +25,25 @@ from camelid.engine.generation import Generation
 from camelid.engine.sampling import Draw
 
 LOOKUP_REST, DRAFT_REST = 2, 32
-"""Steps without a guess, at most, after guesses that were all refused: what is looked up costs little, a draft much."""
+"""Most steps without draft tokens after refusals: looking them up costs little, a draft model much."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Guessed tokens, and the distribution that each was drawn from: [guesses, vocab], None where it was certain."""
+    """Draft tokens, and the distribution that each was drawn from; None if they were looked up or greedy."""
 
     tokens: tuple[int, ...]
-    probabilities: Float[ndarray, "guesses vocab"] | None
+    probabilities: Float[ndarray, "draft_tokens vocab"] | None
 
 
 class Pace:
-    """How many tokens of one text are guessed at a time: at most `most`, fewer after refusals.
+    """How many tokens of one text are drafted at a time: at most `most`, fewer after refusals.
 
-    After three refusals in a row there is none for 4 steps, then 8, ... up to `longest_rest`. All of it follows from the
-    text alone, so that a seed says the same however fast and beside whatever it is computed. Only a text that was
-    preempted may go on otherwise at a temperature above 0: the step that reads it again has no guesses, and which draws
-    a token takes depends on what was guessed. The distribution of the text stays the same.
+    After three refusals in a row there is none for 4 steps, then 8, ... up to `longest_rest`. All of it
+    follows from the text alone, so that a seed says the same however fast and beside whatever it is computed.
+    Only a text that was preempted may go on otherwise at a temperature above 0: the step that reads it again
+    has no draft tokens, and these decide which random numbers a token uses. The distribution of the text
+    stays the same.
     """
 
     def __init__(self, most: int, longest_rest: int) -> None:
@@ -49,15 +51,15 @@ class Pace:
         self.longest_rest = longest_rest
         self.refused = self.rest = 0
 
-    def guesses(self) -> int:
-        """Tokens to guess at this step."""
+    def draft_tokens(self) -> int:
+        """The number of tokens to draft at this step."""
         if self.rest:
             self.rest -= 1
             return 0
         return self.size
 
     def learn(self, proposed: int, taken: int) -> None:
-        """Takes the outcome of a guess into account."""
+        """Adjusts to how many of the proposed tokens were accepted."""
         if taken:
             self.refused = 0
             self.size = min(self.most, max(self.size, 2 * proposed) if taken == proposed else taken + 1)
@@ -69,15 +71,15 @@ class Pace:
 
 
 class Proposer(ABC):
-    """What guesses, at most `guesses` tokens at a time, at the `Pace` of each text.
+    """Proposes at most `draft_tokens` tokens at a time, at the `Pace` of each text.
 
-    It counts how many were taken, and the seconds of the steps with guesses.
+    It counts how many were accepted, and the seconds of the steps with draft tokens.
     """
 
-    def __init__(self, guesses: int, longest_rest: int) -> None:
-        if guesses < 1:
-            raise WrongCall(f"guesses is {guesses}; at least 1 token is guessed at a time")
-        self.guesses, self.longest_rest = guesses, longest_rest
+    def __init__(self, draft_tokens: int, longest_rest: int) -> None:
+        if draft_tokens < 1:
+            raise WrongCall(f"draft_tokens is {draft_tokens}; at least 1 token is drafted at a time")
+        self.draft_tokens, self.longest_rest = draft_tokens, longest_rest
         # A text that gives its blocks back and starts again later goes on at its pace.
         self._paces: WeakKeyDictionary[Generation, Pace] = WeakKeyDictionary()
         self.proposed = self.taken = self.rounds = 0
@@ -85,7 +87,7 @@ class Proposer(ABC):
 
     def pace(self, generation: Generation) -> Pace:
         """That of a text."""
-        return self._paces.setdefault(generation, Pace(self.guesses, self.longest_rest))
+        return self._paces.setdefault(generation, Pace(self.draft_tokens, self.longest_rest))
 
     def report(self, generation: Generation, proposed: int, taken: int) -> None:
         """Counts one round."""
@@ -96,16 +98,16 @@ class Proposer(ABC):
 
     @property
     def acceptance(self) -> float:
-        """The share of guesses that were taken."""
+        """The share of draft tokens that were accepted."""
         return self.taken / max(1, self.proposed)
 
     @property
     def tokens_a_step(self) -> float:
-        """Tokens that a step of the model gave where there was a guess; 1 without any."""
+        """Mean number of tokens of a step with draft tokens; 1 if there was none."""
         return 1 + self.taken / max(1, self.rounds)
 
     def speed_up(self, plain_step: float) -> float:
-        """How many times as fast one text came, where guesses were made, as in steps of `plain_step` seconds a token."""
+        """Speed of the steps with draft tokens, relative to steps of `plain_step` seconds a token."""
         return self.tokens_a_step * plain_step * self.rounds / max(self.seconds, 1e-9)
 
     @abstractmethod
@@ -118,13 +120,13 @@ class Proposer(ABC):
 
 
 class PromptLookup(Proposer):
-    """Guesses that what followed the last tokens when they stood there before follows again; no model is asked.
+    """Proposes what followed the last tokens at their latest earlier place in the text; no model is asked.
 
     longest: tokens that are looked for at most, down to one.
     """
 
-    def __init__(self, guesses: int = 8, longest: int = 3) -> None:
-        super().__init__(guesses, LOOKUP_REST)
+    def __init__(self, draft_tokens: int = 8, longest: int = 3) -> None:
+        super().__init__(draft_tokens, LOOKUP_REST)
         self.longest = longest
 
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
@@ -135,7 +137,7 @@ class PromptLookup(Proposer):
         """See `Proposer.forget`: nothing is kept."""
 
     def _found(self, generation: Generation) -> tuple[int, ...]:
-        room = min(self.pace(generation).guesses(), generation.limit - len(generation.tokens) - 1)
+        room = min(self.pace(generation).draft_tokens(), generation.limit - len(generation.tokens) - 1)
         if room < 1:
             return ()
         text = np.array([*generation.prompt, *generation.tokens])
@@ -149,22 +151,22 @@ class PromptLookup(Proposer):
 
 
 class DraftModel(Proposer):
-    """Guesses what a smaller model of the same vocabulary would say, drawn as the generation draws.
+    """Proposes tokens of a smaller model of the same vocabulary, drawn as the generation draws.
 
-    vocab_size: of the model that it guesses for, by default the draft's own. The two may be padded differently beyond
-    the tokens that they share.
+    vocab_size: of the model that it drafts for, by default the draft's own. The two may be padded differently
+    beyond the tokens that they share.
     """
 
-    def __init__(self, decoder: Decoder, guesses: int = 4, vocab_size: int | None = None) -> None:
-        super().__init__(guesses, DRAFT_REST)
+    def __init__(self, decoder: Decoder, draft_tokens: int = 4, vocab_size: int | None = None) -> None:
+        super().__init__(draft_tokens, DRAFT_REST)
         self.decoder, self.vocab_size = decoder, vocab_size or decoder.spec.vocab_size
         self._sequences: dict[Generation, CachedSequence] = {}
 
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
         """See `Proposer.propose`; the drafts of all generations are computed together."""
         rooms = [self._room(each) for each in generations]
-        guessed: list[list[int]] = [[] for _ in generations]
-        drafted_from: list[list[ndarray]] = [[] for _ in generations]
+        drafted: list[list[int]] = [[] for _ in generations]
+        distributions: list[list[ndarray]] = [[] for _ in generations]
         rests = [self._catch_up(each) if room else () for each, room in zip(generations, rooms, strict=True)]
         for round_ in range(max(rooms, default=0)):
             able = [index for index, room in enumerate(rooms) if room > round_]
@@ -191,16 +193,16 @@ class DraftModel(Proposer):
                     rooms[index] = 0
                     continue
                 if not generation.is_greedy:
-                    drafted = generation.probabilities(self._as_the_models(logits), guessed[index])
-                    token = generation.draw(drafted).token
-                    drafted_from[index].append(drafted)
+                    distribution = generation.probabilities(self._as_the_models(logits), drafted[index])
+                    token = generation.draw(distribution).token
+                    distributions[index].append(distribution)
                 elif token >= self.vocab_size:
                     token = int(self._as_the_models(logits).argmax())
-                guessed[index].append(token)
+                drafted[index].append(token)
                 rests[index] = [token]
         return [
             Proposal(tuple(tokens), np.stack(own) if own else None)
-            for tokens, own in zip(guessed, drafted_from, strict=True)
+            for tokens, own in zip(drafted, distributions, strict=True)
         ]
 
     def forget(self, generation: Generation) -> None:
@@ -214,22 +216,23 @@ class DraftModel(Proposer):
         warnings.warn(f"one answer goes on without draft tokens: in the draft, {NOT_FINITE}", stacklevel=2)
 
     def _room(self, generation: Generation) -> int:
-        """Guesses that answer and context of the draft have room for."""
+        """Draft tokens that fit into the answer and into the draft's context."""
         known, text = self.decoder.spec.vocab_size, (*generation.prompt, *generation.tokens)
         if known < self.vocab_size and max(text) >= known:
             return 0
         room = min(
             generation.limit - len(generation.tokens) - 1, self.decoder.spec.context_length - len(text)
         )
-        return max(0, min(self.pace(generation).guesses(), room))
+        return max(0, min(self.pace(generation).draft_tokens(), room))
 
     def _as_the_models(self, logits: Float[Tensor, " drafts"]) -> Float[ndarray, " vocab"]:
-        """The draft's logits over the model's vocabulary; what the draft does not have is never guessed."""
+        """The draft's logits over the model's vocabulary, -inf for tokens that the draft does not have."""
         own = logits[: self.vocab_size].cpu().numpy()
         return np.pad(own, (0, self.vocab_size - len(own)), constant_values=-np.inf)
 
     def _has_room(self, extension: Extension) -> bool:
-        """Takes the blocks that an extension needs; where the draft's cache is full, a text goes without guesses."""
+        """Takes the blocks that an extension needs; if the draft's cache is full, the text gets no draft
+        tokens."""
         try:
             self.decoder.reserve(extension)
         except NoBlocksError:
@@ -237,7 +240,7 @@ class DraftModel(Proposer):
         return True
 
     def _catch_up(self, generation: Generation) -> Sequence[int]:
-        """What the draft has not read of a text; guesses that were refused are forgotten."""
+        """The tokens of a text that the draft has not read; refused draft tokens leave its cache."""
         text = [*generation.prompt, *generation.tokens]
         sequence = self._sequences.get(generation)
         if sequence is None:
@@ -258,30 +261,29 @@ class DraftModel(Proposer):
 def accepted_tokens(
     generation: Generation, proposal: Proposal, logits: Tensor, greedy: Iterator[int]
 ) -> Iterator[Draw]:
-    """The tokens that a generation says of a proposal, and the one that the model adds.
+    """The accepted tokens of a proposal, and the one that the model adds.
 
-    logits: after the last token and after each guess; greedy: their largest, each asked for before the row is used, so
-    that it may refuse the row. Log-probabilities are those of the model's
-    own distribution, which is that of a token emitted, guessed or not. A token must be accepted by the generation before
-    the next one is asked for.
+    logits: after the last token and after each draft token; greedy: their largest, each asked for before the
+    row is used, so that it may refuse the row. Log-probabilities are those of the model's own distribution,
+    which every emitted token follows. The generation must accept a token before the next one is asked for.
     """
     if generation.is_greedy:
         for index, token in enumerate(greedy):
             yield Draw(token, 0.0)
             if index == len(proposal.tokens) or proposal.tokens[index] != token:
                 return
-    for index, guess in enumerate(proposal.tokens):
+    for index, draft_token in enumerate(proposal.tokens):
         next(greedy)
         target = generation.probabilities(logits[index].cpu().numpy())
         if proposal.probabilities is None:
-            guessed = np.zeros_like(target)
-            guessed[guess] = 1.0
+            proposed = np.zeros_like(target)
+            proposed[draft_token] = 1.0
         else:
-            guessed = proposal.probabilities[index]
-        if generation.uniform() * guessed[guess] < target[guess]:
-            yield Draw(guess, math.log(target[guess]))
+            proposed = proposal.probabilities[index]
+        if generation.uniform() * proposed[draft_token] < target[draft_token]:
+            yield Draw(draft_token, math.log(target[draft_token]))
             continue
-        token = generation.draw(np.maximum(target - guessed, 0.0)).token
+        token = generation.draw(np.maximum(target - proposed, 0.0)).token
         yield Draw(token, math.log(target[token]))
         return
     yield generation.choose(logits[len(proposal.tokens)], next(greedy))

@@ -9,14 +9,15 @@ class StopStrings:
     """Finds the earliest stop string in a text that grows by tokens.
 
     Special tokens are not part of the text, but a stop string may spell them, entirely or in part, as in
-    transformers' `stop_strings`: `<|im_end|>` stops at that token also where the folder does not declare it as a
-    stop token.
+    transformers' `stop_strings`: `<|im_end|>` stops at that token also where the folder does not declare it
+    as a stop token.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._longest = max(map(len, stops), default=0)
-        # Where in the text special tokens stand, and their spelling. Each has a character, so older ones are out of reach.
+        # Where in the text special tokens stand, and their spelling. Each has a character, so older ones are
+        # out of reach.
         self._special: deque[tuple[int, str]] = deque(maxlen=max(1, self._longest))
 
     def add_special(self, position: int, spelling: str) -> None:
@@ -24,7 +25,8 @@ class StopStrings:
         self._special.append((position, spelling))
 
     def find(self, text: str, searched: int) -> int | None:
-        """Where the text is to be cut, before the earliest stop string; its first `searched` characters held none."""
+        """Where the text is to be cut, before the earliest stop string; its first `searched` characters held
+        none."""
         views = self._views(text, max(0, searched - self._longest))
         cuts = [
             places[found]
@@ -46,7 +48,8 @@ class StopStrings:
         return len(text) - min(begun, default=len(text))
 
     def _views(self, text: str, begin: int) -> list[tuple[str, Sequence[int]]]:
-        """The text from `begin` on, without special tokens and with them, and each character's place in the text."""
+        """The text from `begin` on, without special tokens and with them, and each character's place in the
+        text."""
         if not self._stops:
             return []
         plain = text[begin:], range(begin, len(text) + 1)

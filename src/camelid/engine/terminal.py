@@ -37,7 +37,8 @@ def generate(
     chat: bool = False,
     system: str | None = None,
 ) -> None:
-    """Prints what a model continues a prompt with, or with `chat` answers it; `-` reads the prompt from standard input."""
+    """Prints what a model continues a prompt with, or with `chat` answers it; `-` reads the prompt from
+    standard input."""
     if system is not None and not chat:
         raise WrongCall("--system needs --chat: only a conversation has a system message")
     _check_output()
@@ -45,7 +46,7 @@ def generate(
     asked: Prompt = _conversation(system, text) if chat else text
     lm = open_lm(model, engine, server)
     _show(lm, asked, sampling)
-    _say_guesses(lm, asked)
+    _log_draft_tokens(lm, asked)
 
 
 def _check_output() -> None:
@@ -75,11 +76,12 @@ def chat(
     with _line_history():
         while session.turn():
             pass
-    _say_guesses(session.lm, session.asked)
+    _log_draft_tokens(session.lm, session.asked)
 
 
 class ChatSession:
-    """A conversation that grows by what is typed and answered; notes go to standard error, answers to output."""
+    """A conversation that grows by what is typed and answered; notes go to standard error, answers to
+    output."""
 
     def __init__(self, lm: LM, sampling: Sampling, system: str | None = None) -> None:
         self.lm, self.sampling, self.system = lm, sampling, system
@@ -109,7 +111,8 @@ class ChatSession:
         return True
 
     def _line(self) -> str:
-        """The next line; raises `EOFError` at the end. `input` needs standard output and error, a pipe has neither."""
+        """The next line; raises `EOFError` at the end. `input` needs standard output and error, a pipe has
+        neither."""
         if self._typed_by_hand:
             return input("> ")
         line = "" if sys.stdin is None else sys.stdin.readline()  # None where it is closed, as by `<&-`
@@ -150,12 +153,13 @@ class ChatSession:
         self.messages = [*kept, Message("user", question), Message("assistant", completion.text)]
         if completion.finish_reason == "length":
             logger.info(
-                f"(cut after {len(completion.tokens) or self.sampling.max_new_tokens} tokens: the limit of an answer, "
-                "--max-new-tokens, or of the context, which /reset empties)"
+                f"(cut after {len(completion.tokens) or self.sampling.max_new_tokens} tokens: the limit of an "
+                "answer, --max-new-tokens, or of the context, which /reset empties)"
             )
 
     def _kept(self, question: str) -> list[Message]:
-        """The latest turns that leave an answer its room in the context; a turn is a question with its answer."""
+        """The latest turns that leave an answer its room in the context; a turn is a question with its
+        answer."""
         kept = self.messages
         if isinstance(self.lm, Engine) and self.lm.model.encoder is None:
             context = self.lm.context_length
@@ -200,13 +204,13 @@ def _conversation(system: str | None, question: str, before: list[Message] | Non
     return Conversation((*head, *(before or ()), Message("user", question)))
 
 
-def _say_guesses(lm: LM, after: Prompt) -> None:
-    """How many guesses were taken and what that saved, where there were any."""
+def _log_draft_tokens(lm: LM, after: Prompt) -> None:
+    """Logs how many draft tokens were accepted and the speed-up, if there were any."""
     if isinstance(lm, Engine) and lm.proposer and lm.proposer.proposed:
-        taken = f"{lm.proposer.taken} of {lm.proposer.proposed} guesses were taken"
+        accepted = f"{lm.proposer.taken} of {lm.proposer.proposed} draft tokens were accepted"
         speed_up = lm.proposer.speed_up(lm.plain_step_seconds(after))
         logger.info(
-            f"{taken}: {lm.proposer.tokens_a_step:.2f} tokens a step where there was a guess, "
+            f"{accepted}: {lm.proposer.tokens_a_step:.2f} tokens per step with draft tokens, "
             f"{speed_up:.2f} times as fast as without"
         )
 

@@ -27,7 +27,8 @@ from camelid.quant.quantize import fitting_group
 SMALLER_DTYPE = torch.bfloat16
 """In which `camelid quantize` stores all that is not packed, and in which the engine then computes."""
 UNPACKING, REORDERING = 16, 24
-"""Bytes for each weight of the largest linear while its codes are unpacked, and packed again in another order."""
+"""Bytes for each weight of the largest linear while its codes are unpacked, and packed again in another
+order."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class WeightMemory:
     """Of a weight of the layers' linears."""
     size: int
     mapped: int = 0
-    """Part of `size` that stays in the file, since it is stored in the dtype asked for. It is needed all the same, for
-    every token reads all of it, but where memory is short the system drops it and reads it again, slowly."""
+    """Part of `size` that stays in the file, since it is stored in the dtype asked for. It is needed all the
+    same, for every token reads all of it, but where memory is short the system drops it and reads it again,
+    slowly."""
     loading: int = 0
     """What is needed for a moment, while packed ones are unpacked or brought into another order."""
     beside: int = 0
@@ -58,7 +60,8 @@ class PackedShape:
 
 
 def plain_weights(spec: ModelSpec, dtype: torch.dtype, stored: int = 0) -> WeightMemory:
-    """All parameters in `dtype`, a tied embedding once; stored: bytes of them that a file has in this dtype."""
+    """All parameters in `dtype`, a tied embedding once; stored: bytes of them that a file has in this
+    dtype."""
     size = spec.parameter_count() * dtype.itemsize
     return WeightMemory(8 * dtype.itemsize, size, min(size, stored))
 
@@ -112,7 +115,8 @@ def _packed_in_folder(
         scales, order = tensors.get(module + "scales"), tensors.get(module + "g_idx")
         if scales is None or not all(each.ndim and each.numel() for each in (tensor, scales)):
             continue  # loading says what is missing
-        # AWQ has no index, and a row of packed codes for each input; they are brought into the order of GPTQ's.
+        # AWQ has no index, and a row of packed codes for each input; they are brought into the order of
+        # GPTQ's.
         outer, inner = scales.shape[-1], tensor.shape[0] if order is None else max(1, order.numel())
         bits = max(1, 8 * tensor.nbytes // (outer * inner))
         packed.append(PackedShape(outer, inner, scales.numel() // outer, bits, scales.dtype))
@@ -134,13 +138,15 @@ def _packed_weights(
     packed_bytes: int,
     device: torch.device,
 ) -> WeightMemory:
-    """Weights of which some are packed; rest: bytes of the others; stored, packed_bytes: bytes of both that a file has as they are."""
+    """Weights of which some are packed; rest: bytes of the others; stored, packed_bytes: bytes of both that a
+    file has as they are."""
     codes = sum(each.outer * each.inner * each.bits // 8 for each in packed)
     points = sum(each.outer * each.groups * (each.scale.itemsize + 1) for each in packed)
     bits = min((each.bits for each in packed), default=8)
     native = knows(spec, dtype, device)
     beside = sum(_beside(each, dtype, native) for each in packed)
-    # The decoder in C keeps the codes in an order of its own and never reads the file's again; the system drops them.
+    # The decoder in C keeps the codes in an order of its own and never reads the file's again; the system
+    # drops them.
     dropped = packed_bytes if native else 0
     reorders, unpacks = packed_bytes < codes, not native or bits < LEAST_BITS
     each_weight = REORDERING if reorders else UNPACKING if unpacks else 0
@@ -157,7 +163,8 @@ def _beside(packed: PackedShape, dtype: torch.dtype, native: bool) -> int:
         # A scale, in bfloat16 where that holds it exactly, and a byte of zero point for each group.
         scale = 2 if packed.scale == torch.bfloat16 else 4
         return outer * (packed.inner * max(LEAST_BITS, packed.bits) // 8 + (scale + 1) * packed.groups)
-    # torch's kernels take 8 and 4 bits in an order of their own, with one or two numbers in `dtype` for each group.
+    # torch's kernels take 8 and 4 bits in an order of their own, with one or two numbers in `dtype` for each
+    # group.
     numbers = {8: 1, 4: 2}.get(packed.bits)
     codes = packed.outer * packed.inner * packed.bits // 8
     return 0 if numbers is None else codes + numbers * dtype.itemsize * packed.outer * packed.groups

@@ -1,4 +1,5 @@
-"""The weights of a model that is trained elsewhere: computed with as in evaluation, watched, and exchanged."""
+"""The weights of a model that is trained elsewhere: computed with as in evaluation, watched, and
+exchanged."""
 
 import copy
 from collections import defaultdict
@@ -24,7 +25,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def in_evaluation(module: Module, twins: dict[nn.Module, nn.Module] | None = None) -> Module:
-    """The same module in evaluation mode, over the very same parameters; the mode of the module given stays as it is."""
+    """The same module in evaluation mode, over the very same parameters; the mode of the module given stays
+    as it is."""
     twins = {} if twins is None else twins
     if module not in twins:
         twin = twins[module] = copy.copy(module)
@@ -38,8 +40,8 @@ def in_evaluation(module: Module, twins: dict[nn.Module, nn.Module] | None = Non
 class WeightWatch:
     """Tells whether a model's weights have changed: in place, or by others in their place.
 
-    Fused optimizers and writes through `.data` do not count torch's versions, so where parameters lie and `SAMPLED` values
-    of each are compared too.
+    Fused optimizers and writes through `.data` do not count torch's versions, so where parameters lie and
+    `SAMPLED` values of each are compared too.
     """
 
     def __init__(self, model: nn.Module) -> None:

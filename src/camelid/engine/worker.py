@@ -36,11 +36,12 @@ class Service(Protocol):
 
 
 class Worker:
-    """Runs tasks one after the other, and between them the steps of its services, under `torch.inference_mode`.
+    """Runs tasks one after the other, and between them the steps of its services, under
+    `torch.inference_mode`.
 
-    The thread starts with the first task and sleeps while there is nothing to do. It ends with `close`, with the last
-    reference to the worker, and with the process. A forked child has none of its parent's requests, and makes a thread of
-    its own. torch computes on as many threads as it would for whoever asked last.
+    The thread starts with the first task and sleeps while there is nothing to do. It ends with `close`, with
+    the last reference to the worker, and with the process. A forked child has none of its parent's requests,
+    and makes a thread of its own. torch computes on as many threads as it would for whoever asked last.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,8 @@ class _Task:
 
 
 class _Shared:
-    """What the thread and its worker share: the thread holds no worker, so that the worker's end may be the thread's."""
+    """What the thread and its worker share: the thread holds no worker, so that the worker's end may be the
+    thread's."""
 
     def __init__(self) -> None:
         self.services: weakref.WeakSet[Service] = weakref.WeakSet()
@@ -188,7 +190,8 @@ HELD: list[_Shared] = []
 
 
 def _let_forks_pass() -> None:
-    """Waits for whoever forks: a turn that is given back and taken again at once would let it wait for many steps."""
+    """Waits for whoever forks: a turn that is given back and taken again at once would let it wait for many
+    steps."""
     with FORKING:
         pass
 

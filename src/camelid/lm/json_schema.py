@@ -1,6 +1,7 @@
 """JSON schemas before they are compiled: every keyword is enforced, a mere annotation, or refused by name.
 
-The compiler (llguidance) reads numbers as float64 and ignores keywords that it does not know, so both are checked here.
+The compiler (llguidance) reads numbers as float64 and ignores keywords that it does not know, so both are
+checked here.
 """
 
 import math
@@ -95,8 +96,9 @@ def check_schema(schema: Schema) -> None:
 def fold_patterns(schema: Schema, exhausted: Callable[[str, list[str]], bool]) -> dict[str, Any]:
     """The schema without `patternProperties` that match only names which `properties` declares as well.
 
-    Their schemas are added to those properties, which means the same. The compiler would offer one more property, and
-    then find no name for it (llguidance#265). exhausted: whether a pattern matches no further name.
+    Their schemas are added to those properties, which means the same. The compiler would offer one more
+    property, and then find no name for it (llguidance#265). exhausted: whether a pattern matches no further
+    name.
     """
     folded = {key: _folded_within(key, value, exhausted) for key, value in schema.items()}
     patterns, properties = folded.get("patternProperties"), folded.get("properties")

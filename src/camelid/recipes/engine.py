@@ -38,4 +38,4 @@ class EngineSettings(Settings):
         "draft from "
         "the text so far",
     )
-    guesses: int | None = Field(default=None, gt=0, description="draft tokens per step")
+    draft_tokens: int | None = Field(default=None, gt=0, description="draft tokens per step")
