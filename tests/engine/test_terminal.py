@@ -28,7 +28,7 @@ from camelid.text.tokenizer import Tokenizer
 @pytest.fixture
 def chatting(tiny: Callable[..., Transformer], tokenizer: Tokenizer) -> Engine:
     """An engine whose answers are short and whose context holds a few turns."""
-    return Engine(tiny(context_length=96), tokenizer)
+    return Engine(tiny(context_length=256), tokenizer)
 
 
 def talk(monkeypatch: pytest.MonkeyPatch, lm: ScriptedLM, typed: str, system: str | None = None) -> None:
@@ -109,7 +109,7 @@ def test_an_engine_drops_as_many_turns_as_an_answer_needs(
     """Whole turns go, and an answer has at least a quarter of the context."""
     show_log()
     typed = [f"{word} the cat sat" for word in ("one", "two", "three", "and", "then", "dogs")]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*typed, "mat " * 60]) + "\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*typed, "mat " * 600]) + "\n"))
     session = ChatSession(chatting, Sampling(max_new_tokens=24), "on a mat")
     for question in typed:
         assert session.turn()

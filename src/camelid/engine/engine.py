@@ -53,8 +53,7 @@ class Engine(LM):
     `prompt` to draft from the text so far; draft_tokens: most draft tokens of a step, by default 4 of an
     engine, 8 of the text; native: use the decoder in C if it supports the model and can be compiled
     (otherwise torch computes the same, and one message says that it is slower); compiled: let torch.compile
-    fuse the operations between the products of a step on a GPU, which takes some ten seconds at the first
-    steps.
+    fuse the operations between products on a GPU, which takes some ten seconds at the first steps.
 
     One thread, started at first use, computes for the engine and its draft. `generate`, `stream` and `score`
     may be called from any thread, and share the batch. The thread ends with `close`, which `with` calls, or
@@ -191,8 +190,7 @@ class Engine(LM):
     def extend(self, sequence: CachedSequence, tokens: Sequence[int], wanted: int = 1) -> Predictions:
         """Reads tokens into a sequence of the cache, step by step; predictions after the last `wanted`.
 
-        To be called in a task of `worker`. If the cache is full, running requests are preempted, the youngest
-        first; raises `NoBlocksError` where that is not enough.
+        Call it in a task of `worker`. A full cache preempts requests, else raises `NoBlocksError`.
         """
         before = max(0, len(tokens) - max(1, wanted))
         for begin in range(0, before, self.step_tokens):
@@ -313,8 +311,7 @@ class Engine(LM):
             sequence.release()
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        """The ids of a prompt: a conversation with the answer's turn opened, or text with the folder's
-        BOS."""
+        """The ids of a prompt: a conversation opened for the answer, or text with the folder's BOS."""
         return encode_prompt(self.tokenizer, self.model.spec, prompt)
 
     def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:

@@ -38,9 +38,10 @@ def apply_penalties(logits: Logits, sampling: Sampling, prompt: Sequence[int], s
     changed = logits.copy()
     # What overflows is refused by `check_changed`.
     if sampling.repetition_penalty != 1:
-        seen = np.unique([*prompt, *said])
-        factor = np.float32(sampling.repetition_penalty)
-        changed[seen] = np.where(changed[seen] > 0, changed[seen] / factor, changed[seen] * factor)
+        present = np.unique([*prompt, *said])
+        before, factor = changed[present], np.float32(sampling.repetition_penalty)
+        with np.errstate(over="ignore"):
+            changed[present] = np.where(before > 0, before / factor, before * factor)
     if said:
         tokens, counts = np.unique(said, return_counts=True)
         penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
