@@ -127,6 +127,10 @@ def test_a_binary_file_and_a_missing_one_are_refused(tmp_path):
             ("exceeds model.context_length 512", "--model.context-length 1024"),
         ),
         ({"training__global_batch_tokens": 5000}, ("not a multiple", "--training.global-batch-tokens 5120")),
+        (
+            {"model__hidden_size": 2**70},
+            ("hidden_size is", "the largest number allowed is 9223372036854775807"),
+        ),
         ({"training__tokens": 100}, ("both of steps and tokens", "--training.steps")),
         ({"training__warmup_steps": 11}, ("warmup_steps 11", "10 steps")),
         ({"training__betas": (0.9, 1.0)}, ("[0, 1)",)),

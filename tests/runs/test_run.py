@@ -265,6 +265,58 @@ def test_killed_at_any_moment_the_curve_is_that_of_the_unbroken_run(tmp_path):
     assert [found.step for found in list_checkpoints(tmp_path / "broken")] == [297, 300]
 
 
+@pytest.mark.parametrize("out", ["new", "there", "link", "link to nothing"])
+def test_a_run_that_cannot_start_removes_what_it_made_and_nothing_else(tmp_path, out):
+    """A folder that was there may be a mount, and a link stays; the first error is the one that is told."""
+    folder, real = tmp_path / out, tmp_path / "real"
+    if out == "there":
+        folder.mkdir()
+    if out.startswith("link"):
+        folder.symlink_to(real)
+    if out == "link":
+        real.mkdir()
+    before = sorted(tmp_path.iterdir())
+    fail_in(folder, lambda: (folder / "tokens").mkdir())
+    assert sorted(tmp_path.iterdir()) == before
+    assert not folder.exists() or not list(folder.iterdir())
+    fail_in(folder, lambda: (folder / "notes.txt").write_text("mine"))
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert folder.is_symlink() == out.startswith("link")
+
+
+def fail_in(folder, work):
+    """Begins a run that fails after this work; the error that is told is the one of the work."""
+
+    def fail():
+        with begin(folder):
+            work()
+            raise CamelidError("the data is bad")
+
+    with pytest.raises(CamelidError, match="the data is bad"):
+        fail()
+
+
+def test_a_full_disk_is_told_although_closing_fails_too(tmp_path, monkeypatch):
+    run = begin(tmp_path / "run")
+    run.log({"step": 0})
+
+    def close():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "close", close)
+    with pytest.raises(ValueError, match="the first error"), run:
+        raise ValueError("the first error")
+
+
+def test_what_a_killed_tokenising_left_is_removed(tmp_path):
+    out = tmp_path / "run"
+    begin(out).close()
+    (out / "tokens" / ".train.4711.partial").mkdir(parents=True)
+    (out / "tokens" / ".train.lock").write_text("4711 on elsewhere")
+    begin(out).close()
+    assert list((out / "tokens").iterdir()) == []
+
+
 def test_a_run_killed_in_its_first_moment_is_begun_again(tmp_path):
     out = tmp_path / "run"
     begin(out).close()

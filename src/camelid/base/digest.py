@@ -21,7 +21,9 @@ def digest_path(path: Path) -> str:
         raise WrongCall(f"{path}: no such file or folder")
     whole = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")):
-        whole.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file)}\n".encode())
+        whole.update(
+            f"{file.relative_to(path).as_posix()}\0{digest_file(file)}\n".encode(errors="surrogateescape")
+        )
     return whole.hexdigest()
 
 

@@ -24,6 +24,20 @@ def shortened(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def refuse_not_utf8(path: object) -> None:
+    """Raises `WrongCall` if a path is not UTF-8: the libraries that read and write weights need that.
+
+    Python holds the other bytes of such a path as lone surrogates.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise WrongCall(
+            f"{str(path)!r}: the path is not UTF-8, so no weights can be read or written there; "
+            "rename the folder, or give another one"
+        ) from None
+
+
 @contextmanager
 def naming(source: object) -> Iterator[None]:
     """Prefixes the message of any `CamelidError` raised inside with `source`, a file or folder."""

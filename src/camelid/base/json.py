@@ -122,7 +122,7 @@ def write_json(path: Path, value: Any, *, measured: bool = False) -> None:
         )
     except ValueError as error:
         raise CamelidError(f"{path}: JSON cannot store NaN or infinite numbers: {error}") from error
-    write_text_atomically(path, _encodable(text) + "\n")
+    write_text_atomically(path, text + "\n")
 
 
 def _encodable(text: str) -> str:

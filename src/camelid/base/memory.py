@@ -1,6 +1,8 @@
 """Free memory of a device, and how glibc treats freed memory."""
 
 import ctypes
+import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from camelid.base.errors import CamelidError
 if TYPE_CHECKING:
     import torch
 
+PROC = Path("/proc")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's mallopt(3)."""
 
@@ -27,7 +30,34 @@ def free_memory(device: "torch.device | None" = None) -> int:
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
-    return min((psutil.virtual_memory().available, *group_limits()))
+    return min((_available(), *group_limits()))
+
+
+def resident_memory() -> int:
+    """Bytes of this process in memory; where the system does not say (Linux without /proc), their peak so far."""
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except (psutil.Error, OSError):
+        return peak_memory()
+
+
+def peak_memory() -> int:
+    """Most bytes of this process in memory so far."""
+    # Linux's getrusage includes the parent's memory before exec, so /proc is the better source.
+    try:
+        lines = (PROC / "self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, else kilobytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    [line] = [line for line in lines if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+def _available() -> int:
+    try:
+        return int(psutil.virtual_memory().available)
+    except OSError:  # Linux without /proc: what is free, without the caches that could be dropped
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def as_out_of_memory(error: Exception) -> Exception:

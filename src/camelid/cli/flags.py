@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 import tyro
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from camelid.base.errors import WrongCall
 from camelid.recipes.recipe import Recipe, load_recipe
@@ -46,6 +47,28 @@ AS_FLAG: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 value."""
 
 
+REGISTRY = ConstructorRegistry()
+"""How tyro builds paths: as usual, except that they cannot be empty."""
+
+
+@REGISTRY.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    def parse(words: list[str]) -> Path:
+        if not words[0]:  # it would be the current folder, and comes of a variable that is not set
+            raise ValueError("the path is empty")
+        return Path(words[0])
+
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
 @dataclass(frozen=True)
 class Group:
     """Marks a parameter whose class is expanded into flags: fields to leave out, and defaults to replace."""
@@ -60,7 +83,10 @@ def call(function: Callable[..., Any], *, prog: str, arguments: Sequence[str]) -
     recipe_class = _recipe_class(function)
     if recipe_class is not None:
         return function(parse_recipe(recipe_class, prog=prog, arguments=arguments))
-    return tyro.cli(_expanded(function), prog=prog, args=list(arguments), description=_description(function))
+    about = _description(function)
+    return tyro.cli(
+        _expanded(function), prog=prog, args=list(arguments), description=about, registry=REGISTRY
+    )
 
 
 def parse_recipe(cls: type[Recipe], *, prog: str, arguments: Sequence[str]) -> Recipe:
@@ -69,7 +95,7 @@ def parse_recipe(cls: type[Recipe], *, prog: str, arguments: Sequence[str]) -> R
     path, first = _leading(cls, loose)
     written: Mapping[str, Any] = {} if path is None else parse_yaml(path).values
     about = f"{inspect.getdoc(cls)}\n\n{_usage(cls)}"
-    flags = tyro.cli(_flags(cls, written), prog=prog, args=words, description=about)
+    flags = tyro.cli(_flags(cls, written), prog=prog, args=words, description=about, registry=REGISTRY)
     return load_recipe(cls, path, merge(first, flags))
 
 

@@ -97,5 +97,5 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
     new = {result.evaluation for result in results}
     kept = [row for row in earlier if row["evaluation"] not in new]
     rows = [*kept, *(result.as_dict() for result in results)]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.resolve().mkdir(parents=True, exist_ok=True)
     write_json(path, {"results": rows}, measured=True)

@@ -164,7 +164,7 @@ def _metadata(folder: Path, tokenizer: Tokenizer, spec: ModelSpec) -> tuple[dict
     recipe = read_table(folder / "camelid.json", optional=True).get("recipe")
     talks = isinstance(recipe, dict) and (recipe.get("stage"), recipe.get("task")) == ("tune", "chat")
     named = {
-        "general.name": folder.resolve().name,
+        "general.name": folder.resolve().name.encode(errors="replace").decode(),
         **vocabulary_metadata(tokenizer, spec.vocab_size, talks=talks),
     }
     if spec.encoder_layers:

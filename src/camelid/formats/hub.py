@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, WrongCall, refuse_not_utf8
 
 PATTERNS = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
 """The files of a checkpoint folder; pickles and other frameworks' weights are not downloaded."""
@@ -17,6 +17,9 @@ def resolve(path_or_name: str | Path) -> Path:
     what was looked for, where, and what would help.
     """
     path, name = Path(path_or_name), str(path_or_name)
+    refuse_not_utf8(name)
+    if not name:
+        raise WrongCall("the model is empty; give a checkpoint folder or a model on the hub as org/name")
     if path.is_dir():
         return path
     if path.is_file():

@@ -9,7 +9,7 @@ from camelid.quant.choices import METHODS, Bits, Method
 from camelid.recipes.evaluate import Convention
 from camelid.recipes.quantize import Quantization
 from camelid.recipes.recipe import Recipe
-from camelid.recipes.settings import ModelName, Paths, flag
+from camelid.recipes.settings import ModelName, Paths, SinglePath, flag
 
 
 class CompareRecipe(Quantization, Recipe):
@@ -26,7 +26,9 @@ class CompareRecipe(Quantization, Recipe):
         min_length=1,
         description="checkpoint folders or hub names; the first is the baseline",
     )
-    out: Path = Field(description="output folder: comparison.json, report.html and the quantised models")
+    out: SinglePath = Field(
+        description="output folder: comparison.json, report.html and the quantised models"
+    )
     text: Paths = Field(
         min_length=1,
         description="files or folders of text to predict, used neither for training nor for calibration",

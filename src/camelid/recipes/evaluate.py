@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.server import ServerSettings
-from camelid.recipes.settings import ModelName, Paths
+from camelid.recipes.settings import ModelName, Paths, SinglePath
 
 Convention = Literal["overlapping", "papers", "llama.cpp"]
 """How a text is cut into windows for its perplexity, see `engine.conventions`."""
@@ -27,7 +27,7 @@ class EvaluateRecipe(Recipe):
     model: ModelName = Field(
         description="a model folder, a hub name or the URL of an OpenAI-compatible server"
     )
-    out: Path = Field(
+    out: SinglePath = Field(
         description="folder for results.json and one JSON line per question; repeating the call resumes it"
     )
     task: tuple[str, ...] = Field(

@@ -1,6 +1,5 @@
 """The recipe of `camelid pretrain`."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -8,7 +7,7 @@ from pydantic import Field, model_validator
 from camelid.recipes.data import TextData
 from camelid.recipes.model_shape import ModelShape
 from camelid.recipes.recipe import Recipe
-from camelid.recipes.settings import Settings
+from camelid.recipes.settings import Settings, SinglePath
 from camelid.recipes.training import Training
 
 DECODER_OBJECTIVES = ("causal", "prefix_lm")
@@ -31,7 +30,9 @@ class PretrainRecipe(Recipe):
 
     stage: Literal["pretrain"] = Field(default="pretrain", description="the verb that this recipe is for")
     data: TextData = Field(description="text: files, folders, or rows with `text`")
-    tokenizer: Path = Field(description="folder with a tokenizer, such as a tokenizer run or any checkpoint")
+    tokenizer: SinglePath = Field(
+        description="folder with a tokenizer, such as a tokenizer run or any checkpoint"
+    )
     model: ModelShape = Field(default=ModelShape(), description="shape of the model")
     objective: PretrainObjective = Field(default=PretrainObjective(), description="pretraining objective")
     training: Training = Field(description="batches, optimiser, schedule")

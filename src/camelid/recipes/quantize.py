@@ -1,13 +1,12 @@
 """The recipe of `camelid quantize`."""
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from camelid.quant.choices import ALL_LINEARS, Bits, Method
 from camelid.recipes.recipe import Recipe
-from camelid.recipes.settings import ModelName, Paths, Settings
+from camelid.recipes.settings import ModelName, Paths, Settings, SinglePath
 
 
 class Quantization(Settings):
@@ -60,7 +59,7 @@ class QuantizeRecipe(Quantization, Recipe):
 
     stage: Literal["quantize"] = Field(default="quantize", description="the verb that this recipe is for")
     model: ModelName = Field(description="checkpoint folder or hub name")
-    out: Path = Field(description="output folder; it must not exist, or be empty")
+    out: SinglePath = Field(description="output folder; it must not exist, or be empty")
     bits: Bits = Field(default=4, description="bits per weight")
     method: Method = Field(
         default="rtn",

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from camelid.base.atomic import write_text_atomically
 from camelid.base.errors import WrongCall
-from camelid.recipes.settings import Settings
+from camelid.recipes.settings import Settings, SinglePath
 from camelid.recipes.yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
 
 
@@ -28,7 +28,7 @@ class Recipe(Settings):
     leading: ClassVar[tuple[str, ...]] = ()
 
     stage: str = Field(description="the verb that this recipe is for")
-    out: Path = Field(description="run folder: a new one, or that of this run to resume it")
+    out: SinglePath = Field(description="run folder: a new one, or that of this run to resume it")
 
 
 R = TypeVar("R", bound=Recipe)

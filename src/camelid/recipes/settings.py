@@ -1,12 +1,14 @@
 """The base class of all groups of settings, and the types that they share."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
+LARGEST = 2**63 - 1
+"""The largest number that torch and numpy take, in 64 bits."""
 FREE: JsonDict = {"free": True}
 """Marks a field that changes no result, as `json_schema_extra`: a run resumes with another value of it."""
 
@@ -20,6 +22,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     flat: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _numbers_in_range(self) -> Self:
+        for name, value in self:
+            if isinstance(value, int) and abs(value) > LARGEST:
+                raise ValueError(f"{name} is {value}; the largest number allowed is {LARGEST}")
+        return self
 
 
 def flag(name: str) -> str:
@@ -38,15 +47,25 @@ def is_flat(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Settings) and kind.flat
 
 
+def _not_empty(value: Any) -> Any:
+    # As a path, "" would be the current folder; it comes of variables that are not set.
+    if isinstance(value, str) and not value:
+        raise ValueError("an empty path or name; give a folder or a file")
+    return value
+
+
 def _as_text(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path) else _not_empty(value)
 
 
 def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str | Path) else value
+    paths = (value,) if isinstance(value, str | Path) else value
+    return tuple(map(_not_empty, paths)) if isinstance(paths, list | tuple) else paths
 
 
 ModelName = Annotated[str, BeforeValidator(_as_text)]
 """A checkpoint folder or a hub name."""
+SinglePath = Annotated[Path, BeforeValidator(_not_empty)]
+"""A file or folder."""
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_tuple)]
 """Files or folders; a single one needs no list."""

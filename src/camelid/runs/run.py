@@ -15,21 +15,22 @@
 Every file and folder is written atomically, so `kill -9` loses only the steps since the last checkpoint.
 """
 
-import fcntl
 import json
 import logging
 import os
-import shutil
+import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from camelid.base.atomic import atomic_folder, flush_to_disk
+from camelid.base.atomic import atomic_folder, flush_to_disk, is_leftover, remove_leftover
 from camelid.base.digest import digest_file
-from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall, refuse_not_utf8
 from camelid.base.json import json_line, read_table, whole_lines, write_json
+from camelid.base.lock import HeldError, lock_file
 from camelid.recipes.recipe import Recipe, save_recipe
 from camelid.recipes.yaml import dotted_keys
 from camelid.runs.provenance import Parent, provenance
@@ -43,6 +44,9 @@ LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
     "metrics.jsonl",
     "checkpoints",
 )
+TOKENS = "tokens"
+MADE = (LOCK, IDENTITY, RECIPE, CHECKPOINTS, TOKENS, "tensorboard", "wandb", "wandb-id.txt")
+"""What can stand in the folder of a run before its first metrics."""
 DIGESTS = "digest.json"
 ELSEWHERE, WITHOUT_LINE = "give another folder with --out", "remove the line to continue"
 
@@ -58,14 +62,15 @@ class Checkpoint:
 class Run:
     """A run folder, opened for writing by one process; a context manager, see `Run.create`.
 
-    If a `CamelidError` ends a new run before its first metrics, its folder is removed, so that the same
+    If a `CamelidError` ends a new run before its first metrics, what it made is removed, so that the same
     command works once the data is fixed.
     """
 
-    def __init__(self, folder: Path, lock: TextIO, fresh: bool) -> None:
+    def __init__(self, folder: Path, lock: TextIO, fresh: bool, made_folder: bool = False) -> None:
         self.folder = folder
         self._lock = lock
         self._fresh = fresh
+        self._made_folder = made_folder
         self._metrics: TextIO | None = None
 
     @classmethod
@@ -86,8 +91,10 @@ class Run:
         their newest values.
         """
         identity = provenance(recipe=recipe, parents=parents, data=data or {}, date=date)
+        refuse_not_utf8(out.resolve())
         refuse_foreign(out)
-        out.mkdir(parents=True, exist_ok=True)
+        made_folder = not out.exists()
+        out.resolve().mkdir(parents=True, exist_ok=True)  # where a link leads, if it is one
         lock = _lock(out)
         try:
             _remove_leftovers(out)
@@ -100,7 +107,7 @@ class Run:
         except BaseException:
             lock.close()
             raise
-        return cls(out, lock, fresh)
+        return cls(out, lock, fresh, made_folder)
 
     def __enter__(self) -> Self:
         return self
@@ -108,16 +115,28 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-        if self._fresh and isinstance(error, CamelidError) and not (self.folder / METRICS).exists():
-            shutil.rmtree(self.folder)
+        # Closing fails too where a full disk ended the run: no second error may hide the first one.
+        with suppress(OSError) if error is not None else nullcontext():
+            if self._fresh and isinstance(error, CamelidError) and not (self.folder / METRICS).exists():
+                self._remove_what_was_made()
+        with suppress(OSError) if error is not None else nullcontext():
+            self.close()
+
+    def _remove_what_was_made(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name in MADE or is_leftover(path):
+                remove_leftover(path)
+        if self._made_folder:
+            self.folder.resolve().rmdir()  # fails if something else was put there meanwhile
 
     def close(self) -> None:
         """Releases the folder for other processes."""
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
-        self._lock.close()
+        metrics, self._metrics = self._metrics, None
+        try:
+            if metrics is not None:
+                metrics.close()
+        finally:
+            self._lock.close()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -219,7 +238,7 @@ def refuse_foreign(out: Path) -> None:
         raise WrongCall(f"{out} is a file; give another folder with --out")
     if not out.exists() or (out / IDENTITY).exists():
         return
-    others = [path.name for path in out.iterdir() if path.name != LOCK and not _is_leftover(path)]
+    others = [path.name for path in out.iterdir() if path.name != LOCK and not is_leftover(path)]
     if others:
         shown = ", ".join(sorted(others)[:5])
         raise WrongCall(
@@ -261,33 +280,25 @@ def _lock(out: Path) -> TextIO:
     """The folder's lock file, locked until it is closed or the process dies."""
     lock = (out / LOCK).open("a+", encoding="utf-8")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
+        if not lock_file(lock.fileno()):
+            logger.warning(f"{out} is on a file system without locks: do not start this run twice at a time")
+    except HeldError as held:
         lock.close()
-        raise WrongCall(f"{out} is in use by process {holder}; wait for it or give another --out") from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+        raise WrongCall(f"{out} is in use by process {held}; wait for it or give another --out") from None
     return lock
 
 
-def _is_leftover(path: Path) -> bool:
-    return path.name.startswith(".") and path.suffix in (".partial", ".old")
-
-
 def _remove_leftovers(out: Path) -> None:
-    for folder in (out, out / CHECKPOINTS):
-        for path in filter(_is_leftover, folder.iterdir() if folder.is_dir() else ()):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for folder in (out, out / CHECKPOINTS, out / TOKENS):
+        for path in filter(is_leftover, folder.iterdir() if folder.is_dir() else ()):
+            remove_leftover(path)
 
 
 def _remove(folder: Path) -> None:
     """Removes a folder; if killed half-way, it is a leftover and not a damaged checkpoint."""
-    leftover = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    leftover = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
     folder.rename(leftover)
-    shutil.rmtree(leftover)
+    remove_leftover(leftover)
 
 
 def _checkpoint_folder(folder: Path, step: int) -> Path:

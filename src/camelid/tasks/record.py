@@ -51,7 +51,7 @@ def read_records(path: Path, digest: str) -> dict[str, Record]:
 
 def append_records(path: Path, records: Sequence[Record], digest: str) -> None:
     """Appends a line for each record and waits until they are on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.resolve().mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.writelines(json_line(_row(record, digest)) for record in records)
         file.flush()

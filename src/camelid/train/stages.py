@@ -23,10 +23,9 @@ from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.transformer import Transformer
 from camelid.recipes.data import TextData
 from camelid.recipes.pretrain import PretrainRecipe
-from camelid.recipes.recipe import Recipe
+from camelid.recipes.recipe import Recipe, save_recipe
 from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.tune import TuneRecipe
-from camelid.recipes.yaml import to_yaml
 from camelid.report.page import REPORT, write_report
 from camelid.report.training import training_report
 from camelid.runs.null_run import NullRun
@@ -57,7 +56,7 @@ def learn_tokenizer(recipe: TokenizerRecipe) -> Path:
     trained = train_tokenizer(texts, recipe.vocab_size, kind=recipe.kind, sentinels=recipe.sentinels)
     with atomic_folder(recipe.out) as draft:
         trained.save(draft)
-        (draft / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+        save_recipe(recipe, draft / "recipe.yaml")
     return recipe.out
 
 

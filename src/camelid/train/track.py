@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from camelid.base.atomic import write_text_atomically
 from camelid.base.errors import CamelidError
 from camelid.recipes.training import TrackerName
 
@@ -60,7 +61,7 @@ def _wandb_id(folder: Path) -> str:
     """The run's id, kept in its folder so that a resumed run continues its curve."""
     known = folder / "wandb-id.txt"
     if not known.exists():
-        known.write_text(str(import_module("wandb").util.generate_id()), encoding="utf-8")
+        write_text_atomically(known, str(import_module("wandb").util.generate_id()))
     return known.read_text(encoding="utf-8")
 
 

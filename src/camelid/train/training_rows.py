@@ -21,7 +21,7 @@ from camelid.data.rows.text_examples import PairExamples, hold_out_pairs, text_e
 from camelid.recipes.data import TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.tune import TuneRecipe
-from camelid.runs.run import Run
+from camelid.runs.run import TOKENS, Run
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.parallel import ProcessGroup
 
@@ -39,7 +39,7 @@ def text_rows(
     recipe: PretrainRecipe, tokenizer: Tokenizer, group: ProcessGroup
 ) -> tuple[Rows | PairRows, Rows | PairRows | None]:
     """A pretraining recipe's training and held-out rows, tokenised once into the run folder."""
-    data, folder = recipe.data, recipe.out / "tokens"
+    data, folder = recipe.data, recipe.out / TOKENS
     splits = {"train": data.train} | ({"validation": data.validation} if data.validation else {})
     held_out = 0.0 if data.validation else data.validation_fraction
     if group.is_main:

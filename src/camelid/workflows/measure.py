@@ -1,14 +1,14 @@
 """Measures one model for a comparison: size, perplexity of a text, accuracy on a task, speed, memory.
 
-Each model is measured in its own process: `python -m camelid.workflows.measure FOLDER YARDSTICK` prints the
-result.
+Each model is measured in its own process: `python -m camelid.workflows.measure FOLDER YARDSTICK PARENT`
+prints the result, and ends with the process PARENT.
 """
 
 import copy
 import json
 import logging
 import math
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError, naming
+from camelid.base.memory import peak_memory
+from camelid.base.parent import end_with_parent
 from camelid.data.read.corpus import Corpus
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
@@ -63,8 +65,9 @@ class Yardstick:
 
 def measured(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
     """The measurements of a model, made in a separate process."""
-    command = [sys.executable, "-m", "camelid.workflows.measure", str(folder), json.dumps(asdict(yardstick))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    given = (str(folder), json.dumps(asdict(yardstick)), str(os.getpid()))
+    command = [sys.executable, "-m", "camelid.workflows.measure", *given]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
         raise CamelidError(f"{folder.name} cannot be measured: {lines[-1]}")
@@ -86,7 +89,7 @@ def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
         "perplexity": found.perplexity,
         "bits_per_byte": found.bits_per_byte,
         "tokens_per_second": new_tokens / seconds,
-        "peak_megabytes": _peak_bytes() / 1e6,
+        "peak_megabytes": peak_memory() / 1e6,
         "tokens": found.tokens,
         "new_tokens": new_tokens,
         "dtype": dtype_name(engine.dtype),
@@ -128,16 +131,6 @@ def _timed(engine: Engine, text: str) -> tuple[int, float]:
     return room, best
 
 
-def _peak_bytes() -> int:
-    """Peak resident memory of this process; on Linux, getrusage would include the parent's memory before
-    exec."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
     # A model damaged by quantisation may never finish an answer: that is a result, not an error.
     evaluation = evaluate(task, make_program(task, chat=chat), engine, allow_cut=True)
@@ -153,7 +146,8 @@ def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
     }
 
 
-def _main(folder: str, yardstick: str) -> int:
+def _main(folder: str, yardstick: str, parent: str) -> int:
+    end_with_parent(int(parent))
     try:
         print(json.dumps(measure(Path(folder), Yardstick(**json.loads(yardstick)))))
     except CamelidError as error:

@@ -1,14 +1,18 @@
 """Documents to token ids in several processes, in order, with only a few batches in memory."""
 
+import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
 import tokenizers
 
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.parent import end_with_parent
 from camelid.data.rows.holdout import Piece
 from camelid.text.bulk import BulkEncoder, Ids
 from camelid.text.tokenizer import Tokenizer
@@ -19,8 +23,9 @@ BATCH_CHARACTERS = 1 << 20
 def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> Iterator[tuple[Piece, Ids]]:
     """Each piece with its ids, in order, for any number of workers.
 
-    Several workers are separate processes, with at most two batches per worker in flight.
-    Raises `CamelidError` with the location of a text that is not valid Unicode.
+    Several workers are separate processes, which end with this one, with at most two batches per worker in
+    flight. Raises `CamelidError` with the location of a text that is not valid Unicode, and if a worker is
+    killed.
     """
     if workers < 1:
         raise WrongCall(f"workers is {workers}; it must be at least 1")
@@ -29,16 +34,21 @@ def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> 
         for batch in _batched(pieces):
             yield from zip(batch, _encode(encoder, batch), strict=True)
         return
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), _Worker.start, (tokenizer.backend.to_str(), tokenizer.config)
-    ) as pool:
-        waiting: deque[tuple[list[Piece], Future[list[Ids]]]] = deque()
-        for batch in _batched(pieces):
-            waiting.append((batch, pool.submit(_Worker.work, batch)))
-            if len(waiting) == 2 * workers:
+    shared = (os.getpid(), tokenizer.backend.to_str(), tokenizer.config)
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _Worker.start, shared) as pool:
+            waiting: deque[tuple[list[Piece], Future[list[Ids]]]] = deque()
+            for batch in _batched(pieces):
+                waiting.append((batch, pool.submit(_Worker.work, batch)))
+                if len(waiting) == 2 * workers:
+                    yield from _finished(waiting)
+            while waiting:
                 yield from _finished(waiting)
-        while waiting:
-            yield from _finished(waiting)
+    except BrokenProcessPool as error:
+        raise CamelidError(
+            f"one of {workers} tokenising processes was killed, perhaps for lack of memory; "
+            "give fewer --data.workers"
+        ) from error
 
 
 class _Worker:
@@ -47,7 +57,9 @@ class _Worker:
     encoder: BulkEncoder
 
     @classmethod
-    def start(cls, vocabulary: str, config: dict[str, Any]) -> None:
+    def start(cls, parent: int, vocabulary: str, config: dict[str, Any]) -> None:
+        end_with_parent(parent)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent ends these
         cls.encoder = BulkEncoder(Tokenizer(tokenizers.Tokenizer.from_str(vocabulary), config))
 
     @classmethod

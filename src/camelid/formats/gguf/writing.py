@@ -73,7 +73,7 @@ def write_gguf(
                 writer.write_tensor_data(blocks_of(tensor, _kind(name, tensor, dtype)).numpy())
         writer.close()
     except OSError as error:
-        raise CamelidError(f"{path}: cannot be written: {error}") from error
+        raise CamelidError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             writer.close()

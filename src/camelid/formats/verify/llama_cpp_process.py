@@ -10,6 +10,8 @@ import pickle
 import sys
 from typing import Any, BinaryIO
 
+from camelid.base.parent import end_with_parent
+
 
 class _Loaded:
     """The file loaded in llama.cpp."""
@@ -90,6 +92,7 @@ def answer(questions: BinaryIO, answers: BinaryIO, file: str, context: int) -> N
 
 
 if __name__ == "__main__":
+    end_with_parent(int(sys.argv[3]))
     # Keep library output off the answer pipe.
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -232,8 +232,9 @@ class LlamaCpp:
     def __init__(self, file: Path, context: int) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- `close` closes it
         paths = os.pathsep.join(path for path in sys.path if path)
+        given = (str(file), str(context), str(os.getpid()))
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "camelid.formats.verify.llama_cpp_process", str(file), str(context)],
+            [sys.executable, "-P", "-m", "camelid.formats.verify.llama_cpp_process", *given],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall, refuse_not_utf8
 from camelid.base.json import read_table, write_json
 
 JOURNAL = "quickstart.json"
@@ -21,6 +21,7 @@ class Journal:
     """
 
     def __init__(self, out: Path, arguments: dict[str, Any]) -> None:
+        refuse_not_utf8(out.resolve())
         self.path = out / JOURNAL
         self.arguments = arguments
         self.decisions: dict[str, Any] = {}
@@ -29,7 +30,7 @@ class Journal:
             self._resume(out)
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise WrongCall(f"{out} is not empty and not a quickstart's folder; {ELSEWHERE}")
-        out.mkdir(parents=True, exist_ok=True)
+        out.resolve().mkdir(parents=True, exist_ok=True)
         self._write()
 
     def _resume(self, out: Path) -> None:
