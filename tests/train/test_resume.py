@@ -1,9 +1,14 @@
 """Killed, stopped or damaged, a run goes on to the very curve and weights of the unbroken one."""
 
 import json
+import os
+import pty
+import select
 import shutil
 import signal
+import sys
 import textwrap
+import time
 
 import pytest
 
@@ -20,6 +25,8 @@ SETTINGS = {
     "training__validate_every": 10,
     "training__learning_rate": 0.01,
 }
+LONG = {"training__steps": 5000}
+"""More than are made until a signal comes, on a machine that does other things too."""
 EXACT = ("step", "loss", "learning_rate", "grad_norm", "validation_loss", "validation_bits_per_byte")
 
 # Runs the command line and sends itself a signal at a moment of its own choosing, so that no clock has a say.
@@ -173,6 +180,52 @@ def test_settings_that_change_no_result_may_differ_when_resuming(
     assert ours == theirs
     validated = [record["step"] for record in curve(out) if "validation_loss" in record]
     assert validated == [0, 10, 20, 40, 80, 120]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_stopped_from_outside_the_state_is_saved(tmp_path, number, command_line, words, end_at, unbroken):
+    out = tmp_path / "run"
+    code, errors = end_at(out, number, "before the record", 22)
+    assert (code, steps_logged(out) - 1, list_checkpoints(out)[-1].step) == (130, 22, 22), errors
+    command_line.run(words(out))
+    assert_equal_runs(out, unbroken)
+
+
+def test_under_nohup_it_outlives_the_terminal_and_still_stops_between_two_steps(
+    tmp_path, command_line, pretrain_words
+):
+    """Of a script's background jobs SIGINT is ignored, under nohup SIGHUP, and both stay so."""
+    out = tmp_path / "run"
+    ignoring = "import os, signal, sys\nfor each in (1, 2): signal.signal(each, signal.SIG_IGN)\n"
+    ignoring += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    process = command_line.start(pretrain_words(out, **SETTINGS | LONG), ("-c", ignoring))
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        before = steps_logged(out)
+        while process.poll() is None and steps_logged(out) < before + 3:
+            time.sleep(0.01)
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130, errors
+    assert "the state is saved" in errors
+    step = list_checkpoints(out)[-1].step
+    assert 9 <= steps_logged(out) - 1 == step < LONG["training__steps"]
+
+
+def test_where_the_terminal_closes_the_state_is_saved(tmp_path, command_line, pretrain_words):
+    out = tmp_path / "run"
+    process, screen = pty.fork()
+    if process == 0:
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "camelid", *pretrain_words(out, **SETTINGS | LONG)],
+            dict(command_line.environment),
+        )
+    while steps_logged(out) < 10:
+        if select.select([screen], [], [], 0.05)[0]:
+            os.read(screen, 4096)
+    os.close(screen)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    assert steps_logged(out) - 1 == list_checkpoints(out)[-1].step < LONG["training__steps"]
 
 
 def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_used(

@@ -8,8 +8,13 @@ from camelid.base.errors import CamelidError
 
 
 def camelid_home() -> Path:
-    """The folder, which may not exist yet."""
-    return Path(os.environ.get("CAMELID_HOME") or Path.home() / ".cache" / "camelid")
+    """The folder, which may not exist yet; raises `CamelidError` if this user has no home folder."""
+    if given := os.environ.get("CAMELID_HOME"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "camelid"
+    except RuntimeError as error:  # neither HOME nor an entry in the list of users, as in some containers
+        raise CamelidError("there is no home folder; set CAMELID_HOME to a folder of your own") from error
 
 
 def make_home() -> Path:

@@ -5,7 +5,10 @@ a library, Camelid shows only warnings, unless you call `show_log()` or configur
 """
 
 import logging
+import os
+import stat
 import sys
+from contextlib import suppress
 
 
 class _StandardError(logging.Handler):
@@ -43,3 +46,14 @@ def show_log(level: int = logging.INFO) -> None:
 def show_warnings_only() -> None:
     """Hides messages below warnings, in all but the main process of a group."""
     logging.getLogger("camelid").setLevel(logging.WARNING)
+
+
+def leave_terminal() -> None:
+    """Discards further output if it goes to a terminal, for when that has closed and every write would fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        with suppress(OSError):  # closed already
+            # A closed terminal no longer answers `isatty`, but it still is a character device.
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-import psutil
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
+
+from camelid.base.memory import resident_memory
 
 logger = logging.getLogger(__name__)
 
@@ -238,7 +239,7 @@ def memory_bytes() -> int:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())
-    return int(psutil.Process().memory_info().rss)
+    return resident_memory()
 
 
 def in_bytes(count: float) -> str:

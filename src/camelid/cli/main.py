@@ -8,6 +8,7 @@ parameters are its flags (`cli.flags`), and it calls one function of a room.
     0  success        1  the job failed (`CamelidError`)        2  the call was wrong        130  Ctrl-C
 """
 
+import io
 import logging
 import os
 import signal
@@ -17,20 +18,25 @@ from importlib import import_module
 from typing import Any
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.base.logs import show_log
+from camelid.base.logs import leave_terminal, show_log
 from camelid.base.version import __version__
 from camelid.cli.table import VERBS
 
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "size calculation overflowed")
+"""What torch says, in errors of several classes, where a tensor does not fit, or never could."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; errors for people go to standard error without a
     traceback."""
     if argv is None:
-        signal.signal(signal.SIGTERM, _terminated)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
+                signal.signal(number, _terminated)
+        _escape_what_cannot_be_shown()
     arguments = list(sys.argv[1:] if argv is None else argv)
     show_log()
     debug = "--debug" in arguments or os.environ.get("CAMELID_DEBUG", "") not in ("", "0")
@@ -57,9 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _escape_what_cannot_be_shown() -> None:
+    """Writes characters that the output's encoding does not have as escapes such as \\xe9; by default that is
+    an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _terminated(number: int, frame: object) -> None:
-    """Ends as Ctrl-C does, so that no half-written file stays: batch systems and containers stop jobs with
-    SIGTERM."""
+    """Ends as Ctrl-C does, so that no half-written file stays.
+
+    Batch systems and containers stop jobs with SIGTERM; a terminal that closes sends SIGHUP.
+    """
+    if number == signal.SIGHUP:
+        leave_terminal()
     raise SystemExit(128 + number)
 
 
@@ -94,13 +112,17 @@ def _nearest(verb: str) -> str:
 
 def _explain(error: Exception) -> str | None:
     """The message for a person, or None for a bug, whose traceback is shown."""
-    if isinstance(error, CamelidError):
-        return str(error)
     # safetensors reports a full disk with its own error class and the system's message.
-    if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+    full = "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
+    if isinstance(error, CamelidError):
+        return f"{error}; free some space and run the same command again" if full else str(error)
+    if full:
         where = getattr(error, "filename", None)
         writing = f" (writing {where})" if where else ""
         return f"the disk is full{writing}; free some space and run the same command again"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        needed = str(error).splitlines()[0] if str(error) else "the system has no more"
+        return f"out of memory ({needed}); use a smaller model, a shorter context or fewer rows at a time"
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         return f"{error.filename}: {error.strerror.lower()}"
     return None

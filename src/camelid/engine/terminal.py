@@ -231,7 +231,7 @@ def _line_history() -> Iterator[None]:
         path = make_home() / "chat_history"
         if path.is_file():
             readline.read_history_file(path)
-    except (OSError, RuntimeError, CamelidError) as error:  # no home folder at all is a RuntimeError
+    except (OSError, CamelidError) as error:
         logger.info(f"{error}; what is typed here is not kept")
         yield
         return

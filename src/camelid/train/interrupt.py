@@ -1,10 +1,14 @@
-"""Ctrl-C and SIGTERM stop a run between two updates, never within one."""
+"""Ctrl-C, SIGTERM and a closed terminal stop a run between two updates, never within one."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from camelid.base.logs import leave_terminal
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
@@ -19,9 +23,10 @@ class StopRequest:
 
 @contextmanager
 def stop_between_steps() -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM into a `StopRequest`; a second SIGINT interrupts at once.
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a `StopRequest`; a second SIGINT interrupts at once.
 
-    Only the main thread can handle signals; elsewhere (a notebook's worker, a server) this does nothing.
+    Signals that were ignored stay ignored: SIGHUP under `nohup`, SIGINT in a script's background jobs. Only
+    the main thread can handle signals; elsewhere (a notebook's worker, a server) this does nothing.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -29,11 +34,14 @@ def stop_between_steps() -> Iterator[StopRequest]:
         return
 
     def handle_signal(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = number
 
-    before = {number: signal.signal(number, handle_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle_signal) for number in heeded}
     try:
         yield request
     finally:
