@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.model.transformer import Transformer
 from camelid.recipes.training import Training
 from camelid.runs.run import METRICS, Run, read_metrics
+from camelid.train.clock import ClockedRun, TimeLimit
 from camelid.train.compilation import compile_blocks
 from camelid.train.interrupt import stop_between_steps
 from camelid.train.loop import Objective, Step, training_steps
@@ -66,22 +66,26 @@ def fit(
     setup: Setup,
     validate: Callable[[], ValidationLoss] | None = None,
     seed: int = 0,
+    limit: TimeLimit | None = None,
 ) -> Transformer:
     """Trains `model` by `objective`, from the run's newest intact checkpoint, and returns it.
 
     batches_from: this process's batches from a given step on. Each is requested after the previous update, so
-    they may be samples of the model itself. seed: of dropout. Every step is logged to the run's metrics; a stop signal saves
-    the state and raises `KeyboardInterrupt`. Raises `CamelidError` if the loss is NaN or infinite, or
-    diverges.
+    they may be samples of the model itself. seed: of dropout. Every step is logged to the run's metrics; a
+    stop signal saves the state and raises `KeyboardInterrupt`. Raises `CamelidError` if the loss is NaN or
+    infinite, or diverges.
+
+    limit: lets the run end before the recipe's last step, by the clock (`train.clock`; one process).
     """
     optimizer = _optimizer(model.train(), training)
     done = _resume(run, model, optimizer, setup.group)
+    clocked = ClockedRun(run.folder, training, limit)
     steps = training_steps(
         model,
-        islice(batches_from(done), training.total_steps - done),
+        clocked.until_end(batches_from(done), done),
         objective,
         optimizer,
-        lambda step: _rate(step, training),
+        (lambda step: _rate(step, training)) if limit is None else clocked.plan.rate,
         micro_batch_size=setup.micro_batch_size,
         gradient_clip=training.gradient_clip,
         start=done,
@@ -97,7 +101,8 @@ def fit(
             run.log({"step": 0, "dtype": dtype_name(setup.dtype), **_validated(log, -1, validate)})
         for step in _watched(steps):
             updates = step.number + 1
-            last = updates == training.total_steps
+            log.total_steps = clocked.decide(updates)
+            last = updates >= log.total_steps
             record = log.step(step)
             if last or updates % training.validate_every == 0:
                 record |= _validated(log, step.number, validate)
@@ -120,6 +125,7 @@ def fit_rows(
     token_bytes: NDArray[np.int64],
     group: ProcessGroup,
     seed: int = 0,
+    limit: TimeLimit | None = None,
 ) -> Transformer:
     """Trains `model` on `rows` by cross-entropy, with validation on the `validation` rows; see `fit`.
 
@@ -141,7 +147,7 @@ def fit_rows(
 
     objective = cross_entropy(model, setup.dtype, training.z_loss)
     check = None if validation is None else validate
-    return fit(run, model, batches_from, objective, training, setup, check, seed)
+    return fit(run, model, batches_from, objective, training, setup, check, seed, limit)
 
 
 def rows_of_update(training: Training, processes: int) -> int:

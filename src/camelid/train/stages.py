@@ -33,6 +33,7 @@ from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from camelid.train.clock import TimeLimit
 from camelid.train.fit import fit_rows, rows_of_update
 from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.training_rows import (
@@ -60,8 +61,11 @@ def learn_tokenizer(recipe: TokenizerRecipe) -> Path:
     return recipe.out
 
 
-def pretrain(recipe: PretrainRecipe) -> Path:
-    """Trains a new model on raw text; returns the folder of the finished checkpoint, `recipe.out`/model."""
+def pretrain(recipe: PretrainRecipe, limit: TimeLimit | None = None) -> Path:
+    """Trains a new model on raw text; returns the folder of the finished checkpoint, `recipe.out`/model.
+
+    limit: when to end at the latest; see `train.clock`.
+    """
     group = join_process_group()
     rows_of_update(recipe.training, group.size)  # refuses what cannot be shared before any work
     tokenizer = load_tokenizer(recipe.tokenizer)
@@ -71,11 +75,14 @@ def pretrain(recipe: PretrainRecipe) -> Path:
         if group.is_main and (reason := why_own(spec)):
             logger.info(f"{reason}: only camelid can read its folder")
         model = Transformer(spec).initialize(recipe.seed)
-        return _train(recipe, run, model, tokenizer, rows, validation, group)
+        return _train(recipe, run, model, tokenizer, rows, validation, group, limit)
 
 
-def tune(recipe: TuneRecipe) -> Path:
-    """Tunes a model on conversations or on pairs; returns the folder of the finished checkpoint."""
+def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
+    """Tunes a model on conversations or on pairs; returns the folder of the finished checkpoint.
+
+    limit: when to end at the latest; see `train.clock`.
+    """
     group, base = join_process_group(), resolve(recipe.model)
     rows_of_update(recipe.training, group.size)
     tokenizer = load_tokenizer(base)
@@ -96,7 +103,7 @@ def tune(recipe: TuneRecipe) -> Path:
             refuse_other_rows(run, rows, validation)
         model = load_model(base)
         check_tokenizer_fits(model.spec, tokenizer)
-        return _train(recipe, run, model, tokenizer, rows, validation, group)
+        return _train(recipe, run, model, tokenizer, rows, validation, group, limit)
 
 
 def check_chat(base: Path, tokenizer: Tokenizer, encodes: bool) -> None:
@@ -138,12 +145,13 @@ def _train(
     rows: Rows | PairRows,
     validation: Rows | PairRows | None,
     group: ProcessGroup,
+    limit: TimeLimit | None = None,
 ) -> Path:
     folder = recipe.out / MODEL
     finished = folder.exists()
     if not finished:
         lengths = token_lengths(tokenizer)
-        trained = fit_rows(run, model, rows, validation, recipe.training, lengths, group, recipe.seed)
+        trained = fit_rows(run, model, rows, validation, recipe.training, lengths, group, recipe.seed, limit)
         if group.is_main:
             with atomic_folder(folder) as draft:
                 save_checkpoint(draft, trained, special_ids=special_ids(tokenizer), provenance=run.identity)

@@ -1,6 +1,7 @@
 """The quickstart's time budget, divided over the stages."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 TUNING_SHARE = 0.36
@@ -13,18 +14,23 @@ CLOSING_LEAST = 20.0
 
 @dataclass
 class Budget:
-    """Seconds in total, and seconds used by earlier calls of the same quickstart."""
+    """Seconds in total, seconds used by earlier calls of the same quickstart, and the clock (by default, all
+    time counts)."""
 
     seconds: float
     used_before: float = 0.0
+    clock: Callable[[], float] | None = None
 
     def __post_init__(self) -> None:
-        self._began = time.monotonic()
+        self._began = self._now()
+
+    def _now(self) -> float:
+        return time.monotonic() if self.clock is None else self.clock()
 
     @property
     def used(self) -> float:
         """Seconds used so far, over all calls."""
-        return self.used_before + time.monotonic() - self._began
+        return self.used_before + self._now() - self._began
 
     @property
     def for_closing(self) -> float:
@@ -35,3 +41,8 @@ class Budget:
     def for_training(self) -> float:
         """Seconds left for pretraining and tuning together."""
         return max(1.0, self.seconds - self.used - self.for_closing)
+
+    @property
+    def training_ends(self) -> float:
+        """Seconds used when tuning should end."""
+        return self.seconds - self.for_closing

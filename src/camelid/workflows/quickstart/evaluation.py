@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -20,18 +21,22 @@ from camelid.lm.interface import LM, PromptTooLong
 from camelid.lm.sampling import Sampling
 from camelid.prompting.programs import Program, chain_of_thought, direct
 from camelid.recipes.tune import TuneRecipe
+from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.task import load_task
 from camelid.text.conversation import Conversation, Message
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.fit import ValidationLoss, validation_loss
 from camelid.train.stages import token_lengths
 from camelid.train.training_rows import decoder_rows
+from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.job import Job
 
 MOST_QUESTIONS = 50
 """Questions per skill at most; the half-width of a Wilson interval is then at most 13 points."""
 QUESTIONS_PER_MINUTE = 4
 """Questions per skill for each minute of the whole job: a short quickstart asks fewer."""
+EVALUATION_SHARE = 0.7
+"""Share of the closing time that the evaluation takes on a machine as fast as planned."""
 LONGEST_REPLY = 160
 STORIES = 10
 TALKS = 3
@@ -98,8 +103,26 @@ def _measure(job: Job, tuning: TuneRecipe, name: str, folder: Path) -> ModelResu
 
 
 def questions(job: Job) -> int:
-    """The number of questions per skill that there is time for."""
-    return max(2, min(MOST_QUESTIONS, round(QUESTIONS_PER_MINUTE * job.budget.seconds / 60)))
+    """The number of questions per skill that there is time for, decided once.
+
+    On a machine that has become slower, or with less time left than was kept for the end, there are fewer.
+    """
+    return int(job.journal.decide("questions", lambda: questions_in_time(job.budget, _pace(job))))
+
+
+def questions_in_time(budget: Budget, pace: float) -> int:
+    """Questions per skill; pace: the machine's speed relative to that planned with."""
+    planned = QUESTIONS_PER_MINUTE * budget.seconds / 60
+    left = (budget.seconds - budget.used) / (EVALUATION_SHARE * budget.for_closing)
+    return max(2, min(MOST_QUESTIONS, round(planned * min(1.0, pace, max(0.0, left)))))
+
+
+def _pace(job: Job) -> float:
+    """Tokens per second at the end of tuning, relative to those that the whole job was planned with."""
+    sizes = job.journal.decisions.get("pretrain") or job.journal.decisions.get("tune", {})
+    path = job.out / "tune" / METRICS
+    speeds = [row["tokens_per_second"] for row in read_metrics(path) if "tokens_per_second" in row]
+    return median(speeds[-20:]) / max(1, sizes["tokens_per_second"]) if speeds else 1.0
 
 
 def _programs(tuned: bool) -> Sequence[Program]:

@@ -1,7 +1,7 @@
 """The journal of a quickstart: its decisions and times so far, which let the same command resume."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ class Journal:
         refuse_not_utf8(out.resolve())
         self.path = out / JOURNAL
         self.arguments = arguments
+        self.clock: Callable[[], float] | None = None
         self.decisions: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         if self.path.exists():
@@ -59,12 +60,15 @@ class Journal:
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Adds the time of the block to the step's time, also if the block is interrupted."""
-        began, before = time.monotonic(), self.seconds.get(step, 0.0)
+        began, before = self._now(), self.seconds.get(step, 0.0)
         try:
             yield
         finally:
-            self.seconds[step] = before + time.monotonic() - began
+            self.seconds[step] = before + self._now() - began
             self._write()
+
+    def _now(self) -> float:
+        return time.monotonic() if self.clock is None else self.clock()
 
     def _write(self) -> None:
         content = {"arguments": self.arguments, "decisions": self.decisions, "seconds": self.seconds}

@@ -14,6 +14,7 @@ from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.graders import STRICT
 from camelid.workflows.quickstart.evaluation import MOST_TURNS, REQUEST, Results, questions
 from camelid.workflows.quickstart.job import Job
+from camelid.workflows.quickstart.shortfall import notes
 
 PROGRAMS = {"direct": "directly", "chain_of_thought": "in steps"}
 
@@ -26,9 +27,10 @@ def write_quickstart_report(job: Job, results: Results) -> Path:
 def quickstart_report(job: Job, results: Results) -> Report:
     """The page as values."""
     spec = read_spec(job.tuned)
+    remarks = job.journal.decide("notes", lambda: notes(job, results))
     return Report(
         title="Camelid quickstart",
-        summary=_summary(job, spec.parameter_count()),
+        summary=" ".join([*remarks, _summary(job, spec.parameter_count())]),
         facts={
             "parameters": f"{spec.parameter_count() / 1e6:.2f} M",
             "float32 folder": in_bytes(_weights(job.tuned)),

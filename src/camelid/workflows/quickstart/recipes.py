@@ -15,6 +15,7 @@ from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.training import OptimizerName, Training
 from camelid.recipes.tune import TuneRecipe
 from camelid.text.tokenizer import load_tokenizer
+from camelid.train.clock import TimeLimit
 from camelid.train.training_rows import decoder_rows
 from camelid.workflows.quickstart.job import Job
 from camelid.workflows.quickstart.sizing import (
@@ -31,6 +32,8 @@ TUNE_RATE = 2.5e-3
 FINISHED_MODEL_RATE = 1e-4
 """Peak learning rate for a model given with --from: lower, since a large one could spoil its training."""
 HELD_OUT = 0.02
+DECAY = 0.4
+"""Last share of the updates in which the rate falls; before them the clock may move the end freely."""
 
 
 def tokenizer_recipe(job: Job) -> TokenizerRecipe:
@@ -62,6 +65,11 @@ def pretrain_recipe(job: Job) -> PretrainRecipe:
         training=_training(sizes, BATCH_ROWS, CONTEXT, rate, "muon"),
         seed=job.seed,
     )
+
+
+def pretrain_limit(job: Job) -> TimeLimit:
+    """Ends pretraining when its share of the time is used; the rest is for tuning and the end."""
+    return TimeLimit(pretrain_sizes(job).get("ends_at", job.budget.training_ends), lambda: job.budget.used)
 
 
 def tune_recipe(job: Job) -> TuneRecipe:
@@ -110,6 +118,8 @@ def _training(
         context_length=context,
         optimizer=optimizer,
         learning_rate=rate,
+        schedule="wsd",
+        decay_fraction=DECAY,
         min_learning_rate_ratio=0.05,
         warmup_fraction=0.05,
         compile="auto" if sizes["compile"] else False,

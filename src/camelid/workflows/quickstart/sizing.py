@@ -40,8 +40,9 @@ def size_pretraining(job: Job) -> dict[str, Any]:
     """Vocabulary, shape and steps of the model that this machine can train in the time left."""
     text_bytes = sum(_size(path) for path in data_files(job.text)) if job.text else None
     vocab_size = WORLD_VOCABULARY if text_bytes is None else 4096 if text_bytes < 50_000_000 else 8192
-    seconds = job.budget.for_training * (1 - TUNING_SHARE)
     before = job.budget.used
+    tuning = job.budget.for_training * TUNING_SHARE
+    seconds = job.budget.for_training - tuning
     reference = REFERENCE.spec(vocab_size)
     compiled = seconds >= COMPILE_FROM_SECONDS
     rough = training_speed(reference, CONTEXT, BATCH_ROWS, compiled=False)
@@ -66,6 +67,8 @@ def size_pretraining(job: Job) -> dict[str, Any]:
         "compile": compiled,
         "tokens_per_second": round(speed),
         "steps": max(20, tokens // (BATCH_ROWS * CONTEXT)),
+        "ends_at": before + seconds,
+        "tuning_tokens": int(speed * tuning),
     }
 
 
@@ -73,12 +76,19 @@ def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: in
     """Steps and validations of tuning that fit into the time left, for at most `MOST_EPOCHS` epochs."""
     if job.base is None:
         records = read_metrics(job.out / "pretrain" / METRICS)
-        speed = median(row["tokens_per_second"] for row in records if "tokens_per_second" in row)
-        rows, compiled = BATCH_ROWS, bool(job.journal.decisions["pretrain"]["compile"])
+        updates = [row for row in records if "tokens_per_second" in row]
+        # The last quarter: the machine may have become faster or slower since the start.
+        speed = median(row["tokens_per_second"] for row in updates[-max(1, len(updates) // 4) :])
+        pretrained = job.journal.decisions["pretrain"]
+        rows, compiled = BATCH_ROWS, bool(pretrained["compile"])
+        undisturbed = pretrained.get("tuning_tokens", 0) / context
     else:
         rows, compiled = BATCH_ROWS // 2, job.budget.for_training >= COMPILE_FROM_SECONDS
         speed = training_speed(read_spec(resolve(job.pretrained)), context, rows, compiled=compiled)
+        undisturbed = 0.0
     affordable = speed * job.budget.for_training / context
+    # What the clock leaves decides in the end, so that tuning can catch up where the machine is faster again.
+    affordable = max(affordable, undisturbed)
     each = max(1.0, VALIDATION_COST * validation_rows)
     validations = max(1, min(VALIDATIONS, int(VALIDATION_SHARE * affordable / each) - 1))
     steps = int(affordable - (validations + 1) * VALIDATION_COST * validation_rows) // rows

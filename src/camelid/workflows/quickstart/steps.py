@@ -10,6 +10,7 @@ from camelid.base.progress import in_time
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.job import Job
 from camelid.workflows.quickstart.journal import Journal
+from camelid.workflows.quickstart.working_clock import WorkingClock
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,10 @@ def make_assistant(
         "seed": seed,
     }
     journal = Journal(out, arguments)
-    budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()))
-    _run(Job(out, text, chats, base, seed, journal, budget))
+    with WorkingClock() as clock:
+        journal.clock = clock
+        budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()), clock=clock)
+        _run(Job(out, text, chats, base, seed, journal, budget))
 
 
 def _check_inputs(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None) -> None:
@@ -78,6 +81,7 @@ def _run(job: Job) -> None:
     from camelid.recipes.quantize import QuantizeRecipe
     from camelid.report.page import REPORT
     from camelid.train import stages
+    from camelid.train.clock import TimeLimit
     from camelid.workflows.quantize import quantize
     from camelid.workflows.quickstart import recipes
     from camelid.workflows.quickstart.evaluation import evaluate_models
@@ -91,8 +95,15 @@ def _run(job: Job) -> None:
         steps.append(
             ("tokenizer", job.tokenizer, lambda: stages.learn_tokenizer(recipes.tokenizer_recipe(job)))
         )
-        steps.append(("pretrain", job.pretrained, lambda: stages.pretrain(recipes.pretrain_recipe(job))))
-    steps.append(("tune", job.tuned, lambda: stages.tune(recipes.tune_recipe(job))))
+        steps.append(
+            (
+                "pretrain",
+                job.pretrained,
+                lambda: stages.pretrain(recipes.pretrain_recipe(job), recipes.pretrain_limit(job)),
+            )
+        )
+    tuning_limit = TimeLimit(job.budget.training_ends, lambda: job.budget.used)
+    steps.append(("tune", job.tuned, lambda: stages.tune(recipes.tune_recipe(job), tuning_limit)))
     steps.append(
         ("quantize", job.small, lambda: quantize(QuantizeRecipe(model=str(job.tuned), out=job.small)))
     )
@@ -115,3 +126,5 @@ def _run(job: Job) -> None:
     print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. Report: {page}")
     print(f"Talk to it:   camelid chat {job.small}")
     print(f"In float32:   camelid chat {job.tuned}")
+    for note in job.journal.decisions.get("notes", ()):
+        print(note)
