@@ -66,7 +66,7 @@ def _sections(job: Job, results: Results) -> Iterator[Section]:
     )
     yield Section(
         "Loss on held-out conversations",
-        "Only the assistant's turns count; every model computes in bfloat16. Before quantisation the folders "
+        "Only the assistant's turns count; every model computes in the same dtype. Before quantisation the folders "
         "hold float32 weights, so that no precision is lost.",
         tables=(Table("", ("model", "nats per token", "bits per byte", "weights on disk"), losses),),
     )
