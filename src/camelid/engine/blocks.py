@@ -166,8 +166,8 @@ class CachedSequence:
         needed = -(-(len(self.tokens) + count) // BLOCK_TOKENS) - len(self.blocks)
         if max(0, needed) + shared > self.pool.available:
             raise NoBlocksError(
-                f"{needed + shared} more blocks of {BLOCK_TOKENS} tokens are needed and {self.pool.available} "
-                f"of {self.pool.count} are free: give the cache more (cache_tokens), or the request fewer"
+                f"{needed + shared} more blocks of {BLOCK_TOKENS} tokens are needed and "
+                f"{self.pool.available} of {self.pool.count} are free: give the cache more (cache_tokens), or the request fewer"
             )
         copy = None
         if shared:

@@ -201,6 +201,6 @@ def check_compiler() -> None:
         )
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         raise CamelidError(
-            "compiled=True: Triton needs a C compiler and finds neither gcc nor clang; install one, point CC to one, or leave "
-            "compiled off"
+            "compiled=True: Triton needs a C compiler and finds neither gcc nor clang; install one, "
+            "point CC to one, or leave compiled off"
         )

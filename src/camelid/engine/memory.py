@@ -160,7 +160,7 @@ def _smaller(spec: ModelSpec, weights: WeightMemory, device: torch.device) -> li
             try:
                 found.append(quantized_weights(spec, bits, device=device))
             except CamelidError:
-                continue  # the layout has no place for this model, or its sizes are no multiples of the words'
+                continue  # not a model of this layout, or sizes that do not fill its packed integers
     return found
 
 
@@ -265,7 +265,8 @@ def ways_out(found: Plan, model: str) -> list[str]:
     if not ways and shorter.longest:
         context = f"{shorter.longest:,} tokens at {shorter.weights.bits} bits"
         ways.append(
-            f"{context} fit: camelid quantize {model} OUT --bits {shorter.weights.bits}, and --context {shorter.longest}"
+            f"{context} fit: camelid quantize {model} OUT --bits {shorter.weights.bits}, "
+            f"and --context {shorter.longest}"
         )
     return ways or ["nothing smaller does: take a smaller model, fewer sequences or more memory"]
 

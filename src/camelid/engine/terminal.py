@@ -153,8 +153,8 @@ class ChatSession:
         self.messages = [*kept, Message("user", question), Message("assistant", completion.text)]
         if completion.finish_reason == "length":
             logger.info(
-                f"(cut after {len(completion.tokens) or self.sampling.max_new_tokens} tokens: the limit of an "
-                "answer, --max-new-tokens, or of the context, which /reset empties)"
+                f"(cut after {len(completion.tokens) or self.sampling.max_new_tokens} tokens: "
+                "the limit of an answer, --max-new-tokens, or of the context, which /reset empties)"
             )
 
     def _kept(self, question: str) -> list[Message]:

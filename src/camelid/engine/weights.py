@@ -18,7 +18,8 @@ SAMPLED = 64
 """Values of each parameter that are compared."""
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 CHANGED = (
-    "the model's parameters have changed since the engine read them, and its cache and copies are of the old ones: "
+    "the model's parameters have changed since the engine read them, and its cache and copies are of the old "
+    "ones: "
     "call engine.set_weights() after every change"
 )
 Module = TypeVar("Module", bound=nn.Module)
@@ -124,7 +125,8 @@ def copy_weights(model: Transformer, state: Mapping[str, Tensor]) -> None:
     for what, names in (("lacks", own.keys() - state.keys()), ("has", state.keys() - own.keys())):
         if names:
             raise WrongCall(
-                f"the state {what} {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}, which the model "
+                f"the state {what} {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}, "
+                "which the model "
                 f"{'has' if what == 'lacks' else 'has not'}"
             )
     for name, tensor in own.items():

@@ -153,7 +153,7 @@ def _serve(shared: _Shared) -> None:
     with torch.inference_mode(), sharing_cores():
         try:
             _work(shared)
-        finally:  # also where a service failed in a way that nobody foresaw: its callers must not wait for ever
+        finally:  # also after an unexpected failure of a service, whose callers must not wait forever
             shared.end()
 
 
