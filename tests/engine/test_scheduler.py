@@ -279,10 +279,10 @@ def test_an_error_of_one_request_is_its_own(tiny: Tiny, tokenizer: Tokenizer, mo
     monkeypatch.setattr(bad, "accept", lambda *_: [][0])
     begin = engine.decoder.begin
 
-    def begun(prompt, said=()):
+    def begun(prompt, generated=()):
         if tuple(prompt) == unread.prompt:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return begin(prompt, said)
+        return begin(prompt, generated)
 
     monkeypatch.setattr(engine.decoder, "begin", begun)
     engine.submit(bad)

@@ -167,7 +167,8 @@ class CachedSequence:
         if max(0, needed) + shared > self.pool.available:
             raise NoBlocksError(
                 f"{needed + shared} more blocks of {BLOCK_TOKENS} tokens are needed and "
-                f"{self.pool.available} of {self.pool.count} are free: give the cache more (cache_tokens), or the request fewer"
+                f"{self.pool.available} of {self.pool.count} are free: "
+                "give the cache more (cache_tokens), or the request fewer"
             )
         copy = None
         if shared:

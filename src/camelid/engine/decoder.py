@@ -99,10 +99,12 @@ class Decoder(ABC):
             if isinstance(module, PackedLinear):
                 module.forget_arranged()
 
-    def begin(self, prompt: Sequence[int], said: Sequence[int] = ()) -> tuple[CachedSequence, Sequence[int]]:
+    def begin(
+        self, prompt: Sequence[int], generated: Sequence[int] = ()
+    ) -> tuple[CachedSequence, Sequence[int]]:
         """A sequence that holds as much of prompt and answer as the cache does, and the tokens that are left
         to compute."""
-        sequence, tokens = CachedSequence(self.pool), [*prompt, *said]
+        sequence, tokens = CachedSequence(self.pool), [*prompt, *generated]
         return sequence, tokens[sequence.adopt(tokens) :]
 
     def extend(self, extensions: Sequence[Extension]) -> Predictions:

@@ -47,14 +47,16 @@ class EncoderDecoder(TorchDecoder):
         self._sources: WeakValueDictionary[bytes, ReadSource] = WeakValueDictionary()
         self._kept: OrderedDict[ReadSource, None] = OrderedDict()
 
-    def begin(self, prompt: Sequence[int], said: Sequence[int] = ()) -> tuple[CachedSequence, Sequence[int]]:
+    def begin(
+        self, prompt: Sequence[int], generated: Sequence[int] = ()
+    ) -> tuple[CachedSequence, Sequence[int]]:
         """See `Decoder.begin`."""
         padding = [-1] * (-len(prompt) % BLOCK_TOKENS)
         *_, root = chain(b"source", [*prompt, *padding])
         source = self._sources.setdefault(root, ReadSource(tuple(prompt)))
         if source in self._kept:
             self._kept.move_to_end(source)
-        sequence, tokens = CachedSequence(self.pool, root, source), [self.start_id, *said]
+        sequence, tokens = CachedSequence(self.pool, root, source), [self.start_id, *generated]
         return sequence, tokens[sequence.adopt(tokens) :]
 
     def load(self) -> None:

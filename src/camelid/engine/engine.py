@@ -21,9 +21,9 @@ from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
 from camelid.engine.encoding import encode_pair, encode_prompt
 from camelid.engine.generation import Generation
-from camelid.engine.listening import Listener, Listening, Told
+from camelid.engine.listening import Listener, Listening, Updates
 from camelid.engine.memory import refuse_too_large
-from camelid.engine.running import Request, Said
+from camelid.engine.running import NewText, Request
 from camelid.engine.scheduler import Scheduler
 from camelid.engine.scoring import Scoring
 from camelid.engine.weights import copy_weights
@@ -156,7 +156,7 @@ class Engine(LM):
         generations = [
             self.request(prompt, sampling, sample) for prompt in prompts for sample in range(sampling.samples)
         ]
-        for _ in self._told(generations):
+        for _ in self._updates(generations):
             pass
         done = iter(generation.completion() for generation in generations)
         return [[next(done) for _ in range(sampling.samples)] for _ in prompts]
@@ -174,8 +174,8 @@ class Engine(LM):
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """Scores of continuations; those of one prompt share its computation.
 
-        A continuation's tokens are those of prompt and continuation together, from the first that differs from
-        the prompt's own: a token that spans the border is the continuation's.
+        A continuation's tokens are those of prompt and continuation together, from the first that differs
+        from the prompt's own: a token that spans the border is the continuation's.
         """
         requests = [
             Scoring(*encode_pair(self.tokenizer, self.model.spec, *pair))
@@ -183,7 +183,7 @@ class Engine(LM):
         ]
         # Those of one prompt one after the other, to begin while it is being read.
         first = {request.prompt: index for index, request in reversed([*enumerate(requests)])}
-        for _ in self._told(sorted(requests, key=lambda request: first[request.prompt])):
+        for _ in self._updates(sorted(requests, key=lambda request: first[request.prompt])):
             pass
         return [request.score() for request in requests]
 
@@ -234,8 +234,8 @@ class Engine(LM):
         """Queues a request, which goes on when `step` is called, or while others are listened to."""
         self.worker.call(lambda: self._listening.scheduler.submit(generation))
 
-    def step(self) -> list[Said]:
-        """Advances all requests by one step; each that said something, with its new text."""
+    def step(self) -> list[NewText]:
+        """Advances all requests by one step; those with new text, or at their end."""
         return self.worker.call(lambda: self._listening.step())
 
     def cancel(self, generation: Generation) -> None:
@@ -248,33 +248,33 @@ class Engine(LM):
         They go on while nobody asks for the next text, and are cancelled where nobody will. Raises the error
         of one that failed, after the others have ended.
         """
-        with closing(self._told(generations, every_token=True)) as told:
-            for generation in told:
+        with closing(self._updates(generations, every_token=True)) as updates:
+            for generation in updates:
                 while generation.pieces:
                     yield generation, generation.pieces.popleft()
 
-    def _told(
+    def _updates(
         self, requests: Sequence[AnyRequest], every_token: bool = False
     ) -> Generator[AnyRequest, None, None]:
         """Each request when it has ended, or after each of its tokens."""
-        told: Told = SimpleQueue()
+        updates: Updates = SimpleQueue()
         left = len(requests)
         try:
-            self.worker.call(lambda: self._listening.enter(requests, Listener(told, every_token)))
+            self.worker.call(lambda: self._listening.enter(requests, Listener(updates, every_token)))
             while left:
-                request, ended = told.get()
+                request, ended = updates.get()
                 left -= ended
                 yield request
         finally:
             if left:
-                self._leave(told)
+                self._leave(updates)
         for request in requests:
             if request.error is not None:
                 raise request.error
 
-    def _leave(self, told: Told) -> None:
+    def _leave(self, updates: Updates) -> None:
         def leave() -> None:
-            self._listening.leave(told)
+            self._listening.leave(updates)
 
         with suppress(CamelidError):  # closed, which has ended them
             if self.worker.is_current:  # in the middle of a step, where a forgotten stream was collected

@@ -106,10 +106,10 @@ class Generation:
         """Ends it without a completion."""
         self.error = error
 
-    def _changed(self, logits: Logits, said: Sequence[int]) -> Logits:
+    def _changed(self, logits: Logits, generated: Sequence[int]) -> Logits:
         """Logits under constraint, penalties and bias, checked by `check_changed`."""
         masked = logits if self._constraint is None else self._constraint.masked(logits)
-        changed = apply_penalties(masked, self.sampling, self.prompt, said)
+        changed = apply_penalties(masked, self.sampling, self.prompt, generated)
         check_changed(changed, self.sampling)
         return changed
 

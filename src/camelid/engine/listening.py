@@ -1,4 +1,4 @@
-"""An engine's requests on its worker's thread: who listens to which, and what each is told."""
+"""An engine's requests on its worker's thread: who listens to which, and the updates for each."""
 
 from collections.abc import Sequence
 from queue import SimpleQueue
@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 from camelid.base.errors import CamelidError
 from camelid.engine.decoder import Decoder
-from camelid.engine.running import Request, Said
+from camelid.engine.running import NewText, Request
 from camelid.engine.scheduler import Scheduler
 
-Told = SimpleQueue[tuple[Any, bool]]
-"""Requests that have said something, and whether they have ended."""
+Updates = SimpleQueue[tuple[Any, bool]]
+"""Requests with new text, and whether they have ended."""
 
 
 class Listener(NamedTuple):
-    """Where a request is told of: after each of its tokens, or at its end."""
+    """Where updates on a request go: after each of its tokens, or at its end."""
 
-    told: Told
+    updates: Updates
     every_token: bool
 
 
@@ -37,18 +37,18 @@ class Listening:
                 self.scheduler.submit(request)
                 self._listeners[request] = listener
         except BaseException:
-            self.leave(listener.told)
+            self.leave(listener.updates)
             raise
 
-    def leave(self, told: Told) -> None:
+    def leave(self, updates: Updates) -> None:
         """Nobody reads a queue any more: what is left of its requests is cancelled."""
-        for request in [each for each, listener in self._listeners.items() if listener.told is told]:
+        for request in [each for each, listener in self._listeners.items() if listener.updates is updates]:
             self.cancel(request)
 
     def cancel(self, request: Request) -> None:
         """Ends a request, wherever it is, and gives its part of the cache back."""
         self.scheduler.cancel(request)
-        self._tell(request)
+        self._notify(request)
 
     def advance(self) -> bool:
         """See `camelid.engine.worker.Service`."""
@@ -56,19 +56,19 @@ class Listening:
             self.step()
         return bool(self._listeners)
 
-    def step(self) -> list[Said]:
-        """One step of the scheduler; each request that said something, with its new text.
+    def step(self) -> list[NewText]:
+        """One step of the scheduler; the requests with new text, or at their end.
 
         Raises `CamelidError` where the weights have changed since they were read.
         """
         if not self.scheduler.running:
             self.check_weights()
-        said = self.scheduler.step()
-        if any(request.ended for request, _ in said):
-            self.check_weights(parameters_only=True)  # no text is whole that two models have said
-        for request, _ in said:
-            self._tell(request)
-        return said
+        texts = self.scheduler.step()
+        if any(request.ended for request, _ in texts):
+            self.check_weights(parameters_only=True)  # a text must come from one model
+        for request, _ in texts:
+            self._notify(request)
+        return texts
 
     def check_weights(self, parameters_only: bool = False) -> None:
         """Raises `CamelidError` where the decoders' weights have changed."""
@@ -88,13 +88,13 @@ class Listening:
             for request in requests:
                 if request.error is None:
                     request.fail(error)
-                self._tell(request)
+                self._notify(request)
 
-    def _tell(self, request: Request) -> None:
+    def _notify(self, request: Request) -> None:
         listener, ended = self._listeners.get(request), request.ended
         if listener is None:
             return
         if ended:
             del self._listeners[request]
         if ended or listener.every_token:
-            listener.told.put((request, ended))
+            listener.updates.put((request, ended))

@@ -17,8 +17,7 @@ Request = Generation | Scoring
 
 @dataclass(eq=False)
 class Running:
-    """A request that has blocks. `rest` are tokens that are to be read: of its prompt, of what it said, of a
-    continuation."""
+    """A request that has blocks. `rest`: the tokens to read next, of prompt, completion or continuation."""
 
     request: Request
     sequence: CachedSequence
@@ -42,7 +41,7 @@ class Running:
 
     @property
     def answers(self) -> bool:
-        """Whether it says a token at every step."""
+        """Whether it generates a token at every step."""
         return isinstance(self.request, Generation) and not self.reads
 
     @property
@@ -55,8 +54,8 @@ Part = tuple[Running, Extension, Proposal]
 """What a step computes for one generation."""
 
 
-Said = tuple[Request, str]
-"""A request, and its new text: none where it failed, or was scored to its end."""
+NewText = tuple[Request, str]
+"""A request, and its new text: empty if it failed, or was scored to its end."""
 
 
 class RowSummary(NamedTuple):
@@ -106,6 +105,5 @@ def pieces(
 
 
 def read_by(request: Request) -> tuple[int, ...]:
-    """What a request reads before it goes on: its prompt, and what it had said when it gave its blocks
-    back."""
+    """The tokens that a request reads first: its prompt, and its completion so far."""
     return (*request.prompt, *request.tokens)

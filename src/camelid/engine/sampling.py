@@ -31,19 +31,21 @@ class Draw(NamedTuple):
     certain."""
 
 
-def apply_penalties(logits: Logits, sampling: Sampling, prompt: Sequence[int], said: Sequence[int]) -> Logits:
-    """Logits after the penalties for tokens of the prompt and of what was said, and the bias."""
+def apply_penalties(
+    logits: Logits, sampling: Sampling, prompt: Sequence[int], generated: Sequence[int]
+) -> Logits:
+    """Logits after the penalties for tokens of prompt and completion, and the bias."""
     if not sampling.changes_logits:
         return logits
     changed = logits.copy()
     # What overflows is refused by `check_changed`.
     if sampling.repetition_penalty != 1:
-        present = np.unique([*prompt, *said])
+        present = np.unique([*prompt, *generated])
         before, factor = changed[present], np.float32(sampling.repetition_penalty)
         with np.errstate(over="ignore"):
             changed[present] = np.where(before > 0, before / factor, before * factor)
-    if said:
-        tokens, counts = np.unique(said, return_counts=True)
+    if generated:
+        tokens, counts = np.unique(generated, return_counts=True)
         penalty = sampling.presence_penalty + sampling.frequency_penalty * counts
         changed[tokens] -= penalty.astype(np.float32)
     for token, bias in dict(sampling.logit_bias).items():

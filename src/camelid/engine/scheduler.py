@@ -13,12 +13,12 @@ from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.generation import Generation
 from camelid.engine.running import (
     NO_PROPOSAL,
+    NewText,
     Part,
     Request,
     Rows,
     RowSummary,
     Running,
-    Said,
     pieces,
     read_by,
 )
@@ -64,8 +64,8 @@ class Scheduler:
             elif running.request is request:
                 self._stop(running)
 
-    def step(self) -> list[Said]:
-        """Computes one step; every request that said something or ended.
+    def step(self) -> list[NewText]:
+        """Computes one step; the requests with new text, or at their end.
 
         One that cannot be computed, as where it alone needs more memory than there is, fails (its `error`);
         the others go on.
@@ -74,7 +74,7 @@ class Scheduler:
         self._admit()
         planned = self._plan()
         try:
-            said = self._compute(planned) if planned else []
+            texts = self._compute(planned) if planned else []
         except BaseException:
             # Interrupted (Ctrl-C): sequences may hold tokens that no generation knows of.
             self.preempt_all()
@@ -82,7 +82,7 @@ class Scheduler:
         if self.proposer and any(proposal.tokens for _, _, proposal in planned):
             self.proposer.seconds += time.perf_counter() - began
         failed, self._failed = self._failed, []
-        return [*said, *((request, "") for request in failed)]
+        return [*texts, *((request, "") for request in failed)]
 
     def preempt(self) -> bool:
         """Preempts the youngest running request, which starts again later; whether there was one."""
@@ -100,13 +100,13 @@ class Scheduler:
             pass
 
     def renew(self) -> None:
-        """Every running request starts again with what it has said, and scores from their beginning."""
+        """Every running request starts again with its tokens so far, and scores from their beginning."""
         self.preempt_all()
         for request in self.waiting:
             if isinstance(request, Scoring):
                 request.restart()
 
-    def _compute(self, planned: Sequence[Part]) -> list[Said]:
+    def _compute(self, planned: Sequence[Part]) -> list[NewText]:
         try:
             predictions = self.decoder.extend([extension for _, extension, _ in planned])
         except Exception as error:
@@ -236,9 +236,9 @@ class Scheduler:
                 self.preempt()
         return False
 
-    def _take(self, planned: Sequence[Part], predictions: Predictions) -> list[Said]:
-        """Gives the step's predictions to the requests that wait for them; what they said."""
-        said: list[Said] = []
+    def _take(self, planned: Sequence[Part], predictions: Predictions) -> list[NewText]:
+        """Gives the step's predictions to the requests that wait for them; their new texts."""
+        texts: list[NewText] = []
         summaries = RowSummary.of(predictions)
         row = 0
         for running, extension, proposal in planned:
@@ -254,14 +254,14 @@ class Scheduler:
                 self.running.append(twin)
                 # Without what the leader's draft tokens predict.
                 first = predictions, slice(rows.start, rows.start + 1), own[2][:1]
-                said += self._hear(twin, first, NO_PROPOSAL)
-            said += self._hear(running, own, proposal)
-        return said
+                texts += self._receive(twin, first, NO_PROPOSAL)
+            texts += self._receive(running, own, proposal)
+        return texts
 
-    def _hear(self, running: Running, own: Rows, proposal: Proposal) -> list[Said]:
+    def _receive(self, running: Running, own: Rows, proposal: Proposal) -> list[NewText]:
         request = running.request
         if isinstance(request, Generation):
-            return self._say(running, request, own, proposal)
+            return self._add_tokens(running, request, own, proposal)
         predictions, rows, _ = own
         try:
             request.take(Predictions(*(column[rows] for column in predictions)))
@@ -274,11 +274,13 @@ class Scheduler:
         running.scores, running.rest = True, [*request.left]
         return []
 
-    def _say(self, running: Running, generation: Generation, own: Rows, proposal: Proposal) -> list[Said]:
+    def _add_tokens(
+        self, running: Running, generation: Generation, own: Rows, proposal: Proposal
+    ) -> list[NewText]:
         predictions, rows, summaries = own
         logits = predictions.logits
         before = len(running.sequence) - len(proposal.tokens)
-        kept, said = 0, list[Said]()
+        kept, texts = 0, list[NewText]()
         try:
             greedy = RowSummary.finite_greedy(summaries)
             draws: Iterable[Draw] = (
@@ -292,21 +294,21 @@ class Scheduler:
                 logit = row.highest if token == row.greedy else float(logits[rows.start + index, token])
                 piece = generation.accept(token, logit - row.log_total, sampled_logprob)
                 kept = index
-                said.append((generation, piece))
+                texts.append((generation, piece))
                 if generation.finish_reason:
                     break
         except Exception as error:  # its alone, such as a constraint that cannot be kept
             self._fail(running, error)
-            return said
+            return texts
         if self.proposer and proposal.tokens:
             self.proposer.report(generation, len(proposal.tokens), kept)
         if generation.finish_reason:
             self._stop(running)
-            return said
+            return texts
         # The last token is not in the cache yet, nor is any proposed one after those taken.
         running.sequence.truncate(before + kept)
         running.rest = generation.tokens[-1:]
-        return said
+        return texts
 
     def _stop(self, running: Running) -> None:
         running.sequence.release()

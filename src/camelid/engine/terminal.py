@@ -181,12 +181,12 @@ class ChatSession:
 
 def _show(lm: LM, prompt: Prompt, sampling: Sampling, stoppable: bool = False) -> Completion:
     """Prints a completion as it comes and gives it back; where it is `stoppable`, Ctrl-C cuts it there."""
-    said = ""
+    shown = ""
     pieces = lm.stream(prompt, sampling)
     try:
         while True:
             piece = next(pieces)
-            said += piece
+            shown += piece
             print(piece, end="", flush=True)
     except StopIteration as end:
         completion: Completion = end.value
@@ -194,7 +194,7 @@ def _show(lm: LM, prompt: Prompt, sampling: Sampling, stoppable: bool = False) -
         if not stoppable:
             raise
         pieces.close()
-        completion = Completion(said, (), (), "stop")
+        completion = Completion(shown, (), (), "stop")
     print(flush=True)
     return completion
 
