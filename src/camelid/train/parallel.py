@@ -17,8 +17,8 @@ from camelid.model.attention import leave_out_cudnn
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
-"""How long processes wait for what the main one does alone: it tokenises a large corpus for hours, and torch would
-give up after 10 or 30 minutes. A process that ends is noticed at once, by its connections.
+"""How long processes wait for what only the main one does: it tokenises a large corpus for hours, and torch
+would give up after 10 or 30 minutes. A process that ends is noticed at once, by its connections.
 """
 
 
