@@ -6,7 +6,7 @@ import torch
 from camelid.base.errors import CamelidError
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
-from camelid.train.optim import adamw
+from camelid.train.optim import OPTIMIZERS, adamw
 from camelid.train.parallel import ProcessGroup
 from camelid.train.state import load_state, save_state, training_state
 
@@ -44,6 +44,28 @@ def test_a_saved_state_goes_on_identically(tiny, random_batch, tmp_path, tied):
     assert losses(resumed, fresh, batches[3:], start=3) == rest
     for (name, one), other in zip(unbroken.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("optimizer_name", OPTIMIZERS)
+def test_matrices_that_are_stored_transposed_go_on_identically(tiny, random_batch, tmp_path, optimizer_name):
+    """As GPT-2's folders store them; a fused update pairs parameters and moments by their place in memory."""
+
+    def transposed(seed):
+        model = tiny(seed=seed)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.data = module.weight.data.T.contiguous().T
+        settings = {"weight_decay": 0.1, "betas": (0.9, 0.95), "eps": 1e-8}
+        return model, OPTIMIZERS[optimizer_name](model.named_parameters(), **settings)
+
+    batches = [random_batch(seed=seed) for seed in range(6)]
+    unbroken, optimizer = transposed(0)
+    losses(unbroken, optimizer, batches[:3])
+    save_state(tmp_path, training_state(unbroken, optimizer, 3, ProcessGroup()))
+    rest = losses(unbroken, optimizer, batches[3:], start=3)
+    resumed, fresh = transposed(1)
+    load_state(tmp_path, resumed, fresh)
+    assert losses(resumed, fresh, batches[3:], start=3) == rest
 
 
 def test_frozen_parameters_are_not_in_the_state(tiny, random_batch, tmp_path):

@@ -59,9 +59,19 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
             parameter.copy_(weights[name])
     for key, value in load_file(folder / "optimizer.safetensors").items():
         name, _, kind = key.rpartition(".")
-        # The fused update also needs the step count on the parameter's device.
-        optimizer.state[trained[name]][kind] = value.to(trained[name].device)
+        optimizer.state[trained[name]][kind] = _laid_out_as(trained[name], value)
     return int(read_table(folder / "state.json")["step"])
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment as the optimiser itself would allocate it: on the parameter's device, with its strides.
+
+    torch's fused updates go through the memory of parameter and moments in step. A matrix that is stored
+    transposed (all of GPT-2's) would meet the moments of other elements.
+    """
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)  # step counts, Adafactor's rows and columns
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
