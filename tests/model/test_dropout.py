@@ -168,3 +168,18 @@ def test_a_training_pass_without_seeds_is_refused():
     with pytest.raises(CamelidError, match=r"drops 20% of its values in training: pass dropout_seeds"):
         model(TOKENS)
     assert torch.equal(model.eval()(TOKENS), model(TOKENS, dropout_seeds=SEEDS))
+
+
+def test_a_block_in_evaluation_drops_nothing():
+    model = model_of("llama")
+    model.layers.eval()
+    dropping = []
+
+    def recording(x, seeds, site, share):
+        dropping.append(Site(site))
+        return x
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("camelid.model.dropout.dropout", recording)
+        model(TOKENS, dropout_seeds=SEEDS)
+    assert dropping == [Site.EMBEDDINGS]

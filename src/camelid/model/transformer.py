@@ -82,7 +82,7 @@ class Stack(nn.Module):
                 layer=index,
                 cache=own,
                 cache_mask=masks.get(self.spec.window_of(index)),
-                seeds=None if seeds is None else derived_seeds(seeds, index),
+                seeds=derived_seeds(seeds, index) if seeds is not None and block.training else None,
             )
             if self.recompute_activations and torch.is_grad_enabled():
                 x = checkpoint(
