@@ -246,7 +246,7 @@ def test_remote_asks_a_busy_server_again(server: Server) -> None:
         RemoteLM(server.url).generate(["x"])
 
 
-def test_remote_says_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remote_says_that_nobody_answers(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(CamelidError, match="is the server running"):
         RemoteLM(model="m").generate(["x"])

@@ -67,7 +67,7 @@ def test_scores_of_public_reports(script: Script) -> None:
         (["<|begin_of_text|>", "The", " cat", " sat"], [None, -1.0, -2.0, -3.0]),
         (["", "The", " cat", " sat", "!"], [None, -1.0, -2.0, -3.0, -9.0]),
         ([" The", " cat", " sat"], [None, -2.0, -3.0]),
-        (["The", " ca", "t sat"], [None, -2.0, -3.0]),
+        (["The ", "cat ", "sat "], [None, -2.0, -3.0]),
         (["<s>", "T", "he", " ", "cat", " sat", "</s>"], [None, -1.0, -1.0, -1.0, -2.0, -3.0, -9.0]),
     ],
 )
@@ -86,6 +86,19 @@ def test_pieces_of_characters(script: Script) -> None:
     text = ["<s>", "▁The", "▁cat", "▁", "<0xF0>", "<0x9F>", "<0x98>", "<0x80>"]
     values = [None, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0]
     assert score(script, listed(text, values), continuation=" 😀") == Score(-5.0, 5, True)
+
+
+def test_a_token_of_both_is_counted_as_the_engine_counts(script: Script) -> None:
+    """lm-evaluation-harness scores what is past as many tokens as the prompt by itself has."""
+
+    def answer(path: str, body: dict[str, Any]) -> Answer:
+        tokens = ["<s>", "The", " ca"] if body["prompt"] == "The ca" else ["<s>", "The", " cat", " s", "at"]
+        return Answer(
+            {"choices": [{"logprobs": listed(tokens, [None, -1.0, -2.0, -3.0, -4.0][: len(tokens)])}]}
+        )
+
+    script.answer = answer
+    assert RemoteLM(script.url).score(["The ca"], ["t sat"]) == [Score(-7.0, 2, True)]
 
 
 def test_tokens_that_cannot_be_matched_are_counted(script: Script) -> None:

@@ -1,7 +1,5 @@
 """The ids of prompts, and of prompts with a continuation."""
 
-from os.path import commonprefix
-
 from camelid.base.errors import WrongCall
 from camelid.lm.interface import Prompt
 from camelid.model.spec import ModelSpec
@@ -28,7 +26,7 @@ def encode_prompt(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt) -> Ids:
 
 
 def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuation: str) -> tuple[Ids, Ids]:
-    """The ids of a prompt and of its continuation, from the first token that is not of the prompt only.
+    """The ids of a prompt and of its continuation.
 
     Raises `WrongCall` where there are too many, or none to score.
     """
@@ -40,12 +38,9 @@ def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuat
         if not prompt and whole[: len(context)] != context:
             # BOS stands for the empty prompt alone: this tokenizer puts none before a text.
             whole = (*context, *whole)
-        # A token that spans the border is the continuation's, so that each of its characters is scored.
-        shared = len(commonprefix((context, whole)))  # noqa: RUF071  (ids are meant)
-        if shared == 0:  # nothing would be left to predict it from
+        # Where a token of the whole spans the border and leaves nothing, the continuation is spelt by itself.
+        if len(whole) <= len(context):
             whole = (*context, *tokenizer.encode(continuation, continues=True))
-        else:
-            context = whole[:shared]
     else:
         whole = (*context, *tokenizer.encode(continuation, continues=tokenizer.goes_on(context)))
     if len(whole) <= len(context):

@@ -174,8 +174,8 @@ class Engine(LM):
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """Scores of continuations; those of one prompt share its computation.
 
-        A continuation's tokens are those of prompt and continuation together, from the first that differs
-        from the prompt's own: a token that spans the border is the continuation's.
+        A continuation's tokens are those of prompt and continuation together, past as many as the prompt has
+        by itself; where a token spans the border and none is left, the continuation's own.
         """
         requests = [
             Scoring(*encode_pair(self.tokenizer, self.model.spec, *pair))

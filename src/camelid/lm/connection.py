@@ -90,7 +90,8 @@ class Connection:
         """The address in messages and results, without a password."""
 
     def stop_waiting(self, stop: threading.Event) -> None:
-        """From now on this thread stops waiting for a busy server, with `CamelidError`, when `stop` is set."""
+        """From now on this thread stops waiting for a busy server, with `CamelidError`, when `stop` is
+        set."""
         self._thread.stop = stop
 
     def _wait(self, seconds: float) -> None:

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 from camelid.base.errors import CamelidError
@@ -72,14 +71,16 @@ class Echo:
         known = [value for value in self.logprobs if value is not None]
         if not known or (len(known) > 1 and not any(known)):
             raise PromptLogprobsError("every log-probability is null or 0")
-        span = self._matched(prompt, continuation)
-        if span is None:
+        start, end = self._matched(prompt, continuation) or (None, None)
+        if end is None:
             self._must_repeat(prompt + continuation)
-            span = self._by_offsets(prompt, continuation) if self.tokens is None else None
-        if span is None and context is not None:
-            span = self._beyond(context, prompt + continuation)
-        if span is None or span[0] >= span[1]:
+            start, end = self._by_offsets(prompt, continuation) if self.tokens is None else (None, None)
+        if start is None and context is not None:
+            # As lm-evaluation-harness and the engine count: past as many tokens as the prompt by itself has.
+            start, end = context.count(prompt), end or self.count(prompt + continuation)
+        if start is None or end is None or start >= end:
             return None
+        span = start, end
         own, best = self.logprobs[slice(*span)], self.best[slice(*span)]
         values = [value for value in own if value is not None]
         if len(values) < len(own):
@@ -89,10 +90,17 @@ class Echo:
             )
         return Score(sum(values), len(values), _is_greedy(values, best))
 
-    def _matched(self, prompt: str, continuation: str) -> tuple[int, int] | None:
+    def count(self, text: str) -> int | None:
+        """The tokens of the echoed text, without those generated after it; None if the server does not
+        say."""
+        matched = self._matched("", text)
+        whole = len(self.logprobs) if self.text == text else None
+        return self.prompt_tokens or (matched[1] if matched else whole)
+
+    def _matched(self, prompt: str, continuation: str) -> tuple[int | None, int] | None:
         """The continuation's first token and the one after its last, found by the texts of the tokens.
 
-        A token with characters of both is the continuation's, so that each of its characters is scored.
+        The first is None where a token has characters of both, besides white space.
         """
         for spelling in SPELLINGS if self.tokens is not None else ():
             spelt = [spelling(token) for token in self.tokens or ()]
@@ -102,19 +110,11 @@ class Echo:
                     return found
         return None
 
-    def _by_offsets(self, prompt: str, continuation: str) -> tuple[int, int] | None:
+    def _by_offsets(self, prompt: str, continuation: str) -> tuple[int | None, int | None]:
         """The same by the offsets, without the tokens' texts; generated tokens come after the end."""
         end = len(prompt + continuation)
         places = [index for index, at in enumerate(self.offsets or ()) if len(prompt) <= at < end]
-        return (places[0], places[-1] + 1) if places else None
-
-    def _beyond(self, context: "Echo", text: str) -> tuple[int, int] | None:
-        """The same from the first token that differs from those of the prompt by itself."""
-        end = self.prompt_tokens or (len(self.logprobs) if self.text == text else None)
-        if self.tokens is None or context.tokens is None or end is None:
-            return None
-        known = context.tokens[: context.prompt_tokens or None]
-        return len(commonprefix((self.tokens, known))), end  # noqa: RUF071  (tokens are meant)
+        return (places[0], places[-1] + 1) if places else (None, None)
 
     def _must_repeat(self, text: str) -> None:
         """Raises `PromptLogprobsError` if the response is only what the model generated after the text."""
@@ -124,19 +124,25 @@ class Echo:
             raise PromptLogprobsError("the response does not repeat the prompt, as 'echo' asks")
 
 
-def _span(spelt: Sequence[bytes], prompt: bytes, continuation: bytes, bare: bool) -> tuple[int, int] | None:
+def _span(
+    spelt: Sequence[bytes], prompt: bytes, continuation: bytes, bare: bool
+) -> tuple[int | None, int] | None:
     """The continuation's tokens if the tokens spell the text, after at most `MOST_OPENING` others."""
     pieces = [_bare(piece) for piece in spelt] if bare else spelt
     text = _bare(prompt + continuation) if bare else prompt + continuation
-    border = len(_bare(prompt) if bare else prompt)
     opening = next((n for n in range(MOST_OPENING + 1) if b"".join(pieces[n:]).startswith(text)), None)
     if opening is None or not text:
         return None
-    start, at = opening, 0
+    # White space between the two decides nothing: tokens of some vocabularies end in it.
+    border, known, at = len(_bare(prompt)), 0, 0
+    start: int | None = opening
     for index in range(opening, len(pieces)):
-        at += len(pieces[index])
-        if 0 < at <= border and pieces[index]:
+        at, own = at + len(pieces[index]), len(_bare(spelt[index]))
+        if own and known + own <= border:
             start = index + 1
+        elif known < border < known + own:
+            start = None
+        known += own
         if at >= len(text):
             break
     last = index
