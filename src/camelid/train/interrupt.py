@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and a closed terminal stop a run between two updates, never within one."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -40,10 +41,15 @@ def stop_between_steps() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal = number
 
-    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle_signal) for number in heeded}
+    before = {number: signal.signal(number, handle_signal) for number in STOPPING if _is_heeded(number)}
     try:
         yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_heeded(number: signal.Signals) -> bool:
+    # Under `nohup torchrun`, torchrun does not ignore SIGHUP: it passes it on, and kills who has not stopped.
+    of_torchrun = number == signal.SIGHUP and "TORCHELASTIC_RUN_ID" in os.environ
+    return of_torchrun or signal.getsignal(number) is not signal.SIG_IGN
