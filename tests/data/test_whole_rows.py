@@ -63,6 +63,9 @@ def weighted(tokenizer: Tokenizer, example: Example) -> list[tuple[float, str]]:
         ({"loss": False}, {}, [(1.0, "Two.<|im_end|>")]),
         ({"weight": 0.0}, {"weight": None}, [(1.0, "Two.<|im_end|>")]),
         ({}, {"loss": 0}, [(1.0, "Three.<|im_end|>")]),
+        ({"trainable": False}, {"trainable": True}, [(1.0, "Two.<|im_end|>")]),  # verl#5316, Fireworks
+        ({"loss_mask": 0}, {"loss_mask": 1}, [(1.0, "Two.<|im_end|>")]),  # verl#5472
+        ({"loss_scale": 0.5}, {}, [(0.5, "Three.<|im_end|>"), (1.0, "Two.<|im_end|>")]),  # ms-swift
         ({"weight": 0.25}, {"weight": 1}, [(0.25, "Three.<|im_end|>"), (1.0, "Two.<|im_end|>")]),
         ({"weight": 2}, {"weight": 2, "train": True}, [(2.0, "Three.<|im_end|>Two.<|im_end|>")]),
     ],

@@ -111,6 +111,14 @@ def test_null_beside_a_call_stays_null(template: str, given: Any):
         ("{% if '<' in m.content %}!{% endif %}{{ m.content }}", ""),  # null cannot be searched
         ("{{ 'none' if m.content is none else m.content }}", "none"),
         ("{{ m.content or 'nothing' }}", "nothing"),
+        # Qwen3-VL's (mlx-vlm#1837, transformers#45419): what is not a text is a list of parts.
+        (
+            "{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}"
+            "{% endif %}",
+            "",
+        ),
+        # GLM 4.5's (transformers#45422) writes None.
+        ("{% if m.content is defined %}{{ m.content | string }}{% endif %}", ""),
     ],
 )
 def test_null_as_templates_bear_it(content: str, expected: str):

@@ -140,21 +140,21 @@ def test_rows_that_the_template_refuses(
     tmp_path: Path, base: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ):
     two_users = [("user", "Hi"), ("user", "One and two?"), ("assistant", "Three.")]
-    model, data = base(TAKES_TURNS), rows(tmp_path / "rows.jsonl", *sums(9), two_users)
+    model, data = base(TAKES_TURNS), rows(tmp_path / "rows.jsonl", *sums(20), two_users)
     out = tmp_path / "out"
     assert cli.main(tune(model, data, out)) == 1
     assert (
-        f"{data}:10: the chat template rejects the conversation: roles must take turns"
+        f"{data}:21: the chat template rejects the conversation: roles must take turns"
         in capsys.readouterr().err
     )
     assert not out.exists()
     assert cli.main(tune(model, data, out, "--data.skip-bad-rows")) == 0
     shown = capsys.readouterr().err
-    assert "9 conversations of shape OpenAI, 1 bad rows skipped" in shown
-    assert f"skipped {data}:10: the chat template rejects the conversation" in shown
+    assert "20 conversations of shape OpenAI, 1 bad rows skipped" in shown
+    assert f"skipped {data}:21: the chat template rejects the conversation" in shown
     assert cli.main(["check", str(data), "--model", str(model)]) == 1
     assert cli.main(["check", str(data), "--model", str(model), "--skip-bad-rows"]) == 0
-    assert f"skipped {data}:10: the chat template rejects" in capsys.readouterr().out
+    assert f"skipped {data}:21: the chat template rejects" in capsys.readouterr().out
 
 
 def test_calls_of_wrong_types_leave_nothing_behind(
@@ -171,7 +171,7 @@ def test_calls_of_wrong_types_leave_nothing_behind(
 def test_the_start_shows_rows_with_their_trained_tokens(
     tmp_path: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]
 ):
-    data = rows(tmp_path / "rows.jsonl", *sums(9))
+    data = rows(tmp_path / "rows.jsonl", *sums(20))
     for show in (2, 0):
         assert cli.main(tune(pretrained / "model", data, tmp_path / str(show), "--show", str(show))) == 0
         shown = capsys.readouterr().err

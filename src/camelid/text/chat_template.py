@@ -17,14 +17,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from camelid.base.errors import CamelidError
 from camelid.text.conversation import Conversation
 from camelid.text.message_forms import rendered_form
 from camelid.text.sandbox import Template, render
-from camelid.text.template_environment import TRAINED, UNTRAINED, environment
+from camelid.text.template_environment import TRAINED, UNTRAINED, environment, written_time
 
 CHATML = """\
 {%- if tools %}{{ raise_exception('this template has no place for tools') }}{% endif -%}
@@ -115,7 +115,8 @@ class ChatTemplate:
     def text(self, given: Mapping[str, Any], add_generation_prompt: bool = False) -> str:
         """The rendering of these variables as plain text."""
         clock = datetime.now() if self.today is None else self.today
-        own = {"add_generation_prompt": add_generation_prompt, "strftime_now": clock.strftime}
+        now = partial(written_time, clock.isoformat())
+        own = {"add_generation_prompt": add_generation_prompt, "strftime_now": now}
         return render(self._compiled, {**self.variables, **given, **own})
 
     def compile(self) -> None:

@@ -1,6 +1,7 @@
 """The environment of chat templates, as transformers documents it: its filters, functions and blocks."""
 
 import json
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -38,6 +39,11 @@ def environment() -> Sandbox:
     made.filters["tojson"] = _tojson
     made.globals["raise_exception"] = _raise_exception
     return made
+
+
+def written_time(moment: str, form: str) -> str:
+    """An ISO date, with or without a time, in the given form; a template's `strftime_now`."""
+    return datetime.fromisoformat(moment).strftime(form)
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
