@@ -11,6 +11,7 @@ import torch
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.engine import Engine
+from camelid.engine.generation import Generation
 from camelid.engine.perplexity import perplexity
 from camelid.engine.sampling import apply_temperature, probabilities
 from camelid.lm.sampling import Sampling
@@ -98,3 +99,21 @@ def test_a_perplexity_of_logits_that_are_not_finite_is_an_error(tiny: Tiny, toke
     bad = tokenizer.encode("漢")[0]
     with pytest.raises(CamelidError, match="logits are not finite"):
         perplexity(Engine(poisoned(tiny(tie_embeddings=False), bad, math.nan), tokenizer), ["the 漢 cat"])
+
+
+@pytest.mark.parametrize(
+    ("logits", "settings", "token"),
+    [
+        # vllm#1623, vllm#890, microsoft/aici#19, tensorflow#2774
+        ([2.875, 2.9551, 11.0625, -2.4473], {"temperature": 1e-4}, 2),
+        ([2.875, 2.9551, 11.0625, -2.4473], {"temperature": 1.0, "top_p": 1e-4}, 2),
+        ([2.875e34, 2.9551e34, 11.0625e34, -2.4473e34], {"temperature": 1e-5}, 2),
+        ([2.875, 2.9551, 11.0625, -2.4473], {"temperature": 3e-4, "logit_bias": {2: -100.0}}, 1),
+        ([-1000.0, -1000.0], {"temperature": 1.0, "top_k": 1, "logit_bias": {1: 1.0}}, 1),
+    ],
+)
+def test_extreme_logits_and_temperatures_of_public_reports(
+    tokenizer: Tokenizer, logits: list[float], settings: dict[str, Any], token: int
+) -> None:
+    generation = Generation((1,), Sampling(**settings), 0, 9, tokenizer)
+    assert generation.choose(torch.tensor(logits), 0) == (token, 0.0)

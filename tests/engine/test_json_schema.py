@@ -124,3 +124,20 @@ def test_the_table_names_every_keyword_of_the_standard() -> None:
     assert len(vocabularies) == 7
     known = {*jsonschema.Draft202012Validator.VALIDATORS, *jsonschema.Draft7Validator.VALIDATORS}
     assert known <= ENFORCED | UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("schema", "valid", "invalid"),
+    [
+        # vllm#12201, outlines-core#147 and keywords that kekzl/imp#1567 found discarded
+        ({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}, '["a", "b"]', '["a"]'),
+        ({"type": "number", "minimum": 0}, "0.5", "-0.5"),
+        ({"type": "integer", "exclusiveMaximum": 3}, "2", "3"),
+        ({"type": "string", "format": "date"}, '"2024-01-31"', '"x"'),
+        ({"allOf": [{"type": "integer"}, {"minimum": 2}]}, "2", "1"),
+    ],
+)
+def test_keywords_of_public_reports_are_enforced(schema: dict[str, Any], valid: str, invalid: str) -> None:
+    check_text(Sampling(json_schema=schema), valid)
+    with pytest.raises(WrongCall, match="is not what"):
+        check_text(Sampling(json_schema=schema), invalid)

@@ -307,5 +307,5 @@ def test_a_draft_that_is_never_right_is_asked_rarely(tiny: Tiny, tokenizer: Toke
     [[answer]] = engine.generate(["the cat"], max_new_tokens=80, logit_bias={0: -100.0})
     assert 0 not in answer.tokens
     assert engine.proposer is not None
-    assert engine.proposer.taken == 0
+    assert engine.proposer.accepted == 0
     assert 4 + 2 + 1 <= engine.proposer.proposed <= 12 + len(answer.tokens) // 16

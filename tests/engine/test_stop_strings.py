@@ -121,3 +121,19 @@ def test_a_folder_with_stale_generation_settings(tiny: Tiny, tokenizer: Tokenize
     assert read.special_ids[END] not in read.stop_ids
     ids = read.encode(f"a mat{END}the", markup=True)
     assert ended(read, ids, (END,))[1] == "a mat"
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "cut"),
+    [
+        # koboldcpp#791, vllm#2947, transformers#33169 and #28932
+        (f"hi{END}\n{START}user\nmore", (f"{START}user",), "hi\n"),
+        (f"我是{END}\n{START}{START}{END}", (START, END), "我是"),
+        ("a ✿RESULT✿ b", ("✿RESULT✿",), "a "),
+        ("a?><|im_ end|>>>b", ("<|im_ end|>",), "a?>"),
+    ],
+)
+def test_stop_strings_of_public_reports(
+    stale: Tokenizer, text: str, stops: tuple[str, ...], cut: str
+) -> None:
+    assert ended(stale, stale.encode(text, markup=True), stops)[1:] == (cut, cut)

@@ -210,11 +210,11 @@ def test_a_draft_is_given_new_weights_too(tiny: Tiny, tokenizer: Tokenizer, nati
         told.set_weights()
         plain.set_weights(model.state_dict())
         texts = [row[0].tokens for row in plain.generate(PROMPTS, max_new_tokens=20)]
-        before = engine.proposer.proposed, engine.proposer.taken
+        before = engine.proposer.proposed, engine.proposer.accepted
         assert [row[0].tokens for row in engine.generate(PROMPTS, max_new_tokens=20)] == texts
         # A model is its own best draft, so it is the new one that drafts; draft tokens beyond a stop token
         # count as refused.
-        refused = engine.proposer.proposed - before[0] - (engine.proposer.taken - before[1])
+        refused = engine.proposer.proposed - before[0] - (engine.proposer.accepted - before[1])
         assert (
             refused
             <= len(PROMPTS) * (engine.proposer.draft_tokens - 1)

@@ -33,7 +33,8 @@ def choose_decoder(
     native: bool,
     compiled: bool,
 ) -> Decoder:
-    """The fastest decoder for a model where it lies, see `camelid.engine.engine.Engine` for the settings.
+    """The fastest decoder for a model on its device; the settings are those of
+    `camelid.engine.engine.Engine`.
 
     start_id: what answers of a model with an encoder begin with. Raises `WrongCall` where none has such a
     cache.

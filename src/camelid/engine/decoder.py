@@ -34,7 +34,7 @@ NOT_FINITE = (
 
 @dataclass(frozen=True)
 class Extension:
-    """Tokens that follow those of a sequence; logits are asked for after the last `wanted` of them."""
+    """Tokens that follow those of a sequence; logits are wanted after the last `wanted` of them."""
 
     sequence: CachedSequence
     tokens: Sequence[int]
@@ -42,7 +42,7 @@ class Extension:
 
 
 class Predictions(NamedTuple):
-    """What a model says may follow each of some tokens."""
+    """The logits after each of some tokens, and what was computed from them."""
 
     logits: Float[Tensor, "wanted vocab"]
     """In float32."""
@@ -51,7 +51,7 @@ class Predictions(NamedTuple):
     highest: Float[Tensor, " wanted"]
     """That logit."""
     log_total: Float[Tensor, " wanted"]
-    """The logarithm of the sum of exponentials, which logits are taken off to be log-probabilities."""
+    """The log of the sum of exponentials: a logit minus this is a log-probability."""
 
     @classmethod
     def of(cls, logits: Float[Tensor, "wanted vocab"]) -> Self:
@@ -75,7 +75,7 @@ def check_finite(log_totals: Iterable[float]) -> None:
 class Decoder(ABC):
     """A model over blocks of keys and values, `tokens` tokens in all.
 
-    It computes as in evaluation, whatever mode the model is in, and leaves the mode alone.
+    It computes in evaluation mode and does not change the mode of the model.
     """
 
     def __init__(self, model: Transformer, tokens: int) -> None:
@@ -147,8 +147,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def clear_block(self, block: int) -> None:
-        """Puts zeros into a block: where it held what is no number, attending with weight 0 would give none
-        either."""
+        """Fills a block with zeros: stale NaNs would leak through the attention mask (0 * NaN = NaN)."""
 
 
 class TorchDecoder(Decoder):
@@ -239,7 +238,7 @@ class TorchDecoder(Decoder):
 
 
 def power_of_two(count: int) -> int:
-    """The least power of two that is no less than `count`."""
+    """The smallest power of two that is at least `count`."""
     return 1 << (count - 1).bit_length()
 
 

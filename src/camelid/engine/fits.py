@@ -61,7 +61,7 @@ def parse_size(text: str) -> int:
     """Bytes of a size such as 8GB (of 10^9) or 8GiB (of 2^30); raises `WrongCall` for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", text.strip().upper())
     if found is None or found[2] not in UNITS:
-        raise WrongCall(f"{text!r} is no size; write a number with its unit, such as 8GB or 6.5GiB")
+        raise WrongCall(f"{text!r} is not a size; write a number with its unit, such as 8GB or 6.5GiB")
     return int(float(found[1]) * UNITS[found[2]])
 
 

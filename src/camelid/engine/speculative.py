@@ -39,11 +39,10 @@ class Proposal:
 class Pace:
     """How many tokens of one text are drafted at a time: at most `most`, fewer after refusals.
 
-    After three refusals in a row there is none for 4 steps, then 8, ... up to `longest_rest`. All of it
-    follows from the text alone, so that a seed says the same however fast and beside whatever it is computed.
-    Only a text that was preempted may go on otherwise at a temperature above 0: the step that reads it again
-    has no draft tokens, and these decide which random numbers a token uses. The distribution of the text
-    stays the same.
+    After three refusals in a row there is none for 4 steps, then 8, ... up to `longest_rest`. It depends only
+    on the text, so that a seed gives the same text at any speed and in any batch. Only a preempted text may
+    continue differently at a temperature above 0: the step that reads it again has no draft tokens, and these
+    decide which random numbers a token uses. The distribution of the text stays the same.
     """
 
     def __init__(self, most: int, longest_rest: int) -> None:
@@ -58,11 +57,11 @@ class Pace:
             return 0
         return self.size
 
-    def learn(self, proposed: int, taken: int) -> None:
+    def learn(self, proposed: int, accepted: int) -> None:
         """Adjusts to how many of the proposed tokens were accepted."""
-        if taken:
+        if accepted:
             self.refused = 0
-            self.size = min(self.most, max(self.size, 2 * proposed) if taken == proposed else taken + 1)
+            self.size = min(self.most, max(self.size, 2 * proposed) if accepted == proposed else accepted + 1)
             return
         self.refused += 1
         self.size = max(1, self.size // 2)
@@ -82,29 +81,29 @@ class Proposer(ABC):
         self.draft_tokens, self.longest_rest = draft_tokens, longest_rest
         # A text that gives its blocks back and starts again later goes on at its pace.
         self._paces: WeakKeyDictionary[Generation, Pace] = WeakKeyDictionary()
-        self.proposed = self.taken = self.rounds = 0
+        self.proposed = self.accepted = self.rounds = 0
         self.seconds = 0.0
 
     def pace(self, generation: Generation) -> Pace:
         """That of a text."""
         return self._paces.setdefault(generation, Pace(self.draft_tokens, self.longest_rest))
 
-    def report(self, generation: Generation, proposed: int, taken: int) -> None:
+    def report(self, generation: Generation, proposed: int, accepted: int) -> None:
         """Counts one round."""
-        self.pace(generation).learn(proposed, taken)
+        self.pace(generation).learn(proposed, accepted)
         self.proposed += proposed
-        self.taken += taken
+        self.accepted += accepted
         self.rounds += 1
 
     @property
     def acceptance(self) -> float:
         """The share of draft tokens that were accepted."""
-        return self.taken / max(1, self.proposed)
+        return self.accepted / max(1, self.proposed)
 
     @property
     def tokens_a_step(self) -> float:
         """Mean number of tokens of a step with draft tokens; 1 if there was none."""
-        return 1 + self.taken / max(1, self.rounds)
+        return 1 + self.accepted / max(1, self.rounds)
 
     def speed_up(self, plain_step: float) -> float:
         """Speed of the steps with draft tokens, relative to steps of `plain_step` seconds a token."""

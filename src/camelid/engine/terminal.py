@@ -133,7 +133,7 @@ class ChatSession:
             case "/help":
                 logger.info(HELP)
             case _:
-                logger.info(f"{command} is no command\n{HELP}")
+                logger.info(f"there is no command {command}\n{HELP}")
         return True
 
     def _answer(self, question: str) -> None:
@@ -207,7 +207,7 @@ def _conversation(system: str | None, question: str, before: list[Message] | Non
 def _log_draft_tokens(lm: LM, after: Prompt) -> None:
     """Logs how many draft tokens were accepted and the speed-up, if there were any."""
     if isinstance(lm, Engine) and lm.proposer and lm.proposer.proposed:
-        accepted = f"{lm.proposer.taken} of {lm.proposer.proposed} draft tokens were accepted"
+        accepted = f"{lm.proposer.accepted} of {lm.proposer.proposed} draft tokens were accepted"
         speed_up = lm.proposer.speed_up(lm.plain_step_seconds(after))
         logger.info(
             f"{accepted}: {lm.proposer.tokens_a_step:.2f} tokens per step with draft tokens, "

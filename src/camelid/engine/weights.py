@@ -115,7 +115,7 @@ class _Slots:
 
 
 def copy_weights(model: Transformer, state: Mapping[str, Tensor]) -> None:
-    """Copies a state dict into a model's own tensors, whatever its dtype and device.
+    """Copies a state dict of any dtype and device into a model's own tensors.
 
     Raises `WrongCall` and changes nothing where names or shapes are not the model's.
     """

@@ -26,22 +26,21 @@ Result = TypeVar("Result")
 
 
 class Service(Protocol):
-    """What the thread keeps going."""
+    """A source of work for the thread, such as a scheduler with requests."""
 
     def advance(self) -> bool:
-        """Computes a step where there is anything to compute; whether there was."""
+        """Computes a step if there is work; whether there was."""
 
     def abandon(self, error: BaseException) -> None:
-        """Ends every request with an error, those too that nobody listens to."""
+        """Ends every request with an error, also those that nobody waits for."""
 
 
 class Worker:
-    """Runs tasks one after the other, and between them the steps of its services, under
-    `torch.inference_mode`.
+    """Runs tasks one by one, and steps of its services between them, under `torch.inference_mode`.
 
     The thread starts with the first task and sleeps while there is nothing to do. It ends with `close`, with
     the last reference to the worker, and with the process. A forked child has none of its parent's requests,
-    and makes a thread of its own. torch computes on as many threads as it would for whoever asked last.
+    and makes a thread of its own. torch uses as many threads as it would for the last caller.
     """
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ class Sampling:
     """Samples depend on this, the prompt and the sample's number, not on the batch (with a draft: on
     preemption too)."""
     stop: tuple[str, ...] = ()
-    """Strings that end the completion; they are not included in it."""
+    """Strings that end the completion, not included in it; they may spell special tokens (`<|im_end|>`)."""
     samples: int = 1
     """Completions for each prompt."""
     repetition_penalty: float = 1.0
