@@ -129,8 +129,3 @@ class ClockedRun:
 
 def _decided(path: Path) -> dict[int, int]:
     return {int(at): int(end) for at, end in read_table(path)["decided"].items()} if path.exists() else {}
-
-
-def updates_made(folder: Path, training: Training) -> int:
-    """The number of updates of a finished run: the recipe's, or as the clock decided."""
-    return TimePlan(training, _decided(folder / PLAN)).end()
