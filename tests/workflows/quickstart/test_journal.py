@@ -41,6 +41,18 @@ def test_the_seconds_of_a_step_add_up_also_where_it_is_cut_short(tmp_path, monke
     assert Journal(tmp_path, ARGUMENTS).seconds == {"tune": 7.5}
 
 
+def test_the_time_of_a_step_is_kept_while_it_runs(tmp_path, monkeypatch):
+    """After kill -9, what was worked until the last writing counts."""
+    now = iter([100.0, 130.0, 145.0])
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    kept = Journal(tmp_path, ARGUMENTS)
+    kept.keep_time()  # no step runs
+    with kept.timed("tune"):
+        kept.keep_time()
+        assert Journal(tmp_path, ARGUMENTS).seconds == {"tune": 30.0}
+    assert Journal(tmp_path, ARGUMENTS).seconds == {"tune": 45.0}
+
+
 def test_other_arguments_begin_anew_where_nothing_has_been_made(tmp_path):
     first = Journal(tmp_path, ARGUMENTS)
     first.decide("tune", lambda: {"steps": 20})

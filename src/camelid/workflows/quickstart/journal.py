@@ -1,5 +1,6 @@
 """The journal of a quickstart: its decisions and times so far, which let the same command resume."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ class Journal:
         self.path = out / JOURNAL
         self.arguments = arguments
         self.clock: Callable[[], float] | None = None
+        self._running: tuple[str, float, float] | None = None
+        self._lock = threading.RLock()
         self.decisions: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         if self.path.exists():
@@ -53,23 +56,34 @@ class Journal:
     def decide(self, name: str, value: Any) -> Any:
         """The decision with this name: the recorded one, else `value()`, which is then recorded."""
         if name not in self.decisions:
-            self.decisions[name] = value()
-            self._write()
+            decided = value()
+            with self._lock:
+                self.decisions[name] = decided
+                self._write()
         return self.decisions[name]
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Adds the time of the block to the step's time, also if the block is interrupted."""
-        began, before = self._now(), self.seconds.get(step, 0.0)
+        self._running = (step, self._now(), self.seconds.get(step, 0.0))
         try:
             yield
         finally:
-            self.seconds[step] = before + self._now() - began
-            self._write()
+            self.keep_time()
+            self._running = None
+
+    def keep_time(self) -> None:
+        """Writes the time of the present step down, so that it counts after `kill -9` too."""
+        if (running := self._running) is not None:
+            step, began, before = running
+            with self._lock:
+                self.seconds[step] = before + self._now() - began
+                self._write()
 
     def _now(self) -> float:
         return time.monotonic() if self.clock is None else self.clock()
 
     def _write(self) -> None:
-        content = {"arguments": self.arguments, "decisions": self.decisions, "seconds": self.seconds}
-        write_json(self.path, content)
+        with self._lock:
+            content = {"arguments": self.arguments, "decisions": self.decisions, "seconds": self.seconds}
+            write_json(self.path, content)

@@ -51,7 +51,7 @@ def make_assistant(
         "seed": seed,
     }
     journal = Journal(out, arguments)
-    with WorkingClock() as clock:
+    with WorkingClock(journal.keep_time) as clock:
         journal.clock = clock
         budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()), clock=clock)
         _run(Job(out, text, chats, base, seed, journal, budget))

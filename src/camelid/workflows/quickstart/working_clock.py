@@ -2,9 +2,13 @@
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+KEEP = 20
+"""Readings between two calls of `keep`."""
 TICK, LONGEST = 0.5, 5.0
 """Seconds between two readings, and the most that count between two: after a longer time the process stood still."""
 
@@ -12,10 +16,12 @@ TICK, LONGEST = 0.5, 5.0
 class WorkingClock:
     """Seconds of work: while the process is stopped (Ctrl-Z, a sleeping laptop) the clock stands still.
 
-    A context manager: within it, a thread reads the clock every `TICK` seconds.
+    A context manager: within it, a thread reads the clock every `TICK` seconds, and calls `keep` every `KEEP`
+    readings.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[], object] = lambda: None) -> None:
+        self._keep = keep
         self._seconds, self._last = 0.0, time.monotonic()
         self._lock, self._end = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._tick, name="working-clock", daemon=True)
@@ -39,5 +45,10 @@ class WorkingClock:
         self._thread.join()
 
     def _tick(self) -> None:
+        readings = 0
         while not self._end.wait(TICK):
             self()
+            readings += 1
+            if readings % KEEP == 0:
+                with suppress(OSError):  # a full disk stops the step itself, with a message
+                    self._keep()
