@@ -6,6 +6,9 @@
 #include "linear.h"
 
 enum {
+    OUTPUTS_AHEAD = 8
+};  // how far ahead one row's weights are prefetched: rows are too short for hardware
+enum {
     WIDENED_ROWS = 8,
     CACHED_ROWS = 8
 };  // rows from which on weights are widened once; rows that stay in the first cache
@@ -54,6 +57,8 @@ INLINE void narrow_tile(int kind, int outputs, int R, const char *w, const float
             for (int i = 0; i < R; i++) memcpy(last_x[i], x + i * row + whole, 4 * left);
             w = last_w[0] - (int64_t)at * size, x = last_x[0] - at, stride = sizeof last_w[0], row = PART;
         }
+        if (R == 1 && outputs == 4 && at < whole)
+            __builtin_prefetch(w + OUTPUTS_AHEAD * stride + (int64_t)4 * at * size);
         Four weights = weights_at(kind, outputs, w + (int64_t)at * size, stride);
         r0 = add_four(outputs, r0, weights, load_part(FLOAT32, x + at));
         if (R > 1) r1 = add_four(outputs, r1, weights, load_part(FLOAT32, x + row + at));

@@ -133,7 +133,7 @@ INLINE void integers_narrow(int kind, int R, const Linear *l, int tile, const Ac
             int until = line + summed < stop ? line + summed : stop;
             Sums none = {splat_ints(0), splat_ints(0)}, r0 = none, r1 = none, r2 = none, r3 = none;
             for (; line < until; line++, w += 64, from += per_line) {
-                if (R == 1) fetch_ahead(w);
+                if (R == 1) __builtin_prefetch(w + 8192, 0, 2);  // past the page, where hardware stops
                 Codes codes = codes_at(kind, w);
                 r0 = add_line(kind, r0, codes, from);
                 if (R > 1) r1 = add_line(kind, r1, codes, from + stride);
