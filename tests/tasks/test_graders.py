@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.base.errors import CamelidError
-from camelid.prompting.programs import ChoiceScore
+from camelid.prompting.attempt import ChoiceScore
 from camelid.tasks.graders import LENIENT, STRICT, choice, exact, likelihood, numeric, parse_number
 from camelid.tasks.item import Item
 from camelid.tasks.numbers import numbers_in

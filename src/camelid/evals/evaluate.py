@@ -8,16 +8,16 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.progress import track
 from camelid.evals.results import Result
 from camelid.lm.interface import LM
-from camelid.prompting.programs import Attempt, Program
+from camelid.prompting.attempt import Attempt, Program, Read
 from camelid.tasks.graders import GRADING
 from camelid.tasks.intervals import Comparison, bootstrap_mean, compare_grades, wilson
-from camelid.tasks.item import Item
+from camelid.tasks.item import Grades, Item
 from camelid.tasks.record import Record, Total, append_records, read_records
 from camelid.tasks.task import Task
 
@@ -130,7 +130,7 @@ def evaluate(
     def answered() -> Iterator[Item]:
         for start in range(0, len(todo), CHUNK):
             chunk = todo[start : start + CHUNK]
-            attempts = program(lm, chunk)
+            attempts = program(lm, chunk, cast(Read, task.read))
             new = [_record(task, item, attempt) for item, attempt in zip(chunk, attempts, strict=True)]
             known.update((record.id, record) for record in new)
             # Checked before writing: lines of refused replies would block the corrected call.
@@ -193,8 +193,16 @@ def _ties(task: Task, records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _record(task: Task, item: Item, attempt: Attempt) -> Record:
-    grades = task.judge(item, attempt.scores) if attempt.scores else task.grader(item, attempt.text)
-    return Record(item.id, item.answer, attempt, grades)
+    return Record(item.id, item.answer, attempt, _grades(task, item, attempt))
+
+
+def _grades(task: Task, item: Item, attempt: Attempt) -> Grades:
+    """The grades of a reply; after a vote, each reading grades the sample that it elected."""
+    if attempt.scores:
+        return task.judge(item, attempt.scores)
+    grades = task.grader(item, attempt.text)
+    elected = {way: attempt.samples[at].text for way, at in attempt.elected.items()}
+    return {**grades, **{way: task.grader(item, text)[way] for way, text in elected.items()}}
 
 
 def _digest(task: Task, program: Program, model: str) -> str:

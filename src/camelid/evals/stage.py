@@ -17,11 +17,11 @@ from camelid.evals.results import Result, print_table, write_results
 from camelid.lm.interface import LM
 from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
+from camelid.prompting.attempt import Program
 from camelid.prompting.programs import (
     ANSWER,
     STEPS,
     TRIGGERS,
-    Program,
     chain_of_thought,
     direct,
     few_shot,

@@ -9,56 +9,14 @@ in a `Conversation`, which the model's chat template renders; otherwise it is te
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import Any
 
 from camelid.base.errors import WrongCall
-from camelid.lm.interface import LM, Completion, Prompt
+from camelid.lm.interface import Prompt
 from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import QUESTION_ANSWER, Asking, Draw, Exemplar, Question, Wording
-
-
-@dataclass(frozen=True)
-class ChoiceScore:
-    """How probable one choice, or its ending, is; lengths do not count the wording's space before it."""
-
-    logprob: float
-    tokens: int
-    bytes: int
-    characters: int
-    unconditional: float | None = None
-    """Its log-probability after only the answer context, if requested."""
-    is_greedy: bool | None = False
-    """Whether greedy decoding would generate exactly this; None if a server does not say."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A model's answer to one question: all prompts and completions, and the text to grade."""
-
-    prompts: tuple[Prompt, ...]
-    completions: tuple[str, ...]
-    text: str
-    cut: bool = False
-    """Whether the last completion was cut at the length limit."""
-    scores: tuple[ChoiceScore, ...] = ()
-    """One score per choice, if the program scores choices instead of generating."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """A way of asking, with everything its answers depend on; calling it asks every question."""
-
-    name: str
-    version: int
-    ask: Callable[[LM, Sequence[Question]], list[Attempt]]
-    settings: Mapping[str, Any]
-    shots: int = 0
-
-    def __call__(self, lm: LM, questions: Sequence[Question]) -> list[Attempt]:
-        """One attempt for each question, in order."""
-        return self.ask(lm, questions)
+from camelid.prompting.attempt import Attempt, ChoiceScore, Program, Read, completed, until
+from camelid.prompting.steps import Steps, generated, scored
 
 
 def direct(
@@ -81,10 +39,10 @@ def few_shot(
     Every question follows all of the exemplars, or with `draw` its own sample of them.
     """
     asking = Asking(tuple(exemplars), chat, DIRECT_CUE if chat else "", False, wording, draw=draw)
-    how = _until(sampling or ANSWER, () if chat else wording.stop)
+    how = until(sampling or ANSWER, () if chat else wording.stop)
 
-    def ask(lm: LM, questions: Sequence[Question]) -> list[Attempt]:
-        return _generate(lm, [asking.prompt(question) for question in questions], how)
+    def ask(question: Question, read: Read | None) -> Steps[Attempt]:
+        return completed(asking.prompt(question), how)
 
     settings = asking.settings(sampling=dataclasses.asdict(how))
     return Program("few_shot" if asking.shots else "direct", 1, ask, settings, asking.shots)
@@ -106,15 +64,14 @@ def chain_of_thought(
     the one in `TRIGGERS` that suits the choices.
     """
     asking = Asking(tuple(exemplars), chat, STEPS_CUE if chat else "", True, wording)
-    how = _until(sampling or STEPS, () if chat else wording.stop_reasoned)
+    how = until(sampling or STEPS, () if chat else wording.stop_reasoned)
     staged = not (chat or exemplars)
 
-    def ask(lm: LM, questions: Sequence[Question]) -> list[Attempt]:
-        prompts = [asking.prompt(question) for question in questions]
+    def ask(question: Question, read: Read | None) -> Steps[Attempt]:
+        prompt = asking.prompt(question)
         if not staged:
-            return _generate(lm, prompts, how)
-        triggers = [trigger or trigger_of(question) for question in questions]
-        return _two_stages(lm, [f"{prompt}{STEPS_CUE}" for prompt in prompts], triggers, how)
+            return completed(prompt, how)
+        return _two_stages(f"{prompt}{STEPS_CUE}", trigger or trigger_of(question), how)
 
     settings = asking.settings(sampling=dataclasses.asdict(how), staged=staged, trigger=trigger)
     return Program("chain_of_thought", 1, ask, settings, len(exemplars))
@@ -141,15 +98,11 @@ def likelihood(
     continuation = "{answer}" if chat else wording.answer
     context = wording.answer_context if answer_context else None
 
-    def ask(lm: LM, questions: Sequence[Question]) -> list[Attempt]:
-        pairs = [asking.scored(question) for question in questions]
-        prompts = [prompt for options in pairs for prompt, _ in options]
-        endings = [ending for options in pairs for _, ending in options]
-        scores = iter(_score(lm, prompts, endings, continuation, context))
-        return [
-            Attempt(_different(options), (), "", scores=tuple(next(scores) for _ in options))
-            for options in pairs
-        ]
+    def ask(question: Question, read: Read | None) -> Steps[Attempt]:
+        prompts, choices = zip(*asking.scored(question), strict=True)
+        scores = yield from _scores(prompts, choices, continuation, context)
+        different = [prompt for at, prompt in enumerate(prompts) if prompt not in prompts[:at]]
+        return Attempt(tuple(different), (), "", scores=scores)
 
     return Program("likelihood", 1, ask, asking.settings(answer_context=context), asking.shots)
 
@@ -163,64 +116,25 @@ def trigger_of(question: Question) -> str:
     return TRIGGERS["text"]
 
 
-def _generate(lm: LM, prompts: Sequence[Prompt], sampling: Sampling) -> list[Attempt]:
-    return [
-        Attempt((prompt,), (reply.text,), reply.text, reply.finish_reason == "length")
-        for prompt, reply in zip(prompts, _first(lm, prompts, sampling), strict=True)
-    ]
-
-
-def _two_stages(
-    lm: LM, openings: Sequence[str], triggers: Sequence[str], sampling: Sampling
-) -> list[Attempt]:
-    steps = _first(lm, openings, sampling)
+def _two_stages(opening: str, trigger: str, sampling: Sampling) -> Steps[Attempt]:
+    steps = yield from generated(opening, sampling)
     # The space before the line break is in the authors' repository.
-    endings = [f"{o}{step.text} \n{t}" for o, step, t in zip(openings, steps, triggers, strict=True)]
-    answers = _first(lm, endings, dataclasses.replace(sampling, max_new_tokens=ANSWER.max_new_tokens))
-    return [
-        Attempt((opening, ending), (step.text, reply.text), trigger + reply.text, reply.finish_reason == "length")
-        for opening, ending, step, reply, trigger in zip(
-            openings, endings, steps, answers, triggers, strict=True
-        )
-    ]  # fmt: skip
+    ending = f"{opening}{steps.text} \n{trigger}"
+    answer = yield from generated(ending, dataclasses.replace(sampling, max_new_tokens=ANSWER.max_new_tokens))
+    return Attempt.of([opening, ending], [steps, answer], trigger + answer.text)
 
 
-def _score(
-    lm: LM, prompts: Sequence[Prompt], choices: Sequence[str], continuation: str, context: str | None
-) -> list[ChoiceScore]:
+def _scores(
+    prompts: Sequence[Prompt], choices: Sequence[str], continuation: str, context: str | None
+) -> Steps[tuple[ChoiceScore, ...]]:
     texts = [continuation.format(answer=choice) for choice in choices]
-    different = list(dict.fromkeys(texts))  # questions often share choices, such as "yes" and "no"
-    bare = [] if context is None else lm.score([context] * len(different), different)
-    unconditional = {text: score.logprob for text, score in zip(different, bare, strict=bool(bare))}
-    return [
-        ChoiceScore(
-            score.logprob,
-            score.tokens,
-            len(choice.encode()),
-            len(choice),
-            unconditional.get(text),
-            score.is_greedy,
-        )
-        for score, text, choice in zip(lm.score(prompts, texts), texts, choices, strict=True)
-    ]
-
-
-def _different(options: Sequence[tuple[Prompt, str]]) -> tuple[Prompt, ...]:
-    """The distinct prompts: only one, unless the choices have contexts of their own."""
-    kept: list[Prompt] = []
-    for prompt, _ in options:
-        if prompt not in kept:
-            kept.append(prompt)
-    return tuple(kept)
-
-
-def _first(lm: LM, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
-    return [completions[0] for completions in lm.generate(prompts, sampling)]
-
-
-def _until(sampling: Sampling, stop: tuple[str, ...]) -> Sampling:
-    """The sampling with these stop strings, unless it already has some."""
-    return sampling if sampling.stop else dataclasses.replace(sampling, stop=stop)
+    bare = [] if context is None else [context] * len(texts)
+    scores = yield from scored([*prompts, *bare], [*texts, *texts[: len(bare)]])
+    unconditional = [score.logprob for score in scores[len(texts) :]] if bare else [None] * len(texts)
+    return tuple(
+        ChoiceScore(score.logprob, score.tokens, len(choice.encode()), len(choice), alone, score.is_greedy)
+        for score, alone, choice in zip(scores, unconditional, choices, strict=False)
+    )
 
 
 ANSWER = Sampling(max_new_tokens=64)

@@ -5,6 +5,7 @@ whole reply. Lenient: what a person would probably still accept as the answer. W
 right leniently. What a model writes while thinking (<think>) is not read.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from string import punctuation
 from typing import TypeVar
 
 from camelid.base.errors import CamelidError
-from camelid.prompting.programs import ChoiceScore
+from camelid.prompting.attempt import ChoiceScore
 from camelid.tasks.item import Grade, Grader, Grades, Item
 from camelid.tasks.letters import letter_at_start, letters_in
 from camelid.tasks.numbers import begins_with_number, numbers_in, parse_number, stated_number
@@ -32,7 +33,26 @@ _QUOTES = " \"'“”‘’*"
 WORD = re.compile(r"[^\W_]+")
 
 
-def exact(item: Item, reply: str) -> Grades:
+class TwoWays:
+    """A grader that reads a reply strictly and leniently; what is right strictly is also right leniently."""
+
+    def __init__(self, grade: Callable[[Item, str], tuple[Grade, Grade]]) -> None:
+        functools.update_wrapper(self, grade)
+        self._grade = grade
+
+    def __call__(self, item: Item, reply: str) -> Grades:
+        """The grades of both readings."""
+        strict, lenient = self._grade(item, reply)
+        return {STRICT: strict, LENIENT: strict if strict.correct else lenient}
+
+    def read(self, item: Item, reply: str) -> Mapping[str, str | None]:
+        """What both readings extract, without regard to the right answer."""
+        strict, lenient = self._grade(item, reply)
+        return {STRICT: strict.extracted, LENIENT: lenient.extracted}
+
+
+@TwoWays
+def exact(item: Item, reply: str) -> tuple[Grade, Grade]:
     """Text equality. Strict: ignores case, white space, surrounding quotes and a final full stop.
 
     Lenient: the words of the answer occur together after the marker, or without a marker in the last
@@ -43,10 +63,11 @@ def exact(item: Item, reply: str) -> Grades:
     strict = reply.strip() if region is None else region
     place = _last_sentence(reply) if region is None else region
     found = any(_contains(place, answer) for answer in item.answers)
-    return _grades(Grade(strict or None, _says(strict, item.answers)), Grade(place or None, found))
+    return (Grade(strict or None, _says(strict, item.answers)), Grade(place or None, found))
 
 
-def numeric(item: Item, reply: str) -> Grades:
+@TwoWays
+def numeric(item: Item, reply: str) -> tuple[Grade, Grade]:
     """Equality of numbers, as fractions: 1,000 = 1000.0, $5 = 5, 40% = 40, 1/2 = ½ = 0.5, 1.2e3 = 1200.
 
     Strict: the first number after the last marker that has one (of "3 + 4 = 7" the result), or a reply that
@@ -64,10 +85,11 @@ def numeric(item: Item, reply: str) -> Grades:
         raise CamelidError(
             f"item {item.id}: the answer {item.answer!r} is not a number; use the grader exact"
         )
-    return _grades(Grade(_printed(strict), strict in right), Grade(_printed(lenient), lenient in right))
+    return (Grade(_printed(strict), strict in right), Grade(_printed(lenient), lenient in right))
 
 
-def choice(item: Item, reply: str) -> Grades:
+@TwoWays
+def choice(item: Item, reply: str) -> tuple[Grade, Grade]:
     """One of the choices, by its letter (if choices have letters) or its text.
 
     Strict: "B", "(B)", "B) text" or the text itself. Lenient: the first letter after the marker, or without a
@@ -78,7 +100,7 @@ def choice(item: Item, reply: str) -> Grades:
     region = answer_region(reply)
     strict = _strict_choice(item, choices, reply.strip() if region is None else region)
     lenient = strict or _lenient_choice(item, choices, reply, region)
-    return _grades(Grade(strict, strict == item.answer), Grade(lenient, lenient == item.answer))
+    return (Grade(strict, strict == item.answer), Grade(lenient, lenient == item.answer))
 
 
 def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
@@ -167,10 +189,6 @@ def _most_probable(item: Item, choices: Sequence[str], ranks: Iterable[float]) -
         return Grade(None, False, tied=True)
     [option] = best
     return Grade(option, option == item.answer)
-
-
-def _grades(strict: Grade, lenient: Grade) -> Grades:
-    return {STRICT: strict, LENIENT: strict if strict.correct else lenient}
 
 
 def _last_sentence(reply: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from camelid.base.errors import CamelidError
 from camelid.base.json import json_line, whole_lines
 from camelid.lm.interface import Prompt
-from camelid.prompting.programs import Attempt, ChoiceScore
+from camelid.prompting.attempt import Attempt, ChoiceScore
 from camelid.tasks.intervals import Interval
 from camelid.tasks.item import Grade, Grades
 from camelid.text.conversation import Conversation
@@ -59,18 +59,42 @@ def append_records(path: Path, records: Sequence[Record], digest: str) -> None:
 
 
 def _row(record: Record, digest: str) -> dict[str, Any]:
-    attempt = record.attempt
     return {
         "id": record.id,
+        **_trace(record.attempt),
+        "answer": record.answer,
+        "grades": {metric: _grade(grade) for metric, grade in record.grades.items()},
+        "evaluation": digest,
+    }
+
+
+def _trace(attempt: Attempt) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "prompts": [prompt if isinstance(prompt, str) else prompt.as_dicts() for prompt in attempt.prompts],
         "completions": attempt.completions,
         "text": attempt.text,
         "cut": attempt.cut,
         "scores": [asdict(score) for score in attempt.scores],
-        "answer": record.answer,
-        "grades": {metric: _grade(grade) for metric, grade in record.grades.items()},
-        "evaluation": digest,
+        "tokens": attempt.tokens,
+        "logprob": attempt.logprob,
     }
+    if attempt.samples:
+        row |= {"samples": [_trace(each) for each in attempt.samples], "elected": dict(attempt.elected)}
+    return row
+
+
+def _attempt(row: Mapping[str, Any]) -> Attempt:
+    return Attempt(
+        prompts=tuple(map(_prompt, row["prompts"])),
+        completions=tuple(row["completions"]),
+        text=row["text"],
+        cut=row["cut"],
+        scores=tuple(ChoiceScore(**score) for score in row["scores"]),
+        tokens=row["tokens"],
+        logprob=row["logprob"],
+        samples=tuple(map(_attempt, row.get("samples", ()))),
+        elected=row.get("elected", {}),
+    )
 
 
 def _grade(grade: Grade) -> dict[str, Any]:
@@ -90,13 +114,7 @@ def _record(where: str, row: Any, digest: str) -> Record:
             f"{where}: this line is from another evaluation (model, task or program differ: {found}, "
             f"now {digest}); {ELSEWHERE}, or remove the file"
         )
-    attempt = Attempt(
-        prompts=tuple(map(_prompt, row["prompts"])),
-        completions=tuple(row["completions"]),
-        text=row["text"],
-        cut=row["cut"],
-        scores=tuple(ChoiceScore(**score) for score in row["scores"]),
-    )
+    attempt = _attempt(row)
     grades = {metric: Grade(**grade) for metric, grade in row["grades"].items()}
     return Record(row["id"], row["answer"], attempt, grades)
 

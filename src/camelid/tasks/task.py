@@ -1,6 +1,6 @@
 """Tasks: questions with answers and a grader, from the generated world or from a file of rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -10,8 +10,8 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.world.items import SKILLS, WorldItem
 from camelid.data.world.items import items as world_items
 from camelid.data.world.splits import SPLITS, Split
-from camelid.prompting.programs import ChoiceScore
-from camelid.tasks.graders import GRADERS, choice, exact, likelihood, numeric, parse_number
+from camelid.prompting.attempt import ChoiceScore
+from camelid.tasks.graders import GRADERS, TwoWays, choice, exact, likelihood, numeric, parse_number
 from camelid.tasks.item import Grade, Grader, Grades, Item
 from camelid.tasks.item_rows import read_items
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format, format_named
@@ -59,6 +59,13 @@ class Task:
             if item.id in seen:
                 raise CamelidError(f"task {self.name}: the id {item.id!r} occurs twice; ids must be unique")
             seen.add(item.id)
+
+
+    def read(self, item: Item, reply: str) -> Mapping[str, str | None]:
+        """The answer that each metric's reading extracts from a reply, for programs that vote."""
+        if isinstance(self.grader, TwoWays):
+            return self.grader.read(item, reply)
+        return {metric: grade.extracted for metric, grade in self.grader(item, reply).items()}
 
 
 def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path | None = None) -> Task:

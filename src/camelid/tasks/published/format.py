@@ -10,7 +10,8 @@ from typing import Any
 from camelid.base.errors import CamelidError
 from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import QUESTION_ANSWER, Wording
-from camelid.prompting.programs import ANSWER, ChoiceScore
+from camelid.prompting.attempt import ChoiceScore
+from camelid.prompting.programs import ANSWER
 from camelid.tasks.graders import choice, likelihood
 from camelid.tasks.item import Grader, Grades, Item
 from camelid.tasks.item_rows import ID_KEYS, Row, keys_seen, rows_with_places

@@ -19,7 +19,8 @@ from camelid.evals.results import write_results
 from camelid.formats.load import load_model
 from camelid.lm.interface import LM, PromptTooLong
 from camelid.lm.sampling import Sampling
-from camelid.prompting.programs import Program, chain_of_thought, direct
+from camelid.prompting.attempt import Program
+from camelid.prompting.programs import chain_of_thought, direct
 from camelid.recipes.tune import TuneRecipe
 from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.task import load_task
