@@ -60,7 +60,6 @@ class Task:
                 raise CamelidError(f"task {self.name}: the id {item.id!r} occurs twice; ids must be unique")
             seen.add(item.id)
 
-
     def read(self, item: Item, reply: str) -> Mapping[str, str | None]:
         """The answer that each metric's reading extracts from a reply, for programs that vote."""
         if isinstance(self.grader, TwoWays):
