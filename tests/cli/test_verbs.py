@@ -133,7 +133,7 @@ def test_words_before_the_flags_fill_the_leading_fields(
 ) -> None:
     seen: list[QuantizeRecipe | EvaluateRecipe] = []
     monkeypatch.setattr("camelid.workflows.quantize.quantize", seen.append)
-    monkeypatch.setattr("camelid.evals.stage.evaluate_recipe", seen.append)
+    monkeypatch.setattr("camelid.workflows.ladder.evaluate_or_climb", seen.append)
     assert cli.main(["quantize", "m", "small", "--bits", "3", "--no-act-order"]) == 0
     assert seen[-1] == QuantizeRecipe(model="m", out="small", bits=3, act_order=False)
     assert cli.main(["quantize", "--bits", "3", "m", "--no-act-order", "small"]) == 0

@@ -9,7 +9,7 @@ import pytest
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.cli.main import main
 from camelid.evals.evaluate import evaluate
-from camelid.evals.stage import make_program
+from camelid.evals.methods import Method
 from camelid.lm.interface import LM, Completion, Prompt, Score
 from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
@@ -42,7 +42,7 @@ def test_each_normalisation_picks_another_choice(tmp_path: Path, right: int) -> 
     lm = ScriptedLM([], lambda prompt, text: (alone if prompt == "Answer:" else asked)[text])
     row = {**SIDES[0], "answerKey": "ABCD"[right]}
     task = load_task("arc_easy", data=write(tmp_path / "rows.jsonl", row))
-    [record] = evaluate(task, make_program(task), lm).records
+    [record] = evaluate(task, Method().program_for(task), lm).records
     picked = {metric: grade.extracted for metric, grade in record.grades.items()}
     assert picked == {
         "accuracy": "go",
@@ -60,7 +60,7 @@ def test_the_answer_context_is_scored_once_for_each_different_choice(tmp_path: P
     lm = ScriptedLM([], lambda prompt, text: asked.append(prompt) or -1.0)
     rows = [{"passage": f"{n}.", "question": "is it", "answer": True} for n in range(10)]
     task = load_task("boolq", data=write(tmp_path / "rows.jsonl", *rows))
-    make_program(task)(lm, task.items)
+    Method().program_for(task)(lm, task.items)
     assert len(asked) == 2 + 2 * 10
     assert asked.count("answer:") == 2
 
@@ -74,7 +74,7 @@ def test_partial_evaluation_by_hand(tmp_path: Path) -> None:
     }
     task = load_task("winogrande", data=write(tmp_path / "rows.jsonl", {**row, "answer": "1"}))
     lm = ScriptedLM([], lambda prompt, text: -2.0 if str(prompt).endswith("cup") else -3.0)
-    [record] = evaluate(task, make_program(task), lm).records
+    [record] = evaluate(task, Method().program_for(task), lm).records
     assert [score.logprob for score in record.attempt.scores] == [-2.0, -3.0]
     assert record.attempt.prompts == (
         "The cup did not fit in the bag because the cup",
@@ -110,16 +110,16 @@ def test_lambada_by_hand(tmp_path: Path) -> None:
     )
     task = load_task("lambada", data=data)
     lm = Target({" a": (-math.log(2), True), " b": (-math.log(4), True), " c": (-math.log(16), False)})
-    accuracy, perplexity = evaluate(task, make_program(task), lm, tmp_path / "out").results
+    accuracy, perplexity = evaluate(task, Method().program_for(task), lm, tmp_path / "out").results
     assert (accuracy.metric, accuracy.value) == ("accuracy", pytest.approx(2 / 3))
     assert (perplexity.metric, perplexity.value) == ("perplexity", pytest.approx(128 ** (1 / 3)))
     assert perplexity.interval is not None
     assert 2 <= perplexity.interval.low < perplexity.value < perplexity.interval.high <= 16
     assert lm.prompts == ["It was 0", "It was 1", "It was 2"]
-    again = evaluate(task, make_program(task), Target({}), tmp_path / "out")
+    again = evaluate(task, Method().program_for(task), Target({}), tmp_path / "out")
     assert again.results == [accuracy, perplexity]
     shown = write(tmp_path / "dev.jsonl", {"context": "We met Bob", "continuation": "today"})
-    generated = make_program(task, "few_shot", shots=1, exemplars=shown)
+    generated = Method("few_shot", shots=1, exemplars=shown).program_for(task)
     lm = Target({}, " a, and")
     evaluation = evaluate(task, generated, lm, allow_cut=True)
     assert lm.prompts[0] == "We met Bob ____. -> today\nIt was 0 ____. ->"
@@ -133,7 +133,7 @@ def test_exemplars_are_drawn_by_seed_for_each_question(tmp_path: Path) -> None:
 
     def prompts(seed: int | None, indices: list[int]) -> list[str]:
         lm = ScriptedLM([])
-        program = make_program(task, shots=3, exemplars=pool, seed=seed)
+        program = Method(shots=3, exemplars=pool, seed=seed).program_for(task)
         attempts = program(lm, [task.items[index] for index in indices])
         return [str(attempt.prompts[0]) for attempt in attempts]
 
@@ -154,7 +154,9 @@ def test_exemplars_are_drawn_by_seed_for_each_question(tmp_path: Path) -> None:
 def test_how_exemplars_were_drawn_stands_in_the_results(tmp_path: Path) -> None:
     task = load_task("arc_easy", data=write(tmp_path / "test.jsonl", *SIDES[:2]))
     pool = write(tmp_path / "train.jsonl", *SIDES[2:])
-    result = evaluate(task, make_program(task, shots=5, exemplars=pool, seed=7), ScriptedLM([])).results[0]
+    result = evaluate(
+        task, Method(shots=5, exemplars=pool, seed=7).program_for(task), ScriptedLM([])
+    ).results[0]
     row = result.as_dict()
     assert (row["program"], row["shots"]) == ("likelihood@1", 5)
     assert row["version"] == task.version
@@ -163,7 +165,9 @@ def test_how_exemplars_were_drawn_stands_in_the_results(tmp_path: Path) -> None:
     assert row["settings"]["draw"]["of"] == 38
     assert (row["settings"]["draw"]["count"], row["settings"]["draw"]["seed"]) == (5, 7)
     assert row["settings"]["exemplars"] == []
-    other = evaluate(task, make_program(task, shots=5, exemplars=pool, seed=8), ScriptedLM([])).results[0]
+    other = evaluate(task, Method(shots=5, exemplars=pool, seed=8).program_for(task), ScriptedLM([])).results[
+        0
+    ]
     assert other.evaluation != result.evaluation
 
 
@@ -181,7 +185,7 @@ def test_the_questions_themselves_are_no_exemplars(tmp_path: Path) -> None:
     data = write(tmp_path / "test.jsonl", *SIDES)
     task = load_task("arc_easy", data=data, limit=2)
     with pytest.raises(CamelidError, match="itself one of the questions"):
-        make_program(task, shots=2, exemplars=data)
+        Method(shots=2, exemplars=data).program_for(task)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +304,7 @@ def test_a_real_model_says_the_word_or_does_not(shared: Path, tmp_path: Path) ->
     folder = shared / "weights/tinystories-656k"
     texts = ["They played all day", "They played all banana"]
     task = load_task("lambada", data=write(tmp_path / "rows.jsonl", *({"text": text} for text in texts)))
-    evaluation = evaluate(task, make_program(task), camelid.LM(str(folder), dtype=torch.float32))
+    evaluation = evaluate(task, Method().program_for(task), camelid.LM(str(folder), dtype=torch.float32))
     model, tokenizer = camelid.load_model(folder, dtype=torch.float32), camelid.load_tokenizer(folder)
     truth = [brute_force(model, tokenizer, item.question, f" {item.answer}") for item in task.items]
     assert evaluation.grades("accuracy") == [greedy for _, greedy, _ in truth]

@@ -4,7 +4,14 @@ import pytest
 
 from camelid.base.errors import WrongCall
 from camelid.lm.scripted import ScriptedLM
-from camelid.prompting.least_to_most import LIST, Decomposed, last_sentence, least_to_most, parts_of
+from camelid.prompting.least_to_most import (
+    LIST,
+    Decomposed,
+    Decomposition,
+    last_sentence,
+    least_to_most,
+    parts_of,
+)
 from camelid.tasks.item import Item
 
 APPLES = Decomposed(
@@ -23,7 +30,7 @@ def test_a_word_problem_is_broken_down_and_solved_in_order():
             " 15 / 5 = 3. The answer is 3.",
         ]
     )
-    [attempt] = least_to_most([APPLES], [APPLES])(lm, [SLIDE])
+    [attempt] = least_to_most(Decomposition((APPLES,), (APPLES,)))(lm, [SLIDE])
     listed = (
         f'Q: {APPLES.question}\nA: To answer the question "How many have both?", we need to know: '
         f'"How many apples does Anna have?".\n\nQ: {SLIDE.question}\nA:'
@@ -52,7 +59,7 @@ def beginnings(question: object) -> list[str]:
 
 def test_parts_that_follow_from_the_question_are_not_asked_for():
     lm = ScriptedLM([' "a, b" outputs "ab".', ' "a, b" outputs "ab". With "c": "abc".'])
-    program = least_to_most([], [WORDS], wording=LIST, parts=beginnings)
+    program = least_to_most(Decomposition((WORDS,), wording=LIST, parts=beginnings))
     [attempt] = program(lm, [Item("1", "a, b, c", "abc")])
     assert [str(prompt).rsplit("Q: ", 1)[1] for prompt in lm.prompts] == ["a, b\nA:", "a, b, c\nA:"]
     assert str(lm.prompts[1]).startswith(str(lm.prompts[0]) + ' "a, b" outputs "ab".\n\nQ: ')
@@ -80,6 +87,6 @@ def test_last_sentence():
 
 def test_incomplete_exemplars_are_refused():
     with pytest.raises(WrongCall, match="2 parts and 0 replies"):
-        least_to_most([APPLES], [Decomposed(APPLES.question, APPLES.parts)])
+        Decomposition((Decomposed(APPLES.question, APPLES.parts),), (APPLES,))
     with pytest.raises(WrongCall, match="exemplars of both stages"):
-        least_to_most([], [APPLES])
+        Decomposition((APPLES,))

@@ -10,7 +10,7 @@ import pytest
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.evals.evaluate import evaluate
-from camelid.evals.stage import make_program
+from camelid.evals.methods import Method
 from camelid.lm.interface import LM, Completion, Prompt, Score
 from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
@@ -182,7 +182,7 @@ def test_real_questions_take_any_of_their_answers(
 ) -> None:
     task = load_task(name, data=shared / f"data/lmeval/{file}.jsonl.gz", limit=1)
     lm = ScriptedLM(lambda _: " so what\nQ: next")
-    [attempt] = make_program(task)(lm, task.items)
+    [attempt] = Method().program_for(task)(lm, task.items)
     assert (attempt.prompts, attempt.text) == ((prompt,), " so what")
     assert not task.grader(task.items[0], attempt.text)["exact_match"].correct
     assert all(task.grader(task.items[0], answer)["exact_match"].correct for answer in answers)
@@ -218,7 +218,7 @@ def test_summaries_after_tldr(shared: Path, tmp_path: Path) -> None:
     )
     lm = Recorded([row["sample"] for row in rows])
     task = load_task("tldr", data=path)
-    evaluation = evaluate(task, make_program(task), lm)
+    evaluation = evaluate(task, Method().program_for(task), lm)
     [(prompts, sampling)] = lm.asked
     assert str(prompts[0]).endswith("an anatomical one.\nTL;DR:")
     assert (sampling.top_k, sampling.temperature, sampling.max_new_tokens, sampling.stop) == (2, 1.0, 100, ())
@@ -248,7 +248,7 @@ def test_translation_by_example(shared: Path, tmp_path: Path) -> None:
     task = load_task("translation/fr-en", data=data)
     said = [" ".join(row["sample"].split()) for row in rows[5:]]
     lm = Recorded(said, "stop")
-    evaluation = evaluate(task, make_program(task, shots=2, exemplars=train), lm)
+    evaluation = evaluate(task, Method(shots=2, exemplars=train).program_for(task), lm)
     exact, bleu = evaluation.results
     assert bleu.value == pytest.approx(sacrebleu.corpus_bleu(said, [[en for _, en in asked]]).score)
     assert bleu.value > 10
@@ -257,7 +257,7 @@ def test_translation_by_example(shared: Path, tmp_path: Path) -> None:
     lines = prompt.split("\n")
     assert lines[-1] == f"{asked[0][0]} ="
     assert set(lines[:2]) < {f"{fr} = {en}" for fr, en in shown}
-    [attempt] = make_program(task)(ScriptedLM(lambda _: " ."), task.items[:1])
+    [attempt] = Method().program_for(task)(ScriptedLM(lambda _: " ."), task.items[:1])
     assert attempt.prompts == (f"Q: What is the English translation of {asked[0][0]} A:",)
 
 

@@ -5,6 +5,6 @@ from camelid.recipes.evaluate import EvaluateRecipe
 
 def evaluate(recipe: EvaluateRecipe) -> None:
     """Evaluate a model on tasks and text."""
-    from camelid.evals.stage import evaluate_recipe
+    from camelid.workflows.ladder import evaluate_or_climb
 
-    evaluate_recipe(recipe)
+    evaluate_or_climb(recipe)

@@ -5,6 +5,7 @@ The records are written as the replies come, so that a stopped evaluation resume
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,8 +131,13 @@ def evaluate(
     def answered() -> Iterator[Item]:
         for start in range(0, len(todo), CHUNK):
             chunk = todo[start : start + CHUNK]
+            began = time.perf_counter()
             attempts = program(lm, chunk, cast(Read, task.read))
-            new = [_record(task, item, attempt) for item, attempt in zip(chunk, attempts, strict=True)]
+            seconds = (time.perf_counter() - began) / len(chunk)
+            new = [
+                Record(item.id, item.answer, attempt, _grades(task, item, attempt), seconds)
+                for item, attempt in zip(chunk, attempts, strict=True)
+            ]
             known.update((record.id, record) for record in new)
             # Checked before writing: lines of refused replies would block the corrected call.
             _gate(task, known.values(), allow_cut)
@@ -190,10 +196,6 @@ def _ties(task: Task, records: Sequence[Record]) -> tuple[str, ...]:
         for metric, count in counts.items()
         if count
     )
-
-
-def _record(task: Task, item: Item, attempt: Attempt) -> Record:
-    return Record(item.id, item.answer, attempt, _grades(task, item, attempt))
 
 
 def _grades(task: Task, item: Item, attempt: Attempt) -> Grades:

@@ -44,7 +44,7 @@ def self_consistency(program: Program, samples: int = 40, weighting: Weighting =
         return _joined(attempts, next(iter(elected.values()), 0), elected)
 
     settings = {**program.settings, "samples": samples, "weighting": weighting}
-    name = f"self_consistency({program.name})"
+    name = f"self_consistency_{samples}.{program.name}"
     return Program(name, program.version, ask, settings, program.shots)
 
 
@@ -75,7 +75,7 @@ def best_of_n(
         return _joined(attempts, next(iter(elected.values()), best[0]), elected)
 
     settings = {**program.settings, "samples": samples, "voters": voters, "scorer": name}
-    return Program(f"best_of_n({program.name})", program.version, ask, settings, program.shots)
+    return Program(f"best_of_{samples}.{program.name}", program.version, ask, settings, program.shots)
 
 
 def elect(answers: Sequence[str | None], weights: Sequence[float], *, average: bool = False) -> int | None:

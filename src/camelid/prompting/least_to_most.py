@@ -1,7 +1,7 @@
 """Least-to-most prompting: a question is broken down, and its parts are answered in order (Zhou et al.,
 arXiv:2205.10625).
 
-    program = least_to_most(decompositions, solutions)
+    program = least_to_most(Decomposition(solutions, decompositions))
     attempts = program(lm, questions)
 
 Each part is asked after the parts before it and their answers, so that a long question needs no step that is
@@ -68,35 +68,40 @@ LIST = BreakDown(parts=" {listed}", context="")
 """Parts that stand for themselves, such as the beginnings of a list of words (appendix B)."""
 
 
-def least_to_most(
-    decompositions: Sequence[Decomposed],
-    solutions: Sequence[Decomposed],
-    *,
-    wording: BreakDown = WORD_PROBLEM,
-    sampling: Sampling | None = None,
-    parts: Callable[[Question], Sequence[str]] | None = None,
-) -> Program:
-    """Asks for the parts of a question, then answers them in order, the question itself last.
+@dataclass(frozen=True)
+class Decomposition:
+    """How questions of a kind are broken down: exemplars of both stages, and their wording.
 
     parts: gives the parts without asking the model, where they follow from the question (the beginnings of a
     list of words, a command of SCAN). Raises `WrongCall` without exemplars to solve by, and for an exemplar
     without a reply to each part.
     """
-    if not solutions or not (decompositions or parts):
-        raise WrongCall(
-            "least-to-most needs exemplars of both stages: decompositions, or `parts`, and solutions"
-        )
-    for each in solutions:
-        if len(each.replies) != len(each.parts):
+
+    solutions: tuple[Decomposed, ...]
+    decompositions: tuple[Decomposed, ...] = ()
+    wording: BreakDown = WORD_PROBLEM
+    parts: Callable[[Question], Sequence[str]] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.solutions or not (self.decompositions or self.parts):
             raise WrongCall(
-                f"the exemplar {each.question[:60]!r} has {len(each.parts)} parts and {len(each.replies)} "
-                "replies; "
-                "each part needs one"
+                "least-to-most needs exemplars of both stages: decompositions, or `parts`, and solutions"
             )
-    how = until(sampling or PART, wording.stop)
-    listing = until(dataclasses.replace(how, max_new_tokens=PARTS.max_new_tokens, stop=()), wording.stop)
-    shown = wording.separator.join(_listed(wording, each) for each in decompositions)
-    solved = wording.separator.join(_solved(wording, each) for each in solutions)
+        for each in self.solutions:
+            if len(each.replies) != len(each.parts):
+                raise WrongCall(
+                    f"the exemplar {each.question[:60]!r} has {len(each.parts)} parts and "
+                    f"{len(each.replies)} replies; each part needs one"
+                )
+
+
+def least_to_most(how: Decomposition, *, sampling: Sampling | None = None) -> Program:
+    """Asks for the parts of a question, then answers them in order, the question itself last."""
+    wording, parts = how.wording, how.parts
+    solving = until(sampling or PART, wording.stop)
+    listing = until(dataclasses.replace(solving, max_new_tokens=PARTS.max_new_tokens, stop=()), wording.stop)
+    shown = wording.separator.join(_listed(wording, each) for each in how.decompositions)
+    solved = wording.separator.join(_solved(wording, each) for each in how.solutions)
 
     def ask(question: Question, read: Read | None) -> Steps[Attempt]:
         prompts, replies = list[str](), list[Completion]()
@@ -112,20 +117,20 @@ def least_to_most(
         context = wording.separator.join([solved, wording.context.format(question=text)])
         for part in todo:
             prompt = context + wording.part.format(part=part)
-            reply = yield from generated(prompt, how)
+            reply = yield from generated(prompt, solving)
             prompts.append(prompt)
             replies.append(reply)
             context = prompt + wording.reply.format(reply=reply.text.strip()) + wording.separator
         return Attempt.of(prompts, replies)
 
     settings = {
-        "decompositions": [dataclasses.astuple(each) for each in decompositions],
-        "solutions": [dataclasses.astuple(each) for each in solutions],
-        "wording": {name: value for name, value in vars(wording).items() if isinstance(value, str | tuple)},
-        "given_parts": parts is not None,
-        "sampling": dataclasses.asdict(how),
+        "decompositions": [dataclasses.astuple(each) for each in how.decompositions],
+        "solutions": [dataclasses.astuple(each) for each in how.solutions],
+        "wording": {name: value for name, value in vars(wording).items() if not callable(value)},
+        "parts": "asked" if parts is None else "given",
+        "sampling": dataclasses.asdict(solving),
     }
-    return Program("least_to_most", 1, ask, settings, len(solutions))
+    return Program("least_to_most", 1, ask, settings, len(how.solutions))
 
 
 def parts_of(reply: str, last: str) -> list[str]:

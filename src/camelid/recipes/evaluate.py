@@ -13,7 +13,8 @@ from camelid.recipes.settings import ModelName, Paths, SinglePath
 
 Convention = Literal["overlapping", "papers", "llama.cpp"]
 """How a text is cut into windows for its perplexity, see `engine.conventions`."""
-ProgramName = Literal["direct", "few_shot", "chain_of_thought", "likelihood"]
+ProgramName = Literal["direct", "few_shot", "chain_of_thought", "least_to_most", "likelihood"]
+WeightingName = Literal["majority", "sum", "normalised_sum", "average", "normalised_average"]
 REPEATED: JsonDict = {"repeated": True}
 """Marks a flag that takes one value each time it is given."""
 
@@ -73,6 +74,25 @@ class EvaluateRecipe(Recipe):
     )
     limit: int | None = Field(default=None, description="ask only the first N questions of each task")
     max_new_tokens: int | None = Field(default=None, description="most tokens in a reply")
+    samples: int = Field(
+        default=1,
+        ge=1,
+        description="attempts at each question; the answer that most agree on is graded (self-consistency)",
+    )
+    temperature: float | None = Field(
+        default=None,
+        ge=0,
+        description="temperature of generated text; by default 0, and 0.7 for several samples",
+    )
+    weighting: WeightingName = Field(
+        default="majority",
+        description="how attempts are weighed: one vote each, or by their probability (Wang et al., table 1)",
+    )
+    ladder: bool = Field(
+        default=False,
+        description="ask in every way that suits the task, with --samples N for self-consistency (default 10), "
+        "and write one page that compares them",
+    )
     answer_context: bool = Field(
         default=False, description="likelihood: divide by each choice's probability without the question"
     )

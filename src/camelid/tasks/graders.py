@@ -137,6 +137,22 @@ def last_word(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     return {"accuracy": Grade(item.answer if score.is_greedy else None, score.is_greedy)}
 
 
+@TwoWays
+def letters(item: Item, reply: str) -> tuple[Grade, Grade]:
+    """A word spelled from letters, as in last-letter concatenation; white space and quotes are ignored.
+
+    Strict: what follows the last marker, or a reply that is one word. Lenient: the last word in quotation marks
+    ("... outputs "ke"."), or else the last word.
+    """
+    reply = without_reasoning(reply)
+    region = answer_region(reply)
+    strict = _spelled(reply if region is None and len(reply.split()) == 1 else region or "")
+    quoted = _last(match[1] for match in re.finditer(r"[\"“”]([^\"“”]+)[\"“”]", reply))
+    lenient = strict or _spelled(quoted or _last(iter(reply.split())) or "")
+    right = set(map(_spelled, item.answers))
+    return Grade(strict, strict in right), Grade(lenient, lenient in right)
+
+
 def first_word(item: Item, reply: str) -> Grades:
     """Whether a reply begins with the word; punctuation around it is ignored."""
     word = (without_reasoning(reply).split() or [""])[0].strip(_PUNCTUATION)
@@ -193,6 +209,11 @@ def _most_probable(item: Item, choices: Sequence[str], ranks: Iterable[float]) -
 
 def _last_sentence(reply: str) -> str:
     return re.split(r"(?<=[.!?])\s+|\n", reply.strip())[-1]
+
+
+def _spelled(text: str) -> str | None:
+    """The letters and digits of a text in lower case; None if there are none."""
+    return "".join(WORD.findall(text.casefold())) or None
 
 
 def _says(text: str, answers: Iterable[str], ends: str = ".!?") -> bool:

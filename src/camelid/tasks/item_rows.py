@@ -131,7 +131,7 @@ def plain_answer(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _gsm8k(row: Row) -> dict[str, Any]:
+def gsm8k(row: Row) -> dict[str, Any]:
     """GSM8K: the worked steps, "#### " and the number; calculator annotations <<...>> are removed from the
     steps."""
     worked, _, number = str(row["answer"]).rpartition("####")
@@ -223,7 +223,7 @@ ITEM_SHAPES = (
     ItemShape(
         "GSM8K's question and answer",
         (("question",), ("answer",)),
-        _gsm8k,
+        gsm8k,
         lambda row: isinstance(row["answer"], str) and "####" in row["answer"],
     ),
     ItemShape(

@@ -26,6 +26,8 @@ class Record:
     answer: str
     attempt: Attempt
     grades: Grades
+    seconds: float = 0.0
+    """Time that the question took, its share of a batch."""
 
 
 Total = tuple[float, Interval | None]
@@ -64,6 +66,7 @@ def _row(record: Record, digest: str) -> dict[str, Any]:
         **_trace(record.attempt),
         "answer": record.answer,
         "grades": {metric: _grade(grade) for metric, grade in record.grades.items()},
+        "seconds": round(record.seconds, 4),
         "evaluation": digest,
     }
 
@@ -90,8 +93,8 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
         text=row["text"],
         cut=row["cut"],
         scores=tuple(ChoiceScore(**score) for score in row["scores"]),
-        tokens=row["tokens"],
-        logprob=row["logprob"],
+        tokens=row.get("tokens", 0),
+        logprob=row.get("logprob"),
         samples=tuple(map(_attempt, row.get("samples", ()))),
         elected=row.get("elected", {}),
     )
@@ -116,7 +119,7 @@ def _record(where: str, row: Any, digest: str) -> Record:
         )
     attempt = _attempt(row)
     grades = {metric: Grade(**grade) for metric, grade in row["grades"].items()}
-    return Record(row["id"], row["answer"], attempt, grades)
+    return Record(row["id"], row["answer"], attempt, grades, row.get("seconds", 0.0))
 
 
 def _prompt(value: str | list[dict[str, Any]]) -> Prompt:

@@ -11,11 +11,14 @@ from camelid.data.world.items import SKILLS, WorldItem
 from camelid.data.world.items import items as world_items
 from camelid.data.world.splits import SPLITS, Split
 from camelid.prompting.attempt import ChoiceScore
+from camelid.prompting.least_to_most import Decomposition
 from camelid.tasks.graders import GRADERS, TwoWays, choice, exact, likelihood, numeric, parse_number
 from camelid.tasks.item import Grade, Grader, Grades, Item
 from camelid.tasks.item_rows import read_items
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format, format_named
 from camelid.tasks.published.format import no_totals
+from camelid.tasks.reasoning import DATASETS
+from camelid.tasks.reasoning.dataset import Dataset
 from camelid.tasks.record import Totals
 
 __all__ = ["Grade", "Grader", "Grades", "Item", "Task", "load_task", "task_names"]
@@ -52,6 +55,8 @@ class Task:
     """Whether replies are expected to end at the length limit."""
     format: Format | None = None
     """The format of a published evaluation, if it is one."""
+    decomposition: Decomposition | None = None
+    """How the questions are broken down, for least-to-most."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -80,10 +85,13 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path 
     path = Path(name_or_path)
     format = format_named(str(name_or_path)) if data is not None or not path.is_file() else None
     if format is not None:
-        return _published(format, data, limit)
+        return _published(format, _must_be_file(format.name, data), limit)
+    dataset = DATASETS.get(str(name_or_path)) if data is not None or not path.is_file() else None
+    if dataset is not None:
+        return _reasoning(dataset, _must_be_file(dataset.name, data), limit)
     if data is not None:
         raise WrongCall(
-            f"{name_or_path} takes no --data; the tasks that do are {', '.join([*FORMATS, *WITH_SETTING])}"
+            f"{name_or_path} takes no --data; the tasks that do are {', '.join(tasks_with_data())}"
         )
     if first == "world" and not path.is_file():
         return _world(rest, limit)
@@ -99,14 +107,37 @@ def task_names() -> list[str]:
 
     A split can follow the world's tasks: `/validation`, `/test`, `/longer`. Published tasks need their data.
     """
-    return [*(f"world/{skill}" for skill in SKILLS), *FORMATS, *WITH_SETTING]
+    return [*(f"world/{skill}" for skill in SKILLS), *tasks_with_data()]
 
 
-def _published(format: Format, data: Path | None, limit: int | None) -> Task:
+def tasks_with_data() -> list[str]:
+    """The names of published tasks and data sets, which need their file; some take a setting after a slash."""
+    return [*FORMATS, *WITH_SETTING, *DATASETS]
+
+
+def _must_be_file(name: str, data: Path | None) -> Path:
     if data is None:
-        raise WrongCall(f"{format.name} needs its dataset: pass --data FILE")
+        raise WrongCall(f"{name} needs its dataset: pass --data FILE")
     if not data.is_file():
-        raise WrongCall(f"{data}: no such file; --data must be a file with the rows of {format.name}")
+        raise WrongCall(f"{data}: no such file; --data must be a file with the rows of {name}")
+    return data
+
+
+def _reasoning(dataset: Dataset, data: Path, limit: int | None) -> Task:
+    items = dataset.items(data)
+    return Task(
+        name=dataset.name,
+        version=f"{dataset.version}+sha256:{digest_file(data)[:8]}",
+        items=tuple(items[:limit]),
+        grader=dataset.grader,
+        exemplars=dataset.exemplars,
+        shape=dataset.name,
+        questions=frozenset(item.question for item in items),
+        decomposition=dataset.decomposition,
+    )
+
+
+def _published(format: Format, data: Path, limit: int | None) -> Task:
     items = format.items(data)
     return Task(
         name=format.name,

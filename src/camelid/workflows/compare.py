@@ -15,7 +15,7 @@ from camelid.base.json import write_json
 from camelid.data.read.corpus import Corpus
 from camelid.data.read.files import data_files
 from camelid.engine.conventions import described
-from camelid.evals.stage import make_program
+from camelid.evals.methods import Method
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_config, read_spec
 from camelid.recipes.compare import CompareRecipe
@@ -70,7 +70,7 @@ def compare(recipe: CompareRecipe) -> None:
         _check_calibration(recipe)
         check_source(source, recipe, recipe.methods, recipe.bits)
     if (task := yardstick.load_task()) is not None:
-        make_program(task, chat=yardstick.chat)
+        Method(chat=yardstick.chat).program_for(task)
     Corpus(yardstick.texts)
     with atomic_folder(recipe.out) as draft:
         found = _measure_all(recipe, _contenders(recipe, folders, draft), yardstick)

@@ -24,7 +24,7 @@ from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
 from camelid.engine.perplexity import perplexity
 from camelid.evals.evaluate import evaluate
-from camelid.evals.stage import make_program
+from camelid.evals.methods import Method
 from camelid.formats.hugging_face.checkpoint import weight_files
 from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.lm.sampling import Sampling
@@ -133,7 +133,7 @@ def _timed(engine: Engine, text: str) -> tuple[int, float]:
 
 def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
     # A model damaged by quantisation may never finish an answer: that is a result, not an error.
-    evaluation = evaluate(task, make_program(task, chat=chat), engine, allow_cut=True)
+    evaluation = evaluate(task, Method(chat=chat).program_for(task), engine, allow_cut=True)
     result = evaluation.results[0]
     interval = result.interval
     return {

@@ -1,0 +1,200 @@
+"""`camelid eval --ladder`: every way of asking that suits a task, on one page."""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.json import write_json
+from camelid.engine.open_lm import open_lm
+from camelid.evals.evaluate import Evaluation, evaluate
+from camelid.evals.methods import Method
+from camelid.evals.results import print_table, write_results
+from camelid.evals.stage import evaluate_recipe, load_tasks, model_identity
+from camelid.prompting.ensembles import elect
+from camelid.recipes.evaluate import EvaluateRecipe
+from camelid.report.page import show_cell, write_report
+from camelid.report.values import Curve, Estimate, LinePlot, Report, Section, Table
+from camelid.tasks.graders import LENIENT
+from camelid.tasks.intervals import compare_grades
+from camelid.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+MOST_SHOTS = 8
+"""Exemplars of a rung, if there are so many: as in Wei et al. (arXiv:2201.11903, section 3.1)."""
+SAMPLES = 10
+COLUMNS = (
+    "way of asking", "exemplars", "accuracy", "beside direct", "p", "unparsed", "cut", "tokens", "seconds"
+)  # fmt: skip
+
+
+def evaluate_or_climb(recipe: EvaluateRecipe) -> None:
+    """Evaluates as the recipe says; with `ladder`, in every way that suits each task."""
+    if not recipe.ladder:
+        evaluate_recipe(recipe)
+        return
+    if not recipe.task or recipe.text or recipe.program:
+        raise WrongCall(
+            "--ladder needs --task, and chooses the programs itself: leave out --text and --program"
+        )
+    tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
+    lm = open_lm(recipe.model, recipe.engine, recipe.server)
+    identity = lm.identity or model_identity(recipe.model, recipe.engine)
+    for task in tasks:
+        climbed = list[Evaluation]()
+        for method in rungs(task, Method.of(recipe)):
+            program = method.program_for(task)
+            logger.info(f"{task.name}: {program.name}, {program.shots} exemplars")
+            climbed.append(
+                evaluate(
+                    task, program, lm, recipe.out, model=identity, allow_cut=True, show=sys.stderr.isatty()
+                )
+            )
+        _write(recipe, task, climbed)
+
+
+def rungs(task: Task, settings: Method) -> Iterator[Method]:
+    """The ways of asking that suit a task, from the plainest up.
+
+    Raises `WrongCall` for a published evaluation, whose way of asking is fixed.
+    """
+    if task.format:
+        raise WrongCall(f"{task.name} is asked as it was published; --ladder needs a task such as gsm8k")
+    alone = replace(settings, samples=1, temperature=None, shots=0, exemplars=None, seed=None)
+    shots = settings.shots or min(MOST_SHOTS, len(task.exemplars))
+    shown = replace(alone, shots=shots, exemplars=settings.exemplars)
+    yield replace(alone, program="direct")
+    if shots:
+        yield replace(shown, program="few_shot")
+    yield replace(alone, program="chain_of_thought")
+    chain = replace(shown if shots else alone, program="chain_of_thought")
+    if shots:
+        yield chain
+    samples = settings.samples if settings.samples > 1 else SAMPLES
+    yield replace(chain, samples=samples, temperature=settings.temperature)
+    if task.decomposition and not settings.chat:
+        yield replace(alone, program="least_to_most")
+    if all(item.choices for item in task.items):
+        yield replace(alone, program="likelihood")
+
+
+def ladder_report(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluation]) -> Report:
+    """The page of a task's evaluations; the first is what the others are compared with."""
+    best = max(climbed, key=_accuracy)
+    count = len(climbed[0].records)
+    return Report(
+        title=f"{task.name}: {len(climbed)} ways of asking",
+        summary=f"Best: {best.program} with {_accuracy(best):.3f} of {count} questions right "
+        f"({climbed[0].program}: {_accuracy(climbed[0]):.3f}).",
+        facts={
+            "model": recipe.model,
+            "questions": str(count),
+            "task version": task.version,
+            "reading": _metric(climbed[0]),
+        },
+        sections=(
+            Section(
+                "Accuracy and its cost",
+                figures=(_plot(task, climbed),),
+                tables=(
+                    Table(
+                        "Ways of asking",
+                        COLUMNS,
+                        tuple(_row(each, climbed[0]) for each in climbed),
+                        caption="Accuracy with its 95 % interval, and the paired difference from the first row with "
+                        "its interval and McNemar's p. Tokens and seconds are generated tokens and time a question.",
+                    ),
+                ),
+            ),
+        ),
+        footer=f"camelid eval {recipe.model} --task {task.name} --ladder",
+    )
+
+
+def _write(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluation]) -> None:
+    results = [result for each in climbed for result in each.results]
+    write_results(recipe.out / "results.json", results)
+    print_table(results)
+    name = task.name.replace("/", ".")
+    page = write_report(ladder_report(recipe, task, climbed), recipe.out / f"{name}.ladder.html")
+    rows = [dict(zip(COLUMNS, map(show_cell, _row(each, climbed[0])), strict=True)) for each in climbed]
+    write_json(recipe.out / f"{name}.ladder.json", {"task": task.name, "rows": rows})
+    logger.info(f"the page: {page}")
+
+
+def _metric(evaluation: Evaluation) -> str:
+    """The reading that is compared: the lenient one where there are two, else the first."""
+    metrics = list(evaluation.records[0].grades)
+    return LENIENT if LENIENT in metrics else metrics[0]
+
+
+def _accuracy(evaluation: Evaluation) -> float:
+    values = evaluation.values(_metric(evaluation))
+    return sum(values) / len(values)
+
+
+def _row(evaluation: Evaluation, first: Evaluation) -> tuple[str | int | float | Estimate | None, ...]:
+    result = next(each for each in evaluation.results if each.metric == _metric(evaluation))
+    paired = compare_grades(first.values(_metric(first)), evaluation.values(_metric(evaluation)))
+    compared = evaluation is not first
+    if result.interval is None:
+        raise CamelidError(f"{evaluation.program} has no accuracy with an interval")
+    return (
+        evaluation.program,
+        evaluation.shots,
+        Estimate(result.value, result.interval.low, result.interval.high),
+        Estimate(paired.difference, paired.interval.low, paired.interval.high) if compared else None,
+        paired.p_value if compared else None,
+        result.unparsed,
+        result.cut,
+        _mean_tokens(evaluation),
+        sum(record.seconds for record in evaluation.records) / len(evaluation.records),
+    )
+
+
+def _mean_tokens(evaluation: Evaluation) -> float:
+    return sum(record.attempt.tokens for record in evaluation.records) / len(evaluation.records)
+
+
+def _plot(task: Task, climbed: Sequence[Evaluation]) -> LinePlot:
+    """Accuracy against generated tokens; votes also of the first 1, 2, 5, 10, ... samples."""
+    single = [each for each in climbed if not each.records[0].attempt.samples]
+    curves = [
+        Curve(f"{each.program}, {each.shots} shots", (_mean_tokens(each),), (_accuracy(each),))
+        for each in single
+    ]
+    for each in climbed:
+        if each.records[0].attempt.samples:
+            counts, accuracies = zip(*votes(task, each), strict=True)
+            tokens = [_mean_tokens(each) * count / counts[-1] for count in counts]
+            labels = [str(count) for count in counts]
+            curves.append(Curve(f"{each.program}, {each.shots} shots", tokens, accuracies, labels=labels))
+    return LinePlot(
+        "Accuracy against tokens spent",
+        "generated tokens a question",
+        "accuracy",
+        tuple(curves),
+        from_zero=True,
+    )
+
+
+def votes(task: Task, evaluation: Evaluation) -> list[tuple[int, float]]:
+    """The accuracy of a majority vote over the first n samples, for n = 1, 2, 5, 10, ... up to all."""
+    metric = _metric(evaluation)
+    items = {item.id: item for item in task.items}
+    right: dict[int, int] = {}
+    for record in evaluation.records:
+        item, samples = items[record.id], record.attempt.samples
+        answers = [task.read(item, each.text)[metric] for each in samples]
+        for count in _counts(len(samples)):
+            winner = elect(answers[:count], [1.0] * count)
+            correct = winner is not None and task.grader(item, samples[winner].text)[metric].correct
+            right[count] = right.get(count, 0) + correct
+    return [(count, hits / len(evaluation.records)) for count, hits in right.items()]
+
+
+def _counts(most: int) -> list[int]:
+    steps = [digit * 10**power for power in range(4) for digit in (1, 2, 5)]
+    return [*(step for step in steps if step < most), most]
