@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,10 @@ def test_a_line_for_each_question(tmp_path: Path) -> None:
     assert rows[2]["grades"]["accuracy_strict"] == {"extracted": "4", "correct": True}
 
 
+def _without_times(path: Path) -> list[str]:
+    return [re.sub(r'"seconds": [\d.e-]+', "", line) for line in path.read_text().splitlines()]
+
+
 @pytest.mark.parametrize("chat", [False, True])
 def test_a_stopped_evaluation_goes_on_and_equals_the_unbroken_one(tmp_path: Path, chat: bool) -> None:
     program = direct(chat=chat)
@@ -83,7 +88,7 @@ def test_a_stopped_evaluation_goes_on_and_equals_the_unbroken_one(tmp_path: Path
     resumed = evaluate(DOUBLES, program, rest, tmp_path / "broken")
     assert len(rest.prompts) == COUNT - CHUNK
     assert resumed == unbroken
-    assert path.read_bytes() == lines_path(tmp_path / "whole", DOUBLES, program).read_bytes()
+    assert _without_times(path) == _without_times(lines_path(tmp_path / "whole", DOUBLES, program))
     again = ScriptedLM([])
     assert evaluate(DOUBLES, program, again, tmp_path / "broken") == unbroken
 

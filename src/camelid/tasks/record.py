@@ -3,7 +3,7 @@ come."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Record:
     answer: str
     attempt: Attempt
     grades: Grades
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
     """Time that the question took, its share of a batch."""
 
 
