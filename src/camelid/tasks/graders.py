@@ -141,12 +141,13 @@ def last_word(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
 def letters(item: Item, reply: str) -> tuple[Grade, Grade]:
     """A word spelled from letters, as in last-letter concatenation; white space and quotes are ignored.
 
-    Strict: what follows the last marker, or a reply that is one word. Lenient: the last word in quotation marks
-    ("... outputs "ke"."), or else the last word.
+    Strict: what follows the last marker, or the last `outputs "..."` of least-to-most, or a reply that is one
+    word. Lenient: the last word in quotation marks, or else the last word.
     """
     reply = without_reasoning(reply)
     region = answer_region(reply)
-    strict = _spelled(reply if region is None and len(reply.split()) == 1 else region or "")
+    outputs = _last(match[1] for match in re.finditer(r'outputs "([^"]+)"', reply))
+    strict = _spelled(region or outputs or (reply if len(reply.split()) == 1 else ""))
     quoted = _last(match[1] for match in re.finditer(r"[\"“”]([^\"“”]+)[\"“”]", reply))
     lenient = strict or _spelled(quoted or _last(iter(reply.split())) or "")
     right = set(map(_spelled, item.answers))
