@@ -17,6 +17,7 @@ from camelid.recipes.tune import TuneRecipe
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.clock import TimeLimit
 from camelid.train.training_rows import decoder_rows
+from camelid.workflows.quickstart.budget import TUNING_SHARE
 from camelid.workflows.quickstart.job import Job
 from camelid.workflows.quickstart.sizing import (
     BATCH_ROWS,
@@ -68,8 +69,10 @@ def pretrain_recipe(job: Job) -> PretrainRecipe:
 
 
 def pretrain_limit(job: Job) -> TimeLimit:
-    """Ends pretraining when its share of the time is used; the rest is for tuning and the end."""
-    return TimeLimit(pretrain_sizes(job).get("ends_at", job.budget.training_ends), lambda: job.budget.used)
+    """Ends pretraining when its share of the time that is left at its start is used, decided once."""
+    budget = job.budget
+    ends = job.journal.decide("pretrain_ends", lambda: budget.used + (1 - TUNING_SHARE) * budget.for_training)
+    return TimeLimit(ends, lambda: budget.used)
 
 
 def tune_recipe(job: Job) -> TuneRecipe:

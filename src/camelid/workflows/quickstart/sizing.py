@@ -67,7 +67,6 @@ def size_pretraining(job: Job) -> dict[str, Any]:
         "compile": compiled,
         "tokens_per_second": round(speed),
         "steps": max(20, tokens // (BATCH_ROWS * CONTEXT)),
-        "ends_at": before + seconds,
         "tuning_tokens": int(speed * tuning),
     }
 
