@@ -33,28 +33,28 @@ class Update(Protocol):
     """The metrics of one update, such as `train.loop.Step`."""
 
     @property
-    def number(self) -> int: ...  # noqa: D102
+    def number(self) -> int: ...
     @property
-    def loss(self) -> float: ...  # noqa: D102
+    def loss(self) -> float: ...
     @property
-    def learning_rate(self) -> float: ...  # noqa: D102
+    def learning_rate(self) -> float: ...
     @property
-    def grad_norm(self) -> float: ...  # noqa: D102
+    def grad_norm(self) -> float: ...
     @property
-    def tokens(self) -> int: ...  # noqa: D102
+    def tokens(self) -> int: ...
     @property
-    def trained_tokens(self) -> int: ...  # noqa: D102
+    def trained_tokens(self) -> int: ...
     @property
-    def seconds(self) -> float: ...  # noqa: D102
+    def seconds(self) -> float: ...
 
 
 class Validation(Protocol):
     """A validation result, such as `train.fit.ValidationLoss`."""
 
     @property
-    def nats_per_token(self) -> float: ...  # noqa: D102
+    def nats_per_token(self) -> float: ...
     @property
-    def bits_per_byte(self) -> float: ...  # noqa: D102
+    def bits_per_byte(self) -> float: ...
 
 
 class Pace:

@@ -170,7 +170,7 @@ class TorchDecoder(Decoder):
 
     @torch.inference_mode()
     def compute(self, extensions: Sequence[Extension]) -> Predictions:
-        """See `Decoder.compute`; a pass for lengths that share a power of two, so that less than half of it
+        """A pass for lengths that share a power of two, so that less than half of it
         is padding."""
         adapt_cores()
         groups: defaultdict[int, list[int]] = defaultdict(list)
@@ -211,12 +211,10 @@ class TorchDecoder(Decoder):
         return Predictions.of(logits)
 
     def copy_block(self, source: int, target: int) -> None:
-        """See `Decoder.copy_block`."""
         for side in (self.keys, self.values):
             side[:, target] = side[:, source]
 
     def clear_block(self, block: int) -> None:
-        """See `Decoder.clear_block`."""
         for side in (self.keys, self.values):
             side[:, block] = 0
 

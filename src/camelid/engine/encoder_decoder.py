@@ -33,7 +33,7 @@ class ReadSource:
 
 
 class EncoderDecoder(TorchDecoder):
-    """See `camelid.engine.decoder.Decoder`; a prompt is a source, and a sequence begins with the start token.
+    """A prompt is a source, and a sequence begins with the start token.
 
     A source is read with its sequence's first extension, together with others that are. What came of it is
     found again by a digest of its tokens, as long as a sequence uses it, and among the last few contexts of
@@ -50,7 +50,6 @@ class EncoderDecoder(TorchDecoder):
     def begin(
         self, prompt: Sequence[int], generated: Sequence[int] = ()
     ) -> tuple[CachedSequence, Sequence[int]]:
-        """See `Decoder.begin`."""
         padding = [-1] * (-len(prompt) % BLOCK_TOKENS)
         *_, root = chain(b"source", [*prompt, *padding])
         source = self._sources.setdefault(root, ReadSource(tuple(prompt)))
@@ -60,20 +59,18 @@ class EncoderDecoder(TorchDecoder):
         return sequence, tokens[sequence.adopt(tokens) :]
 
     def load(self) -> None:
-        """See `Decoder.load`."""
         super().load()
         self._batch = (), None
         self._sources.clear()
         self._kept.clear()
 
     def unread(self, sequence: CachedSequence) -> int:
-        """See `Decoder.unread`."""
         source = cast(ReadSource, sequence.source)
         return 0 if source.keys is not None else len(source.ids)
 
     @torch.inference_mode()
     def compute(self, extensions: Sequence[Extension]) -> Predictions:
-        """See `Decoder.compute`; reads the sources that are not read, then goes on as without."""
+        """Reads the sources that are not read, then goes on as without."""
         sources = dict.fromkeys(cast(ReadSource, extension.sequence.source) for extension in extensions)
         self._read([source for source in sources if source.keys is None])
         return super().compute(extensions)

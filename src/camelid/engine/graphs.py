@@ -113,7 +113,7 @@ class FixedStep:
 
 
 class GraphDecoder(TorchDecoder):
-    """See `camelid.engine.decoder.Decoder`; prompts go through the model's own forward pass, steps are
+    """Prompts go through the model's own forward pass, steps are
     recorded.
 
     Rows and blocks of recorded steps grow by leaps, so that few serve all: powers of two, and `step_width`.
@@ -137,7 +137,7 @@ class GraphDecoder(TorchDecoder):
             self.model.run_block = model.run_block
 
     def load(self) -> None:
-        """See `Decoder.load`; recorded steps read weights from where they lay."""
+        """Recorded steps read weights from where they lay."""
         super().load()
         self._begin()
 
@@ -149,7 +149,6 @@ class GraphDecoder(TorchDecoder):
                 module.arrange(self.dtype)  # here, since torch.compile would trace it
 
     def compute_together(self, extensions: Sequence[Extension]) -> Float[Tensor, "wanted vocab"]:
-        """See `TorchDecoder.compute_together`."""
         is_step = all(len(each.tokens) == each.wanted == 1 for each in extensions)
         if not is_step or len(extensions) > MOST_ROWS:
             return super().compute_together(extensions)
@@ -158,7 +157,7 @@ class GraphDecoder(TorchDecoder):
         return self.model.unembed(hidden).float()
 
     def predictions(self, logits: Float[Tensor, "wanted vocab"]) -> Predictions:
-        """See `TorchDecoder.predictions`; all but the logits come over in one copy, and the host waits for it
+        """All but the logits come over in one copy, and the host waits for it
         alone."""
         _, greedy, highest, log_total = Predictions.of(logits)
         columns = torch.stack((greedy.int(), highest.view(torch.int32), log_total.view(torch.int32))).cpu()

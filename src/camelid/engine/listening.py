@@ -51,7 +51,6 @@ class Listening:
         self._notify(request)
 
     def advance(self) -> bool:
-        """See `camelid.engine.worker.Service`."""
         if self._listeners:
             self.step()
         return bool(self._listeners)
@@ -76,7 +75,6 @@ class Listening:
             decoder.weights.check(parameters_only)
 
     def abandon(self, error: BaseException) -> None:
-        """See `camelid.engine.worker.Service`."""
         if not isinstance(error, Exception):
             error = CamelidError(f"the engine was interrupted: {error!r}")
         run = [each for running in self.scheduler.running for each in running.requests]

@@ -46,7 +46,6 @@ class Running:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """See `read_by`."""
         return read_by(self.request)
 
 

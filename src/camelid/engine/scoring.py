@@ -33,7 +33,6 @@ class Scoring:
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """See the class."""
         return self.target[: self._known]
 
     @property

@@ -129,11 +129,10 @@ class PromptLookup(Proposer):
         self.longest = longest
 
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
-        """See `Proposer.propose`."""
         return [Proposal(self._found(each), None) for each in generations]
 
     def forget(self, generation: Generation) -> None:
-        """See `Proposer.forget`: nothing is kept."""
+        """Nothing is kept."""
 
     def _found(self, generation: Generation) -> tuple[int, ...]:
         room = min(self.pace(generation).draft_tokens(), generation.limit - len(generation.tokens) - 1)
@@ -162,7 +161,7 @@ class DraftModel(Proposer):
         self._sequences: dict[Generation, CachedSequence] = {}
 
     def propose(self, generations: Sequence[Generation]) -> list[Proposal]:
-        """See `Proposer.propose`; the drafts of all generations are computed together."""
+        """The drafts of all generations are computed together."""
         rooms = [self._room(each) for each in generations]
         drafted: list[list[int]] = [[] for _ in generations]
         distributions: list[list[ndarray]] = [[] for _ in generations]
@@ -205,7 +204,6 @@ class DraftModel(Proposer):
         ]
 
     def forget(self, generation: Generation) -> None:
-        """See `Proposer.forget`."""
         if sequence := self._sequences.pop(generation, None):
             sequence.release()
 

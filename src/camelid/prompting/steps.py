@@ -141,7 +141,7 @@ def _reply(request: Request, reply: Any) -> Completion | Score:
 
 
 def _key(request: Request) -> Key:
-    """What makes requests equal, except which sample is meant; conversations can hold what has no hash."""
+    """What makes requests equal, except which sample is meant; tool calls in a conversation have no hash."""
     prompt = request.prompt
     text = prompt if isinstance(prompt, str) else json.dumps([prompt.as_dicts(), prompt.tools], default=dict)
     more = request.sampling if isinstance(request, Generate) else request.continuation

@@ -56,16 +56,13 @@ class Int4OnCPU(Kernel):
     most_rows = 8
 
     def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
-        """See `Kernel.takes`."""
         return form.bits == 4 and form.group_size in INT4_GROUPS and form.outer % 16 == 0
 
     def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """See `Kernel.arrange`."""
         codes = torch.ops.aten._convert_weight_to_int4pack_for_cpu(weight.codes.int(), 1)
         return codes, _scales_and_offsets(weight, dtype)
 
     def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
-        """See `Kernel.product`."""
         product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, codes, group_size, scales)
         return product
 
@@ -81,7 +78,6 @@ class Int4OnCUDA(Kernel):
     most_rows = 128
 
     def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
-        """See `Kernel.takes`."""
         fits = form.group_size in INT4_GROUPS and form.outer % 8 == 0
         # Older GPUs have no bfloat16 tensor cores; the kernel would silently compute nothing on them.
         return (
@@ -92,13 +88,12 @@ class Int4OnCUDA(Kernel):
         )
 
     def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """See `Kernel.arrange`; two codes to a byte, the earlier in its upper half."""
+        """Two codes to a byte, the earlier in its upper half."""
         tiles = next(count for count in (8, 4, 2) if weight.codes.shape[1] % (16 * count) == 0)
         pairs = weight.codes[:, ::2] << 4 | weight.codes[:, 1::2]
         return torch.ops.aten._convert_weight_to_int4pack(pairs, tiles), _scales_and_offsets(weight, dtype)
 
     def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
-        """See `Kernel.product`."""
         product: Tensor = torch.ops.aten._weight_int4pack_mm(x, codes, group_size, scales)
         return product
 
@@ -109,17 +104,14 @@ class Int8OnCPU(Kernel):
     most_rows = 8
 
     def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
-        """See `Kernel.takes`."""
         # It reads 16 inputs at a time, past the end unless their number is a multiple of 16.
         one_scale = form.group_size == form.inner and form.inner % 16 == 0
         return form.bits == 8 and one_scale and form.symmetric and dtype != torch.float16
 
     def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """See `Kernel.arrange`."""
         return _signed(weight), weight.scales[:, 0].to(dtype)
 
     def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
-        """See `Kernel.product`."""
         return torch._weight_int8pack_mm(x, codes, scales)
 
 
@@ -133,15 +125,13 @@ class Int8OnCUDA(Kernel):
     most_rows = sys.maxsize
 
     def takes(self, form: PackedForm, dtype: torch.dtype, device: torch.device) -> bool:
-        """See `Kernel.takes`."""
         return form.bits == 8 and form.symmetric
 
     def arrange(self, weight: QuantizedWeight, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """See `Kernel.arrange`; codes in groups, one scale each."""
+        """Codes in groups, one scale each."""
         return _signed(weight).view(*weight.scales.shape, -1), weight.scales[..., None].to(dtype)
 
     def product(self, x: Tensor, codes: Tensor, scales: Tensor, group_size: int) -> Tensor:
-        """See `Kernel.product`."""
         return F.linear(x, (codes * scales).flatten(1))
 
 

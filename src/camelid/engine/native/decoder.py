@@ -60,7 +60,7 @@ def _arithmetic(code: ctypes.CDLL) -> int:
 
 
 class NativeDecoder(Decoder):
-    """See `camelid.engine.decoder.Decoder`; weights that are already in `dtype` are used where they lie.
+    """Weights that are already in `dtype` are used where they lie.
 
     A row's logits are the same bits whatever else is in the batch, however long prompts are cut, and whoever else
     shares the blocks. cache: `whole` keeps keys and values in `dtype`, `8-bit` rounds each head's vector to 8 bits.
@@ -83,7 +83,6 @@ class NativeDecoder(Decoder):
         self._build()
 
     def load(self) -> None:
-        """See `Decoder.load`."""
         super().load()
         self._freed()
         del self._weights  # first, since two copies may not fit
@@ -124,7 +123,7 @@ class NativeDecoder(Decoder):
         self._freed = weakref.finalize(self, _free, self._model)
 
     def compute(self, extensions: Sequence[Extension]) -> Predictions:
-        """See `Decoder.compute`; torch's threads stay asleep, which would otherwise be in the way of ours."""
+        """Torch's threads stay asleep, which would otherwise be in the way of ours."""
         tokens, positions, tables, blocks, wanted = (array("i") for _ in range(5))
         for extension in extensions:
             begin, count = len(extension.sequence), len(extension.tokens)
@@ -158,11 +157,9 @@ class NativeDecoder(Decoder):
         return found
 
     def copy_block(self, source: int, target: int) -> None:
-        """See `Decoder.copy_block`."""
         self._copy(self._address, source, target)
 
     def clear_block(self, block: int) -> None:
-        """See `Decoder.clear_block`."""
         self._clear(self._address, block)
 
 

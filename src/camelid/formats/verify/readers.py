@@ -89,7 +89,6 @@ class Trained:
         self.model, self.tokenizer = model, tokenizer
 
     def facts(self) -> dict[str, Any]:
-        """See `Consumer.facts`."""
         tokenizer, stops = self.tokenizer, self.tokenizer.stop_ids
         return {
             "chat template": None if tokenizer.chat_template is None else tokenizer.chat_template.source,
@@ -102,37 +101,30 @@ class Trained:
         }
 
     def pieces(self) -> list[str]:
-        """See `Consumer.pieces`."""
         return _by_id(self.tokenizer.backend.get_vocab(with_added_tokens=True))
 
     def special_ids(self) -> frozenset[int]:
-        """See `Consumer.special_ids`."""
         return frozenset(self.tokenizer.special_ids.values())
 
     def ids(self, text: str) -> list[int]:
-        """See `Consumer.ids`."""
         return self.tokenizer.encode(text, special_tokens=True)
 
     def chat_ids(self, conversation: Conversation) -> list[int] | None:
-        """See `Consumer.chat_ids`."""
         if self.tokenizer.chat_template is None:
             return None
         return encode_chat_prompt(self.tokenizer, conversation)
 
     def stop_ids(self) -> frozenset[int]:
-        """See `Consumer.stop_ids`."""
         return self.tokenizer.stop_ids
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
-        """See `Consumer.logits`."""
         given = torch.tensor([list(ids)])
         logits: Tensor = self.model(given, given if self.model.encoder is not None else None)
         return logits[0].float()
 
     @torch.inference_mode()
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
-        """See `Consumer.greedy`."""
         source, said = torch.tensor([list(ids)]), [self.tokenizer.pad_id or 0]
         encodes = self.model.encoder is not None
         said = said if encodes else list(ids)
@@ -163,7 +155,6 @@ class HuggingFace:
             raise CamelidError(f"{self.name} cannot load the export: {error}") from error
 
     def facts(self) -> dict[str, Any]:
-        """See `Consumer.facts`."""
         config, generation = self.model.config, self.generation.to_diff_dict()
         context = getattr(config, "max_position_embeddings", None)
         return {
@@ -177,20 +168,16 @@ class HuggingFace:
         }
 
     def pieces(self) -> list[str]:
-        """See `Consumer.pieces`."""
         return _by_id(self.tokenizer.get_vocab())
 
     def special_ids(self) -> frozenset[int]:
-        """See `Consumer.special_ids`."""
         added = self.tokenizer.added_tokens_decoder
         return frozenset(index for index, token in added.items() if token.special)
 
     def ids(self, text: str) -> list[int]:
-        """See `Consumer.ids`."""
         return list(self.tokenizer(text)["input_ids"])
 
     def chat_ids(self, conversation: Conversation) -> list[int] | None:
-        """See `Consumer.chat_ids`."""
         if not self.tokenizer.chat_template:
             return None
         rendered = self.tokenizer.apply_chat_template(
@@ -199,12 +186,10 @@ class HuggingFace:
         return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
     def stop_ids(self) -> frozenset[int]:
-        """See `Consumer.stop_ids`."""
         return frozenset(_listed(self.generation.eos_token_id))
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
-        """See `Consumer.logits`."""
         given = torch.tensor([list(ids)])
         extra = {"decoder_input_ids": given} if self.encoder else {}
         result: Tensor = self.model(given, **extra).logits[0].float()
@@ -212,7 +197,6 @@ class HuggingFace:
 
     @torch.inference_mode()
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
-        """See `Consumer.greedy`."""
         given = torch.tensor([list(ids)])
         said = self.model.generate(
             given, attention_mask=torch.ones_like(given), do_sample=False, num_beams=1, max_new_tokens=count
@@ -248,37 +232,29 @@ class LlamaCpp:
         self._log.close()
 
     def facts(self) -> dict[str, Any]:
-        """See `Consumer.facts`."""
         return self._facts
 
     def pieces(self) -> list[str]:
-        """See `Consumer.pieces`."""
         return self._list("pieces")
 
     def special_ids(self) -> frozenset[int]:
-        """See `Consumer.special_ids`."""
         return frozenset(self._list("special_ids"))
 
     def ids(self, text: str) -> list[int]:
-        """See `Consumer.ids`."""
         return self._list("ids", text)
 
     def chat_ids(self, conversation: Conversation) -> list[int] | None:
-        """See `Consumer.chat_ids`."""
         return (
             None if self._facts["chat template"] is None else self._list("chat_ids", conversation.as_dicts())
         )
 
     def stop_ids(self) -> frozenset[int]:
-        """See `Consumer.stop_ids`."""
         return frozenset(self._list("stop_ids"))
 
     def logits(self, ids: Sequence[int]) -> Float[Tensor, "time vocab"]:
-        """See `Consumer.logits`."""
         return torch.from_numpy(self._ask("logits", list(ids)))
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
-        """See `Consumer.greedy`."""
         return self._list("greedy", list(ids), count)
 
     def _list(self, question: str, *arguments: Any) -> list[Any]:
