@@ -74,7 +74,7 @@ GOOD = {"messages": TALK.as_dicts()}
     [
         (
             [{"question": "a", "answer": "b"}],
-            r":1: the fields question, answer are not a known conversation shape.*OpenAI",
+            r":1: the fields `question`, `answer` are not a known conversation shape.*OpenAI",
         ),
         ([{"text": "a"}], "for pretraining"),
         (

@@ -110,7 +110,10 @@ def test_labels_may_be_numbers_or_words_and_nothing_else():
     for wrong in (-1, 2, "good", None, 0.5):
         with pytest.raises(CamelidError, match="the label is"):
             task.texts({"sentence": "a", "label": wrong})
-    with pytest.raises(CamelidError, match="no `sentence`; the task reads sentence and `label`"):
+    with pytest.raises(
+        CamelidError,
+        match="no `sentence` among the fields `text`, `label`; the task reads `sentence`, `label`",
+    ):
         task.texts({"text": "a", "label": 1})
     with pytest.raises(CamelidError, match="sentence is int"):
         task.texts({"sentence": 3, "label": 1})

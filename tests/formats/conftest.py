@@ -115,10 +115,10 @@ def permuted(weights: np.ndarray, heads: int) -> np.ndarray:
     return pairs.swapaxes(1, 2).reshape(weights.shape)
 
 
-def write_gguf(path, model, *, skip=(), changes=None, extra=None) -> None:
+def write_gguf(path, model, *, skip=(), changes=None, extra=None, **options) -> None:
     """A transformers model in float32 with a vocabulary as large as its embedding; `changes` replace keys."""
     config = model.config
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", **options)
     values = {
         "llama.block_count": config.num_hidden_layers,
         "llama.context_length": config.max_position_embeddings,

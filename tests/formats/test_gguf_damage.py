@@ -50,7 +50,7 @@ def refused(path, tmp_path, *parts: str) -> None:
         ({"changes": {"llama.expert_count": 8}}, "mixtures of experts"),
         ({"changes": {"llama.attention.head_count_kv": [2, 2]}}, "llama.attention.head_count_kv is [2, 2]"),
         ({"changes": {"llama.attention.head_count_kv": 999}}, "num_kv_heads 999"),
-        ({"changes": {"split.count": 3}}, "one of 3 parts"),
+        ({"changes": {"split.count": 3}}, "of 3 of a split model"),
         ({"changes": {"general.architecture": "mamba"}}, "general.architecture is 'mamba'; supported: llama"),
         ({"changes": {"tokenizer.ggml.tokens": ["Ā", "ā", "Āā", *map(str, range(97))]}}, "100 ids"),
     ],

@@ -38,6 +38,12 @@ def refuse_not_utf8(path: object) -> None:
         ) from None
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, for a message: the system's words, else the error's first line, else its class."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+    return words.splitlines()[0] if words else type(error).__name__
+
+
 @contextmanager
 def naming(source: object) -> Iterator[None]:
     """Prefixes the message of any `CamelidError` raised inside with `source`, a file or folder."""

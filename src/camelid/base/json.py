@@ -11,12 +11,13 @@ writes null instead; JSON lines, which only our own code reads, keep Python's Na
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from camelid.base.atomic import write_text_atomically
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, reason_of
 
 AGAIN = "fetch or export it again"
 
@@ -32,8 +33,17 @@ def parse(text: str | bytes) -> Any:
     except json.JSONDecodeError as error:
         line = "" if error.lineno == 1 else f"line {error.lineno}, "
         raise NotJSONError(f"not JSON at {line}column {error.colno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, too many digits, or nested too deeply
-        raise NotJSONError(f"not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise NotJSONError(f"not JSON: {_problem(error)}") from error
+
+
+def _problem(error: Exception) -> str:
+    """What Python does not read, in words about the text."""
+    if isinstance(error, RecursionError):
+        return "lists or objects are nested too deeply"
+    if "digits" in str(error):
+        return f"a whole number has more than {sys.get_int_max_str_digits():,} digits"
+    return reason_of(error)  # not UTF-8
 
 
 def read_json(path: Path, *, remedy: str = AGAIN) -> Any:
@@ -80,9 +90,11 @@ def values_in(text: str, path: Path) -> Iterator[tuple[Any, int]]:
     """The elements of one list, or of consecutive JSON values, each with its line number in the file at
     `path`.
 
-    Values are decoded one by one to know their lines. Raises `NotJSONError` at the first invalid one.
+    Values are decoded one by one to know their lines. Raises `NotJSONError` at the first invalid one; for a
+    value with a number that Python does not read, whose end is known, it is yielded.
     """
     decoder, position, line, counted = json.JSONDecoder(), 0, 1, 0
+    lenient = json.JSONDecoder(parse_int=lambda digits: digits)
     in_list = text.lstrip()[:1] == "["
     separators = " \t\r\n" + ("[," if in_list else "")
     while True:
@@ -98,8 +110,11 @@ def values_in(text: str, path: Path) -> Iterator[tuple[Any, int]]:
             raise NotJSONError(
                 f"{path}:{error.lineno}: not JSON at column {error.colno}: {error.msg}"
             ) from error
-        except (ValueError, RecursionError) as error:
-            raise NotJSONError(f"{path}:{line}: not JSON: {error}") from error
+        except RecursionError as error:
+            raise NotJSONError(f"{path}:{line}: not JSON: {_problem(error)}") from error
+        except ValueError as error:
+            value = NotJSONError(f"not JSON: {_problem(error)}")
+            _, position = lenient.raw_decode(text, position)
         yield value, line
     if in_list and text[position:].strip() != "]":
         line = 1 + text.count("\n", 0, position)

@@ -9,10 +9,11 @@ from camelid.base.errors import CamelidError
 from camelid.data.read.conversations import CONVERSATION_SHAPES, Conversations
 from camelid.data.read.corpus import Corpus, one_format
 from camelid.data.read.files import Format, data_files, format_of
+from camelid.data.read.renaming import named, renaming
 from camelid.data.read.rows import BadRows, rows_of
 from camelid.evals.contamination import SHORTEST, Contamination, contamination, ngram_size
 from camelid.tasks.item import Item
-from camelid.tasks.item_rows import read_items
+from camelid.tasks.item_rows import has_items, item_keys, read_items
 from camelid.text.conversation import Conversation
 
 TrainingText = (
@@ -25,20 +26,34 @@ SHOWN = 20
 """Number of findings that an error lists; the rest are counted."""
 
 
-def kind_of(paths: Sequence[Path]) -> tuple[dict[Path, Format], DataKind]:
-    """The files of these paths, and their kind of data, by the first row; files without rows are text."""
+def kind_of(paths: Sequence[Path], skip_bad_rows: bool = False) -> tuple[dict[Path, Format], DataKind]:
+    """The files of these paths, and their kind of data, by the first row; files without rows are text.
+
+    skip_bad_rows: by the first row that is not malformed. Raises `CamelidError` if no kind has such rows.
+    """
     files = one_format({path: format_of(path) for path in data_files(paths)})
     path, format = next(iter(files.items()))
-    row = {} if format == "text" else _first_row(path, format)
-    if format == "text" or "text" in row:
+    if format == "text":
         return files, "text"
-    spoken = any(all(name in row for name in shape.fields) for shape in CONVERSATION_SHAPES)
-    return files, "conversations" if spoken else "items"
+    row, where = _first_row(path, format, skip_bad_rows)
+    if "text" in row:
+        return files, "text"
+    if any(all(name in row for name in shape.fields) for shape in CONVERSATION_SHAPES):
+        return files, "conversations"
+    if has_items(path):
+        return files, "items"
+    shapes = [shape.fields for shape in CONVERSATION_SHAPES]
+    spoken = "; ".join(", ".join(fields) for fields in shapes)
+    raise CamelidError(
+        f"{where}: the fields {named(row)} are not those of any data that Camelid reads"
+        f"{renaming(row, ('text',), *shapes)}. Rows for pretraining have `text`; conversations have {spoken}; "
+        f"evaluation items have {item_keys()}"
+    )
 
 
 def training_data(paths: Sequence[Path], skip_bad_rows: bool) -> TrainingText:
     """The documents, conversations or items of these paths; can be iterated repeatedly."""
-    files, kind = kind_of(paths)
+    files, kind = kind_of(paths, skip_bad_rows)
     if kind == "items":
         return _item_texts(files)
     return Corpus(paths, skip_bad_rows) if kind == "text" else Conversations(paths, skip_bad_rows)
@@ -79,10 +94,11 @@ def documents(training: TrainingText) -> Iterator[tuple[str, str]]:
             yield from ((text, where) for text in content)
 
 
-def _first_row(path: Path, kind: Format) -> dict[str, object]:
-    for row, _ in rows_of(path, kind, BadRows(skip=False)):
-        return row
-    raise CamelidError(f"{path}: there are no rows in it")
+def _first_row(path: Path, kind: Format, skip: bool) -> tuple[dict[str, object], str]:
+    bad = BadRows(skip)
+    for found in rows_of(path, kind, bad):
+        return found
+    raise CamelidError(f"{path}: there are no rows in it{bad.first}")
 
 
 def _finding(found: Contamination, item: Item, in_lines: bool) -> str:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from camelid.base.errors import CamelidError, WrongCall, refuse_not_utf8
+from camelid.base.errors import CamelidError, WrongCall, reason_of, refuse_not_utf8
 
 PATTERNS = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
 """The files of a checkpoint folder; pickles and other frameworks' weights are not downloaded."""
@@ -41,7 +41,7 @@ def resolve(path_or_name: str | Path) -> Path:
 
 
 def _what_to_do_with(path: Path) -> str:
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         return f"; convert it: camelid import {path} OUT"
     return "; give the folder that holds its config.json"
 
@@ -69,4 +69,4 @@ def _explain(error: Exception) -> str:
         case LocalEntryNotFoundError():
             return f"{hub} cannot be reached: check the network or HF_ENDPOINT"
         case _:
-            return f"{hub} failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            return f"{hub} failed: {reason_of(error)}"

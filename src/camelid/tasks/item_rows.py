@@ -85,10 +85,20 @@ def _shape_of(row: Row, where: str) -> ItemShape:
     for shape in ITEM_SHAPES:
         if shape.fits(row):
             return shape
-    known = "; ".join(
+    raise CamelidError(f"{where}: unknown kind of row: {keys_seen(row)}. Known kinds: {item_keys()}")
+
+
+def item_keys() -> str:
+    """The known kinds of rows with their keys, for an error message."""
+    return "; ".join(
         f"{shape.name} ({', '.join('|'.join(names) for names in shape.keys)})" for shape in ITEM_SHAPES
     )
-    raise CamelidError(f"{where}: unknown kind of row: {keys_seen(row)}. Known kinds: {known}")
+
+
+def has_items(path: Path) -> bool:
+    """Whether the first row of a file is an item's."""
+    row, _ = next(rows_with_places(path), ({}, ""))
+    return any(shape.fits(row) for shape in ITEM_SHAPES)
 
 
 def keys_seen(row: Row) -> str:

@@ -44,8 +44,8 @@ CHATML = """\
 
 ANSWER = "So be it."
 """Sample answer, rendered to find out what the template writes after one."""
-_LITERAL, _MARKUP = "\ufdd2", "\ufdd3"
-_MARKS = re.compile(f"([{TRAINED}{UNTRAINED}{_LITERAL}{_MARKUP}])")
+_LITERAL, _MARKUP, _BREAK = "\ufdd2", "\ufdd3", "\ufdd4"
+_MARKS = re.compile(f"([{TRAINED}{UNTRAINED}{_LITERAL}{_MARKUP}{_BREAK}])")
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,10 @@ class ChatTemplate:
 
     def _text(self, guarded: Mapping[str, Any], turns: int, add_generation_prompt: bool) -> str:
         """The first `turns` messages rendered, with marks around trained and literal spans."""
-        return self.text({**guarded, "messages": guarded["messages"][:turns]}, add_generation_prompt)
+        given = {**guarded, "messages": guarded["messages"][:turns]}
+        # A mark cut from its token (content.split('</think>')) is a break between tokens, as in transformers.
+        marks = f"({_LITERAL}(?:{self._forgeries.pattern}){_MARKUP})|[{_LITERAL}{_MARKUP}]"
+        return re.sub(marks, lambda found: found[1] or _BREAK, self.text(given, add_generation_prompt))
 
     def _guarded(self, value: Any) -> Any:
         """The same value; special tokens spelled out in its strings are marked as literal."""
@@ -308,7 +311,7 @@ def _segments(marked: str, weights: Sequence[float]) -> list[Segment]:
     weights: of each trained span, 1 where there are fewer.
     """
     segments: list[Segment] = []
-    trained = literal = False
+    trained = literal = broken = False
     weight, left = 1.0, iter(weights)
     for piece in _MARKS.split(marked):
         if piece in (TRAINED, UNTRAINED):
@@ -316,9 +319,12 @@ def _segments(marked: str, weights: Sequence[float]) -> list[Segment]:
             weight = next(left, 1.0) if trained else 1.0
         elif piece in (_LITERAL, _MARKUP):
             literal = piece == _LITERAL
+        elif piece == _BREAK:
+            broken = True
         elif piece:
             new = Segment(piece, trained, literal, weight)
-            if segments and replace(segments[-1], text=piece) == new:
+            if segments and not broken and replace(segments[-1], text=piece) == new:
                 new = replace(new, text=segments.pop().text + piece)
             segments.append(new)
+            broken = False
     return segments

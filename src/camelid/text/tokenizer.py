@@ -1,17 +1,17 @@
 """Text to token ids and back: one class for every vocabulary, our own or imported.
 
 Plain text never becomes a special token: `<|endoftext|>` in a document or a chat message is encoded as its
-characters. Special tokens come from three places only: BOS and EOS as the checkpoint adds them
-(`special_tokens=True`), the markup of a chat template, and callers who pass `markup=True`. On text without
-such strings the ids equal those of transformers.
+characters. The same holds for other added tokens that the chat template writes (`control_tokens`). They come
+from three places only: BOS and EOS as the checkpoint adds them (`special_tokens=True`), the markup of a chat
+template, and callers who pass `markup=True`. On other text the ids equal those of transformers.
 """
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,10 @@ import tokenizers
 from camelid.base.errors import CamelidError, naming
 from camelid.base.json import read_table, write_json
 from camelid.text.chat_template import CHATML, ChatTemplate
+from camelid.text.control_tokens import control_tokens, cuts, spelling, without_matching
+from camelid.text.declared_tokens import add_declared, declared_stops, declared_template, token_text
 from camelid.text.vocabulary import END_OF_TEXT, SPACE, add_ends, add_named
-from camelid.text.vocabulary_files import (
-    read_tokenizer_json,
-    read_vocabulary,
-    read_vocabulary_file,
-    token_text,
-)
+from camelid.text.vocabulary_files import read_tokenizer_json, read_vocabulary, read_vocabulary_file
 from camelid.text.vocabulary_learning import UNKNOWN, VocabularyKind, learn_vocabulary
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
@@ -64,23 +61,18 @@ class Tokenizer:
         add_named(backend, self.named_tokens.values())
         added = backend.get_added_tokens_decoder()
         self.special_ids = {token.content: index for index, token in added.items() if token.special}
-        self._markup = re.compile(
-            "|".join(
-                (r"\s*" if token.lstrip else "")
-                + f"({re.escape(token.content)})"
-                + (r"\s*" if token.rstrip else "")
-                for token in sorted(added.values(), key=lambda token: -len(token.content))
-                if token.special
-            )
-            or r"(?!)"
-        )
+        template = None if chat_template is None else ChatTemplate(chat_template, self.named_tokens)
+        control = control_tokens(added.values(), template)
+        self.control_ids = {token.content: vocabulary[token.content] for token in control}
+        self._control = {index: token for token, index in self.control_ids.items()}
+        self._reader, self._markup = without_matching(backend, control), spelling(control)
         self.bos_id, self.eos_id, self.pad_id, self.unk_id = (
             vocabulary.get(self.named_tokens.get(name, "")) for name in NAMED_TOKENS
         )
         self._declared_stops = frozenset(stop_ids)
         self.chat_template: ChatTemplate | None = None
-        if chat_template is not None:
-            self.chat_template = ChatTemplate(chat_template, self.named_tokens, tuple(self.special_ids))
+        if template is not None:
+            self.chat_template = ChatTemplate(template.source, self.named_tokens, tuple(self.control_ids))
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -88,7 +80,7 @@ class Tokenizer:
         if self._declared_stops:
             return self._declared_stops
         terminator = None if self.chat_template is None else self.chat_template.terminator
-        stops = {self.eos_id, None if terminator is None else self.special_ids[terminator]}
+        stops = {self.eos_id, None if terminator is None else self.control_ids[terminator]}
         return frozenset(index for index in stops if index is not None)
 
     def encode(
@@ -124,7 +116,7 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str], special_tokens: bool = False) -> list[list[int]]:
         """Ids of many texts, on all cores."""
         head, tail = self._added_ends if special_tokens else ((), ())
-        return [[*head, *encoding.ids, *tail] for encoding in self._encodings(texts)]
+        return [[*head, *ids, *tail] for ids in self._plain_ids(texts)]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of `ids`; invalid UTF-8 becomes U+FFFD."""
@@ -169,7 +161,9 @@ class Tokenizer:
     @cached_property
     def digest(self) -> str:
         """A digest of the vocabulary and its rules: equal digests give equal ids."""
-        return hashlib.blake2b(self.backend.to_str().encode(), digest_size=16).hexdigest()
+        hidden = sorted(self.control_ids.keys() - self.special_ids.keys())
+        rules = self.backend.to_str() + (json.dumps(hidden) if hidden else "")
+        return hashlib.blake2b(rules.encode(), digest_size=16).hexdigest()
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -200,7 +194,7 @@ class Tokenizer:
         position = 0
         for match in self._markup.finditer(text):
             ids += self._encode_plain(text[position : match.start()], continues)
-            ids.append(self.special_ids[match[match.lastindex or 0]])
+            ids.append(self.control_ids[match[match.lastindex or 0]])
             position, continues = match.end(), self.goes_on(ids)
         return ids + self._encode_plain(text[position:], continues)
 
@@ -219,17 +213,30 @@ class Tokenizer:
         )
 
     def _backend_ids(self, text: str) -> list[int]:
-        ids: list[int] = self._encodings([text])[0].ids
-        return ids
+        return self._plain_ids([text])[0]
 
-    def _encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+    def _plain_ids(self, texts: Sequence[str]) -> list[list[int]]:
         try:
-            return self.backend.encode_batch_fast(texts, add_special_tokens=False)
+            found = [each.ids for each in self._reader.encode_batch_fast(texts, add_special_tokens=False)]
         except TypeError as error:
-            bad = next((text for text in texts if not _is_unicode(text)), None)
+            bad = next((text for text in texts if text.encode("utf-8", "ignore").decode() != text), None)
             if bad is None:
                 raise
             raise CamelidError(f"text with a lone surrogate, not valid Unicode: {bad[:40]!r}") from error
+        control = self._control
+        return [
+            ids if control.keys().isdisjoint(ids) else self._apart(text, ids)
+            for text, ids in zip(texts, found, strict=True)
+        ]
+
+    def _apart(self, text: str, ids: list[int]) -> list[int]:
+        """The ids of a text in which control tokens are pieces of the model: they are cut in two."""
+        encoding = self._reader.encode(text, add_special_tokens=False)
+        places = [0, *cuts(encoding, text, self._control, self.unk_id), len(text)]
+        if len(places) == 2:
+            return ids
+        parts = [text[begin:end] for begin, end in pairwise(places)]
+        return [index for number, part in enumerate(parts) for index in self._encode_plain(part, number > 0)]
 
     @cached_property
     def _neighbours(self) -> dict[str, list[int]]:
@@ -251,7 +258,7 @@ class Tokenizer:
         reader.encode_special_tokens = False
         read = {
             index: reader.encode(f"{token}a", add_special_tokens=False).ids
-            for token, index in self.special_ids.items()
+            for token, index in self.control_ids.items()
         }
         return frozenset(index for index, ids in read.items() if ids == [index, *begun])
 
@@ -271,17 +278,14 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         read_table(folder / f"{name}.json", optional=True)
         for name in ("special_tokens_map", "tokenizer_config", "generation_config")
     )
-    config, stops = special | config, generation.get("eos_token_id")
+    config, stops = special | config, declared_stops(folder, generation)
     template = config.pop("chat_template", None)
     if (path := folder / "tokenizer.json").is_file():
         backend = read_tokenizer_json(path)
+        add_declared(backend, folder, config, plain=False)
     else:
         backend, config = read_vocabulary(folder, config)
-    if (jinja := folder / "chat_template.jinja").is_file():
-        template = jinja.read_text(encoding="utf-8")
-    if isinstance(template, list):  # named templates; the plain one is called "default"
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
+    template = declared_template(folder, template)
     with naming(folder):
         return Tokenizer(backend, config, chat_template=template, stop_ids=stops)
 
@@ -323,7 +327,3 @@ def train_tokenizer(
     } | ({"unk_token": UNKNOWN} if kind == "unigram" else {})
     add_ends(backend, config)
     return Tokenizer(backend, config, chat_template=chat_template)
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

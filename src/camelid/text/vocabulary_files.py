@@ -19,6 +19,7 @@ from camelid.base.errors import CamelidError, naming
 from camelid.base.json import read_table
 from camelid.text.byte_alphabet import BYTE_OF_CHARACTER
 from camelid.text.charsmap import check_charsmap
+from camelid.text.declared_tokens import add_declared, token_text
 from camelid.text.sentencepiece import read_bounded, read_sentencepiece
 from camelid.text.vocabulary import (
     END_OF_TEXT,
@@ -95,7 +96,7 @@ def _read(path: Path, read: Reader, config: Mapping[str, Any]) -> Found:
         # The saved tokenizer.json holds the rules; a specific class would override them.
         merged |= {"tokenizer_class": ANY_CLASS[0], "clean_up_tokenization_spaces": False}
         merged.pop("extra_ids", None)
-    _add_declared(backend, folder, merged)
+    add_declared(backend, folder, merged)
     named = {key: token_text(merged[key]) for key in ("bos_token", "eos_token") if key in merged}
     if all(token is None or backend.token_to_id(token) is not None for token in named.values()):
         add_ends(backend, merged | named)
@@ -233,32 +234,3 @@ def _class_of(config: Mapping[str, Any], supported: tuple[str, ...]) -> str:
             "tokenizer as tokenizer.json with the tool that made it"
         )
     return plain
-
-
-def _add_declared(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str, Any]) -> None:
-    """Adds the tokens of `added_tokens.json` and `added_tokens_decoder`, each at its id."""
-    declared: dict[int, AddedToken] = {}
-    for token, index in read_table(folder / "added_tokens.json", optional=True).items():
-        declared[index] = AddedToken(token, normalized=False, special=True)
-    decoder = config.get("added_tokens_decoder", {})
-    try:
-        for index, entry in decoder.items():
-            flags = {key: bool(entry.get(key)) for key in ("lstrip", "rstrip", "single_word", "special")}
-            declared[int(index)] = AddedToken(entry["content"], normalized=False, **flags)
-        entries = sorted(declared.items())
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CamelidError(f"{folder}: the added tokens are damaged: {error!r}") from error
-    for index, added in entries:
-        (backend.add_special_tokens if added.special else backend.add_tokens)([added])
-        if (actual := backend.token_to_id(added.content)) != index:
-            raise CamelidError(
-                f"{folder}: the added token {added.content!r} is declared as id {index} but would "
-                f"get {actual}; "
-                "the vocabulary and tokenizer_config.json belong to different models"
-            )
-
-
-def token_text(token: Any) -> str | None:
-    """A token as `tokenizer_config.json` writes it: a string, or a table with `content`."""
-    content: str | None = token["content"] if isinstance(token, Mapping) else token
-    return content

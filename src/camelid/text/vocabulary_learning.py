@@ -26,6 +26,35 @@ LARGEST_ALPHABET = 0.5
 """Largest share of the free entries that single characters may take."""
 
 
+LONGEST_TEXT = 1 << 14
+"""Characters given to the library at a time, which takes about a hundred bytes for each."""
+_WORD_START = re.compile(r"\S(?= )")
+
+
+def first_bytes(texts: Iterable[str], size: int) -> Iterator[str]:
+    """The beginning of the texts, up to the first border of words after `size` bytes."""
+    for text in texts:
+        for part in _short(text):
+            yield part
+            size -= len(part.encode())
+            if size <= 0:
+                return
+
+
+def _short(text: str) -> Iterator[str]:
+    """The text in parts of `LONGEST_TEXT` characters, cut before the space of a word: the words stay the same.
+
+    Text without such a place is cut where the part is twice as long.
+    """
+    start = 0
+    while len(text) - start > 2 * LONGEST_TEXT:
+        found = _WORD_START.search(text, start + LONGEST_TEXT, start + 2 * LONGEST_TEXT)
+        end = found.end() if found else start + 2 * LONGEST_TEXT
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
 def learn_vocabulary(
     texts: Iterable[str],
     vocab_size: int,
@@ -46,6 +75,7 @@ def learn_vocabulary(
         raise WrongCall(
             f"vocab_size is {vocab_size}; 256 bytes and {fixed - 256} special tokens need at least {fixed}"
         )
+    texts = (part for text in texts for part in _short(text))
     if kind == "bpe":
         backend = _learn_bpe(texts, vocab_size - sentinel_count, special, min_frequency)
     else:

@@ -1,7 +1,7 @@
 """The training stages: from paths to a run folder."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -33,6 +33,7 @@ from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from camelid.text.vocabulary_learning import first_bytes
 from camelid.train.clock import TimeLimit
 from camelid.train.fit import fit_rows, rows_of_update
 from camelid.train.parallel import ProcessGroup, join_process_group
@@ -53,7 +54,7 @@ MODEL = "model"
 def learn_tokenizer(recipe: TokenizerRecipe) -> Path:
     """Learns a vocabulary from text and saves it, with its recipe, in the new folder `recipe.out`."""
     documents = logged_documents(recipe.data, recipe.data.train)
-    texts = _up_to((text for text, _ in documents), recipe.sample_bytes)
+    texts = first_bytes((text for text, _ in documents), recipe.sample_bytes)
     trained = train_tokenizer(texts, recipe.vocab_size, kind=recipe.kind, sentinels=recipe.sentinels)
     with atomic_folder(recipe.out) as draft:
         trained.save(draft)
@@ -188,12 +189,3 @@ def _open_run(
     day = None if today is None else today.isoformat()
     with Run.create(recipe.out, recipe, parents=parents, data=digests, date=day) as run:
         yield run
-
-
-def _up_to(texts: Iterable[str], size: int) -> Iterator[str]:
-    """The first texts, until they add up to `size` bytes."""
-    for text in texts:
-        yield text
-        size -= len(text.encode())
-        if size <= 0:
-            return

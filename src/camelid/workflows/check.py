@@ -192,7 +192,7 @@ def _see_recipe_data(
 def _see_data(
     paths: Sequence[Path], model: str | None, context_length: int, skip_bad_rows: bool, shown: ShownRows
 ) -> str | Text:
-    files, kind = kind_of(paths)
+    files, kind = kind_of(paths, skip_bad_rows)
     if kind == "text":
         return _see_text(paths, skip_bad_rows)
     if kind == "conversations":

@@ -12,6 +12,7 @@ from typing import Any
 from camelid.base.errors import CamelidError, shortened
 from camelid.data.read.corpus import describe_files, lone_surrogate, one_format
 from camelid.data.read.files import Format, data_files, format_of
+from camelid.data.read.renaming import named, renaming
 from camelid.data.read.rows import BadRows, Row, rows_of
 from camelid.text.conversation import LOSS_KEYS, Conversation, functions, leaves, loss_weight
 
@@ -235,10 +236,10 @@ def _shape_of(row: Row, where: str) -> ConversationShape:
         if all(name in row for name in shape.fields):
             return shape
     known = "; ".join(f"{shape.name}: {shape.layout}" for shape in CONVERSATION_SHAPES)
-    hint = "; rows with `text` are for pretraining" if "text" in row else ""
+    shapes = [shape.fields for shape in CONVERSATION_SHAPES]
+    hint = "; rows with `text` are for pretraining" if "text" in row else renaming(row, *shapes)
     raise CamelidError(
-        f"{where}: the fields {', '.join(map(str, row))} are not a known conversation shape{hint}. "
-        f"Known: {known}"
+        f"{where}: the fields {named(row)} are not a known conversation shape{hint}. Known: {known}"
     )
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from camelid.base.errors import CamelidError
-from camelid.data.read.files import Format, data_files, format_of, lines_of
+from camelid.data.read.files import Format, data_files, format_of, parts_of
+from camelid.data.read.renaming import named, renaming
 from camelid.data.read.rows import BadRows, Row, rows_of
 from camelid.text.vocabulary import END_OF_TEXT
 
 LONGEST_DOCUMENT = 1 << 24
-"""Text files without separators are split at a line end after this many characters, to bound memory."""
+"""Text files without separators are split at a line end, or in a long line at a space, after this many
+characters, to bound memory."""
 
 
 class Corpus:
@@ -46,7 +48,9 @@ class Corpus:
         if self.separators:
             parts.append(f"separated by {self.separators:,} {END_OF_TEXT}")
         if self.pieces:
-            parts.append(f"{self.pieces:,} cuts at line ends, in files above {LONGEST_DOCUMENT:,} characters")
+            parts.append(
+                f"{self.pieces:,} cuts at line ends or spaces, in files above {LONGEST_DOCUMENT:,} characters"
+            )
         if self.skipped:
             parts.append(f"{len(self.skipped):,} bad rows skipped")
         return ", ".join(parts)
@@ -59,13 +63,13 @@ class Corpus:
                 self.count += 1
                 yield document
         if not self.count:
-            raise CamelidError(f"{describe_files(self.files)}: it contains no documents")
+            raise CamelidError(f"{describe_files(self.files)}: it contains no documents{bad.first}")
 
     def _texts(self, path: Path) -> Iterator[tuple[str, str]]:
         """The documents of a text file, without separators and the line ends around them."""
         lines: list[str] = []
         size, start = 0, 1
-        for number, line in lines_of(path):
+        for number, line in parts_of(path, END_OF_TEXT):
             *ended, line = line.split(END_OF_TEXT)
             for part in ended:
                 self.separators += 1
@@ -115,9 +119,10 @@ def _row_texts(path: Path, format: Format, bad: BadRows) -> Iterator[tuple[str, 
 
 def _problem(row: Row) -> str | None:
     if "text" not in row:
-        chat = {"messages", "conversations", "instruction"} & set(row)
-        hint = "; this looks like a conversation, for tuning" if chat else ""
-        return f"no `text` among the fields {', '.join(map(str, row))}{hint}"
+        chat = any(isinstance(row.get(name), list) for name in ("messages", "conversations"))
+        chat = chat or ("instruction" in row and bool({"output", "response"} & set(row)))
+        hint = "; this looks like a conversation, for tuning" if chat else renaming(row, ("text",))
+        return f"no `text` among the fields {named(row)}{hint}"
     text = row["text"]
     if not isinstance(text, str):
         return f"`text` is {type(text).__name__}; it must be a string"

@@ -3,18 +3,13 @@
 Files are streamed as strict UTF-8; every error names the file and the line or byte.
 """
 
-import bz2
-import gzip
-import importlib
-import lzma
 import os
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import Literal
 
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, reason_of
+from camelid.data.read.compressed import SUFFIXES, open_bytes
 
 Format = Literal["text", "JSON", "JSON lines", "CSV", "TSV", "Parquet"]
 _FORMATS: dict[str, Format] = {
@@ -27,9 +22,11 @@ _FORMATS: dict[str, Format] = {
     ".tsv": "TSV",
     ".parquet": "Parquet",
 }
-_COMPRESSED = {".gz", ".xz", ".bz2", ".zst"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEAD_BYTES = 1 << 16
+LONGEST_LINE = 1 << 20
+"""Longer lines of text are read in parts, to bound memory."""
+_NEAR = 1 << 12
 
 
 def data_files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -40,9 +37,14 @@ def data_files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]])
     files: list[Path] = []
     for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         path = Path(path)
-        if not path.exists():
-            raise CamelidError(f"{path} does not exist")
-        found = [path] if path.is_file() else sorted(_visible_files(path))
+        try:
+            if not path.exists():
+                raise CamelidError(f"{path} does not exist")
+            found = [path] if path.is_file() else sorted(_visible_files(path))
+        except OSError as error:  # such as a name that is too long
+            raise CamelidError(f"{path} cannot be read: {reason_of(error)}") from error
+        if not found and not path.is_dir():
+            raise CamelidError(f"{path} is neither a file nor a folder; write what it gives into a file")
         if not found:
             raise CamelidError(f"{path} is a folder without files")
         files += found
@@ -59,7 +61,7 @@ def format_of(path: Path) -> Format:
     head = _head(path)
     if head.startswith(b"PAR1"):
         return "Parquet"
-    suffixes = [suffix for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
+    suffixes = [suffix for suffix in path.suffixes if suffix.lower() not in SUFFIXES]
     named = _FORMATS.get(suffixes[-1].lower()) if suffixes else None
     if named == "Parquet":
         raise CamelidError(f"{path} is named .parquet but does not begin like a Parquet file")
@@ -84,25 +86,50 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
             if number == 1:
                 offset = len(_BYTE_ORDER_MARK) if line.startswith(_BYTE_ORDER_MARK) else 0
                 line = line[offset:]
-            try:
-                yield number, line.decode()
-            except UnicodeDecodeError as error:
-                raise CamelidError(
-                    f"{path}:{number}: byte {offset + error.start} (0x{line[error.start]:02X}) is not UTF-8; "
-                    "save the file as UTF-8"
-                ) from error
+            yield number, _decoded(path, number, line, offset)
             offset += len(line)
 
 
-@contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The decompressed content of a file; raises `CamelidError` if it is unreadable or damaged."""
+def parts_of(path: Path, whole: str) -> Iterator[tuple[int, str]]:
+    """Lines as `lines_of` gives them, those above `LONGEST_LINE` bytes in parts, each with its line's number.
+
+    Parts end before a space where there is one, and never inside the string `whole`.
+    """
+    mark, number, held, offset = whole.encode(), 1, b"", 0
+    with open_bytes(path) as stream:
+        if (first := stream.readline(LONGEST_LINE)).startswith(_BYTE_ORDER_MARK):
+            first, offset = first[len(_BYTE_ORDER_MARK) :], len(_BYTE_ORDER_MARK)
+        while chunk := first or stream.readline(LONGEST_LINE):
+            first, line = b"", held + chunk
+            cut = len(line) if line.endswith(b"\n") else _cut(line, mark)
+            if cut:
+                yield number, _decoded(path, number, line[:cut], offset)
+            held, offset, number = line[cut:], offset + cut, number + line.endswith(b"\n")
+        if held:
+            yield number, _decoded(path, number, held, offset)
+
+
+def _cut(line: bytes, mark: bytes) -> int:
+    """Where the first part of an incomplete line may end."""
+    if len(line) < LONGEST_LINE:
+        return 0
+    cut = len(line) - len(mark)
+    if (space := line.rfind(b" ", max(0, cut - _NEAR), cut)) > 0:
+        cut = space
+    for _ in range(3):  # a character has at most four bytes
+        cut -= cut > 0 and line[cut] & 0xC0 == 0x80
+    begun = line.find(mark, max(0, cut - len(mark) + 1), cut + len(mark))
+    return begun if 0 <= begun < cut else cut
+
+
+def _decoded(path: Path, number: int, line: bytes, offset: int) -> str:
     try:
-        with _opened(path) as stream:
-            yield stream
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise CamelidError(f"{path} cannot be read: {reason}") from error
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise CamelidError(
+            f"{path}:{number}: byte {offset + error.start} (0x{line[error.start]:02X}) is not UTF-8; "
+            "save the file as UTF-8"
+        ) from error
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
@@ -114,27 +141,3 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 def _head(path: Path) -> bytes:
     with open_bytes(path) as stream:
         return stream.read(_HEAD_BYTES)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    """The file, opened with the decompressor for its magic bytes."""
-    with path.open("rb") as stream:
-        magic = stream.read(6)
-    if magic.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(path))
-    if magic.startswith(b"\xfd7zXZ\0"):
-        return lzma.open(path)
-    if magic.startswith(b"BZh"):
-        return bz2.open(path)
-    if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        return _open_zstandard(path)
-    return path.open("rb")
-
-
-def _open_zstandard(path: Path) -> IO[bytes]:
-    for module in ("compression.zstd", "zstandard"):  # the standard library from Python 3.14 on
-        try:
-            return cast(IO[bytes], importlib.import_module(module).open(path))
-        except ModuleNotFoundError:
-            continue
-    raise CamelidError(f"{path} is compressed with Zstandard: pip install zstandard, or decompress it")

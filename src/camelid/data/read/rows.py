@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, reason_of, shortened
 from camelid.base.json import NotJSONError, parse, values_in
 from camelid.data.read.files import Format, lines_of
 
@@ -42,7 +42,7 @@ def rows_of(path: Path, format: Format, bad: BadRows) -> Iterator[tuple[Row, str
         "JSON": _json_rows,
         "JSON lines": _json_line_rows,
         "CSV": _csv_rows,
-        "TSV": _csv_rows,
+        "TSV": _tsv_rows,
         "Parquet": _parquet_rows,
     }[format]
     for row, where in reader(path, bad):
@@ -68,13 +68,16 @@ def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
     """The elements of one list, or a sequence of values; malformed JSON always raises."""
     text = "".join(line for _, line in lines_of(path))
     for number, (row, line) in enumerate(values_in(text, path), start=1):
-        yield row, f"{path}:{line} (row {number})"
+        where = f"{path}:{line} (row {number})"
+        if isinstance(row, NotJSONError):
+            bad.add(where, str(row))
+        else:
+            yield row, where
 
 
 def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
     csv.field_size_limit(1 << 30)  # Python's own limit is 131,072 characters
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
-    reader = csv.DictReader((line for _, line in lines_of(path)), delimiter=delimiter, strict=True)
+    reader = csv.DictReader((line for _, line in lines_of(path)), strict=True)
     while True:
         where = f"{path}:{reader.line_num + 1}"
         try:
@@ -82,14 +85,47 @@ def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise CamelidError(f"{where}: not valid CSV: {error}") from error
+            raise CamelidError(
+                f"{where}: not valid CSV: {error}; a quoted field ends with a quote"
+            ) from error
         if where.endswith(":1"):  # the header is read together with the first row
             where = f"{path}:2"
+            _check_header(path, list(reader.fieldnames or ()), "commas", (";", "\t", "|"))
         columns = len(reader.fieldnames or ())
         if None in row or None in row.values():
             bad.add(where, f"the row does not have the {columns} fields of the header")
         else:
             yield row, where
+
+
+def _tsv_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
+    """One row a line, its fields between tabs: quotes are part of the text."""
+    names: list[str] | None = None
+    for number, line in lines_of(path):
+        fields = line.rstrip("\r\n").split("\t")
+        if fields == [""]:
+            continue
+        if names is None:
+            names = fields
+            _check_header(path, names, "tabs", (",", ";", "|"))
+        elif len(fields) == len(names):
+            yield dict(zip(names, fields, strict=True)), f"{path}:{number}"
+        else:
+            bad.add(
+                f"{path}:{number}", f"the row has {len(fields)} fields, the header {len(names)}, between tabs"
+            )
+
+
+def _check_header(path: Path, names: list[str], separators: str, others: tuple[str, ...]) -> None:
+    """Raises `CamelidError` if the header has a name twice, or one field that holds another separator."""
+    if twice := [name for index, name in enumerate(names) if name in names[:index]]:
+        raise CamelidError(f"{path}:1: the header has the field {shortened(twice[0])} twice; rename one")
+    found = [other for other in others if len(names) == 1 and other in names[0]]
+    if found:
+        raise CamelidError(
+            f"{path}:1: the header is one field, {shortened(names[0])}: fields are separated by {separators} here, "
+            f"not by {found[0]!r}; save the file with {separators}"
+        )
 
 
 def _parquet_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
@@ -104,5 +140,5 @@ def _parquet_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
             for row in batch.to_pylist():
                 number += 1
                 yield row, f"{path}:row {number}"
-    except (arrow.ArrowException, OSError) as error:
-        raise CamelidError(f"{path} is damaged after row {number}: {error}") from error
+    except (arrow.ArrowException, ArithmeticError, OSError, TypeError, ValueError) as error:
+        raise CamelidError(f"{path} is damaged after row {number}: {reason_of(error)}") from error

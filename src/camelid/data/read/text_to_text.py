@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall, shortened
 from camelid.data.read.corpus import describe_files, lone_surrogate, one_format
 from camelid.data.read.files import data_files, format_of
+from camelid.data.read.renaming import named, renaming
 from camelid.data.read.rows import BadRows, Row, rows_of
 
 
@@ -37,9 +38,11 @@ class TextTask:
 
     def texts(self, row: Mapping[str, Any]) -> tuple[str, str]:
         """Input and target; raises `CamelidError` if a field is missing or has the wrong type."""
-        if missing := [name for name in (*self.fields, self.column) if name not in row]:
+        wanted = (*self.fields, self.column)
+        if missing := [name for name in wanted if name not in row]:
             raise CamelidError(
-                f"no `{missing[0]}`; the task reads {', '.join(self.fields)} and `{self.column}`"
+                f"no `{missing[0]}` among the fields {named(row)}; the task reads {named(dict.fromkeys(wanted))}"
+                f"{renaming(row, wanted)}"
             )
         given = {name: self.clean(_text(row[name], name)) for name in self.fields}
         return self.source.format(**given), self.clean(self.spell(row[self.column]))
@@ -51,11 +54,11 @@ def label(*words: str) -> Callable[[Any], str]:
     def spell(value: Any) -> str:
         if isinstance(value, str) and value in words:
             return value
-        if isinstance(value, str) and value.isdecimal():  # CSV and TSV have only strings
+        if isinstance(value, str) and value.isdecimal() and len(value) < 10:  # CSV and TSV have only strings
             value = int(value)
         if not isinstance(value, int) or not 0 <= value < len(words):
             raise CamelidError(
-                f"the label is {value!r}; allowed: 0 to {len(words) - 1}, or {', '.join(words)}"
+                f"the label is {shortened(value)}; allowed: 0 to {len(words) - 1}, or {', '.join(words)}"
             )
         return words[value]
 
@@ -66,8 +69,8 @@ def to_fifths(value: Any) -> str:
     """Spells a similarity score, rounded to a multiple of 0.2 (half to even), with one decimal."""
     try:
         return f"{round(float(value) * 5) / 5:.1f}"
-    except (TypeError, ValueError):
-        raise CamelidError(f"the label is {value!r}; it must be a number") from None
+    except (OverflowError, TypeError, ValueError):
+        raise CamelidError(f"the label is {shortened(value)}; it must be a number") from None
 
 
 def first_answer(value: Any) -> str:
@@ -213,7 +216,8 @@ class TextPairs:
 def _plain(row: Row) -> tuple[str, str]:
     if missing := [name for name in ("input", "target") if name not in row]:
         raise CamelidError(
-            f"no `{missing[0]}`; rows need `input` and `target` (and optionally `prefix`), or a task"
+            f"no `{missing[0]}` among the fields {named(row)}; rows need `input` and `target` (and optionally "
+            f"`prefix`), or a task{renaming(row, ('input', 'target'))}"
         )
     given = _text(row["input"], "`input`")
     if row.get("prefix"):

@@ -34,7 +34,7 @@ def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> 
         for batch in _batched(pieces):
             yield from zip(batch, _encode(encoder, batch), strict=True)
         return
-    shared = (os.getpid(), tokenizer.backend.to_str(), tokenizer.config)
+    shared = (os.getpid(), *_parts(tokenizer))
     try:
         with ProcessPoolExecutor(workers, get_context("spawn"), _Worker.start, shared) as pool:
             waiting: deque[tuple[list[Piece], Future[list[Ids]]]] = deque()
@@ -57,14 +57,21 @@ class _Worker:
     encoder: BulkEncoder
 
     @classmethod
-    def start(cls, parent: int, vocabulary: str, config: dict[str, Any]) -> None:
+    def start(cls, parent: int, vocabulary: str, config: dict[str, Any], template: str | None) -> None:
         end_with_parent(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent ends these
-        cls.encoder = BulkEncoder(Tokenizer(tokenizers.Tokenizer.from_str(vocabulary), config))
+        backend = tokenizers.Tokenizer.from_str(vocabulary)
+        cls.encoder = BulkEncoder(Tokenizer(backend, config, chat_template=template))
 
     @classmethod
     def work(cls, batch: list[Piece]) -> list[Ids]:
         return _encode(cls.encoder, batch)
+
+
+def _parts(tokenizer: Tokenizer) -> tuple[str, dict[str, Any], str | None]:
+    """All that decides a tokenizer's ids; the template decides which added tokens are never text."""
+    template = None if tokenizer.chat_template is None else tokenizer.chat_template.source
+    return tokenizer.backend.to_str(), tokenizer.config, template
 
 
 def _finished(waiting: deque[tuple[list[Piece], Future[list[Ids]]]]) -> Iterator[tuple[Piece, Ids]]:

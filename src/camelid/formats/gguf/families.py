@@ -29,10 +29,6 @@ def read_spec(file: GGUFFile) -> ModelSpec:
     assert read is not None  # `_architecture` gives no others
     if not file.tensors:
         raise CamelidError("it holds a vocabulary but no tensors, so there is no model to import")
-    if (parts := file.metadata.get("split.count", 1)) not in (0, 1):
-        raise CamelidError(
-            f"it is one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT.gguf"
-        )
     return read(Keys(file))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.base.errors import CamelidError, shortened
+from camelid.formats.gguf.parts import cut_file, part_paths, split_count
 from camelid.formats.gguf.types import FORMATS, BlockFormat, Bytes, Floats
 
 MAGIC = b"GGUF"
@@ -47,16 +48,23 @@ class StoredTensor:
 
 
 class GGUFFile:
-    """A GGUF file: `metadata` by key (arrays as lists), `tensors` by name.
+    """A GGUF file: `metadata` by key (arrays as lists), `tensors` by name; of a split model, of all its parts.
 
     Raises `CamelidError` that names the key or tensor if the file is truncated, damaged or of an unknown
     type.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, single: bool = False) -> None:
+        """single: only this part of a split model, without the others."""
         self.path = Path(path)
         self.metadata: dict[str, Any] = {}
         self.tensors: dict[str, StoredTensor] = {}
+        self._others: dict[str, GGUFFile] = {}
+        self._read()
+        if not single and (count := split_count(self.metadata, self.path)) > 1:
+            self._add_parts(count)
+
+    def _read(self) -> None:
         self._data = _mapped(self.path)
         cursor = _Cursor(self.path, self._data)
         tensors, keys = cursor.header()
@@ -78,8 +86,33 @@ class GGUFFile:
 
     def raw(self, name: str) -> Bytes:
         """A tensor's raw bytes."""
-        stored = self.tensors[name]
-        return self._data[stored.start : stored.start + stored.size]
+        stored, source = self.tensors[name], self._others.get(name, self)
+        return source._data[stored.start : stored.start + stored.size]
+
+    def _add_parts(self, count: int) -> None:
+        """Adds the tensors of the other parts of a split model; the first part has the metadata."""
+        paths = part_paths(self.path, self.metadata, count)
+        parts = [self if path == self.path else GGUFFile(path, single=True) for path in paths]
+        for number, part in enumerate(parts):
+            named = (part.metadata.get("split.no"), part.metadata.get("split.count"))
+            if named != (number, count):
+                raise CamelidError(
+                    f"{part.path}: split.no and split.count are {shortened(named)}, not {(number, count)} as its name "
+                    "says; download it again"
+                )
+        self.metadata = parts[0].metadata
+        for part in parts:
+            for name, tensor in part.tensors.items():
+                if part is not self and name in self.tensors:
+                    raise CamelidError(f"{part.path}: tensor {shortened(name)} is in another part too")
+                if part is not self:
+                    self.tensors[name], self._others[name] = tensor, part
+        total = self.metadata.get("split.tensors.count", len(self.tensors))
+        if total != len(self.tensors):
+            raise CamelidError(
+                f"{self.path}: its {count} parts hold {len(self.tensors)} tensors, not {shortened(total)} as "
+                "split.tensors.count says; download them again"
+            )
 
     def _alignment(self) -> int:
         alignment = self.metadata.get("general.alignment", 32)
@@ -108,7 +141,7 @@ class GGUFFile:
         if start + size > len(self._data):
             raise CamelidError(
                 f"{self.path} is truncated: tensor {shortened(name)} ends at byte {start + size}, "
-                f"the file has {len(self._data)}; download it again"
+                f"the file has {len(self._data)}; {cut_file(self.path) or 'download it again'}"
             )
         self.tensors[name] = StoredTensor(name, shape, form, start, size)
 
@@ -132,7 +165,10 @@ class _Cursor:
     def header(self) -> tuple[int, int]:
         """The numbers of tensors and of metadata keys."""
         if self.take(4, "the magic number") != MAGIC:
-            raise CamelidError(f"{self.path} is not a GGUF file: it does not begin with 'GGUF'")
+            joined = cut_file(self.path)
+            raise CamelidError(
+                f"{self.path} is not a GGUF file: it does not begin with 'GGUF'{joined and f'; {joined}'}"
+            )
         version = self.number("<u4", "the version")
         if version not in VERSIONS:
             swapped = struct.unpack(">I", struct.pack("<I", version))[0] in VERSIONS
@@ -171,7 +207,8 @@ class _Cursor:
         """The next `size` bytes."""
         if size > len(self.data) - self.position:
             raise self.error(
-                f"truncated in {what}, at byte {self.position} of {len(self.data)}; download it again"
+                f"truncated in {what}, at byte {self.position} of {len(self.data)}; "
+                f"{cut_file(self.path) or 'download it again'}"
             )
         self.position += size
         return bytes(self.data[self.position - size : self.position])

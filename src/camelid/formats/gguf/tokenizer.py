@@ -27,6 +27,7 @@ from camelid.text.vocabulary import (
 )
 
 Metadata = Mapping[str, Any]
+OTHERWISE = "give the folder of the model's own tokenizer with --tokenizer"
 NO_ID = 0xFFFFFFFF
 """-1 as an unsigned number: files use it for a missing token."""
 NAMES = ("bos", "eos", "eot", "eom", "unknown", "padding")
@@ -47,6 +48,7 @@ SPLITTERS = {
     "llama3": LLAMA3,
     "llama-v3": LLAMA3,
     "qwen2": QWEN2,
+    "deepseek-r1-qwen": QWEN2,
 }
 """Every supported value of `tokenizer.ggml.pre`."""
 
@@ -65,7 +67,9 @@ def tokenizer_from_gguf(metadata: Metadata) -> Tokenizer:
         case "llama":
             backend, add_bos = _sentencepiece(metadata, tokens, kinds), True
         case other:
-            raise CamelidError(f"tokenizer.ggml.model is {shortened(other)}; supported: gpt2, llama")
+            raise CamelidError(
+                f"tokenizer.ggml.model is {shortened(other)}; supported: gpt2, llama; {OTHERWISE}"
+            )
     ids = {name: _special(metadata, name, tokens) for name in NAMES}
     ends = {index for index, token in enumerate(tokens) if token in END_NAMES}
     ends |= {index for name in ("eos", "eot", "eom") if (index := ids[name]) is not None}
@@ -94,13 +98,16 @@ def _chat_ends(tokenizer: Tokenizer) -> set[int]:
         terminator = tokenizer.chat_template.terminator if tokenizer.chat_template else None
     except CamelidError:
         return set()
-    return set() if terminator is None else {tokenizer.special_ids[terminator]}
+    return set() if terminator is None else {tokenizer.control_ids[terminator]}
 
 
 def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Tokenizer, bool]:
-    name = _key(metadata, "pre")
+    name = metadata.get("tokenizer.ggml.pre", "missing")
     if not isinstance(name, str) or name not in SPLITTERS:
-        raise CamelidError(f"tokenizer.ggml.pre is {shortened(name)}; supported: {', '.join(SPLITTERS)}")
+        raise CamelidError(
+            f"tokenizer.ggml.pre is {shortened(name)}, so how text is split into words is unknown; supported: "
+            f"{', '.join(SPLITTERS)}; {OTHERWISE}"
+        )
     splitter = SPLITTERS[name]
     merges = [tuple(merge.split(" ")) for merge in _strings(metadata, "merges")]
     bad = next((index for index, merge in enumerate(merges) if len(merge) != 2), None)
@@ -166,5 +173,5 @@ def _numbers(metadata: Metadata, name: str, count: int) -> list[float]:
 
 def _key(metadata: Metadata, name: str) -> Any:
     if (value := metadata.get(f"tokenizer.ggml.{name}")) is None:
-        raise CamelidError(f"the file has no tokenizer.ggml.{name}; convert the model with a newer llama.cpp")
+        raise CamelidError(f"the file has no tokenizer.ggml.{name}; {OTHERWISE}")
     return value

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from camelid.base.errors import CamelidError, naming, shortened
-from camelid.base.json import read_table, write_json
+from camelid.base.errors import CamelidError, naming
+from camelid.base.json import write_json
 from camelid.formats.hugging_face.families import Family, family_for, family_of
+from camelid.formats.hugging_face.stored_files import QUANTIZERS
+from camelid.formats.hugging_face.stored_files import read_config as read_config
+from camelid.formats.hugging_face.stored_files import read_tensors as read_tensors
+from camelid.formats.hugging_face.stored_files import weight_files as weight_files
 from camelid.formats.hugging_face.tensor_files import (
     DEFAULT_SHARD_BYTES,
-    INDEX,
-    WEIGHTS,
     dtype_name,
     save_tensors,
 )
@@ -38,18 +39,6 @@ WIDENED = (
 """Supported dtypes of stored weights; smaller ones need separate scales."""
 LEAST_TENSORS = 6
 """Minimum number of tensors per layer: that of GPT-2 without biases."""
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json; raises `CamelidError` if it is missing or not a JSON object."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CamelidError(f"there is no folder {folder}")
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise CamelidError(f"{folder} holds an adapter without its base model; merge them first")
-    if not (folder / "config.json").is_file():
-        raise CamelidError(f"{folder} holds no config.json, so it is not a checkpoint folder")
-    return read_table(folder / "config.json")
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -79,6 +68,11 @@ def _open(folder: Path) -> tuple[Transformer, Path, dict[str, Tensor]]:
         raise CamelidError(f"{folder} is quantised; use the full-precision model that it was made from")
     spec = read_spec(folder)
     tensors = read_tensors(folder)
+    if any(name.endswith(".qweight") for name in tensors):
+        raise CamelidError(
+            f"{folder} holds quantised weights, but no settings of them: config.json has no quantization_config, and "
+            f"there is no {' or '.join(QUANTIZERS)}; download them"
+        )
     with naming(folder):
         return blank_model(spec, (tensor.numel() for tensor in tensors.values())), folder, tensors
 
@@ -157,52 +151,6 @@ class _NoInitialization(TorchFunctionMode):
         if getattr(function, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if kwargs else args[0]
         return function(*args, **(kwargs or {}))
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of the folder's safetensors files by name, memory-mapped."""
-    tensors: dict[str, Tensor] = {}
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors.update((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
-        # Unknown dtypes and sizes beyond 64 bits raise errors of all kinds when the tensor is created.
-        except (
-            SafetensorError,
-            OSError,
-            ArithmeticError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CamelidError(
-                f"{path}: cannot be read as safetensors ({reason}); download or export it again"
-            ) from error
-    return tensors
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: the single one, or those in the index."""
-    folder = Path(folder)
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (index := folder / INDEX).is_file():
-        weight_map = read_table(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CamelidError(f"{index} has no weight_map from tensors to files; download it again")
-        named = list(weight_map.values())
-        if outside := [name for name in named if not isinstance(name, str) or Path(name).name != name]:
-            raise CamelidError(f"{index} names {shortened(outside[0])}, which is not a file of this folder")
-        names, held = sorted(set(named)), {path.name for path in folder.iterdir()}
-        if missing := [name for name in names if name not in held]:
-            shown = f"{', '.join(missing[:5])}{' and more' if missing[5:] else ''}"
-            raise CamelidError(f"{index} names {shown}, which the folder does not hold; download them")
-        return [folder / name for name in names]
-    pickles = [path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in sorted(folder.glob(pattern))]
-    hint = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
-    raise CamelidError(f"{folder} holds neither {WEIGHTS} nor {INDEX}{hint}")
 
 
 def save_checkpoint(

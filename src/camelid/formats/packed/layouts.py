@@ -10,7 +10,8 @@ in the lowest bits (`camelid.quant.packing`):
     g_idx     int32 [inner], index // group_size               (none: groups are in order)
 
 GPTQ's minus one comes from the first kernels, which added one; every reader of `checkpoint_format: gptq`
-follows them. `gptq_v2` stores zero points as they are; it is read but not written. An AWQ word holds outputs
+follows them. `gptq_v2` stores zero points as they are; it is read but not written. Some folders name one and
+hold the other: where `sym` says that every zero point is the middle code, that decides. An AWQ word holds outputs
 0, 2, 4, 6, 1, 3, 5, 7, from the lowest bits up.
 
 Sources: casper-hansen/AutoAWQ, `awq/modules/linear/gemm.py`, `awq/utils/packing_utils.py` (order, shapes,
@@ -120,13 +121,31 @@ def _read_gptq(parts: Mapping[str, Tensor], bits: Bits, offset: int) -> Packed:
 
 
 def _check_gptq(method: Mapping[str, Any]) -> tuple[Bits, int]:
-    bits, form = method.get("bits"), method.get("checkpoint_format", "gptq")
+    bits, form = method.get("bits"), method.get("checkpoint_format", method.get("format", "gptq"))
     if type(bits) is not int or bits not in PACKED or form not in ("gptq", "gptq_v2"):
         raise CamelidError(
             f"quantization_config is gptq with {shortened(bits)} bits, format {shortened(form)}; "
             "supported: gptq with 2, 3, 4 or 8 bits, format gptq or gptq_v2"
         )
     return bits, 0 if form == "gptq_v2" else 1
+
+
+def zero_offset(method: Mapping[str, Any], qzeros: Tensor, bits: Bits, offset: int) -> int:
+    """The offset of a GPTQ linear's stored zero points: what `sym` implies, else what the format says.
+
+    Raises `CamelidError` if the stored zero points contradict `sym`.
+    """
+    if method.get("quant_method") != "gptq" or method.get("sym") is not True or not qzeros.numel():
+        return offset
+    stored = unpacked_integers(qzeros.T.contiguous(), bits)
+    middle = 1 << (bits - 1)
+    lowest, highest = int(stored.min()), int(stored.max())
+    if lowest == highest and middle - lowest in (0, 1):
+        return middle - lowest
+    raise CamelidError(
+        f"quantization_config has sym true, so every zero point is {middle} (stored as {middle - 1}, or as "
+        f"{middle} in gptq_v2), but those stored are {lowest} to {highest}; if they are right, set sym to false"
+    )
 
 
 def _describe_gptq(scheme: Scheme) -> dict[str, Any]:

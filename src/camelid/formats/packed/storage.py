@@ -19,7 +19,15 @@ from camelid.formats.hugging_face.checkpoint import (
 )
 from camelid.formats.hugging_face.families import FAMILIES, family_for
 from camelid.formats.hugging_face.tensor_files import dtype_name
-from camelid.formats.packed.layouts import LAYOUTS, Layout, LayoutName, Scheme, bits_of_head, layout_of
+from camelid.formats.packed.layouts import (
+    LAYOUTS,
+    Layout,
+    LayoutName,
+    Scheme,
+    bits_of_head,
+    layout_of,
+    zero_offset,
+)
 from camelid.model.linears import known_linears, plain_linears
 from camelid.model.spec import ModelSpec
 from camelid.model.surgery import replace
@@ -86,8 +94,10 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
         if f"{name}.qweight" in tensors:
             with naming(f"{folder}: {name}"):
                 own = head_bits if path == HEAD else bits
-                parts = _take_parts(layout, name, tensors, own, linear.weight.shape)
-                packed_codes, scales, zeros = layout.read(parts, own, offset)
+                ordered = not method.get("desc_act")
+                parts = _take_parts(layout, name, tensors, own, linear.weight.shape, ordered)
+                added = zero_offset(method, parts["qzeros"], own, offset)
+                packed_codes, scales, zeros = layout.read(parts, own, added)
                 bias = _take_bias(name, tensors, linear)
             replace(model, path, PackedLinear(packed_codes, scales, zeros, own, linear.in_features, bias))
     return fill(model, folder, tensors, dtype)
@@ -214,14 +224,18 @@ def _stored_name(model: Transformer, path: str) -> str:
 
 
 def _take_parts(
-    layout: Layout, name: str, tensors: dict[str, Tensor], bits: Bits, shape: torch.Size
+    layout: Layout, name: str, tensors: dict[str, Tensor], bits: Bits, shape: torch.Size, ordered: bool
 ) -> dict[str, Tensor]:
-    """Pops a linear's tensors from those of the folder, and checks shapes and dtypes."""
+    """Pops a linear's tensors from those of the folder, and checks shapes and dtypes.
+
+    ordered: the groups are in order, so `g_idx`, which then says nothing, may be missing.
+    """
     outer, inner = shape
     names = layout.shapes(outer, inner, 1, bits)
-    if missing := [part for part in names if f"{name}.{part}" not in tensors]:
+    implied = {"g_idx"} if ordered else set[str]()
+    if missing := [part for part in names if f"{name}.{part}" not in tensors and part not in implied]:
         raise CamelidError(f"qweight without {', '.join(missing)}; download the model again")
-    parts = {part: tensors.pop(f"{name}.{part}") for part in names}
+    parts = {part: tensors.pop(f"{name}.{part}") for part in names if f"{name}.{part}" in tensors}
     scales, run = parts["scales"], packing_multiple(bits)
     count = scales.shape[0] if scales.ndim else 0
     if count < 1 or inner % count or outer % run or inner % run:
@@ -230,6 +244,8 @@ def _take_parts(
             f"are stored {run} at a "
             "time, and all groups must have one size"
         )
+    if "g_idx" in names and "g_idx" not in parts:
+        parts["g_idx"] = torch.arange(inner, dtype=torch.int32) // (inner // count)
     real = scales.dtype if scales.is_floating_point() else torch.float32
     for part, wanted in layout.shapes(outer, inner, count, bits).items():
         kind = real if part == "scales" else torch.int32

@@ -4,7 +4,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from camelid.data.read.files import data_files, open_bytes
+from camelid.data.read.compressed import open_bytes
+from camelid.data.read.files import data_files
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec
 from camelid.recipes.model_shape import ModelShape

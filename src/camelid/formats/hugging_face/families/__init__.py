@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, shortened
 from camelid.formats.hugging_face.families.config import Config
 from camelid.formats.hugging_face.families.family import Family
 from camelid.formats.hugging_face.families.gpt2 import GPT2
@@ -24,8 +24,15 @@ def family_of(config: Config) -> Family:
     named = config.get("architectures") or []
     if not isinstance(named, list):
         raise CamelidError(f"config.json: architectures is {named!r}; it must be a list of names")
+    kind = config.get("model_type")
     for family in FAMILIES:
-        if family.architecture in named or (not named and config.get("model_type") == family.model_type):
+        if family.architecture in named or (not named and kind == family.model_type):
+            if kind not in (None, family.model_type):
+                # transformers goes by model_type, other readers by architectures
+                raise CamelidError(
+                    f"config.json: model_type is {shortened(kind)}, but {family.architecture} in architectures is "
+                    f"of type {family.model_type!r}; they must agree"
+                )
             return family
     found = ", ".join(map(str, named)) or config.get("model_type") or "none"
     supported = ", ".join(family.architecture for family in FAMILIES)

@@ -11,30 +11,88 @@ Config = Mapping[str, Any]
 
 
 def rotary(config: Config, default_theta: float = 10000.0) -> Rotary:
-    """The config's rotary positions; raises `CamelidError` on unsupported scaling."""
-    # transformers 5 keeps one `rope_parameters`; older folders keep `rope_theta` beside `rope_scaling`.
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise CamelidError(f"config.json: the rope settings are {shortened(rope)}; they must be an object")
+    """The config's rotary positions; raises `CamelidError` on unsupported or incomplete scaling."""
+    rope = _rope(config, default_theta)
     refuse({**config, **rope}, "partial_rotary_factor", allowed=(1, None), default=None)
-    theta = real(rope, "rope_theta", real(config, "rope_theta", default_theta))
-    match rope.get("rope_type") or rope.get("type") or "default":
+    theta = real(_given(rope, "rope_theta") or _given(config, "rope_theta"), "rope_theta", default_theta)
+    kind = rope["rope_type"] if "rope_type" in rope else rope.get("type", "default")
+    match kind:
         case "default":
             return Rotary(theta)
         case "linear":
             return Rotary(theta, LinearScaling(real(rope, "factor")))
         case "llama3":
+            # As in transformers: a length beside the settings comes first, the context length last.
+            original = "original_max_position_embeddings"
+            length = _given(config, original) or _given(rope, original)
             scaling = Llama3Scaling(
                 real(rope, "factor"),
                 real(rope, "low_freq_factor"),
                 real(rope, "high_freq_factor"),
-                whole(rope, "original_max_position_embeddings"),
+                whole(length, original) if length else whole(config, "max_position_embeddings"),
             )
             return Rotary(theta, scaling)
         case kind:
             raise CamelidError(
                 f"config.json: rope_type is {shortened(kind)}; supported: default, linear, llama3"
             )
+
+
+def _rope(config: Config, default_theta: float) -> Config:
+    """The rope settings: `rope_scaling` takes the place of `rope_parameters`, as in transformers.
+
+    transformers 5 keeps one `rope_parameters`; older folders keep `rope_theta` beside `rope_scaling`. Raises
+    `CamelidError` where transformers would silently compute something else than they say.
+    """
+    for key in ("rope_scaling", "rope_parameters"):
+        if not isinstance(config.get(key), Mapping | None):
+            raise CamelidError(f"config.json: {key} is {shortened(config[key])}; it must be an object")
+    scaling, parameters = config.get("rope_scaling"), config.get("rope_parameters") or {}
+    rope: Config = scaling or parameters
+    if nested := [key for key, value in rope.items() if isinstance(value, Mapping)]:
+        raise CamelidError(
+            f"config.json: the rope settings hold an object for {shortened(nested[0])}; supported: one rope for "
+            "all layers"
+        )
+    if "factor" in rope and not {"rope_type", "type"} & rope.keys():
+        raise CamelidError("config.json: the rope settings have a factor, but no rope_type; add it")
+    lost = parameters.get("rope_theta", default_theta)
+    if (
+        scaling
+        and lost != default_theta
+        and not (_given(scaling, "rope_theta") or _given(config, "rope_theta"))
+    ):
+        raise CamelidError(
+            f"config.json: rope_scaling takes the place of rope_parameters, and lacks its rope_theta "
+            f"{shortened(lost)}: add it to rope_scaling, or merge the two"
+        )
+    return rope
+
+
+def _given(table: Config, key: str) -> Config:
+    """The table with this key only; empty if it is missing. A null is refused, as transformers cannot use it."""
+    if key in table and table[key] is None:
+        raise CamelidError(f"config.json: {key} is null; give a number, or remove it")
+    return {key: table[key]} if key in table else {}
+
+
+def with_names(config: Config, names: Mapping[str, str]) -> Config:
+    """The config with each key under the architecture's own name; names: from the general name to it.
+
+    Raises `CamelidError` if both are there and differ.
+    """
+    found = dict(config)
+    for general, own in names.items():
+        value = found.get(general)
+        if value is None:
+            continue
+        if own in found and found[own] != value:
+            raise CamelidError(
+                f"config.json: {own} is {shortened(found[own])} and {general}, which means the same, is "
+                f"{shortened(value)}; remove one"
+            )
+        found[own] = value
+    return found
 
 
 def rope_settings(positions: Positions) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from camelid.base.errors import CamelidError
-from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole
+from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole, with_names
 from camelid.formats.hugging_face.families.family import Family
 from camelid.formats.names import GPT2_NAMES, Naming
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
@@ -12,7 +12,17 @@ from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 
+NAMES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+"""transformers' general names of GPT-2's own keys."""
+
+
 def _read(config: Config) -> ModelSpec:
+    config = with_names(config, NAMES)
     refuse(config, "activation_function", allowed=("gelu_new", "gelu_pytorch_tanh"), default="gelu_new")
     refuse(config, "scale_attn_weights", allowed=(True,), default=True)
     for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):

@@ -106,10 +106,14 @@ def _write_qwen3(spec: ModelSpec) -> dict[str, Any]:
 
 def _window_of_some(config: Config) -> Window | None:
     """Qwen's sliding window, in the layers of `layer_types`, else those from `max_window_layers` on."""
+    count, kinds = whole(config, "num_hidden_layers"), config.get("layer_types")
     if not flag(config, "use_sliding_window") or config.get("sliding_window", 4096) is None:
+        if isinstance(kinds, list) and KINDS[1] in kinds:
+            raise CamelidError(
+                f"config.json: layer_types has {KINDS[1]}, but use_sliding_window is false or sliding_window is "
+                "null; they must agree"
+            )
         return None
-    count = whole(config, "num_hidden_layers")
-    kinds = config.get("layer_types")
     if kinds is None:
         first = whole(config, "max_window_layers", 28)
         if count > MOST_LISTED:

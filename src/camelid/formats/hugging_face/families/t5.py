@@ -3,7 +3,7 @@
 import re
 from typing import Any, Literal
 
-from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole
+from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole, with_names
 from camelid.formats.hugging_face.families.family import Family
 from camelid.formats.names import T5_NAMES, T5_V1_1_NAMES, Naming, Place
 from camelid.model.spec import FeedForward, ModelSpec, Norm, RelativeBuckets
@@ -12,7 +12,17 @@ Kind = Literal["relu", "geglu"]
 PROJECTIONS: dict[str, Kind] = {"relu": "relu", "gated-gelu": "geglu"}
 
 
+NAMES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "head_dim": "d_kv",
+}
+"""transformers' general names of T5's own keys."""
+
+
 def _read(config: Config) -> ModelSpec:
+    config = with_names(config, NAMES)
     refuse(config, "feed_forward_proj", allowed=tuple(PROJECTIONS), default="relu")
     padding = config.get("pad_token_id") or 0
     refuse(config, "decoder_start_token_id", allowed=(padding, None), default=None)
