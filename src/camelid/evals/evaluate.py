@@ -202,18 +202,20 @@ def _grades(task: Task, item: Item, attempt: Attempt) -> Grades:
     """The grades of a reply; after a vote, each reading grades the sample that it elected."""
     if attempt.scores:
         return task.judge(item, attempt.scores)
-    grades = task.grader(item, attempt.text)
+    grades = task.grade(item, attempt.text)
     elected = {way: attempt.samples[at].text for way, at in attempt.elected.items()}
-    return {**grades, **{way: task.grader(item, text)[way] for way, text in elected.items()}}
+    return {**grades, **{way: task.grade(item, text)[way] for way, text in elected.items()}}
 
 
 def _digest(task: Task, program: Program, model: str) -> str:
-    inputs = {
+    inputs: dict[str, Any] = {
         "task": [task.name, task.version],
         "program": [program.name, program.version, program.settings],
         "model": model,
         "grading": GRADING,
     }
+    if task.paper:
+        inputs["paper"] = [task.paper.name, task.paper.version]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -18,6 +18,7 @@ from camelid.tasks.item_rows import read_items
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format, format_named
 from camelid.tasks.published.format import no_totals
 from camelid.tasks.reasoning import DATASETS
+from camelid.tasks.reasoning.cleansing import PAPER, Cleansing
 from camelid.tasks.reasoning.dataset import Dataset
 from camelid.tasks.record import Totals
 
@@ -57,6 +58,8 @@ class Task:
     """The format of a published evaluation, if it is one."""
     decomposition: Decomposition | None = None
     """How the questions are broken down, for least-to-most."""
+    paper: Cleansing | None = None
+    """How the task's paper reads a reply, a third reading beside the grader's."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -68,8 +71,15 @@ class Task:
     def read(self, item: Item, reply: str) -> Mapping[str, str | None]:
         """The answer that each metric's reading extracts from a reply, for programs that vote."""
         if isinstance(self.grader, TwoWays):
-            return self.grader.read(item, reply)
-        return {metric: grade.extracted for metric, grade in self.grader(item, reply).items()}
+            ours = self.grader.read(item, reply)
+        else:
+            ours = {metric: grade.extracted for metric, grade in self.grader(item, reply).items()}
+        return {**ours, PAPER: self.paper.read(item, reply)} if self.paper else ours
+
+    def grade(self, item: Item, reply: str) -> Grades:
+        """The grades of every reading: the grader's, and the paper's if the task has one."""
+        ours = self.grader(item, reply)
+        return {**ours, PAPER: self.paper.grade(item, reply)} if self.paper else ours
 
 
 def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path | None = None) -> Task:
@@ -134,6 +144,7 @@ def _reasoning(dataset: Dataset, data: Path, limit: int | None) -> Task:
         shape=dataset.name,
         questions=frozenset(item.question for item in items),
         decomposition=dataset.decomposition,
+        paper=dataset.paper,
     )
 
 

@@ -190,7 +190,7 @@ def votes(task: Task, evaluation: Evaluation) -> list[tuple[int, float]]:
         answers = [task.read(item, each.text)[metric] for each in samples]
         for count in _counts(len(samples)):
             winner = elect(answers[:count], [1.0] * count)
-            correct = winner is not None and task.grader(item, samples[winner].text)[metric].correct
+            correct = winner is not None and task.grade(item, samples[winner].text)[metric].correct
             right[count] = right.get(count, 0) + correct
     return [(count, hits / len(evaluation.records)) for count, hits in right.items()]
 

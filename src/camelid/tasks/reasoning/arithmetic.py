@@ -2,6 +2,7 @@
 
 from camelid.tasks.graders import numeric
 from camelid.tasks.item_rows import gsm8k
+from camelid.tasks.reasoning.cleansing import GSM8K_REPLY
 from camelid.tasks.reasoning.dataset import Dataset
 from camelid.tasks.reasoning.exemplars import WORD_PROBLEM_PARTS, WORD_PROBLEMS
 
@@ -13,4 +14,5 @@ GSM8K = Dataset(
     source="arXiv:2110.14168; openai/grade-school-math",
     exemplars=WORD_PROBLEMS,
     decomposition=WORD_PROBLEM_PARTS,
+    paper=GSM8K_REPLY,
 )

@@ -9,6 +9,7 @@ from camelid.base.errors import CamelidError
 from camelid.prompting.least_to_most import Decomposition
 from camelid.tasks.item import Grader, Item
 from camelid.tasks.item_rows import ID_KEYS, Row, keys_seen, rows_with_places
+from camelid.tasks.reasoning.cleansing import Cleansing
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Dataset:
     """Solved questions with worked steps, written for this project and in no data set."""
     decomposition: Decomposition | None = None
     """How its questions are broken down, for least-to-most."""
+    paper: Cleansing | None = None
+    """How its paper reads a reply, reported beside our own readings."""
 
     def items(self, path: Path) -> list[Item]:
         """The questions of a file; raises `CamelidError` with file and line for a malformed row."""

@@ -9,6 +9,7 @@ from camelid.prompting.asking import Question
 from camelid.prompting.least_to_most import LIST, Decomposition
 from camelid.tasks.graders import letters
 from camelid.tasks.item_rows import Row, plain_answer
+from camelid.tasks.reasoning.cleansing import KOJIMA_LAST_LETTERS
 from camelid.tasks.reasoning.dataset import Dataset
 from camelid.tasks.reasoning.exemplars import LAST_LETTERS, LAST_LETTERS_STEP_BY_STEP
 
@@ -42,4 +43,5 @@ LAST_LETTER = Dataset(
     source="arXiv:2201.11903, section 5; kojima-takeshi188/zero_shot_cot, dataset/last_letters",
     exemplars=LAST_LETTERS,
     decomposition=Decomposition(LAST_LETTERS_STEP_BY_STEP, wording=LIST, parts=_beginnings),
+    paper=KOJIMA_LAST_LETTERS,
 )
