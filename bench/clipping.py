@@ -1,8 +1,9 @@
 """What AWQ's clipping does to a model: the error of each linear's output, its gain, and perplexity.
 
-Gain is <y', y> / <y, y> of a linear's output y and what quantising makes of it, over the calibration text: 1 where errors lean to
-neither side. Clipped ranges make weights smaller, so outputs shrink, in every layer alike. Rows: rounded to nearest; ranges
-clipped as AWQ does, without its scaling; and these with every output scaled back to a gain of 1.
+Gain is <y', y> / <y, y> of a linear's output y and what quantising makes of it, over the calibration text: 1
+where errors lean to neither side. Clipped ranges make weights smaller, so outputs shrink, in every layer
+alike. Rows: rounded to nearest; ranges clipped as AWQ does, without its scaling; and these with every output
+scaled back to a gain of 1.
 
     python bench/clipping.py MODEL --calibration TEXT --test TEXT
 """
@@ -82,7 +83,8 @@ def main() -> None:
             found = perplexity(Engine(model.bfloat16(), tokenizer), [text], "overlapping").perplexity
             error, gain = statistics.mean(choice.errors), statistics.mean(choice.gains)
             print(
-                f"{bits} bits, {choice.kind}: relative error {error:.4f}, gain before {gain:.3f}, perplexity {found:.2f}",
+                f"{bits} bits, {choice.kind}: relative error {error:.4f}, gain before {gain:.3f}, "
+                f"perplexity {found:.2f}",
                 flush=True,
             )
 

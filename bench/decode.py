@@ -1,20 +1,22 @@
-"""Decoding, prefill and many requests at once: `camelid.engine.engine.Engine` beside llama.cpp, ik_llama.cpp and vLLM.
+"""Decoding, prefill and many requests at once: `camelid.engine.engine.Engine` beside llama.cpp, ik_llama.cpp
+and vLLM.
 
 Two shapes: SmolLM2-135M with its published weights (from the GGUF beside the repository), and 1.1 billion
-parameters (TinyLlama's shape) with random weights of the usual size. All contenders have the same weights. Ours
-are 4 bits as `camelid quantize` writes them, the output projection in 8 bits; the peers have Q4_0 and Q4_K as
-`camelid export` writes them, and the fastest peer counts. The rows:
+parameters (TinyLlama's shape) with random weights of the usual size. All contenders have the same weights.
+Ours are 4 bits as `camelid quantize` writes them, the output projection in 8 bits; the peers have Q4_0 and
+Q4_K as `camelid export` writes them, and the fastest peer counts. The rows:
 
     decode      new tokens a second of one greedy sequence after a prompt of 16 tokens
     prefill     tokens a second of a prompt of 512
     bf16        decode, weights in bfloat16
     concurrent  new tokens a second, all in all, of 16 requests of 256 tokens and 128 new ones each
     samples     40 samples of 64 tokens after one prompt of 1,000, in the time of one; the bar is 6
-    busy        decode and prefill beside one and two busy processes, and the share of the speed alone that is kept
+    busy        decode and prefill beside one and two busy processes, and the share of the speed alone that is
+    kept
 
 Every contender runs in a process of its own; medians of --rounds (busy: all tokens over all seconds), the
-contenders of a row taking turns. CAMELID_NATIVE_TARGET=avx2 restricts ours to AVX2: compare it with peers that
-are compiled for the same. Peers may be installed apart from Camelid: name their Python interpreters.
+contenders of a row taking turns. CAMELID_NATIVE_TARGET=avx2 restricts ours to AVX2: compare it with peers
+that are compiled for the same. Peers may be installed apart from Camelid: name their Python interpreters.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""The models of `bench/decode.py`: the same weights as a checkpoint, as `camelid quantize` writes it, and as GGUF."""
+"""The models of `bench/decode.py`: the same weights as a checkpoint, as `camelid quantize` writes it, and as
+GGUF."""
 
 import contextlib
 import sys

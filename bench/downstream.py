@@ -1,9 +1,10 @@
 """What pretraining gives to a task: python bench/downstream.py SST2_FOLDER STORIES...
 
-STORIES: files or folders of text. SST2_FOLDER: `train.tsv` and `test.tsv` (or .gz) with `sentence` and `label`. Every row
-is pretrained by a recipe of recipes/lineage with the flags that are printed, tuned by recipes/lineage/tune-sst2.yaml,
-and asked all of `test.tsv` greedily: an answer counts where it is the label's word to the letter. GFLOP are those of one
-pretraining update, forward and backward, counted by torch on real rows. Intervals are Student's 95 % ones over the seeds.
+STORIES: files or folders of text. SST2_FOLDER: `train.tsv` and `test.tsv` (or .gz) with `sentence` and
+`label`. Every row is pretrained by a recipe of recipes/lineage with the flags that are printed, tuned by
+recipes/lineage/tune-sst2.yaml, and asked all of `test.tsv` greedily: an answer counts where it is the label's
+word to the letter. GFLOP are those of one pretraining update, forward and backward, counted by torch on real
+rows. Intervals are Student's 95 % ones over the seeds.
 """
 
 import argparse

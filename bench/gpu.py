@@ -1,15 +1,18 @@
-"""The engine on one GPU: decoding against the memory's bandwidth, and many requests at once beside transformers.
+"""The engine on one GPU: decoding against the memory's bandwidth, and many requests at once beside
+transformers.
 
-The model has TinyLlama's shape (1.1 billion parameters) and random weights, since speed does not depend on them. The rows:
+The model has TinyLlama's shape (1.1 billion parameters) and random weights, since speed does not depend on
+them. The rows:
 
     bandwidth   GB/s of copying 1 GiB within the device, bytes read and written both counted
-    decode      new tokens a second of one greedy sequence after 16 tokens, and the share of the bandwidth at which its
-                weights are read; in bfloat16 and at 4 bits in groups of 64, steps as they are and compiled
-    requests    new tokens a second, all in all, of 64 requests of 128 new tokens each, in bfloat16: after 256 tokens each,
-                and after 16 to 496 of as many lengths, which transformers pads on the left
+    decode      new tokens a second of one greedy sequence after 16 tokens, and the share of the bandwidth at
+                which its weights are read; in bfloat16 and at 4 bits in groups of 64, steps as they are and
+                compiled
+    requests    new tokens a second, all in all, of 64 requests of 128 new tokens each, in bfloat16: after 256
+                tokens each, and after 16 to 496 of as many lengths, which transformers pads on the left
 
-Medians of --rounds; the contenders of the last rows take turns in one process. `--device cpu --shape 135m --quick` tries the
-script where there is no GPU.
+Medians of --rounds; the contenders of the last rows take turns in one process. `--device cpu --shape 135m
+--quick` tries the script where there is no GPU.
 """
 
 import argparse
@@ -132,7 +135,8 @@ def requests_row(
     speeds = {name: len(lengths) * new_tokens / statistics.median(own) for name, own in times.items()}
     ratio = round(speeds["ours"] / speeds["transformers"], 2)
     return {
-        "name": f"{len(lengths)} requests {shape} bf16, {' to '.join(map(str, sorted({min(lengths), max(lengths)})))} tokens",
+        "name": f"{len(lengths)} requests {shape} bf16, "
+        f"{' to '.join(map(str, sorted({min(lengths), max(lengths)})))} tokens",
         "ratio": ratio,
         **{each: round(speed) for each, speed in speeds.items()},
     }

@@ -1,8 +1,10 @@
-"""A training step of every family: beside our LLaMA at equal parameters, and beside transformers' own implementation.
+"""A training step of every family: beside our LLaMA at equal parameters, and beside transformers' own
+implementation.
 
-Shapes of about 10 M parameters (`--large`: 34 M), 8 x 512 tokens, bfloat16 autocast for transformers, and for ours the
-precision that it takes by itself; T5 reads 8 x 512 and writes 8 x 114 tokens, as its span corruption does. Every
-contender runs in a process of its own; the first two steps are not counted, the median of the others is reported.
+Shapes of about 10 M parameters (`--large`: 34 M), 8 x 512 tokens, bfloat16 autocast for transformers, and for
+ours the precision that it takes by itself; T5 reads 8 x 512 and writes 8 x 114 tokens, as its span corruption
+does. Every contender runs in a process of its own; the first two steps are not counted, the median of the
+others is reported.
 """
 
 import argparse
@@ -20,7 +22,8 @@ FAMILIES = ("llama", "gpt2", "gpt3", "palm", "qwen3", "mistral", "t5", "t5-v1.1"
 
 
 def our_spec(family: str, large: bool):
-    """The family's shape with as many weights in its layers as LLaMA's: the feed-forward's width makes up the rest."""
+    """The family's shape with as many weights in its layers as LLaMA's: the feed-forward's width makes up the
+    rest."""
     from dataclasses import replace
 
     from camelid.recipes.model_shape import ModelShape

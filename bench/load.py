@@ -1,9 +1,10 @@
 """Loading a checkpoint folder beside reading its bytes, time and peak memory: python bench/load.py
 
-Every measurement is a process of its own with the files in the page cache: `read` reads all bytes of the safetensors file
-through a buffer of 16 MB, `camelid` and `transformers` load the folder in the dtype that it stores and touch every page of
-every weight, so that nothing is left to be mapped later. Times are medians without the imports; memory is the peak
-resident size, mapped pages included, above that after the imports (Linux only).
+Every measurement is a process of its own with the files in the page cache: `read` reads all bytes of the
+safetensors file through a buffer of 16 MB, `camelid` and `transformers` load the folder in the dtype that it
+stores and touch every page of every weight, so that nothing is left to be mapped later. Times are medians
+without the imports; memory is the peak resident size, mapped pages included, above that after the imports
+(Linux only).
 """
 
 import argparse
@@ -17,14 +18,19 @@ from pathlib import Path
 PRESETS = ("smollm2-360m", "gpt2-medium", "t5-base", "t5-v1.1-base", "qwen2.5-0.5b", "qwen3-0.6b")
 IMPORTS = {
     "read": "import torch",
-    "camelid": "import camelid.formats.load, camelid.formats.hugging_face.checkpoint, camelid.formats.hugging_face.families",
-    "transformers": "import transformers; transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM",
+    "camelid": "import camelid.formats.load, camelid.formats.hugging_face.checkpoint, "
+    "camelid.formats.hugging_face.families",
+    "transformers": "import transformers; transformers.AutoModelForCausalLM, "
+    "transformers.AutoModelForSeq2SeqLM",
 }
 LOADS = {
-    "read": "buffer = bytearray(1 << 24); file = path.open('rb', buffering=0)\nwhile file.readinto(buffer): pass\nweights = []",
-    "camelid": "model = camelid.formats.load.load_model(path.parent, torch.bfloat16); weights = model.parameters()",
+    "read": "buffer = bytearray(1 << 24); file = path.open('rb', buffering=0)\nwhile file.readinto(buffer): "
+    "pass\nweights = []",
+    "camelid": "model = camelid.formats.load.load_model(path.parent, torch.bfloat16); "
+    "weights = model.parameters()",
     "transformers": (
-        "kind = transformers.AutoModelForSeq2SeqLM if 'is_encoder_decoder' in (path.parent / 'config.json').read_text() "
+        "kind = transformers.AutoModelForSeq2SeqLM if 'is_encoder_decoder' in (path.parent / "
+        "'config.json').read_text() "
         "else transformers.AutoModelForCausalLM; "
         "model = kind.from_pretrained(path.parent, dtype=torch.bfloat16); weights = model.parameters()"
     ),
@@ -79,7 +85,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     print(
-        "| model | MB | read, s | camelid, s | ratio | transformers, s | camelid's peak / size | transformers' |"
+        "| model | MB | read, s | camelid, s | ratio | transformers, "
+        "s | camelid's peak / size | transformers' |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for preset in arguments.presets:
@@ -91,7 +98,8 @@ def main() -> None:
             peak = {loader: max(each[loader][1] for each in rounds) / size for loader in LOADS}
             ratio = seconds["camelid"] / seconds["read"]
             print(
-                f"| {preset} | {size / 1e6:,.0f} | {seconds['read']:.2f} | {seconds['camelid']:.2f} | {ratio:.2f} | "
+                f"| {preset} | {size / 1e6:,.0f} | {seconds['read']:.2f} | {seconds['camelid']:.2f} | "
+                f"{ratio:.2f} | "
                 f"{seconds['transformers']:.2f} | {peak['camelid']:.2f} | {peak['transformers']:.2f} |",
                 flush=True,
             )

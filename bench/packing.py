@@ -25,7 +25,8 @@ ROW_CHARACTERS = 2000
 
 
 def corpus_texts() -> Iterator[str]:
-    """Endless documents of about two thousand characters, cut at paragraphs of real books if there are any."""
+    """Endless documents of about two thousand characters, cut at paragraphs of real books if there are
+    any."""
     books = HERE.parents[1] / "shared/data/pretrain/chilit.jsonl.xz"
     if not books.exists():
         from camelid.data.world import documents

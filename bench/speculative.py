@@ -1,8 +1,10 @@
-"""Drafts beside plain steps: the time of one greedy answer, with a draft model and with what the text itself holds.
+"""Drafts beside plain steps: the time of one greedy answer, with a draft model and with what the text itself
+holds.
 
     python bench/speculative.py MODEL --draft SMALLER
 
-The best of three runs for every prompt, with draft tokens and without in turns; texts are checked to be the same.
+The best of three runs for every prompt, with draft tokens and without in turns; texts are checked to be the
+same.
 """
 
 import argparse
@@ -16,7 +18,8 @@ from camelid.text.conversation import Conversation, Message
 PROMPTS = (
     "Write a short poem about the sea.",
     "Explain why the sky is blue.",
-    "Repeat this text exactly: The quick brown fox jumps over the lazy dog. The quick brown fox jumps over the lazy dog and the cat.",
+    "Repeat this text exactly: The quick brown fox jumps over the lazy dog. "
+    "The quick brown fox jumps over the lazy dog and the cat.",
     "List the months of the year, one per line.",
     "Rewrite in past tense: I go to the market, I buy apples, I meet my friend, and we walk home together.",
 )
@@ -47,7 +50,8 @@ def main() -> None:
             (without, expected), (with_draft, found) = (min(side) for side in zip(*runs, strict=True))
             same = "" if found == expected else ", ANOTHER TEXT"
             print(
-                f"draft {draft}: {without:.2f} ms a token, {with_draft:.2f} with draft tokens: {without / with_draft:.2f}{same}  ({text[:30]}...)",
+                f"draft {draft}: {without:.2f} ms a token, {with_draft:.2f} with draft tokens: "
+                f"{without / with_draft:.2f}{same}  ({text[:30]}...)",
                 flush=True,
             )
 

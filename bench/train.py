@@ -144,7 +144,8 @@ CONTENDERS: dict[str, Callable[[], Step]] = {
 
 
 def serve(name: str) -> None:
-    """A contender's process: for every number n on standard input n steps; answers their seconds and its memory."""
+    """A contender's process: for every number n on standard input n steps; answers their seconds and its
+    memory."""
     import resource
 
     if name.startswith("ours"):

@@ -1,9 +1,11 @@
-"""The rows of docs/lineage.md's comparison: python bench/variants.py STORIES... for their losses, --speed for their speeds.
+"""The rows of docs/lineage.md's comparison: python bench/variants.py STORIES... for their losses, --speed for
+their speeds.
 
-STORIES: files or folders of text. Every row is `camelid pretrain recipes/lineage/pretrain-stories-1m.yaml` with the flags that are printed,
-once for each seed; a feed-forward without a gate gets 3/2 of the width, so that all have as many weights. Intervals are
-Student's 95 % ones over the seeds. Speeds are those of whole compiled updates at twice the width and 3/2 of the layers,
-the rows taking turns; nothing else may run meanwhile.
+STORIES: files or folders of text. Every row is `camelid pretrain recipes/lineage/pretrain-stories-1m.yaml`
+with the flags that are printed, once for each seed; a feed-forward without a gate gets 3/2 of the width, so
+that all have as many weights. Intervals are Student's 95 % ones over the seeds. Speeds are those of whole
+compiled updates at twice the width and 3/2 of the layers, the rows taking turns; nothing else may run
+meanwhile.
 """
 
 import argparse
@@ -27,8 +29,11 @@ ROWS = {
     "learned positions": "--model.positions learned",
     "relative positions": "--model.positions relative",
     "parallel blocks": "--model.parallel true",
-    "deep: 8 layers of width 88": "--model.num-layers 8 --model.hidden-size 88 --model.feed-forward-width 256",
-    "wide: 2 layers of width 184": "--model.num-layers 2 --model.hidden-size 184 --model.feed-forward-width 480",
+    "deep: 8 layers of width 88": (
+        "--model.num-layers 8 --model.hidden-size 88 --model.feed-forward-width 256"
+    ),
+    "wide: 2 layers of width 184": "--model.num-layers 2 --model.hidden-size 184 --model.feed-forward-width "
+    "480",
 }
 
 

@@ -53,8 +53,8 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 DTYPES = (
-    "BOOL", "U8", "I8", "F4", "F6_E2M3", "F6_E3M2", "F8_E5M2", "F8_E4M3", "F8_E8M0", "I16", "U16", "F16", "BF16", "I32",
-    "U32", "F32", "F64", "I64", "U64", "C64", "f32", "", "Q4",
+    "BOOL", "U8", "I8", "F4", "F6_E2M3", "F6_E3M2", "F8_E5M2", "F8_E4M3", "F8_E8M0", "I16", "U16", "F16",
+    "BF16", "I32", "U32", "F32", "F64", "I64", "U64", "C64", "f32", "", "Q4",
 )  # fmt: skip
 SIZES = st.sampled_from(NUMBERS)
 

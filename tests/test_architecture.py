@@ -90,7 +90,10 @@ def test_importing_camelid_imports_no_torch():
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_rooms_that_import_no_torch(name):
     modules = [module_of(path) for path in sorted((SOURCE / name).rglob("*.py"))]
-    script = f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\nprint('torch' in sys.modules)"
+    script = (
+        f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\n"
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "False"

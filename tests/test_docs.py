@@ -1,4 +1,5 @@
-"""What the documentation says is so: its Python blocks run, its commands parse, its tables name every verb."""
+"""What the documentation says is so: its Python blocks run, its commands parse, its tables name every
+verb."""
 
 import ast
 import importlib.util
@@ -121,7 +122,8 @@ def test_every_command_names_a_verb_and_flags_that_exist(page, capsys):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_can_be_called_as_it_stands(page, monkeypatch):
-    """Each is parsed to the end and nothing is run; where it begins with a recipe, that is read if it is one of ours."""
+    """Each is parsed to the end and nothing is run; where it begins with a recipe, that is read if it is one
+    of ours."""
     monkeypatch.chdir(ROOT)
     # A file of a schema is read where flags are; the pages only name one.
     monkeypatch.setitem(flags.AS_FLAG, "json_schema", (str | None, lambda file: None))
@@ -190,7 +192,8 @@ def test_the_api_page_is_that_of_the_code():
 
 
 def test_every_public_name_is_typed_and_loaded_when_used():
-    """Names for type checkers, names of the lazy table and names listed are the same, and each has a docstring."""
+    """Names for type checkers, names of the lazy table and names listed are the same, and each has a
+    docstring."""
     tree = ast.parse((ROOT / "src" / "camelid" / "__init__.py").read_text(encoding="utf-8"))
     [checked] = [node for node in tree.body if isinstance(node, ast.If)]
     typed = {

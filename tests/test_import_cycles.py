@@ -1,4 +1,5 @@
-"""No two files of the package need each other, counting imports inside functions and those for types alone."""
+"""No two files of the package need each other, counting imports inside functions and those for types
+alone."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,8 @@ def module_of(path: Path) -> str:
 
 
 def imported(tree: ast.AST, modules: set[str]) -> set[str]:
-    """The modules that import statements name anywhere in a file: `from a import b` names a, and a.b where that is one."""
+    """The modules that import statements name anywhere in a file: `from a import b` names a, and a.b where
+    that is one."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -53,7 +55,8 @@ def cycles(graph: Graph) -> Iterator[set[str]]:
 
 
 def _finish(graph: Graph, root: str, seen: set[str], finished: list[str]) -> None:
-    """Appends what can be reached from the root and is not seen yet, each node after all those that it leads to."""
+    """Appends what can be reached from the root and is not seen yet, each node after all those that it leads
+    to."""
     if root in seen:
         return
     seen.add(root)
@@ -85,7 +88,10 @@ def test_the_search_finds_every_cycle():
 
 def test_imports_in_functions_and_for_types_count():
     modules = {"p", "p.a", "p.b", "p.c", "p.d"}
-    source = "import p.a\nif TYPE_CHECKING:\n    from p.b import X\n\ndef f():\n    from p import c, y\n    import os"
+    source = (
+        "import p.a\nif TYPE_CHECKING:\n    from p.b import X\n\n"
+        "def f():\n    from p import c, y\n    import os"
+    )
     assert imported(ast.parse(source), modules) == {"p.a", "p.b", "p", "p.c"}
 
 

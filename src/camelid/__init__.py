@@ -4,8 +4,8 @@
     tokenizer = camelid.load_tokenizer("runs/first/model")
     lm = camelid.LM("runs/first/model")                   # or the URL of an OpenAI-compatible server
 
-What stands here is the public API, and all that most programs need. Importing this package imports no torch: each name is
-loaded when it is first used.
+What stands here is the public API, and all that most programs need. Importing this package imports no torch:
+each name is loaded when it is first used.
 """
 
 import importlib
@@ -97,7 +97,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "camelid.base.logs": ("show_log",),
     "camelid.base.errors": ("CamelidError", "WrongCall"),
 }
-"""Where each public name lives, in the order of the API page; `LM=connect` where its module has another name for it."""
+"""Where each public name lives, in the order of the API page; `LM=connect` where its module has another name
+for it."""
 _PLACES = {
     public: (module, own or public)
     for module, names in HOMES.items()

@@ -1,4 +1,5 @@
-"""Sharing the cores: decisions on loads by hand, and threads that move and spin briefly while results stay."""
+"""Sharing the cores: decisions on loads by hand, and threads that move and spin briefly while results
+stay."""
 
 import os
 import threading

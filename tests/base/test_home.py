@@ -73,7 +73,8 @@ def test_after_the_terminal_has_closed_output_goes_nowhere() -> None:
     """Every write to it would fail, also that of the message that the state is saved."""
     script = (
         "import os, sys\nfrom camelid.base.logs import leave_terminal\n"
-        "sys.stdin.read()\nleave_terminal()\nprint('x', flush=True)\nprint('y', file=sys.stderr, flush=True)\n"
+        "sys.stdin.read()\nleave_terminal()\nprint('x', flush=True)\nprint('y', file=sys.stderr, "
+        "flush=True)\n"
         "os.close(2)\nleave_terminal()\n"
     )
     screen, other = pty.openpty()

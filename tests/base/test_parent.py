@@ -10,7 +10,8 @@ import pytest
 
 PARENT = """
 import os, subprocess, sys, time
-child = "import os, sys, time; from camelid.base.parent import end_with_parent; end_with_parent(int(sys.argv[1]))"
+child = "import os, sys, time; from camelid.base.parent import end_with_parent"
+child += "; end_with_parent(int(sys.argv[1]))"
 child += "; print(os.getpid(), flush=True); time.sleep(60)"
 subprocess.run([sys.executable, "-c", child, str(os.getpid())])
 """

@@ -1,4 +1,5 @@
-"""The command line: one table, quick help, exit codes that scripts can trust, messages instead of tracebacks."""
+"""The command line: one table, quick help, exit codes that scripts can trust, messages instead of
+tracebacks."""
 
 import errno
 import itertools
@@ -52,7 +53,8 @@ def test_help_names_every_verb():
 def test_help_imports_nothing_heavy():
     script = (
         "import sys; from camelid.cli.main import main; main(['--help']);"
-        "print([m for m in ('torch', 'numpy', 'pydantic', 'tyro', 'matplotlib', 'httpx') if m in sys.modules])"
+        "print([m for m in ('torch', 'numpy', 'pydantic', 'tyro', 'matplotlib', "
+        "'httpx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -74,9 +76,11 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch, capsys):
 
 def test_sigterm_leaves_nothing_half_written(tmp_path: Path):
     code = (
-        "import sys, time; from pathlib import Path; from camelid.base import atomic; from camelid.cli import main as cli\n"
+        "import sys, time; from pathlib import Path; from camelid.base import atomic; "
+        "from camelid.cli import main as cli\n"
         "def wait(_):\n"
-        f"    with atomic.atomic_folder(Path({str(tmp_path / 'out')!r})): print('there', flush=True); time.sleep(60)\n"
+        f"    with atomic.atomic_folder(Path({str(tmp_path / 'out')!r})): print('there', flush=True); "
+        "time.sleep(60)\n"
         "cli._dispatch = wait; sys.exit(cli.main())"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,5 @@
-"""Verbs are thin: flags of their own, shared ones from where they are declared, and one function of a room."""
+"""Verbs are thin: flags of their own, shared ones from where they are declared, and one function of a
+room."""
 
 import ast
 import dataclasses

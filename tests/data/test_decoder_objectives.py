@@ -1,4 +1,5 @@
-"""Prefix language modelling and GPT-1's classification: objectives of a decoder that are loss weights alone."""
+"""Prefix language modelling and GPT-1's classification: objectives of a decoder that are loss weights
+alone."""
 
 from collections import Counter
 

@@ -1,4 +1,5 @@
-"""Denoising against examples by hand and the published lengths; what is taken apart can be put together again."""
+"""Denoising against examples by hand and the published lengths; what is taken apart can be put together
+again."""
 
 from collections import Counter
 
@@ -95,7 +96,8 @@ def test_span_corruption_by_hand():
 
 
 def test_the_figure_of_the_paper():
-    """Thank you [for inviting] me to your party [last] week: figure 2, with the sentinel that closes the target."""
+    """Thank you [for inviting] me to your party [last] week: figure 2, with the sentinel that closes the
+    target."""
     text = np.arange(10, 20)
     noise = np.isin(text, [12, 13, 18])
     assert with_sentinels(text, noise, MARKS.sentinels).tolist() == [10, 11, 999, 14, 15, 16, 17, 998, 19]

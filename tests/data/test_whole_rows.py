@@ -28,7 +28,8 @@ RIGHT = {"role": "assistant", "content": "Two."}
 PREFIX = CHATML.replace("{%- generation -%}", "").replace("{%- endgeneration -%}", "")
 """Without generation blocks: the trained parts are found by rendering shorter conversations."""
 QUOTES = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation "
+    "%}"
     "{{ m.content }}{% endgeneration %}!{% generation %}{{ '<|im_end|>' }}{% endgeneration %}"
     "{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
 )

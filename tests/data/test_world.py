@@ -31,7 +31,8 @@ def test_the_same_arguments_give_the_same_text(split):
 def test_the_text_does_not_depend_on_the_hash_seed():
     program = (
         "import hashlib, itertools, camelid.data.world as w;"
-        "t = repr([list(itertools.islice(f('train', 1), 40)) for f in (w.stories, w.documents, w.conversations)]);"
+        "t = repr([list(itertools.islice(f('train', 1), 40)) for f in (w.stories, w.documents, "
+        "w.conversations)]);"
         "t += repr([w.items(s, 'test', 20) for s in w.SKILLS]);"
         "print(hashlib.sha256(t.encode()).hexdigest())"
     )
@@ -144,7 +145,8 @@ def test_friends_are_mutual():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_stories_agree_with_the_bible(split):
-    """Read pets, ages, parents, homes, traits and hobbies back from the stories, and find one value a child."""
+    """Read pets, ages, parents, homes, traits and hobbies back from the stories, and find one value a
+    child."""
     patterns = {
         "pet": r"(\w+) was \d+ years old.* had a (\w+) called",
         "pet name": r"lived (\w+) and (?:his|her) \w+ (\w+)\.",

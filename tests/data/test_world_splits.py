@@ -1,6 +1,7 @@
 """No held-out question, story or conversation is in training, nor differs from one only by a name.
 
-Names are blotted out by a pattern of this file's own, so that the check does not lean on the code that splits.
+Names are blotted out by a pattern of this file's own, so that the check does not lean on the code that
+splits.
 """
 
 import re
@@ -30,7 +31,8 @@ def bare(question: str) -> str:
 
 
 def wildcards(question: str) -> set[str]:
-    """The question with each of its names in turn as `_`: two questions share one if they differ in one name."""
+    """The question with each of its names in turn as `_`: two questions share one if they differ in one
+    name."""
     names = (word for word in _WORD.finditer(question) if word.group() in _NAMES)
     return {question[: name.start()] + "_" + question[name.end() :] for name in names}
 

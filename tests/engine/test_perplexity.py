@@ -20,8 +20,12 @@ TEXT = "the cat sat on the mat and one two three dogs ran over; " * 4
 @pytest.mark.parametrize("context_length", [7, 64, 4096])
 @pytest.mark.parametrize("piece", [3, 512])
 def test_every_token_is_predicted_once_with_half_a_window_before_it(
-    tiny: Callable[..., Transformer], tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, context_length: int, piece: int
-) -> None:  # fmt: skip
+    tiny: Callable[..., Transformer],
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    context_length: int,
+    piece: int,
+) -> None:
     monkeypatch.setattr("camelid.engine.perplexity.PIECE", piece)
     engine = Engine(tiny(context_length=context_length), tokenizer)
     ids = engine.encode(TEXT)

@@ -198,7 +198,10 @@ def test_draft_tokens_are_told(shared: Path, capsys: pytest.CaptureFixture[str])
         assert main([*words, "--draft", draft, "--draft-tokens", "3"]) == 0
         out, err = capsys.readouterr()
         assert out == plain
-        told = r"\d+ of \d+ draft tokens were accepted: [1-4]\.\d\d tokens per step .*, \d+\.\d\d times as fast as without"
+        told = (
+            r"\d+ of \d+ draft tokens were accepted: [1-4]\.\d\d tokens per step .*, "
+            r"\d+\.\d\d times as fast as without"
+        )
         assert re.search(told, err)
     assert main([*words, "--cache", "8-bit"]) == 0
     assert main(["generate", "http://127.0.0.1:9", "--prompt", "x", "--draft", "prompt"]) == 2

@@ -22,7 +22,8 @@ HELLO = Conversation((Message("user", "Hello"),))
 
 
 class Server(ThreadingHTTPServer):
-    """Answers like OpenAI's server; `asked` holds (path, body, key); `failures` are status codes to give first."""
+    """Answers like OpenAI's server; `asked` holds (path, body, key); `failures` are status codes to give
+    first."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -67,7 +68,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def echoed(prompt: str) -> dict[str, Any]:
-    """Letters are tokens: 'a' is the likeliest everywhere; and, as some servers do, one token more than was asked."""
+    """Letters are tokens: 'a' is the likeliest everywhere; and, as some servers do, one token more than was
+    asked."""
     letters = prompt + "!"
     own = [None, *(-1.0 if letter == "a" else -3.0 for letter in letters[1:])]
     return {

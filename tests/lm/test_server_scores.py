@@ -34,7 +34,8 @@ def test_offsets_that_count_bos(script: Script) -> None:
 
 
 def test_scores_of_public_reports(script: Script) -> None:
-    """vllm#5334 as it was reported; lingua#28, where every log-likelihood is 0; litellm#699, without the prompt."""
+    """vllm#5334 as it was reported; lingua#28, where every log-likelihood is 0; litellm#699, without the
+    prompt."""
     tokens = [
         "<s>",
         "",

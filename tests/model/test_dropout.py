@@ -1,4 +1,5 @@
-"""Masks of dropout are a function of their seeds: the same in every pass, and never from torch's generator."""
+"""Masks of dropout are a function of their seeds: the same in every pass, and never from torch's
+generator."""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,5 @@
-"""The published shapes have the published parameters and settings, and the models built from them are transformers' own."""
+"""The published shapes have the published parameters and settings, and the models built from them are
+transformers' own."""
 
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from camelid.model.spec import Llama3Scaling, Rotary, Window
 
 # Millions or billions of parameters as printed, and how far from that the exact number may be by rounding.
 PRINTED = {
-    # Brown et al. 2020 (arXiv:2005.14165), Table 2.1. "350M" is 1.7 % short of the shape beside it, and "13.0B" has
-    # a width of 5,140, which its 40 heads do not divide; ours is 5,120.
+    # Brown et al. 2020 (arXiv:2005.14165), Table 2.1. "350M" is 1.7 % short of the shape beside it, and
+    # "13.0B" has a width of 5,140, which its 40 heads do not divide; ours is 5,120.
     "gpt3-125m": (125e6, 1e6),
     "gpt3-350m": (350e6, 6e6),
     "gpt3-760m": (760e6, 1e6),
@@ -42,15 +43,17 @@ PRINTED = {
     "llama-13b": (13.0e9, 0.05e9),
     "llama-33b": (32.5e9, 0.05e9),
     "llama-65b": (65.2e9, 0.1e9),
-    # Raffel et al. 2020 (arXiv:1910.10683), section 3.7, "approximately": the shape given for 770 million has 738.
+    # Raffel et al. 2020 (arXiv:1910.10683), section 3.7, "approximately": the shape given for 770 million has
+    # 738.
     "t5-small": (60e6, 1e6),
     "t5-base": (220e6, 5e6),
     "t5-large": (770e6, 35e6),
     "t5-3b": (2.8e9, 0.06e9),
     "t5-11b": (11e9, 0.5e9),
 }
-# GPT-2, T5 and LLaMA 1: counted from the papers' shapes. The others: the values that the published weights hold, the
-# counts beside the safetensors files on the hub, a tied table once. transformers' own models are counted below.
+# GPT-2, T5 and LLaMA 1: counted from the papers' shapes. The others: the values that the published weights
+# hold, the counts beside the safetensors files on the hub, a tied table once. transformers' own models are
+# counted below.
 STORED = {
     "gpt2": 124_439_808,
     "gpt2-medium": 354_823_168,

@@ -31,7 +31,8 @@ def loss(weight: torch.Tensor, quantized: torch.Tensor, second: torch.Tensor) ->
 
 
 def column_after_column(weight, second, scales, zeros, bits, group, order, damping, static=True):
-    """Optimal brain quantisation in a given order: the inverse Hessian of the columns left, found anew every time.
+    """Optimal brain quantisation in a given order: the inverse Hessian of the columns left, found anew every
+    time.
 
     Without `static`, the scales and zero points given are replaced, each when its group begins.
     """

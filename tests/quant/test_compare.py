@@ -1,4 +1,5 @@
-"""`camelid compare`: what every method keeps of a model, or several models side by side, in one table and on one page."""
+"""`camelid compare`: what every method keeps of a model, or several models side by side, in one table and on
+one page."""
 
 import html
 import json

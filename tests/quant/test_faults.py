@@ -81,16 +81,20 @@ def refused(
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
-        (["--calibration-rows", "1000"], 1, "tokens, but 1000 rows of 16 need 16,000; give more text, or use --calibration-rows"),
+        (["--calibration-rows", "1000"], 1, "tokens, but 1000 rows of 16 need 16,000; give more text, "
+            "or use --calibration-rows"),
         (["--calibration-rows", "0"], 2, "--calibration-rows is 0; it must be at least 1"),
         (["--calibration-length", "0"], 2, "--calibration-length is 0; it must be at least 1"),
-        (["--calibration-length", "65"], 2, "--calibration-length is 65; the model's context holds 64 tokens"),
-        (["--group-size", "24"], 1, "layers.0.self_attn.q_proj has 32 inputs, not a multiple of group size 24; sizes that fit"),
-        (["--no-static-groups", "--group-size", "8"], 2, "use --static-groups with act-order, or --no-act-order"),
+        (["--calibration-length", "65"], 2, "--calibration-length is 65; the model's context holds 64"),
+        (["--group-size", "24"], 1, "layers.0.self_attn.q_proj has 32 inputs, "
+            "not a multiple of group size 24; sizes that fit"),
+        (["--no-static-groups", "--group-size", "8"], 2, "use --static-groups with act-order, or "
+            "--no-act-order"),
         (["--damping", "1.5"], 2, "damping is 1.5; it must be a share of the mean diagonal, from 0 to 1"),
         (["--method", "rtn"], 2, "--calibration is for --method gptq and awq"),
         (["--method", "awq", "--damping", "7"], 2, "--damping is for --method gptq; awq has no such setting"),
-        (["--method", "awq", "--no-act-order"], 2, "--no-act-order is for --method gptq; awq has no such setting"),
+        (["--method", "awq", "--no-act-order"], 2, "--no-act-order is for --method gptq; awq has no such "
+            "setting"),
     ],
 )  # fmt: skip
 def test_calls_that_cannot_go_well(build, text, more, code, message, capsys) -> None:
@@ -102,11 +106,14 @@ def test_calls_that_cannot_go_well(build, text, more, code, message, capsys) -> 
     ("words", "code", "message"),
     [
         (["--damping", "7"], 2, "--damping is for --method gptq; rtn has no such setting"),
-        (["--calibration-rows", "9"], 2, "--calibration-rows is for --method gptq and awq; rtn uses no calibration text"),
+        (["--calibration-rows", "9"], 2, "--calibration-rows is for --method gptq and awq; "
+            "rtn uses no calibration text"),
         (["--select", "*"], 2, "--select also matches lm_head, but it is for the linears in layers"),
-        (["--select", "layers.*_proj", "lm_head", "--head-bits", "8"], 2, "quantise the output projection with --head-bits 8"),
+        (["--select", "layers.*_proj", "lm_head", "--head-bits", "8"], 2, "quantise the output projection "
+            "with --head-bits 8"),
         (["--head-bits", "8"], 1, "remove --head-bits"),
-        (["--bits", "3"], 1, "with --select 'layers.*_proj' '!*.mlp.gate_proj' '!*.mlp.up_proj' '!*.mlp.down_proj', or use --bits 4 or 8"),
+        (["--bits", "3"], 1, "with --select 'layers.*_proj' '!*.mlp.gate_proj' '!*.mlp.up_proj' "
+            "'!*.mlp.down_proj', or use --bits 4 or 8"),
     ],
 )  # fmt: skip
 def test_what_fits_no_method_or_model_is_refused_before_the_weights_are_read(

@@ -34,7 +34,8 @@ def loss(weight: Tensor, quantized: Tensor, second: Tensor) -> float:
 @settings(max_examples=60, deadline=None)
 @given(**DRAW, group=st.sampled_from([8, INNER]))
 def test_the_output_errs_less_than_by_rounding(seed, bits, act_order, group):
-    # Of one row alone, what is clamped at the end of the range can outweigh the rest; of 32 together it never does.
+    # Of one row alone, what is clamped at the end of the range can outweigh the rest; of 32 together it never
+    # does.
     weight, second = weights(seed, outer=32), moments(seed)
     plain = round_to_nearest(weight, bits, group)
     made = gptq(weight, second, bits, group, act_order=act_order)

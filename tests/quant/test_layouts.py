@@ -1,4 +1,5 @@
-"""The public layouts of GPTQ and AWQ, by hand, by an unpacking of our own from their definitions, and there and back."""
+"""The public layouts of GPTQ and AWQ, by hand, by an unpacking of our own from their definitions, and there
+and back."""
 
 import json
 from pathlib import Path
@@ -40,7 +41,8 @@ def random_weight(seed, bits=4, groups=3, size=8, lowest_zero=0):
 
 
 def unpacked(tensors, name, layout, bits):
-    """The weight [outer, inner] from a folder's tensors in numpy, number by number, as the layouts are published."""
+    """The weight [outer, inner] from a folder's tensors in numpy, number by number, as the layouts are
+    published."""
     words, zeros = (tensors[f"{name}.{part}"].numpy().view(np.uint32) for part in ("qweight", "qzeros"))
     scales = tensors[f"{name}.scales"].float().numpy()
     groups, outer = scales.shape

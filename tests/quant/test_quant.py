@@ -57,7 +57,8 @@ def test_every_weight_is_within_half_a_step(seed: int, bits: int, group: int, sh
     weight = torch.randn(6, 64, generator=torch.Generator().manual_seed(seed)) + shift
     quantized = round_to_nearest(weight, bits, group)  # type: ignore[arg-type]
     error = (quantized.dequantize() - weight).abs().reshape(6, -1, group)
-    # A rounded zero point moves the grid by up to half a step against the range, which costs its ends as much again.
+    # A rounded zero point moves the grid by up to half a step against the range, which costs its ends as much
+    # again.
     assert (error <= quantized.scales[..., None] * 1.001).all()
     if bits < 8:
         # Where the grid begins at 0 or one below, its other end is the highest weight.

@@ -1,4 +1,5 @@
-"""Every recipe in recipes/ is valid, says why, and can be run by somebody who has put their own files in place."""
+"""Every recipe in recipes/ is valid, says why, and can be run by somebody who has put their own files in
+place."""
 
 import re
 from pathlib import Path

@@ -206,8 +206,8 @@ def test_digests_follow_content_and_names(tmp_path):
         digest_path(tmp_path / "c")
 
 
-# A stand-in for training whose loss is a chain: each step's depends on all before, so a lost or doubled step shows.
-# It kills itself before the given operation on a file of the run, counted from 1.
+# A stand-in for training whose loss is a chain: each step's depends on all before, so a lost or doubled step
+# shows. It kills itself before the given operation on a file of the run, counted from 1.
 CHAIN = textwrap.dedent("""
     import os, signal, sys, zlib
     from pathlib import Path

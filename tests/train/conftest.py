@@ -1,4 +1,5 @@
-"""A few kilobytes of text and chats, the vocabulary and models made of them, and the command line in its own process."""
+"""A few kilobytes of text and chats, the vocabulary and models made of them, and the command line in its own
+process."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Runs that end by the clock: decisions on a fake machine, no cliff in the rate, and resumed runs that repeat them."""
+"""Runs that end by the clock: decisions on a fake machine, no cliff in the rate, and resumed runs that repeat
+them."""
 
 import json
 from itertools import pairwise
@@ -81,7 +82,8 @@ def test_the_time_is_kept_where_the_machine_becomes_slower(tmp_path, slow_from, 
 
 
 def test_a_pause_of_the_speed_is_made_up_for(tmp_path):
-    """Ten slow updates of 32 s in the middle: what is left is given to the rest, and the end stays in time."""
+    """Ten slow updates of 32 s in the middle: what is left is given to the rest, and the end stays in
+    time."""
     machine = Machine(tmp_path, 640.0, lambda number: 32.0 if 100 <= number < 110 else 1.0)
     assert len(machine.train()) == pytest.approx(320, rel=0.05)
 
@@ -100,7 +102,8 @@ def test_a_run_out_of_time_still_falls_to_a_low_rate(tmp_path):
 
 @pytest.mark.parametrize("stop", [11, 95, 160, 250])
 def test_a_resumed_run_repeats_the_decisions(tmp_path, stop):
-    """Stopped at an update and resumed from an earlier one, on a machine that is now faster: the same rates up to there."""
+    """Stopped at an update and resumed from an earlier one, on a machine that is now faster: the same rates
+    up to there."""
     first = Machine(tmp_path, 320.0, lambda number: 1.7)
     before = first.train(stop=stop)
     decided = dict(first.run.plan.decided)
@@ -114,7 +117,8 @@ def test_a_resumed_run_repeats_the_decisions(tmp_path, stop):
 
 
 def test_the_plan_by_hand():
-    """After 100 of 320 updates at 2 s each and 200 s left, 100 more fit; of 200, 16 of them warm-up, the last 74 fall."""
+    """After 100 of 320 updates at 2 s each and 200 s left, 100 more fit; of 200, 16 of them warm-up, the last
+    74 fall."""
     plan = TimePlan(training())
     assert plan.propose(100, 200.0, 2.0) == 200
     assert plan.propose(100, 1e9, 2.0) == 320
@@ -129,7 +133,8 @@ def test_the_plan_by_hand():
 
 
 def test_fit_ends_by_the_clock_and_resumes_exactly(tmp_path):
-    """A real run of a small model: killed after a decision and resumed, it has the curve of the unbroken one."""
+    """A real run of a small model: killed after a decision and resumed, it has the curve of the unbroken
+    one."""
     from camelid.data.rows.batches import Batch
     from camelid.model.spec import ModelSpec
     from camelid.model.transformer import Transformer

@@ -1,4 +1,5 @@
-"""Every pass goes through the modules' own `forward`, so that hooks see it: training, validation, generation, FSDP2."""
+"""Every pass goes through the modules' own `forward`, so that hooks see it: training, validation, generation,
+FSDP2."""
 
 from collections import Counter
 
@@ -72,7 +73,8 @@ def hooked(kind):
 
 
 def expected(model, passes):
-    """What a number of whole forward passes fires; a tied head is the embedding, which fires for tokens too."""
+    """What a number of whole forward passes fires; a tied head is the embedding, which fires for tokens
+    too."""
     counts = Counter(root=passes, blocks=passes * len(model.layers), head=passes)
     if model.lm_head is None:
         counts["head"] += passes * len(model.stacks)
@@ -119,7 +121,8 @@ def test_encoding_fires_the_hooks_of_root_and_encoder():
 
 
 def sharded(model):
-    """The model with its weights cut over the processes; each module holds its own whole only while it is called."""
+    """The model with its weights cut over the processes; each module holds its own whole only while it is
+    called."""
     for stack in model.stacks:
         for block in stack.layers:
             fully_shard(block)
@@ -133,7 +136,8 @@ def share(batch: Batch | PairBatch, rank: int, world: int):
 
 
 def compare_with_one_process(rank, world, store, kind):
-    """In each process: loss and gradients of the sharded model on its rows against those of a whole model on all rows."""
+    """In each process: loss and gradients of the sharded model on its rows against those of a whole model on
+    all rows."""
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     try:
         torch.set_num_threads(1)

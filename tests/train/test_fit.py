@@ -1,4 +1,5 @@
-"""The loop with a source of batches and an objective of the caller's own, as reinforcement learning brings them."""
+"""The loop with a source of batches and an objective of the caller's own, as reinforcement learning brings
+them."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""One loss, many ways to compute it: packed = separate, recomputed = kept, bfloat16 near float32, compiled = eager."""
+"""One loss, many ways to compute it: packed = separate, recomputed = kept, bfloat16 near float32, compiled =
+eager."""
 
 import shutil
 

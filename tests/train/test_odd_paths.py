@@ -1,4 +1,5 @@
-"""Paths that are not UTF-8, empty ones, and terminals that cannot show a name: worked with, or refused at once."""
+"""Paths that are not UTF-8, empty ones, and terminals that cannot show a name: worked with, or refused at
+once."""
 
 import json
 import os

@@ -73,7 +73,8 @@ def rms(values):
 
 
 def adafactor_by_hand(parameter, gradients, rates, decay):
-    """Shazeer and Stern 2018, algorithm 4 with section 8's beta2, and T5's scale max(1e-3, RMS(parameter))."""
+    """Shazeer and Stern 2018, algorithm 4 with section 8's beta2, and T5's scale max(1e-3,
+    RMS(parameter))."""
     rows = columns = variance = 0.0
     for update, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), 1):
         beta2 = 1 - update**-0.8

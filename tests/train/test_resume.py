@@ -87,7 +87,8 @@ def words(pretrain_words):
 
 @pytest.fixture(scope="module")
 def end_at(tmp_path_factory, command_line, words):
-    """Runs the words of a folder until the given moment, at which a signal is sent; the process's code and its errors."""
+    """Runs the words of a folder until the given moment, at which a signal is sent; the process's code and
+    its errors."""
     script = tmp_path_factory.mktemp("ending") / "ending.py"
     script.write_text(ENDING)
 
@@ -161,7 +162,8 @@ def test_stopped_by_ctrl_c_it_goes_on_to_the_same_curve(tmp_path, command_line, 
 def test_settings_that_change_no_result_may_differ_when_resuming(
     tmp_path, command_line, pretrain_words, unbroken, stopped
 ):
-    """Validations come at other steps; all else of the curve, and the weights, are those of the unbroken run."""
+    """Validations come at other steps; all else of the curve, and the weights, are those of the unbroken
+    run."""
     out = tmp_path / "run"
     shutil.copytree(stopped, out)
     shutil.rmtree(out / "tokens")

@@ -1,4 +1,5 @@
-"""`camelid tune` on pairs: an encoder-decoder and a decoder learn a mapping, and answer by it through the engine."""
+"""`camelid tune` on pairs: an encoder-decoder and a decoder learn a mapping, and answer by it through the
+engine."""
 
 import json
 

@@ -16,7 +16,8 @@ from camelid.train.training_rows import ROWS
 
 DATED = (
     "{{- '<|im_start|>system\n' + strftime_now('%d') + '<|im_end|>\n' }}"
-    "{%- for m in messages %}{{- '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{%- endfor %}"
+    "{%- for m in messages %}{{- '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{%- "
+    "endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 TAKES_TURNS = CHATML.replace(

@@ -278,7 +278,8 @@ def test_a_run_and_its_damaged_checkpoint(tmp_path, capsys):
 
 
 def test_recipes_of_what_models_are_asked_and_made_of(tmp_path, model, capsys):
-    """The folder of an evaluation may be there, that of a quantised model may not; models and texts are looked at."""
+    """The folder of an evaluation may be there, that of a quantised model may not; models and texts are
+    looked at."""
     out, text = tmp_path / "out", tmp_path / "text.txt"
     text.write_text("The cat sat on the mat.")
     out.mkdir()

@@ -59,6 +59,7 @@ def refuse_foreign(path: Path) -> None:
         )
     if found.st_mode & 0o022 and not sticky:
         raise CamelidError(
-            f"{path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}), whose code is not run; "
+            f"{path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}), "
+            "whose code is not run; "
             f"chmod go-w {path}, or set CAMELID_HOME to a folder of your own"
         )

@@ -88,7 +88,8 @@ class _Child:
             status = self.process.wait()
             raise CamelidError(
                 f"{what} takes more than {MOST_SECONDS} seconds of processor time or "
-                f"{MOST_BYTES / 2**30:.0f} GiB of memory; it is damaged (its process ended with status {status})"
+                f"{MOST_BYTES / 2**30:.0f} GiB of memory; it is damaged (its process ended with status "
+                f"{status})"
             ) from error
         except BaseException:  # such as Ctrl-C between request and answer
             self.end()

@@ -49,7 +49,8 @@ def show_warnings_only() -> None:
 
 
 def leave_terminal() -> None:
-    """Discards further output if it goes to a terminal, for when that has closed and every write would fail."""
+    """Discards further output if it goes to a terminal, for when that has closed and every write would
+    fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         with suppress(OSError):  # closed already

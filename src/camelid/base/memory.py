@@ -34,7 +34,8 @@ def free_memory(device: "torch.device | None" = None) -> int:
 
 
 def resident_memory() -> int:
-    """Bytes of this process in memory; where the system does not say (Linux without /proc), their peak so far."""
+    """Bytes of this process in memory; where the system does not say (Linux without /proc), their peak so
+    far."""
     try:
         return int(psutil.Process().memory_info().rss)
     except (psutil.Error, OSError):

@@ -1,4 +1,5 @@
-"""Progress of long jobs: one live line on a terminal, plain lines elsewhere, nothing outside the main process.
+"""Progress of long jobs: one live line on a terminal, plain lines elsewhere, nothing outside the main
+process.
 
 Lines go to standard error, so that standard output has only results. rich honours NO_COLOR.
 """
@@ -66,7 +67,8 @@ class Pace:
         self._count = 0
 
     def add(self, tokens: int = 0, seconds: float = 0.0) -> None:
-        """Counts a step that has just ended; the first, which may have compiled, counts only until the second."""
+        """Counts a step that has just ended; the first, which may have compiled, counts only until the
+        second."""
         now = time.monotonic()
         elapsed = max(now - self._last, seconds)
         keep = math.exp(-elapsed / SMOOTHING_SECONDS) if self._count > 1 else 0.0
@@ -115,7 +117,8 @@ class OneLine:
 
 
 class Display:
-    """Where progress is shown: a live line on a terminal, else a log line about every `PLAIN_INTERVAL` seconds."""
+    """Where progress is shown: a live line on a terminal, else a log line about every `PLAIN_INTERVAL`
+    seconds."""
 
     def __init__(self, show: bool = True, console: Console | None = None) -> None:
         console = console or Console(stderr=True, highlight=False)

@@ -22,8 +22,8 @@ def check(
         context_length: longest conversation in tokens; needs --model
         skip_bad_rows: count malformed rows instead of failing at the first
         items: a file of evaluation items that must not occur in the training data
-        show: print this many rows of training data, with the tokens that are trained marked; needs --model for
-            data files
+        show: print this many rows of training data, with the tokens that are trained marked; needs --model
+            for data files
     """
     from camelid.workflows.check import check as look
 

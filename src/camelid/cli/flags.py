@@ -204,7 +204,8 @@ def _flag_type(kind: Any) -> Any:
 
 
 def _metavar(kind: Any) -> str | None:
-    """What a flag takes, as help shows it, without the None of `X | None`; None where tyro's own word stands."""
+    """What a flag takes, as help shows it, without the None of `X | None`; None where tyro's own word
+    stands."""
     options = [each for each in get_args(kind) if each is not NoneType]
     if get_origin(kind) in (UnionType, Union) and len(options) < len(get_args(kind)):
         shown = ["{true,false}" if each is bool else _metavar(each) for each in options]
@@ -313,6 +314,7 @@ def _field_docstrings(cls: type) -> dict[str, str]:
 
 
 def _as_help(sentence: str) -> str:
-    """A sentence as help has it: without its full stop and its capital, unless that begins an abbreviation."""
+    """A sentence as help has it: without its full stop and its capital, unless that begins an
+    abbreviation."""
     begins = sentence[:1] if sentence[1:2].isupper() else sentence[:1].lower()
     return begins + sentence[1:].rstrip(".")

@@ -263,7 +263,8 @@ class RemoteLM(LM):
         except PromptLogprobsError as error:
             raise CamelidError(
                 f"{self.url}: this server gives no prompt probabilities, which scores are made of: {error}. "
-                "Use a server that has 'echo' with 'logprobs' in /v1/completions, such as vLLM, or a model folder"
+                "Use a server that has 'echo' with 'logprobs' in /v1/completions, such as vLLM, "
+                "or a model folder"
             ) from error
         if score is None:
             raise CamelidError(

@@ -1,4 +1,5 @@
-"""Causal attention as batched products over blocks of queries, skipping keys that no query of a block attends to.
+"""Causal attention as batched products over blocks of queries, skipping keys that no query of a block attends
+to.
 
 On a CPU, torch's fused attention is far slower than a matrix product. With dropout this also serves GPUs.
 """

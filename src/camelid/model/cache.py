@@ -75,7 +75,8 @@ class KeyValueCache:
             and (end := int(self.lengths.max()) + new_tokens) > self.capacity
         ):
             raise CamelidError(
-                f"the cache holds {self.capacity} tokens and would need {end}; make it larger or the prompt shorter"
+                f"the cache holds {self.capacity} tokens and would need {end}; "
+                "make it larger or the prompt shorter"
             )
         return self.lengths[:, None] + torch.arange(new_tokens, device=self.lengths.device)
 

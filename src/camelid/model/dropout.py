@@ -36,7 +36,8 @@ class Site(IntEnum):
 
 
 def dropped(x: Tensor, share: float, seeds: Seeds | None, site: Site) -> Tensor:
-    """x with a share of its values set to 0 and the rest scaled by 1 / (1 - share); x itself without seeds."""
+    """x with a share of its values set to 0 and the rest scaled by 1 / (1 - share); x itself without
+    seeds."""
     if seeds is None or share == 0:
         return x
     result: Tensor = dropout(x, seeds, int(site), share)
@@ -44,12 +45,14 @@ def dropped(x: Tensor, share: float, seeds: Seeds | None, site: Site) -> Tensor:
 
 
 def required_seeds(seeds: Int[Tensor, " batch"] | None, share: float) -> Seeds | None:
-    """The seeds of a stack in training, None if nothing is to be dropped; raises `CamelidError` if missing."""
+    """The seeds of a stack in training, None if nothing is to be dropped; raises `CamelidError` if
+    missing."""
     if share == 0:
         return None
     if seeds is None:
         raise CamelidError(
-            f"this model drops {share:.0%} of its values in training: pass dropout_seeds, one integer for each "
+            f"this model drops {share:.0%} of its values in training: pass dropout_seeds, "
+            "one integer for each "
             "row of the batch, or call model.eval() first"
         )
     return seeds.cpu()

@@ -71,7 +71,8 @@ def choose_groups(
     paths = select(found, selector)
     if outside := [path for path in paths if not path.startswith("layers.")]:
         raise WrongCall(
-            f"--select also matches {outside[0]}, but it is for the linears in layers; narrow it, for example to "
+            f"--select also matches {outside[0]}, but it is for the linears in layers; narrow it, "
+            "for example to "
             f"{ALL_LINEARS[0]!r}, and quantise the output projection with --head-bits 8"
         )
     shapes = {path: found[path].weight.shape for path in paths}
@@ -199,7 +200,8 @@ def check_head(model: Transformer, bits: Bits) -> None:
     (outer, inner), block = model.head.weight.shape, packing_multiple(bits)
     if outer % block or inner % block:
         raise CamelidError(
-            f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so "
+            f"the output projection is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, "
+            "so "
             f"both sizes must be multiples of {block}; remove --head-bits"
         )
 
@@ -225,7 +227,8 @@ def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int |
     if misfits := _misfits(shapes, bits):
         (outer, inner), block = shapes[misfits[0]], packing_multiple(bits)
         raise CamelidError(
-            f"{misfits[0]} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, so both sizes "
+            f"{misfits[0]} is {outer} x {inner}; {bits}-bit weights are stored {block} at a time, "
+            "so both sizes "
             f"must be multiples of {block}; {_ways_out(shapes, misfits)}"
         )
     if group_size is None and bits == 8:
@@ -237,7 +240,8 @@ def fitting_group(shapes: Mapping[str, torch.Size], bits: int, group_size: int |
         if group_size != -1 and (group_size < 1 or inner % group_size):
             fitting = [size for size in range(common, GROUP_SIZES[-1] - 1, -1) if common % size == 0]
             raise CamelidError(
-                f"{path} has {inner} inputs, not a multiple of group size {group_size}; sizes that fit the whole "
+                f"{path} has {inner} inputs, not a multiple of group size {group_size}; "
+                "sizes that fit the whole "
                 f"model: {', '.join(map(str, [*fitting, -1]))} (-1: one group per row)"
             )
     return group_size

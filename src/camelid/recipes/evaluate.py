@@ -90,7 +90,8 @@ class EvaluateRecipe(Recipe):
     )
     ladder: bool = Field(
         default=False,
-        description="ask in every way that suits the task, with --samples N for self-consistency (default 10), "
+        description="ask in every way that suits the task, with --samples N for self-consistency (default "
+        "10), "
         "and write one page that compares them",
     )
     answer_context: bool = Field(

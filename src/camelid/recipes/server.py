@@ -1,4 +1,5 @@
-"""Settings for a model behind a URL, declared once for the flags of `generate`, `chat` and `eval` and for recipes."""
+"""Settings for a model behind a URL, declared once for the flags of `generate`, `chat` and `eval` and for
+recipes."""
 
 from typing import ClassVar
 

@@ -46,7 +46,8 @@ def length(value: Any) -> int:
 
 
 def binary(operator: str, left: Any, right: Any, most: int) -> int:
-    """The result of `left operator right`; of whole numbers the square of the digits, like a product's work."""
+    """The result of `left operator right`; of whole numbers the square of the digits, like a product's
+    work."""
     if isinstance(left, int) and isinstance(right, int):
         bits = (left.bit_length(), right.bit_length())
         digits = {"*": sum(bits), "**": bits[0] * max(right, 0), "%": 1}.get(operator, 1 + max(bits)) // 3

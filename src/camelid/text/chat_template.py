@@ -52,8 +52,8 @@ _MARKS = re.compile(f"([{TRAINED}{UNTRAINED}{_LITERAL}{_MARKUP}{_BREAK}])")
 class Segment:
     """A span of a rendered conversation, and the loss weight of its tokens.
 
-    trained: it is part of an assistant's turn, whose weight is 0 if the row says so. In `literal` text, special
-    tokens are not recognised.
+    trained: it is part of an assistant's turn, whose weight is 0 if the row says so. In `literal` text,
+    special tokens are not recognised.
     """
 
     text: str

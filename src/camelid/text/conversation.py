@@ -27,8 +27,8 @@ _INTERPRETED = ("role", "content", "tool_calls", "name")
 class Message:
     """One turn: the role and its content, which is None beside tool calls in OpenAI's format.
 
-    extra: further keys for the template, such as `reasoning_content` and `tool_call_id`. keys: the keys of the
-    row that the message was read from, in order; a key without a value is null there.
+    extra: further keys for the template, such as `reasoning_content` and `tool_call_id`. keys: the keys of
+    the row that the message was read from, in order; a key without a value is null there.
     """
 
     role: Role
@@ -63,8 +63,8 @@ class Message:
 class Conversation:
     """Messages in order, the tools that the assistant may call, and further variables of the template.
 
-    extra: the keys of the row that are not interpreted, such as `documents`. loss_weight: a factor of the loss
-    weight of every message.
+    extra: the keys of the row that are not interpreted, such as `documents`. loss_weight: a factor of the
+    loss weight of every message.
     """
 
     messages: tuple[Message, ...]
@@ -183,7 +183,8 @@ def _message(row: Mapping[str, Any], where: str) -> Message:
     weight = loss_weight(extra, f"{where}.")
     if weight and role != "assistant" and (given := [key for key in LOSS_KEYS if extra.get(key) is not None]):
         raise CamelidError(
-            f"{where}.{given[0]} is {extra[given[0]]!r} in a turn of the {role}, but only the assistant's turns "
+            f"{where}.{given[0]} is {extra[given[0]]!r} in a turn of the {role}, "
+            "but only the assistant's turns "
             "are trained; set it to 0, or remove it"
         )
     keys = tuple(key for key in row if key != "tool_calls" or calls or row[key] is None)

@@ -1,9 +1,9 @@
 """Finds what a row gives and its rendering does not show.
 
 A template that has no place for tools, reasoning or a system message drops them without an error, and then
-something else is trained. Unique words are planted into every string and number of a row, and looked for in its
-rendering, as TRL does for tools. What does not come back is changed once more by itself: the template may have
-used it otherwise, such as in a condition.
+something else is trained. Unique words are planted into every string and number of a row, and looked for in
+its rendering, as TRL does for tools. What does not come back is changed once more by itself: the template may
+have used it otherwise, such as in a condition.
 """
 
 import copy
@@ -44,8 +44,8 @@ class _Planted:
 def hidden_keys(template: ChatTemplate, conversation: Conversation) -> tuple[str, ...]:
     """The keys of a row that its rendering does not show, such as `messages[].tool_call_id`.
 
-    Raises `CamelidError` if it does not show a message's content, a tool or a call, documents, or any reasoning,
-    that before the last answer above all.
+    Raises `CamelidError` if it does not show a message's content, a tool or a call, documents, or any
+    reasoning, that before the last answer above all.
     """
     given = copy.deepcopy(template.given(conversation))
     planted = list(_plant(given))

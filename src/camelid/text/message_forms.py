@@ -1,7 +1,7 @@
 """The form in which a template reads a message, where data sets write the same in several.
 
-- The reasoning before an answer has three names. transformers gives it to templates as `reasoning_content` and
-  as `thinking`; so do we.
+- The reasoning before an answer has three names. transformers gives it to templates as `reasoning_content`
+  and as `thinking`; so do we.
 - A tool call's arguments are an object in most templates and data sets. OpenAI's wire format and DeepSeek's
   templates have them as text. The template decides: its rendering of a probe must show the arguments as JSON.
 - Null is given as null. Where the template fails on it or writes "None", the key is left out, as transformers

@@ -25,7 +25,7 @@ from camelid.base.limited_process import call
 from camelid.text import bounds
 
 MOST_CHARACTERS = 2**24
-"""Limit for a rendered text and for the result of every operation; the longest contexts hold a third of it."""
+"""Limit for a rendered text and for the result of every operation; long contexts hold a third of it."""
 MOST_STEPS = 2**22
 """Limit for loop iterations and calls, a few seconds. A turn takes a few, at worst a few per other turn."""
 MOST_WORK = 2**31

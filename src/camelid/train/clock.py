@@ -19,7 +19,8 @@ PLAN = "plan.json"
 DECISIONS = 32
 """Decisions in a run as planned; late ones change little, so that the end comes within a few percent."""
 LEAST_DECAY = 0.05
-"""Updates of the fall at least, relative to those made: a run that is out of time still ends at a low rate."""
+"""Updates of the fall at least, relative to those made: a run that is out of time still ends at a low
+rate."""
 
 T = TypeVar("T")
 
@@ -113,8 +114,8 @@ class ClockedRun:
         return self.plan.end(updates)
 
     def _pace(self, updates: int) -> float:
-        """Seconds per update: the median of the last three intervals, so that one slow interval does not end the
-        run; near the end, where it could no longer be corrected, the last."""
+        """Seconds per update: the median of the last three intervals, so that one slow interval does not end
+        the run; near the end, where it could no longer be corrected, the last."""
         near = self.plan.end(updates) - updates <= 3 * self.plan.every
         return self._paces[-1] if near else median(self._paces[-3:])
 

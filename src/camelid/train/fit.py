@@ -151,13 +151,15 @@ def fit_rows(
 
 
 def rows_of_update(training: Training, processes: int) -> int:
-    """Rows of one update, over all processes; raises `WrongCall` if these cannot have equal shares of them."""
+    """Rows of one update, over all processes; raises `WrongCall` if these cannot have equal shares of
+    them."""
     rows, context = training.global_batch_tokens // training.context_length, training.context_length
     if rows % processes:
         enough = math.ceil(rows / processes) * processes * context
         raise WrongCall(
             f"an update has {rows} rows (global_batch_tokens {training.global_batch_tokens} / context_length "
-            f"{context}), which {processes} processes cannot share equally; give --training.global-batch-tokens "
+            f"{context}), which {processes} processes cannot share equally; "
+            "give --training.global-batch-tokens "
             f"{enough}, or start a number of processes that divides {rows}"
         )
     return rows

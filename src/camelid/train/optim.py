@@ -13,7 +13,8 @@ from camelid.recipes.training import OptimizerName
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 BLOCKS = "layers"
-"""The part of a parameter's path that means a block of any stack: the decoder's, the encoder's, wrapped or not."""
+"""The part of a parameter's path that means a block of any stack: the decoder's, the encoder's, wrapped or
+not."""
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, chosen for a steep slope at 0 (Jordan et al. 2024)."""
@@ -79,12 +80,14 @@ def _decayed(named_parameters: NamedParameters, weight_decay: float) -> list[dic
 
 
 def is_block_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon updates a parameter: matrices in blocks; tables outside (embeddings, T5's biases, output) not."""
+    """Whether Muon updates a parameter: matrices in blocks; tables outside (embeddings, T5's biases, output)
+    not."""
     return parameter.ndim == 2 and BLOCKS in name.split(".")
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024) for the matrices of all blocks and torch's AdamW for the rest, as one optimiser.
+    """Muon (Jordan et al. 2024) for the matrices of all blocks and torch's AdamW for the rest, as one
+    optimiser.
 
     Both use the same learning rate: the orthogonalised update of an A x B matrix is scaled by
     0.2 sqrt(max(A, B)), which matches the root mean square of an AdamW update (Liu et al. 2025,

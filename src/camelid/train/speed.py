@@ -31,8 +31,8 @@ def training_speed(
 ) -> float:
     """Tokens per second in full updates of a new model on random tokens: the median after two warm-ups.
 
-    At least three updates are timed, and as many as fit into `seconds`. Where single updates take so long that
-    this needs more than twice the time, one warm-up and fewer updates do.
+    At least three updates are timed, and as many as fit into `seconds`. Where single updates take so long
+    that this needs more than twice the time, one warm-up and fewer updates do.
     """
     return (
         rows

@@ -131,7 +131,8 @@ def refuse_other_rows(run: Run, rows: Rows | PairRows, validation: Rows | PairRo
     before = read_table(path)
     if changed := [name for name, digest in now.items() if before.get(name) != digest]:
         raise WrongCall(
-            f"{run.folder}: the {' and '.join(changed)} rows are not those that the run began with, though the "
+            f"{run.folder}: the {' and '.join(changed)} rows are not those that the run began with, "
+            "though the "
             "files and the recipe are the same: this version reads, renders or tokenises them otherwise; "
             "continue with the version in run.json, or give another folder with --out"
         )

@@ -103,8 +103,10 @@ def ladder_report(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluati
                         "Ways of asking",
                         COLUMNS,
                         tuple(_row(each, climbed[0]) for each in climbed),
-                        caption="Accuracy with its 95 % interval, and the paired difference from the first row with "
-                        "its interval and McNemar's p. Tokens and seconds are generated tokens and time a question.",
+                        caption="Accuracy with its 95 % interval, and the paired difference from the first "
+                        "row with "
+                        "its interval and McNemar's p. Tokens and seconds are generated tokens and time a "
+                        "question.",
                     ),
                 ),
             ),

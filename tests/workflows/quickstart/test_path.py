@@ -1,4 +1,5 @@
-"""The whole path in one verb: it ends in a report and a model that answers, goes on after Ctrl-C, and does nothing twice."""
+"""The whole path in one verb: it ends in a report and a model that answers, goes on after Ctrl-C, and does
+nothing twice."""
 
 import json
 import os
@@ -55,7 +56,8 @@ def contents(out):
 
 
 def answers(folder, question):
-    """Whether a model that has hardly learnt to speak says something; one that is sure of its end may say nothing."""
+    """Whether a model that has hardly learnt to speak says something; one that is sure of its end may say
+    nothing."""
     engine = Engine.load(folder, dtype=torch.bfloat16)
     asked = Conversation((Message("user", question),))
     [replies] = engine.generate([asked], Sampling(max_new_tokens=20, temperature=1.0), samples=8)

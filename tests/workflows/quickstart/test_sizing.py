@@ -48,7 +48,8 @@ def job_of(tmp_path, minutes=10.0, text=(), base=None, used=0.0):
 
 @pytest.fixture
 def speed(monkeypatch, clock):
-    """A machine that trains every model at this many tokens a second; measuring that takes so many seconds each time."""
+    """A machine that trains every model at this many tokens a second; measuring that takes so many seconds
+    each time."""
 
     def fix(tokens_per_second, measuring=0.0):
         def measured(*_, **__):
@@ -77,9 +78,9 @@ def test_the_budget_is_shared_out(clock):
 def test_ten_minutes_at_ten_thousand_tokens_a_second(tmp_path, speed):
     """64 % of the 516 s for training are 330.24 s: 3,302,400 tokens, 806 updates of 8 x 512.
 
-    The reference of 256 x 4 does 28,704,768 FLOPs a token, so these seconds are 9.479e13 FLOPs. They buy a model of
-    192 x 4 (17,694,720 FLOPs a token, 2,164,416 parameters) 2.5 tokens a parameter, and one of 128 x 4 (9,535,488;
-    1,066,112) 9.3: more than the 4 asked for.
+    The reference of 256 x 4 does 28,704,768 FLOPs a token, so these seconds are 9.479e13 FLOPs. They buy a
+    model of 192 x 4 (17,694,720 FLOPs a token, 2,164,416 parameters) 2.5 tokens a parameter, and one of 128 x
+    4 (9,535,488; 1,066,112) 9.3: more than the 4 asked for.
     """
     speed(10_000)
     sizes = sizing.size_pretraining(job_of(tmp_path, minutes=10.0))
@@ -149,7 +150,8 @@ def test_tuning_fills_the_time_left_up_to_four_epochs(tmp_path):
     # Nine validations of 60 rows each cost as much as 360 rows trained on, 45 steps.
     validated = sizing.size_tuning(job, 100_000, 60, 512)
     assert (validated["steps"], validated["validations"]) == (432 - 45, 8)
-    # Of 600 rows each costs 400, and 15 % of the time are 518 rows: one at the end beside that before the start.
+    # Of 600 rows each costs 400, and 15 % of the time are 518 rows: one at the end beside that before the
+    # start.
     rarely = sizing.size_tuning(job, 100_000, 600, 512)
     assert (rarely["steps"], rarely["validations"]) == (432 - 100, 1)
     few = sizing.size_tuning(job, 40, 0, 512)
@@ -164,12 +166,14 @@ def plan(budget: float, vocab_size: int = 2048) -> SizePlan:
 @pytest.mark.parametrize(
     ("budget", "width", "parameters", "tokens"),
     [
-        # 64 x 2: a layer has 4 x 64 x 64 + 3 x 64 x 192 = 53,248 weights; with 2048 x 64 of the vocabulary 237,568
-        # are multiplied, six times a token, and 12 x 2 x 64 x 512 FLOPs of attention are 786,432: 2,211,840 in all.
+        # 64 x 2: a layer has 4 x 64 x 64 + 3 x 64 x 192 = 53,248 weights; with 2048 x 64 of the vocabulary
+        # 237,568 are multiplied, six times a token, and 12 x 2 x 64 x 512 FLOPs of attention are 786,432:
+        # 2,211,840 in all.
         (1e13, 64, 237_568 + 5 * 64, 4_521_123),
         # 20 tokens for each of its 237,888 parameters would cost 1.0523e13; there is nothing smaller.
         (1e9, 64, 237_568 + 5 * 64, 452),
-        # 128 x 4, as above: 20 x 1,066,112 tokens cost 2.03319e14; 192 x 4 would cost 20 x 2,164,416 x 17,694,720.
+        # 128 x 4, as above: 20 x 1,066,112 tokens cost 2.03319e14; 192 x 4 would cost 20 x 2,164,416 x
+        # 17,694,720.
         (2.0332e14, 128, 1_066_112, 21_322_453),
         (7.6598e14, 192, 2_164_416, 43_288_619),
     ],
@@ -190,7 +194,8 @@ def test_a_larger_budget_never_buys_a_smaller_model(exponent, more, vocab_size):
 
 @pytest.mark.parametrize("rung", LADDER)
 def test_the_operations_paid_for_are_those_that_torch_counts(rung):
-    """One row forward and backward, counted by torch product by product, on a device that computes nothing."""
+    """One row forward and backward, counted by torch product by product, on a device that computes
+    nothing."""
     width, layers, heads = rung
     shape = ModelShape(hidden_size=width, num_layers=layers, num_heads=heads, context_length=512)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:

@@ -87,8 +87,8 @@ class ConversationShape:
     def conversation(self, row: Row) -> Conversation:
         """Reads one row; raises `CamelidError` with the problem.
 
-        Fields that are not the shape's own, the system message, the tools or a loss weight become variables of
-        the chat template.
+        Fields that are not the shape's own, the system message, the tools or a loss weight become variables
+        of the chat template.
         """
         if missing := [name for name in self.fields if name not in row]:
             raise CamelidError(

@@ -194,7 +194,8 @@ class TextPairs:
     def summary(self) -> str:
         """One line about the last pass over the data."""
         skipped = f", {len(self.skipped):,} bad rows skipped" if self.skipped else ""
-        return f"{describe_files(self.files)}: {self.count:,} pairs of {self._task or 'input and target'}{skipped}"
+        pairs = f"{self.count:,} pairs of {self._task or 'input and target'}"
+        return f"{describe_files(self.files)}: {pairs}{skipped}"
 
     def __iter__(self) -> Iterator[tuple[tuple[str, str], str]]:
         bad = self._bad = BadRows(self._bad.skip)

@@ -37,8 +37,9 @@ class Example:
 class ConversationExamples:
     """Examples in order, and lists of the conversations that were dropped or cut.
 
-    places: the file and line of each example. draws: a number in [0, 1) for each, that depends only on the text
-    of its row; it decides what is held out. hidden: how many rows give a key that the template does not show;
+    places: the file and line of each example. draws: a number in [0, 1) for each, that depends only on the
+    text of its row; it decides what is held out. hidden: how many rows give a key that the template does not
+    show;
     hidden_at: the first of them.
     """
 
@@ -139,8 +140,8 @@ def conversation_examples(
 
     too_long: what to do with longer ones. "error" refuses them, "drop" leaves them out, "cut" keeps as many
     whole turns from the start as fit, ending with an assistant's turn, and drops the conversation if not even
-    the first fits. The result lists what was cut or dropped. refuse: is given the location and the problem of a
-    row that makes no example, and returns if it is to be skipped.
+    the first fits. The result lists what was cut or dropped. refuse: is given the location and the problem of
+    a row that makes no example, and returns if it is to be skipped.
     """
     template = tokenizer.chat_template
     if template is None:

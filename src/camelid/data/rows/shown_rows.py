@@ -23,7 +23,8 @@ def shown_rows(
 ) -> list[Text]:
     """The first `count` rows: place, sizes, and the text with its trained tokens marked.
 
-    coloured: mark them in colour instead of brackets; a loss weight other than 1 stands in front of its tokens.
+    coloured: mark them in colour instead of brackets; a loss weight other than 1 stands in front of its
+    tokens.
     """
     shown = []
     for (ids, weights), where in zip(_weighted(made, count), made.places, strict=False):

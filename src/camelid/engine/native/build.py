@@ -24,7 +24,8 @@ TARGETS = {
     "avx2": ("-mavx2", "-mfma", "-mf16c", "-mtune=native"),
     "baseline": ("-mtune=native",),
 }
-"""Values of CAMELID_NATIVE_TARGET, and what the compiler may then use: of `baseline`, what every processor has."""
+"""Values of CAMELID_NATIVE_TARGET, and what the compiler may then use: of `baseline`, what every processor
+has."""
 DRAFT_PREFIX = "draft-"
 ABANDONED_SECONDS = 600
 """Drafts older than this belong to a process that was killed: compiling takes 120 seconds at most."""
@@ -37,7 +38,8 @@ class NoCompilerError(CamelidError):
 def library() -> ctypes.CDLL:
     """The compiled decoder, from CAMELID_HOME/native if it was compiled before for this source and processor.
 
-    The compiler is CC, or the first of cc, gcc and clang. Raises `NoCompilerError`, without trying a second time.
+    The compiler is CC, or the first of cc, gcc and clang. Raises `NoCompilerError`, without trying a second
+    time.
     """
     outcome = _loaded()
     if isinstance(outcome, NoCompilerError):

@@ -28,13 +28,15 @@ CHUNK_ROWS = 512
 
 
 def supports(model: Transformer, dtype: torch.dtype) -> bool:
-    """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears plain or packed."""
+    """Whether the native decoder computes this model: on the CPU, float32 or bfloat16, linears plain or
+    packed."""
     on_cpu = all(tensor.device.type == "cpu" for tensor in [*model.parameters(), *model.buffers()])
     return on_cpu and knows(model.spec, dtype) and all(map(takes, linears(model).values()))
 
 
 def knows(spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> bool:
-    """Whether the blocks are LLaMA's on a CPU, save for biases, windows, query and key norms, in a dtype that is computed."""
+    """Whether the blocks are LLaMA's on a CPU, save for biases, windows, query and key norms, in a dtype that
+    is computed."""
     return (
         device.type == "cpu"
         and dtype in KINDS
@@ -62,8 +64,9 @@ def _arithmetic(code: ctypes.CDLL) -> int:
 class NativeDecoder(Decoder):
     """Weights that are already in `dtype` are used where they lie.
 
-    A row's logits are the same bits whatever else is in the batch, however long prompts are cut, and whoever else
-    shares the blocks. cache: `whole` keeps keys and values in `dtype`, `8-bit` rounds each head's vector to 8 bits.
+    A row's logits are the same bits whatever else is in the batch, however long prompts are cut, and whoever
+    else shares the blocks. cache: `whole` keeps keys and values in `dtype`, `8-bit` rounds each head's vector
+    to 8 bits.
     """
 
     def __init__(
@@ -138,7 +141,8 @@ class NativeDecoder(Decoder):
             blocks.extend(extension.sequence.blocks)
         if tokens and not 0 <= min(tokens) <= max(tokens) < self.spec.vocab_size:
             raise CamelidError(
-                f"tokens are from 0 to {self.spec.vocab_size - 1}; there are others among {min(tokens)} to {max(tokens)}"
+                f"tokens are from 0 to {self.spec.vocab_size - 1}; "
+                f"there are others among {min(tokens)} to {max(tokens)}"
             )
         count = len(wanted)
         logits, greedy = torch.empty(count, self.spec.vocab_size), torch.empty(count, dtype=torch.int32)

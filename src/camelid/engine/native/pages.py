@@ -1,4 +1,5 @@
-"""Memory in large pages, where the system has them: of small ones, looking up where they lie costs a third of the speed."""
+"""Memory in large pages, where the system has them: of small ones, looking up where they lie costs a third of
+the speed."""
 
 import contextlib
 import mmap
@@ -9,7 +10,8 @@ from torch import Tensor
 
 
 def zero_pages(size: int) -> UInt8[Tensor, " size"]:
-    """`size` bytes of zeros, which take no memory before they are written; given back with the last tensor over them."""
+    """`size` bytes of zeros, which take no memory before they are written; given back with the last tensor
+    over them."""
     if not size:
         return torch.empty(0, dtype=torch.uint8)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -29,7 +29,8 @@ READ: tuple[LinearKind, ...] = ("plain", "packed")
 
 
 def takes(linear: nn.Module) -> bool:
-    """Whether a product is written for a linear: plain, or packed in groups that are whole rows or lines of 8 inputs."""
+    """Whether a product is written for a linear: plain, or packed in groups that are whole rows or lines of 8
+    inputs."""
     if isinstance(linear, PackedLinear):
         whole_rows = linear.group_size == linear.in_features
         return kind_of(linear) in READ and (whole_rows or linear.group_size % 8 == 0)

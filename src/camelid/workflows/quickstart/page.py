@@ -66,14 +66,16 @@ def _sections(job: Job, results: Results) -> Iterator[Section]:
     )
     yield Section(
         "Loss on held-out conversations",
-        "Only the assistant's turns count; every model computes in the same dtype. Before quantisation the folders "
+        "Only the assistant's turns count; every model computes in the same dtype. "
+        "Before quantisation the folders "
         "hold float32 weights, so that no precision is lost.",
         tables=(Table("", ("model", "nats per token", "bits per byte", "weights on disk"), losses),),
     )
     if results.talks:
         yield Section(
             "Conversations",
-            f"The user's turns of the first {len(results.talks)} held-out conversations (at most {MOST_TURNS} "
+            f"The user's turns of the first {len(results.talks)} held-out conversations (at most "
+            f"{MOST_TURNS} "
             "turns), answered greedily by the 4-bit model.",
             dialogues=tuple(Dialogue(f"Conversation {n}", talk) for n, talk in enumerate(results.talks, 1)),
         )
@@ -96,8 +98,10 @@ def _accuracies(job: Job, results: Results) -> Section:
     columns = ("skill", *(_label(*key) for key in _columns(by_model)))
     return Section(
         "Questions",
-        f"{questions(job)} held-out questions per skill, graded strictly, with 95 % Wilson intervals. 16-bit is "
-        "the tuned model computing in bfloat16. Before tuning, the model continues “Q: ... A:”; after tuning, "
+        f"{questions(job)} held-out questions per skill, graded strictly, with 95 % Wilson intervals. "
+        "16-bit is "
+        "the tuned model computing in bfloat16. Before tuning, the model continues “Q: ... A:”; "
+        "after tuning, "
         "it is asked in its chat template.",
         figures=(_bars(by_model, trained),),
         tables=(
@@ -107,7 +111,8 @@ def _accuracies(job: Job, results: Results) -> Section:
                 "Replies without an answer, in percent",
                 columns,
                 tuple(_unread(by_model, [*trained, *longer])),
-                "In parentheses: replies that were cut at the length limit. Both count as wrong where they hold "
+                "In parentheses: replies that were cut at the length limit. "
+                "Both count as wrong where they hold "
                 "no right answer.",
             ),
             Table(

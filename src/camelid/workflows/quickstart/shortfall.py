@@ -15,12 +15,14 @@ ENOUGH = 0.8
 
 
 def notes(job: Job, results: Results) -> list[str]:
-    """Sentences for the top of the report and the last lines on the terminal; empty if all went as planned."""
+    """Sentences for the top of the report and the last lines on the terminal; empty if all went as
+    planned."""
     before, after = results.models[:2]
     found = []
     if worse := tuning_harm(before, after):
         found.append(
-            f"Tuning made the model worse: {worse}. Use the model before tuning, {job.pretrained}, or tune again: "
+            f"Tuning made the model worse: {worse}. Use the model before tuning, {job.pretrained}, "
+            "or tune again: "
             f"camelid tune {job.out / 'tune' / 'recipe.yaml'} --out {job.out}-tune"
         )
     return found + [_sentence(job, stage, made, planned) for stage, made, planned in shortfalls(job)]

@@ -10,7 +10,8 @@ from typing import Self
 KEEP = 20
 """Readings between two calls of `keep`."""
 TICK, LONGEST = 0.5, 5.0
-"""Seconds between two readings, and the most that count between two: after a longer time the process stood still."""
+"""Seconds between two readings, and the most that count between two: after a longer time the process stood
+still."""
 
 
 class WorkingClock:
