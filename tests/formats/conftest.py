@@ -60,7 +60,8 @@ def random_llama():
 
 @pytest.fixture
 def tokens():
-    """A function from a vocabulary's size to token ids [2, 40], longer than llama3's original context above."""
+    """A function from a vocabulary's size to token ids [2, 40], longer than llama3's original context
+    above."""
 
     def draw(vocab_size: int) -> torch.Tensor:
         return torch.randint(vocab_size, (2, 40), generator=torch.Generator().manual_seed(0))
@@ -70,7 +71,8 @@ def tokens():
 
 @pytest.fixture
 def follow():
-    """A function (model, prompt, continuation) to the logits after the prompt and the greedy choice at every step.
+    """A function (model, prompt, continuation) to the logits after the prompt and the greedy choice at every
+    step.
 
     The choices equal the continuation exactly where greedy decoding would have written it.
     """
@@ -110,7 +112,8 @@ def name_in_gguf(name: str) -> str:
 
 
 def permuted(weights: np.ndarray, heads: int) -> np.ndarray:
-    """`LlamaModel.permute` of llama.cpp's convert_hf_to_gguf.py: halves of a head become neighbouring pairs."""
+    """`LlamaModel.permute` of llama.cpp's convert_hf_to_gguf.py: halves of a head become neighbouring
+    pairs."""
     pairs = weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
     return pairs.swapaxes(1, 2).reshape(weights.shape)
 

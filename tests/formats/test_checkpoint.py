@@ -131,7 +131,8 @@ def test_loading_maps_the_file(tmp_path):
     spec = ModelSpec.llama(vocab_size=1000, hidden_size=1024, num_layers=8, num_heads=8)
     save_checkpoint(tmp_path, Transformer(spec))
     code = (
-        "import sys, torch, psutil; from pathlib import Path; from camelid.formats.hugging_face.checkpoint import load_checkpoint\n"
+        "import sys, torch, psutil; from pathlib import Path; "
+        "from camelid.formats.hugging_face.checkpoint import load_checkpoint\n"
         "before = psutil.Process().memory_info().rss\n"
         "model = load_checkpoint(Path(sys.argv[1]), getattr(torch, sys.argv[2]))\n"
         "print(psutil.Process().memory_info().rss - before)"
@@ -291,7 +292,8 @@ def test_full_disk(folder):
     target = folder.with_name("full")
     target.mkdir()
     code = (
-        "import resource, sys; from pathlib import Path; from camelid.formats.hugging_face.checkpoint import *\n"
+        "import resource, sys; from pathlib import Path; "
+        "from camelid.formats.hugging_face.checkpoint import *\n"
         "model = load_checkpoint(Path(sys.argv[1]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "save_checkpoint(Path(sys.argv[2]), model)"

@@ -1,4 +1,5 @@
-"""Keys of config.json that disagree, or are nested or incomplete: equal to transformers, or refused by name."""
+"""Keys of config.json that disagree, or are nested or incomplete: equal to transformers, or refused by
+name."""
 
 from itertools import product
 

@@ -64,7 +64,8 @@ CLASSES = {
     "CohereForCausalLM": (CohereForCausalLM, {}),
     "T5ForConditionalGeneration": (T5ForConditionalGeneration, {}),
 }
-"""Every architecture of transformers that is read, with the least that our reader needs of its config.json."""
+"""Every architecture of transformers that is read, with the least that our reader needs of its
+config.json."""
 
 
 def test_these_are_all_architectures_but_our_own():
@@ -218,7 +219,8 @@ BY_HAND: dict[str, tuple[str, ModelSpec, dict[str, object]]] = {
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_transformers_reads_what_is_written_as_it_was_meant(name):
-    """The architecture chosen, the settings that transformers reads, and the tensors that its model then has."""
+    """The architecture chosen, the settings that transformers reads, and the tensors that its model then
+    has."""
     architecture, spec, settings = BY_HAND[name]
     family = family_for(spec)
     assert family.architecture == architecture

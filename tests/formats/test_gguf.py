@@ -1,4 +1,5 @@
-"""GGUF files: values equal the `gguf` package's, imported models equal those that the files were made from."""
+"""GGUF files: values equal the `gguf` package's, imported models equal those that the files were made
+from."""
 
 import json
 

@@ -260,7 +260,8 @@ def test_llama_cpp_says_the_same_after_encoding(architecture, saved, tmp_path, s
 
 
 def greedy_after_encoding(path, source: list[int], start: int, steps: int) -> list[int]:
-    """What llama.cpp's encoder-decoder answers; its Python class has no encoder, so this is its C interface."""
+    """What llama.cpp's encoder-decoder answers; its Python class has no encoder, so this is its C
+    interface."""
     import llama_cpp as c
 
     model = c.llama_model_load_from_file(str(path).encode(), c.llama_model_default_params())

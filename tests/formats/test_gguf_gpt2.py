@@ -1,4 +1,5 @@
-"""GGUF files of GPT-2: written as llama.cpp's converter writes them, they give transformers' logits and ids."""
+"""GGUF files of GPT-2: written as llama.cpp's converter writes them, they give transformers' logits and
+ids."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""Split GGUF models, cut files and unknown pre-tokenizers: read whole, or one message that says what to do."""
+"""Split GGUF models, cut files and unknown pre-tokenizers: read whole, or one message that says what to
+do."""
 
 import re
 import shutil

@@ -1,4 +1,5 @@
-"""Blocks that are written hold what was meant, as the `gguf` package and llama.cpp's own quantiser read and write them."""
+"""Blocks that are written hold what was meant, as the `gguf` package and llama.cpp's own quantiser read
+and write them."""
 
 import ctypes
 import importlib.util

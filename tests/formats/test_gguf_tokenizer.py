@@ -31,7 +31,8 @@ def test_llama_cpp_vocabulary_vectors(name, shared):
 
 
 def spm_reference(text: str, pieces: dict[str, int], scores: list[float]) -> list[int]:
-    """SentencePiece's BPE as its paper and llama.cpp's `llm_tokenizer_spm` have it: always the best-scored pair."""
+    """SentencePiece's BPE as its paper and llama.cpp's `llm_tokenizer_spm` have it: always the best-scored
+    pair."""
     symbols = list("▁" + text.replace(" ", "▁"))
     while pairs := [
         (-scores[pieces[a + b]], index) for index, (a, b) in enumerate(pairwise(symbols)) if a + b in pieces
@@ -118,7 +119,8 @@ ODD_END = "{% for m in messages %}<|im_start|>{{ m.content }}<|odd|>\n{% endfor 
 def test_ends_of_an_answer_and_special_tokens_equal_llama_cpp_and_transformers(
     tmp_path, template, kinds, stops
 ):
-    """Whatever kinds a file gives its named tokens; the end that only a template knows is a stop here alone."""
+    """Whatever kinds a file gives its named tokens; the end that only a template knows is a stop here
+    alone."""
     import gguf
     import transformers
 
@@ -162,7 +164,8 @@ def test_a_template_that_refuses_the_plainest_turn_is_read_without_its_end():
 
 
 def calls_to_read(special: int) -> Counter[str]:
-    """How often each method of the library is called while a vocabulary with so many special tokens is read."""
+    """How often each method of the library is called while a vocabulary with so many special tokens is
+    read."""
     plain = vocabulary()
     tokens = plain["tokenizer.ggml.tokens"] + [f"<|{index}|>" for index in range(2 * special)]
     metadata = vocabulary(
@@ -184,7 +187,8 @@ def calls_to_read(special: int) -> Counter[str]:
 
 
 def test_special_tokens_are_added_together_however_many():
-    """Each addition builds the search for all of them anew, so one at a time would take the square of their number."""
+    """Each addition builds the search for all of them anew, so one at a time would take the square of
+    their number."""
     few, many = calls_to_read(5), calls_to_read(500)
     assert few["add_special_tokens"] > 0
     assert few == many

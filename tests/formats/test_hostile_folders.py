@@ -1,4 +1,5 @@
-"""Hostile checkpoint folders: a model, or a message that names the folder; no other end, and no memory beyond the file's."""
+"""Hostile checkpoint folders: a model, or a message that names the folder; no other end, and no memory
+beyond the file's."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,8 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 
 def outcome(folder: Path) -> str | None:
-    """None where the folder is a model, else the message, which has to name it; any other error is a failure."""
+    """None where the folder is a model, else the message, which has to name it; any other error is a
+    failure."""
     said = [message(lambda: plan(folder, torch.float32, context=1)), message(lambda: load_model(folder))]
     assert all(text is None or (str(folder) in text and len(text) < 20_000) for text in said)
     return said[1]

@@ -1,4 +1,5 @@
-"""The worst files, in a process of their own: it neither dies nor takes memory beyond what a file's size explains."""
+"""The worst files, in a process of their own: it neither dies nor takes memory beyond what a file's size
+explains."""
 
 import json
 import struct
@@ -131,7 +132,8 @@ def test_memory_stays_in_proportion(folders, tmp_path):  # noqa: F811
 
 
 def test_tiny_layers_without_end(folders, tmp_path):  # noqa: F811
-    """A value in the file for every parameter of 10,000 layers, all in one tensor: refused before layers are built."""
+    """A value in the file for every parameter of 10,000 layers, all in one tensor: refused before layers
+    are built."""
     config = read_json(folders["llama"] / "config.json")
     ones = dict.fromkeys(
         ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"), 1

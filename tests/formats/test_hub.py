@@ -119,7 +119,8 @@ def hub(tmp_path, random_llama):
 
 @pytest.fixture
 def ask(hub, tmp_path):
-    """A function that resolves a name in a fresh process, with variables set; gives (folder, error message)."""
+    """A function that resolves a name in a fresh process, with variables set; gives (folder, error
+    message)."""
     code = (
         "import sys\nfrom camelid.base.errors import CamelidError\nfrom camelid.formats.hub import resolve\n"
         "try: print(resolve(sys.argv[1]))\nexcept CamelidError as error: sys.exit(f'camelid: {error}')"

@@ -1,4 +1,5 @@
-"""The tables of names against llama.cpp's own map from other formats' names to GGUF's (gguf-py's `tensor_mapping.py`)."""
+"""The tables of names against llama.cpp's own map from other formats' names to GGUF's (gguf-py's
+`tensor_mapping.py`)."""
 
 import re
 

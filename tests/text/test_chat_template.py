@@ -18,17 +18,20 @@ from camelid.text.vocabulary import Pieces, PieceType, add_special_pieces, sente
 
 TALK = Conversation.of(("Hello?", "Hi! 12 llamas."), ("And now?", "Good bye.\n\n- a\n- b"), system="Be kind.")
 ZEPHYR = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + '\\n' }}"
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + "
+    "'\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 LLAMA2 = (
-    "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) "
+    "%}"
     "{{ raise_exception('roles must alternate') }}{% endif %}{% if message['role'] == 'user' %}"
     "{{ '[INST] ' + message['content'] | trim + ' [/INST]' }}{% else %}"
     "{{ ' ' + message['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
 QWEN3 = (
-    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}{%- if m.role == 'assistant' and loop.last %}"
+    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}{%- if m.role == 'assistant' and "
+    "loop.last %}"
     "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{{- m.content + '<|im_end|>\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
@@ -258,8 +261,10 @@ def test_a_template_without_end_is_ended(source: str, monkeypatch: pytest.Monkey
 def test_counted_loops_are_loops(values: list[int]):
     """What `loop` knows, conditions, `else` and breaks are as in Jinja's own environment."""
     source = (
-        "{% for v in values if v != 3 %}{{ loop.index }}/{{ loop.length }}{{ loop.first }}{{ loop.last }}{{ v }}"
-        "{{ loop.previtem }}{{ loop.nextitem }}{{ loop.cycle('a', 'b') }}{% if v == 7 %}{% break %}{% endif %}"
+        "{% for v in values if v != 3 %}{{ loop.index }}/{{ loop.length }}{{ loop.first }}{{ loop.last }}{{ "
+        "v }}"
+        "{{ loop.previtem }}{{ loop.nextitem }}{{ loop.cycle('a', "
+        "'b') }}{% if v == 7 %}{% break %}{% endif %}"
         "{% else %}none{% endfor %}{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}"
         "{% for a in values recursive %}{{ a }}{% if a is iterable %}{{ loop(a) }}{% endif %}{% endfor %}"
         "{% for v in missing %}{% endfor %}"

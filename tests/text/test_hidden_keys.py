@@ -10,14 +10,16 @@ from camelid.text.conversation import Conversation
 from camelid.text.hidden_keys import hidden_keys
 
 PLAIN = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (m.content or '') + '<|im_end|>\n' }}{% endfor %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (m.content or '') + '<|im_end|>\n' }}{% "
+    "endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """As SmolLM2's: no place for tools or reasoning."""
 FULL = (
     "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}<{{ m.role }}>"
     "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content or '' }}"
-    "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}<end>"
+    "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor "
+    "%}<end>"
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 CALL = {
@@ -93,13 +95,15 @@ def test_what_would_not_be_trained_is_refused(messages: Any, tools: Any, extra: 
     [
         # Mistral's show the system message only where the user speaks last.
         (
-            "{% for m in messages %}{% if m.role != 'system' or messages[-1].role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+            "{% for m in messages %}{% if m.role != 'system' or messages[-1].role == 'user' %}{{ m.content "
+            "}}{% endif %}{% endfor %}",
             [{"role": "system", "content": "Be kind."}, *talk("a")],
             r"messages\[0\]\.content: that part",
         ),
         # Content beside a call is left out.
         (
-            "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% else %}{{ m.content }}{% endif %}{% endfor %}",
+            "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% else %}{{ m.content "
+            "}}{% endif %}{% endfor %}",
             [CALLS[0], CALLS[1] | {"content": "Let me see."}, *CALLS[2:]],
             r"messages\[1\]\.content: that part",
         ),
@@ -154,7 +158,8 @@ def test_templates_that_check_ids_and_content_bear_the_planted_words():
         "{{ raise_exception('9 letters') }}{% endif %}{{ c.function | tojson }}{{ c.id }}{% endfor %}"
         "{% if m.role == 'tool' %}{% if messages[loop.index0 - 1].tool_calls[0].id != m.tool_call_id %}"
         "{{ raise_exception('no call of this id') }}{% endif %}{% endif %}"
-        "{% if m.content not in ['', '36', '12 times 3?', 'It is 36.'] %}{{ raise_exception('?') }}{% endif %}"
+        "{% if m.content not in ['', '36', '12 times 3?', "
+        "'It is 36.'] %}{{ raise_exception('?') }}{% endif %}"
         "{{ m.content | upper }}{% endfor %}"
     )
     assert hidden(strict, CALLS) == ()

@@ -13,10 +13,12 @@ NAMED = {"bos_token": "<s>", "eos_token": "</s>"}
 ASK = {"role": "user", "content": "Weather in Paris?"}
 ANSWER = {"role": "assistant", "content": "It is mild."}
 QWEN_2_5 = (
-    "{%- for m in messages %}{%- if m.role == 'tool' %}{{- '<|im_start|>user\n' + m.content + '<|im_end|>\n' }}"
+    "{%- for m in messages %}{%- if m.role == 'tool' %}{{- '<|im_start|>user\n' + m.content + '<|im_end|>\n' "
+    "}}"
     "{%- else %}{{- '<|im_start|>' + m.role + '\n' }}{%- if m.content %}{{- m.content }}{%- endif %}"
     "{%- for c in m.tool_calls or [] %}{%- set c = c.function if c.function is defined else c %}"
-    "{{- '<tool_call>{\"name\": \"' + c.name + '\", \"arguments\": ' }}{{- c.arguments | tojson }}{{- '}</tool_call>' }}"
+    '{{- \'<tool_call>{"name": "\' + c.name + \'", "arguments": '
+    "' }}{{- c.arguments | tojson }}{{- '}</tool_call>' }}"
     "{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
@@ -86,8 +88,10 @@ def test_arguments_that_are_not_an_object_are_named(given: str, message: str):
 IS_NONE = (
     "{%- for m in messages %}{%- if m['role'] == 'user' %}{{- '<U>' + m['content'] }}{%- endif %}"
     "{%- if m['role'] == 'assistant' and m['content'] is none %}{{- '<A>' }}{%- for c in m['tool_calls'] %}"
-    "{{- '<call>' + c['function']['name'] + c['function']['arguments'] }}{%- endfor %}{{- '<end>' }}{%- endif %}"
-    "{%- if m['role'] == 'assistant' and m['content'] is not none %}{{- '<A>' + m['content'] + '<end>' }}{%- endif %}"
+    "{{- '<call>' + c['function']['name'] + c['function']['arguments'] }}{%- endfor %}{{- '<end>' }}{%- "
+    "endif %}"
+    "{%- if m['role'] == 'assistant' and m['content'] is not none %}{{- '<A>' + m['content'] + '<end>' }}{%- "
+    "endif %}"
     "{%- if m['role'] == 'tool' %}{{- '<out>' + m['content'] }}{%- endif %}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<A>' }}{%- endif %}"
 )
@@ -113,7 +117,8 @@ def test_null_beside_a_call_stays_null(template: str, given: Any):
         ("{{ m.content or 'nothing' }}", "nothing"),
         # Qwen3-VL's (mlx-vlm#1837, transformers#45419): what is not a text is a list of parts.
         (
-            "{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}"
+            "{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ p.text }}{% "
+            "endfor %}"
             "{% endif %}",
             "",
         ),
@@ -145,11 +150,14 @@ def test_null_keys_beside_the_content_do_not_stop_a_template():
 
 IDS = (
     "{%- for m in messages %}{%- if m.role == 'user' %}{{- '[INST] ' + m.content + '[/INST]' }}"
-    "{%- elif m.tool_calls is defined and m.tool_calls is not none %}{{- '[CALL] ' }}{%- for c in m.tool_calls %}"
-    "{%- if c.id is not defined or c.id | length != 9 %}{{- raise_exception('ids have 9 letters') }}{%- endif %}"
+    "{%- elif m.tool_calls is defined and m.tool_calls is not none %}{{- '[CALL] ' }}{%- for c in "
+    "m.tool_calls %}"
+    "{%- if c.id is not defined or c.id | length != 9 %}{{- raise_exception('ids have 9 letters') }}{%- "
+    "endif %}"
     "{{- c.function.name + ' ' + c.id }}{%- endfor %}{{- eos_token }}"
     "{%- elif m.role == 'assistant' %}{{- ' ' + m.content + eos_token }}{%- elif m.role == 'tool' %}"
-    "{%- if m.tool_call_id is not defined or m.tool_call_id | length != 9 %}{{- raise_exception('ids have 9 letters') }}"
+    "{%- if m.tool_call_id is not defined or m.tool_call_id | length != 9 %}{{- raise_exception('ids have 9 "
+    "letters') }}"
     "{%- endif %}{{- '[RESULT] ' + m.content + ' ' + m.tool_call_id + '[/RESULT]' }}{%- endif %}{%- endfor %}"
 )
 
@@ -190,7 +198,8 @@ def test_variables_of_a_row_reach_the_template_and_cannot_replace_its_own():
     source = (
         "{{ bos_token }}{{ date_string }}{% if enable_thinking is defined %}{{ enable_thinking }}{% endif %}"
         "{% for d in documents or [] %}{{ d.text }}{% endfor %}"
-        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% "
+        "endfor %}"
     )
     extra = {
         "date_string": "26 Jul 2024",

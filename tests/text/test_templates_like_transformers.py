@@ -22,11 +22,14 @@ PUBLISHED = (
     "phi-4-mini-instruct",
 )
 MARKED = (
-    "{{ bos_token }}{% if tools %}{{ tools | tojson(indent=1) }}{% endif %}{% for m in messages %}<{{ m.role }}>"
-    "{% if m.role == 'assistant' %}{% generation %}{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>"
+    "{{ bos_token }}{% if tools %}{{ tools | tojson(indent=1) }}{% endif %}{% for m in messages %}<{{ m.role "
+    "}}>"
+    "{% if m.role == 'assistant' %}{% generation %}{% if m.reasoning_content %}<think>{{ m.reasoning_content "
+    "}}</think>"
     "{% endif %}{{ m.content or '' }}{% endgeneration %}{% for c in m.tool_calls or [] %}{% generation %}"
     "{{ c.function.name }}({{ c.function.arguments | tojson }}){% endgeneration %}{% endfor %}"
-    "{% generation %}{{ eos_token }}{% endgeneration %}{% else %}{{ m.content }}{% if m.name %}#{{ m.name }}{% endif %}"
+    "{% generation %}{{ eos_token }}{% endgeneration %}{% else %}{{ m.content }}{% if m.name %}#{{ m.name "
+    "}}{% endif %}"
     "{% endif %}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 KEYED = (

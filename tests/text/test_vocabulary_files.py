@@ -1,4 +1,5 @@
-"""Folders without a tokenizer.json: ids equal llama.cpp's vectors and SentencePiece; what is damaged is named."""
+"""Folders without a tokenizer.json: ids equal llama.cpp's vectors and SentencePiece; what is damaged is
+named."""
 
 import base64
 import json

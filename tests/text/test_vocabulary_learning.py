@@ -1,4 +1,5 @@
-"""Learnt vocabularies: every string comes back, transformers gives the same ids, sentinels stand where T5 has them."""
+"""Learnt vocabularies: every string comes back, transformers gives the same ids, sentinels stand where T5
+has them."""
 
 from itertools import islice
 

@@ -1,8 +1,8 @@
 """Control tokens: those that plain text can never become, although it may spell them.
 
-They are the special tokens, and the other added tokens that the chat template writes: a vocabulary may declare
-`<|im_end|>` as not special, and a user who types it must not end a turn. transformers protects the same tokens
-with `sanitize_control_tokens=True`; it misses those that a template builds from a role's name.
+They are the special tokens, and the other added tokens that the chat template writes: a vocabulary may
+declare `<|im_end|>` as not special, and a user who types it must not end a turn. transformers protects the
+same tokens with `sanitize_control_tokens=True`; it misses those that a template builds from a role's name.
 """
 
 import json

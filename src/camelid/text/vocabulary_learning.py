@@ -42,7 +42,8 @@ def first_bytes(texts: Iterable[str], size: int) -> Iterator[str]:
 
 
 def _short(text: str) -> Iterator[str]:
-    """The text in parts of `LONGEST_TEXT` characters, cut before the space of a word: the words stay the same.
+    """The text in parts of `LONGEST_TEXT` characters, cut before the space of a word: the words stay the
+    same.
 
     Text without such a place is cut where the part is twice as long.
     """

@@ -48,7 +48,8 @@ class StoredTensor:
 
 
 class GGUFFile:
-    """A GGUF file: `metadata` by key (arrays as lists), `tensors` by name; of a split model, of all its parts.
+    """A GGUF file: `metadata` by key (arrays as lists), `tensors` by name; of a split model, of all its
+    parts.
 
     Raises `CamelidError` that names the key or tensor if the file is truncated, damaged or of an unknown
     type.
@@ -97,7 +98,8 @@ class GGUFFile:
             named = (part.metadata.get("split.no"), part.metadata.get("split.count"))
             if named != (number, count):
                 raise CamelidError(
-                    f"{part.path}: split.no and split.count are {shortened(named)}, not {(number, count)} as its name "
+                    f"{part.path}: split.no and split.count are {shortened(named)}, "
+                    f"not {(number, count)} as its name "
                     "says; download it again"
                 )
         self.metadata = parts[0].metadata

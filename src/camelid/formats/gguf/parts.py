@@ -1,4 +1,5 @@
-"""Models in several GGUF files: llama.cpp's parts, NAME-00001-of-00003.gguf, and files cut in pieces of bytes.
+"""Models in several GGUF files: llama.cpp's parts, NAME-00001-of-00003.gguf, and files cut in pieces of
+bytes.
 
 Each part is a GGUF file of its own with `split.no` (from 0), `split.count` and some of the tensors; the first
 has all other metadata (llama.cpp, tools/gguf-split).
@@ -40,7 +41,8 @@ def part_paths(path: Path, metadata: Mapping[str, Any], count: int) -> list[Path
     if missing := [part.name for part in paths if not part.is_file()]:
         more = f" and {len(missing) - 3} more" if missing[3:] else ""
         raise CamelidError(
-            f"{path} is {which} of a split model: give them all; its folder lacks {', '.join(missing[:3])}{more}"
+            f"{path} is {which} of a split model: give them all; "
+            f"its folder lacks {', '.join(missing[:3])}{more}"
         )
     return paths
 

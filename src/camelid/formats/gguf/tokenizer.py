@@ -105,7 +105,8 @@ def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Token
     name = metadata.get("tokenizer.ggml.pre", "missing")
     if not isinstance(name, str) or name not in SPLITTERS:
         raise CamelidError(
-            f"tokenizer.ggml.pre is {shortened(name)}, so how text is split into words is unknown; supported: "
+            f"tokenizer.ggml.pre is {shortened(name)}, so how text is split into words is unknown; "
+            "supported: "
             f"{', '.join(SPLITTERS)}; {OTHERWISE}"
         )
     splitter = SPLITTERS[name]

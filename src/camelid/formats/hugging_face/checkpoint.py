@@ -70,7 +70,8 @@ def _open(folder: Path) -> tuple[Transformer, Path, dict[str, Tensor]]:
     tensors = read_tensors(folder)
     if any(name.endswith(".qweight") for name in tensors):
         raise CamelidError(
-            f"{folder} holds quantised weights, but no settings of them: config.json has no quantization_config, and "
+            f"{folder} holds quantised weights, but no settings of them: "
+            "config.json has no quantization_config, and "
             f"there is no {' or '.join(QUANTIZERS)}; download them"
         )
     with naming(folder):
@@ -187,7 +188,8 @@ def write_checkpoint(
     provenance: Mapping[str, Any] | None = None,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> None:
-    """Writes config.json, generation_config.json, the weights in `dtype` and camelid.json into an existing folder.
+    """Writes config.json, generation_config.json, the weights in `dtype` and camelid.json into an existing
+    folder.
 
     parameters: by our names, consumed one at a time, so that at most one shard is in memory. special_ids:
     `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. extra_config:

@@ -1,4 +1,5 @@
-"""The files of a checkpoint folder: its settings and its tensors, under every name that tools have given them."""
+"""The files of a checkpoint folder: its settings and its tensors, under every name that tools have given
+them."""
 
 import re
 from pathlib import Path

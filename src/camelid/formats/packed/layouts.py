@@ -4,15 +4,15 @@ For a linear of `outer` x `inner` weights, w = scale * (code - zero), with codes
 in the lowest bits (`camelid.quant.packing`):
 
               gptq                                             awq, version gemm (4 bits only)
-    qweight   int32 [inner * bits / 32, outer] along inputs    int32 [inner, outer / 8] along outputs, interleaved
-    qzeros    int32 [groups, outer * bits / 32] MINUS ONE      int32 [groups, outer / 8] as they are, interleaved
-    scales    float [groups, outer]                            float16 [groups, outer]
-    g_idx     int32 [inner], index // group_size               (none: groups are in order)
+    qweight   int32 [inner * bits / 32, outer] along inputs    int32 [inner, outer / 8] along outputs,
+    interleaved qzeros    int32 [groups, outer * bits / 32] MINUS ONE      int32 [groups, outer / 8] as they
+    are, interleaved scales    float [groups, outer]                            float16 [groups, outer] g_idx
+    int32 [inner], index // group_size               (none: groups are in order)
 
 GPTQ's minus one comes from the first kernels, which added one; every reader of `checkpoint_format: gptq`
 follows them. `gptq_v2` stores zero points as they are; it is read but not written. Some folders name one and
-hold the other: where `sym` says that every zero point is the middle code, that decides. An AWQ word holds outputs
-0, 2, 4, 6, 1, 3, 5, 7, from the lowest bits up.
+hold the other: where `sym` says that every zero point is the middle code, that decides. An AWQ word holds
+outputs 0, 2, 4, 6, 1, 3, 5, 7, from the lowest bits up.
 
 Sources: casper-hansen/AutoAWQ, `awq/modules/linear/gemm.py`, `awq/utils/packing_utils.py` (order, shapes,
 float16) and `awq/models/_config.py` (keys); vllm-project/vllm, `quantization/awq.py` and `gptq.py` (keys,
@@ -144,7 +144,8 @@ def zero_offset(method: Mapping[str, Any], qzeros: Tensor, bits: Bits, offset: i
         return middle - lowest
     raise CamelidError(
         f"quantization_config has sym true, so every zero point is {middle} (stored as {middle - 1}, or as "
-        f"{middle} in gptq_v2), but those stored are {lowest} to {highest}; if they are right, set sym to false"
+        f"{middle} in gptq_v2), but those stored are {lowest} to {highest}; if they are right, "
+        "set sym to false"
     )
 
 

@@ -95,8 +95,9 @@ def compare_behaviour(
 
 
 def compare_exactly(source: Trained, again: Trained, dtype: torch.dtype = torch.float32) -> Verification:
-    """Compares an export read back with the original: settings, vocabulary, template, stops, and every weight bit
-    for bit after rounding to `dtype`; if no weight was rounded, also the logits after every token of a text.
+    """Compares an export read back with the original: settings, vocabulary, template, stops, and every weight
+    bit for bit after rounding to `dtype`; if no weight was rounded, also the logits after every token of a
+    text.
     """
     result = Verification()
     compare_texts(source, again, result)

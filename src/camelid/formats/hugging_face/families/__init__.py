@@ -30,7 +30,8 @@ def family_of(config: Config) -> Family:
             if kind not in (None, family.model_type):
                 # transformers goes by model_type, other readers by architectures
                 raise CamelidError(
-                    f"config.json: model_type is {shortened(kind)}, but {family.architecture} in architectures is "
+                    f"config.json: model_type is {shortened(kind)}, "
+                    f"but {family.architecture} in architectures is "
                     f"of type {family.model_type!r}; they must agree"
                 )
             return family

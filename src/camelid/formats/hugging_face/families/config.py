@@ -51,7 +51,8 @@ def _rope(config: Config, default_theta: float) -> Config:
     rope: Config = scaling or parameters
     if nested := [key for key, value in rope.items() if isinstance(value, Mapping)]:
         raise CamelidError(
-            f"config.json: the rope settings hold an object for {shortened(nested[0])}; supported: one rope for "
+            f"config.json: the rope settings hold an object for {shortened(nested[0])}; supported: "
+            "one rope for "
             "all layers"
         )
     if "factor" in rope and not {"rope_type", "type"} & rope.keys():
@@ -70,7 +71,8 @@ def _rope(config: Config, default_theta: float) -> Config:
 
 
 def _given(table: Config, key: str) -> Config:
-    """The table with this key only; empty if it is missing. A null is refused, as transformers cannot use it."""
+    """The table with this key only; empty if it is missing. A null is refused, as transformers cannot use
+    it."""
     if key in table and table[key] is None:
         raise CamelidError(f"config.json: {key} is null; give a number, or remove it")
     return {key: table[key]} if key in table else {}

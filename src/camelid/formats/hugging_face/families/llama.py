@@ -110,7 +110,8 @@ def _window_of_some(config: Config) -> Window | None:
     if not flag(config, "use_sliding_window") or config.get("sliding_window", 4096) is None:
         if isinstance(kinds, list) and KINDS[1] in kinds:
             raise CamelidError(
-                f"config.json: layer_types has {KINDS[1]}, but use_sliding_window is false or sliding_window is "
+                f"config.json: layer_types has {KINDS[1]}, "
+                "but use_sliding_window is false or sliding_window is "
                 "null; they must agree"
             )
         return None
