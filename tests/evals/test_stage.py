@@ -47,6 +47,7 @@ def test_table_on_standard_output_and_files_in_the_folder(
     assert lines[2].split()[1::2][:1] == ["sums"]
     assert [line.split("|")[6].strip() for line in lines[2:]] == ["0.3333", "0.3333", "0.0000", "0.0000"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "answers.html",
         "results.json",
         "sums.direct.0-shot.jsonl",
         "world.coin_flip.test.direct.0-shot.jsonl",

@@ -7,11 +7,11 @@ from tyro.conf import Positional
 
 
 def report(run: Annotated[Path, Positional]) -> None:
-    """Rewrites the report.html of a training run from its metrics.
+    """Rewrites the report.html of a training run from its metrics, or the answers.html of evaluations.
 
     Args:
-        run: the run's folder
+        run: the folder of a run, or of evaluations
     """
-    from camelid.report.training import rebuild
+    from camelid.report.rebuild import rebuild
 
     rebuild(run)

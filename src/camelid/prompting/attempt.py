@@ -23,6 +23,8 @@ class ChoiceScore:
     """Its log-probability after only the answer context, if requested."""
     is_greedy: bool | None = False
     """Whether greedy decoding would generate exactly this; None if a server does not say."""
+    text: str = ""
+    """What was scored, with the wording's space before it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Attempt:
     elected: Mapping[str, int] = field(default_factory=dict)
     """For each way of reading an answer, the sample that stands for the answer with most votes; a way that
     found an answer in no sample is missing."""
+    readings: Mapping[str, str | None] = field(default_factory=dict)
+    """What each way of reading extracted from it, if it is a sample that votes."""
 
     @classmethod
     def of(

@@ -39,7 +39,8 @@ def self_consistency(program: Program, samples: int = 40, weighting: Weighting =
                 "as evaluate does"
             )
         attempts = yield from _sampled(program, samples, question, read)
-        readings = [read(question, attempt.text) for attempt in attempts]
+        attempts = [_read(attempt, question, read) for attempt in attempts]
+        readings = [attempt.readings for attempt in attempts]
         elected = _elections(readings, _weights(attempts, weighting), average="average" in weighting)
         return _joined(attempts, next(iter(elected.values()), 0), elected)
 
@@ -70,7 +71,8 @@ def best_of_n(
             return _joined(attempts, best[0], {})
         if read is None:
             raise WrongCall("a vote needs `read`, which extracts the answer from a reply; evaluate passes it")
-        readings = [read(question, attempts[at].text) for at in best]
+        attempts = [_read(attempt, question, read) for attempt in attempts]
+        readings = [attempts[at].readings for at in best]
         elected = {way: best[at] for way, at in _elections(readings, [1.0] * voters).items()}
         return _joined(attempts, next(iter(elected.values()), best[0]), elected)
 
@@ -135,6 +137,10 @@ def _joined(attempts: Sequence[Attempt], best: int, elected: Mapping[str, int]) 
         samples=tuple(attempts),
         elected=elected,
     )
+
+
+def _read(attempt: Attempt, question: Question, read: Read) -> Attempt:
+    return dataclasses.replace(attempt, readings=read(question, attempt.text))
 
 
 def _must_sample(program: Program, samples: int) -> None:

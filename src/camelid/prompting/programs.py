@@ -132,8 +132,10 @@ def _scores(
     scores = yield from scored([*prompts, *bare], [*texts, *texts[: len(bare)]])
     unconditional = [score.logprob for score in scores[len(texts) :]] if bare else [None] * len(texts)
     return tuple(
-        ChoiceScore(score.logprob, score.tokens, len(choice.encode()), len(choice), alone, score.is_greedy)
-        for score, alone, choice in zip(scores, unconditional, choices, strict=False)
+        ChoiceScore(
+            score.logprob, score.tokens, len(choice.encode()), len(choice), alone, score.is_greedy, text
+        )
+        for score, alone, choice, text in zip(scores, unconditional, choices, texts, strict=False)
     )
 
 

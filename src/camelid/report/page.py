@@ -1,10 +1,9 @@
 """A report as one self-contained HTML file, with styles and figures inside."""
 
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from camelid.base.atomic import write_text_atomically
@@ -23,13 +22,21 @@ def write_report(report: Report, path: Path) -> Path:
 
 def render(report: Report) -> str:
     """The page as HTML."""
+    return template("page.html.jinja").render(report=report)
+
+
+def template(name: str) -> Template:
+    """A page's template, with the filters that show values; what it is given is escaped."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("camelid.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., object]] = {"draw": _drawn, "cell": show_cell, "aligned": _aligned}
     environment.filters.update(filters)
-    template = (resources.files("camelid.report") / "page.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(report=report)
+    return environment.get_template(name)
 
 
 def show_cell(cell: Cell) -> str:

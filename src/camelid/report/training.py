@@ -6,16 +6,10 @@ from typing import Any
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import read_table
 from camelid.base.progress import in_bytes, in_time
-from camelid.report.page import write_report
 from camelid.report.values import Curve, LinePlot, Passage, Report, Section, Table
 from camelid.runs.run import IDENTITY, METRICS, RECIPE, read_metrics
 
 Records = list[dict[str, Any]]
-
-
-def rebuild(run: Path) -> None:
-    """Rewrites the report.html of a run folder from its metrics, and prints its path."""
-    print(write_report(training_report(run), run))
 
 
 def training_report(folder: Path) -> Report:

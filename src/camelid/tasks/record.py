@@ -83,6 +83,8 @@ def _trace(attempt: Attempt) -> dict[str, Any]:
     }
     if attempt.samples:
         row |= {"samples": [_trace(each) for each in attempt.samples], "elected": dict(attempt.elected)}
+    if attempt.readings:
+        row["readings"] = dict(attempt.readings)
     return row
 
 
@@ -97,6 +99,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
         logprob=row.get("logprob"),
         samples=tuple(map(_attempt, row.get("samples", ()))),
         elected=row.get("elected", {}),
+        readings=row.get("readings", {}),
     )
 
 

@@ -14,6 +14,7 @@ from camelid.evals.results import print_table, write_results
 from camelid.evals.stage import evaluate_recipe, load_tasks, model_identity
 from camelid.prompting.ensembles import elect
 from camelid.recipes.evaluate import EvaluateRecipe
+from camelid.report.answers import ANSWERS, write_answers
 from camelid.report.page import show_cell, write_report
 from camelid.report.values import Curve, Estimate, LinePlot, Report, Section, Table
 from camelid.tasks.graders import LENIENT
@@ -32,9 +33,15 @@ COLUMNS = (
 
 def evaluate_or_climb(recipe: EvaluateRecipe) -> None:
     """Evaluates as the recipe says; with `ladder`, in every way that suits each task."""
-    if not recipe.ladder:
+    if recipe.ladder:
+        _climb(recipe)
+    else:
         evaluate_recipe(recipe)
-        return
+    if page := write_answers(recipe.out):
+        logger.info(f"every answer: {page}")
+
+
+def _climb(recipe: EvaluateRecipe) -> None:
     if not recipe.task or recipe.text or recipe.program:
         raise WrongCall(
             "--ladder needs --task, and chooses the programs itself: leave out --text and --program"
@@ -111,7 +118,7 @@ def ladder_report(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluati
                 ),
             ),
         ),
-        footer=f"camelid eval {recipe.model} --task {task.name} --ladder",
+        footer=f"camelid eval {recipe.model} --task {task.name} --ladder. Every answer is in {ANSWERS}.",
     )
 
 
