@@ -81,7 +81,7 @@ class Method:
             raise WrongCall("--answer-context needs --program likelihood")
         if task.format:
             return self._published(task, task.format, name, shown, draw)
-        wording = CONTINUATION if task.continuation else QUESTION_ANSWER
+        wording = CONTINUATION if task.continuation else task.wording or QUESTION_ANSWER
         if name == "likelihood":
             return likelihood(
                 shown, chat=self.chat, wording=wording, answer_context=self.answer_context, draw=draw
@@ -152,7 +152,8 @@ def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> 
         raise WrongCall(f"--shots is {shots}; it must be at least 0")
     source: Sequence[Item] = task.exemplars
     if path is not None:
-        source = task.format.items(path) if task.format else load_task(path).items
+        read = task.format.items if task.format else task.read_items
+        source = load_task(path).items if read is None else read(path)
     asked = task.questions | {item.question for item in task.items}
     shown = source if draw else source[:shots]
     leaked = [item for item in shown if item.question in asked]

@@ -18,7 +18,7 @@ from camelid.evals.results import Result, print_table, write_results
 from camelid.lm.interface import LM
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import Convention, EvaluateRecipe
-from camelid.tasks.task import Task, load_task, tasks_with_data
+from camelid.tasks.task import Task, load_task, takes_data, tasks_with_data
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def model_identity(model: str, engine: EngineSettings | None = None) -> str:
 def load_tasks(names: Sequence[str], data: Sequence[Path], limit: int | None) -> list[Task]:
     """The tasks with these names; each published task takes the next data file."""
     known = tasks_with_data()
-    published = [name.partition("/")[0] in known and not Path(name).is_file() for name in names]
+    published = [takes_data(name) for name in names]
     if sum(published) != len(data):
         raise WrongCall(
             f"--data is given {len(data)} times for {sum(published)} published tasks ({', '.join(known)}); "

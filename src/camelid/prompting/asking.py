@@ -61,6 +61,13 @@ class Wording:
     separator: str
     answer_context: str
     """What precedes a choice when its unconditional probability is computed."""
+    choices: str = "{question} Answer Choices: {choices}"
+    """How choices with letters are listed after a question that does not name them."""
+    choice: str = "({letter}) {choice}"
+    """A choice in that list, with `letter` or `small`, the letter in lower case."""
+    choice_separator: str = " "
+    named: str = "({letter})"
+    """How an exemplar names its right choice."""
     stop: tuple[str, ...] = ("\n",)
     stop_reasoned: tuple[str, ...] = ("\nQ:",)
 
@@ -73,6 +80,9 @@ QUESTION_ANSWER = Wording(
     answer_context="A:",
 )
 """The format of Wei et al. (arXiv:2201.11903, appendix G)."""
+
+SO_THE_ANSWER = dataclasses.replace(QUESTION_ANSWER, reasoned="{rationale} So the answer is {answer}.")
+"""The same for questions of common sense and coins (tables 23 to 27 there)."""
 
 CONTINUATION = dataclasses.replace(QUESTION_ANSWER, question="{question}", answer_context="Answer:")
 """The question itself is the text to continue: HellaSwag, LAMBADA, rows that hold their own prompt."""
@@ -91,10 +101,6 @@ class Draw:
     def of(self, exemplars: Sequence[Exemplar], question: Question) -> list[Exemplar]:
         """`count` different exemplars in random order."""
         return random.Random(f"{self.seed}:{question.question}").sample(exemplars, self.count)
-
-
-CHOICES = "{question} Answer Choices: {choices}"
-LETTERED = "({letter}) {choice}"
 
 
 @dataclass(frozen=True)
@@ -181,14 +187,15 @@ class Asking:
         """The question, with its choices listed if it does not name them itself."""
         if not (question.choices and question.lettered and self.show_choices):
             return question.question
-        options = " ".join(
-            LETTERED.format(letter=letter, choice=choice)
+        options = self.wording.choice_separator.join(
+            self.wording.choice.format(letter=letter, small=letter.lower(), choice=choice)
             for letter, choice in zip(ascii_uppercase, question.choices, strict=False)
         )
-        return CHOICES.format(question=question.question, choices=options)
+        return self.wording.choices.format(question=question.question, choices=options)
 
     def _named(self, exemplar: Exemplar) -> str:
         """The answer as the model should give it: its letter if choices have letters."""
         if exemplar.choices and exemplar.lettered and self.show_choices:
-            return f"({ascii_uppercase[list(exemplar.choices).index(exemplar.answer)]})"
+            letter = ascii_uppercase[list(exemplar.choices).index(exemplar.answer)]
+            return self.wording.named.format(letter=letter, small=letter.lower())
         return exemplar.answer

@@ -103,6 +103,16 @@ def choice(item: Item, reply: str) -> tuple[Grade, Grade]:
     return (Grade(strict, strict == item.answer), Grade(lenient, lenient == item.answer))
 
 
+@TwoWays
+def suited(item: Item, reply: str) -> tuple[Grade, Grade]:
+    """For data sets with answers of several kinds: as choices, as a number, or as text, whichever the answer
+    is."""
+    if item.choices:
+        return choice._grade(item, reply)
+    is_number = parse_number(item.answer) is not None
+    return numeric._grade(item, reply) if is_number else exact._grade(item, reply)
+
+
 def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     """The most probable choice under each normalisation; `scores` are in the order of the choices.
 

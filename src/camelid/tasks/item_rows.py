@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -59,15 +60,21 @@ def read_items(path: Path) -> tuple[list[Item], ItemShape]:
 
 
 def rows_with_places(path: Path) -> Iterator[tuple[Row, str]]:
-    """Rows with their places; if a JSON document holds exactly one list of objects, those are its rows."""
+    """Rows with their places; if a JSON document holds exactly one list of objects, those are its rows.
+
+    A document in one line looks like the only row of JSON lines.
+    """
     format = format_of(path)
     if format == "text":
         raise CamelidError(f"{path} is text; a task needs rows of JSON, JSON lines, CSV or Parquet")
     bad = BadRows(skip=True)
-    for row, where in rows_of(path, format, bad):
+    rows = rows_of(path, format, bad)
+    head = [*islice(rows, 2)]
+    is_document = format == "JSON" or (format == "JSON lines" and len(head) == 1)
+    for row, where in chain(head, rows):
         if bad.listed:
             break
-        lists = [value for value in row.values() if _is_rows(value)] if format == "JSON" else []
+        lists = [value for value in row.values() if _is_rows(value)] if is_document else []
         if len(lists) == 1 and not any(key in row for key in QUESTION_KEYS):
             yield from ((inner, f"{where}[{index}]") for index, inner in enumerate(lists[0]))
         else:

@@ -10,6 +10,7 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.world.items import SKILLS, WorldItem
 from camelid.data.world.items import items as world_items
 from camelid.data.world.splits import SPLITS, Split
+from camelid.prompting.asking import Wording
 from camelid.prompting.attempt import ChoiceScore
 from camelid.prompting.least_to_most import Decomposition
 from camelid.tasks.graders import GRADERS, TwoWays, choice, exact, likelihood, numeric, parse_number
@@ -17,7 +18,7 @@ from camelid.tasks.item import Grade, Grader, Grades, Item
 from camelid.tasks.item_rows import read_items
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format, format_named
 from camelid.tasks.published.format import no_totals
-from camelid.tasks.reasoning import DATASETS
+from camelid.tasks.reasoning import DATASETS, generated_named
 from camelid.tasks.reasoning.cleansing import PAPER, Cleansing
 from camelid.tasks.reasoning.dataset import Dataset
 from camelid.tasks.record import Totals
@@ -60,6 +61,10 @@ class Task:
     """How the questions are broken down, for least-to-most."""
     paper: Cleansing | None = None
     """How the task's paper reads a reply, a third reading beside the grader's."""
+    wording: Wording | None = None
+    """The texts around a question, if they are not the usual ones."""
+    read_items: Callable[[Path], Sequence[Item]] | None = None
+    """Reads exemplars from a file of the task's own rows."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -96,9 +101,15 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path 
     format = format_named(str(name_or_path)) if data is not None or not path.is_file() else None
     if format is not None:
         return _published(format, _must_be_file(format.name, data), limit)
+    made = generated_named(str(name_or_path)) if data is None and not path.is_file() else None
+    if made is not None:
+        return _of_dataset(str(name_or_path), *made, "seeded", limit)
     dataset = DATASETS.get(str(name_or_path)) if data is not None or not path.is_file() else None
     if dataset is not None:
-        return _reasoning(dataset, _must_be_file(dataset.name, data), limit)
+        rows = _must_be_file(dataset.name, data)
+        return _of_dataset(
+            dataset.name, dataset, dataset.items(rows), f"sha256:{digest_file(rows)[:8]}", limit
+        )
     if data is not None:
         raise WrongCall(
             f"{name_or_path} takes no --data; the tasks that do are {', '.join(tasks_with_data())}"
@@ -125,6 +136,13 @@ def tasks_with_data() -> list[str]:
     return [*FORMATS, *WITH_SETTING, *DATASETS]
 
 
+def takes_data(name: str) -> bool:
+    """Whether a task with this name reads a file that is passed as --data."""
+    if Path(name).is_file() or generated_named(name) is not None:
+        return False
+    return name.partition("/")[0] in tasks_with_data()
+
+
 def _must_be_file(name: str, data: Path | None) -> Path:
     if data is None:
         raise WrongCall(f"{name} needs its dataset: pass --data FILE")
@@ -133,11 +151,10 @@ def _must_be_file(name: str, data: Path | None) -> Path:
     return data
 
 
-def _reasoning(dataset: Dataset, data: Path, limit: int | None) -> Task:
-    items = dataset.items(data)
+def _of_dataset(name: str, dataset: Dataset, items: Sequence[Item], version: str, limit: int | None) -> Task:
     return Task(
-        name=dataset.name,
-        version=f"{dataset.version}+sha256:{digest_file(data)[:8]}",
+        name=name,
+        version=f"{dataset.version}+{version}",
         items=tuple(items[:limit]),
         grader=dataset.grader,
         exemplars=dataset.exemplars,
@@ -145,6 +162,8 @@ def _reasoning(dataset: Dataset, data: Path, limit: int | None) -> Task:
         questions=frozenset(item.question for item in items),
         decomposition=dataset.decomposition,
         paper=dataset.paper,
+        wording=dataset.wording,
+        read_items=dataset.items,
     )
 
 

@@ -2,8 +2,21 @@
 
 from collections.abc import Mapping
 
-from camelid.tasks.reasoning.arithmetic import GSM8K
+from camelid.tasks.item import Item
+from camelid.tasks.reasoning import arithmetic, commonsense, symbolic
 from camelid.tasks.reasoning.dataset import Dataset
-from camelid.tasks.reasoning.symbolic import LAST_LETTER
 
-DATASETS: Mapping[str, Dataset] = {each.name: each for each in (GSM8K, LAST_LETTER)}
+__all__ = ["DATASETS", "Dataset", "generated_named"]
+
+DATASETS: Mapping[str, Dataset] = {
+    each.name: each for each in (*arithmetic.DATASETS, *commonsense.DATASETS, *symbolic.DATASETS)
+}
+
+
+def generated_named(name: str) -> tuple[Dataset, list[Item]] | None:
+    """The data set and the questions that a name such as `coin_flip/4` stands for, or None if it has no
+    setting or stands for no generated task; raises `WrongCall` for an invalid setting."""
+    first, stroke, setting = name.partition("/")
+    if not stroke or first not in symbolic.GENERATORS:
+        return None
+    return DATASETS[first], symbolic.generated(DATASETS[first], setting)

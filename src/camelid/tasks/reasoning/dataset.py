@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError
+from camelid.prompting.asking import QUESTION_ANSWER, Wording
 from camelid.prompting.least_to_most import Decomposition
 from camelid.tasks.item import Grader, Item
 from camelid.tasks.item_rows import ID_KEYS, Row, keys_seen, rows_with_places
@@ -26,10 +27,14 @@ class Dataset:
     grader: Grader
     source: str
     """Where the questions were published."""
+    published: str = ""
+    """How many questions the published files have."""
     rows: Callable[[Path], Iterable[tuple[Row, str]]] = rows_with_places
     """Reads the rows of a file, with their places."""
     exemplars: tuple[Item, ...] = ()
     """Solved questions with worked steps, written for this project and in no data set."""
+    wording: Wording = QUESTION_ANSWER
+    """The texts around a question and its worked steps."""
     decomposition: Decomposition | None = None
     """How its questions are broken down, for least-to-most."""
     paper: Cleansing | None = None

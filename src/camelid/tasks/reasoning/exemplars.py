@@ -96,6 +96,41 @@ WORD_PROBLEMS_BROKEN_DOWN = (
 WORD_PROBLEM_PARTS = Decomposition(WORD_PROBLEMS_BROKEN_DOWN, WORD_PROBLEMS_BROKEN_DOWN)
 """Both stages of Zhou et al. (arXiv:2205.10625, section 3.3)."""
 
+ALGEBRA = tuple(
+    Item(f"own-{index}", question, answer, choices, rationale=rationale, lettered=True)
+    for index, (question, choices, rationale, answer) in enumerate(
+        (
+            (
+                "The mean of 6 numbers is 12. One of them, 27, is taken away. What is the mean of the others?",
+                ("9", "8", "10", "15", "7.5"),
+                "The 6 numbers add up to 6 * 12 = 72. Without 27, 72 - 27 = 45 are left for 5 numbers. Their "
+                "mean is 45 / 5 = 9.",
+                "9",
+            ),
+            (
+                "If 3x + 2y = 19 and x - y = 3, what is the value of x?",
+                ("2", "3", "4", "5", "6"),
+                "From the second equation y = x - 3. Put into the first, 3x + 2x - 6 = 19, so 5x = 25 and x = 5.",
+                "5",
+            ),
+            (
+                "A train covers 84 kilometres in 70 minutes. What is its speed in kilometres per hour?",
+                ("60", "65", "72", "80", "98"),
+                "In one minute it covers 84 / 70 = 1.2 kilometres. In 60 minutes that is 60 * 1.2 = 72.",
+                "72",
+            ),
+            (
+                "A price is raised by 25 % and then lowered by 20 %. How does it compare with the first price?",
+                ("5 % higher", "the same", "5 % lower", "10 % lower", "1 % higher"),
+                "After the rise it is 1.25 times the first price. Lowered by 20 %, it is 0.8 * 1.25 = 1 times that "
+                "price, so nothing has changed.",
+                "the same",
+            ),
+        )
+    )
+)
+"""Four with choices, in the style of Wei et al. (table 21)."""
+
 LAST_LETTERS = _solved(
     *(
         (
@@ -108,6 +143,31 @@ LAST_LETTERS = _solved(
     )
 )
 """Four pairs of names, as in Wei et al. (table 22)."""
+
+COIN_FLIPS = tuple(
+    Item(
+        f"own-{index}",
+        f"A coin is heads up. {first} {'flips' if one else 'does not flip'} the coin. {second} "
+        f"{'flips' if two else 'does not flip'} the coin. Is the coin still heads up?",
+        "yes" if one == two else "no",
+        ("yes", "no"),
+        rationale=f"The coin was flipped by {flippers}. So it was flipped {count}, which is an {parity} number. "
+        f"It started heads up, so after an {parity} number of flips it is {side} up.",
+    )
+    for index, (first, second, one, two, flippers, count, parity, side) in enumerate(
+        (
+            ("Mara", "Pavel", True, True, "Mara and Pavel", "2 times", "even", "heads"),
+            ("Yuki", "Anton", True, False, "Yuki", "1 time", "odd", "tails"),
+            ("Selma", "Idris", False, False, "no one", "0 times", "even", "heads"),
+            ("Bruno", "Wanda", False, True, "Wanda", "1 time", "odd", "tails"),
+            ("Tariq", "Elke", True, True, "Tariq and Elke", "2 times", "even", "heads"),
+            ("Noemi", "Sven", False, False, "no one", "0 times", "even", "heads"),
+            ("Dilan", "Petra", True, False, "Dilan", "1 time", "odd", "tails"),
+            ("Agnes", "Kofi", False, True, "Kofi", "1 time", "odd", "tails"),
+        )
+    )
+)
+"""Eight with two people each, as in table 23."""
 
 LAST_LETTERS_STEP_BY_STEP = (
     Decomposed(
