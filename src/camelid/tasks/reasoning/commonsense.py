@@ -72,12 +72,12 @@ def _sports(row: Row) -> dict[str, Any]:
 
 def _different_rows(path: Path) -> Iterator[tuple[Row, str]]:
     """14 sentences of the published file occur twice; without them it has the 986 of Wei et al."""
-    seen = set[str]()
+    known = set[str]()
     for row, where in rows_with_places(path):
         text = str(row.get("input"))
-        if text not in seen:
+        if text not in known:
             yield row, where
-        seen.add(text)
+        known.add(text)
 
 
 def _date(row: Row) -> dict[str, Any]:

@@ -50,11 +50,11 @@ def _coin(row: Row) -> dict[str, Any]:
 
 def coin_question(people: Sequence[str], flips: Sequence[bool]) -> str:
     """A coin that each of the people flips or not, and whether it is still heads up."""
-    told = " ".join(
+    flipping = " ".join(
         f"{person} flips the coin." if flipped else f"{person} does not flip the coin."
         for person, flipped in zip(people, flips, strict=True)
     )
-    return f"A coin is heads up. {told} Is the coin still heads up?"
+    return f"A coin is heads up. {flipping} Is the coin still heads up?"
 
 
 def _generated_coin(length: int, draw: random.Random) -> dict[str, Any]:
