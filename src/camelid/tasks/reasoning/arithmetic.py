@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from camelid.base.errors import CamelidError
-from camelid.data.read.files import open_bytes
+from camelid.data.read.compressed import open_bytes
 from camelid.tasks.graders import choice, numeric, suited
 from camelid.tasks.item_rows import Row, choice_of, gsm8k, position_of, rows_with_places, text_of
 from camelid.tasks.reasoning.cleansing import GSM8K_REPLY, KOJIMA_NUMBER, Cleansing, kojima_letters
