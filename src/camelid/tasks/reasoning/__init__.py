@@ -3,13 +3,20 @@
 from collections.abc import Mapping
 
 from camelid.tasks.item import Item
-from camelid.tasks.reasoning import arithmetic, commonsense, symbolic
+from camelid.tasks.reasoning import arithmetic, commonsense, game_of_24, scan, symbolic
 from camelid.tasks.reasoning.dataset import Dataset
 
 __all__ = ["DATASETS", "Dataset", "generated_named"]
 
 DATASETS: Mapping[str, Dataset] = {
-    each.name: each for each in (*arithmetic.DATASETS, *commonsense.DATASETS, *symbolic.DATASETS)
+    each.name: each
+    for each in (
+        *arithmetic.DATASETS,
+        *commonsense.DATASETS,
+        *symbolic.DATASETS,
+        scan.SCAN,
+        game_of_24.GAME_OF_24,
+    )
 }
 
 
