@@ -12,8 +12,9 @@ from camelid.evals.evaluate import evaluate
 from camelid.evals.methods import Method
 from camelid.lm.interface import Prompt
 from camelid.lm.scripted import ScriptedLM
+from camelid.prompting.calculator import CALCULATORS
 from camelid.prompting.ensembles import WEIGHTINGS
-from camelid.recipes.evaluate import WeightingName
+from camelid.recipes.evaluate import CalculatorName, WeightingName
 from camelid.tasks.graders import LENIENT, STRICT, letters, numeric, suited
 from camelid.tasks.item import Item
 from camelid.tasks.reasoning import DATASETS
@@ -159,6 +160,7 @@ def test_wrong_calls(tmp_path: Path) -> None:
 
 def test_the_recipe_names_every_weighting() -> None:
     assert WeightingName.__args__ == WEIGHTINGS  # type: ignore[attr-defined]
+    assert CalculatorName.__args__ == CALCULATORS  # type: ignore[attr-defined]
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

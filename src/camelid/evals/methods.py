@@ -10,6 +10,7 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
 from camelid.prompting.attempt import Program
+from camelid.prompting.calculator import Calculator, calculator
 from camelid.prompting.ensembles import Weighting, self_consistency
 from camelid.prompting.least_to_most import PART, least_to_most
 from camelid.prompting.programs import (
@@ -49,6 +50,8 @@ class Method:
     temperature: float | None = None
     """By default 0, and 0.7 for several samples."""
     weighting: Weighting = "majority"
+    calculator: Calculator | None = None
+    """How arithmetic in replies is computed, if it is."""
 
     @classmethod
     def of(cls, recipe: EvaluateRecipe) -> "Method":
@@ -65,6 +68,12 @@ class Method:
                 f"--samples {self.samples} needs a program that generates, and a temperature above 0"
             )
         program = self._single(task, name)
+        if self.calculator:
+            if name == "likelihood":
+                raise WrongCall("--calculator needs a program that generates; likelihood only scores")
+            if self.calculator == "annotations" and self.chat:
+                raise WrongCall("--calculator annotations continues replies as text: leave out --chat")
+            program = calculator(program, self.calculator)
         return program if self.samples == 1 else self_consistency(program, self.samples, self.weighting)
 
     def _single(self, task: Task, name: str) -> Program:

@@ -19,7 +19,8 @@ _TOKEN = re.compile(
     r"\s*(?:\$?\s?(\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.?\d*|\.\d+)|(\*\*|[-+*/^()]))", re.ASCII
 )
 _SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-", "–": "-", "·": "*"})
-_TIMES = re.compile(r"(?<=[\d)\s])[xX](?=[\s(\d$.-])")
+_TIMES = re.compile(r"(?<=[\d)])(?:\s+[xX]\s+|[xX])(?=[\d(.$])")
+"""A multiplication; in "2x + 3" the x is an unknown."""
 
 
 def value_of(expression: str) -> Fraction | None:

@@ -14,6 +14,7 @@ from camelid.recipes.settings import ModelName, Paths, SinglePath
 Convention = Literal["overlapping", "papers", "llama.cpp"]
 """How a text is cut into windows for its perplexity, see `engine.conventions`."""
 ProgramName = Literal["direct", "few_shot", "chain_of_thought", "least_to_most", "likelihood"]
+CalculatorName = Literal["annotations", "equations"]
 WeightingName = Literal["majority", "sum", "normalised_sum", "average", "normalised_average"]
 REPEATED: JsonDict = {"repeated": True}
 """Marks a flag that takes one value each time it is given."""
@@ -83,6 +84,11 @@ class EvaluateRecipe(Recipe):
         default=None,
         ge=0,
         description="temperature of generated text; by default 0, and 0.7 for several samples",
+    )
+    calculator: CalculatorName | None = Field(
+        default=None,
+        description="compute the arithmetic in replies: equations, after a reply is finished (Wei et al.), or "
+        "annotations <<48/2=24>>, from which the model goes on (Cobbe et al.)",
     )
     weighting: WeightingName = Field(
         default="majority",

@@ -84,7 +84,7 @@ def rungs(task: Task, settings: Method) -> Iterator[Method]:
     if task.decomposition and not settings.chat:
         yield replace(alone, program="least_to_most")
     if all(item.choices for item in task.items):
-        yield replace(alone, program="likelihood")
+        yield replace(alone, program="likelihood", calculator=None)
 
 
 def ladder_report(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluation]) -> Report:
