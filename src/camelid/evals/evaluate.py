@@ -16,7 +16,7 @@ from camelid.base.progress import track
 from camelid.evals.results import Result
 from camelid.lm.interface import LM
 from camelid.prompting.attempt import Attempt, Program, Read
-from camelid.tasks.graders import GRADING
+from camelid.tasks.graders import GRADING, LENIENT
 from camelid.tasks.intervals import Comparison, bootstrap_mean, compare_grades, wilson
 from camelid.tasks.item import Grades, Item
 from camelid.tasks.record import Record, Total, append_records, read_records
@@ -49,6 +49,12 @@ class Evaluation:
         """A row of the table for each metric."""
         means = [self._result(metric, self._mean(metric)) for metric in self.records[0].grades]
         return means + [self._result(metric, total) for metric, total in self.totals.items()]
+
+    @property
+    def main_metric(self) -> str:
+        """The reading by which evaluations are compared: the lenient one where there are two, else the first."""
+        metrics = list(self.records[0].grades)
+        return LENIENT if LENIENT in metrics else metrics[0]
 
     def grades(self, metric: str) -> list[bool]:
         """Whether each question was answered correctly; raises `WrongCall` for an unknown metric."""

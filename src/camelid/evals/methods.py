@@ -95,7 +95,7 @@ class Method:
             return likelihood(
                 shown, chat=self.chat, wording=wording, answer_context=self.answer_context, draw=draw
             )
-        sampling = self._sampling(STEPS if name == "chain_of_thought" else ANSWER)
+        sampling = self.sampling(STEPS if name == "chain_of_thought" else ANSWER)
         if name == "chain_of_thought":
             if draw:
                 raise WrongCall(
@@ -109,7 +109,8 @@ class Method:
             return few_shot(shown, chat=self.chat, sampling=sampling, wording=wording, draw=draw)
         return direct(chat=self.chat, sampling=sampling, wording=wording)
 
-    def _sampling(self, usual: Sampling) -> Sampling:
+    def sampling(self, usual: Sampling) -> Sampling:
+        """The sampling with this method's temperature and number of tokens."""
         usual_temperature = WARM if self.samples > 1 else usual.temperature
         return dataclasses.replace(
             usual,
@@ -124,7 +125,7 @@ class Method:
             raise WrongCall(
                 "least_to_most has exemplars of its own: leave out --shots, --exemplars and --chat"
             )
-        return least_to_most(task.decomposition, sampling=self._sampling(PART))
+        return least_to_most(task.decomposition, sampling=self.sampling(PART))
 
     def _published(
         self, task: Task, format: Format, name: str, shown: Sequence[Item], draw: Draw | None
@@ -144,7 +145,7 @@ class Method:
             raise WrongCall(
                 f"{task.name} compares the probability of sentences; use --program likelihood, or leave it out"
             )
-        sampling = self._sampling(format.sampling)
+        sampling = self.sampling(format.sampling)
         if draw:
             return few_shot(shown, sampling=sampling, wording=wording, draw=draw)
         return direct(sampling=sampling, wording=wording)
@@ -156,13 +157,18 @@ def _default_program(task: Task, shots: int) -> str:
     return "few_shot" if task.format and shots else "direct"
 
 
+def exemplar_pool(task: Task, path: Path | None) -> Sequence[Item]:
+    """The solved questions of a file, or the task's own."""
+    if path is None:
+        return task.exemplars
+    read = task.format.items if task.format else task.read_items
+    return load_task(path).items if read is None else read(path)
+
+
 def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> Sequence[Item]:
     if shots < 0:
         raise WrongCall(f"--shots is {shots}; it must be at least 0")
-    source: Sequence[Item] = task.exemplars
-    if path is not None:
-        read = task.format.items if task.format else task.read_items
-        source = load_task(path).items if read is None else read(path)
+    source = exemplar_pool(task, path)
     asked = task.questions | {item.question for item in task.items}
     shown = source if draw else source[:shots]
     leaked = [item for item in shown if item.question in asked]

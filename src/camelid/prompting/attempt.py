@@ -25,6 +25,9 @@ class ChoiceScore:
     """Whether greedy decoding would generate exactly this; None if a server does not say."""
     text: str = ""
     """What was scored, with the wording's space before it."""
+    content_free: float | None = None
+    """Log-probability that the prompt gives it without a question, relative to the other choices, if
+    requested."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from camelid.lm.interface import Prompt
 from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import QUESTION_ANSWER, Asking, Draw, Exemplar, Question, Wording
 from camelid.prompting.attempt import Attempt, ChoiceScore, Program, Read, completed, until
+from camelid.prompting.calibration import ContentFree, content_free_priors
 from camelid.prompting.steps import Steps, generated, scored
 
 
@@ -55,15 +56,17 @@ def chain_of_thought(
     sampling: Sampling | None = None,
     wording: Wording = QUESTION_ANSWER,
     trigger: str | None = None,
+    cue: str | None = None,
 ) -> Program:
     """Lets the model reason in steps before it answers.
 
     With exemplars, their worked steps are shown, each ending in "The answer is X." (Wei et al.,
     arXiv:2201.11903). With `chat`, the question asks for steps. Otherwise there are two stages (Kojima et
     al., arXiv:2205.11916, section 3): first the steps, then `trigger` and the answer. The default trigger is
-    the one in `TRIGGERS` that suits the choices.
+    the one in `TRIGGERS` that suits the choices. cue: what asks for steps, by default `STEPS_CUE`.
     """
-    asking = Asking(tuple(exemplars), chat, STEPS_CUE if chat else "", True, wording)
+    asks = STEPS_CUE if cue is None else cue
+    asking = Asking(tuple(exemplars), chat, asks if chat else "", True, wording)
     how = until(sampling or STEPS, () if chat else wording.stop_reasoned)
     staged = not (chat or exemplars)
 
@@ -71,9 +74,10 @@ def chain_of_thought(
         prompt = asking.prompt(question)
         if not staged:
             return completed(prompt, how)
-        return _two_stages(f"{prompt}{STEPS_CUE}", trigger or trigger_of(question), how)
+        return _two_stages(f"{prompt}{asks}", trigger or trigger_of(question), how)
 
     settings = asking.settings(sampling=dataclasses.asdict(how), staged=staged, trigger=trigger)
+    settings |= {} if cue is None else {"steps_cue": cue}
     return Program("chain_of_thought", 1, ask, settings, len(exemplars))
 
 
@@ -83,17 +87,22 @@ def likelihood(
     chat: bool = False,
     wording: Wording = QUESTION_ANSWER,
     answer_context: bool = False,
+    content_free: Sequence[str] = (),
     draw: Draw | None = None,
 ) -> Program:
     """Scores every choice as a continuation of the question; generates nothing and shows no letters.
 
     If a question has contexts, each is followed by its ending: the partial evaluation of Trinh and Le
     (arXiv:1806.02847), which GPT-3 uses for Winograd schemas. answer_context: also score each choice after
-    only "A:", to normalise by (GPT-3, arXiv:2005.14165, section 2.4). Raises `WrongCall` for a question
-    without choices, and for `answer_context` with `chat`.
+    only "A:", to normalise by (GPT-3, arXiv:2005.14165, section 2.4). content_free: also score the choices
+    after these texts in place of the question, for contextual calibration (see `calibration`). Raises
+    `WrongCall` for a question without choices, for `answer_context` with `chat`, and for `content_free` with
+    questions whose prompts differ by choice, or with drawn exemplars.
     """
     if chat and answer_context:
         raise WrongCall("the answer context is plain text: use it without chat")
+    if content_free and draw:
+        raise WrongCall("calibration compares with one fixed prompt: leave out drawn exemplars")
     asking = Asking(tuple(exemplars), chat, "", False, wording, show_choices=False, draw=draw)
     continuation = "{answer}" if chat else wording.answer
     context = wording.answer_context if answer_context else None
@@ -101,10 +110,14 @@ def likelihood(
     def ask(question: Question, read: Read | None) -> Steps[Attempt]:
         prompts, choices = zip(*asking.scored(question), strict=True)
         scores = yield from _scores(prompts, choices, continuation, context)
+        if content_free:
+            scores = yield from _calibrated(asking, question, scores, content_free)
         different = [prompt for at, prompt in enumerate(prompts) if prompt not in prompts[:at]]
         return Attempt(tuple(different), (), "", scores=scores)
 
-    return Program("likelihood", 1, ask, asking.settings(answer_context=context), asking.shots)
+    settings = asking.settings(answer_context=context)
+    settings |= {"content_free": list(content_free)} if content_free else {}
+    return Program("likelihood", 1, ask, settings, asking.shots)
 
 
 def trigger_of(question: Question) -> str:
@@ -136,6 +149,25 @@ def _scores(
             score.logprob, score.tokens, len(choice.encode()), len(choice), alone, score.is_greedy, text
         )
         for score, alone, choice, text in zip(scores, unconditional, choices, texts, strict=False)
+    )
+
+
+def _calibrated(
+    asking: Asking, question: Question, scores: Sequence[ChoiceScore], texts: Sequence[str]
+) -> Steps[tuple[ChoiceScore, ...]]:
+    """The scores with the log-probability of each choice after the texts in place of the question."""
+    if question.contexts:
+        raise WrongCall(
+            f"the question {question.question[:60]!r} has a prompt for each choice; use it without calibration"
+        )
+    empty = [ContentFree(text, question.choices, question.endings) for text in texts]
+    prompts = [prompt for each in empty for prompt, _ in asking.scored(each)]
+    found = yield from scored(prompts, [score.text for score in scores] * len(texts))
+    logprobs = [score.logprob for score in found]
+    rows = [logprobs[at : at + len(scores)] for at in range(0, len(logprobs), len(scores))]
+    return tuple(
+        dataclasses.replace(score, content_free=prior)
+        for score, prior in zip(scores, content_free_priors(rows), strict=True)
     )
 
 

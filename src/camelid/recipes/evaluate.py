@@ -100,6 +100,22 @@ class EvaluateRecipe(Recipe):
         "10), "
         "and write one page that compares them",
     )
+    sensitivity: bool = Field(
+        default=False,
+        description="ask with other orders, choices, numbers and wordings of exemplars and triggers, and "
+        "write one page of how much that changes",
+    )
+    variants: int = Field(
+        default=8, ge=2, description="sensitivity: orders and choices of exemplars that are tried"
+    )
+    writers: Paths = Field(
+        default=(),
+        description="sensitivity: file of exemplars by another writer; may be repeated",
+        json_schema_extra=REPEATED,
+    )
+    triggers: Path | None = Field(
+        default=None, description="sensitivity: JSON file of triggers that ask for steps and for the answer"
+    )
     answer_context: bool = Field(
         default=False, description="likelihood: divide by each choice's probability without the question"
     )

@@ -120,7 +120,8 @@ def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
 
     accuracy: summed log-probability. Per token: GPT-3's (arXiv:2005.14165, section 2.4). Per character:
     LLaMA's (arXiv:2302.13971, section 3). Answer context: log P(choice | question) - log P(choice | "A:"),
-    also GPT-3's.
+    also GPT-3's. Calibrated: P(choice | question) / P(choice | content-free question) (Zhao et al.,
+    arXiv:2102.09690, section 5).
     """
     _must_be_numbers(item, scores)
     ranks: dict[str, Callable[[ChoiceScore], float]] = {
@@ -132,6 +133,8 @@ def likelihood(item: Item, scores: Sequence[ChoiceScore]) -> Grades:
     if all(score.unconditional is not None for score in scores):
         ranks["accuracy_answer_context"] = lambda score: score.logprob - (score.unconditional or 0.0)
     choices = _choices(item)
+    if all(score.content_free is not None for score in scores):
+        ranks["accuracy_calibrated"] = lambda score: score.logprob - (score.content_free or 0.0)
     return {metric: _most_probable(item, choices, map(rank, scores)) for metric, rank in ranks.items()}
 
 

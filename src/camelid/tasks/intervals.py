@@ -115,6 +115,32 @@ def compare_grades(before: Sequence[float], after: Sequence[float], *, seed: int
     )
 
 
+def cochran(rows: Sequence[Sequence[bool]]) -> float:
+    """The p-value that several ways have the same accuracy on the same questions (Cochran's Q test, 1950).
+
+    rows: for each way, whether each question was answered correctly. Q = (k-1)(k Σ Gⱼ² - (Σ Gⱼ)²) /
+    (k Σ Lᵢ - Σ Lᵢ²) with the totals G of the k ways and L of the questions; under the hypothesis it is
+    distributed as χ² with k - 1 degrees of freedom if there are enough questions. 1 if the ways do not differ.
+    """
+    ways = [sum(row) for row in rows]
+    questions = [sum(column) for column in zip(*rows, strict=True)]
+    count = len(rows)
+    scale = count * sum(questions) - sum(total * total for total in questions)
+    if count < 2 or scale == 0:
+        return 1.0
+    q = (count - 1) * (count * sum(total * total for total in ways) - sum(ways) ** 2) / scale
+    return chi_squared_tail(q, count - 1)
+
+
+def chi_squared_tail(value: float, degrees: int) -> float:
+    """P(χ² ≥ value) for a whole number of degrees of freedom; a finite sum, Abramowitz and Stegun 26.4.4-5."""
+    half = value / 2
+    if degrees % 2 == 0:
+        return math.exp(-half) * sum(math.pow(half, i) / math.gamma(i + 1) for i in range(degrees // 2))
+    terms = sum(math.pow(half, i + 0.5) / math.gamma(i + 1.5) for i in range(degrees // 2))
+    return math.erfc(math.sqrt(half)) + math.exp(-half) * terms
+
+
 def _z(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise WrongCall(f"confidence is {confidence!r}; it must be between 0 and 1, such as 0.95")

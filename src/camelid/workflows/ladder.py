@@ -17,9 +17,9 @@ from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.report.answers import ANSWERS, write_answers
 from camelid.report.page import show_cell, write_report
 from camelid.report.values import Curve, Estimate, LinePlot, Report, Section, Table
-from camelid.tasks.graders import LENIENT
 from camelid.tasks.intervals import compare_grades
 from camelid.tasks.task import Task
+from camelid.workflows.sensitivity import measure_sensitivity
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,10 @@ COLUMNS = (
 
 
 def evaluate_or_climb(recipe: EvaluateRecipe) -> None:
-    """Evaluates as the recipe says; with `ladder`, in every way that suits each task."""
-    if recipe.ladder:
+    """Evaluates as the recipe says, climbs the `ladder` of each task or measures its `sensitivity`."""
+    if recipe.sensitivity:
+        measure_sensitivity(recipe)
+    elif recipe.ladder:
         _climb(recipe)
     else:
         evaluate_recipe(recipe)
@@ -99,7 +101,7 @@ def ladder_report(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluati
             "model": recipe.model,
             "questions": str(count),
             "task version": task.version,
-            "reading": _metric(climbed[0]),
+            "reading": climbed[0].main_metric,
         },
         sections=(
             Section(
@@ -133,20 +135,14 @@ def _write(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluation]) ->
     logger.info(f"the page: {page}")
 
 
-def _metric(evaluation: Evaluation) -> str:
-    """The reading that is compared: the lenient one where there are two, else the first."""
-    metrics = list(evaluation.records[0].grades)
-    return LENIENT if LENIENT in metrics else metrics[0]
-
-
 def _accuracy(evaluation: Evaluation) -> float:
-    values = evaluation.values(_metric(evaluation))
+    values = evaluation.values(evaluation.main_metric)
     return sum(values) / len(values)
 
 
 def _row(evaluation: Evaluation, first: Evaluation) -> tuple[str | int | float | Estimate | None, ...]:
-    result = next(each for each in evaluation.results if each.metric == _metric(evaluation))
-    paired = compare_grades(first.values(_metric(first)), evaluation.values(_metric(evaluation)))
+    result = next(each for each in evaluation.results if each.metric == evaluation.main_metric)
+    paired = compare_grades(first.values(first.main_metric), evaluation.values(evaluation.main_metric))
     compared = evaluation is not first
     if result.interval is None:
         raise CamelidError(f"{evaluation.program} has no accuracy with an interval")
@@ -191,7 +187,7 @@ def _plot(task: Task, climbed: Sequence[Evaluation]) -> LinePlot:
 
 def votes(task: Task, evaluation: Evaluation) -> list[tuple[int, float]]:
     """The accuracy of a majority vote over the first n samples, for n = 1, 2, 5, 10, ... up to all."""
-    metric = _metric(evaluation)
+    metric = evaluation.main_metric
     items = {item.id: item for item in task.items}
     right: dict[int, int] = {}
     for record in evaluation.records:

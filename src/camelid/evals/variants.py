@@ -1,0 +1,233 @@
+"""Variants of a way of asking that should not matter: order, choice, number and wording of exemplars, triggers."""
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.json import read_table
+from camelid.evals.methods import Method, exemplar_pool
+from camelid.prompting.asking import QUESTION_ANSWER, Wording
+from camelid.prompting.attempt import Program
+from camelid.prompting.calibration import CONTENT_FREE
+from camelid.prompting.programs import (
+    ANSWER,
+    STEPS,
+    STEPS_CUE,
+    TRIGGERS,
+    chain_of_thought,
+    direct,
+    few_shot,
+    likelihood,
+)
+from camelid.tasks.graders import numeric
+from camelid.tasks.item import Item
+from camelid.tasks.task import Task
+
+SHOTS = 4
+"""Exemplars in orders and choices, if --shots does not say: as in Lu et al. (arXiv:2104.08786, section 2)."""
+
+MARKS = {
+    "question_answer": ("Question: ", "Answer:"),
+    "problem_solution": ("Problem: ", "Solution:"),
+    "input_output": ("Input: ", "Output:"),
+    "exercise": ("Exercise. ", "The solution:"),
+}
+"""What stands before a question and before its answer, in other wordings than the usual."""
+CUES = {
+    "steps": STEPS_CUE,
+    "careful": " Let's work through this carefully, one part at a time.",
+    "known": " First, let's write down what we know.",
+    "why": " Here is how to find the answer.",
+    "short": " Steps:",
+    "unrelated": " The weather is fine today.",
+}
+"""Triggers written for this project; the last one asks for nothing, for comparison."""
+
+
+@dataclass(frozen=True)
+class Triggers:
+    """Triggers of a file: what asks for steps, and what asks for the answer, by data set."""
+
+    steps: tuple[str, ...]
+    answer: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> "Triggers":
+        """The triggers of a JSON file with `stage1_suffix` (a text or a list of them) and `answer_triggers`.
+
+        Raises `CamelidError` for a file without either, or with other values.
+        """
+        table = read_table(path, remedy="--triggers takes a JSON object with stage1_suffix, answer_triggers")
+        found = table.get("stage1_suffix", [])
+        steps = [found] if isinstance(found, str) else found
+        answer = table.get("answer_triggers", {})
+        if not (_texts(steps) and isinstance(answer, dict) and _texts([*answer.values()])) or not (
+            steps or answer
+        ):
+            raise CamelidError(
+                f"{path}: give stage1_suffix, a text or a list of texts, or answer_triggers, an object of texts"
+            )
+        return cls(tuple(steps), answer)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of asking among those of a dimension, such as one order of the exemplars."""
+
+    dimension: str
+    name: str
+    program: Program
+    exemplars: tuple[Item, ...] = ()
+
+
+def variants(
+    task: Task,
+    method: Method,
+    *,
+    count: int = 8,
+    writers: Sequence[Path] = (),
+    triggers: Triggers | None = None,
+    seed: int = 0,
+) -> Iterator[Variant]:
+    """The variants of a task's way of asking, dimension by dimension; the first of each is the usual one.
+
+    Questions with choices are asked by likelihood, calibrated too; others with the steps of the exemplars if
+    these have them. Raises `WrongCall` where nothing can vary, `CamelidError` for exemplars that are asked.
+    """
+    make = _Maker(task, method)
+    shots = method.shots or min(SHOTS, len(make.pool))
+    if shots > len(make.pool):
+        raise WrongCall(f"--shots is {shots}, but there are {len(make.pool)} exemplars for {task.name}")
+    drawn = random.Random(seed)
+    first = make.pool[:shots]
+    for at, order in enumerate(_orders(first, count, drawn)):
+        yield make.variant("order", f"{at}", order)
+    if len(make.pool) > shots:
+        for at, chosen in enumerate(_choices(make.pool, shots, count, drawn)):
+            yield make.variant("choice", f"{at}", chosen)
+    powers = (2**power for power in range(10) if 2**power < len(make.pool))
+    for number in dict.fromkeys((0, *powers, len(make.pool))):
+        yield make.variant("number", f"{number}", make.pool[:number])
+    if not method.chat:
+        for name, wording in {"usual": make.wording, **_wordings(make.wording)}.items():
+            yield make.variant("wording", name, first, wording=wording)
+    for name, pool in {"usual": make.pool, **{path.stem: make.checked(path) for path in writers}}.items():
+        if writers:
+            yield make.variant("writer", name, pool[:shots])
+    if make.program != "likelihood":
+        yield from make.triggered(triggers)
+
+
+class _Maker:
+    """Makes the variants of one task."""
+
+    def __init__(self, task: Task, method: Method) -> None:
+        if task.format or task.continuation:
+            raise WrongCall(f"{task.name} has a fixed wording; --sensitivity needs a task such as gsm8k")
+        self.task, self.method = task, method
+        self.wording = task.wording or QUESTION_ANSWER
+        self.pool = self.checked(method.exemplars)
+        self.program = method.program or self._usual()
+
+    def _usual(self) -> str:
+        if all(item.choices for item in self.task.items):
+            return "likelihood"
+        return "chain_of_thought" if all(item.rationale for item in self.pool) else "few_shot"
+
+    def checked(self, path: Path | None) -> tuple[Item, ...]:
+        """The exemplars of a file, or the task's own; none may be one of the questions."""
+        pool = tuple(exemplar_pool(self.task, path))
+        asked = self.task.questions | {item.question for item in self.task.items}
+        if leaked := [item for item in pool if item.question in asked]:
+            raise CamelidError(
+                f"{self.task.name}: the exemplar {leaked[0].id!r} is itself one of the questions; "
+                "use other exemplars"
+            )
+        return pool
+
+    def variant(
+        self,
+        dimension: str,
+        name: str,
+        shown: Sequence[Item],
+        *,
+        wording: Wording | None = None,
+        **staged: Any,
+    ) -> Variant:
+        """The variant with these exemplars; `staged` has the texts of a chain of thought without exemplars."""
+        words, chat = wording or self.wording, self.method.chat
+        if self.program == "likelihood":
+            fixed = all(not item.contexts for item in self.task.items)
+            program = likelihood(shown, chat=chat, wording=words, content_free=CONTENT_FREE if fixed else ())
+        elif self.program == "chain_of_thought" or staged:
+            trigger = TRIGGERS["number"] if self.task.grader is numeric else None
+            how = self.method.sampling(STEPS)
+            settings = {"trigger": trigger, **staged}
+            program = chain_of_thought(shown, chat=chat, sampling=how, wording=words, **settings)
+        elif shown:
+            program = few_shot(shown, chat=chat, sampling=self.method.sampling(ANSWER), wording=words)
+        else:
+            program = direct(chat=chat, sampling=self.method.sampling(ANSWER), wording=words)
+        named = dataclasses.replace(program, name=f"{program.name}.{dimension}-{name}")
+        return Variant(dimension, name, named, tuple(shown))
+
+    def triggered(self, triggers: Triggers | None) -> Iterator[Variant]:
+        """Chains of thought without exemplars, with each trigger that asks for steps, and for the answer."""
+        from_file = triggers.steps if triggers else ()
+        cues = {**CUES, **{f"file_{at}": f" {text.strip()}" for at, text in enumerate(from_file)}}
+        for name, cue in cues.items():
+            if name in CUES or cue not in CUES.values():
+                yield self.variant("trigger", name, (), cue=cue)
+        if triggers and (text := triggers.answer.get(self.task.name)) and not self.method.chat:
+            yield self.variant("trigger", "answer_file", (), cue=STEPS_CUE, trigger=text)
+
+
+def _wordings(usual: Wording) -> Mapping[str, Wording]:
+    """The usual wording with other marks of question and answer."""
+    return {
+        name: dataclasses.replace(
+            usual,
+            question=f"{before}{{question}}\n{after}",
+            answer_context=after,
+            stop_reasoned=(f"\n{before.strip()}",),
+        )
+        for name, (before, after) in MARKS.items()
+    }
+
+
+def _orders(items: Sequence[Item], count: int, drawn: random.Random) -> list[tuple[Item, ...]]:
+    """The usual order, and different other ones: all if there are few, else drawn."""
+    if math.factorial(len(items)) <= count:
+        return [*itertools.permutations(items)]
+    found = {tuple(range(len(items)))}
+    orders = [tuple(items)]
+    while len(orders) < count:
+        order = tuple(drawn.sample(range(len(items)), len(items)))
+        if order not in found:
+            found.add(order)
+            orders.append(tuple(items[at] for at in order))
+    return orders
+
+
+def _choices(pool: Sequence[Item], shots: int, count: int, drawn: random.Random) -> list[tuple[Item, ...]]:
+    """The first exemplars, and different other choices in the order of the pool."""
+    if math.comb(len(pool), shots) <= count:
+        return [*itertools.combinations(pool, shots)]
+    found = {tuple(range(shots))}
+    chosen = [tuple(pool[:shots])]
+    while len(chosen) < count:
+        picks = tuple(sorted(drawn.sample(range(len(pool)), shots)))
+        if picks not in found:
+            found.add(picks)
+            chosen.append(tuple(pool[at] for at in picks))
+    return chosen
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) and value.strip() for value in values)
