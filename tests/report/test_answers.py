@@ -1,6 +1,7 @@
 """The page of answers: everything of an evaluation's lines is on it, as text, and its size is bounded."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -134,9 +135,19 @@ def test_scores_of_choices_and_chats_are_on_the_page(tmp_path: Path) -> None:
     data = data_of(answers_page(sorted(evaluation_files(tmp_path))))
     scored, talked = data["evaluations"]
     assert [data["texts"][score[0]] for score in scored["items"][0]["scores"]] == [" red", " blue"]
+    assert scored["items"][0]["scores"][0][1:] == [-1.0, 1, None, None]
     assert scored["items"][0]["grades"]["accuracy"][2], "a tie"
     roles = [role for role, _, _ in talked["items"][0]["chain"][0]["prompt"]]
     assert roles == ["user", "assistant", "user"]
+
+
+def test_impossible_choices_leave_the_page_readable(tmp_path: Path) -> None:
+    items = (Item("a", "Red or blue?", "red", choices=("red", "blue")),)
+    lm = ScriptedLM([], lambda _, text: -math.inf if "blue" in text else -1.0)
+    evaluate(Task("colours", "1", items, choice), likelihood(), lm, tmp_path, model="m")
+    page = answers_page(evaluation_files(tmp_path))
+    assert "Infinity" not in page.partition('id="data">')[2].partition("</script>")[0]
+    assert [score[1] for score in data_of(page)["evaluations"][0]["items"][0]["scores"]] == [-1.0, None]
 
 
 def test_evaluations_are_comparable_if_they_share_items_with_equal_answers(tmp_path: Path) -> None:

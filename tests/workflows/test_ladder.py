@@ -49,6 +49,10 @@ def test_the_page_compares_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
     page = (tmp_path / "out" / "gsm8k.ladder.html").read_text()
     assert "6 ways of asking" in page
     assert "self_consistency_5" in page
+    answers = (tmp_path / "out" / "answers.html").read_text()
+    assert all(
+        f'"name": "gsm8k.{way}' in answers for way in ("direct", "self_consistency_5", "least_to_most")
+    )
     asked = len(lm.prompts)
     ladder.evaluate_or_climb(recipe)
     assert len(lm.prompts) == asked, "nothing is asked twice"

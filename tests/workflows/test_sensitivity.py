@@ -174,3 +174,11 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
 def test_bars_of_a_dimension_are_in_the_order_of_the_variants() -> None:
     made = [each for each in variants(SUMS, Method()) if each.dimension == "number"]
     assert all(len(one.exemplars) < len(two.exemplars) for one, two in pairwise(made))
+
+
+def test_a_model_that_always_gives_one_answer_is_named(measure: Callable[..., Path]) -> None:
+    lm = ScriptedLM(lambda _: " A film: dull?", lambda _, text: -1.0 - (text.strip() == "yes"))
+    page = (measure(lm, REVIEWS, variants=2) / "reviews.sensitivity.html").read_text()
+    assert "No variant changes the accuracy" in page
+    assert "answer given most" in page
+    assert '<td>no</td><td class="number">1.000</td>' in page

@@ -44,7 +44,7 @@ VERBS: dict[str, Verb] = {
         eval=("evaluate", "accuracy on a task, perplexity and bits per byte on text"),
         compare=("compare", "compare quantised or tuned models side by side"),
         check=("check", "find errors in recipes, data and models beforehand"),
-        report=("report", "rewrite a run's report.html"),
+        report=("report", "rewrite a run's report.html, or the answers.html of evaluations"),
     ),
     **_in(
         "Plan",

@@ -96,6 +96,8 @@ function prompts(chain, where, open) {
   });
 }
 
+const number = (value) => value === null ? "–" : value.toFixed(4);
+
 function table(names, rows) {
   const head = node("tr", {}, ...names.map((name) => node("th", {}, name)));
   const body = rows.map((row) => node("tr", {}, ...row.map((cell) => node("td", {}, cell))));
@@ -129,9 +131,8 @@ function opened(evaluation, item) {
   parts.push(node("p", {}, "right answer: ", shown(item.answer, where), item.cut ? node("span", { className: "cut" }, " · cut at the length limit") : ""));
   if (item.samples) parts.push(...prompts(item.samples[0].chain.slice(0, 1).map((link) => ({ ...link, reply: null })), where, true), ...sampled(item, where));
   else parts.push(...prompts(item.chain, where, true));
-  if (item.scores.length) parts.push(table(["choice", "log-probability", "tokens", "without the question"],
-    item.scores.map(([text, logprob, tokens, alone]) =>
-      [shown(text, where), logprob.toFixed(4), String(tokens), alone === null ? "–" : alone.toFixed(4)])));
+  if (item.scores.length) parts.push(table(["choice", "log-probability", "tokens", "after the answer context", "after content-free texts"],
+    item.scores.map(([text, logprob, tokens, ...others]) => [shown(text, where), number(logprob), String(tokens), ...others.map(number)])));
   parts.push(node("small", {}, where));
   return node("div", {}, ...parts);
 }

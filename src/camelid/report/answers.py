@@ -5,6 +5,7 @@ escaped JSON that the page's script shows as plain text; nothing in them is ever
 """
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -23,6 +24,9 @@ BUDGET = 16_000_000
 """Characters of all texts on a page; where there are more, the longest texts are cut to one length."""
 SHARED = 200
 """A beginning of at least so many characters that all prompts share is shown once, as the exemplars."""
+
+SCORED = ("logprob", "tokens", "unconditional", "content_free")
+"""What is shown of a choice's score."""
 
 Row = Mapping[str, Any]
 Part = tuple[str, str]
@@ -143,7 +147,7 @@ def _item(row: Row, line: int, texts: Texts, shared: Sequence[str]) -> dict[str,
         "grades": {name: _grade(grade, texts) for name, grade in row["grades"].items()},
         "chain": _chain(row, texts, shared),
         "scores": [
-            [texts.add(score.get("text", "")), score["logprob"], score["tokens"], score["unconditional"]]
+            [texts.add(score.get("text", "")), *(_number(score.get(key)) for key in SCORED)]
             for score in row["scores"]
         ],
     }
@@ -178,7 +182,13 @@ def votes(samples: Iterable[Row], reading: str) -> list[tuple[str, int]]:
 
 
 def _grade(grade: Row, texts: Texts) -> list[Any]:
-    return [texts.add(grade["extracted"]), grade["correct"], bool(grade.get("tied")), grade.get("degree")]
+    degree = _number(grade.get("degree"))
+    return [texts.add(grade["extracted"]), grade["correct"], bool(grade.get("tied")), degree]
+
+
+def _number(value: float | None) -> float | None:
+    """The number if it is finite: JSON has no others, and a browser would refuse the whole page."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _chain(row: Row, texts: Texts, shared: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,16 @@ class Tried:
     def accuracy(self, metric: str | None = None) -> float:
         """The share of questions answered correctly."""
         return fmean(self.right(metric))
+
+    def favourite(self) -> tuple[str | None, float | None]:
+        """The answer that was extracted most often, cut to 40 characters, and its share of the questions."""
+        metric, records = self.evaluation.main_metric, self.evaluation.records
+        counts = Counter(record.grades[metric].extracted for record in records)
+        counts.pop(None, None)
+        if not counts:
+            return None, None
+        [(answer, count)] = counts.most_common(1)
+        return str(answer)[:40], count / len(records)
 
 
 @dataclass(frozen=True)
@@ -114,14 +125,20 @@ def sensitivity_report(
     if remedies := _remedies(_of(tried, "order"), entropies):
         sections.append(Section("Remedies", tables=(remedies,)))
     every = tuple(
-        (each.variant.dimension, each.variant.name, each.evaluation.shots, _estimate(each)) for each in tried
+        (each.variant.dimension, each.variant.name, each.evaluation.shots, _estimate(each), *each.favourite())
+        for each in tried
     )
-    table = Table("", ("varied", "variant", "exemplars", "accuracy"), every, "With 95 % intervals.")
+    table = Table(
+        "",
+        ("varied", "variant", "exemplars", "accuracy", "answer given most", "its share"),
+        every,
+        "Accuracy with its 95 % interval. An answer that is given far more often than it is right shows a bias "
+        "of the prompt.",
+    )
     sections.append(Section("Every variant", tables=(table,), folded=True))
     return Report(
         title=f"{task.name}: how fragile prompts are",
-        summary=f"Accuracy changes most with the {widest} of the prompt: by "
-        f"{100 * _range(_of(tried, widest)):.1f} points over {len(_of(tried, widest))} variants.",
+        summary=_summary(widest, _of(tried, widest)),
         facts={"model": recipe.model, "questions": str(len(task.items)), "task version": task.version},
         sections=tuple(sections),
         footer=f"camelid eval {recipe.model} --task {task.name} --sensitivity. Every answer is in {ANSWERS}.",
@@ -195,6 +212,15 @@ def _remedies(orders: Sequence[Tried], entropies: Entropies | None) -> Table | N
         cells,
         caption="Contextual calibration: Zhao et al., arXiv:2102.09690. GlobalE and LocalE choose orders without "
         "labels: Lu et al., arXiv:2104.08786.",
+    )
+
+
+def _summary(widest: str, tried: Sequence[Tried]) -> str:
+    if _range(tried) == 0:
+        return "No variant changes the accuracy; the answers given most are listed below."
+    return (
+        f"Accuracy changes most with the {widest} of the prompt: by {100 * _range(tried):.1f} points over "
+        f"{len(tried)} variants."
     )
 
 
