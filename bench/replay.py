@@ -137,7 +137,7 @@ def kojima(logs: Path, name: str, method: str) -> Replay:
 
 def openai(logs: Path, model: str) -> Replay:
     """GSM8K solutions of OpenAI's fine-tuned models; their file writes "A: " for "#### "."""
-    rows = _rows(logs / "outputs/gsm8k_openai/example_model_solutions.jsonl.gz")
+    rows = jsonl(logs / "outputs/gsm8k_openai/example_model_solutions.jsonl.gz")
     items = [Item("1", row["question"], row["ground_truth"].split("\nA: ")[1].strip()) for row in rows]
     replies = [row[model]["solution"].replace("\nA: ", "\n#### ") for row in rows]
     theirs = [row[model]["is_correct"] for row in rows]
@@ -149,7 +149,7 @@ def program_of_thoughts(path: Path) -> Replay:
 
     The log holds results, not verdicts: these come from an independent statement of the authors' rule.
     """
-    rows = [row for row in _rows(path) if "answer" in row]
+    rows = [row for row in jsonl(path) if "answer" in row]
     given = [row.get("executed", row.get("prediction")) for row in rows]
     items = [Item("1", row["question"], str(row["answer"])) for row in rows]
     theirs = [_equal(value, row["answer"]) for value, row in zip(given, rows, strict=True)]
@@ -178,7 +178,7 @@ def samples_with_rewards(logs: Path) -> Iterator[Replay]:
 
     Vote and choice run through `self_consistency` and `best_of_n`, with a model that repeats the samples.
     """
-    rows = _rows(logs / "outputs/qwen_math/math_cot_100.jsonl.gz")
+    rows = jsonl(logs / "outputs/qwen_math/math_cot_100.jsonl.gz")
     every = [right for row in rows for right in row["score"]]
     yield Replay("math, each of 8 samples", len(every), _percent(every), _percent(every), 0)
     theirs = [_majority(row) for row in rows]
@@ -237,6 +237,10 @@ NOTES = (
     "zero-shot), the answers of GPT-4 in [tree of thoughts](https://arxiv.org/abs/2305.10601), and 8 samples with",
     "rewards of [Qwen2.5-Math](https://arxiv.org/abs/2409.12122). Choices are read by their letters only: the logs'",
     "texts of choices are not given to our graders.",
+    "",
+    "`python bench/replay_programs.py --run` also runs the programs of the model themselves, in Camelid's limited",
+    "process: on SVAMP all 999 results are those of the log, of 999 votes over 30 programs each all but 2 (88.09",
+    "beside 88.19 % right), of 1,318 results on GSM8K all but 2 (71.55 % both).",
     "",
 )
 NO_ANSWER, OURS_ONLY, THEIRS_ONLY = "nothing read strictly", "right only strictly", "right only in the log"
@@ -321,7 +325,8 @@ def _item(kind: Kind, gold: str) -> Item:
     return Item("1", "?", gold, tuple(ascii_uppercase[: ascii_uppercase.index(last) + 1]), lettered=True)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a compressed file."""
     return [json.loads(line) for line in _text(path).splitlines()]
 
 

@@ -36,16 +36,16 @@ _START = (
 )
 
 
-def call(function: Callable[..., str], *arguments: object, what: str) -> str:
+def call(function: Callable[..., str], *arguments: object, what: str, seconds: int | None = None) -> str:
     """`function(*arguments)`, computed in the child; everything is pickled, functions by their names.
 
-    what: the subject of messages. Raises `CamelidError` that the function raised, or that says which limit
+    what: the subject of messages. seconds: limit for the processor time, by default `MOST_SECONDS`. Raises `CamelidError` that the function raised, or that says which limit
     was exceeded; `RuntimeError` for any other error of the function, which is a bug.
     """
     if not sys.executable:  # an embedded interpreter has nothing to start
         return function(*arguments)
     with _lock:
-        kind, text = _child().ask(pickle.dumps((function, arguments, MOST_SECONDS)), what)
+        kind, text = _child().ask(pickle.dumps((function, arguments, seconds or MOST_SECONDS)), what)
     if kind == REFUSED:
         raise CamelidError(text)
     if kind == OUT_OF_MEMORY:
