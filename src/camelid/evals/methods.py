@@ -23,6 +23,7 @@ from camelid.prompting.programs import (
     likelihood,
 )
 from camelid.recipes.evaluate import EvaluateRecipe
+from camelid.tasks.exemplar_file import ExemplarFile, read_exemplar_file
 from camelid.tasks.graders import numeric
 from camelid.tasks.item import Item
 from camelid.tasks.published import Format
@@ -77,8 +78,9 @@ class Method:
         return program if self.samples == 1 else self_consistency(program, self.samples, self.weighting)
 
     def _single(self, task: Task, name: str) -> Program:
-        seed = 0 if task.format and self.seed is None else self.seed
-        draw = Draw(self.shots, seed) if seed is not None and self.shots else None
+        in_order = task.format is not None and task.format.in_order
+        seed = 0 if task.format and self.seed is None and not in_order else self.seed
+        draw = Draw(self.shots, seed) if self.shots and (seed is not None or in_order) else None
         if name == "least_to_most":
             return self._least_to_most(task)
         shown = _exemplars(task, self.shots, self.exemplars, draw)
@@ -91,6 +93,8 @@ class Method:
         if task.format:
             return self._published(task, task.format, name, shown, draw)
         wording = CONTINUATION if task.continuation else task.wording or QUESTION_ANSWER
+        file = exemplar_file(task, self.exemplars)
+        wording = file.wording(wording) if file else wording
         if name == "likelihood":
             return likelihood(
                 shown, chat=self.chat, wording=wording, answer_context=self.answer_context, draw=draw
@@ -161,18 +165,31 @@ def exemplar_pool(task: Task, path: Path | None) -> Sequence[Item]:
     """The solved questions of a file, or the task's own."""
     if path is None:
         return task.exemplars
+    file = exemplar_file(task, path)
+    if file is not None:
+        return file.items
     read = task.format.items if task.format else task.read_items
     return load_task(path).items if read is None else read(path)
+
+
+def exemplar_file(task: Task, path: Path | None) -> ExemplarFile | None:
+    """A file of exemplars with their own wording; None for rows, and for a task worded as published."""
+    return read_exemplar_file(path) if path is not None and not task.format else None
 
 
 def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> Sequence[Item]:
     if shots < 0:
         raise WrongCall(f"--shots is {shots}; it must be at least 0")
+    if path is not None and not shots:
+        raise WrongCall("--exemplars needs --shots K, the number of them to show")
     source = exemplar_pool(task, path)
-    asked = task.questions | {item.question for item in task.items}
+    asked = task.questions | {item.asked for item in task.items}
     shown = source if draw else source[:shots]
-    leaked = [item for item in shown if item.question in asked]
-    if leaked and (not draw or len(shown) - len(leaked) < shots):
+    leaked = [item for item in shown if item.asked in asked]
+    as_published = task.format is not None and task.format.in_order
+    if leaked and as_published:
+        logger.warning(f"{len(leaked)} of {len(shown)} exemplars are themselves questions, as published")
+    elif leaked and (not draw or len(shown) - len(leaked) < shots):
         raise CamelidError(
             f"{task.name}: the exemplar {leaked[0].id!r} is itself one of the questions; use other exemplars"
         )
@@ -181,7 +198,7 @@ def _exemplars(task: Task, shots: int, path: Path | None, draw: Draw | None) -> 
             f"--shots is {shots}, but there are {len(source)} exemplars for {task.name}; "
             "pass a file of solved questions with --exemplars FILE"
         )
-    if leaked:
+    if leaked and not as_published:
         logger.warning(f"{len(leaked)} of {len(shown)} exemplars are themselves questions and are not shown")
-        shown = [item for item in shown if item.question not in asked]
+        shown = [item for item in shown if item.asked not in asked]
     return shown if shots else ()

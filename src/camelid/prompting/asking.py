@@ -31,6 +31,10 @@ class Question(Protocol):
         """Whether a prompt must list the choices with letters because the question does not name them."""
 
     @property
+    def group(self) -> str:
+        """What the question is about, if exemplars must be of the same group; otherwise empty."""
+
+    @property
     def contexts(self) -> Sequence[str]:
         """For each choice the text before its ending, if that is not the question; otherwise empty."""
 
@@ -61,6 +65,8 @@ class Wording:
     separator: str
     answer_context: str
     """What precedes a choice when its unconditional probability is computed."""
+    preamble: str = ""
+    """What precedes the exemplars, with the question's `group`."""
     choices: str = "{question} Answer Choices: {choices}"
     """How choices with letters are listed after a question that does not name them."""
     choice: str = "({letter}) {choice}"
@@ -96,10 +102,19 @@ class Draw:
     """
 
     count: int
-    seed: int = 0
+    seed: int | None = 0
+    """None: the first ones, in order."""
 
-    def of(self, exemplars: Sequence[Exemplar], question: Question) -> list[Exemplar]:
-        """`count` different exemplars in random order."""
+    def of(self, exemplars: Sequence[Exemplar], question: Question) -> Sequence[Exemplar]:
+        """`count` different exemplars of the question's group, in random order if there is a seed."""
+        if question.group:
+            exemplars = [each for each in exemplars if each.group == question.group]
+        if len(exemplars) < self.count:
+            raise WrongCall(
+                f"{self.count} exemplars are wanted, but there are {len(exemplars)} about {question.group}"
+            )
+        if self.seed is None:
+            return exemplars[: self.count]
         return random.Random(f"{self.seed}:{question.question}").sample(exemplars, self.count)
 
 
@@ -167,7 +182,8 @@ class Asking:
             return Conversation((*turns.messages, Message("user", asked + self.cue)))
         opening, answer = self.wording.question, self.wording.answer
         before = [opening.format(question=text) + answer.format(answer=reply) for text, reply in solved]
-        return self.wording.separator.join([*before, opening.format(question=asked)])
+        preamble = self.wording.preamble.format(group=question.group)
+        return preamble + self.wording.separator.join([*before, opening.format(question=asked)])
 
     def _solved(self, exemplar: Exemplar) -> tuple[str, str]:
         """An exemplar's question and answer; with contexts and endings, those of the right choice."""

@@ -1,11 +1,14 @@
 """A question with its answer, and the grades of a reply."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
 
 from camelid.base.errors import CamelidError
+
+_LISTING = re.compile(r"(?:Answer Choices|Options):|\([A-Za-z]\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Item:
     """The worked steps that lead to the answer, if known."""
     lettered: bool = False
     """Whether a prompt must list the choices with letters because the question does not name them."""
+    group: str = ""
+    """What the question is about, if exemplars must be of the same group."""
     contexts: tuple[str, ...] = ()
     """For each choice the text before its ending, if the choices differ in that."""
     endings: tuple[str, ...] = ()
@@ -43,6 +48,13 @@ class Item:
             raise CamelidError(f"the answer {self.answer!r} is not one of the choices {list(self.choices)}")
         if self.lettered and len(self.choices) > len(ascii_uppercase):
             raise CamelidError(f"there are {len(self.choices)} choices; letters suffice for at most 26")
+
+    @property
+    def asked(self) -> str:
+        """The question with its lettered choices, but without the letters: the same for items that ask the
+        same."""
+        listed = " ".join(self.choices) if self.choices and self.lettered else ""
+        return " ".join(_LISTING.sub(" ", f"{self.question} {listed}").split()).casefold()
 
     @property
     def answers(self) -> tuple[str, ...]:

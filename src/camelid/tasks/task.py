@@ -18,7 +18,7 @@ from camelid.tasks.item import Grade, Grader, Grades, Item
 from camelid.tasks.item_rows import read_items
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format, format_named
 from camelid.tasks.published.format import no_totals
-from camelid.tasks.reasoning import DATASETS, generated_named
+from camelid.tasks.reasoning import DATASETS, WITH_TASK, dataset_named, generated_named
 from camelid.tasks.reasoning.cleansing import PAPER, Cleansing
 from camelid.tasks.reasoning.dataset import Dataset
 from camelid.tasks.record import Totals
@@ -49,7 +49,7 @@ class Task:
     judge: Callable[[Item, Sequence[ChoiceScore]], Grades] = likelihood
     """Grades choices by their scores, for programs that score instead of generating."""
     questions: frozenset[str] = frozenset()
-    """All questions of the file, including those beyond the limit: none of them may be shown as an
+    """What all items of the file ask (`Item.asked`), including those beyond the limit: none of them may be shown as an
     exemplar."""
     totals: Totals = no_totals
     """Metrics over all records."""
@@ -104,7 +104,7 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path 
     made = generated_named(str(name_or_path)) if data is None and not path.is_file() else None
     if made is not None:
         return _of_dataset(str(name_or_path), *made, "seeded", limit)
-    dataset = DATASETS.get(str(name_or_path)) if data is not None or not path.is_file() else None
+    dataset = dataset_named(str(name_or_path)) if data is not None or not path.is_file() else None
     if dataset is not None:
         rows = _must_be_file(dataset.name, data)
         return _of_dataset(
@@ -133,7 +133,7 @@ def task_names() -> list[str]:
 
 def tasks_with_data() -> list[str]:
     """The names of published tasks and data sets, which need their file; some take a setting after a slash."""
-    return [*FORMATS, *WITH_SETTING, *DATASETS]
+    return [*FORMATS, *WITH_SETTING, *DATASETS, *WITH_TASK]
 
 
 def takes_data(name: str) -> bool:
@@ -159,7 +159,7 @@ def _of_dataset(name: str, dataset: Dataset, items: Sequence[Item], version: str
         grader=dataset.grader,
         exemplars=dataset.exemplars,
         shape=dataset.name,
-        questions=frozenset(item.question for item in items),
+        questions=frozenset(item.asked for item in items),
         decomposition=dataset.decomposition,
         paper=dataset.paper,
         wording=dataset.wording,
@@ -176,7 +176,7 @@ def _published(format: Format, data: Path, limit: int | None) -> Task:
         grader=format.grader,
         shape=format.name,
         judge=format.judge,
-        questions=frozenset(item.question for item in items),
+        questions=frozenset(item.asked for item in items),
         totals=format.totals,
         cut_by_design=format.cut_by_design,
         format=format,
@@ -219,7 +219,7 @@ def _from_file(path: Path, limit: int | None) -> Task:
         items=tuple(items[:limit]),
         grader=_grader(path, items),
         shape=shape.name,
-        questions=frozenset(item.question for item in items),
+        questions=frozenset(item.asked for item in items),
         continuation=shape.continuation,
     )
 

@@ -54,6 +54,8 @@ class Format:
     judge: Callable[[Item, Sequence[ChoiceScore]], Grades] = likelihood
     """Grades scores."""
     totals: Totals = no_totals
+    in_order: bool = False
+    """Whether exemplars are the first ones of the question's group, in their order, instead of drawn."""
     cut_by_design: bool = False
     """Whether the format itself lets replies end at the length limit."""
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from camelid.tasks.item import Item
-from camelid.tasks.reasoning import arithmetic, commonsense, game_of_24, scan, symbolic
+from camelid.tasks.reasoning import arithmetic, big_bench_hard, commonsense, game_of_24, scan, symbolic
 from camelid.tasks.reasoning.dataset import Dataset
 
-__all__ = ["DATASETS", "Dataset", "generated_named"]
+__all__ = ["DATASETS", "WITH_TASK", "Dataset", "dataset_named", "generated_named"]
 
 DATASETS: Mapping[str, Dataset] = {
     each.name: each
@@ -18,6 +18,16 @@ DATASETS: Mapping[str, Dataset] = {
         game_of_24.GAME_OF_24,
     )
 }
+
+
+WITH_TASK = {"bbh": big_bench_hard.big_bench_hard}
+"""Data sets of several tasks, one of which is named after a slash: `bbh/navigate`."""
+
+
+def dataset_named(name: str) -> Dataset | None:
+    """The data set with this name, or None if there is none; raises `WrongCall` for an unknown task of it."""
+    first, _, setting = name.partition("/")
+    return WITH_TASK[first](setting) if first in WITH_TASK else DATASETS.get(name)
 
 
 def generated_named(name: str) -> tuple[Dataset, list[Item]] | None:

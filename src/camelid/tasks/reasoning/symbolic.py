@@ -45,7 +45,7 @@ def _beginnings(question: Question) -> Sequence[str]:
 
 def _coin(row: Row) -> dict[str, Any]:
     fields = plain_answer(row)
-    return yes_no(fields["question"], fields["answer"])
+    return {**yes_no(fields["question"], fields["answer"]), "rationale": fields["rationale"]}
 
 
 def coin_question(people: Sequence[str], flips: Sequence[bool]) -> str:
