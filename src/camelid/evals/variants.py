@@ -11,7 +11,7 @@ from typing import Any
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import read_table
-from camelid.evals.methods import Method, exemplar_pool
+from camelid.evals.methods import Method, exemplar_file, exemplar_pool
 from camelid.prompting.asking import QUESTION_ANSWER, Wording
 from camelid.prompting.attempt import Program
 from camelid.prompting.calibration import CONTENT_FREE
@@ -131,7 +131,9 @@ class _Maker:
         if task.format or task.continuation:
             raise WrongCall(f"{task.name} has a fixed wording; --sensitivity needs a task such as gsm8k")
         self.task, self.method = task, method
+        file = exemplar_file(task, method.exemplars)
         self.wording = task.wording or QUESTION_ANSWER
+        self.wording = file.wording(self.wording) if file else self.wording
         self.pool = self.checked(method.exemplars)
         self.program = method.program or self._usual()
 
@@ -143,8 +145,8 @@ class _Maker:
     def checked(self, path: Path | None) -> tuple[Item, ...]:
         """The exemplars of a file, or the task's own; none may be one of the questions."""
         pool = tuple(exemplar_pool(self.task, path))
-        asked = self.task.questions | {item.question for item in self.task.items}
-        if leaked := [item for item in pool if item.question in asked]:
+        asked = self.task.questions | {item.asked for item in self.task.items}
+        if leaked := [item for item in pool if item.asked in asked]:
             raise CamelidError(
                 f"{self.task.name}: the exemplar {leaked[0].id!r} is itself one of the questions; "
                 "use other exemplars"

@@ -22,6 +22,7 @@ class ContentFree:
     endings: Sequence[str] = ()
     lettered: bool = False
     contexts: Sequence[str] = ()
+    group: str = ""
 
 
 def content_free_priors(logprobs: Sequence[Sequence[float]]) -> list[float]:

@@ -160,7 +160,7 @@ def _calibrated(
         raise WrongCall(
             f"the question {question.question[:60]!r} has a prompt for each choice; use it without calibration"
         )
-    empty = [ContentFree(text, question.choices, question.endings) for text in texts]
+    empty = [ContentFree(text, question.choices, question.endings, group=question.group) for text in texts]
     prompts = [prompt for each in empty for prompt, _ in asking.scored(each)]
     found = yield from scored(prompts, [score.text for score in scores] * len(texts))
     logprobs = [score.logprob for score in found]
