@@ -247,22 +247,46 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         write_answers(tmp_path)
 
 
+def dom_of(page: Path, view: str, profile: Path) -> str:
+    """The page's document in a browser that opened it with this view."""
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += [f"--user-data-dir={profile}", "--dump-dom", f"{page.as_uri()}#{view}"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=180)
+    except subprocess.TimeoutExpired:
+        pytest.skip("chromium did not start in time")
+    return done.stdout.decode()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_two_evaluations_are_compared_in_a_browser(tmp_path: Path) -> None:
+    """The vote of three samples is right about questions 0 and 1, single replies about 0 and 2."""
+    items = NUMBERS[:3]
+    evaluated(tmp_path, ["2", "5", "4"], items)
+    replies = ["2", "2", "9", "3", "The answer is 3.", "7", "8", "8", "nothing"]
+    page = write_answers(evaluated(tmp_path, replies, items, samples=3))
+    assert page is not None
+    names = [each["name"] for each in data_of(page.read_text())["evaluations"]]
+    vote = next(at for at, name in enumerate(names) if "consistency" in name)
+    view = f"first={vote}&second={1 - vote}&reading=accuracy_lenient&show=right+only+here&open=1"
+    body = dom_of(page, view, tmp_path / "profile").partition("<main>")[2].partition("</main>")[0]
+    counts = dict(re.findall(r">(right[a-z ]*) (\d+)</button>", body))
+    assert counts == {
+        "right": "2", "right only here": "1", "right only there": "1", "right in both": "1", "right in neither": "0"
+    }  # fmt: skip
+    assert body.count('class="item"') == 1
+    assert "1 of 3 items" in body
+    assert body.count('class="sample"') == 3
+    assert "elected by" in body
+    assert "<td>3</td><td>2</td>" in body, "two votes for 3"
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_the_page_in_a_browser_shows_hostile_texts_as_text(tmp_path: Path) -> None:
     items = (Item("one", "1 + 1?", "2"), Item("two", f"{HOSTILE}?", "3"), Item("three", "1 + 2?", "3"))
     page = write_answers(evaluated(tmp_path, ["2", f"{HOSTILE} The answer is 9.", "no idea"], items))
     assert page is not None
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += [
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--dump-dom",
-        f"{page.as_uri()}#show=wrong&open=two",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=180)
-    except subprocess.TimeoutExpired:
-        pytest.skip("chromium did not start in time")
-    dom = done.stdout.decode()
+    dom = dom_of(page, "show=wrong&open=two", tmp_path / "profile")
     assert "<title>Answers</title>" in dom
     assert "owned'&lt;/script&gt;" in dom
     assert "<img" not in dom

@@ -69,6 +69,34 @@ def test_few_orders_are_all_tried() -> None:
     assert [tuple(item.id for item in each.exemplars) for each in made] == [("e0", "e1"), ("e1", "e0")]
 
 
+def test_more_variants_begin_with_the_same_ones() -> None:
+    few, many = (list(variants(SUMS, Method(), count=count)) for count in (3, 24))
+    for dimension in ("order", "choice"):
+        small, large = ([each for each in made if each.dimension == dimension] for made in (few, many))
+        assert [each.exemplars for each in large][:3] == [each.exemplars for each in small]
+    names = [(each.dimension, tuple(item.id for item in each.exemplars)) for each in many]
+    assert len({shown for dimension, shown in names if dimension == "order"}) == 24, "all 4! orders"
+    assert len({shown for dimension, shown in names if dimension == "choice"}) == 15, "all 4 of 6"
+
+
+def test_exemplars_without_steps_are_refused_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shown.jsonl").write_text('{"question": "1 and 1?", "answer": "#### 2"}\n' * 4)
+    (tmp_path / "data.jsonl").write_text(json.dumps({**ROWS[0], "answer": "#### 2"}) + "\n")
+    monkeypatch.setattr(sensitivity, "open_lm", lambda *_: pytest.fail("the model is not needed"))
+    recipe = EvaluateRecipe(
+        model="m",
+        task=("gsm8k",),
+        data=(tmp_path / "data.jsonl",),
+        writers=(tmp_path / "shown.jsonl",),
+        sensitivity=True,
+        out=tmp_path / "out",
+    )
+    with pytest.raises(WrongCall, match="no worked steps"):
+        ladder.evaluate_or_climb(recipe)
+
+
 def test_the_usual_triggers_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "triggers.json"
     table: dict[str, Any] = {"stage1_suffix": "Let's think.", "answer_triggers": {"sums": "So it is"}}

@@ -1,13 +1,12 @@
 """Variants of a way of asking that should not matter: order, choice, number and wording of exemplars, triggers."""
 
 import dataclasses
-import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import read_table
@@ -28,6 +27,8 @@ from camelid.prompting.programs import (
 from camelid.tasks.graders import numeric
 from camelid.tasks.item import Item
 from camelid.tasks.task import Task
+
+T = TypeVar("T")
 
 SHOTS = 4
 """Exemplars in orders and choices, if --shots does not say: as in Lu et al. (arXiv:2104.08786, section 2)."""
@@ -104,12 +105,11 @@ def variants(
     shots = method.shots or min(SHOTS, len(make.pool))
     if shots > len(make.pool):
         raise WrongCall(f"--shots is {shots}, but there are {len(make.pool)} exemplars for {task.name}")
-    drawn = random.Random(seed)
     first = make.pool[:shots]
-    for at, order in enumerate(_orders(first, count, drawn)):
+    for at, order in enumerate(_orders(first, count, seed)):
         yield make.variant("order", f"{at}", order)
     if len(make.pool) > shots:
-        for at, chosen in enumerate(_choices(make.pool, shots, count, drawn)):
+        for at, chosen in enumerate(_choices(make.pool, shots, count, seed)):
             yield make.variant("choice", f"{at}", chosen)
     powers = (2**power for power in range(10) if 2**power < len(make.pool))
     for number in dict.fromkeys((0, *powers, len(make.pool))):
@@ -203,32 +203,28 @@ def _wordings(usual: Wording) -> Mapping[str, Wording]:
     }
 
 
-def _orders(items: Sequence[Item], count: int, drawn: random.Random) -> list[tuple[Item, ...]]:
-    """The usual order, and different other ones: all if there are few, else drawn."""
-    if math.factorial(len(items)) <= count:
-        return [*itertools.permutations(items)]
-    found = {tuple(range(len(items)))}
-    orders = [tuple(items)]
-    while len(orders) < count:
-        order = tuple(drawn.sample(range(len(items)), len(items)))
-        if order not in found:
-            found.add(order)
-            orders.append(tuple(items[at] for at in order))
-    return orders
+def _orders(items: Sequence[Item], count: int, seed: int) -> list[tuple[Item, ...]]:
+    """The usual order, then different other ones, as many as there are at most."""
+    places, drawn = range(len(items)), random.Random(f"{seed}:order")
+    most = min(count, math.factorial(len(items)))
+    orders = _different(tuple(places), lambda: tuple(drawn.sample(places, len(items))), most)
+    return [tuple(items[at] for at in order) for order in orders]
 
 
-def _choices(pool: Sequence[Item], shots: int, count: int, drawn: random.Random) -> list[tuple[Item, ...]]:
-    """The first exemplars, and different other choices in the order of the pool."""
-    if math.comb(len(pool), shots) <= count:
-        return [*itertools.combinations(pool, shots)]
-    found = {tuple(range(shots))}
-    chosen = [tuple(pool[:shots])]
-    while len(chosen) < count:
-        picks = tuple(sorted(drawn.sample(range(len(pool)), shots)))
-        if picks not in found:
-            found.add(picks)
-            chosen.append(tuple(pool[at] for at in picks))
-    return chosen
+def _choices(pool: Sequence[Item], shots: int, count: int, seed: int) -> list[tuple[Item, ...]]:
+    """The first exemplars, then different other choices in the order of the pool."""
+    places, drawn = range(len(pool)), random.Random(f"{seed}:choice")
+    most = min(count, math.comb(len(pool), shots))
+    chosen = _different(tuple(range(shots)), lambda: tuple(sorted(drawn.sample(places, shots))), most)
+    return [tuple(pool[at] for at in picks) for picks in chosen]
+
+
+def _different(first: T, draw: Callable[[], T], count: int) -> list[T]:
+    """Different draws after the first; more of them begin with the same ones, so that a call can be extended."""
+    found = {first: None}
+    while len(found) < count:
+        found.setdefault(draw())
+    return list(found)
 
 
 def _texts(values: Any) -> bool:

@@ -78,15 +78,15 @@ def measure_sensitivity(recipe: EvaluateRecipe) -> None:
         )
     triggers = Triggers.read(recipe.triggers) if recipe.triggers else None
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
+    method, count, writers = Method.of(recipe), recipe.variants, recipe.writers
+    # Made before the model is loaded: exemplars without steps, for example, are refused at once.
+    made = [list(variants(task, method, count=count, writers=writers, triggers=triggers)) for task in tasks]
     lm = open_lm(recipe.model, recipe.engine, recipe.server)
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
-    for task in tasks:
-        made = variants(
-            task, Method.of(recipe), count=recipe.variants, writers=recipe.writers, triggers=triggers
-        )
+    for task, its_variants in zip(tasks, made, strict=True):
         known: dict[str, Evaluation] = {}
         tried = []
-        for variant in made:
+        for variant in its_variants:
             program = variant.program
             # The usual way belongs to several dimensions; it is asked once.
             key = json.dumps([program.settings, program.name.partition(".")[0]], sort_keys=True)
