@@ -11,7 +11,14 @@ from camelid.base.errors import CamelidError
 from camelid.data.read.compressed import open_bytes
 from camelid.tasks.graders import choice, numeric, suited
 from camelid.tasks.item_rows import Row, choice_of, gsm8k, position_of, rows_with_places, text_of
-from camelid.tasks.reasoning.cleansing import GSM8K_REPLY, KOJIMA_NUMBER, Cleansing, kojima_letters
+from camelid.tasks.reasoning.cleansing import (
+    GSM8K_REPLY,
+    KOJIMA_NUMBER,
+    PAL,
+    WANG_NUMBER,
+    Cleansing,
+    kojima_letters,
+)
 from camelid.tasks.reasoning.dataset import Dataset
 from camelid.tasks.reasoning.exemplars import ALGEBRA, WORD_PROBLEM_PARTS, WORD_PROBLEMS
 
@@ -122,6 +129,7 @@ GSM_HARD = Dataset(
     published="1,319",
     exemplars=WORD_PROBLEMS,
     decomposition=WORD_PROBLEM_PARTS,
+    paper=PAL,
 )
 SVAMP = Dataset(
     name="svamp",
@@ -144,6 +152,7 @@ ASDIV = Dataset(
     rows=_asdiv_rows,
     exemplars=WORD_PROBLEMS,
     decomposition=WORD_PROBLEM_PARTS,
+    paper=WANG_NUMBER,
 )
 AQUA = Dataset(
     name="aqua",
@@ -157,7 +166,7 @@ AQUA = Dataset(
 )
 
 
-def _part_of_mawps(name: str, published: str, source: str, paper: Cleansing | None = None) -> Dataset:
+def _part_of_mawps(name: str, published: str, source: str, paper: Cleansing) -> Dataset:
     return Dataset(
         name=name,
         version=1,
@@ -175,9 +184,12 @@ MAWPS = (
     _part_of_mawps("multiarith", "600", "Roy and Roth 2015, arXiv:1608.01413", KOJIMA_NUMBER),
     _part_of_mawps("addsub", "395", "Hosseini et al. 2014", KOJIMA_NUMBER),
     _part_of_mawps("singleeq", "508", "Koncel-Kedziorski et al. 2015", KOJIMA_NUMBER),
-    _part_of_mawps("singleop", "562", "Roy et al. 2015"),
+    _part_of_mawps("singleop", "562", "Roy et al. 2015", WANG_NUMBER),
     _part_of_mawps(
-        "mawps", "any of these, and the rows of SVAMP's training set", "Koncel-Kedziorski et al. 2016"
+        "mawps",
+        "any of these, and the rows of SVAMP's training set",
+        "Koncel-Kedziorski et al. 2016",
+        WANG_NUMBER,
     ),
 )
 """The parts of MAWPS, which share the form of their rows, and any of them under one name."""

@@ -21,12 +21,15 @@ PAPER = "accuracy_paper"
 
 KOJIMA = "Kojima et al., arXiv:2205.11916; kojima-takeshi188/zero_shot_cot, utils.py"
 
+WANG = "Wang et al., arXiv:2203.11171, section 2; no code is published"
+
 _TRIGGER = re.compile(
     r"(?:Therefore, )?(?:[Tt]he answer(?: \((?:arabic numerals|Yes or No)\))?|[Aa]mong A through [A-Z], the answer)"
     r" is"
 )
 """What asks for the answer in zero-shot prompts; programs keep it before the reply."""
 _FEW_SHOT = "The answer is"
+_LOWER = "the answer is"
 _NUMBER = re.compile(r"-?\d+\.?\d*")
 _HASHES = re.compile(r"#### (-?[0-9.,]+)")
 _YES_NO_SPACES = re.compile(r"[\"'\n.\s:,]")
@@ -120,6 +123,38 @@ def _game_of_24(item: Item, reply: str) -> Grade:
     return Grade(last or None, used and value_of(last) == 24)
 
 
+def _stated(reply: str) -> str | None:
+    """What follows "the answer is", which exemplars also write as "So the answer is"."""
+    _, marker, after = reply.replace("The answer is", _LOWER).partition(_LOWER)
+    return after if marker else None
+
+
+def _wang_number(item: Item, reply: str) -> Grade:
+    """The first number after "the answer is"; compared as a number, or as text if the answer is not one."""
+    match = _NUMBER.search((_stated(reply) or "").replace(",", ""))
+    found = match[0].removesuffix(".") if match else None
+    gold = item.answer.strip().replace(",", "")
+    try:
+        return Grade(found, found is not None and float(found) == float(gold))
+    except ValueError:
+        return Grade(found, found == gold)
+
+
+def _wang_text(item: Item, reply: str) -> Grade:
+    """All of the line after "the answer is", without its full stop."""
+    found = (_stated(reply) or "").strip().split("\n")[0].strip().removesuffix(".") or None
+    return Grade(found, found is not None and found.lower() == item.answer.strip().lower())
+
+
+def _pal(item: Item, reply: str) -> Grade:
+    """The result of a program, equal within 0.001."""
+    text = (_stated(reply) or reply).strip().removesuffix(".")
+    try:
+        return Grade(text or None, abs(float(text) - float(item.answer.replace(",", ""))) < 1e-3)
+    except ValueError:
+        return Grade(text or None, False)
+
+
 KOJIMA_NUMBER = Cleansing("kojima_number", 1, KOJIMA, _kojima_number)
 KOJIMA_YES_NO = Cleansing("kojima_yes_no", 1, KOJIMA, _kojima_yes_no)
 KOJIMA_LAST_LETTERS = Cleansing("kojima_last_letters", 1, KOJIMA, _kojima_last_letters)
@@ -130,6 +165,9 @@ GSM8K_REPLY = Cleansing(
     "gsm8k", 1, f"{OPENAI_GSM8K.source}, where a reply has '#### '; else {KOJIMA}", _gsm8k
 )
 """Fine-tuned models end in "#### 72", prompted ones in "The answer is 72."."""
+WANG_NUMBER = Cleansing("wang_number", 1, WANG, _wang_number)
+WANG_TEXT = Cleansing("wang_text", 1, WANG, _wang_text)
+PAL = Cleansing("pal", 1, "Gao et al., arXiv:2211.10435; reasoning-machines/pal, scripts/gsm_eval.py", _pal)
 PROGRAM_OF_THOUGHTS = Cleansing(
     "program_of_thoughts",
     1,

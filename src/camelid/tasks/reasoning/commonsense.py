@@ -17,7 +17,7 @@ from camelid.tasks.reasoning.choice_exemplars import (
     SPORTS,
     STRATEGY,
 )
-from camelid.tasks.reasoning.cleansing import KOJIMA_YES_NO, kojima_letters
+from camelid.tasks.reasoning.cleansing import KOJIMA_YES_NO, WANG_TEXT, kojima_letters
 from camelid.tasks.reasoning.dataset import Dataset
 
 YES_NO = ["yes", "no"]
@@ -130,6 +130,7 @@ SPORTS_UNDERSTANDING = Dataset(
     rows=_different_rows,
     exemplars=SPORTS,
     wording=SO_THE_ANSWER,
+    paper=WANG_TEXT,
 )
 DATE_UNDERSTANDING = Dataset(
     name="date_understanding",
@@ -140,6 +141,7 @@ DATE_UNDERSTANDING = Dataset(
     published="369",
     exemplars=DATES,
     wording=SO_THE_ANSWER,
+    paper=WANG_TEXT,
 )
 DATE_CHOICES = Dataset(
     name="date_understanding/choices",
