@@ -122,8 +122,22 @@ def test_exemplars_that_are_asked_are_refused() -> None:
     task = Task("sums", "1", (Item("0", "2 and 1?", "3"),), numeric, exemplars=POOL)
     with pytest.raises(CamelidError, match="'e2' is itself one of the questions"):
         list(variants(task, Method()))
-    with pytest.raises(WrongCall, match="there are 6 exemplars"):
-        list(variants(SUMS, Method(shots=9)))
+    for wrong, message in (
+        (Method(shots=9), "there are 6 exemplars"),
+        (Method(program="least_to_most"), "has its own"),
+        (Method(program="likelihood", answer_context=True), "leave out --answer-context"),
+    ):
+        with pytest.raises(WrongCall, match=message):
+            list(variants(SUMS, wrong))
+
+
+def test_the_seed_draws_other_orders() -> None:
+    one, other = (
+        [each.exemplars for each in variants(SUMS, Method(), seed=seed) if each.dimension == "order"]
+        for seed in (0, 1)
+    )
+    assert one[0] == other[0], "the usual order"
+    assert one[1:] != other[1:]
 
 
 @pytest.fixture

@@ -130,6 +130,13 @@ class _Maker:
     def __init__(self, task: Task, method: Method) -> None:
         if task.format or task.continuation:
             raise WrongCall(f"{task.name} has a fixed wording; --sensitivity needs a task such as gsm8k")
+        if method.program not in (None, "direct", "few_shot", "chain_of_thought", "likelihood"):
+            raise WrongCall(
+                f"--sensitivity varies exemplars that every program shares; {method.program} has its own: use "
+                "few_shot, chain_of_thought or likelihood"
+            )
+        if method.answer_context:
+            raise WrongCall("--sensitivity calibrates by content-free texts: leave out --answer-context")
         self.task, self.method = task, method
         file = exemplar_file(task, method.exemplars)
         self.wording = task.wording or QUESTION_ANSWER

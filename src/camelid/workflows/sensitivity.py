@@ -78,9 +78,20 @@ def measure_sensitivity(recipe: EvaluateRecipe) -> None:
         )
     triggers = Triggers.read(recipe.triggers) if recipe.triggers else None
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
-    method, count, writers = Method.of(recipe), recipe.variants, recipe.writers
     # Made before the model is loaded: exemplars without steps, for example, are refused at once.
-    made = [list(variants(task, method, count=count, writers=writers, triggers=triggers)) for task in tasks]
+    made = [
+        list(
+            variants(
+                task,
+                Method.of(recipe),
+                count=recipe.variants,
+                writers=recipe.writers,
+                triggers=triggers,
+                seed=recipe.seed or 0,
+            )
+        )
+        for task in tasks
+    ]
     lm = open_lm(recipe.model, recipe.engine, recipe.server)
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
     for task, its_variants in zip(tasks, made, strict=True):
