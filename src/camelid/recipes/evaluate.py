@@ -36,7 +36,7 @@ class EvaluateRecipe(Recipe):
         default=(),
         description="a built-in task such as world/coin_flip, a published one such as lambada with its "
         "--data, or a "
-        "JSON(L) file of questions; may be repeated",
+        "JSON(L) file of questions, or a Python file that defines TASK; may be repeated",
         json_schema_extra=REPEATED,
     )
     data: Paths = Field(

@@ -1,7 +1,7 @@
 """Tasks: questions with answers and a grader, from the generated world or from a file of rows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +18,7 @@ from camelid.tasks.item import Grade, Grader, Grades, Item
 from camelid.tasks.item_rows import read_items
 from camelid.tasks.published import FORMATS, WITH_SETTING, Format, format_named
 from camelid.tasks.published.format import no_totals
+from camelid.tasks.python_file import defined_in
 from camelid.tasks.reasoning import DATASETS, WITH_TASK, dataset_named, generated_named
 from camelid.tasks.reasoning.cleansing import PAPER, Cleansing
 from camelid.tasks.reasoning.dataset import Dataset
@@ -89,7 +90,7 @@ class Task:
 
 def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path | None = None) -> Task:
     """The task with this name (`world/coin_flip`, `world/sums/longer`) or from a file of rows, first `limit`
-    items only.
+    items only; or from a Python file that defines one.
 
     data: the rows of a published evaluation (`lambada`, `arc_easy`, ...), which come as a separate file.
     Raises `WrongCall` for an unknown name, `CamelidError` with file and line for a malformed row.
@@ -98,6 +99,8 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path 
         raise WrongCall(f"the limit is {limit}; it must be at least 1")
     first, _, rest = str(name_or_path).partition("/")
     path = Path(name_or_path)
+    if path.suffix == ".py" and path.is_file():
+        return _from_python(path, data, limit)
     format = format_named(str(name_or_path)) if data is not None or not path.is_file() else None
     if format is not None:
         return _published(format, _must_be_file(format.name, data), limit)
@@ -138,6 +141,8 @@ def tasks_with_data() -> list[str]:
 
 def takes_data(name: str) -> bool:
     """Whether a task with this name reads a file that is passed as --data."""
+    if name.endswith(".py") and Path(name).is_file():
+        return isinstance(defined_in(Path(name)), Dataset)
     if Path(name).is_file() or generated_named(name) is not None:
         return False
     return name.partition("/")[0] in tasks_with_data()
@@ -164,6 +169,29 @@ def _of_dataset(name: str, dataset: Dataset, items: Sequence[Item], version: str
         paper=dataset.paper,
         wording=dataset.wording,
         read_items=dataset.items,
+    )
+
+
+def _from_python(path: Path, data: Path | None, limit: int | None) -> Task:
+    """The task of a Python file; any change of the file is another version."""
+    value, digest = defined_in(path), f"sha256:{digest_file(path)[:8]}"
+    if isinstance(value, Dataset):
+        rows = _must_be_file(str(path), data)
+        return _of_dataset(value.name, value, value.items(rows), f"{digest}+{digest_file(rows)[:8]}", limit)
+    if not isinstance(value, Task):
+        raise CamelidError(
+            f"{path}: TASK must be a camelid.tasks.task.Task and DATASET a camelid.tasks.reasoning.Dataset, not a "
+            f"{type(value).__name__}"
+        )
+    if data is not None:
+        raise WrongCall(f"{path} defines TASK with its own items: leave out --data, or define DATASET")
+    if not value.items:
+        raise CamelidError(f"{path}: TASK has no items")
+    return replace(
+        value,
+        version=f"{value.version}+{digest}",
+        items=tuple(value.items[:limit]),
+        questions=value.questions | {item.asked for item in value.items},
     )
 
 

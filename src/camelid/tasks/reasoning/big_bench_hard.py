@@ -72,6 +72,7 @@ def big_bench_hard(name: str) -> Dataset:
         read=_read,
         grader=suited,
         source="arXiv:2210.09261; suzgunmirac/BIG-Bench-Hard",
+        published="6,511 in 27 tasks",
         rows=partial(_rows, name),
         exemplars=OWN.get(name, ()),
         wording=WORDING,
