@@ -12,6 +12,7 @@ from camelid.lm.scripted import ScriptedLM
 from camelid.tasks.graders import STRICT
 from camelid.tasks.item import Item
 from camelid.tasks.reasoning.cleansing import (
+    BIG_BENCH_HARD,
     GAME_OF_24,
     GSM8K_REPLY,
     KOJIMA_LAST_LETTERS,
@@ -121,6 +122,16 @@ def test_readings_of_papers(
 )
 def test_game_of_24_needs_each_number_once(reply: str, right: bool) -> None:
     assert GAME_OF_24.grade(Item("1", "4 5 6 10", "24"), reply).correct is right
+
+
+def test_big_bench_hard_wants_the_letter_in_brackets() -> None:
+    lettered = Item("1", "?", "v", choices=FIVE, lettered=True)
+    assert BIG_BENCH_HARD.grade(lettered, " Because. So the answer is (B).").correct
+    assert not BIG_BENCH_HARD.grade(lettered, " So the answer is B.").correct
+    assert not BIG_BENCH_HARD.grade(lettered, " So the answer is v.").correct
+    assert BIG_BENCH_HARD.grade(
+        Item("1", "?", "True", choices=("True", "False")), "So the answer is True."
+    ).correct
 
 
 def test_what_a_model_thinks_is_not_read() -> None:

@@ -17,6 +17,7 @@ from camelid.tasks.graders import suited
 from camelid.tasks.item import Item
 from camelid.tasks.item_rows import Row, position_of, rows_with_places, text_of
 from camelid.tasks.reasoning.choice_exemplars import DATES_WITH_CHOICES, SPORTS
+from camelid.tasks.reasoning.cleansing import BIG_BENCH_HARD
 from camelid.tasks.reasoning.dataset import Dataset
 
 TASKS = [
@@ -76,6 +77,7 @@ def big_bench_hard(name: str) -> Dataset:
         rows=partial(_rows, name),
         exemplars=OWN.get(name, ()),
         wording=WORDING,
+        paper=BIG_BENCH_HARD,
     )
 
 

@@ -146,6 +146,15 @@ def _wang_text(item: Item, reply: str) -> Grade:
     return Grade(found, found is not None and found.lower() == item.answer.strip().lower())
 
 
+def _big_bench_hard(item: Item, reply: str) -> Grade:
+    """All of the line after "the answer is", exactly; of lettered choices the letter in brackets."""
+    found = (_stated(reply) or "").strip().split("\n")[0].strip().removesuffix(".") or None
+    gold = item.answer.strip()
+    if item.choices and item.lettered:
+        gold = f"({ascii_uppercase[item.choices.index(item.answer)]})"
+    return Grade(found, found == gold)
+
+
 def _pal(item: Item, reply: str) -> Grade:
     """The result of a program, equal within 0.001."""
     text = (_stated(reply) or reply).strip().removesuffix(".")
@@ -167,6 +176,9 @@ GSM8K_REPLY = Cleansing(
 """Fine-tuned models end in "#### 72", prompted ones in "The answer is 72."."""
 WANG_NUMBER = Cleansing("wang_number", 1, WANG, _wang_number)
 WANG_TEXT = Cleansing("wang_text", 1, WANG, _wang_text)
+BIG_BENCH_HARD = Cleansing(
+    "big_bench_hard", 1, "Suzgun et al., arXiv:2210.09261, section 3: exact match", _big_bench_hard
+)
 PAL = Cleansing("pal", 1, "Gao et al., arXiv:2211.10435; reasoning-machines/pal, scripts/gsm_eval.py", _pal)
 PROGRAM_OF_THOUGHTS = Cleansing(
     "program_of_thoughts",
