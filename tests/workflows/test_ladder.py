@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from camelid.base.errors import WrongCall
+from camelid.evals.methods import Method
 from camelid.lm.interface import Prompt
 from camelid.lm.scripted import ScriptedLM
 from camelid.recipes.evaluate import EvaluateRecipe
+from camelid.tasks.task import load_task
 from camelid.workflows import ladder
 
 ROWS = [
@@ -56,6 +58,23 @@ def test_the_page_compares_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
     asked = len(lm.prompts)
     ladder.evaluate_or_climb(recipe)
     assert len(lm.prompts) == asked, "nothing is asked twice"
+
+
+def test_exemplars_of_a_file_are_climbed(tmp_path: Path) -> None:
+    data, solved = tmp_path / "test.jsonl", tmp_path / "solved.jsonl"
+    data.write_text('{"question": "Red?", "answer": "yes"}\n')
+    rows = [{"question": f"Blue {n}?", "answer": "no", "rationale": "It is not."} for n in range(3)]
+    solved.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task, settings = load_task(data), Method(exemplars=solved)
+    climbed = [(each.program, each.shots) for each in ladder.rungs(task, settings)]
+    assert climbed == [
+        ("direct", 0), ("few_shot", 3), ("chain_of_thought", 0), ("chain_of_thought", 3), ("chain_of_thought", 3)
+    ]  # fmt: skip
+    solved.write_text(
+        '{"question": "Blue?", "answer": "no"}\n'
+    )  # without worked steps there is nothing to show
+    climbed = [(each.program, each.shots) for each in ladder.rungs(task, settings)]
+    assert climbed == [("direct", 0), ("few_shot", 1), ("chain_of_thought", 0), ("chain_of_thought", 0)]
 
 
 def test_what_the_ladder_chooses_itself_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import write_json
 from camelid.engine.open_lm import open_lm
 from camelid.evals.evaluate import Evaluation, evaluate
-from camelid.evals.methods import Method
+from camelid.evals.methods import Method, exemplar_pool
 from camelid.evals.results import print_table, write_results
 from camelid.evals.stage import evaluate_recipe, load_tasks, model_identity
 from camelid.prompting.ensembles import elect
@@ -72,14 +72,16 @@ def rungs(task: Task, settings: Method) -> Iterator[Method]:
     if task.format:
         raise WrongCall(f"{task.name} is asked as it was published; --ladder needs a task such as gsm8k")
     alone = replace(settings, samples=1, temperature=None, shots=0, exemplars=None, seed=None)
-    shots = settings.shots or min(MOST_SHOTS, len(task.exemplars))
+    pool = exemplar_pool(task, settings.exemplars)
+    shots = settings.shots or min(MOST_SHOTS, len(pool))
+    has_steps = bool(shots) and all(item.rationale for item in pool[:shots])
     shown = replace(alone, shots=shots, exemplars=settings.exemplars)
     yield replace(alone, program="direct")
     if shots:
         yield replace(shown, program="few_shot")
     yield replace(alone, program="chain_of_thought")
-    chain = replace(shown if shots else alone, program="chain_of_thought")
-    if shots:
+    chain = replace(shown if has_steps else alone, program="chain_of_thought")
+    if has_steps:
         yield chain
     samples = settings.samples if settings.samples > 1 else SAMPLES
     yield replace(chain, samples=samples, temperature=settings.temperature)
