@@ -16,7 +16,7 @@ from camelid.lm.scripted import ScriptedLM
 from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.tasks.graders import choice, numeric
 from camelid.tasks.item import Item
-from camelid.tasks.task import Task
+from camelid.tasks.task import Task, load_task
 from camelid.workflows import ladder, sensitivity
 
 ROWS = [{"question": f"Tom has {n} pears and finds 2. How many?", "answer": str(n + 2)} for n in range(3)]
@@ -129,6 +129,27 @@ def test_exemplars_that_are_asked_are_refused() -> None:
     ):
         with pytest.raises(WrongCall, match=message):
             list(variants(SUMS, wrong))
+
+
+def test_the_published_annotators_and_triggers(tmp_path: Path, shared: Path) -> None:
+    published = shared / "methods" / "exemplars"
+    data = tmp_path / "test.jsonl"
+    data.write_text(json.dumps({**ROWS[0], "answer": "#### 2"}) + "\n")
+    made = list(
+        variants(
+            load_task("gsm8k", data=data),
+            Method(),
+            writers=[
+                published / f"math_word_problems{end}.json" for end in ("", "_annotator_b", "_annotator_c")
+            ],
+            triggers=Triggers.read(published / "zero_shot_cot_triggers.json"),
+        )
+    )
+    written = [each for each in made if each.dimension == "writer"]
+    assert len(written) == 4
+    assert len({each.exemplars[0].rationale for each in written}) == 4
+    assert len({each.exemplars[0].question for each in written[1:]}) == 1, "the same questions, other words"
+    assert [each.name for each in made if each.dimension == "trigger"] == [*CUES, "answer_file"]
 
 
 def test_the_seed_draws_other_orders() -> None:
