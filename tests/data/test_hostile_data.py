@@ -1,4 +1,4 @@
-"""Hostile data files: every reader gives what it can read, or one message with file and reason; no other end."""
+"""Hostile data files: every reader gives what it can read, or one message with file and reason."""
 
 import bz2
 import gzip
@@ -20,8 +20,8 @@ from camelid.evals.training_text import kind_of
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 FIELDS = st.sampled_from(
-    ("text", "Text", "messages", "conversations", "role", "content", "instruction", "output", "prompt", "completion",
-     "input", "target", "label", "sentence", "history", "system", *WORDS)
+    ("text", "Text", "messages", "conversations", "role", "content", "instruction", "output", "prompt",
+     "completion", "input", "target", "label", "sentence", "history", "system", *WORDS)
 )  # fmt: skip
 ROWS = st.lists(st.dictionaries(FIELDS, VALUES, max_size=4) | VALUES, min_size=1, max_size=4)
 READERS: dict[str, Callable[[Path, bool], object]] = {

@@ -28,7 +28,8 @@ import camelid.quant, torch
 process = psutil.Process()
 resource.setrlimit(resource.RLIMIT_AS, (process.memory_info().vms + 2**30,) * 2)
 for place in map(Path, sys.argv[1:]):
-    for read in (load_model, lambda path: plan(path, torch.float32)) if place.is_dir() else (lambda path: import_model(path, path.with_suffix("")),):
+    folder = (load_model, lambda path: plan(path, torch.float32))
+    for read in folder if place.is_dir() else (lambda path: import_model(path, path.with_suffix("")),):
         try:
             read(place)
             print("a model", 0)

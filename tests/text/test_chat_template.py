@@ -112,7 +112,10 @@ def test_what_follows_a_special_token_equals_transformers(tmp_path: Path, scheme
 
 
 def test_an_answer_right_after_a_special_token_is_trained_as_it_is_served():
-    template = "{% for m in messages %}{{ bos_token + m.content }}{% endfor %}{% if add_generation_prompt %}{{ bos_token }}{% endif %}"
+    template = (
+        "{% for m in messages %}{{ bos_token + m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ bos_token }}{% endif %}"
+    )
     mine = sentencepiece("normaliser", template)
     prompt, _ = encode_conversation(mine, Conversation((Message("user", "a"),)), add_generation_prompt=True)
     ids, mask = encode_conversation(mine, Conversation.of(("a", "ab")))
@@ -170,7 +173,10 @@ def test_white_space_is_the_terminator_where_nothing_else_is():
 
 
 def test_a_template_that_changes_its_past_names_the_turn():
-    forgetful = "{% for m in messages %}{{ m.role }}: {{ m.content if loop.last else m.content | upper }}\n{% endfor %}"
+    forgetful = (
+        "{% for m in messages %}{{ m.role }}: "
+        "{{ m.content if loop.last else m.content | upper }}\n{% endfor %}"
+    )
     with pytest.raises(CamelidError, match=r"messages\[2\]"):
         ChatTemplate(forgetful).render(TALK)
 

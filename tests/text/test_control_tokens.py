@@ -22,7 +22,10 @@ QWEN3 = (
     "{{- content + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- "
     "'<|im_start|>assistant\\n' }}{%- endif %}"
 )
-BUILT = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+BUILT = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
 
 
 def byte_level(template: str, *flags: bool, extra: tuple[str, ...] = ()) -> Tokenizer:

@@ -39,7 +39,7 @@ def refuse_not_utf8(path: object) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed, for a message: the system's words, else the error's first line, else its class."""
+    """Why something failed, for a message: the system's words, else the error's first line or its class."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
     return words.splitlines()[0] if words else type(error).__name__
 

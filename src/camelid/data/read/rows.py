@@ -123,7 +123,8 @@ def _check_header(path: Path, names: list[str], separators: str, others: tuple[s
     found = [other for other in others if len(names) == 1 and other in names[0]]
     if found:
         raise CamelidError(
-            f"{path}:1: the header is one field, {shortened(names[0])}: fields are separated by {separators} here, "
+            f"{path}:1: the header is one field, {shortened(names[0])}: "
+            f"fields are separated by {separators} here, "
             f"not by {found[0]!r}; save the file with {separators}"
         )
 

@@ -41,7 +41,8 @@ class TextTask:
         wanted = (*self.fields, self.column)
         if missing := [name for name in wanted if name not in row]:
             raise CamelidError(
-                f"no `{missing[0]}` among the fields {named(row)}; the task reads {named(dict.fromkeys(wanted))}"
+                f"no `{missing[0]}` among the fields {named(row)}; "
+                f"the task reads {named(dict.fromkeys(wanted))}"
                 f"{renaming(row, wanted)}"
             )
         given = {name: self.clean(_text(row[name], name)) for name in self.fields}
@@ -217,7 +218,8 @@ class TextPairs:
 def _plain(row: Row) -> tuple[str, str]:
     if missing := [name for name in ("input", "target") if name not in row]:
         raise CamelidError(
-            f"no `{missing[0]}` among the fields {named(row)}; rows need `input` and `target` (and optionally "
+            f"no `{missing[0]}` among the fields {named(row)}; "
+            "rows need `input` and `target` (and optionally "
             f"`prefix`), or a task{renaming(row, ('input', 'target'))}"
         )
     given = _text(row["input"], "`input`")
