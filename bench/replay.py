@@ -199,14 +199,18 @@ def page(found: Sequence[Replay]) -> str:
     lines = [
         "# Replays of published generations",
         "",
-        "Accuracies of papers depend on how their authors read an answer out of a reply. Here the logs that they",
-        "published are read again: by the reading of the paper, which a data set reports as `accuracy_paper`, and by",
-        f"our own. Of {total:,} logged replies and votes the paper's reading and the log disagree on {different}.",
+        "Accuracies of papers depend on how their authors read an answer out of a reply. "
+        "Here the logs that they",
+        "published are read again: by the reading of the paper, "
+        "which a data set reports as `accuracy_paper`, and by",
+        f"our own. Of {total:,} logged replies and votes the paper's reading and the log disagree on "
+        f"{different}.",
         "",
         "| log | replies | published | paper's reading | different verdicts | strict | lenient |",
         "|---|---|---|---|---|---|---|",
         *(
-            f"| {each.name} | {each.replies:,} | {each.published:.2f} | {each.paper:.2f} | {each.different} | "
+            f"| {each.name} | {each.replies:,} | {each.published:.2f} | {each.paper:.2f} | {each.different} "
+            "| "
             f"{_shown(each.strict)} | {_shown(each.lenient)} |"
             for each in found
         ),
@@ -233,13 +237,18 @@ NOTES = (
     "(`tests/tasks/test_replays.py`). Sources: the logs of text-davinci-002 of",
     "[Kojima et al.](https://arxiv.org/abs/2205.11916), the GSM8K solutions of",
     "[Cobbe et al.](https://arxiv.org/abs/2110.14168), the results of",
-    "[program of thoughts](https://arxiv.org/abs/2211.12588) (a name with `sc` is the vote over 30 samples, `zs` is",
-    "zero-shot), the answers of GPT-4 in [tree of thoughts](https://arxiv.org/abs/2305.10601), and 8 samples with",
-    "rewards of [Qwen2.5-Math](https://arxiv.org/abs/2409.12122). Choices are read by their letters only: the logs'",
+    "[program of thoughts](https://arxiv.org/abs/2211.12588) (a name with `sc` is the vote over 30 samples, "
+    "`zs` is",
+    "zero-shot), the answers of GPT-4 in [tree of thoughts](https://arxiv.org/abs/2305.10601), "
+    "and 8 samples with",
+    "rewards of [Qwen2.5-Math](https://arxiv.org/abs/2409.12122). Choices are read by their letters only: "
+    "the logs'",
     "texts of choices are not given to our graders.",
     "",
-    "`python bench/replay_programs.py --run` also runs the programs of the model themselves, in Camelid's limited",
-    "process: on SVAMP all 999 results are those of the log, of 999 votes over 30 programs each all but 2 (88.09",
+    "`python bench/replay_programs.py --run` also runs the programs of the model themselves, "
+    "in Camelid's limited",
+    "process: on SVAMP all 999 results are those of the log, "
+    "of 999 votes over 30 programs each all but 2 (88.09",
     "beside 88.19 % right), of 1,318 results on GSM8K all but 2 (71.55 % both).",
     "",
 )

@@ -4,8 +4,8 @@
 
 Programs of code-davinci-002 for SVAMP (one, and 30 samples an item) and GSM8K, by Chen et al.
 (arXiv:2211.12588). They run in Camelid's limited process; without `--run` nothing does. Programs that import
-sympy (AQuA) are refused there. One JSON object a line: items, programs, programs without a result, items whose
-result differs from the logged one, and both accuracies in per cent.
+sympy (AQuA) are refused there. One JSON object a line: items, programs, programs without a result, items
+whose result differs from the logged one, and both accuracies in per cent.
 """
 
 import argparse
@@ -26,7 +26,8 @@ FILES = {
     "svamp_sc_s0_e-1_11_08_14_02": False,
     "gsm8K_s0_e-1_11_17_10_20": False,
 }
-"""The logs, and whether the authors' script took absolute values: that of SVAMP came to between its two logs."""
+"""The logs, and whether the authors' script took absolute values: that of SVAMP came to between its two
+logs."""
 
 
 def replay(path: Path, absolute: bool) -> dict[str, Any]:

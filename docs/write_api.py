@@ -45,8 +45,9 @@ SECTIONS = {
 HEAD = """\
 # API
 
-What stands in `camelid.__all__`, with the first words of each docstring; `help(camelid.LM)` has all of them. This page is
-written by `python docs/write_api.py`, and the tests hold it to the code. [From Python](python.md) shows it at work.
+What stands in `camelid.__all__`, with the first words of each docstring; `help(camelid.LM)` has all of them.
+This page is written by `python docs/write_api.py`, and the tests hold it to the code. [From
+Python](python.md) shows it at work.
 """
 
 

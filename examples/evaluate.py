@@ -2,8 +2,8 @@
 
     python examples/pretrain.py && python examples/tune.py && python examples/evaluate.py --questions 50
 
-An evaluation is a task (questions, answers, a grader), a program (the way of asking) and a model. Every reply is
-kept in OUT/evaluate, so the same call asks only what is missing.
+An evaluation is a task (questions, answers, a grader), a program (the way of asking) and a model. Every reply
+is kept in OUT/evaluate, so the same call asks only what is missing.
 """
 
 import argparse

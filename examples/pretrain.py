@@ -2,8 +2,8 @@
 
     python examples/pretrain.py --steps 300          # about two minutes on two cores
 
-Text, vocabulary, model: each stage writes a folder, and the next one reads it. The same call goes on where a killed
-one stopped. For a text of your own, point `TextData` at your files.
+Text, vocabulary, model: each stage writes a folder, and the next one reads it. The same call goes on where a
+killed one stopped. For a text of your own, point `TextData` at your files.
 """
 
 import argparse
@@ -21,7 +21,8 @@ parser.add_argument("--out", type=Path, default=Path("runs/example"), help="fold
 arguments = parser.parse_args()
 camelid.show_log()
 
-# Text: one JSON object a line. Documents of the world are stories, questions and facts, the same for the same seed.
+# Text: one JSON object a line. Documents of the world are stories, questions and facts, the same for the same
+# seed.
 arguments.out.mkdir(parents=True, exist_ok=True)
 text = arguments.out / "text.jsonl"
 if not text.exists():

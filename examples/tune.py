@@ -2,8 +2,8 @@
 
     python examples/pretrain.py && python examples/tune.py --steps 200
 
-The loss counts the assistant's turns only. Rows of your own look like those written here: one JSON object a line
-with `messages`; Alpaca's and ShareGPT's are read too.
+The loss counts the assistant's turns only. Rows of your own look like those written here: one JSON object a
+line with `messages`; Alpaca's and ShareGPT's are read too.
 """
 
 import argparse

@@ -149,7 +149,7 @@ def _coin_steps_hold(question: str, steps: str, answer: str) -> bool:
 
 
 def _chain_holds(question: str, steps: str, answer: str) -> bool:
-    """The walk begins with the first of the question, goes over its premises word by word, and ends at the answer."""
+    """The walk begins with the first of the question, goes over its premises word by word to the answer."""
     (here,) = re.findall(r"^We start with (\w+)\.", steps)
     given = re.findall(r"(\w+) is (\w+) than (\w+)\.", question)
     walked = re.findall(r"(\w+) is (\w+) than (\w+)\.", steps.rpartition(" Nobody")[0])

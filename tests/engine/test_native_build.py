@@ -63,7 +63,7 @@ def test_processors_that_can_do_less(lacking: str, no_library: Path, monkeypatch
     for model, bits in zip(packed, (4, 8), strict=True):
         quantize_model(model, bits, 32, scale_dtype=torch.bfloat16)  # type: ignore[arg-type]
 
-    def logits(model: Transformer, kind: type[Decoder], dtype: torch.dtype) -> torch.Tensor:
+    def logits(model: Transformer, kind: Callable[..., Decoder], dtype: torch.dtype) -> torch.Tensor:
         decoder = kind(model, dtype, 144)
         return extend(decoder, fresh(decoder, 3), [ids(70), ids(9, 1), ids(1, 2)], True)
 

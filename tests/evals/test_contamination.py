@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from camelid.evals.contamination import Contamination, contamination, ngram_size
 from camelid.tasks.item import Item
 
-STORY = "Every morning the old miller walked slowly along the river and counted all the wooden boats that slept there"
+STORY = (
+    "Every morning the old miller walked slowly along the river "
+    "and counted all the wooden boats that slept there"
+)
 
 
 def search(items: list[Item], documents: list[str]) -> list[Contamination]:
@@ -77,7 +80,8 @@ def test_search_equals_brute_force(seed: int) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32))
 def test_long_runs_and_their_lines_equal_brute_force(seed: int) -> None:
-    """Questions of 13 and more words, of which a document holds some stretches, its words on lines of their own."""
+    """Questions of 13 and more words, of which a document holds some stretches, its words on lines of
+    their own."""
     dice = random.Random(seed)
     items = [
         Item(str(n), " ".join(f"{'abc'[n]}{i}" for i in range(dice.randrange(13, 20))), "x") for n in range(3)

@@ -1,4 +1,5 @@
-"""Normalisations worked by hand, exemplars drawn by seed, and `camelid eval` against logits by brute force."""
+"""Normalisations worked by hand, exemplars drawn by seed, and `camelid eval` against logits by brute
+force."""
 
 import json
 import math
@@ -104,7 +105,8 @@ class Target(LM):
 
 
 def test_lambada_by_hand(tmp_path: Path) -> None:
-    """Log-probabilities ln 1/2, ln 1/4 and ln 1/16: perplexity (2 * 4 * 16)^(1/3); two words of three are greedy."""
+    """Log-probabilities ln 1/2, ln 1/4 and ln 1/16: perplexity (2 * 4 * 16)^(1/3); two words of three are
+    greedy."""
     data = write(
         tmp_path / "test.jsonl", *({"context": f"It was {n}", "continuation": w} for n, w in enumerate("abc"))
     )
@@ -220,7 +222,8 @@ def test_wrong_calls(
 
 
 def brute_force(model, tokenizer, prompt: str, continuation: str) -> tuple[float, bool, int]:
-    """Log-probability of a continuation from float32 logits of one whole forward pass; greedy or not; its tokens."""
+    """Log-probability of a continuation from float32 logits of one whole forward pass; greedy or not; its
+    tokens."""
     import torch
 
     context, whole = ([tokenizer.bos_id, *tokenizer.encode(text)] for text in (prompt, prompt + continuation))

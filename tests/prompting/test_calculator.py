@@ -1,4 +1,5 @@
-"""Arithmetic in chains is computed: results by hand, prompts in order, and chains that must stay as they are."""
+"""Arithmetic in chains is computed: results by hand, prompts in order, and chains that must stay as they
+are."""
 
 from pathlib import Path
 
@@ -32,7 +33,8 @@ ITEM = Item("1", "How many?", "18")
         ("(2 + 3) * 4 = 24", "(2 + 3) * 4 = 20"),
         ("$2.50 + $1.25 = $3.85", "$2.50 + $1.25 = $3.75"),
         ("2 + 3 = 5 + 1 = 7", "2 + 3 = 5 + 1 = 6"),
-        ("It is 5 + 3 = 9. There are 9 boxes of 9 * 2 = 18.", "It is 5 + 3 = 8. There are 9 boxes of 9 * 2 = 18."),
+        ("It is 5 + 3 = 9. There are 9 boxes of 9 * 2 = 18.", "It is 5 + 3 = 8. There are 9 boxes of 9 * 2 = "
+            "18."),
         ("1 + 1 = 3. 2 + 1 = 3. 3 + 3 = 6.", "1 + 1 = 2. 2 + 1 = 3. 3 + 3 = 6."),
         ("Five friends (2 + 3 = 6) came.", "Five friends (2 + 3 = 5) came."),
         ("<<48/2=25>>", "<<48/2=24>>"),

@@ -88,7 +88,8 @@ def test_the_prompt_and_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [attempt.text for attempt in attempts] == ["The answer is 18.", ""]
     assert attempts[0].completions == ("ans = 9 * 2",)
     assert lm.prompts[0] == (
-        "# Question: A pen costs 2. What do 3 cost?\n# Python code, the result is ans\nprice = 2\nans = price * 3\n\n"
+        "# Question: A pen costs 2. What do 3 cost?\n# Python code, "
+        "the result is ans\nprice = 2\nans = price * 3\n\n"
         "# Question: How many?\n# Python code, the result is ans\n"
     )
 

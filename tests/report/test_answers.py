@@ -272,7 +272,8 @@ def test_two_evaluations_are_compared_in_a_browser(tmp_path: Path) -> None:
     body = dom_of(page, view, tmp_path / "profile").partition("<main>")[2].partition("</main>")[0]
     counts = dict(re.findall(r">(right[a-z ]*) (\d+)</button>", body))
     assert counts == {
-        "right": "2", "right only here": "1", "right only there": "1", "right in both": "1", "right in neither": "0"
+        "right": "2", "right only here": "1", "right only there": "1", "right in both": "1", "right in "
+            "neither": "0"
     }  # fmt: skip
     assert body.count('class="item"') == 1
     assert "1 of 3 items" in body

@@ -14,7 +14,8 @@ from camelid.tasks.intervals import bootstrap_mean, chi_squared_tail, cochran, c
 
 @pytest.mark.parametrize(
     ("successes", "trials", "low", "high"),
-    [  # Newcombe 1998 (doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E), Table I, method 3
+    # Newcombe 1998 (doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E), Table I, method 3
+    [
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
@@ -81,7 +82,8 @@ def test_grades_of_different_questions_are_refused() -> None:
 
 
 def test_cochran_by_hand() -> None:
-    """Totals of the ways 4, 2, 1 and of the questions 3, 2, 1, 1: Q = 2 (3 * 21 - 49) / (21 - 15) = 14 / 3."""
+    """Totals of the ways 4, 2, 1 and of the questions 3, 2, 1, 1: Q = 2 (3 * 21 - 49) / (21 - 15) = 14 /
+    3."""
     rows = [[True, True, True, True], [True, True, False, False], [True, False, False, False]]
     assert cochran(rows) == pytest.approx(math.exp(-7 / 3))
     assert cochran([[True, False]] * 3) == 1.0

@@ -140,8 +140,10 @@ def test_prompts_of_big_bench_hard(tmp_path: Path) -> None:
     program = Method("chain_of_thought", shots=2, exemplars=prompts).program_for(task)
     assert evaluate(task, program, lm).grades(STRICT) == [True]
     assert lm.prompts == [
-        "Q: Which one?\nOptions:\n(A) this\n(B) that\nA: Let's think step by step.\nIt is that. So the answer is (B)."
-        "\n\nQ: Which other?\nOptions:\n(A) x\n(B) y\nA: Let's think step by step.\nIt is x. So the answer is (A)."
+        "Q: Which one?\nOptions:\n(A) this\n(B) that\nA: Let's think step by step.\nIt is that. "
+        "So the answer is (B)."
+        "\n\nQ: Which other?\nOptions:\n(A) x\n(B) y\nA: Let's think step by step.\nIt is x. "
+        "So the answer is (A)."
         "\n\nQ: Which?\nOptions:\n(A) one\n(B) two\nA:"
     ]
 

@@ -59,7 +59,8 @@ def scored(task: Task, index: int = 0) -> list[tuple[Prompt, str]]:
         ("openbookqa", {"question_stem": "Fire is", "choices": {"text": ["cold", "hot"], "label": ["A", "B"]}, "answerKey": "B"},
          "Fire is", [" cold", " hot"], "hot"),
         ("hellaswag", CAKE,
-         "Making a cake: Several cake pops are shown on a display. A woman and girl are shown making the cake pops. They",
+         "Making a cake: Several cake pops are shown on a display. "
+             "A woman and girl are shown making the cake pops. They",
          [" bake them, then frost and decorate.", " taste them."], "bake them, then frost and decorate."),
         ("piqa", {"goal": "How to apply sealant to wood.", "sol1": "Brush it.", "sol2": "Drip it.", "label": 0},
          "How to apply sealant to wood.", [" Brush it.", " Drip it."], "Brush it."),
@@ -135,15 +136,21 @@ def test_treebank_text_is_read_as_people_write_it() -> None:
 @pytest.mark.parametrize(
     ("name", "file", "count", "ends", "right"),
     [
-        ("arc_easy", "ai2_arc_ARC-Easy.validation", 570, "developed most recently?\nAnswer:", "cellular telephone"),
-        ("arc_challenge", "arc_challenge.test_docs", 1172, "increase in rotation?\nAnswer:", "Planetary days will become shorter."),
+        ("arc_easy", "ai2_arc_ARC-Easy.validation", 570, "developed most recently?\nAnswer:", "cellular "
+            "telephone"),
+        ("arc_challenge", "arc_challenge.test_docs", 1172, "increase in rotation?\nAnswer:", "Planetary days "
+            "will become shorter."),
         ("openbookqa", "openbookqa.validation", 500, "they are known as", "Deep sea animals"),
         ("hellaswag", "hellaswag.validation", 10042, "Roof shingle removal: A man is sitting on a roof. He", "starts pulling up roofing on a roof."),
         ("piqa", "piqa.validation", 1838, "for it's new occupants?", None),
-        ("copa", "super_glue_copa.validation", 100, "The man turned on the faucet therefore", "water flowed from the spout."),
-        ("boolq", "boolq.validation", 3270, "\nquestion: does ethanol take more energy make that produces?\nanswer:", "no"),
-        ("rte", "glue_rte.validation", 277, "\nquestion: Christopher Reeve had an accident. True or False?\nanswer:", "False"),
-        ("cb", "super_glue_cb.validation", 56, "\nquestion: Valence was helping. true, false, or neither?\nanswer:", "false"),
+        ("copa", "super_glue_copa.validation", 100, "The man turned on the faucet therefore", "water flowed "
+            "from the spout."),
+        ("boolq", "boolq.validation", 3270, "\nquestion: does ethanol take more energy make that "
+            "produces?\nanswer:", "no"),
+        ("rte", "glue_rte.validation", 277, "\nquestion: Christopher Reeve had an accident. "
+            "True or False?\nanswer:", "False"),
+        ("cb", "super_glue_cb.validation", 56, "\nquestion: Valence was helping. true, false, "
+            "or neither?\nanswer:", "false"),
         ("sciq", "sciq.validation", 1000, "by natural selection?\nAnswer:", "darwin"),
         ("social_iqa", "social_i_qa.validation", 1954, "need to do before this?\nA:", "Find somewhere to go"),
         ("sst2", "glue_sst2.validation", 872, "\nQuestion: Is this sentence positive or negative?\nAnswer:", "positive"),

@@ -55,7 +55,8 @@ STEM = {
          'Is the following sentence plausible? "Jo beat the buzzer."', "no", ("yes", "no")),
         ("date_understanding", DATE, DATE["input"], "05/01/2021", None),
         ("tracking_shuffled_objects", BALLS,
-         "Al has a red ball and Bo has a blue ball. Al and Bo swap. At the end, Al has the \nWhich choice is true ?",
+         "Al has a red ball and Bo has a blue ball. Al and Bo swap. At the end, "
+             "Al has the \nWhich choice is true ?",
          "blue ball.", ("red ball.", "blue ball.")),
         ("coin_flip", {"question": "Heads up?", "answer": "yes"}, "Heads up?", "yes", ("yes", "no")),
     ],
@@ -116,7 +117,8 @@ def test_dates_with_choices_are_shuffled_the_same_way_each_time(tmp_path: Path) 
         ("svamp", {"Body": "b", "Question": "q", "Answer": None}, "must be a number, not None"),
         ("addsub", {"sQuestion": "q", "lSolutions": [1, 2]}, "a list of one number"),
         ("mawps", {"Question": "number2 ?", "Numbers": "1 2", "Answer": 3}, "no number2 among the 2 numbers"),
-        ("aqua", {"question": "q", "options": ["A)1", "B)2"], "correct": "C"}, "'correct' is 'C'; allowed: A, B"),
+        ("aqua", {"question": "q", "options": ["A)1", "B)2"], "correct": "C"}, "'correct' is 'C'; allowed: "
+            "A, B"),
         ("aqua", {"question": "q", "options": "A)1", "correct": "A"}, "'options' must be a list"),
         ("commonsenseqa", {"question": STEM}, "there is no 'answerKey'"),
         ("commonsenseqa", {"question": STEM, "answerKey": "E"}, "'answerKey' is 'E'; allowed: A, B"),

@@ -25,7 +25,8 @@ def write(path: Path, *rows: object) -> Path:
         ({"prompt": "Who?", "target": "Tom"}, {"question": "Who?", "answer": "Tom"}, exact),
         ({"question": "When?", "answer": ["May", "in May"]}, {"answer": "May", "aliases": ("in May",)}, exact),
         ({"question": "Who?", "answer": {"value": "Tom", "aliases": ["Tom", "Tommy"]}}, {"aliases": ("Tommy",)}, exact),
-        ({"question": "6?", "answer": "It is <<2*3=6>>6.\nSo 6\n#### 6"}, {"answer": "6", "rationale": "It is 6. So 6"}, numeric),
+        ({"question": "6?", "answer": "It is <<2*3=6>>6.\nSo 6\n#### 6"}, {"answer": "6", "rationale": "It "
+            "is 6. So 6"}, numeric),
         ({"question": "6?", "answer": 6, "steps": "2 * 3 = 6."}, {"answer": "6", "rationale": "2 * 3 = 6."}, numeric),
         (
             {"question": "Who?", "choices": {"text": ["Tom", "Ann"], "label": ["1", "2"]}, "answerKey": "2"},
@@ -89,7 +90,8 @@ def test_real_files(shared: Path, path: str, count: int, answer: str | None, gra
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"question": "a", "answer": "b"}, {"question": "a"}], r"my.jsonl:2: not a row of question and answer"),
+        ([{"question": "a", "answer": "b"}, {"question": "a"}], r"my.jsonl:2: not a row of question and "
+            r"answer"),
         ([{"text": "a"}], r"my.jsonl:1: unknown kind of row: its keys are text. Known kinds: "),
         ([["a"]], r"my.jsonl:1: a row must be an object"),
         ([{"question": "", "answer": "b"}], r"my.jsonl:1: 'question' must be a non-empty text"),
@@ -98,7 +100,8 @@ def test_real_files(shared: Path, path: str, count: int, answer: str | None, gra
         ([{"question": "a", "answer": " "}], r"my.jsonl:1: the answer is empty"),
         ([{"query": "a", "choices": ["b", "c"], "gold": 2}], r"my.jsonl:1: 'gold' is 2; allowed: 0, 1"),
         ([{"query": "a", "choices": ["b"], "gold": 0}], r"my.jsonl:1: there is only one choice"),
-        ([{"question": "a", "choices": ["b", "c"], "answer": "d"}], r"my.jsonl:1: 'answer' is 'd'; allowed: A, B"),
+        ([{"question": "a", "choices": ["b", "c"], "answer": "d"}], r"my.jsonl:1: 'answer' is 'd'; allowed: "
+            r"A, B"),
         ([{"id": 1, "question": "a", "answer": "b"}] * 2, r"the id '1' occurs twice"),
         ([{"question": "a", "answer": "b", "grader": "judge"}], r"grader is .*exact, numeric, choice"),
         ([], r"my.jsonl is empty"),

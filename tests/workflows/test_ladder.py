@@ -68,7 +68,8 @@ def test_exemplars_of_a_file_are_climbed(tmp_path: Path) -> None:
     task, settings = load_task(data), Method(exemplars=solved)
     climbed = [(each.program, each.shots) for each in ladder.rungs(task, settings)]
     assert climbed == [
-        ("direct", 0), ("few_shot", 3), ("chain_of_thought", 0), ("chain_of_thought", 3), ("chain_of_thought", 3)
+        ("direct", 0), ("few_shot", 3), ("chain_of_thought", 0), ("chain_of_thought", 3),
+        ("chain_of_thought", 3)
     ]  # fmt: skip
     solved.write_text(
         '{"question": "Blue?", "answer": "no"}\n'

@@ -39,8 +39,9 @@ _START = (
 def call(function: Callable[..., str], *arguments: object, what: str, seconds: int | None = None) -> str:
     """`function(*arguments)`, computed in the child; everything is pickled, functions by their names.
 
-    what: the subject of messages. seconds: limit for the processor time, by default `MOST_SECONDS`. Raises `CamelidError` that the function raised, or that says which limit
-    was exceeded; `RuntimeError` for any other error of the function, which is a bug.
+    what: the subject of messages. seconds: limit for the processor time, by default `MOST_SECONDS`. Raises
+    `CamelidError` that the function raised, or that says which limit was exceeded; `RuntimeError` for any
+    other error of the function, which is a bug.
     """
     if not sys.executable:  # an embedded interpreter has nothing to start
         return function(*arguments)

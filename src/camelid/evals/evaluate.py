@@ -52,7 +52,8 @@ class Evaluation:
 
     @property
     def main_metric(self) -> str:
-        """The reading by which evaluations are compared: the lenient one where there are two, else the first."""
+        """The reading by which evaluations are compared: the lenient one where there are two, else the
+        first."""
         metrics = list(self.records[0].grades)
         return LENIENT if LENIENT in metrics else metrics[0]
 

@@ -147,7 +147,8 @@ class Method:
             return likelihood(shown, wording=wording, answer_context=format.answer_context, draw=draw)
         if task.items[0].choices and task.items[0].endings:
             raise WrongCall(
-                f"{task.name} compares the probability of sentences; use --program likelihood, or leave it out"
+                f"{task.name} compares the probability of sentences; use --program likelihood, "
+                "or leave it out"
             )
         sampling = self.sampling(format.sampling)
         if draw:

@@ -46,7 +46,8 @@ def kind_of(paths: Sequence[Path], skip_bad_rows: bool = False) -> tuple[dict[Pa
     spoken = "; ".join(", ".join(fields) for fields in shapes)
     raise CamelidError(
         f"{where}: the fields {named(row)} are not those of any data that Camelid reads"
-        f"{renaming(row, ('text',), *shapes)}. Rows for pretraining have `text`; conversations have {spoken}; "
+        f"{renaming(row, ('text',), *shapes)}. Rows for pretraining have `text`; "
+        f"conversations have {spoken}; "
         f"evaluation items have {item_keys()}"
     )
 

@@ -1,4 +1,5 @@
-"""Variants of a way of asking that should not matter: order, choice, number and wording of exemplars, triggers."""
+"""Variants of a way of asking that should not matter: order, choice, number and wording of exemplars,
+triggers."""
 
 import dataclasses
 import math
@@ -72,7 +73,8 @@ class Triggers:
             steps or answer
         ):
             raise CamelidError(
-                f"{path}: give stage1_suffix, a text or a list of texts, or answer_triggers, an object of texts"
+                f"{path}: give stage1_suffix, a text or a list of texts, or answer_triggers, "
+                "an object of texts"
             )
         return cls(tuple(steps), answer)
 
@@ -132,7 +134,8 @@ class _Maker:
             raise WrongCall(f"{task.name} has a fixed wording; --sensitivity needs a task such as gsm8k")
         if method.program not in (None, "direct", "few_shot", "chain_of_thought", "likelihood"):
             raise WrongCall(
-                f"--sensitivity varies exemplars that every program shares; {method.program} has its own: use "
+                f"--sensitivity varies exemplars that every program shares; {method.program} has its own: "
+                "use "
                 "few_shot, chain_of_thought or likelihood"
             )
         if method.answer_context:
@@ -169,7 +172,8 @@ class _Maker:
         wording: Wording | None = None,
         **staged: Any,
     ) -> Variant:
-        """The variant with these exemplars; `staged` has the texts of a chain of thought without exemplars."""
+        """The variant with these exemplars; `staged` has the texts of a chain of thought without
+        exemplars."""
         words, chat = wording or self.wording, self.method.chat
         if self.program == "likelihood":
             fixed = all(not item.contexts for item in self.task.items)
@@ -227,7 +231,8 @@ def _choices(pool: Sequence[Item], shots: int, count: int, seed: int) -> list[tu
 
 
 def _different(first: T, draw: Callable[[], T], count: int) -> list[T]:
-    """Different draws after the first; more of them begin with the same ones, so that a call can be extended."""
+    """Different draws after the first; more of them begin with the same ones, so that a call can be
+    extended."""
     found = {first: None}
     while len(found) < count:
         found.setdefault(draw())

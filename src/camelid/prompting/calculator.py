@@ -52,8 +52,8 @@ _STATED = re.compile(
 def calculator(program: Program, how: Calculator = "equations") -> Program:
     """The program with arithmetic computed in every reply before anything else reads it.
 
-    Raises `WrongCall` for an unknown `how`, and with `annotations` for a conversation, in which a reply cannot
-    be continued.
+    Raises `WrongCall` for an unknown `how`, and with `annotations` for a conversation, in which a reply
+    cannot be continued.
     """
     if how not in CALCULATORS:
         raise WrongCall(f"the calculator is {how!r}; it must be one of {', '.join(CALCULATORS)}")
@@ -73,7 +73,8 @@ def calculator(program: Program, how: Calculator = "equations") -> Program:
 
 
 def recomputed(chain: str) -> str:
-    """A chain whose equations are right: results are computed, and replaced in later equations and the answer.
+    """A chain whose equations are right: results are computed, and replaced in later equations and the
+    answer.
 
     A result that is rounded rightly stays, and so does what is not arithmetic ("2x + 3 = 7", "5% of 20 = 1").
     """
@@ -99,7 +100,8 @@ def recomputed(chain: str) -> str:
 
 
 def corrected(text: str) -> str | None:
-    """The text up to its first annotation with a wrong result, which is overwritten; None if all are right."""
+    """The text up to its first annotation with a wrong result, which is overwritten; None if all are
+    right."""
     for found in _ANNOTATION.finditer(text):
         value = value_of(found["left"])
         if value is not None and not _is(value, found["result"]):

@@ -1,8 +1,8 @@
 """Contextual calibration: what a prompt prefers without a question is divided out (Zhao et al.,
 arXiv:2102.09690, section 5).
 
-A prompt's exemplars favour answers that are frequent or come last among them. Asked about a content-free text,
-the model should find all choices equally probable; W = diag(p_cf)⁻¹, b = 0 makes it so.
+A prompt's exemplars favour answers that are frequent or come last among them. Asked about a content-free
+text, the model should find all choices equally probable; W = diag(p_cf)⁻¹, b = 0 makes it so.
 """
 
 import math

@@ -24,7 +24,8 @@ _TIMES = re.compile(r"(?<=[\d)])(?:\s+[xX]\s+|[xX])(?=[\d(.$])")
 
 
 def value_of(expression: str) -> Fraction | None:
-    """The exact value of an expression; None if the text is something else, divides by zero or grows too large."""
+    """The exact value of an expression; None if the text is something else, divides by zero or grows too
+    large."""
     if len(expression) > MOST_CHARACTERS:
         return None
     try:

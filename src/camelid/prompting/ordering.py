@@ -1,4 +1,5 @@
-"""Good orders of exemplars without labelled data: GlobalE and LocalE (Lu et al., arXiv:2104.08786, section 3).
+"""Good orders of exemplars without labelled data: GlobalE and LocalE (Lu et al., arXiv:2104.08786, section
+3).
 
 The model itself writes probing questions; an order whose predictions on them are balanced (GlobalE), or not
 overconfident (LocalE), is probably a good one.
@@ -20,7 +21,8 @@ PROBE = Sampling(max_new_tokens=64, temperature=1.0)
 
 
 def global_entropy(predictions: Sequence[Hashable]) -> float:
-    """GlobalE of an order, in nats: the entropy of the labels predicted for the probing questions (eq. 3-4)."""
+    """GlobalE of an order, in nats: the entropy of the labels predicted for the probing questions (eq.
+    3-4)."""
     shares = [count / len(predictions) for count in Counter(predictions).values()]
     return _entropy(shares)
 
@@ -36,7 +38,8 @@ def probing_questions(
     wording: Wording = QUESTION_ANSWER,
     sampling: Sampling = PROBE,
 ) -> list[str]:
-    """A question that the model writes after each order of the exemplars; empty and repeated ones are left out.
+    """A question that the model writes after each order of the exemplars; empty and repeated ones are left
+    out.
 
     Raises `WrongCall` for a wording in which nothing marks where a question begins and ends.
     """

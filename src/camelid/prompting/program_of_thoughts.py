@@ -106,7 +106,8 @@ _SYNTAX = frozenset(
 _CALLS: Mapping[str, Any] = {
     function.__name__: function
     for function in (
-        abs, all, any, bool, dict, divmod, enumerate, float, int, len, list, max, min, pow, range, reversed, round,
+        abs, all, any, bool, dict, divmod, enumerate, float, int, len, list, max, min, pow, range, reversed,
+        round,
         set, sorted, str, sum, tuple, zip,
     )
 } | {"print": lambda *values, **how: None}  # fmt: skip
@@ -153,7 +154,8 @@ def program_of_thoughts(
     """
     if not run:
         raise WrongCall(
-            "program_of_thoughts runs code that the model writes, in a limited process: permit it with run=True"
+            "program_of_thoughts runs code that the model writes, in a limited process: "
+            "permit it with run=True"
         )
     how = until(sampling or PROGRAM, STOP)
     shown = "".join(f"{QUESTION.format(question=each.question)}{each.code.strip()}\n\n" for each in exemplars)

@@ -158,7 +158,8 @@ def _calibrated(
     """The scores with the log-probability of each choice after the texts in place of the question."""
     if question.contexts:
         raise WrongCall(
-            f"the question {question.question[:60]!r} has a prompt for each choice; use it without calibration"
+            f"the question {question.question[:60]!r} has a prompt for each choice; "
+            "use it without calibration"
         )
     empty = [ContentFree(text, question.choices, question.endings, group=question.group) for text in texts]
     prompts = [prompt for each in empty for prompt, _ in asking.scored(each)]

@@ -87,7 +87,8 @@ class EvaluateRecipe(Recipe):
     )
     calculator: CalculatorName | None = Field(
         default=None,
-        description="compute the arithmetic in replies: equations, after a reply is finished (Wei et al.), or "
+        description="compute the arithmetic in replies: equations, after a reply is finished (Wei et al.), "
+        "or "
         "annotations <<48/2=24>>, from which the model goes on (Cobbe et al.)",
     )
     weighting: WeightingName = Field(

@@ -20,5 +20,6 @@ def rebuild(folder: Path) -> None:
         print(page)
     else:
         raise WrongCall(
-            f"{folder} is not a run folder: {IDENTITY} is missing; nor has it lines of an evaluation (*.jsonl)"
+            f"{folder} is not a run folder: {IDENTITY} is missing; "
+            "nor has it lines of an evaluation (*.jsonl)"
         )

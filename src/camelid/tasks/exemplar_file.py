@@ -114,6 +114,7 @@ def _check(prompt_format: str, path: Path) -> None:
     opening = _parts(prompt_format)[0]
     if unknown or "{question}" not in opening or not {"rationale", "answer"} & {*fields}:
         raise CamelidError(
-            f"{path}: prompt_format must have {{question}} and then {{rationale}} or {{answer}}, and may have "
+            f"{path}: prompt_format must have {{question}} and then {{rationale}} or {{answer}}, "
+            "and may have "
             f"{{preamble}} first; it is {prompt_format!r}"
         )

@@ -120,7 +120,8 @@ def cochran(rows: Sequence[Sequence[bool]]) -> float:
 
     rows: for each way, whether each question was answered correctly. Q = (k-1)(k Σ Gⱼ² - (Σ Gⱼ)²) /
     (k Σ Lᵢ - Σ Lᵢ²) with the totals G of the k ways and L of the questions; under the hypothesis it is
-    distributed as χ² with k - 1 degrees of freedom if there are enough questions. 1 if the ways do not differ.
+    distributed as χ² with k - 1 degrees of freedom if there are enough questions. 1 if the ways do not
+    differ.
     """
     ways = [sum(row) for row in rows]
     questions = [sum(column) for column in zip(*rows, strict=True)]
@@ -133,7 +134,8 @@ def cochran(rows: Sequence[Sequence[bool]]) -> float:
 
 
 def chi_squared_tail(value: float, degrees: int) -> float:
-    """P(χ² ≥ value) for a whole number of degrees of freedom; a finite sum, Abramowitz and Stegun 26.4.4-5."""
+    """P(χ² ≥ value) for a whole number of degrees of freedom; a finite sum, Abramowitz and Stegun
+    26.4.4-5."""
     half = value / 2
     if degrees % 2 == 0:
         return math.exp(-half) * sum(math.pow(half, i) / math.gamma(i + 1) for i in range(degrees // 2))

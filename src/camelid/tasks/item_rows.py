@@ -144,7 +144,8 @@ def plain_answer(row: Row) -> dict[str, Any]:
     first, *others = dict.fromkeys(str(answer).strip() for answer in answers)
     rationale = next((str(row[key]) for key in RATIONALE_KEYS if row.get(key)), "")
     return {
-        "question": text_of(row, QUESTION_KEYS), "answer": first, "aliases": tuple(others), "rationale": rationale
+        "question": text_of(row, QUESTION_KEYS), "answer": first, "aliases": tuple(others),
+        "rationale": rationale
     }  # fmt: skip
 
 

@@ -34,7 +34,8 @@ def _executed(path: Path, changed: int) -> object:
     if len(found) != 1:
         raise CamelidError(
             f"{path} defines {' and '.join(found) or 'neither'}; a task file must define either TASK, a "
-            "camelid.tasks.task.Task, or DATASET, a camelid.tasks.reasoning.Dataset whose rows are passed as --data"
+            "camelid.tasks.task.Task, or DATASET, a camelid.tasks.reasoning.Dataset whose rows are passed as "
+            "--data"
         )
     value: object = getattr(module, found[0])
     return value

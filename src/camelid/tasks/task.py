@@ -50,8 +50,8 @@ class Task:
     judge: Callable[[Item, Sequence[ChoiceScore]], Grades] = likelihood
     """Grades choices by their scores, for programs that score instead of generating."""
     questions: frozenset[str] = frozenset()
-    """What all items of the file ask (`Item.asked`), including those beyond the limit: none of them may be shown as an
-    exemplar."""
+    """What all items of the file ask (`Item.asked`), including those beyond the limit: none of them may be
+    shown as an exemplar."""
     totals: Totals = no_totals
     """Metrics over all records."""
     cut_by_design: bool = False
@@ -135,7 +135,8 @@ def task_names() -> list[str]:
 
 
 def tasks_with_data() -> list[str]:
-    """The names of published tasks and data sets, which need their file; some take a setting after a slash."""
+    """The names of published tasks and data sets, which need their file; some take a setting after a
+    slash."""
     return [*FORMATS, *WITH_SETTING, *DATASETS, *WITH_TASK]
 
 
@@ -180,7 +181,8 @@ def _from_python(path: Path, data: Path | None, limit: int | None) -> Task:
         return _of_dataset(value.name, value, value.items(rows), f"{digest}+{digest_file(rows)[:8]}", limit)
     if not isinstance(value, Task):
         raise CamelidError(
-            f"{path}: TASK must be a camelid.tasks.task.Task and DATASET a camelid.tasks.reasoning.Dataset, not a "
+            f"{path}: TASK must be a camelid.tasks.task.Task and DATASET a camelid.tasks.reasoning.Dataset, "
+            "not a "
             f"{type(value).__name__}"
         )
     if data is not None:

@@ -126,7 +126,8 @@ def sensitivity_report(
                     "Spread",
                     ("varied", "variants", "mean", "spread", "deviation", "best", "worst", "p"),
                     tuple(rows),
-                    caption="Spread: the best accuracy minus the worst. p: the probability of such differences "
+                    caption="Spread: the best accuracy minus the worst. p: "
+                    "the probability of such differences "
                     "if all variants were equally good (Cochran's Q). The best was chosen on these "
                     "questions, so its accuracy is too high an estimate.",
                 ),
@@ -143,7 +144,8 @@ def sensitivity_report(
         "",
         ("varied", "variant", "exemplars", "accuracy", "answer given most", "its share"),
         every,
-        "Accuracy with its 95 % interval. An answer that is given far more often than it is right shows a bias "
+        "Accuracy with its 95 % interval. An answer that is given far more often than it is right shows a "
+        "bias "
         "of the prompt.",
     )
     sections.append(Section("Every variant", tables=(table,), folded=True))
@@ -221,7 +223,8 @@ def _remedies(orders: Sequence[Tried], entropies: Entropies | None) -> Table | N
         "Over the orders of the exemplars",
         ("remedy", "orders", "mean accuracy", "spread", "deviation", "worst"),
         cells,
-        caption="Contextual calibration: Zhao et al., arXiv:2102.09690. GlobalE and LocalE choose orders without "
+        caption="Contextual calibration: Zhao et al., arXiv:2102.09690. "
+        "GlobalE and LocalE choose orders without "
         "labels: Lu et al., arXiv:2104.08786.",
     )
 

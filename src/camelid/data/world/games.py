@@ -71,7 +71,7 @@ def games(size: int, seed: int = 0) -> Iterator[str]:
 
 
 def curriculum(games_size: int, seed: int = 0) -> Iterator[str]:
-    """Infinite training texts: `games_size` bytes of games, gradually mixed with documents, then only these."""
+    """Infinite training texts: `games_size` bytes of games, gradually mixed with documents, then those."""
     dice, written = Dice("curriculum", seed), 0
     played, told = games(games_size, seed), documents("train", seed)
     while True:

@@ -87,7 +87,8 @@ STRATEGY = _decided(
     ),
     (
         "Would a lighthouse be of use to a lorry driver in a desert?",
-        "A lighthouse guides ships at the coast. A lorry in a desert is far from the coast and is not steered "
+        "A lighthouse guides ships at the coast. A lorry in a desert is far from the coast and is not "
+        "steered "
         "by such lights.",
         "no",
     ),
@@ -171,7 +172,8 @@ _DATES = (
     (
         "Omar moved in on Feb 27, 2020, and the party was 3 days later. What was the date of the party in "
         "MM/DD/YYYY?",
-        "2020 was a leap year, so February had 29 days. The days after 02/27/2020 are 02/28, 02/29 and 03/01.",
+        "2020 was a leap year, so February had 29 days. The days after 02/27/2020 are 02/28, 02/29 and "
+        "03/01.",
         "03/01/2020",
         ("03/02/2020", "02/24/2020", "03/01/2020", "02/30/2020", "03/01/2021", "03/03/2020"),
     ),
@@ -182,7 +184,8 @@ _DATES = (
         ("06/15/2024", "06/15/1975", "06/25/1974", "06/14/1974", "15/06/1974", "06/15/1974"),
     ),
     (
-        "The shop closed yesterday, on a Monday, 08/02/2010. What is the date of the next Monday in MM/DD/YYYY?",
+        "The shop closed yesterday, on a Monday, 08/02/2010. "
+        "What is the date of the next Monday in MM/DD/YYYY?",
         "Yesterday was Monday, 08/02/2010. The next Monday is 7 days later: 2 + 7 = 9.",
         "08/09/2010",
         ("08/10/2010", "08/08/2010", "08/09/2010", "08/03/2010", "07/26/2010", "08/09/2011"),
@@ -199,32 +202,41 @@ DATES_WITH_CHOICES = _chosen(
 
 SHUFFLED_OBJECTS = _chosen(
     (
-        "Nora, Omar, and Pia are at a flea market, and each of them carries a hat: Nora has a straw hat, Omar "
-        "has a top hat, and Pia has a bowler hat. First, Nora and Pia swap hats. Then, Omar and Nora swap hats. "
+        "Nora, Omar, and Pia are at a flea market, and each of them carries a hat: Nora has a straw hat, "
+        "Omar "
+        "has a top hat, and Pia has a bowler hat. First, Nora and Pia swap hats. Then, "
+        "Omar and Nora swap hats. "
         "Finally, Pia and Omar swap hats. At the end, Nora has the \nWhich choice is true ?",
         ("straw hat.", "top hat.", "bowler hat."),
         "At the start: Nora straw, Omar top, Pia bowler. After Nora and Pia swap: Nora bowler, Omar top, Pia "
-        "straw. After Omar and Nora swap: Nora top, Omar bowler, Pia straw. After Pia and Omar swap: Nora top, "
+        "straw. After Omar and Nora swap: Nora top, Omar bowler, Pia straw. After Pia and Omar swap: "
+        "Nora top, "
         "Omar straw, Pia bowler. At the end, Nora has the top hat.",
         "top hat.",
     ),
     (
-        "Ben, Eva, and Jan sit in a train, and each reads a book: Ben has an atlas, Eva has a novel, and Jan has "
-        "a cookbook. First, Eva and Jan trade books. Then, Ben and Jan trade books. Finally, Ben and Eva trade "
+        "Ben, Eva, and Jan sit in a train, and each reads a book: Ben has an atlas, Eva has a novel, "
+        "and Jan has "
+        "a cookbook. First, Eva and Jan trade books. Then, Ben and Jan trade books. Finally, "
+        "Ben and Eva trade "
         "books. At the end, Eva has the \nWhich choice is true ?",
         ("atlas.", "novel.", "cookbook."),
-        "At the start: Ben atlas, Eva novel, Jan cookbook. After Eva and Jan trade: Ben atlas, Eva cookbook, Jan "
+        "At the start: Ben atlas, Eva novel, Jan cookbook. After Eva and Jan trade: Ben atlas, Eva cookbook, "
+        "Jan "
         "novel. After Ben and Jan trade: Ben novel, Eva cookbook, Jan atlas. After Ben and Eva trade: Ben "
         "cookbook, Eva novel, Jan atlas. At the end, Eva has the novel.",
         "novel.",
     ),
     (
-        "Lea, Max, and Tom play in a band, and each holds an instrument: Lea has a drum, Max has a flute, and "
-        "Tom has a horn. First, Lea and Max swap instruments. Then, Lea and Tom swap instruments. Finally, Max "
+        "Lea, Max, and Tom play in a band, and each holds an instrument: Lea has a drum, Max has a flute, "
+        "and "
+        "Tom has a horn. First, Lea and Max swap instruments. Then, Lea and Tom swap instruments. Finally, "
+        "Max "
         "and Tom swap instruments. At the end, Max has the \nWhich choice is true ?",
         ("drum.", "flute.", "horn."),
         "At the start: Lea drum, Max flute, Tom horn. After Lea and Max swap: Lea flute, Max drum, Tom horn. "
-        "After Lea and Tom swap: Lea horn, Max drum, Tom flute. After Max and Tom swap: Lea horn, Max flute, Tom "
+        "After Lea and Tom swap: Lea horn, Max drum, Tom flute. After Max and Tom swap: Lea horn, Max flute, "
+        "Tom "
         "drum. At the end, Max has the flute.",
         "flute.",
     ),

@@ -24,7 +24,8 @@ KOJIMA = "Kojima et al., arXiv:2205.11916; kojima-takeshi188/zero_shot_cot, util
 WANG = "Wang et al., arXiv:2203.11171, section 2; no code is published"
 
 _TRIGGER = re.compile(
-    r"(?:Therefore, )?(?:[Tt]he answer(?: \((?:arabic numerals|Yes or No)\))?|[Aa]mong A through [A-Z], the answer)"
+    r"(?:Therefore, )?(?:[Tt]he answer(?: \((?:arabic numerals|Yes or No)\))?|[Aa]mong A through [A-Z], "
+    r"the answer)"
     r" is"
 )
 """What asks for the answer in zero-shot prompts; programs keep it before the reply."""

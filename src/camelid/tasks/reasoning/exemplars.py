@@ -25,7 +25,8 @@ WORD_PROBLEMS = _solved(
     (
         "Omar buys 4 boxes of pencils. Each box has 12 pencils. He gives 10 pencils to his sister. How many "
         "does he have left?",
-        "4 boxes of 12 pencils are 4 * 12 = 48 pencils. Without the 10 for his sister, 48 - 10 = 38 are left.",
+        "4 boxes of 12 pencils are 4 * 12 = 48 pencils. Without the 10 for his sister, 48 - 10 = 38 are "
+        "left.",
         "38",
     ),
     (
@@ -44,7 +45,8 @@ WORD_PROBLEMS = _solved(
     (
         "Lena reads 15 pages every weekday and 25 pages on each day of the weekend. How many pages does she "
         "read in a week?",
-        "On 5 weekdays she reads 5 * 15 = 75 pages. On 2 days of the weekend she reads 2 * 25 = 50 pages. In a "
+        "On 5 weekdays she reads 5 * 15 = 75 pages. On 2 days of the weekend she reads 2 * 25 = 50 pages. "
+        "In a "
         "week she reads 75 + 50 = 125 pages.",
         "125",
     ),
@@ -101,7 +103,8 @@ ALGEBRA = tuple(
     for index, (question, choices, rationale, answer) in enumerate(
         (
             (
-                "The mean of 6 numbers is 12. One of them, 27, is taken away. What is the mean of the others?",
+                "The mean of 6 numbers is 12. One of them, 27, is taken away. What is the mean of "
+                "the others?",
                 ("9", "8", "10", "15", "7.5"),
                 "The 6 numbers add up to 6 * 12 = 72. Without 27, 72 - 27 = 45 are left for 5 numbers. Their "
                 "mean is 45 / 5 = 9.",
@@ -110,7 +113,8 @@ ALGEBRA = tuple(
             (
                 "If 3x + 2y = 19 and x - y = 3, what is the value of x?",
                 ("2", "3", "4", "5", "6"),
-                "From the second equation y = x - 3. Put into the first, 3x + 2x - 6 = 19, so 5x = 25 and x = 5.",
+                "From the second equation y = x - 3. Put into the first, 3x + 2x - 6 = 19, "
+                "so 5x = 25 and x = 5.",
                 "5",
             ),
             (
@@ -120,9 +124,11 @@ ALGEBRA = tuple(
                 "72",
             ),
             (
-                "A price is raised by 25 % and then lowered by 20 %. How does it compare with the first price?",
+                "A price is raised by 25 % and then lowered by 20 %. "
+                "How does it compare with the first price?",
                 ("5 % higher", "the same", "5 % lower", "10 % lower", "1 % higher"),
-                "After the rise it is 1.25 times the first price. Lowered by 20 %, it is 0.8 * 1.25 = 1 times that "
+                "After the rise it is 1.25 times the first price. Lowered by 20 %, "
+                "it is 0.8 * 1.25 = 1 times that "
                 "price, so nothing has changed.",
                 "the same",
             ),
@@ -151,7 +157,8 @@ COIN_FLIPS = tuple(
         f"{'flips' if two else 'does not flip'} the coin. Is the coin still heads up?",
         "yes" if one == two else "no",
         ("yes", "no"),
-        rationale=f"The coin was flipped by {flippers}. So it was flipped {count}, which is an {parity} number. "
+        rationale=f"The coin was flipped by {flippers}. So it was flipped {count}, "
+        f"which is an {parity} number. "
         f"It started heads up, so after an {parity} number of flips it is {side} up.",
     )
     for index, (first, second, one, two, flippers, count, parity, side) in enumerate(
@@ -174,7 +181,8 @@ LAST_LETTERS_STEP_BY_STEP = (
         '"river, garden"',
         ('"river, garden"',),
         (
-            'The last letter of "river" is "r". The last letter of "garden" is "n". Concatenating "r", "n" leads '
+            'The last letter of "river" is "r". The last letter of "garden" is "n". Concatenating "r", '
+            '"n" leads '
             'to "rn". So, "river, garden" outputs "rn".',
         ),
     ),
@@ -182,7 +190,8 @@ LAST_LETTERS_STEP_BY_STEP = (
         '"river, garden, cloud"',
         ('"river, garden, cloud"',),
         (
-            '"river, garden" outputs "rn". The last letter of "cloud" is "d". Concatenating "rn", "d" leads to '
+            '"river, garden" outputs "rn". The last letter of "cloud" is "d". Concatenating "rn", '
+            '"d" leads to '
             '"rnd". So, "river, garden, cloud" outputs "rnd".',
         ),
     ),

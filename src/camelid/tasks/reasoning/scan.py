@@ -1,7 +1,7 @@
 """SCAN: commands in English, and the actions that they stand for (Lake and Baroni, arXiv:1711.00350).
 
-In least-to-most prompting a model writes its intermediate results as expressions, `("TURN LEFT" + "JUMP") * 2`
-(Zhou et al., arXiv:2205.10625, section 3.2). `expanded` computes them with a parser; nothing is executed.
+In least-to-most prompting a model writes its intermediate results as expressions, `("TURN LEFT" + "JUMP") *
+2` (Zhou et al., arXiv:2205.10625, section 3.2). `expanded` computes them with a parser; nothing is executed.
 """
 
 import re
@@ -47,7 +47,8 @@ def expanded(text: str) -> tuple[str, ...] | None:
 
 
 def _actions(text: str) -> tuple[str, ...]:
-    """A sequence of actions, I_TURN_LEFT or TURN LEFT; raises `ValueError` if there is anything else in it."""
+    """A sequence of actions, I_TURN_LEFT or TURN LEFT; raises `ValueError` if there is anything else in
+    it."""
     if _ACTION.sub(" ", text).strip(" ,"):
         raise ValueError(text)
     return tuple("I_" + match[1].replace(" ", "_") for match in _ACTION.finditer(text))

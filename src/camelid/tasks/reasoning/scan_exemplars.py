@@ -45,12 +45,14 @@ COMMANDS_SOLVED = (
     _command("look", '"look" outputs "LOOK".'),
     _command(
         "jump left",
-        'First "turn left", which outputs "TURN LEFT", then "jump", which outputs "JUMP". So "jump left" outputs '
+        'First "turn left", which outputs "TURN LEFT", then "jump", which outputs "JUMP". '
+        'So "jump left" outputs '
         '"TURN LEFT" + "JUMP".',
     ),
     _command(
         "run right",
-        'First "turn right", which outputs "TURN RIGHT", then "run", which outputs "RUN". So "run right" outputs '
+        'First "turn right", which outputs "TURN RIGHT", then "run", which outputs "RUN". '
+        'So "run right" outputs '
         '"TURN RIGHT" + "RUN".',
     ),
     _command(
@@ -58,22 +60,26 @@ COMMANDS_SOLVED = (
     ),
     _command(
         "jump right thrice",
-        '"jump right" outputs "TURN RIGHT" + "JUMP", and thrice means 3 times. So "jump right thrice" outputs '
+        '"jump right" outputs "TURN RIGHT" + "JUMP", and thrice means 3 times. '
+        'So "jump right thrice" outputs '
         '("TURN RIGHT" + "JUMP") * 3.',
     ),
     _command(
         "look and run left",
-        'First "look", which outputs "LOOK", then "run left", which outputs "TURN LEFT" + "RUN". So "look and run '
+        'First "look", which outputs "LOOK", then "run left", which outputs "TURN LEFT" + "RUN". '
+        'So "look and run '
         'left" outputs "LOOK" + "TURN LEFT" + "RUN".',
     ),
     _command(
         "walk after jump twice",
-        'After turns the order round: first "jump twice", which outputs "JUMP" * 2, then "walk", which outputs '
+        'After turns the order round: first "jump twice", which outputs "JUMP" * 2, then "walk", '
+        "which outputs "
         '"WALK". So "walk after jump twice" outputs "JUMP" * 2 + "WALK".',
     ),
     _command(
         "turn opposite left",
-        'Opposite turns 2 times. "turn left" outputs "TURN LEFT". So "turn opposite left" outputs "TURN LEFT" * 2.',
+        'Opposite turns 2 times. "turn left" outputs "TURN LEFT". '
+        'So "turn opposite left" outputs "TURN LEFT" * 2.',
     ),
     _command(
         "turn around right",
@@ -87,13 +93,15 @@ COMMANDS_SOLVED = (
     ),
     _command(
         "walk around left",
-        'Around turns and acts 4 times. "walk left" outputs "TURN LEFT" + "WALK". So "walk around left" outputs '
+        'Around turns and acts 4 times. "walk left" outputs "TURN LEFT" + "WALK". '
+        'So "walk around left" outputs '
         '("TURN LEFT" + "WALK") * 4.',
     ),
     _command(
         "look opposite left twice and jump around right",
         '"look opposite left" outputs "TURN LEFT" * 2 + "LOOK", and twice means 2 times: ("TURN LEFT" * 2 + '
-        '"LOOK") * 2. Then "jump around right", which outputs ("TURN RIGHT" + "JUMP") * 4. So "look opposite left '
+        '"LOOK") * 2. Then "jump around right", which outputs ("TURN RIGHT" + "JUMP") * 4. '
+        'So "look opposite left '
         'twice and jump around right" outputs ("TURN LEFT" * 2 + "LOOK") * 2 + ("TURN RIGHT" + "JUMP") * 4.',
     ),
 )

@@ -78,7 +78,8 @@ def generated(dataset: Dataset, setting: str) -> list[Item]:
     length, _, seed = setting.partition("/")
     if not (length.isdecimal() and 2 <= int(length) <= LONGEST and (seed or "0").isdecimal()):
         raise WrongCall(
-            f"{dataset.name}/{setting}: after the name comes a length from 2 to {LONGEST}, and then a seed if "
+            f"{dataset.name}/{setting}: after the name comes a length from 2 to {LONGEST}, "
+            "and then a seed if "
             f"you like: {dataset.name}/4, {dataset.name}/4/1"
         )
     draw = random.Random(f"{dataset.name}/{int(length)}/{int(seed or 0)}")
