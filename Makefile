@@ -2,7 +2,7 @@
 PYTHON ?= python
 BENCH ?= generate load
 
-.PHONY: help test quick check format docs bench
+.PHONY: help test quick coverage check format docs bench
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -11,6 +11,11 @@ test:  ## the whole test suite
 
 quick:  ## the tests that take seconds
 	$(PYTHON) -m pytest -m "not slow"
+
+coverage:  ## the share of lines that the quick tests run
+	$(PYTHON) -m coverage run -m pytest -m "not slow"
+	$(PYTHON) -m coverage combine -q
+	$(PYTHON) -m coverage report
 
 check:  ## lint, format, words and types
 	$(PYTHON) -m ruff check src tests bench docs examples .ci
