@@ -1,7 +1,7 @@
 """Rows of a task file, recognised by their keys."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -57,6 +57,26 @@ def read_items(path: Path) -> tuple[list[Item], ItemShape]:
     if shape is None:
         raise CamelidError(f"{path}: there are no rows in it")
     return items, shape
+
+
+def named_items(
+    name: str, path: Path, rows: Iterable[tuple[Row, str]], read: Callable[[Row], dict[str, Any]]
+) -> list[Item]:
+    """The items of a data set's rows; raises `CamelidError` with file and line for a row of another kind."""
+    items: list[Item] = []
+    for row, where in rows:
+        identity = str(next((row[key] for key in ID_KEYS if key in row), len(items)))
+        try:
+            items.append(Item(identity, **read(row)))
+        except CamelidError as error:
+            raise CamelidError(f"{where}: not a row of {name}: {error}") from error
+        except KeyError as error:
+            raise CamelidError(
+                f"{where}: not a row of {name}: there is no {error}: {keys_seen(row)}"
+            ) from error
+    if not items:
+        raise CamelidError(f"{path}: there are no rows in it")
+    return items
 
 
 def rows_with_places(path: Path) -> Iterator[tuple[Row, str]]:

@@ -1,15 +1,14 @@
 """A published data set of questions to reason about, as a value."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from camelid.base.errors import CamelidError
 from camelid.prompting.asking import QUESTION_ANSWER, Wording
 from camelid.prompting.least_to_most import Decomposition
 from camelid.tasks.item import Grader, Item
-from camelid.tasks.item_rows import ID_KEYS, Row, keys_seen, rows_with_places
+from camelid.tasks.item_rows import Row, named_items, rows_with_places
 from camelid.tasks.reasoning.cleansing import Cleansing
 
 
@@ -42,19 +41,4 @@ class Dataset:
 
     def items(self, path: Path) -> list[Item]:
         """The questions of a file; raises `CamelidError` with file and line for a malformed row."""
-        return list(self._items(path))
-
-    def _items(self, path: Path) -> Iterator[Item]:
-        index = -1
-        for index, (row, where) in enumerate(self.rows(path)):
-            identity = str(next((row[key] for key in ID_KEYS if key in row), index))
-            try:
-                yield Item(identity, **self.read(row))
-            except CamelidError as error:
-                raise CamelidError(f"{where}: not a row of {self.name}: {error}") from error
-            except KeyError as error:
-                raise CamelidError(
-                    f"{where}: not a row of {self.name}: there is no {error}: {keys_seen(row)}"
-                ) from error
-        if index < 0:
-            raise CamelidError(f"{path}: there are no rows in it")
+        return named_items(self.name, path, self.rows(path), self.read)
