@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from replay import LOGS, jsonl
+from replay_logs import LOGS, jsonl
 
 from camelid.prompting.ensembles import elect
 from camelid.prompting.program_of_thoughts import result_of

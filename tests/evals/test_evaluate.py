@@ -191,7 +191,7 @@ def test_table() -> None:
         "|",
     ]
     half = wilson(1, 4).half_width
-    row = f"| doubles | 1 | few_shot@1 | 2 | accuracy_strict | 0.2500 | {half:.4f} | 4 | 0.0% | 0.0% | |"
+    row = f"| doubles | 1 | few-shot | 2 | accuracy_strict | 0.2500 | {half:.4f} | 4 | 0.0% | 0.0% | |"
     assert strict.split() == row.split()
     captured = io.StringIO()
     print_table(evaluation.results, captured)

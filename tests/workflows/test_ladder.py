@@ -41,20 +41,21 @@ def test_the_page_compares_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (row["way of asking"], row["exemplars"]): row["accuracy"].split()[0] for row in written["rows"]
     }
     assert accuracy == {
-        ("direct@1", "0"): "0.333",
-        ("few_shot@1", "8"): "0.333",
-        ("chain_of_thought@1", "0"): "1.000",
-        ("chain_of_thought@1", "8"): "1.000",
-        ("self_consistency_5.chain_of_thought@1", "8"): "1.000",
-        ("least_to_most@1", "2"): "0.333",
+        ("direct", "0"): "0.333",
+        ("few-shot", "8"): "0.333",
+        ("chain of thought", "0"): "1.000",
+        ("chain of thought", "8"): "1.000",
+        ("self-consistency (5 samples) over chain of thought", "8"): "1.000",
+        ("least-to-most", "2"): "0.333",
     }
+    programs = [row["program"].removesuffix("@1") for row in written["rows"]]
+    assert programs[2:5] == ["chain_of_thought"] * 2 + ["self_consistency_5.chain_of_thought"]
     page = (tmp_path / "out" / "gsm8k.ladder.html").read_text()
     assert "6 ways of asking" in page
-    assert "self_consistency_5" in page
+    assert "self-consistency (5 samples) over chain of thought" in page
     answers = (tmp_path / "out" / "answers.html").read_text()
-    assert all(
-        f'"name": "gsm8k.{way}' in answers for way in ("direct", "self_consistency_5", "least_to_most")
-    )
+    names = ("direct", "self-consistency (5 samples) over chain of thought, 8 exemplars", "least-to-most")
+    assert all(f'"name": "gsm8k, {name}' in answers for name in names)
     asked = len(lm.prompts)
     ladder.evaluate_or_climb(recipe)
     assert len(lm.prompts) == asked, "nothing is asked twice"

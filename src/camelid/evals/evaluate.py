@@ -43,6 +43,8 @@ class Evaluation:
     """Metrics over all records."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the program."""
+    title: str = ""
+    """The program's name for people."""
 
     @property
     def results(self) -> list[Result]:
@@ -101,6 +103,7 @@ class Evaluation:
             model=self.model,
             evaluation=self.digest,
             settings=self.settings,
+            title=self.title,
             unparsed=self._share(lambda record: record.grades[metric].extracted is None, read),
             cut=self._share(lambda record: record.attempt.cut, replies),
             tied=self._share(lambda record: record.grades[metric].tied, compared),
@@ -135,40 +138,44 @@ def evaluate(
     known = {} if path is None else read_records(path, digest)
     todo = [item for item in items if item.id not in known]
 
-    def answered() -> Iterator[Item]:
-        for start in range(0, len(todo), CHUNK):
-            chunk = todo[start : start + CHUNK]
-            began = time.perf_counter()
-            attempts = program(lm, chunk, cast(Read, task.read))
-            seconds = (time.perf_counter() - began) / len(chunk)
-            new = [
-                Record(item.id, item.answer, attempt, _grades(task, item, attempt), seconds)
-                for item, attempt in zip(chunk, attempts, strict=True)
-            ]
+    def answered() -> Iterator[Record]:
+        for new in _answers(task, program, lm, todo):
             known.update((record.id, record) for record in new)
             # Checked before writing: lines of refused replies would block the corrected call.
             _gate(task, known.values(), allow_cut)
             if path is not None:
                 append_records(path, new, digest)
-            yield from chunk
+            yield from new
 
     for _ in track(answered(), task.name, len(todo), show=show and bool(todo)):
         pass
     records = tuple(known[item.id] for item in items)
-    warnings = (*_gate(task, records, allow_cut), *_ties(task, records))
-    name = f"{program.name}@{program.version}"
     return Evaluation(
         task=task.name,
         version=task.version,
-        program=name,
+        program=f"{program.name}@{program.version}",
         shots=program.shots,
         model=model,
         digest=digest,
         records=records,
-        warnings=warnings,
+        warnings=(*_gate(task, records, allow_cut), *_ties(task, records)),
         totals=task.totals(records),
         settings=program.settings,
+        title=program.title,
     )
+
+
+def _answers(task: Task, program: Program, lm: LM, items: Sequence[Item]) -> Iterator[list[Record]]:
+    """The graded replies to all questions, batch by batch."""
+    for start in range(0, len(items), CHUNK):
+        chunk = items[start : start + CHUNK]
+        began = time.perf_counter()
+        attempts = program(lm, chunk, cast(Read, task.read))
+        seconds = (time.perf_counter() - began) / len(chunk)
+        yield [
+            Record(item.id, item.answer, attempt, _grades(task, item, attempt), seconds)
+            for item, attempt in zip(chunk, attempts, strict=True)
+        ]
 
 
 def compare_evaluations(before: Evaluation, after: Evaluation, metric: str, *, seed: int = 0) -> Comparison:

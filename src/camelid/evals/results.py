@@ -38,13 +38,15 @@ class Result:
     tied: float | None = None
     """Share of questions whose most probable choices are exactly equal; they count as wrong. None where no
     choices are compared."""
+    title: str = ""
+    """The program's name for people, which tables show; `program` is the key of records."""
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as text, in the order of `COLUMNS`."""
         half = "" if self.interval is None else f"{self.interval.half_width:.4f}"
         value = f"{self.value:.4f}"
-        named = (self.task, self.version, self.program, str(self.shots), self.metric)
+        named = (self.task, self.version, self.title or self.program, str(self.shots), self.metric)
         return (*named, value, half, str(self.n), *map(_share, (self.unparsed, self.cut, self.tied)))
 
     def as_dict(self) -> dict[str, Any]:

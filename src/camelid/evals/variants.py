@@ -187,8 +187,8 @@ class _Maker:
             program = few_shot(shown, chat=chat, sampling=self.method.sampling(ANSWER), wording=words)
         else:
             program = direct(chat=chat, sampling=self.method.sampling(ANSWER), wording=words)
-        named = dataclasses.replace(program, name=f"{program.name}.{dimension}-{name}")
-        return Variant(dimension, name, named, tuple(shown))
+        key, title = f"{program.name}.{dimension}-{name}", f"{program.title}, {dimension} {name}"
+        return Variant(dimension, name, dataclasses.replace(program, name=key, title=title), tuple(shown))
 
     def triggered(self, triggers: Triggers | None) -> Iterator[Variant]:
         """Chains of thought without exemplars, with each trigger that asks for steps, and for the answer."""

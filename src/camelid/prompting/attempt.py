@@ -85,6 +85,11 @@ class Program:
     ask: Callable[[Question, Read | None], Steps[Attempt]]
     settings: Mapping[str, Any]
     shots: int = 0
+    title: str = ""
+    """Its name for people, by default the name with spaces; records are named by `name`, which is stable."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name.replace("_", " "))
 
     def __call__(self, lm: LM, questions: Sequence[Question], read: Read | None = None) -> list[Attempt]:
         """One attempt for each question, in order; programs that vote need `read`, the task's own reading."""

@@ -69,7 +69,8 @@ def calculator(program: Program, how: Calculator = "equations") -> Program:
             return attempt
 
     settings = {**program.settings, "calculator": how}
-    return Program(f"{program.name}.calculator", program.version, ask, settings, program.shots)
+    title = f"{program.title} with a calculator"
+    return Program(f"{program.name}.calculator", program.version, ask, settings, program.shots, title)
 
 
 def recomputed(chain: str) -> str:

@@ -46,7 +46,9 @@ def self_consistency(program: Program, samples: int = 40, weighting: Weighting =
 
     settings = {**program.settings, "samples": samples, "weighting": weighting}
     name = f"self_consistency_{samples}.{program.name}"
-    return Program(name, program.version, ask, settings, program.shots)
+    how = f"{samples} samples" + ("" if weighting == "majority" else f" by {weighting.replace('_', ' ')}")
+    title = f"self-consistency ({how}) over {program.title}"
+    return Program(name, program.version, ask, settings, program.shots, title)
 
 
 def best_of_n(
@@ -77,7 +79,9 @@ def best_of_n(
         return _joined(attempts, next(iter(elected.values()), best[0]), elected)
 
     settings = {**program.settings, "samples": samples, "voters": voters, "scorer": name}
-    return Program(f"best_of_{samples}.{program.name}", program.version, ask, settings, program.shots)
+    how = f"best of {samples}" + ("" if voters == 1 else f", vote of the best {voters}")
+    best_name, title = f"best_of_{samples}.{program.name}", f"{how} over {program.title}"
+    return Program(best_name, program.version, ask, settings, program.shots, title)
 
 
 def elect(answers: Sequence[str | None], weights: Sequence[float], *, average: bool = False) -> int | None:

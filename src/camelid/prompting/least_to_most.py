@@ -130,7 +130,7 @@ def least_to_most(how: Decomposition, *, sampling: Sampling | None = None) -> Pr
         "parts": "asked" if parts is None else "given",
         "sampling": dataclasses.asdict(solving),
     }
-    return Program("least_to_most", 1, ask, settings, len(how.solutions))
+    return Program("least_to_most", 1, ask, settings, len(how.solutions), "least-to-most")
 
 
 def parts_of(reply: str, last: str) -> list[str]:

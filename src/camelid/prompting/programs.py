@@ -46,7 +46,8 @@ def few_shot(
         return completed(asking.prompt(question), how)
 
     settings = asking.settings(sampling=dataclasses.asdict(how))
-    return Program("few_shot" if asking.shots else "direct", 1, ask, settings, asking.shots)
+    name, title = ("few_shot", "few-shot") if asking.shots else ("direct", "direct")
+    return Program(name, 1, ask, settings, asking.shots, title)
 
 
 def chain_of_thought(

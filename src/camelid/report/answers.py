@@ -7,19 +7,20 @@ escaped JSON that the page's script shows as plain text; nothing in them is ever
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from camelid.base.atomic import write_text_atomically
 from camelid.base.errors import CamelidError
-from camelid.base.json import NotJSONError, json_line, parse, whole_lines
+from camelid.base.json import NotJSONError, json_line, parse, read_table, whole_lines
 from camelid.report.page import template
 
 logger = logging.getLogger(__name__)
 
 ANSWERS = "answers.html"
+RESULTS = "results.json"
 BUDGET = 16_000_000
 """Characters of all texts on a page; where there are more, the longest texts are cut to one length."""
 SHARED = 200
@@ -56,6 +57,13 @@ def answers_page(files: Sequence[Path], budget: int = BUDGET) -> str:
     """
     texts = Texts()
     evaluations = [_evaluation(path, texts) for path in files]
+    titles = {
+        digest: title for folder in {path.parent for path in files} for digest, title in _titles(folder)
+    }
+    names = [titles.get(each["digest"], each["name"]) for each in evaluations]
+    for evaluation, name in zip(evaluations, names, strict=True):
+        if names.count(name) == 1:
+            evaluation["name"] = name
     for evaluation in evaluations:
         evaluation["comparable"] = [
             at
@@ -132,10 +140,22 @@ def _evaluation(path: Path, texts: Texts) -> dict[str, Any]:
     return {
         "name": path.name.removesuffix(".jsonl"),
         "file": path.name,
+        "digest": next((row["evaluation"] for row in rows), ""),
         "readings": readings,
         "shared": [texts.add(text) for text in shared],
         "items": items,
     }
+
+
+def _titles(folder: Path) -> Iterator[tuple[str, str]]:
+    """The digest of each evaluation with its name for people, from the results beside its lines."""
+    path = folder / RESULTS
+    try:
+        for row in read_table(path, optional=True).get("results", ()):
+            shown = f", {row['shots']} exemplars" if row["shots"] else ""
+            yield row["evaluation"], f"{row['task']}, {row.get('title') or row['program']}{shown}"
+    except (KeyError, TypeError) as error:
+        raise CamelidError(f"{path}: not a file of results ({error!r}); remove it") from error
 
 
 def _item(row: Row, line: int, texts: Texts, shared: Sequence[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.methods import Method, exemplar_pool
 from camelid.evals.results import print_table, write_results
 from camelid.evals.stage import evaluate_recipe, load_tasks, model_identity
+from camelid.prompting.attempt import Program
 from camelid.prompting.ensembles import elect
 from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.report.answers import ANSWERS, write_answers
@@ -55,7 +56,7 @@ def _climb(recipe: EvaluateRecipe) -> None:
         climbed = list[Evaluation]()
         for method in rungs(task, Method.of(recipe)):
             program = method.program_for(task)
-            logger.info(f"{task.name}: {program.name}, {program.shots} exemplars")
+            logger.info(f"{task.name}: {_named(program)}")
             climbed.append(
                 evaluate(
                     task, program, lm, recipe.out, model=identity, allow_cut=True, show=sys.stderr.isatty()
@@ -97,8 +98,8 @@ def ladder_report(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluati
     count = len(climbed[0].records)
     return Report(
         title=f"{task.name}: {len(climbed)} ways of asking",
-        summary=f"Best: {best.program} with {_accuracy(best):.3f} of {count} questions right "
-        f"({climbed[0].program}: {_accuracy(climbed[0]):.3f}).",
+        summary=f"Best: {best.title} with {_accuracy(best):.3f} of {count} questions right "
+        f"({climbed[0].title}: {_accuracy(climbed[0]):.3f}).",
         facts={
             "model": recipe.model,
             "questions": str(count),
@@ -132,7 +133,10 @@ def _write(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluation]) ->
     print_table(results)
     name = task.name.replace("/", ".")
     page = write_report(ladder_report(recipe, task, climbed), recipe.out / f"{name}.ladder.html")
-    rows = [dict(zip(COLUMNS, map(show_cell, _row(each, climbed[0])), strict=True)) for each in climbed]
+    rows = [
+        {"program": each.program} | dict(zip(COLUMNS, map(show_cell, _row(each, climbed[0])), strict=True))
+        for each in climbed
+    ]
     write_json(recipe.out / f"{name}.ladder.json", {"task": task.name, "rows": rows})
     logger.info(f"the page: {page}")
 
@@ -147,9 +151,9 @@ def _row(evaluation: Evaluation, first: Evaluation) -> tuple[str | int | float |
     paired = compare_grades(first.values(first.main_metric), evaluation.values(evaluation.main_metric))
     compared = evaluation is not first
     if result.interval is None:
-        raise CamelidError(f"{evaluation.program} has no accuracy with an interval")
+        raise CamelidError(f"{evaluation.title} has no accuracy with an interval")
     return (
-        evaluation.program,
+        evaluation.title,
         evaluation.shots,
         Estimate(result.value, result.interval.low, result.interval.high),
         Estimate(paired.difference, paired.interval.low, paired.interval.high) if compared else None,
@@ -161,6 +165,10 @@ def _row(evaluation: Evaluation, first: Evaluation) -> tuple[str | int | float |
     )
 
 
+def _named(way: Program | Evaluation) -> str:
+    return f"{way.title}, {way.shots} exemplars" if way.shots else way.title
+
+
 def _mean_tokens(evaluation: Evaluation) -> float:
     return sum(record.attempt.tokens for record in evaluation.records) / len(evaluation.records)
 
@@ -168,16 +176,13 @@ def _mean_tokens(evaluation: Evaluation) -> float:
 def _plot(task: Task, climbed: Sequence[Evaluation]) -> LinePlot:
     """Accuracy against generated tokens; votes also of the first 1, 2, 5, 10, ... samples."""
     single = [each for each in climbed if not each.records[0].attempt.samples]
-    curves = [
-        Curve(f"{each.program}, {each.shots} shots", (_mean_tokens(each),), (_accuracy(each),))
-        for each in single
-    ]
+    curves = [Curve(_named(each), (_mean_tokens(each),), (_accuracy(each),)) for each in single]
     for each in climbed:
         if each.records[0].attempt.samples:
             counts, accuracies = zip(*votes(task, each), strict=True)
             tokens = [_mean_tokens(each) * count / counts[-1] for count in counts]
             labels = [str(count) for count in counts]
-            curves.append(Curve(f"{each.program}, {each.shots} shots", tokens, accuracies, labels=labels))
+            curves.append(Curve(_named(each), tokens, accuracies, labels=labels))
     return LinePlot(
         "Accuracy against tokens spent",
         "generated tokens a question",

@@ -137,7 +137,7 @@ def _asked(task: Task, engine: Engine, chat: bool) -> dict[str, Any]:
     result = evaluation.results[0]
     interval = result.interval
     return {
-        "asked": f"{result.task} ({result.metric}, {result.program}, {result.n} questions)",
+        "asked": f"{result.task} ({result.metric}, {result.title}, {result.n} questions)",
         "accuracy": [result.value, *((interval.low, interval.high) if interval else (result.value,) * 2)],
         "unparsed": result.unparsed,
         "cut": result.cut,
