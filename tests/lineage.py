@@ -10,8 +10,15 @@ from transformers import (
     CohereForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -155,6 +162,69 @@ def t5(seed: int) -> PreTrainedModel:
     )
 
 
+def gpt_neox(seed: int) -> PreTrainedModel:
+    draw = random.Random(seed)
+    heads, head_dim = draw.choice((1, 2, 3)), draw.choice((8, 16, 24))
+    rope = {"rope_type": "default", "rope_theta": draw.choice((1e4, 5e4))}
+    if draw.random() < 0.3:
+        rope |= {"rope_type": "linear", "factor": 4.0}
+    config = GPTNeoXConfig(
+        vocab_size=draw.randrange(50, 90),
+        hidden_size=heads * head_dim,
+        num_hidden_layers=draw.choice((1, 2, 3)),
+        num_attention_heads=heads,
+        intermediate_size=draw.choice((16, 44)),
+        hidden_act=draw.choice(("gelu", "gelu", "gelu_new", "relu")),
+        max_position_embeddings=64,
+        layer_norm_eps=draw.choice((1e-5, 1e-6)),
+        rope_parameters=rope | {"partial_rotary_factor": draw.choice((0.25, 0.5, 1.0))},
+        use_parallel_residual=draw.random() < 0.6,
+        attention_bias=draw.random() < 0.7,
+        tie_word_embeddings=draw.random() < 0.3,
+    )
+    return GPTNeoXForCausalLM(config)
+
+
+def gpt_j(seed: int) -> PreTrainedModel:
+    draw = random.Random(seed)
+    heads, head_dim = draw.choice((1, 2, 3)), draw.choice((4, 8, 10))
+    dropout = draw.choice((0.0, 0.1))
+    config = GPTJConfig(
+        vocab_size=draw.randrange(50, 90),
+        n_positions=64,
+        n_embd=heads * head_dim,
+        n_layer=draw.choice((1, 2, 3)),
+        n_head=heads,
+        rotary_dim=draw.choice((2, 4, head_dim)),
+        n_inner=draw.choice((None, 20)),
+        activation_function=draw.choice(("gelu_new", "gelu_new", "gelu")),
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        layer_norm_epsilon=draw.choice((1e-5, 1e-6)),
+    )
+    return GPTJForCausalLM(config)
+
+
+def opt(seed: int) -> PreTrainedModel:
+    """Also Galactica, whose larger models have neither biases nor parameters in their norms."""
+    draw = random.Random(seed)
+    heads = draw.choice((1, 2, 3))
+    config = OPTConfig(
+        vocab_size=draw.randrange(50, 90),
+        hidden_size=heads * draw.choice((4, 7, 8)),
+        num_hidden_layers=draw.choice((1, 2, 3)),
+        num_attention_heads=heads,
+        ffn_dim=draw.choice((16, 44)),
+        max_position_embeddings=64,
+        activation_function=draw.choice(("relu", "gelu")),
+        enable_bias=draw.random() < 0.6,
+        layer_norm_elementwise_affine=draw.random() < 0.6,
+        tie_word_embeddings=draw.random() < 0.7,
+    )
+    return OPTForCausalLM(config)
+
+
 LINEAGE: dict[str, Callable[[int], PreTrainedModel]] = {
     "mistral": mistral,
     "qwen2": qwen2,
@@ -162,4 +232,29 @@ LINEAGE: dict[str, Callable[[int], PreTrainedModel]] = {
     "gpt2": gpt2,
     "cohere": cohere,
     "t5": t5,
+    "gpt_neox": gpt_neox,
+    "gpt_j": gpt_j,
+    "opt": opt,
 }
+
+LEAST = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+CLASSES = {
+    "LlamaForCausalLM": (LlamaForCausalLM, LEAST),
+    "MistralForCausalLM": (MistralForCausalLM, LEAST | {"num_attention_heads": 8}),
+    "Qwen2ForCausalLM": (Qwen2ForCausalLM, LEAST | {"hidden_size": 64, "num_attention_heads": 32}),
+    "Qwen3ForCausalLM": (Qwen3ForCausalLM, LEAST | {"num_attention_heads": 32}),
+    "GPT2LMHeadModel": (GPT2LMHeadModel, {}),
+    "CohereForCausalLM": (CohereForCausalLM, {}),
+    "T5ForConditionalGeneration": (T5ForConditionalGeneration, {}),
+    "GPTNeoXForCausalLM": (GPTNeoXForCausalLM, {}),
+    "GPTJForCausalLM": (GPTJForCausalLM, {}),
+    "OPTForCausalLM": (OPTForCausalLM, {}),
+}
+"""Every architecture of transformers that is read, with the least that our reader needs of its
+config.json."""

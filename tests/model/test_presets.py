@@ -12,7 +12,10 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
     LlamaConfig,
+    OPTConfig,
     T5Config,
 )
 
@@ -50,6 +53,21 @@ PRINTED = {
     "t5-large": (770e6, 35e6),
     "t5-3b": (2.8e9, 0.06e9),
     "t5-11b": (11e9, 0.5e9),
+    # Zhang et al. 2022 (arXiv:2205.01068), Table 1.
+    "opt-125m": (125e6, 1e6),
+    "opt-1.3b": (1.3e9, 0.05e9),
+    "opt-2.7b": (2.7e9, 0.05e9),
+    "opt-6.7b": (6.7e9, 0.05e9),
+    "opt-13b": (13e9, 0.5e9),
+    "opt-30b": (30e9, 0.5e9),
+    "opt-66b": (66e9, 0.5e9),
+    "opt-175b": (175e9, 0.5e9),
+    # Taylor et al. 2022 (arXiv:2211.09085), its table of sizes; 120 is cut, not rounded.
+    "galactica-125m": (125e6, 0.5e6),
+    "galactica-1.3b": (1.3e9, 0.05e9),
+    "galactica-6.7b": (6.7e9, 0.05e9),
+    "galactica-30b": (30e9, 0.5e9),
+    "galactica-120b": (120e9, 1.5e9),
 }
 # GPT-2, T5 and LLaMA 1: counted from the papers' shapes. The others: the values that the published weights
 # hold, the counts beside the safetensors files on the hub, a tied table once. transformers' own models are
@@ -69,6 +87,18 @@ STORED = {
     "t5-v1.1-large": 783_150_080,
     "t5-v1.1-xl": 2_849_757_184,
     "t5-v1.1-xxl": 11_135_332_352,
+    "pythia-14m": 14_067_712,  # EleutherAI/pythia
+    "pythia-31m": 30_494_720,
+    "pythia-70m": 70_426_624,
+    "pythia-160m": 162_322_944,
+    "pythia-410m": 405_334_016,
+    "pythia-1b": 1_011_781_632,
+    "pythia-1.4b": 1_414_647_808,
+    "pythia-2.8b": 2_775_208_960,
+    "pythia-6.9b": 6_857_302_016,
+    "pythia-12b": 11_846_072_320,
+    "gpt-neox-20b": 20_554_567_680,  # arXiv:2204.06745, section 2.1
+    "gpt-j-6b": 6_050_882_784,
     "llama-7b": 6_738_415_616,
     "llama-13b": 13_015_864_320,
     "llama-33b": 32_528_943_616,
@@ -109,7 +139,21 @@ SETTINGS = {
     "qwen3-0.6b": (40_960, 1e6, None, 1e-6, 8, True),
     "qwen3-8b": (40_960, 1e6, None, 1e-6, 8, False),
 }
+# Beside the two embeddings, arXiv:2304.01373, Table 1.
+NOT_EMBEDDED = {
+    "pythia-70m": 18_915_328,
+    "pythia-160m": 85_056_000,
+    "pythia-410m": 302_311_424,
+    "pythia-1b": 805_736_448,
+    "pythia-1.4b": 1_208_602_624,
+    "pythia-2.8b": 2_517_652_480,
+    "pythia-6.9b": 6_444_163_072,
+    "pythia-12b": 11_327_027_200,
+}
 ARCHITECTURES = {
+    "pythia": "GPTNeoXForCausalLM",
+    "opt": "OPTForCausalLM",
+    "galactica": "OPTForCausalLM",
     "gpt2": "GPT2LMHeadModel",
     "gpt3": "CamelidModel",
     "palm": "CohereForCausalLM",
@@ -134,6 +178,12 @@ def test_the_model_has_the_published_parameters(name):
     assert abs(counted - printed) <= rounding
 
 
+@pytest.mark.parametrize("name", NOT_EMBEDDED)
+def test_the_layers_have_the_published_parameters(name):
+    spec = preset(name)
+    assert spec.parameter_count() - 2 * spec.vocab_size * spec.hidden_size == NOT_EMBEDDED[name]
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_are_those_published(name):
     context, theta, scaling, eps, kv_heads, tied = SETTINGS[name]
@@ -144,7 +194,15 @@ def test_settings_are_those_published(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [("gpt2", GPT2Config()), ("llama-7b", LlamaConfig()), ("t5-small", T5Config())]
+    ("name", "config"),
+    [
+        ("gpt2", GPT2Config()),
+        ("llama-7b", LlamaConfig()),
+        ("t5-small", T5Config()),
+        ("gpt-neox-20b", GPTNeoXConfig()),
+        ("gpt-j-6b", GPTJConfig()),
+        ("opt-125m", OPTConfig()),
+    ],
 )
 def test_what_transformers_ships_as_its_default_is_the_shape_of_that_name(name, config):
     assert family_of({"model_type": config.model_type}).read(config.to_dict()) == preset(name)
@@ -182,7 +240,9 @@ def test_transformers_builds_as_many_parameters(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_shape_is_written_as_the_architecture_that_it_was_published_in(name):
     first = name.partition("-")[0]
-    assert family_for(preset(name)).architecture == ARCHITECTURES.get(first, "LlamaForCausalLM")
+    of_its_own = {"gpt-neox-20b": "GPTNeoXForCausalLM", "gpt-j-6b": "GPTJForCausalLM"}
+    usual = ARCHITECTURES.get(first, "LlamaForCausalLM")
+    assert family_for(preset(name)).architecture == of_its_own.get(name, usual)
     assert (why_own(preset(name)) is not None) == (first == "gpt3")
 
 

@@ -25,7 +25,11 @@ class Place(NamedTuple):
     transposed: bool = False
     """Stored as [inputs, outputs]."""
     pairs: int = 0
-    """If not 0: the head size; rows rotated together are adjacent on disk, half a head apart in ours."""
+    """If not 0: the head size; rows rotated together are adjacent on disk, half a rotation apart in ours."""
+    rotated: int = 0
+    """With `pairs`: the rotated rows at the start of each head; 0: all."""
+    blocks: int = 1
+    """Blocks of rows on disk, each with its share of every part: GPT-NeoX has one per head."""
 
     def stored_shape(self, own: torch.Size) -> torch.Size:
         """The shape on disk, if each part has the shape `own`."""
@@ -34,30 +38,36 @@ class Place(NamedTuple):
 
     def put(self, parts: list[Tensor]) -> Tensor:
         """The tensor on disk."""
-        joined = (
-            torch.cat([self._paired(part) for part in parts]) if len(parts) > 1 else self._paired(parts[0])
-        )
+        paired = [self._paired(part).unflatten(0, (self.blocks, -1)) for part in parts]
+        joined = (torch.cat(paired, dim=1) if len(parts) > 1 else paired[0]).flatten(0, 1)
         return joined.T if self.transposed and joined.ndim == 2 else joined
 
     def take(self, stored: Tensor) -> Tensor:
         """Our parameter from the tensor on disk; a view if the order of values allows it."""
         whole = stored.T if self.transposed and stored.ndim == 2 else stored
-        part = whole.chunk(self.parts)[self.part] if self.parts > 1 else whole
-        if not self.pairs:
-            return part
-        return part.view(-1, self.pairs // 2, 2, *part.shape[1:]).transpose(1, 2).reshape(part.shape)
+        blocks = whole.unflatten(0, (self.blocks, -1))
+        part = (blocks.chunk(self.parts, dim=1)[self.part] if self.parts > 1 else blocks).flatten(0, 1)
+        return self._reordered(part, (-1, 2))
 
     def _paired(self, part: Tensor) -> Tensor:
+        return self._reordered(part, (2, -1))
+
+    def _reordered(self, part: Tensor, order: tuple[int, int]) -> Tensor:
+        """The rotated rows of every head read as a table of this shape and written column by column."""
         if not self.pairs:
             return part
-        return part.view(-1, 2, self.pairs // 2, *part.shape[1:]).transpose(1, 2).reshape(part.shape)
+        heads = part.unflatten(0, (-1, self.pairs))
+        rotated, rest = heads.tensor_split([self.rotated or self.pairs], dim=1)
+        return torch.cat((rotated.unflatten(1, order).transpose(1, 2).flatten(1, 2), rest), dim=1).flatten(
+            0, 1
+        )
 
 
 class Row(NamedTuple):
     """The names of one module; `meta` is Meta's layout, which only LLaMA has."""
 
     hugging_face: str
-    gguf: str
+    gguf: str = ""
     meta: str = ""
     part: int = 0
     """Its index among the modules concatenated under one name."""
@@ -104,6 +114,54 @@ GPT2_NAMES: Table = {
         ("mlp.down_proj", "mlp.c_proj", "ffn_down"),
     )
 }
+GPT_NEOX_NAMES: Table = {
+    "embed_tokens": Row("gpt_neox.embed_in", "token_embd"),
+    "norm": Row("gpt_neox.final_layer_norm", "output_norm"),
+    "lm_head": Row("embed_out", "output"),
+} | {
+    f"layers.#.{ours}": Row(f"gpt_neox.layers.#.{hugging_face}", f"blk.#.{gguf}", "", *joined)
+    for ours, hugging_face, gguf, *joined in (
+        ("input_layernorm", "input_layernorm", "attn_norm"),
+        ("self_attn.q_proj", "attention.query_key_value", "attn_qkv", 0, 3),
+        ("self_attn.k_proj", "attention.query_key_value", "attn_qkv", 1, 3),
+        ("self_attn.v_proj", "attention.query_key_value", "attn_qkv", 2, 3),
+        ("self_attn.o_proj", "attention.dense", "attn_output"),
+        ("post_attention_layernorm", "post_attention_layernorm", "ffn_norm"),
+        ("mlp.up_proj", "mlp.dense_h_to_4h", "ffn_up"),
+        ("mlp.down_proj", "mlp.dense_4h_to_h", "ffn_down"),
+    )
+}
+GPT_J_NAMES: Table = {
+    "embed_tokens": Row("transformer.wte"),
+    "norm": Row("transformer.ln_f"),
+    "lm_head": Row("lm_head"),
+} | {
+    f"layers.#.{ours}": Row(f"transformer.h.#.{hugging_face}")
+    for ours, hugging_face in (
+        ("input_layernorm", "ln_1"),
+        *((f"self_attn.{each}_proj", f"attn.{each}_proj") for each in "qkv"),
+        ("self_attn.o_proj", "attn.out_proj"),
+        ("mlp.up_proj", "mlp.fc_in"),
+        ("mlp.down_proj", "mlp.fc_out"),
+    )
+}
+OPT_NAMES: Table = {
+    "embed_tokens": Row("model.decoder.embed_tokens"),
+    "embed_positions": Row("model.decoder.embed_positions"),
+    "norm": Row("model.decoder.final_layer_norm"),
+    "lm_head": Row("lm_head"),
+} | {
+    f"layers.#.{ours}": Row(f"model.decoder.layers.#.{hugging_face}")
+    for ours, hugging_face in (
+        ("input_layernorm", "self_attn_layer_norm"),
+        *((f"self_attn.{each}_proj", f"self_attn.{each}_proj") for each in "qkv"),
+        ("self_attn.o_proj", "self_attn.out_proj"),
+        ("post_attention_layernorm", "final_layer_norm"),
+        ("mlp.up_proj", "fc1"),
+        ("mlp.down_proj", "fc2"),
+    )
+}
+"""GGUF has no architecture for GPT-J and OPT."""
 
 
 def _t5(up_proj: str) -> Table:
@@ -149,7 +207,9 @@ class Naming:
     transposed: bool = False
     """Whether the layers' linears are stored as [inputs, outputs]."""
     pairs: bool = False
-    """Whether query and key rows rotated together are adjacent; ours are half a head apart."""
+    """Whether query and key rows rotated together are adjacent; ours are half a rotation apart."""
+    by_head: bool = False
+    """Whether modules under one name alternate by head; otherwise they follow one another."""
 
     def name(self, parameter: str) -> str:
         """The name of the tensor that holds a parameter."""
@@ -162,7 +222,9 @@ class Naming:
         module, _ = parameter.rsplit(".", 1)
         row, transposed = self._row(module), self.transposed and module.endswith("_proj")
         pairs = spec.head_dim if self.pairs and module.endswith(("q_proj", "k_proj")) else 0
-        return Place(self.name(parameter), row.part, row.parts, transposed, pairs)
+        rotated = getattr(spec.positions, "dims", None) if pairs else None
+        blocks = spec.num_heads if self.by_head and row.parts > 1 else 1
+        return Place(self.name(parameter), row.part, row.parts, transposed, pairs, rotated or 0, blocks)
 
     def _row(self, module: str) -> Row:
         return self.table[re.sub(r"\d+", "#", module)]

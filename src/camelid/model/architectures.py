@@ -1,16 +1,28 @@
-"""What makes a model GPT-2, PaLM or T5: the fields in which each architecture differs from LLaMA of the same
-sizes.
-"""
+"""What makes a model GPT-2, PaLM, T5 or OPT: how each architecture differs from LLaMA of the same sizes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm, RelativeBuckets, Window
+from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm, RelativeBuckets, Rotary, Window
 
 GPT3_WINDOW = 256
 """Window of every second layer; the paper gives neither width nor stride, this is GPT-Neo's choice."""
-Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt3", "palm", "t5", "t5-v1.1"]
+Architecture = Literal[
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gpt2",
+    "gpt3",
+    "palm",
+    "t5",
+    "t5-v1.1",
+    "gpt-j",
+    "gpt-neox",
+    "opt",
+    "galactica",
+]
 Traits = Mapping[str, Any]
 
 
@@ -57,6 +69,49 @@ def _t5_v1_1(spec: ModelSpec) -> Traits:
     }
 
 
+def _gpt_j(spec: ModelSpec) -> Traits:
+    return {
+        "positions": _partly_rotated(spec, 64),
+        "norm": Norm("layer", 1e-5, bias=True),
+        "feed_forward": FeedForward(4 * spec.hidden_size, "gelu", bias=True),
+        "parallel": True,
+        "tie_embeddings": False,
+        "output_bias": True,
+    }
+
+
+def _gpt_neox(spec: ModelSpec) -> Traits:
+    return {
+        "positions": _partly_rotated(spec, spec.head_dim // 4),
+        "norm": Norm("layer", 1e-5, bias=True),
+        "feed_forward": FeedForward(4 * spec.hidden_size, "exact_gelu", bias=True),
+        "attention_bias": "all",
+        "parallel": True,
+        "separate_norms": True,
+        "tie_embeddings": False,
+    }
+
+
+def _partly_rotated(spec: ModelSpec, dims: int) -> Rotary:
+    """Rotates the first `dims` dimensions of every head, an even number; all where a head has no more."""
+    dims = max(2, dims // 2 * 2)
+    theta = spec.positions.theta if isinstance(spec.positions, Rotary) else 10000.0
+    return Rotary(theta, dims=dims if dims < spec.head_dim else None)
+
+
+def _opt(spec: ModelSpec) -> Traits:
+    feed_forward = FeedForward(4 * spec.hidden_size, "relu", bias=True)
+    return {**_gpt2(spec), "positions": Learned(2), "feed_forward": feed_forward}
+
+
+def _galactica(spec: ModelSpec) -> Traits:
+    return {
+        "positions": Learned(2),
+        "norm": Norm("layer", 1e-5, gain=False),
+        "feed_forward": FeedForward(4 * spec.hidden_size, "exact_gelu"),
+    }
+
+
 TRAITS: Mapping[Architecture, Callable[[ModelSpec], Traits]] = {
     "llama": lambda spec: {},
     "mistral": lambda spec: {"window": Window(4096)},
@@ -67,6 +122,10 @@ TRAITS: Mapping[Architecture, Callable[[ModelSpec], Traits]] = {
     "palm": _palm,
     "t5": _t5,
     "t5-v1.1": _t5_v1_1,
+    "gpt-j": _gpt_j,
+    "gpt-neox": _gpt_neox,
+    "opt": _opt,
+    "galactica": _galactica,
 }
 """How each architecture differs from LLaMA of the same sizes."""
 

@@ -55,8 +55,8 @@ class Block(nn.Module):
 
 
 class ParallelBlock(nn.Module):
-    """x + attention(norm(x)) + feed-forward(norm(x)) with one norm for both (PaLM, arXiv:2204.02311, section
-    2).
+    """x + attention(norm(x)) + feed-forward(norm(x)), with one norm for both (PaLM, arXiv:2204.02311, section
+    2) or one each (GPT-NeoX, arXiv:2204.06745, section 2.1).
     """
 
     def __init__(self, spec: ModelSpec, layer: int) -> None:
@@ -64,6 +64,9 @@ class ParallelBlock(nn.Module):
         self.dropout = spec.dropout
         self.input_layernorm = norm_layer(spec.hidden_size, spec.norm)
         self.self_attn = Attention(spec, layer)
+        self.separate_norms = spec.separate_norms
+        if spec.separate_norms:
+            self.post_attention_layernorm = norm_layer(spec.hidden_size, spec.norm)
         self.mlp = FeedForwardBlock(spec)
 
     def forward(
@@ -71,7 +74,8 @@ class ParallelBlock(nn.Module):
     ) -> Float[Tensor, "batch time width"]:
         """x plus the outputs of both."""
         normalised = self.input_layernorm(x)
-        added = self.self_attn(normalised, context) + self.mlp(normalised, context.seeds)
+        inner = self.post_attention_layernorm(x) if self.separate_norms else normalised
+        added = self.self_attn(normalised, context) + self.mlp(inner, context.seeds)
         return x + dropped(added, self.dropout, context.seeds, Site.FEED_FORWARD)
 
     def sub_layers(self) -> dict[str, SubLayer]:

@@ -49,8 +49,16 @@ class OutputProjection(Linear):
     linear_kind: ClassVar[LinearKind] = "plain"
 
     def forward(self, x: Float[Tensor, "*batch width"], readout: Readout | None = None) -> Tensor:
-        """Logits, or the result of `readout` on the states and the matrix."""
-        return super().forward(x) if readout is None else readout(x, self.weight)
+        """Logits, or the result of `readout` on the states and the matrix.
+
+        A bias is a column of the matrix for the readout, where all states are 1: [x, 1] [W, b]^T = x W^T + b.
+        """
+        if readout is None:
+            return super().forward(x)
+        if self.bias is None:
+            return readout(x, self.weight)
+        extended = torch.cat((x, x.new_ones(*x.shape[:-1], 1)), dim=-1)
+        return readout(extended, torch.cat((self.weight, self.bias[:, None]), dim=1))
 
 
 class Embedding(nn.Embedding):
@@ -94,15 +102,16 @@ class LayerNorm(nn.Module):
 
     def __init__(self, width: int, norm: Norm) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
+        self.width = width
+        self.weight = nn.Parameter(torch.ones(width)) if norm.gain else None
         self.bias = nn.Parameter(torch.zeros(width)) if norm.bias else None
         self.eps = norm.eps
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """The normalised input in the input's dtype."""
+        gain = None if self.weight is None else self.weight.float()
         bias = None if self.bias is None else self.bias.float()
-        normalised = F.layer_norm(x.float(), self.weight.shape, self.weight.float(), bias, self.eps)
-        return normalised.to(x.dtype)
+        return F.layer_norm(x.float(), (self.width,), gain, bias, self.eps).to(x.dtype)
 
 
 def norm_layer(width: int, norm: Norm) -> RMSNorm | LayerNorm:
@@ -135,6 +144,8 @@ class FeedForwardBlock(nn.Module):
                 inner = F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x)
             case "gelu":
                 inner = F.gelu(self.up_proj(x), approximate="tanh")
+            case "exact_gelu":
+                inner = F.gelu(self.up_proj(x))
             case "relu":
                 inner = F.relu(self.up_proj(x))
         return self.down_proj(dropped(inner, self.dropout, seeds, Site.INNER))  # type: ignore[no-any-return]

@@ -1,4 +1,5 @@
-"""Published models by name: GPT-2, GPT-3, PaLM, T5, LLaMA, and close relatives in use today.
+"""Published models by name: GPT-2, GPT-3, PaLM, T5, LLaMA, the bases of early assistants (Pythia, GPT-J, OPT,
+Galactica), and close relatives in use today.
 
 Sizes of GPT-2 to LLaMA come from the papers (see docs/lineage.md for sources and open points), the others
 from the config.json published with the weights.
@@ -113,6 +114,22 @@ def llama(
     )
 
 
+def neox(hidden_size: int, num_layers: int, num_heads: int, vocab_size: int = 50304) -> ModelSpec:
+    """GPT-NeoX-20B (arXiv:2204.06745) and Pythia (arXiv:2304.01373, Table 1), on which Dolly 2.0 stands."""
+    sizes = (hidden_size, num_layers, num_heads)
+    return published("gpt-neox", *sizes, vocab_size=vocab_size, context_length=2048)
+
+
+def opt(hidden_size: int, num_layers: int, num_heads: int) -> ModelSpec:
+    """OPT (arXiv:2205.01068, Table 1), with the 50,272 rows that its embedding is padded to."""
+    return published("opt", hidden_size, num_layers, num_heads, vocab_size=50272, context_length=2048)
+
+
+def galactica(hidden_size: int, num_layers: int, num_heads: int) -> ModelSpec:
+    """Galactica (arXiv:2211.09085, section 4.1 and its table of sizes), on which Galpaca stands."""
+    return published("galactica", hidden_size, num_layers, num_heads, vocab_size=50000, context_length=2048)
+
+
 def _llama3(
     hidden_size: int,
     num_layers: int,
@@ -203,6 +220,31 @@ PRESETS: Mapping[str, Callable[[], ModelSpec]] = {
     "t5-v1.1-large": lambda: t5(1024, 24, 16, 2816, v1_1=True),
     "t5-v1.1-xl": lambda: t5(2048, 24, 32, 5120, v1_1=True),
     "t5-v1.1-xxl": lambda: t5(4096, 24, 64, 10240, v1_1=True),
+    "pythia-14m": lambda: neox(128, 6, 4),
+    "pythia-31m": lambda: neox(256, 6, 8),
+    "pythia-70m": lambda: neox(512, 6, 8),
+    "pythia-160m": lambda: neox(768, 12, 12),
+    "pythia-410m": lambda: neox(1024, 24, 16),
+    "pythia-1b": lambda: neox(2048, 16, 8),
+    "pythia-1.4b": lambda: neox(2048, 24, 16),
+    "pythia-2.8b": lambda: neox(2560, 32, 32),
+    "pythia-6.9b": lambda: neox(4096, 32, 32, vocab_size=50432),
+    "pythia-12b": lambda: neox(5120, 36, 40, vocab_size=50688),
+    "gpt-neox-20b": lambda: neox(6144, 44, 64, vocab_size=50432),
+    "gpt-j-6b": lambda: published("gpt-j", 4096, 28, 16, vocab_size=50400, context_length=2048),
+    "opt-125m": lambda: opt(768, 12, 12),  # opt-350m normalises after its sub-layers; it is not supported
+    "opt-1.3b": lambda: opt(2048, 24, 32),
+    "opt-2.7b": lambda: opt(2560, 32, 32),
+    "opt-6.7b": lambda: opt(4096, 32, 32),
+    "opt-13b": lambda: opt(5120, 40, 40),
+    "opt-30b": lambda: opt(7168, 48, 56),
+    "opt-66b": lambda: opt(9216, 64, 72),
+    "opt-175b": lambda: opt(12288, 96, 96),
+    "galactica-125m": lambda: galactica(768, 12, 12),
+    "galactica-1.3b": lambda: galactica(2048, 24, 32),
+    "galactica-6.7b": lambda: galactica(4096, 32, 32),
+    "galactica-30b": lambda: galactica(7168, 48, 56),
+    "galactica-120b": lambda: galactica(10240, 96, 80),
     "llama-7b": lambda: llama(4096, 32, 32, 11008, eps=1e-6),
     "llama-13b": lambda: llama(5120, 40, 40, 13824, eps=1e-6),
     "llama-33b": lambda: llama(6656, 60, 52, 17920, eps=1e-6),

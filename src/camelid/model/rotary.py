@@ -10,8 +10,9 @@ from camelid.model.spec import LinearScaling, Llama3Scaling, Rotary
 
 
 def inverse_frequencies(rotary: Rotary, head_dim: int, device: torch.device | None = None) -> Tensor:
-    """theta^(-2i/head_dim) for i < head_dim/2 in float32, rescaled according to the spec."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
+    """theta^(-2i/dims) for i < dims/2 in float32, rescaled according to the spec; dims: those rotated."""
+    dims = rotary.dims or head_dim
+    exponents = torch.arange(0, dims, 2, dtype=torch.float32, device=device) / dims
     frequencies = 1.0 / rotary.theta**exponents
     match rotary.scaling:
         case None:
@@ -41,10 +42,13 @@ def rotation(
 
 def rotate(
     x: Float[Tensor, "batch time heads dim"],
-    cosine: Float[Tensor, "*batch time dim"],
-    sine: Float[Tensor, "*batch time dim"],
+    cosine: Float[Tensor, "*batch time rotated"],
+    sine: Float[Tensor, "*batch time rotated"],
 ) -> Float[Tensor, "batch time heads dim"]:
-    """(a, b) -> (a cos - b sin, b cos + a sin) on the two halves of the last axis, in x's dtype."""
+    """(a, b) -> (a cos - b sin, b cos + a sin) on the two halves of the rotated dimensions, in x's dtype."""
+    dims = cosine.shape[-1]
+    if dims < x.shape[-1]:
+        return torch.cat((rotate(x[..., :dims], cosine, sine), x[..., dims:]), dim=-1)
     first, second = x.float().chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     return (x.float() * cosine[..., None, :] + turned * sine[..., None, :]).to(x.dtype)

@@ -32,11 +32,16 @@ class Rotary:
 
     theta: float = 10000.0
     scaling: LinearScaling | Llama3Scaling | None = None
+    dims: int | None = None
+    """Rotated dimensions at the start of each head (GPT-NeoX, GPT-J); None: all."""
 
 
 @dataclass(frozen=True)
 class Learned:
     """A learned vector for each of `context_length` positions, added to the embedding (GPT-2)."""
+
+    offset: int = 0
+    """Vectors before that of the first position: OPT has two, which no text uses."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ Positions = Rotary | Learned | RelativeBuckets
 
 @dataclass(frozen=True)
 class Norm:
-    """The normalisation before a sub-layer.
+    """The normalisation before a sub-layer; without `gain` (Galactica) it has no parameters.
 
     rms: gain * x / sqrt(mean(x^2) + eps) (Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4). layer: the same
     for x - mean(x), plus an optional bias (Ba et al. 2016, arXiv:1607.06450).
@@ -66,6 +71,7 @@ class Norm:
     kind: Literal["rms", "layer"] = "rms"
     eps: float = 1e-5
     bias: bool = False
+    gain: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,12 @@ class FeedForward:
     """The feed-forward network with inner size `width`.
 
     Gated: W_down (f(W_gate x) * W_up x), f the SiLU (swiglu) or the tanh form of GELU (geglu) (Shazeer 2020,
-    arXiv:2002.05202, eqs. 5 and 6). Plain: W_down f(W_up x), f the tanh form of GELU or ReLU.
+    arXiv:2002.05202, eqs. 5 and 6). Plain: W_down f(W_up x), f the tanh form of GELU, GELU itself (exact) or
+    ReLU.
     """
 
     width: int
-    kind: Literal["swiglu", "geglu", "gelu", "relu"] = "swiglu"
+    kind: Literal["swiglu", "geglu", "gelu", "exact_gelu", "relu"] = "swiglu"
     bias: bool = False
 
     @property
@@ -127,6 +134,12 @@ class ModelSpec:
     """Attention and feed-forward read the same norm and are added together (PaLM, arXiv:2204.02311, section
     2).
     """
+    separate_norms: bool = False
+    """In parallel blocks, attention and feed-forward have a norm each (GPT-NeoX, arXiv:2204.06745, section
+    2.1).
+    """
+    output_bias: bool = False
+    """Whether the output projection, then not tied, has a bias (GPT-J)."""
     output_scale: float = 1.0
     """Factor on the last hidden states before the output projection."""
     encoder_layers: int = 0
@@ -155,6 +168,13 @@ class ModelSpec:
             )
         if isinstance(self.positions, Rotary) and self.head_dim % 2:
             raise CamelidError(f"head_dim is {self.head_dim}; rotary positions need an even one")
+        dims = self.positions.dims if isinstance(self.positions, Rotary) else None
+        if dims is not None and (dims % 2 or not 2 <= dims <= self.head_dim):
+            raise CamelidError(
+                f"positions.dims is {shortened(dims)}; it must be even, from 2 to head_dim {self.head_dim}"
+            )
+        if self.output_bias and self.tie_embeddings:
+            raise CamelidError("output_bias needs an output projection: set tie_embeddings to false")
         if self.window is not None and self.window.size < 1:
             raise CamelidError(f"window.size is {self.window.size}; it must be at least 1")
         if not 0 <= self.dropout < 1:
@@ -228,15 +248,16 @@ class ModelSpec:
 
     def parameter_count(self) -> int:
         """Number of parameters, with a tied embedding counted once."""
-        norm = self.hidden_size * (2 if self.norm.bias else 1)
+        norm = self.hidden_size * (self.norm.gain + self.norm.bias)
         attention = self._attention() + self._attention_extras()
         feed_forward = self._feed_forward() + self._feed_forward_biases()
-        encoder = decoder = attention + feed_forward + (1 if self.parallel else 2) * norm
+        encoder = decoder = attention + feed_forward + self._norms() * norm
         stacks = 1
         if self.encoder_layers:
             decoder += attention + norm
             stacks = 2
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_embeddings else 2)
+        embeddings += self.vocab_size if self.output_bias else 0
         layers = self.num_layers * decoder + self.encoder_layers * encoder
         return layers + embeddings + stacks * (norm + self._position_table())
 
@@ -262,6 +283,10 @@ class ModelSpec:
         total = 6 * self.matmul_parameters() + attention
         return total / 2 if self.encoder_layers else total
 
+    def _norms(self) -> int:
+        """Norms of a block without cross-attention."""
+        return 1 if self.parallel and not self.separate_norms else 2
+
     def _attention(self) -> int:
         queries = self.hidden_size * self.num_heads * self.head_dim
         keys_values = 2 * self.hidden_size * self.num_kv_heads * self.head_dim
@@ -284,8 +309,8 @@ class ModelSpec:
     def _position_table(self) -> int:
         """Parameters of a stack's position table."""
         match self.positions:
-            case Learned():
-                return self.context_length * self.hidden_size
+            case Learned(offset):
+                return (self.context_length + offset) * self.hidden_size
             case RelativeBuckets(buckets):
                 return buckets * self.num_heads
             case Rotary():

@@ -136,11 +136,12 @@ class Transformer(Stack):
         self.embed_tokens = TokenEmbedding(spec.vocab_size, spec.hidden_size)
         self.embed_positions: Embedding | None = None
         if isinstance(spec.positions, Learned):
-            self.embed_positions = Embedding(spec.context_length, spec.hidden_size)
+            rows = spec.context_length + spec.positions.offset
+            self.embed_positions = Embedding(rows, spec.hidden_size)
         self.encoder = Stack(spec, encoder=True) if spec.encoder_layers else None
         self.lm_head: OutputProjection | None = None
         if not spec.tie_embeddings:
-            self.lm_head = OutputProjection(spec.hidden_size, spec.vocab_size, bias=False)
+            self.lm_head = OutputProjection(spec.hidden_size, spec.vocab_size, bias=spec.output_bias)
 
     @property
     def stacks(self) -> list[Stack]:
@@ -261,10 +262,10 @@ class Transformer(Stack):
             steps = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
             positions = steps if cache is None else cache.positions(tokens.shape[1])
         x = self.embed_tokens(tokens)
-        if self.embed_positions is not None:
+        if self.embed_positions is not None and isinstance(self.spec.positions, Learned):
             # Padding after a prompt may lie beyond the last learned position.
             known = positions if cache is None else positions.clamp(max=self.spec.context_length - 1)
-            x = x + self.embed_positions(known)
+            x = x + self.embed_positions(known + self.spec.positions.offset)
         x = x if dtype is None else x.to(dtype)
         hidden = super().forward(x, positions, documents=documents, cache=cache, source=source, seeds=seeds)
         return hidden if self.spec.output_scale == 1 else hidden * self.spec.output_scale

@@ -110,5 +110,6 @@ def _of_plain(linear: nn.Module) -> list[nn.Parameter] | None:
     return _parameters(linear) if kind_of(linear) == "plain" else None
 
 
-def _parameters(module: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.numel()]
+def _parameters(module: nn.Module) -> list[nn.Parameter] | None:
+    """None for a norm without a gain, which cannot be scaled."""
+    return [parameter for parameter in module.parameters() if parameter.numel()] or None

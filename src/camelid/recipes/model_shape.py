@@ -54,7 +54,7 @@ class ModelShape(Settings):
     norm: Literal["rms", "layer"] | None = Field(
         default=None, description="normalisation; by default that of the architecture"
     )
-    feed_forward: Literal["swiglu", "geglu", "gelu", "relu"] | None = Field(
+    feed_forward: Literal["swiglu", "geglu", "gelu", "exact_gelu", "relu"] | None = Field(
         default=None, description="kind of feed-forward; by default that of the architecture"
     )
     positions: Literal["rotary", "learned", "relative"] | None = Field(

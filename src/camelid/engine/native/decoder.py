@@ -41,10 +41,11 @@ def knows(spec: ModelSpec, dtype: torch.dtype, device: torch.device = CPU) -> bo
         device.type == "cpu"
         and dtype in KINDS
         and isinstance(spec.positions, Rotary)
+        and spec.positions.dims is None
         and spec.norm.kind == "rms"
         and spec.feed_forward.kind == "swiglu"
         and spec.output_scale == 1
-        and not (spec.parallel or spec.encoder_layers)
+        and not (spec.parallel or spec.encoder_layers or spec.output_bias)
     )
 
 

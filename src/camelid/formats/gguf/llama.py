@@ -1,5 +1,6 @@
 """GGUF's architecture `llama`: LLaMA 1 to 3.2 and models with the same structure."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ def _holds(spec: ModelSpec) -> ModelSpec:
         head_dim=spec.head_dim + spec.head_dim % 2,
         context_length=spec.context_length,
         feed_forward=FeedForward(spec.feed_forward.width, bias=spec.feed_forward.bias),
-        positions=spec.positions if isinstance(spec.positions, Rotary) else Rotary(),
+        positions=replace(spec.positions, dims=None) if isinstance(spec.positions, Rotary) else Rotary(),
         norm=Norm(eps=spec.norm.eps),
         tie_embeddings=spec.tie_embeddings,
         attention_bias="all" if spec.attention_bias == "all" else "none",

@@ -90,9 +90,9 @@ def fill(model: Transformer, folder: Path, tensors: dict[str, Tensor], dtype: to
 
 def _placed(model: Transformer, folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     spec, family = model.spec, family_for(model.spec)
-    _complete_prefix(tensors, family)
+    _usual_names(tensors, family)
     if spec.tie_embeddings:
-        _share_embedding(folder, tensors, family.place(spec, EMBEDDING).name)
+        _share_embedding(folder, tensors, family.place(spec, EMBEDDING).name, family.place(spec, HEAD).name)
     state = model.state_dict()
     places = {name: family.place(spec, name) for name in state}
     shapes = {place.name: place.stored_shape(state[name].shape) for name, place in places.items()}
@@ -114,8 +114,12 @@ def stored_tensors(
             del waiting[place.name]
 
 
-def _complete_prefix(tensors: dict[str, Tensor], family: Family) -> None:
-    """Adds the prefix that some files omit, such as GPT-2's on the hub."""
+def _usual_names(tensors: dict[str, Tensor], family: Family) -> None:
+    """Gives tensors their usual names, and adds the prefix that some files omit, such as GPT-2's on the
+    hub.
+    """
+    for name in family.other_names.keys() & tensors.keys():
+        tensors[family.other_names[name]] = tensors.pop(name)
     prefix = family.optional_prefix
     if prefix and not any(name.startswith(prefix) for name in tensors):
         for name in [name for name in tensors if name != HEAD]:
@@ -233,9 +237,8 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return stored
 
 
-def _share_embedding(folder: Path, tensors: dict[str, Tensor], embedding: str) -> None:
+def _share_embedding(folder: Path, tensors: dict[str, Tensor], embedding: str, head: str) -> None:
     # Folders with tied embeddings store one of the two names, some both.
-    head = HEAD
     kept = tensors.pop(head, None)
     if kept is not None and not _equal(tensors.setdefault(embedding, kept), kept):
         raise CamelidError(

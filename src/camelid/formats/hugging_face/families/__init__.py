@@ -6,14 +6,17 @@ from camelid.base.errors import CamelidError, shortened
 from camelid.formats.hugging_face.families.config import Config
 from camelid.formats.hugging_face.families.family import Family
 from camelid.formats.hugging_face.families.gpt2 import GPT2
+from camelid.formats.hugging_face.families.gpt_j import GPT_J
+from camelid.formats.hugging_face.families.gpt_neox import GPT_NEOX
 from camelid.formats.hugging_face.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from camelid.formats.hugging_face.families.opt import OPT
 from camelid.formats.hugging_face.families.own import OWN
 from camelid.formats.hugging_face.families.palm import COHERE
 from camelid.formats.hugging_face.families.t5 import T5
 from camelid.formats.names import Place
 from camelid.model.spec import ModelSpec
 
-FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, COHERE, T5, OWN)
+FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3, GPT2, COHERE, T5, GPT_NEOX, GPT_J, OPT, OWN)
 """A spec that several can express is written as the first of them."""
 
 __all__ = ["FAMILIES", "Family", "Place", "family_for", "family_of", "why_own"]

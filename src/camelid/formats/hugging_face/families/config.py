@@ -2,36 +2,49 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from camelid.base.errors import CamelidError, shortened
 from camelid.model.spec import LinearScaling, Llama3Scaling, ModelSpec, Positions, Rotary
 
 Config = Mapping[str, Any]
+Plain = Literal["gelu", "exact_gelu", "relu"]
 
 
-def rotary(config: Config, default_theta: float = 10000.0) -> Rotary:
-    """The config's rotary positions; raises `CamelidError` on unsupported or incomplete scaling."""
-    rope = _rope(config, default_theta)
-    refuse({**config, **rope}, "partial_rotary_factor", allowed=(1, None), default=None)
+def rotary(
+    config: Config, default_theta: float = 10000.0, head_dim: int = 0, default_share: float = 1.0
+) -> Rotary:
+    """The config's rotary positions; raises `CamelidError` on unsupported or incomplete scaling.
+
+    head_dim: if not 0, a share of each head may be rotated, by default `default_share`.
+    """
+    rope, factor = _rope(config, default_theta), "partial_rotary_factor"
+    dims: int | None = None
+    if head_dim:
+        dims = int(head_dim * real(rope, factor, default_share))
+    else:
+        refuse({**config, **rope}, factor, allowed=(1, None), default=None)
     theta = real(_given(rope, "rope_theta") or _given(config, "rope_theta"), "rope_theta", default_theta)
+    return Rotary(theta, _scaling(config, rope), None if dims == head_dim else dims)
+
+
+def _scaling(config: Config, rope: Config) -> LinearScaling | Llama3Scaling | None:
     kind = rope["rope_type"] if "rope_type" in rope else rope.get("type", "default")
     match kind:
         case "default":
-            return Rotary(theta)
+            return None
         case "linear":
-            return Rotary(theta, LinearScaling(real(rope, "factor")))
+            return LinearScaling(real(rope, "factor"))
         case "llama3":
             # As in transformers: a length beside the settings comes first, the context length last.
             original = "original_max_position_embeddings"
             length = _given(config, original) or _given(rope, original)
-            scaling = Llama3Scaling(
+            return Llama3Scaling(
                 real(rope, "factor"),
                 real(rope, "low_freq_factor"),
                 real(rope, "high_freq_factor"),
                 whole(length, original) if length else whole(config, "max_position_embeddings"),
             )
-            return Rotary(theta, scaling)
         case kind:
             raise CamelidError(
                 f"config.json: rope_type is {shortened(kind)}; supported: default, linear, llama3"
@@ -133,6 +146,42 @@ def sizes(spec: ModelSpec) -> dict[str, Any]:
         **rope_settings(spec.positions),
         "tie_word_embeddings": spec.tie_embeddings,
     }
+
+
+ACTIVATIONS: Mapping[str, Plain] = {
+    "gelu": "exact_gelu",
+    "gelu_new": "gelu",
+    "gelu_pytorch_tanh": "gelu",
+    "gelu_fast": "gelu",
+    "relu": "relu",
+}
+"""transformers' names of the functions of feed-forwards without a gate; written is the first."""
+
+
+def activation(config: Config, key: str, default: str) -> Plain:
+    """The kind of a feed-forward without a gate."""
+    refuse(config, key, allowed=tuple(ACTIVATIONS), default=default)
+    return ACTIVATIONS[config.get(key, default)]
+
+
+def activation_name(kind: str) -> str | None:
+    """transformers' name of a feed-forward's function; None if it has a gate."""
+    return next((name for name, own in ACTIVATIONS.items() if own == kind), None)
+
+
+def head_size(hidden: int, heads: int) -> int:
+    """The width of a head where all heads together have that of the model."""
+    if hidden % heads:
+        raise CamelidError(f"config.json: the width {hidden} is not a multiple of the {heads} heads")
+    return hidden // heads
+
+
+def dropout(config: Config, keys: tuple[str, ...], default: float) -> float:
+    """The one dropout probability of all keys."""
+    found = {share(config, key, default) for key in keys}
+    if len(found) > 1:
+        raise CamelidError(f"config.json: {', '.join(keys)} differ; supported: one value for all")
+    return found.pop()
 
 
 def whole(config: Config, key: str, default: int | None = None) -> int:

@@ -1,6 +1,6 @@
 """Maps one architecture of transformers to a `ModelSpec`: its config.json and parameter names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from re import Pattern, compile
 from typing import Any
@@ -24,6 +24,8 @@ class Family:
     place: Callable[[ModelSpec, str], Place]
     ignored: Pattern[str] = field(default=compile(r".*rotary_emb\.inv_freq"))
     """Tensors in some files that every reader ignores."""
+    other_names: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that some files hold under another name: from it to ours."""
     optional_prefix: str = ""
     """A prefix that some files omit from every name."""
     quantizable: bool = True

@@ -3,8 +3,16 @@
 import re
 from typing import Any
 
-from camelid.base.errors import CamelidError
-from camelid.formats.hugging_face.families.config import Config, flag, real, refuse, share, whole, with_names
+from camelid.formats.hugging_face.families.config import (
+    Config,
+    dropout,
+    flag,
+    head_size,
+    real,
+    refuse,
+    whole,
+    with_names,
+)
 from camelid.formats.hugging_face.families.family import Family
 from camelid.formats.names import GPT2_NAMES, Naming
 from camelid.model.spec import FeedForward, Learned, ModelSpec, Norm
@@ -28,25 +36,20 @@ def _read(config: Config) -> ModelSpec:
     for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
         refuse(config, key, allowed=(False,), default=False)
     hidden, heads = whole(config, "n_embd", 768), whole(config, "n_head", 12)
-    if hidden % heads:
-        raise CamelidError(f"config.json: n_embd {hidden} is not a multiple of n_head {heads}")
-    dropouts = {share(config, key, 0.1) for key in DROPOUTS}
-    if len(dropouts) > 1:
-        raise CamelidError(f"config.json: {', '.join(DROPOUTS)} differ; supported: one value for all")
     return ModelSpec(
         vocab_size=whole(config, "vocab_size", 50257),
         hidden_size=hidden,
         num_layers=whole(config, "n_layer", 12),
         num_heads=heads,
         num_kv_heads=heads,
-        head_dim=hidden // heads,
+        head_dim=head_size(hidden, heads),
         context_length=whole(config, "n_positions", 1024),
         feed_forward=FeedForward(whole(config, "n_inner", 4 * hidden), "gelu", bias=True),
         positions=Learned(),
         norm=Norm("layer", real(config, "layer_norm_epsilon", 1e-5), bias=True),
         tie_embeddings=flag(config, "tie_word_embeddings", True),
         attention_bias="all",
-        dropout=dropouts.pop(),
+        dropout=dropout(config, DROPOUTS, 0.1),
     )
 
 
