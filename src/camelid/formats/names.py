@@ -38,14 +38,14 @@ class Place(NamedTuple):
 
     def put(self, parts: list[Tensor]) -> Tensor:
         """The tensor on disk."""
-        paired = [self._paired(part).unflatten(0, (self.blocks, -1)) for part in parts]
+        paired = [_split(self._paired(part), self.blocks, -1) for part in parts]
         joined = (torch.cat(paired, dim=1) if len(parts) > 1 else paired[0]).flatten(0, 1)
         return joined.T if self.transposed and joined.ndim == 2 else joined
 
     def take(self, stored: Tensor) -> Tensor:
         """Our parameter from the tensor on disk; a view if the order of values allows it."""
         whole = stored.T if self.transposed and stored.ndim == 2 else stored
-        blocks = whole.unflatten(0, (self.blocks, -1))
+        blocks = _split(whole, self.blocks, -1)
         part = (blocks.chunk(self.parts, dim=1)[self.part] if self.parts > 1 else blocks).flatten(0, 1)
         return self._reordered(part, (-1, 2))
 
@@ -56,11 +56,14 @@ class Place(NamedTuple):
         """The rotated rows of every head read as a table of this shape and written column by column."""
         if not self.pairs:
             return part
-        heads = part.unflatten(0, (-1, self.pairs))
-        rotated, rest = heads.tensor_split([self.rotated or self.pairs], dim=1)
-        return torch.cat((rotated.unflatten(1, order).transpose(1, 2).flatten(1, 2), rest), dim=1).flatten(
-            0, 1
-        )
+        rotated, rest = _split(part, -1, self.pairs).tensor_split([self.rotated or self.pairs], dim=1)
+        columns = rotated.reshape(len(rotated), *order, *part.shape[1:]).transpose(1, 2).flatten(1, 2)
+        return torch.cat((columns, rest), dim=1).flatten(0, 1)
+
+
+def _split(rows: Tensor, outer: int, inner: int) -> Tensor:
+    """The first dimension as two."""
+    return rows.reshape(outer, inner, *rows.shape[1:])
 
 
 class Row(NamedTuple):

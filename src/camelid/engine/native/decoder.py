@@ -117,7 +117,7 @@ class NativeDecoder(Decoder):
             eps=spec.norm.eps,
             layer=(CLayer * spec.num_layers)(*(weights.layer(index) for index in range(spec.num_layers))),
             embedding=weights.embedding,
-            norm=weights.address(self.model.norm.weight),
+            norm=weights.address(self.model.norm.get_parameter("weight")),
             unembedding=weights.unembedding,
             cosine=weights.address(cosine),
             sine=weights.address(sine),
