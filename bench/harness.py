@@ -5,7 +5,7 @@
 
 SmolLM2-135M-Instruct in float32 (imported from the GGUF beside the repository, or a folder as `--model`)
 answers the first rows of four data sets by likelihood, without exemplars, and of GSM8K by chain of thought
-with eight. Ours is `camelid eval`; lm-evaluation-harness (its `hf` backend) runs in the interpreter named by
+with four. Ours is `camelid eval`; lm-evaluation-harness (its `hf` backend) runs in the interpreter named by
 `--peer`, on the same rows by the task files in `lm_eval_tasks`. It needs no hub. A call that was stopped goes
 on where it was.
 
@@ -50,9 +50,10 @@ class Source(NamedTuple):
     """Most tokens of a reply; 0: choices are scored."""
 
 
-def chain(new: int) -> tuple[str, ...]:
-    """The flags of chain of thought with eight exemplars."""
-    return ("--program", "chain_of_thought", "--shots", "8", "--max-new-tokens", str(new), "--allow-cut")
+def chain(shots: int, new: int) -> tuple[str, ...]:
+    """The flags of chain of thought after exemplars."""
+    lengths = ("--shots", str(shots), "--max-new-tokens", str(new))
+    return ("--program", "chain_of_thought", *lengths, "--allow-cut")
 
 
 SOURCES = (
@@ -60,7 +61,7 @@ SOURCES = (
     Source("piqa", "lmeval/piqa.validation.jsonl.gz", 150),
     Source("sciq", "lmeval/sciq.validation.jsonl.gz", 150),
     Source("commonsense_qa", "lmeval/commonsense_qa.validation.jsonl.gz", 150),
-    Source("gsm8k", "reasoning/gsm8k/test.jsonl.gz", 50, chain(96), 8, 96),
+    Source("gsm8k", "reasoning/gsm8k/test.jsonl.gz", 50, chain(4, 64), 4, 64),
 )
 
 

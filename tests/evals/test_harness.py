@@ -67,7 +67,7 @@ def test_a_task_file_shows_the_exemplars_that_we_show(bench, tmp_path):
     config = yaml.safe_load((BENCH / "lm_eval_tasks" / "gsm8k.yaml").read_text())
     (tmp_path / "gsm8k").mkdir()
     data = write(tmp_path / "gsm8k" / "test.jsonl", ROWS["gsm8k"])
-    source = bench.Source("gsm8k", "gsm8k/test.jsonl", 1, bench.chain(8), shots=8, new=8)
+    source = bench.Source("gsm8k", "gsm8k/test.jsonl", 1, bench.chain(8, 8), shots=8, new=8)
     rows, exemplars = bench.write_rows(source, tmp_path, tmp_path)
     assert rows.read_text() == data.read_text()
     shown = [
