@@ -107,21 +107,23 @@ class Engine(LM):
         dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
         draft: "str | Path | Engine | None" = None,
+        adapter: str | Path | None = None,
         **settings: Any,
     ) -> "Engine":
         """The engine of a checkpoint folder or hub name.
 
         dtype: by default the one that the folder stores; device: `cpu`, `cuda` or `cuda:N`, by default a GPU
-        where there is one; draft: an engine, a folder or hub name, or `prompt`.
+        where there is one; draft: an engine, a folder or hub name, or `prompt`; adapter: see `load_model`.
         """
         place = choose_device(device)
         folder = resolve(path)
-        kind = dtype or stored_dtype(read_config(folder))
-        check_dtype(kind)
+        check_dtype(kind := dtype or stored_dtype(read_config(folder)))
         refuse_too_large(folder, kind, place)
         if isinstance(draft, str | Path) and draft != "prompt":
             draft = cls.load(draft, device=place, native=settings.get("native", True))
-        return cls(load_model(folder, kind).to(place), load_tokenizer(folder), draft=draft, **settings)
+        return cls(
+            load_model(folder, kind, adapter).to(place), load_tokenizer(folder), draft=draft, **settings
+        )
 
     @cached_property
     def decoder(self) -> Decoder:

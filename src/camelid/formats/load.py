@@ -15,13 +15,21 @@ from camelid.text import tokenizer as tokenizer_file
 from camelid.text.tokenizer import Tokenizer
 
 
-def load_model(path_or_name: str | Path, dtype: torch.dtype = torch.float32) -> Transformer:
+def load_model(
+    path_or_name: str | Path, dtype: torch.dtype = torch.float32, adapter: str | Path | None = None
+) -> Transformer:
     """The model in a checkpoint folder or on the hub, in evaluation mode, its weights in `dtype`.
 
-    `model(token_ids)` gives logits. Raises `CamelidError` if there is no such model or its files are damaged.
+    `model(token_ids)` gives logits. adapter: a folder in PEFT's layout, which is put onto the model unmerged.
+    Raises `CamelidError` if there is no such model, its files are damaged, or the adapter is for another
+    base.
     """
     check_dtype(dtype)
     folder = resolve(path_or_name)
+    if adapter is not None:
+        from camelid.formats.hugging_face.peft_folder import load_adapter
+
+        return load_adapter(load_model(folder, dtype), Path(adapter), folder)
     if "quantization_config" in read_config(folder):
         from camelid.formats.packed.storage import load_quantized
 

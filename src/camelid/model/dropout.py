@@ -33,9 +33,11 @@ class Site(IntEnum):
     CROSS_ATTENTION = 5
     INNER = 6
     FEED_FORWARD = 7
+    ADAPTERS = 8
+    """The first of them; each linear of a block has its own."""
 
 
-def dropped(x: Tensor, share: float, seeds: Seeds | None, site: Site) -> Tensor:
+def dropped(x: Tensor, share: float, seeds: Seeds | None, site: Site | int) -> Tensor:
     """x with a share of its values set to 0 and the rest scaled by 1 / (1 - share); x itself without
     seeds."""
     if seeds is None or share == 0:

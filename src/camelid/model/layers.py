@@ -18,6 +18,7 @@ from camelid.model.attention import attention, biased_attention, causal_mask
 from camelid.model.cache import LayerCache
 from camelid.model.dropout import Seeds, Site, dropped
 from camelid.model.linears import LinearKind
+from camelid.model.lora import project
 from camelid.model.rotary import rotate
 from camelid.model.spec import ModelSpec, Norm
 
@@ -139,16 +140,17 @@ class FeedForwardBlock(nn.Module):
         """The position-wise transformation; seeds: of dropout."""
         match self.kind:
             case "swiglu":
-                inner = F.silu(self.gate_proj(x)) * self.up_proj(x)
+                inner = F.silu(project(self.gate_proj, x, seeds)) * project(self.up_proj, x, seeds)
             case "geglu":
-                inner = F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x)
+                gate = F.gelu(project(self.gate_proj, x, seeds), approximate="tanh")
+                inner = gate * project(self.up_proj, x, seeds)
             case "gelu":
-                inner = F.gelu(self.up_proj(x), approximate="tanh")
+                inner = F.gelu(project(self.up_proj, x, seeds), approximate="tanh")
             case "exact_gelu":
-                inner = F.gelu(self.up_proj(x))
+                inner = F.gelu(project(self.up_proj, x, seeds))
             case "relu":
-                inner = F.relu(self.up_proj(x))
-        return self.down_proj(dropped(inner, self.dropout, seeds, Site.INNER))  # type: ignore[no-any-return]
+                inner = F.relu(project(self.up_proj, x, seeds))
+        return project(self.down_proj, dropped(inner, self.dropout, seeds, Site.INNER), seeds)
 
 
 @dataclass
@@ -205,16 +207,16 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "batch time width"], context: Context
     ) -> Float[Tensor, "batch time width"]:
         """Attends from each position to those that it may see."""
-        heads = (*x.shape[:2], -1, self.head_dim)
-        queries, keys = self.q_proj(x).view(heads), self.k_proj(x).view(heads)
-        values = self.v_proj(x).view(heads)
+        heads, seeds = (*x.shape[:2], -1, self.head_dim), context.seeds
+        queries, keys = project(self.q_proj, x, seeds).view(heads), project(self.k_proj, x, seeds).view(heads)
+        values = project(self.v_proj, x, seeds).view(heads)
         if self.query_key_norm:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if context.cosine is not None and context.sine is not None:
             queries = rotate(queries, context.cosine, context.sine)
             keys = rotate(keys, context.cosine, context.sine)
         mixed = self.attend(queries, keys, values, context)
-        return self.o_proj(mixed.flatten(2))  # type: ignore[no-any-return]
+        return project(self.o_proj, mixed.flatten(2), context.seeds)
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, context: Context) -> Tensor:
         """Attention over the preceding tokens and the token itself, or over the whole text in an encoder."""
@@ -250,24 +252,27 @@ class CrossAttention(Attention):
     ) -> Float[Tensor, "batch time width"]:
         """Attends to the source text."""
         assert context.source is not None  # the Transformer checks it
-        queries = self.q_proj(x).view(*x.shape[:2], -1, self.head_dim)
+        queries = project(self.q_proj, x, context.seeds).view(*x.shape[:2], -1, self.head_dim)
         # Training does not use the layer index: compiled code would be recompiled for every layer.
         training = torch.is_grad_enabled()
         keys, values = (
-            self._project(context.source.states) if training else self.read(context.source, context.layer)
+            self._project(context.source.states, context.seeds)
+            if training
+            else self.read(context.source, context.layer)
         )
         mask = None if context.source.mask is None else context.source.mask[:, None, None]
         mixed = biased_attention(
             queries, keys, values, None, mask, self.dropout, context.seeds, Site.CROSS_PROBABILITIES
         )
-        return self.o_proj(mixed.flatten(2))  # type: ignore[no-any-return]
+        return project(self.o_proj, mixed.flatten(2), context.seeds)
 
     def read(self, source: Source, layer: int) -> KeysValues:
         """The source's keys and values, computed once."""
         if layer not in source.kept:
-            source.kept[layer] = self._project(source.states)
+            source.kept[layer] = self._project(source.states, None)
         return source.kept[layer]
 
-    def _project(self, states: Tensor) -> KeysValues:
+    def _project(self, states: Tensor, seeds: Seeds | None) -> KeysValues:
         heads = (*states.shape[:2], -1, self.head_dim)
-        return self.k_proj(states).view(heads), self.v_proj(states).view(heads)
+        keys, values = project(self.k_proj, states, seeds), project(self.v_proj, states, seeds)
+        return keys.view(heads), values.view(heads)

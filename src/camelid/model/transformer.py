@@ -53,6 +53,7 @@ class Stack(nn.Module):
         if isinstance(spec.positions, RelativeBuckets):
             self.relative_bias = RelativeBias(spec.positions, spec.num_heads, bidirectional=encoder)
         self.recompute_activations = False
+        self.adapter_dropout = 0.0
         self.run_block: RunBlock = _run_block
 
     def forward(
@@ -67,7 +68,8 @@ class Stack(nn.Module):
         seeds: Seeds | None = None,
     ) -> Float[Tensor, "batch time width"]:
         """The normalised hidden states after all layers; seeds: of dropout, used in training."""
-        seeds = required_seeds(seeds, self.spec.dropout) if self.training else None
+        share = max(self.spec.dropout, self.adapter_dropout)
+        seeds = required_seeds(seeds, share) if self.training else None
         past = None if cache is None or cache.fresh else cache.capacity
         bias, masks = self._bias(positions, past), self._cache_masks(positions, past, x.dtype)
         if bias is not None and past is not None:
@@ -128,7 +130,7 @@ class Transformer(Stack):
     """The language model that its `spec` describes; parameter names are Hugging Face's for LLaMA.
 
     `forward` is the only entry point, so that hooks on modules (FSDP) run in every pass. The model knows only
-    tensors: no optimiser, adapters, quantisation or environment.
+    tensors: no optimiser, quantisation or environment.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -18,6 +18,9 @@ class EngineSettings(Settings):
     device: str | None = Field(
         default=None, description="cpu, cuda or cuda:N; by default the GPU if there is one"
     )
+    adapter: str | None = Field(
+        default=None, description="folder of an adapter (LoRA) for this model, which is computed unmerged"
+    )
     dtype: Precision = Field(
         default="stored", description="precision of the computation; stored: that of the weights"
     )

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from camelid.recipes.data import TextData
+from camelid.recipes.lora import LoRASettings
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.settings import FREE, ModelName
 from camelid.recipes.training import Training
@@ -39,6 +40,7 @@ class TuneRecipe(Recipe):
         description="rows shown at the start, with the tokens that are trained marked",
         json_schema_extra=FREE,
     )
+    lora: LoRASettings = Field(default=LoRASettings(), description="train an adapter instead of all weights")
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="seed of the data order")
 
@@ -58,4 +60,10 @@ class TuneRecipe(Recipe):
                 "input_weight is for pairs; in conversations the chat template decides what is trained; "
                 "remove it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_need_a_rank(self) -> Self:
+        if self.lora.rank is None and self.lora.model_fields_set - {"rank"} and self.lora != LoRASettings():
+            raise ValueError("lora.rank is not given, so nothing is adapted; give --lora.rank 8, for example")
         return self

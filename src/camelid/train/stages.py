@@ -1,7 +1,7 @@
 """The training stages: from paths to a run folder."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -18,7 +18,10 @@ from camelid.data.rows.pairs import PairRows
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
 from camelid.formats.hugging_face.families import why_own
+from camelid.formats.hugging_face.peft_folder import save_adapter
 from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
+from camelid.model.adapters import adapted, add_lora
+from camelid.model.lora import LoRA
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.transformer import Transformer
 from camelid.recipes.data import TextData
@@ -49,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model"
 """The subfolder of a run with the trained model."""
+ADAPTER = "adapter"
+"""The same for an adapter, which is PEFT's folder."""
 
 
 def learn_tokenizer(recipe: TokenizerRecipe) -> Path:
@@ -104,7 +109,29 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
             refuse_other_rows(run, rows, validation)
         model = load_model(base)
         check_tokenizer_fits(model.spec, tokenizer)
-        return _train(recipe, run, model, tokenizer, rows, validation, group, limit)
+        if recipe.lora.rank is None:
+            return _train(recipe, run, model, tokenizer, rows, validation, group, limit)
+        _adapt(model, recipe)
+
+        def save(draft: Path, trained: Transformer) -> None:
+            save_adapter(draft, trained, base, run.identity)
+
+        return _train(recipe, run, model, tokenizer, rows, validation, group, limit, save)
+
+
+def _adapt(model: Transformer, recipe: TuneRecipe) -> None:
+    """Puts the recipe's adapter onto the model and logs its size."""
+    lora = recipe.lora
+    assert lora.rank is not None  # `tune` asks
+    add_lora(
+        model, LoRA(lora.rank, lora.alpha, lora.rank_stabilised, lora.dropout), lora.targets, recipe.seed
+    )
+    count = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    whole = model.spec.parameter_count()
+    logger.info(
+        f"an adapter of {count:,} trained parameters ({count / whole:.2%} of {whole:,}) on "
+        f"{len(adapted(model))} linears"
+    )
 
 
 def check_chat(base: Path, tokenizer: Tokenizer, encodes: bool) -> None:
@@ -147,16 +174,21 @@ def _train(
     validation: Rows | PairRows | None,
     group: ProcessGroup,
     limit: TimeLimit | None = None,
+    save_as_adapter: Callable[[Path, Transformer], None] | None = None,
 ) -> Path:
-    folder = recipe.out / MODEL
+    folder = recipe.out / (MODEL if save_as_adapter is None else ADAPTER)
     finished = folder.exists()
     if not finished:
         lengths = token_lengths(tokenizer)
         trained = fit_rows(run, model, rows, validation, recipe.training, lengths, group, recipe.seed, limit)
         if group.is_main:
             with atomic_folder(folder) as draft:
-                save_checkpoint(draft, trained, special_ids=special_ids(tokenizer), provenance=run.identity)
-                (tokenizer.for_encoder() if model.encoder is not None else tokenizer).save(draft)
+                if save_as_adapter is not None:
+                    save_as_adapter(draft, trained)
+                else:
+                    ids = special_ids(tokenizer)
+                    save_checkpoint(draft, trained, special_ids=ids, provenance=run.identity)
+                    (tokenizer.for_encoder() if model.encoder is not None else tokenizer).save(draft)
     if group.is_main and not (finished and (run.folder / REPORT).exists()):
         write_report(training_report(run.folder), run.folder)
     return folder

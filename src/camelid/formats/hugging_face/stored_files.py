@@ -1,6 +1,7 @@
 """The files of a checkpoint folder: its settings and its tensors, under every name that tools have given
 them."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError, reason_of, shortened
 from camelid.base.json import read_table
 from camelid.formats.hugging_face.tensor_files import INDEX, WEIGHTS
@@ -28,7 +30,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CamelidError(f"there is no folder {folder}")
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise CamelidError(f"{folder} holds an adapter without its base model; merge them first")
+        raise CamelidError(
+            f"{folder} holds an adapter without its base model: give the base, with --adapter {folder}, or "
+            "merge them first (camelid merge)"
+        )
     if not (folder / "config.json").is_file():
         raise CamelidError(f"{folder} holds no config.json, so it is not a checkpoint folder")
     config = read_table(folder / "config.json")
@@ -90,6 +95,14 @@ def weight_files(folder: Path) -> list[Path]:
     pickles = [path.name for pattern in ("*.bin", "*.pth", "*.pt") for path in sorted(folder.glob(pattern))]
     hint = f"; {pickles[0]} is a pickle, which is never loaded: convert it to safetensors" if pickles else ""
     raise CamelidError(f"{folder} holds neither {WEIGHTS} nor {INDEX}{hint}")
+
+
+def weights_digest(folder: Path) -> str:
+    """Sha256 of a folder's config.json and weights, under their names."""
+    whole = hashlib.sha256()
+    for path in (Path(folder) / "config.json", *weight_files(folder)):
+        whole.update(f"{path.name}\0{digest_file(path)}\n".encode(errors="surrogateescape"))
+    return whole.hexdigest()
 
 
 def _indexed(index: Path) -> list[Path]:

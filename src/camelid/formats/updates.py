@@ -1,0 +1,60 @@
+"""Low-rank updates as files hold them: by the names of tensors, several of ours joined where a file joins
+them."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from camelid.formats.names import Place
+from camelid.model.adapters import adaptable, adapted
+from camelid.model.lora import LoRALinear
+from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
+
+PlaceOf = Callable[[ModelSpec, str], Place]
+
+
+class Update(NamedTuple):
+    """s B A of one tensor on disk, in float32."""
+
+    a: Float[Tensor, "rank inner"]
+    b: Float[Tensor, "outer rank"]
+    scale: float
+
+
+def stored_updates(model: Transformer, place_of: PlaceOf) -> dict[str, Update]:
+    """A model's updates by the names that a format gives the tensors below them, without `.weight`."""
+    found, parts = adapted(model), defaultdict[str, dict[int, str]](dict)
+    for path in adaptable(model):
+        place = place_of(model.spec, f"{path}.weight")
+        parts[place.name.removesuffix(".weight")][place.part] = path
+    return {
+        name: _joined([_update(model, paths[part], place_of) for part in sorted(paths)])
+        for name, paths in parts.items()
+        if any(path in found for path in paths.values())
+    }
+
+
+def _update(model: Transformer, path: str, place_of: PlaceOf) -> Update:
+    """The update of one of our linears, of rank 0 if it has none; the rows of B in the order of the file."""
+    module = model.get_submodule(path)
+    if not isinstance(module, LoRALinear):
+        outer, inner = int(module.out_features), int(module.in_features)  # type: ignore[arg-type]
+        return Update(torch.zeros(0, inner), torch.zeros(outer, 0), 1.0)
+    a, b = (each.detach().float().cpu() for each in (module.lora_a, module.lora_b))
+    rows = place_of(model.spec, f"{path}.weight")._replace(parts=1, transposed=False)
+    return Update(a, rows.put([b]), module.settings.scale)
+
+
+def _joined(parts: list[Update]) -> Update:
+    """One update for the rows of several: one A that all of them share, or their ranks side by side."""
+    first = next(part for part in parts if len(part.a))
+    if all(part.scale == first.scale and torch.equal(part.a, first.a) for part in parts):
+        return Update(first.a, torch.cat([part.b for part in parts]), first.scale)
+    scaled = [part.b * (part.scale / first.scale) for part in parts]
+    b: Tensor = torch.block_diag(*scaled)  # type: ignore[no-untyped-call]
+    return Update(torch.cat([part.a for part in parts]), b, first.scale)

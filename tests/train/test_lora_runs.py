@@ -1,0 +1,122 @@
+"""Adapters through the command line: trained, killed and resumed, merged, and generated with."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import camelid
+from camelid.cli import main as cli
+from camelid.engine.engine import Engine
+from camelid.runs.run import read_metrics
+
+LORA = {"lora__rank": 4, "lora__dropout": 0.1, "training__learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, tune_words):
+    out = tmp_path_factory.mktemp("lora") / "run"
+    assert cli.main(tune_words(out, training__steps=12, **LORA)) == 0
+    return out / "adapter"
+
+
+def losses(out):
+    return [record["loss"] for record in read_metrics(out / "metrics.jsonl") if "loss" in record]
+
+
+def test_a_run_saves_an_adapter_that_names_its_base(adapter, pretrained):
+    made = json.loads((adapter / "camelid.json").read_text())
+    assert made["base"]["name"] == str(pretrained / "model")
+    assert made["recipe"]["lora"]["rank"] == 4
+    assert not (adapter.parent / "model").exists()
+    curve = losses(adapter.parent)
+    assert curve[-1] < curve[0] - 0.1
+
+
+def test_only_the_adapter_has_optimiser_state(adapter):
+    [*_, newest] = sorted((adapter.parent / "checkpoints").glob("step-*"))
+    for name in ("weights", "optimizer"):
+        keys = load_file(newest / f"{name}.safetensors").keys()
+        assert keys
+        assert all(".lora_a" in key or ".lora_b" in key for key in keys)
+
+
+def test_micro_batches_and_recomputation_do_not_change_the_curve(adapter, tmp_path, tune_words):
+    words = tune_words(tmp_path / "run", training__steps=12, training__micro_batch_size=4, **LORA)
+    assert cli.main([*words, "--training.recompute-activations"]) == 0
+    assert losses(tmp_path / "run") == pytest.approx(losses(adapter.parent), rel=1e-4)
+
+
+KILLED = """
+import os, signal, sys
+from camelid.cli import main as cli
+from camelid.runs.run import Run
+
+log = Run.log
+
+def logging(run, record):
+    if record["step"] == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    log(run, record)
+
+Run.log = logging
+cli.main(sys.argv[1:])
+"""
+
+
+def test_killed_and_resumed_gives_the_unbroken_curve_and_adapter(adapter, tmp_path, tune_words, command_line):
+    words = tune_words(tmp_path / "run", training__steps=12, training__checkpoint_every=3, **LORA)
+    command = [sys.executable, "-c", KILLED, *words]
+    process = subprocess.run(command, env=command_line.environment, capture_output=True, timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert cli.main(words) == 0
+    assert losses(tmp_path / "run") == losses(adapter.parent)
+    one, other = (
+        load_file(path / "adapter_model.safetensors") for path in (adapter, tmp_path / "run/adapter")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_merged_and_unmerged_generate_the_same_text(adapter, pretrained, tmp_path, capsys):
+    base = pretrained / "model"
+    assert cli.main(["merge", str(base), str(adapter), str(tmp_path / "merged")]) == 0
+    assert "logits as unmerged" in capsys.readouterr().out
+    settings = {"max_new_tokens": 20, "temperature": 0.0}
+    with Engine.load(base, adapter=adapter) as one, Engine.load(tmp_path / "merged") as other:
+        texts = [engine.generate(["Tom took"], **settings)[0][0].text for engine in (one, other)]
+    assert texts[0] == texts[1]
+    words = ["generate", str(base), "--adapter", str(adapter), "--prompt", "Tom took", "--temperature", "0"]
+    assert cli.main([*words, "--max-new-tokens", "20"]) == 0
+    assert capsys.readouterr().out.strip() == texts[0].strip()
+    ids = torch.tensor([[3, 4, 5]])
+    plain, adapted = camelid.load_model(base), camelid.load_model(base, adapter=adapter)
+    assert not torch.allclose(plain(ids), adapted(ids))
+
+
+WRONG = {
+    "--lora.targets": (["*.query"], 1, "matches nothing; available: layers.0.self_attn.q_proj"),
+    "--lora.rank": (["0"], 2, "lora.rank"),
+    "--lora.dropout": (["1"], 2, "lora.dropout"),
+}
+
+
+@pytest.mark.parametrize("flag", WRONG)
+def test_wrong_settings_are_refused(flag, tmp_path, tune_words, capsys):
+    values, code, message = WRONG[flag]
+    words = tune_words(tmp_path / "run", lora__rank=4)
+    assert cli.main([*words, flag, *values]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_settings_of_an_adapter_without_a_rank_are_refused(tmp_path, tune_words, capsys):
+    assert cli.main(tune_words(tmp_path / "run", lora__alpha=32)) == 2
+    assert "give --lora.rank 8" in capsys.readouterr().err
+
+
+def test_an_adapter_as_a_model_is_refused_with_the_way_out(adapter, capsys):
+    assert cli.main(["generate", str(adapter), "--prompt", "Tom"]) == 1
+    assert "--adapter" in capsys.readouterr().err
