@@ -112,8 +112,8 @@ class Engine(LM):
     ) -> "Engine":
         """The engine of a checkpoint folder or hub name.
 
-        dtype: by default the one that the folder stores; device: `cpu`, `cuda` or `cuda:N`, by default a GPU
-        where there is one; draft: an engine, a folder or hub name, or `prompt`; adapter: see `load_model`.
+        dtype: by default the folder's; device: `cpu`, `cuda` or `cuda:N`, by default a GPU where there is
+        one; draft: an engine, a folder or hub name, or `prompt`; adapter: see `load_model`.
         """
         place = choose_device(device)
         folder = resolve(path)
@@ -130,13 +130,12 @@ class Engine(LM):
         """The model with its cache, made when first asked for."""
         most = self.max_batch * self.context_length
         tokens = self.cache_tokens or fitting_tokens(self.model, self.dtype, self.cache, most)
-        start = self.tokenizer.pad_id or 0
         return choose_decoder(
             self.model,
             self.dtype,
             tokens,
             self.cache,
-            start_id=start,
+            start_id=self.tokenizer.pad_id or 0,
             native=self.native,
             compiled=self.compiled,
         )
@@ -300,10 +299,9 @@ class Engine(LM):
         return self.worker.call(lambda: self._plain_step_seconds(ids))
 
     def _plain_step_seconds(self, ids: Sequence[int]) -> float:
-        sequence, rest = self.decoder.begin(ids)
+        (sequence, rest), times = self.decoder.begin(ids), []
         try:
             self.extend(sequence, rest)
-            times = []
             for _ in range(PLAIN_STEPS):
                 began = time.perf_counter()
                 self.decoder.extend([Extension(sequence, ids[-1:])])
