@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from camelid.cli.main import main
-from camelid.evals.stage import model_identity
+from camelid.engine.open_lm import model_identity
 from camelid.lm.scripted import ScriptedLM
 
 ROWS = [{"question": f"{n} + 1 = ?", "answer": str(n + 1), "rationale": f"{n} and 1."} for n in range(4)]

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -88,6 +88,12 @@ def _dispatch(arguments: list[str]) -> None:
         print(f"camelid {__version__}")
     else:
         verb, *rest = arguments
+        if family := [name for name in VERBS if name.startswith(f"{verb} ")]:
+            second = rest.pop(0) if rest else ""
+            if second in ("", "-h", "--help"):
+                _print_help(family)
+                return
+            verb = f"{verb} {second}"
         if verb not in VERBS:
             raise WrongCall(
                 f"there is no command {verb!r}; {_nearest(verb)}. `camelid --help` lists all commands"
@@ -128,7 +134,7 @@ def _explain(error: Exception) -> str | None:
     return None
 
 
-def _print_help() -> None:
+def _print_help(names: Collection[str] = VERBS) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -137,7 +143,7 @@ def _print_help() -> None:
     console.print("usage: camelid VERB \\[MODEL|RECIPE.yaml] --dotted.flag value\n")
     table = Table.grid(padding=(0, 3, 0, 0))
     group = None
-    for name, verb in VERBS.items():
+    for name, verb in ((name, VERBS[name]) for name in names):
         if verb.group != group:
             table.add_row(f"[bold]{verb.group}[/bold]" if group is None else f"\n[bold]{verb.group}[/bold]")
             group = verb.group

@@ -20,6 +20,7 @@ def _in(group: str, **verbs: tuple[str, str]) -> dict[str, Verb]:
     }
 
 
+# A name of two words, such as `make answers`, is a verb of a family.
 VERBS: dict[str, Verb] = {
     **_in(
         "Start here",
@@ -34,6 +35,10 @@ VERBS: dict[str, Verb] = {
         quantize=("quantize", "make a model smaller: 2, 3, 4 or 8 bits per weight"),
         import_=("import_model", "convert a GGUF file or Meta's folder into a model folder"),
         export=("export", "write a model for llama.cpp, transformers or vLLM"),
+    ),
+    **_in(
+        "Make data",
+        **{"make answers": ("make_answers", "let a teacher answer questions, for `tune`")},
     ),
     **_in(
         "Use a model",

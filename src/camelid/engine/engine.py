@@ -20,6 +20,7 @@ from camelid.engine.choose_proposer import choose_proposer
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
 from camelid.engine.encoding import encode_pair, encode_prompt
+from camelid.engine.finished import finished
 from camelid.engine.generation import Generation
 from camelid.engine.listening import Listener, Listening, Updates
 from camelid.engine.memory import refuse_too_large
@@ -32,7 +33,7 @@ from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_config
 from camelid.formats.load import check_dtype, check_tokenizer_fits, load_model, stored_dtype
 from camelid.lm.constraint import Grammars
-from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong, Score, Stream, as_pairs
+from camelid.lm.interface import LM, Completion, Outcomes, Prompt, PromptTooLong, Score, Stream, as_pairs
 from camelid.lm.sampling import Sampling, with_changes
 from camelid.model.transformer import Transformer
 from camelid.recipes.engine import CacheKind
@@ -154,13 +155,15 @@ class Engine(LM):
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Completions; raises `PromptTooLong` where a prompt leaves no room in the context."""
-        generations = [
-            self.request(prompt, sampling, sample) for prompt in prompts for sample in range(sampling.samples)
-        ]
-        for _ in self._updates(generations):
+        samples = range(sampling.samples)
+        groups = [[self.request(prompt, sampling, sample) for sample in samples] for prompt in prompts]
+        for _ in self.updates([generation for group in groups for generation in group]):
             pass
-        done = iter(generation.completion() for generation in generations)
-        return [[next(done) for _ in range(sampling.samples)] for _ in prompts]
+        return [[generation.completion() for generation in group] for group in groups]
+
+    def each(self, prompts: Sequence[Prompt], sampling: Sampling) -> Outcomes:
+        """Each prompt's completions as they leave the batch."""
+        return finished(self, prompts, sampling)
 
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """The text of one completion in pieces; what a stop string could still take back waits."""
@@ -182,9 +185,9 @@ class Engine(LM):
             Scoring(*encode_pair(self.tokenizer, self.model.spec, *pair))
             for pair in as_pairs(prompts, continuations)
         ]
-        # Those of one prompt one after the other, to begin while it is being read.
+        # Those of one prompt in a row, to begin while it is being read.
         first = {request.prompt: index for index, request in reversed([*enumerate(requests)])}
-        for _ in self._updates(sorted(requests, key=lambda request: first[request.prompt])):
+        for _ in self.updates(sorted(requests, key=lambda request: first[request.prompt])):
             pass
         return [request.score() for request in requests]
 
@@ -229,7 +232,18 @@ class Engine(LM):
 
     def request(self, prompt: Prompt, sampling: Sampling, sample: int = 0) -> Generation:
         """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`."""
-        return self._generation(self.encode(prompt), sampling, sample)
+        ids = self.encode(prompt)
+        # An encoder's text and the answer do not share one context.
+        room = self.context_length - (len(ids) if self.model.encoder is None else 0)
+        if room < 1:
+            raise PromptTooLong(
+                f"the prompt has {len(ids)} tokens; the context holds {self.context_length}, one of them "
+                f"for the answer: {1 - room} tokens too many, shorten the prompt"
+            )
+        if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
+            raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
+        most, constraint = min(sampling.max_new_tokens, room), self._grammars.constraint(sampling)
+        return Generation(ids, sampling, sample, most, self.tokenizer, constraint)
 
     def submit(self, generation: Generation) -> None:
         """Queues a request, which goes on when `step` is called, or while others are listened to."""
@@ -249,12 +263,12 @@ class Engine(LM):
         They go on while nobody asks for the next text, and are cancelled where nobody will. Raises the error
         of one that failed, after the others have ended.
         """
-        with closing(self._updates(generations, every_token=True)) as updates:
+        with closing(self.updates(generations, every_token=True)) as updates:
             for generation in updates:
                 while generation.pieces:
                     yield generation, generation.pieces.popleft()
 
-    def _updates(
+    def updates(
         self, requests: Sequence[AnyRequest], every_token: bool = False
     ) -> Generator[AnyRequest, None, None]:
         """Each request when it has ended, or after each of its tokens."""
@@ -313,18 +327,3 @@ class Engine(LM):
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt: a conversation opened for the answer, or text with the folder's BOS."""
         return encode_prompt(self.tokenizer, self.model.spec, prompt)
-
-    def _generation(self, prompt: tuple[int, ...], sampling: Sampling, sample: int) -> Generation:
-        # An encoder's text and the answer do not share one context.
-        room = self.context_length - (len(prompt) if self.model.encoder is None else 0)
-        if room < 1:
-            raise PromptTooLong(
-                f"the prompt has {len(prompt)} tokens; the context holds {self.context_length}, one of them "
-                f"for the answer: {1 - room} tokens too many, shorten the prompt"
-            )
-        if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
-            raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
-        constraint = self._grammars.constraint(sampling)
-        return Generation(
-            prompt, sampling, sample, min(sampling.max_new_tokens, room), self.tokenizer, constraint
-        )

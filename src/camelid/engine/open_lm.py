@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from camelid.base.digest import digest_path
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.lm.interface import LM
 from camelid.recipes.engine import EngineSettings
@@ -48,6 +49,19 @@ def open_lm(path_or_url: str | Path, settings: EngineSettings, server: ServerSet
 
         given["dtype"] = getattr(torch, given["dtype"])
     return connect(path_or_url, **given)
+
+
+def model_identity(model: str, engine: EngineSettings | None = None) -> str:
+    """Identifies a model that runs here: the digest of its folder or its name and commit, and engine settings
+    that change answers. A server's model is identified by `LM.identity`."""
+    folder, engine = Path(model), engine or EngineSettings()
+    if folder.is_dir():
+        identity = f"sha256:{digest_path(folder)[:16]}"
+    else:  # what a name on the hub stands for may change
+        commit = hub_commit(model) if model.count("/") == 1 else None
+        identity = f"{model}@{commit[:12]}" if commit else model
+    changes = engine.model_dump(include={"dtype", "cache"}, exclude_defaults=True)
+    return " ".join([identity, *(f"{name}={value}" for name, value in changes.items())])
 
 
 def hub_commit(name: str) -> str | None:

@@ -11,12 +11,11 @@ from camelid.base.digest import digest_path
 from camelid.base.errors import WrongCall
 from camelid.data.read.corpus import Corpus
 from camelid.engine.conventions import described
-from camelid.engine.open_lm import hub_commit, open_lm
+from camelid.engine.open_lm import model_identity, open_lm
 from camelid.evals.evaluate import evaluate
 from camelid.evals.methods import Method
 from camelid.evals.results import Result, print_table, write_results
 from camelid.lm.interface import LM
-from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import Convention, EvaluateRecipe
 from camelid.tasks.task import Task, load_task, takes_data, tasks_with_data
 
@@ -50,19 +49,6 @@ def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
     for warning in (warning for evaluation in evaluations for warning in evaluation.warnings):
         logger.warning(warning)
     return results
-
-
-def model_identity(model: str, engine: EngineSettings | None = None) -> str:
-    """Identifies a model that runs here: the digest of its folder or its name and commit, and engine settings
-    that change answers. A server's model is identified by `LM.identity`."""
-    folder, engine = Path(model), engine or EngineSettings()
-    if folder.is_dir():
-        identity = f"sha256:{digest_path(folder)[:16]}"
-    else:  # what a name on the hub stands for may change
-        commit = hub_commit(model) if model.count("/") == 1 else None
-        identity = f"{model}@{commit[:12]}" if commit else model
-    changes = engine.model_dump(include={"dtype", "cache"}, exclude_defaults=True)
-    return " ".join([identity, *(f"{name}={value}" for name, value in changes.items())])
 
 
 def load_tasks(names: Sequence[str], data: Sequence[Path], limit: int | None) -> list[Task]:

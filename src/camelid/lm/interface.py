@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from camelid.base.errors import WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.lm.sampling import Sampling, with_changes
 from camelid.text.conversation import Conversation
 
@@ -62,6 +62,12 @@ class PromptTooLong(WrongCall):
     """A prompt that leaves no room for an answer in the model's context."""
 
 
+Outcome = list[Completion] | CamelidError
+"""The completions of a prompt, or why it has none."""
+Outcomes = Generator[tuple[int, Outcome], None, None]
+"""Prompts by index with their outcomes; closed, it asks nothing more."""
+
+
 class LM(ABC):
     """Anything that completes prompts and scores continuations."""
 
@@ -88,6 +94,20 @@ class LM(ABC):
         """
         return self.complete(as_list(prompts), with_changes(sampling, changes))
 
+    def each(self, prompts: Sequence[Prompt], sampling: Sampling) -> Outcomes:
+        """Yields each prompt's index with its completions as soon as they are finished, in any order.
+
+        The error of one prompt takes the place of its completions, and the others go on; a wrong call raises.
+        An LM that computes one prompt at a time answers in order.
+        """
+        for index, prompt in enumerate(prompts):
+            try:
+                [outcome] = self.complete([prompt], sampling)
+            except CamelidError as error:
+                yield index, of_one_prompt(error)
+            else:
+                yield index, outcome
+
     def stream(self, prompt: Prompt, sampling: Sampling | None = None, **changes: Any) -> Stream:
         """Yields the text of one completion in pieces as they are generated; the generator returns the
         completion.
@@ -97,6 +117,15 @@ class LM(ABC):
         [[completion]] = self.generate([prompt], sampling, **{**changes, "samples": 1})
         yield completion.text
         return completion
+
+
+def of_one_prompt(error: BaseException) -> CamelidError:
+    """The error, if it is that of one prompt; raises it if it would be that of every prompt."""
+    if isinstance(error, CamelidError) and (
+        isinstance(error, PromptTooLong) or not isinstance(error, WrongCall)
+    ):
+        return error
+    raise error
 
 
 def as_list(values: Sequence[Value]) -> list[Value]:

@@ -3,8 +3,9 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -21,7 +22,18 @@ from camelid.lm.choices import (
 )
 from camelid.lm.connection import Connection, Patience, StatusError
 from camelid.lm.echo import Echo, PromptLogprobsError
-from camelid.lm.interface import LM, Completion, FinishReason, Prompt, Score, Stream, as_pairs
+from camelid.lm.interface import (
+    LM,
+    Completion,
+    FinishReason,
+    Outcomes,
+    Prompt,
+    Score,
+    Stream,
+    as_pairs,
+    of_one_prompt,
+)
+from camelid.lm.parallel import finished
 from camelid.lm.sampling import Sampling, with_changes
 
 Value = TypeVar("Value")
@@ -110,6 +122,13 @@ class RemoteLM(LM):
         """The server's completions of each prompt."""
         return self._each(lambda prompt: self._complete(prompt, sampling), prompts)
 
+    def each(self, prompts: Sequence[Prompt], sampling: Sampling) -> Outcomes:
+        """Each prompt's completions as the server finishes them."""
+        with closing(self._finished(lambda prompt: self._complete(prompt, sampling), prompts)) as done:
+            for index, future in done:
+                error = future.exception()
+                yield index, future.result() if error is None else of_one_prompt(error)
+
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
         """Scores through `/v1/completions` with `echo` and `logprobs`.
 
@@ -169,19 +188,19 @@ class RemoteLM(LM):
         return content
 
     def _each(self, function: Callable[[Value], Result], values: Sequence[Value]) -> list[Result]:
-        """The function of each value, `parallel` at a time; after an error, or Ctrl-C, no further request
-        begins or is waited for."""
-        pool, stop = ThreadPoolExecutor(self._parallel), threading.Event()
+        """The function of each value, `parallel` at a time, until one raises an error."""
+        with closing(self._finished(function, values)) as done:
+            results = {index: future.result() for index, future in done}
+        return [results[index] for index in range(len(values))]
 
-        def of(value: Value) -> Result:
+    def _finished(
+        self, function: Callable[[Value], Result], values: Sequence[Value]
+    ) -> Generator[tuple[int, Future[Result]], None, None]:
+        def of(value: Value, stop: threading.Event) -> Result:
             self._connection.stop_waiting(stop)
             return function(value)
 
-        try:
-            return list(pool.map(of, values))
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+        return finished(of, values, self._parallel)
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.evaluate import EvaluateRecipe
+from camelid.recipes.make import MakeAnswersRecipe
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.quantize import QuantizeRecipe
 from camelid.recipes.recipe import Recipe
@@ -15,4 +16,5 @@ RECIPES: dict[str, type[Recipe]] = {
     "quantize": QuantizeRecipe,
     "compare": CompareRecipe,
     "eval": EvaluateRecipe,
+    "make answers": MakeAnswersRecipe,
 }

@@ -1,21 +1,17 @@
 """The record of one question, and the JSONL file of an evaluation, to which records are appended as replies
 come."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from camelid.base.errors import CamelidError
-from camelid.base.json import json_line, whole_lines
+from camelid.base.journal import Journal
 from camelid.lm.interface import Prompt
 from camelid.prompting.attempt import Attempt, ChoiceScore
 from camelid.tasks.intervals import Interval
 from camelid.tasks.item import Grade, Grades
 from camelid.text.conversation import Conversation
-
-FOREIGN, ELSEWHERE = "not a line of an evaluation", "choose another --out folder"
 
 
 @dataclass(frozen=True)
@@ -42,32 +38,26 @@ def read_records(path: Path, digest: str) -> dict[str, Record]:
 
     Raises `CamelidError` if the file holds something else.
     """
-    if not path.exists():
-        return {}
-    lines = whole_lines(path, remedy=f"{FOREIGN}; {ELSEWHERE}")
-    records = [_record(f"{path}:{number}", row, digest) for number, (row, _) in enumerate(lines, 1)]
-    if (end := lines[-1][1] if lines else 0) < path.stat().st_size:
-        os.truncate(path, end)
+    records = map(_record, _journal(path, digest).rows())
     return {record.id: record for record in records}
 
 
 def append_records(path: Path, records: Sequence[Record], digest: str) -> None:
     """Appends a line for each record and waits until they are on disk."""
-    path.parent.resolve().mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.writelines(json_line(_row(record, digest)) for record in records)
-        file.flush()
-        os.fsync(file.fileno())
+    _journal(path, digest).append(map(_row, records))
 
 
-def _row(record: Record, digest: str) -> dict[str, Any]:
+def _journal(path: Path, digest: str) -> Journal:
+    return Journal(path, digest, key="evaluation", inputs="model, task or program")
+
+
+def _row(record: Record) -> dict[str, Any]:
     return {
         "id": record.id,
         **_trace(record.attempt),
         "answer": record.answer,
         "grades": {metric: _grade(grade) for metric, grade in record.grades.items()},
         "seconds": round(record.seconds, 4),
-        "evaluation": digest,
     }
 
 
@@ -110,16 +100,7 @@ def _grade(grade: Grade) -> dict[str, Any]:
     return row | {"tied": True} if grade.tied else row
 
 
-def _record(where: str, row: Any, digest: str) -> Record:
-    try:
-        found = row["evaluation"]
-    except (KeyError, TypeError) as error:
-        raise CamelidError(f"{where}: {FOREIGN}; {ELSEWHERE}") from error
-    if found != digest:
-        raise CamelidError(
-            f"{where}: this line is from another evaluation (model, task or program differ: {found}, "
-            f"now {digest}); {ELSEWHERE}, or remove the file"
-        )
+def _record(row: Mapping[str, Any]) -> Record:
     attempt = _attempt(row)
     grades = {metric: Grade(**grade) for metric, grade in row["grades"].items()}
     return Record(row["id"], row["answer"], attempt, grades, row.get("seconds", 0.0))

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import write_json
-from camelid.engine.open_lm import open_lm
+from camelid.engine.open_lm import model_identity, open_lm
 from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.methods import Method, exemplar_pool
 from camelid.evals.results import print_table, write_results
-from camelid.evals.stage import evaluate_recipe, load_tasks, model_identity
+from camelid.evals.stage import evaluate_recipe, load_tasks
 from camelid.prompting.attempt import Program
 from camelid.prompting.ensembles import elect
 from camelid.recipes.evaluate import EvaluateRecipe

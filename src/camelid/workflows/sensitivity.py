@@ -12,11 +12,11 @@ from statistics import fmean, pstdev
 
 from camelid.base.errors import WrongCall
 from camelid.base.json import read_table, write_json
-from camelid.engine.open_lm import open_lm
+from camelid.engine.open_lm import model_identity, open_lm
 from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.methods import Method
 from camelid.evals.results import print_table, write_results
-from camelid.evals.stage import load_tasks, model_identity
+from camelid.evals.stage import load_tasks
 from camelid.evals.variants import Triggers, Variant, variants
 from camelid.lm.interface import LM
 from camelid.prompting.asking import QUESTION_ANSWER

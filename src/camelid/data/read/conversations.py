@@ -16,6 +16,9 @@ from camelid.data.read.renaming import named, renaming
 from camelid.data.read.rows import BadRows, Row, rows_of
 from camelid.text.conversation import LOSS_KEYS, Conversation, functions, leaves, loss_weight
 
+PROVENANCE = "made"
+"""Where a row of `camelid make` comes from; it is not part of the conversation."""
+
 
 class Conversations:
     """Conversations with their location: (conversation, file:line).
@@ -87,8 +90,8 @@ class ConversationShape:
     def conversation(self, row: Row) -> Conversation:
         """Reads one row; raises `CamelidError` with the problem.
 
-        Fields that are not the shape's own, the system message, the tools or a loss weight become variables
-        of the chat template.
+        Fields that are not the shape's own, the system message, the tools, a loss weight or where a made row
+        comes from become variables of the chat template.
         """
         if missing := [name for name in self.fields if name not in row]:
             raise CamelidError(
@@ -103,7 +106,7 @@ class ConversationShape:
             tools = tools or messages[0]["tools"]
             messages[0] = {key: value for key, value in messages[0].items() if key != "tools"}
         read = Conversation.from_messages(messages)
-        known = {*self.fields, *self.others, "system", "tools", *LOSS_KEYS}
+        known = {*self.fields, *self.others, "system", "tools", PROVENANCE, *LOSS_KEYS}
         extra = {key: value for key, value in row.items() if key not in known}
         _check_variables(extra)
         conversation = Conversation(read.messages, functions(tools, "tools"), extra, loss_weight(row))

@@ -27,10 +27,13 @@ _HEAD_BYTES = 1 << 16
 LONGEST_LINE = 1 << 20
 """Longer lines of text are read in parts, to bound memory."""
 _NEAR = 1 << 12
+CARD, MADE_ROWS = "card.json", "rows.jsonl"
+"""In a folder of `camelid make`: the card beside the rows, and the rows, which are its data."""
 
 
 def data_files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The files at these paths and in these folders, in order, without hidden ones.
+    """The files at these paths and in these folders, in order, without hidden ones; of a folder that
+    `camelid make` wrote, the rows.
 
     Raises `CamelidError` on a path that does not exist and on a folder without files.
     """
@@ -133,6 +136,9 @@ def _decoded(path: Path, number: int, line: bytes, offset: int) -> str:
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
+    if (folder / CARD).is_file():
+        yield folder / MADE_ROWS
+        return
     for path in folder.rglob("*"):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path

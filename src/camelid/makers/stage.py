@@ -1,0 +1,126 @@
+"""The stages of `camelid make`: from a recipe to a folder with rows, their card and a report.
+
+replies.jsonl   every reply of the teacher, as it came; a stopped job goes on from here
+rows.jsonl      the rows, which `camelid tune` takes by the folder's name
+card.json       counts, cost, teacher, licence, settings
+report.html     the same to read
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from camelid.base.atomic import write_text_atomically
+from camelid.base.digest import digest_paths
+from camelid.base.errors import CamelidError
+from camelid.base.journal import Journal
+from camelid.base.json import json_line, write_json
+from camelid.base.lock import HeldError, lock_of
+from camelid.data.read.conversations import PROVENANCE, Conversations
+from camelid.data.read.files import CARD, MADE_ROWS
+from camelid.data.read.prompts import Questions
+from camelid.engine.open_lm import is_url, model_identity, open_lm
+from camelid.lm.sampling import Sampling
+from camelid.makers import answers
+from camelid.makers.card import NOT_STATED, card_of
+from camelid.makers.gate import Gate
+from camelid.makers.licence import licence_of
+from camelid.makers.made import Made
+from camelid.makers.teacher import Teacher
+from camelid.recipes.make import MakeAnswersRecipe, MakeRecipe
+from camelid.recipes.settings import is_free
+from camelid.report.making import making_report
+from camelid.report.page import write_report
+from camelid.text.conversation import Conversation
+
+logger = logging.getLogger(__name__)
+
+REPLIES = "replies.jsonl"
+SAMPLES = 12
+"""Rows on the report."""
+
+
+def make_answers(recipe: MakeAnswersRecipe) -> Path:
+    """Lets the teacher answer the questions of a recipe's files."""
+    questions = Questions(recipe.prompts, recipe.skip_bad_rows)
+    asked = [*questions][: recipe.limit]
+    for problem in questions.skipped:
+        logger.warning(problem)
+    sampling = Sampling(recipe.max_new_tokens, recipe.temperature, top_p=recipe.top_p, seed=recipe.seed)
+    data = digest_paths(questions.files)
+    with _working(recipe, answers.VERSION, data) as (teacher, origin):
+        made = answers.make_answers(asked, teacher, sampling, recipe.system)
+        made.facts["counts_of_questions"] = {"asked": len(asked), "bad_rows": len(questions.skipped)}
+        _finish(recipe, made, teacher, origin, data)
+    return recipe.out
+
+
+@contextmanager
+def _working(
+    recipe: MakeRecipe, version: str, data: Mapping[str, str]
+) -> Iterator[tuple[Teacher, dict[str, Any]]]:
+    """The teacher with its earlier replies, and its part of the card; the folder is locked meanwhile."""
+    lm = open_lm(recipe.teacher, recipe.engine, recipe.server)
+    identity = lm.identity or model_identity(recipe.teacher, recipe.engine)
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    journal = Journal(
+        recipe.out / REPLIES,
+        _digest(recipe, version, identity, data),
+        key="making",
+        inputs="teacher, questions or settings",
+    )
+    gate = Gate(recipe.window, recipe.least_kept, "replies")
+    try:
+        with lock_of(recipe.out / ".make.lock"):
+            teacher = Teacher(lm, journal, tries=recipe.tries, gate=gate, show=True)
+            yield teacher, _origin(recipe, identity)
+    except HeldError as held:
+        raise CamelidError(f"{recipe.out} is being written by process {held}; wait for it") from None
+
+
+def _origin(recipe: MakeRecipe, identity: str) -> dict[str, Any]:
+    """The teacher's name, identity, licence and terms."""
+    folder = Path(recipe.teacher)
+    licence = recipe.licence or (licence_of(folder) if folder.is_dir() else None) or NOT_STATED
+    if licence == NOT_STATED:
+        logger.warning("the teacher's licence is not stated: look it up, and record it with --licence")
+    name = identity if is_url(recipe.teacher) else folder.name or recipe.teacher
+    return {"name": name, "identity": identity, "licence": licence, "terms": recipe.terms or NOT_STATED}
+
+
+def _digest(recipe: MakeRecipe, version: str, identity: str, data: Mapping[str, str]) -> str:
+    """Digest of everything that the replies depend on."""
+    free = {name for name, info in type(recipe).model_fields.items() if is_free(info)}
+    paths = {"out", "teacher", "prompts"}  # their contents count
+    settings = recipe.model_dump(mode="json", exclude=free | paths)
+    inputs = {"settings": settings, "version": version, "teacher": identity, "data": sorted(data.values())}
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _finish(
+    recipe: MakeRecipe, made: Made, teacher: Teacher, origin: dict[str, Any], data: Mapping[str, str]
+) -> None:
+    """Writes rows, card and report, and shows where they are."""
+    if not made.rows:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in made.dropped.most_common())
+        raise CamelidError(f"no row could be kept ({reasons}); {recipe.out / REPLIES} has every reply")
+    card = card_of(recipe, made, teacher, origin, dict(data))
+    for row in made.rows:
+        row[PROVENANCE] |= {"by": card["maker"], "teacher": origin["identity"]}
+    write_text_atomically(recipe.out / MADE_ROWS, "".join(map(json_line, made.rows)))
+    write_json(recipe.out / CARD, card)
+    write_report(making_report(card, _samples(recipe.out), str(recipe.out)), recipe.out)
+    counts = card["counts"]
+    dropped = sum(made.dropped.values())
+    print(f"{counts['rows']:,} rows kept, {dropped:,} dropped, of {counts['replies']:,} replies")
+    print(f"{recipe.out / 'report.html'}")
+
+
+def _samples(out: Path) -> list[Conversation]:
+    """Some of the rows, from the first to the last, read as `camelid tune` reads them."""
+    rows = [conversation for conversation, _ in Conversations(out)]
+    return rows[:: max(1, len(rows) // SAMPLES)][:SAMPLES]

@@ -1,0 +1,61 @@
+"""The report of `camelid make`: the card of the made rows, to read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from camelid.base.progress import in_time
+from camelid.report.values import Cell, Dialogue, Passage, Report, Section, Table
+from camelid.text.conversation import Conversation
+
+
+def making_report(
+    card: Mapping[str, Any], samples: Sequence[Conversation], folder: str, sections: Sequence[Section] = ()
+) -> Report:
+    """Counts, cost and provenance of made rows, and some of them; sections: what one maker adds."""
+    counts, cost, teacher = card["counts"], card["cost"], card["teacher"]
+    dropped = sum(counts["dropped"].values())
+    tables = (
+        _counted("Dropped rows", "reason", counts["dropped"]),
+        _counted("Faults of replies, each attempt counted", "fault", counts["faults"]),
+    )
+    talks = tuple(Dialogue(f"Row {n}", talk) for n, talk in enumerate(samples, 1))
+    return Report(
+        title=f"camelid make {card['maker']}",
+        summary=f"{counts['rows']:,} rows by {teacher['name']}; {dropped:,} dropped, of "
+        f"{counts['replies']:,} replies.",
+        facts={
+            "teacher": f"{teacher['name']} ({teacher['identity']})",
+            "licence of the teacher": teacher["licence"],
+            "terms for its output": teacher["terms"],
+            "time": in_time(cost["seconds"]),
+            "tokens": _shown(cost["tokens"]),
+            "tokens per kept row": _shown(cost["tokens_per_row"]),
+            "seconds per kept row": _shown(cost["seconds_per_row"]),
+        },
+        commands=(f"camelid tune MODEL --data.train {folder} --training.epochs 3 --out runs/tuned",),
+        sections=(
+            Section("Counts", tables=tuple(table for table in tables if table.rows)),
+            *sections,
+            Section("Some rows", dialogues=talks),
+            Section("Settings", passages=(_listed(card["settings"]),), folded=True),
+            Section("Data", tables=(_table("Digests", ("file", "sha256"), card["data"]),), folded=True),
+        ),
+        footer=f"Written by camelid {card['camelid']}.",
+    )
+
+
+def _counted(title: str, column: str, counts: Mapping[str, int]) -> Table:
+    return _table(title, (column, "count"), counts)
+
+
+def _table(title: str, columns: tuple[str, str], values: Mapping[str, Cell]) -> Table:
+    return Table(title, columns, tuple(values.items()))
+
+
+def _shown(value: float | None) -> str:
+    return "not reported by the server" if value is None else f"{value:,}"
+
+
+def _listed(settings: Mapping[str, Any]) -> Passage:
+    lines = (f"{name}: {value}" for name, value in settings.items())
+    return Passage("", "\n".join(lines), monospace=True)
