@@ -23,7 +23,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from camelid.base.errors import WrongCall
 from camelid.recipes.recipe import Recipe, load_recipe
-from camelid.recipes.settings import flag, is_flat
+from camelid.recipes.settings import flag, is_flat, only_in_file
 from camelid.recipes.yaml import Source, explain, fields_in_order, merge, parse_yaml
 
 
@@ -180,7 +180,7 @@ def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence
     fields: dict[str, Any] = {}
     for name, info in fields_in_order(cls).items():
         kind, value = info.annotation, written.get(name)
-        if name in leave_out:
+        if name in leave_out or only_in_file(info):
             continue
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             inner = _flags(kind, value if isinstance(value, Mapping) else {})

@@ -14,6 +14,8 @@ def encode_prompt(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt) -> Ids:
     asks."""
     if not isinstance(prompt, str):
         return tuple(encode_chat_prompt(tokenizer, prompt))
+    if tokenizer.chat_template is not None and tokenizer.chat_template.marker:
+        raise WrongCall("a marker is for conversations, and this prompt is plain text; use --chat")
     if spec.encoder_layers:
         ids = tokenizer.encode(prompt, special_tokens=True)
     else:

@@ -36,7 +36,8 @@ from camelid.lm.constraint import Grammars
 from camelid.lm.interface import LM, Completion, Outcomes, Prompt, PromptTooLong, Score, Stream, as_pairs
 from camelid.lm.sampling import Sampling, with_changes
 from camelid.model.transformer import Transformer
-from camelid.recipes.engine import CacheKind
+from camelid.recipes.engine import CacheKind, MarkerName
+from camelid.text.markers import steered
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
@@ -45,7 +46,7 @@ PLAIN_STEPS = 9
 
 
 class Engine(LM):
-    """A model and its tokenizer as an `LM`; it runs on the device of the model's parameters.
+    """A model and its tokenizer as an `LM`, on the device of the model's parameters.
 
     dtype: of activations and cache, by default that of the weights; max_batch: most sequences in a batch;
     step_tokens: most tokens of a step, by default what keeps the device busy; cache_tokens: capacity of the
@@ -109,22 +110,22 @@ class Engine(LM):
         device: str | torch.device | None = None,
         draft: "str | Path | Engine | None" = None,
         adapter: str | Path | None = None,
+        marker: MarkerName | None = None,
         **settings: Any,
     ) -> "Engine":
         """The engine of a checkpoint folder or hub name.
 
         dtype: by default the folder's; device: `cpu`, `cuda` or `cuda:N`, by default a GPU where there is
-        one; draft: an engine, a folder or hub name, or `prompt`; adapter: see `load_model`.
+        one; draft: an engine, a folder or hub name, or `prompt`; adapter: see `load_model`; marker: of
+        answers.
         """
-        place = choose_device(device)
-        folder = resolve(path)
+        place, folder = choose_device(device), resolve(path)
         check_dtype(kind := dtype or stored_dtype(read_config(folder)))
         refuse_too_large(folder, kind, place)
         if isinstance(draft, str | Path) and draft != "prompt":
             draft = cls.load(draft, device=place, native=settings.get("native", True))
-        return cls(
-            load_model(folder, kind, adapter).to(place), load_tokenizer(folder), draft=draft, **settings
-        )
+        tokenizer = steered(load_tokenizer(folder), Path(adapter or folder), marker)
+        return cls(load_model(folder, kind, adapter).to(place), tokenizer, draft=draft, **settings)
 
     @cached_property
     def decoder(self) -> Decoder:

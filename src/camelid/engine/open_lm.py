@@ -60,7 +60,7 @@ def model_identity(model: str, engine: EngineSettings | None = None) -> str:
     else:  # what a name on the hub stands for may change
         commit = hub_commit(model) if model.count("/") == 1 else None
         identity = f"{model}@{commit[:12]}" if commit else model
-    changes = engine.model_dump(include={"dtype", "cache"}, exclude_defaults=True)
+    changes = engine.model_dump(include={"dtype", "cache", "marker"}, exclude_defaults=True)
     return " ".join([identity, *(f"{name}={value}" for name, value in changes.items())])
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from camelid.base.errors import CamelidError
-from camelid.data.read.conversations import CONVERSATION_SHAPES, Conversations
+from camelid.data.read.conversation_shapes import CONVERSATION_SHAPES, known_shape
+from camelid.data.read.conversations import Conversations
 from camelid.data.read.corpus import Corpus, one_format
 from camelid.data.read.files import Format, data_files, format_of
 from camelid.data.read.renaming import named, renaming
@@ -36,9 +37,10 @@ def kind_of(paths: Sequence[Path], skip_bad_rows: bool = False) -> tuple[dict[Pa
     if format == "text":
         return files, "text"
     row, where = _first_row(path, format, skip_bad_rows)
-    if "text" in row:
+    shape = known_shape(row)
+    if "text" in row and (shape is None or "text" not in shape.fields):
         return files, "text"
-    if any(all(name in row for name in shape.fields) for shape in CONVERSATION_SHAPES):
+    if shape is not None:
         return files, "conversations"
     if has_items(path):
         return files, "items"

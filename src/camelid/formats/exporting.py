@@ -27,6 +27,7 @@ from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.quant.quantize import unpack_model
 from camelid.runs.provenance import Parent, provenance
+from camelid.text.markers import markers_entry
 from camelid.text.tokenizer import Tokenizer
 
 Layout = Literal["hf", "gguf", "gptq", "awq"]
@@ -84,7 +85,7 @@ def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[
     check_tokenizer_fits(model.spec, tokenizer)
     if reason := why_own(model.spec):
         raise CamelidError(f"{folder}: {reason}; only camelid can load this folder")
-    made, lines = provenance(parents=[Parent.of(folder)]), []
+    made, lines = provenance(parents=[Parent.of(folder)]) | markers_entry(folder), []
     with atomic_folder(out) as draft:
         kind = getattr(torch, dtype)
         ids = special_ids(tokenizer, read_config(folder))
@@ -112,7 +113,8 @@ def _to_quantised(
         )
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     check_tokenizer_fits(model.spec, tokenizer)
-    made, kind = provenance(parents=[Parent.of(folder)]), getattr(torch, dtype)
+    made = provenance(parents=[Parent.of(folder)]) | markers_entry(folder)
+    kind = getattr(torch, dtype)
     if method := read_table(folder / "camelid.json", optional=True).get("quantized"):
         made["quantized"] = method
     with atomic_folder(out) as draft, naming(folder):

@@ -15,6 +15,7 @@ from camelid.model.adapters import adapted, merge_adapters
 from camelid.model.transformer import Transformer
 from camelid.quant.quantize import unpack_model
 from camelid.runs.provenance import Parent, provenance
+from camelid.text.markers import markers_entry
 
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 1e-1}
 """The most that logits may differ, as a fraction of their standard deviation; below float32, every weight of
@@ -44,7 +45,7 @@ def merge(
     whole = load_adapter(unpack_model(load_model(base)), adapter, base)
     count, before = len(adapted(whole)), _logits(whole)
     merge_adapters(whole)
-    made = provenance(parents=[Parent.of(base), Parent.of(adapter)])
+    made = provenance(parents=[Parent.of(base), Parent.of(adapter)]) | markers_entry(adapter)
     with atomic_folder(out) as draft:
         ids = special_ids(tokenizer, read_config(base))
         save_checkpoint(draft, whole, dtype=getattr(torch, dtype), special_ids=ids, provenance=made)

@@ -20,7 +20,8 @@ from camelid.base.errors import CamelidError
 from camelid.base.journal import Journal
 from camelid.base.json import json_line, write_json
 from camelid.base.lock import HeldError, lock_of
-from camelid.data.read.conversations import PROVENANCE, Conversations
+from camelid.data.read.conversation_shapes import PROVENANCE
+from camelid.data.read.conversations import Conversations
 from camelid.data.read.files import CARD, MADE_ROWS
 from camelid.data.read.prompts import Questions
 from camelid.engine.open_lm import is_url, model_identity, open_lm

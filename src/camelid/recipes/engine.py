@@ -8,6 +8,7 @@ from camelid.recipes.settings import Settings
 
 Precision = Literal["stored", "float32", "bfloat16"]
 CacheKind = Literal["whole", "8-bit"]
+MarkerName = Literal["good", "bad"]
 
 
 class EngineSettings(Settings):
@@ -42,3 +43,7 @@ class EngineSettings(Settings):
         "the text so far",
     )
     draft_tokens: int | None = Field(default=None, gt=0, description="draft tokens per step")
+    marker: MarkerName | None = Field(
+        default=None,
+        description="for models tuned with markers: ask for a good or a bad answer, in conversations",
+    )

@@ -11,6 +11,8 @@ LARGEST = 2**63 - 1
 """The largest number that torch and numpy take, in 64 bits."""
 FREE: JsonDict = {"free": True}
 """Marks a field that changes no result, as `json_schema_extra`: a run resumes with another value of it."""
+ONLY_IN_FILE: JsonDict = {"only_in_file": True}
+"""Marks a field that a recipe file can set and no flag, as `json_schema_extra`."""
 
 
 class Settings(BaseModel):
@@ -40,6 +42,12 @@ def is_free(info: FieldInfo) -> bool:
     """Whether a field is marked as `FREE`."""
     extra = info.json_schema_extra
     return isinstance(extra, dict) and bool(extra.get("free"))
+
+
+def only_in_file(info: FieldInfo) -> bool:
+    """Whether a field is marked as `ONLY_IN_FILE`."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("only_in_file"))
 
 
 def is_flat(kind: object) -> bool:

@@ -4,8 +4,9 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from camelid.recipes.data import TextData
+from camelid.recipes.data import MixedData
 from camelid.recipes.lora import LoRASettings
+from camelid.recipes.markers import MarkerTexts
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.settings import FREE, ModelName
 from camelid.recipes.training import Training
@@ -18,7 +19,13 @@ class TuneRecipe(Recipe):
 
     stage: Literal["tune"] = Field(default="tune", description="the verb that this recipe is for")
     model: ModelName = Field(description="checkpoint folder or hub name to start from")
-    data: TextData = Field(description="conversations (Alpaca, ShareGPT or OpenAI rows), or rows of the task")
+    data: MixedData = Field(
+        description="conversations (Alpaca, ShareGPT or OpenAI rows, ...), comparisons, or rows of the task"
+    )
+    markers: MarkerTexts = Field(
+        default=MarkerTexts(),
+        description="conditional training: a text before each answer that says whether it is a good one",
+    )
     task: str = Field(
         default="chat",
         description="kind of rows: chat, pairs (`input` and `target`), or the name of one of T5's tasks, "
@@ -52,6 +59,14 @@ class TuneRecipe(Recipe):
         if value not in ("chat", "pairs", *TASKS):
             raise ValueError(f"no task {value!r}; allowed: chat, pairs, {', '.join(TASKS)}")
         return value
+
+    @model_validator(mode="after")
+    def _markers_are_for_conversations(self) -> Self:
+        if self.task != "chat" and self.markers.texts:
+            raise ValueError(
+                f"markers are for conversations, and the task is {self.task}; remove one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _input_weight_is_for_pairs(self) -> Self:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.base.json import read_table
+from camelid.base.json import read_json, read_table
 from camelid.base.progress import in_bytes, in_time
 from camelid.report.values import Curve, LinePlot, Passage, Report, Section, Table
-from camelid.runs.run import IDENTITY, METRICS, RECIPE, read_metrics
+from camelid.runs.run import IDENTITY, METRICS, RECIPE, SOURCES, read_metrics
 
 Records = list[dict[str, Any]]
 
@@ -28,6 +28,7 @@ def training_report(folder: Path) -> Report:
         facts=_facts(folder, records),
         sections=(
             Section("Curves", figures=training_plots(records)),
+            *_sources(folder / SOURCES),
             Section(
                 "Recipe",
                 passages=(Passage("", (folder / RECIPE).read_text(encoding="utf-8"), monospace=True),),
@@ -97,6 +98,20 @@ def _facts(folder: Path, records: Records) -> dict[str, str]:
     if (folder / "model").is_dir():
         facts["model on disk"] = in_bytes(size_of(folder / "model"))
     return facts
+
+
+def _sources(path: Path) -> tuple[Section, ...]:
+    """What was taken of each source of a mixture, if there is one."""
+    if not path.is_file():
+        return ()
+    rows = read_json(path)
+    names = ("path", "rows", "repeat", "share", "trained_tokens", "held_out", "too_long", "cut")
+    cells = tuple(
+        tuple(f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in names)
+        for row in rows
+    )
+    head = ("source", "rows", "repeat", "share", "trained tokens", "held out", "too long", "cut")
+    return (Section("Sources", tables=(Table("What was taken of each source", head, cells),)),)
 
 
 def _origins(identity: dict[str, Any]) -> tuple[Table, ...]:

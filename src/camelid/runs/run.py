@@ -44,8 +44,8 @@ LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
     "metrics.jsonl",
     "checkpoints",
 )
-TOKENS = "tokens"
-MADE = (LOCK, IDENTITY, RECIPE, CHECKPOINTS, TOKENS, "tensorboard", "wandb", "wandb-id.txt")
+TOKENS, SOURCES = "tokens", "sources.json"
+MADE = (LOCK, IDENTITY, RECIPE, CHECKPOINTS, TOKENS, SOURCES, "tensorboard", "wandb", "wandb-id.txt")
 """What can stand in the folder of a run before its first metrics."""
 DIGESTS = "digest.json"
 ELSEWHERE, WITHOUT_LINE = "give another folder with --out", "remove the line to continue"

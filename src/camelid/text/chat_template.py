@@ -15,7 +15,7 @@ write the same message (arguments as text or object, null or no key).
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -24,6 +24,17 @@ from camelid.base.errors import CamelidError
 from camelid.text.conversation import Conversation
 from camelid.text.message_forms import rendered_form
 from camelid.text.sandbox import Template, render
+from camelid.text.segments import (
+    BREAK,
+    FREE,
+    HELD,
+    LITERAL,
+    MARKS,
+    MARKUP,
+    Segment,
+    segments,
+    turn_length,
+)
 from camelid.text.template_environment import TRAINED, UNTRAINED, environment, written_time
 
 CHATML = """\
@@ -44,35 +55,21 @@ CHATML = """\
 
 ANSWER = "So be it."
 """Sample answer, rendered to find out what the template writes after one."""
-_LITERAL, _MARKUP, _BREAK = "\ufdd2", "\ufdd3", "\ufdd4"
-_MARKS = re.compile(f"([{TRAINED}{UNTRAINED}{_LITERAL}{_MARKUP}{_BREAK}])")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A span of a rendered conversation, and the loss weight of its tokens.
-
-    trained: it is part of an assistant's turn, whose weight is 0 if the row says so. In `literal` text,
-    special tokens are not recognised.
-    """
-
-    text: str
-    trained: bool
-    literal: bool = False
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
     """A Jinja chat template, the token names it can use, and the special tokens that messages cannot set.
 
-    today: the day that `strftime_now` writes; None for the day of the rendering.
+    today: the day that `strftime_now` writes; None for the day of the rendering. marker: the text before each
+    answer of conversations that have none themselves (`text.markers`).
     """
 
     source: str
     variables: Mapping[str, str] = field(default_factory=dict)
     special_tokens: tuple[str, ...] = ()
     today: date | None = None
+    marker: str = ""
 
     def render(
         self, conversation: Conversation, add_generation_prompt: bool = False, *, mask: bool = True
@@ -84,10 +81,16 @@ class ChatTemplate:
         generation blocks and the rendering of a shorter conversation is not a prefix of the longer one.
         """
         guarded = self._guarded(self.given(conversation))
+        if marker := conversation.marker or self.marker:
+            guarded = self._with_marker(guarded, marker)
         whole = self._text(guarded, len(conversation.messages), add_generation_prompt)
+        if marker and mask:
+            self._check_markers(conversation, guarded, whole)
+        if marker and add_generation_prompt:
+            whole += self._held(marker)
         if not self.marks_generation:
-            return _segments(*self._marked(conversation, guarded, whole, mask))
-        return _segments(whole, self._block_weights(conversation, guarded, whole) if mask else [])
+            return segments(*self._marked(conversation, guarded, whole, mask))
+        return segments(whole, self._block_weights(conversation, guarded, whole) if mask else [])
 
     def given(self, conversation: Conversation) -> dict[str, Any]:
         """What the template is given: messages, tools, documents and the row's further keys.
@@ -168,20 +171,47 @@ class ChatTemplate:
         """The first `turns` messages rendered, with marks around trained and literal spans."""
         given = {**guarded, "messages": guarded["messages"][:turns]}
         # A mark cut from its token (content.split('</think>')) is a break between tokens, as in transformers.
-        marks = f"({_LITERAL}(?:{self._forgeries.pattern}){_MARKUP})|[{_LITERAL}{_MARKUP}]"
-        return re.sub(marks, lambda found: found[1] or _BREAK, self.text(given, add_generation_prompt))
+        marks = f"({LITERAL}(?:{self._forgeries.pattern}){MARKUP})|[{LITERAL}{MARKUP}]"
+        return re.sub(marks, lambda found: found[1] or BREAK, self.text(given, add_generation_prompt))
 
     def _guarded(self, value: Any) -> Any:
         """The same value; special tokens spelled out in its strings are marked as literal."""
         if isinstance(value, str):
-            if mark := _MARKS.search(value):
+            if mark := MARKS.search(value):
                 raise CamelidError(f"a message holds U+{ord(mark[0]):04X}, a Unicode noncharacter; remove it")
-            return self._forgeries.sub(lambda forged: f"{_LITERAL}{forged[0]}{_MARKUP}", value)
+            return self._forgeries.sub(lambda forged: f"{LITERAL}{forged[0]}{MARKUP}", value)
         if isinstance(value, Mapping):
             return {self._guarded(key): self._guarded(entry) for key, entry in value.items()}
         if isinstance(value, Sequence):
             return [self._guarded(entry) for entry in value]
         return value
+
+    def _held(self, marker: str) -> str:
+        """A marker with marks that keep it out of the loss, and its tokens apart from those around it."""
+        return f"{HELD}{BREAK}{self._guarded(marker)}{FREE}{BREAK}"
+
+    def _with_marker(self, guarded: Mapping[str, Any], marker: str) -> dict[str, Any]:
+        """The same variables with the marker before each of the assistant's answers."""
+        held = self._held(marker)
+        messages = [
+            {**message, "content": held + (message.get("content") or "")}
+            if message["role"] == "assistant"
+            else message
+            for message in guarded["messages"]
+        ]
+        return {**guarded, "messages": messages}
+
+    def _check_markers(self, conversation: Conversation, guarded: Mapping[str, Any], whole: str) -> None:
+        """Raises `CamelidError` unless each marker stands where the model would go on."""
+        plain = re.sub(f"[{TRAINED}{UNTRAINED}]", "", whole)
+        for index, _ in _assistant_turns(conversation):
+            opened = re.sub(f"[{TRAINED}{UNTRAINED}]", "", self._text(guarded, index, True))
+            if not plain.startswith(opened + HELD):
+                raise CamelidError(
+                    f"messages[{index}]: the chat template does not write the marker where the model would "
+                    "begin its answer, so a trained marker would differ from one in use; remove the row's "
+                    "reasoning or tool calls, or use a template that writes the content first"
+                )
 
     def _marked(
         self, conversation: Conversation, guarded: Mapping[str, Any], whole: str, mask: bool
@@ -214,7 +244,7 @@ class ChatTemplate:
                 "determined; mark it in the template with {% generation %} ... {% endgeneration %}"
             )
         content = guarded["messages"][index].get("content") or ""
-        return len(opened), len(opened) + _turn_length(closed[len(opened) :], content)
+        return len(opened), len(opened) + turn_length(closed[len(opened) :], content)
 
     def _block_weights(
         self, conversation: Conversation, guarded: Mapping[str, Any], whole: str
@@ -293,38 +323,3 @@ def _encode(
         ids += new
         weights += [segment.weight if segment.trained else 0.0] * len(new)
     return ids, weights
-
-
-def _turn_length(turn: str, content: str) -> int:
-    """Length of the assistant's part of a rendered turn: all but white space after the terminator."""
-    said, content = turn.rstrip(), content.rstrip()
-    # If only white space follows the content, it is the terminator. The content is searched from
-    # the beginning, because a terminator may end like a short answer (`>` and `<|im_end|>`).
-    after = said.find(content) + len(content)
-    ends_in_space = not said or (content and content in said and after == len(said))
-    return len(turn) if ends_in_space else len(said)
-
-
-def _segments(marked: str, weights: Sequence[float]) -> list[Segment]:
-    """Splits text at the marks and joins neighbours of the same kind, so that they are tokenised together.
-
-    weights: of each trained span, 1 where there are fewer.
-    """
-    segments: list[Segment] = []
-    trained = literal = broken = False
-    weight, left = 1.0, iter(weights)
-    for piece in _MARKS.split(marked):
-        if piece in (TRAINED, UNTRAINED):
-            trained = piece == TRAINED
-            weight = next(left, 1.0) if trained else 1.0
-        elif piece in (_LITERAL, _MARKUP):
-            literal = piece == _LITERAL
-        elif piece == _BREAK:
-            broken = True
-        elif piece:
-            new = Segment(piece, trained, literal, weight)
-            if segments and not broken and replace(segments[-1], text=piece) == new:
-                new = replace(new, text=segments.pop().text + piece)
-            segments.append(new)
-            broken = False
-    return segments

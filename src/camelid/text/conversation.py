@@ -64,13 +64,15 @@ class Conversation:
     """Messages in order, the tools that the assistant may call, and further variables of the template.
 
     extra: the keys of the row that are not interpreted, such as `documents`. loss_weight: a factor of the
-    loss weight of every message.
+    loss weight of every message. marker: a text before each of the assistant's answers, also before the one
+    that comes next, which is not trained (`text.markers`).
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
     loss_weight: float = 1.0
+    marker: str = ""
 
     @classmethod
     def of(cls, *turns: tuple[str, str], system: str | None = None) -> "Conversation":

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from camelid.base.atomic import atomic_folder
 from camelid.base.digest import digest_paths
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.json import write_json
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hub import resolve
@@ -33,7 +36,7 @@ from camelid.report.page import REPORT, write_report
 from camelid.report.training import training_report
 from camelid.runs.null_run import NullRun
 from camelid.runs.provenance import Parent
-from camelid.runs.run import Run
+from camelid.runs.run import SOURCES, Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.text.vocabulary_learning import first_bytes
@@ -103,8 +106,13 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
             # The day on which the run began, also where another process or a resumed run gets here later.
             began = group.broadcast(run.identity["date"] if group.is_main else None)
             tokenizer.chat_template = replace(template, today=date.fromisoformat(began) if began else today)
-        make = pair_rows if encodes else decoder_rows
-        rows, validation = make(recipe, tokenizer, logger.info)
+        rows: Rows | PairRows
+        validation: Rows | PairRows | None
+        if encodes:
+            rows, validation = pair_rows(recipe, tokenizer, logger.info)
+        else:
+            record = partial(_record_sources, run, group)
+            rows, validation = decoder_rows(recipe, tokenizer, logger.info, record)
         if group.is_main:
             refuse_other_rows(run, rows, validation)
         model = load_model(base)
@@ -114,7 +122,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
         _adapt(model, recipe)
 
         def save(draft: Path, trained: Transformer) -> None:
-            save_adapter(draft, trained, base, run.identity)
+            save_adapter(draft, trained, base, _made(run, recipe))
 
         return _train(recipe, run, model, tokenizer, rows, validation, group, limit, save)
 
@@ -132,6 +140,17 @@ def _adapt(model: Transformer, recipe: TuneRecipe) -> None:
         f"an adapter of {count:,} trained parameters ({count / whole:.2%} of {whole:,}) on "
         f"{len(adapted(model))} linears"
     )
+
+
+def _made(run: Run, recipe: PretrainRecipe | TuneRecipe) -> dict[str, Any]:
+    """What camelid.json of the result says: the run's identity, and the texts of its markers."""
+    markers = recipe.markers.texts if isinstance(recipe, TuneRecipe) else {}
+    return run.identity | ({"markers": markers} if markers else {})
+
+
+def _record_sources(run: Run, group: ProcessGroup, counts: list[dict[str, Any]]) -> None:
+    if group.is_main:
+        write_json(run.folder / SOURCES, counts)
 
 
 def check_chat(base: Path, tokenizer: Tokenizer, encodes: bool) -> None:
@@ -187,7 +206,7 @@ def _train(
                     save_as_adapter(draft, trained)
                 else:
                     ids = special_ids(tokenizer)
-                    save_checkpoint(draft, trained, special_ids=ids, provenance=run.identity)
+                    save_checkpoint(draft, trained, special_ids=ids, provenance=_made(run, recipe))
                     (tokenizer.for_encoder() if model.encoder is not None else tokenizer).save(draft)
     if group.is_main and not (finished and (run.folder / REPORT).exists()):
         write_report(training_report(run.folder), run.folder)
@@ -217,7 +236,7 @@ def _open_run(
     if not group.is_main:
         yield NullRun(recipe.out)
         return
-    digests = digest_paths([*data.train, *data.validation])
+    digests = digest_paths(data.paths)
     day = None if today is None else today.isoformat()
     with Run.create(recipe.out, recipe, parents=parents, data=digests, date=day) as run:
         yield run

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from camelid.base.errors import WrongCall
 from camelid.base.json import read_table, write_json
@@ -18,11 +18,12 @@ from camelid.data.rows.prefixes import PrefixRows
 from camelid.data.rows.shards import TokenShards, write_shards
 from camelid.data.rows.shown_rows import colours_on_stderr, shown_rows, with_escapes
 from camelid.data.rows.text_examples import PairExamples, hold_out_pairs, text_examples, text_pairs
-from camelid.recipes.data import TextData
+from camelid.recipes.data import Source, TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.tune import TuneRecipe
 from camelid.runs.run import TOKENS, Run
 from camelid.text.tokenizer import Tokenizer
+from camelid.train.mixture import drawn, joined, mixed_rows, read_parts, source_counts
 from camelid.train.parallel import ProcessGroup
 
 logger = logging.getLogger(__name__)
@@ -82,13 +83,18 @@ def logged_documents(data: TextData, paths: Sequence[Path]) -> Iterator[tuple[st
 
 
 def decoder_rows(
-    recipe: TuneRecipe, tokenizer: Tokenizer, tell: Tell = logger.debug
+    recipe: TuneRecipe,
+    tokenizer: Tokenizer,
+    tell: Tell = logger.debug,
+    record: Callable[[list[dict[str, Any]]], None] = lambda counts: None,
 ) -> tuple[Rows, Rows | None]:
     """A tuning recipe's conversations or pairs, packed into rows, and the held-out ones or None.
 
-    `tell` is given in words what was read, left out and cut.
+    `tell` is given in words what was read, left out and cut; `record` the counts of each source of a mixture.
     """
     data = recipe.data
+    if data.sources:
+        return _mixed(recipe, tokenizer, tell, record)
     trained = prompted_of(recipe, tokenizer, data.train, tell)
     _show(trained, tokenizer, recipe.show, tell)
     held_out = None
@@ -101,11 +107,38 @@ def decoder_rows(
     )
 
 
+def _mixed(
+    recipe: TuneRecipe, tokenizer: Tokenizer, tell: Tell, record: Callable[[list[dict[str, Any]]], None]
+) -> tuple[Rows, Rows | None]:
+    """The rows of a mixture, and the held-out ones of all its sources."""
+    data = recipe.data
+    parts = read_parts(
+        data.sources,
+        lambda source: prompted_of(recipe, tokenizer, [source.path], tell, source),
+        0.0 if data.validation else data.validation_fraction,
+    )
+    for counts in (made := source_counts(parts)):
+        tell(
+            f"{counts['path']}: {counts['rows']:,} rows, {counts['trained_tokens']:,} trained tokens, "
+            f"{counts['share']:.1%} of the mixture"
+        )
+    record(made)
+    _show(joined(part.train.part([True]) for part in parts), tokenizer, recipe.show, tell)
+    if data.validation:
+        held_out = prompted_of(recipe, tokenizer, data.validation, tell)
+    else:
+        held_out = joined(part.held_out for part in parts)
+    rows = mixed_rows(parts, recipe, tokenizer)
+    return rows, _packed(recipe, tokenizer, held_out) if held_out.examples else None
+
+
 def pair_rows(
     recipe: TuneRecipe, tokenizer: Tokenizer, tell: Tell = logger.debug
 ) -> tuple[PairRows, PairRows | None]:
     """A tuning recipe's pairs for an encoder-decoder, and the held-out ones; see `decoder_rows`."""
     data = recipe.data
+    if data.sources:
+        raise WrongCall("data.sources are for decoders; give an encoder-decoder its files with --data.train")
     trained = pairs_of(recipe, tokenizer, data.train, tell)
     _show(trained, tokenizer, recipe.show, tell)
     held_out = None
@@ -145,17 +178,26 @@ def _packed(recipe: TuneRecipe, tokenizer: Tokenizer, made: ConversationExamples
 
 
 def prompted_of(
-    recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], tell: Tell
+    recipe: TuneRecipe,
+    tokenizer: Tokenizer,
+    paths: Sequence[Path],
+    tell: Tell,
+    part: Source | None = None,
 ) -> ConversationExamples:
-    """A decoder's examples from these files; `tell` reports what was read, left out and cut."""
-    source = source_of(recipe, paths)
-    context = recipe.training.context_length
+    """A decoder's examples from these files; `tell` reports what was read, left out and cut.
+
+    part: the source of a mixture that the files are.
+    """
+    source = source_of(recipe, paths, "good" if part is None else part.marker)
+    context, cap = recipe.training.context_length, None if part is None else part.cap
     if isinstance(source, Conversations):
-        made = conversation_examples(tokenizer, source, context, recipe.too_long, source.refuse)
+        made = conversation_examples(
+            tokenizer, drawn(source, cap, recipe.seed), context, recipe.too_long, source.refuse
+        )
     else:
         made = text_examples(
             tokenizer,
-            source,
+            drawn(source, cap, recipe.seed),
             context,
             input_weight=recipe.input_weight,
             too_long=recipe.too_long,
@@ -177,11 +219,11 @@ def pairs_of(recipe: TuneRecipe, tokenizer: Tokenizer, paths: Sequence[Path], te
     return made
 
 
-def source_of(recipe: TuneRecipe, paths: Sequence[Path]) -> Conversations | TextPairs:
-    """The rows of these files, read according to the recipe's task."""
+def source_of(recipe: TuneRecipe, paths: Sequence[Path], plain: str = "good") -> Conversations | TextPairs:
+    """The rows of these files, read according to the recipe's task; plain: see `Conversations`."""
     skip = recipe.data.skip_bad_rows
     if recipe.task == "chat":
-        return Conversations(paths, skip)
+        return Conversations(paths, skip, recipe.markers.texts, plain)
     return TextPairs(paths, None if recipe.task == "pairs" else recipe.task, skip)
 
 

@@ -3,7 +3,7 @@
 A gate is a name and a function that returns what it found, or raises `CamelidError` with what is wrong.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -138,6 +138,10 @@ def _recipe_gates(path: Path, items: Sequence[Path], shown: ShownRows) -> Iterat
         for split in ("train", "validation"):
             if paths := getattr(recipe.data, split):
                 yield Gate(f"data.{split}", partial(_see_recipe_data, recipe, paths, shown))
+    if isinstance(recipe, TuneRecipe):
+        for source in recipe.data.sources:
+            look = partial(_see_recipe_data, recipe, [source.path], shown)
+            yield Gate(f"data.sources {source.path}", look)
     if isinstance(recipe, PretrainRecipe | TuneRecipe):
         for file in items:
             yield Gate(CONTAMINATION, partial(look_for_items, file, partial(_recipe_training, recipe)))
@@ -184,8 +188,8 @@ def _see_recipe_data(
     if isinstance(recipe, TuneRecipe) and recipe.task != "chat":
         return _see_pairs(recipe, paths, shown)
     if isinstance(recipe, TuneRecipe):
-        context = recipe.training.context_length
-        return _see_conversations(paths, recipe.model, context, recipe.too_long, skip, shown)
+        context, markers = recipe.training.context_length, recipe.markers.texts
+        return _see_conversations(paths, recipe.model, context, recipe.too_long, skip, shown, markers)
     return _see_text(paths, skip)
 
 
@@ -209,7 +213,7 @@ def _recipe_training(recipe: PretrainRecipe | TuneRecipe) -> TrainingText:
         return Corpus(recipe.data.train, recipe.data.skip_bad_rows)
     from camelid.train.training_rows import source_of
 
-    return source_of(recipe, recipe.data.train)
+    return source_of(recipe, recipe.data.trained)
 
 
 def _see_text(paths: Sequence[Path], skip_bad_rows: bool) -> str:
@@ -225,8 +229,9 @@ def _see_conversations(
     too_long: TooLong,
     skip_bad_rows: bool,
     shown: ShownRows,
+    markers: Mapping[str, str] | None = None,
 ) -> str | Text:
-    source = Conversations(paths, skip_bad_rows)
+    source = Conversations(paths, skip_bad_rows, markers)
     if model is None:
         _exhaust(source)
         return (

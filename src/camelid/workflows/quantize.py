@@ -34,6 +34,7 @@ from camelid.quant.quantize import Calibrated, check_head, choose_groups, quanti
 from camelid.recipes.quantize import Quantization, QuantizeRecipe
 from camelid.recipes.settings import flag
 from camelid.runs.provenance import Parent, provenance
+from camelid.text.markers import markers_entry
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.machine import fastest_dtype
 
@@ -124,7 +125,7 @@ def quantize_folder(folder: Path, making: Quantization, method: Method, bits: Bi
             quantize_head(quantized, making.head_bits, kind)
         ids = special_ids(tokenizer, config)
         data = digest_paths(making.calibration) if calibrated else {}
-        made = provenance(parents=[Parent.of(folder)], data=data)
+        made = provenance(parents=[Parent.of(folder)], data=data) | markers_entry(folder)
         made["quantized"] = {"method": method, "bits": bits, **_settings(making, calibrated)}
         save_quantized(draft, quantized, dtype=kind, special_ids=ids, provenance=made)
         tokenizer.save(draft)

@@ -4,32 +4,36 @@ The first row of a file determines its shape; later rows of another shape are ba
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from camelid.base.errors import CamelidError, shortened
-from camelid.data.read.corpus import describe_files, lone_surrogate, one_format
+from camelid.base.errors import CamelidError
+from camelid.data.read.conversation_shapes import ConversationShape, shape_of
+from camelid.data.read.corpus import describe_files, one_format
 from camelid.data.read.files import Format, data_files, format_of
-from camelid.data.read.renaming import named, renaming
-from camelid.data.read.rows import BadRows, Row, rows_of
-from camelid.text.conversation import LOSS_KEYS, Conversation, functions, leaves, loss_weight
-
-PROVENANCE = "made"
-"""Where a row of `camelid make` comes from; it is not part of the conversation."""
+from camelid.data.read.rows import BadRows, rows_of
+from camelid.text.conversation import Conversation
 
 
 class Conversations:
     """Conversations with their location: (conversation, file:line).
 
-    After reading, `shapes` has the shape of each file and `skipped` lists the bad rows. Iterating again reads
+    markers: texts for `good` and `bad` answers, which are read then; other rows get the marker named `plain`,
+    if any. Without markers, comparisons give their better answer, and trees their best thread.
+
+    After reading, `shapes` has the shape of each file, `skipped` lists the bad rows, and `undecided` counts
+    rows without a usable answer: ties, and without markers those whose answer is bad. Iterating again reads
     again. Raises `CamelidError` as `Corpus` does, and on rows of unknown shape, with wrong types, an empty
     answer or an unknown role.
     """
 
     def __init__(
-        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], skip_bad_rows: bool = False
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        skip_bad_rows: bool = False,
+        markers: Mapping[str, str] | None = None,
+        plain: str = "good",
     ):
         self.files: dict[Path, Format] = one_format({path: format_of(path) for path in data_files(paths)})
         for path, format in self.files.items():
@@ -38,8 +42,9 @@ class Conversations:
                     f"{path} is text; conversations are rows of JSON, JSON lines, CSV or Parquet"
                 )
         self._bad = BadRows(skip_bad_rows)
+        self._markers, self._plain = markers or {}, plain
         self.shapes: dict[Path, str] = {}
-        self.count = 0
+        self.count = self.undecided = 0
 
     @property
     def skipped(self) -> list[str]:
@@ -56,218 +61,28 @@ class Conversations:
         """One line about the last pass over the data."""
         skipped = f", {len(self.skipped):,} bad rows skipped" if self.skipped else ""
         shapes = ", ".join(dict.fromkeys(self.shapes.values()))
-        return f"{describe_files(self.files)}: {self.count:,} conversations of shape {shapes}{skipped}"
+        undecided = f", {self.undecided:,} rows without a better or good answer" if self.undecided else ""
+        found = f"{self.count:,} conversations of shape {shapes}{undecided}{skipped}"
+        return f"{describe_files(self.files)}: {found}"
 
     def __iter__(self) -> Iterator[tuple[Conversation, str]]:
         bad = self._bad = BadRows(self._bad.skip)
-        self.count = read = 0
+        self.count = self.undecided = read = 0
         for path, format in self.files.items():
             shape: ConversationShape | None = None
             for row, where in rows_of(path, format, bad):
-                shape = shape or _shape_of(row, where)
+                shape = shape or shape_of(row, where)
                 self.shapes[path] = shape.name
                 try:
-                    conversation = shape.conversation(row)
+                    found = shape.conversations(row, both=bool(self._markers))
                 except CamelidError as error:
                     bad.add(where, str(error))
                     continue
-                self.count += 1
+                self.count += len(found)
+                self.undecided += not found
                 read += 1
-                yield conversation, where
+                for conversation, quality in found:
+                    marker = self._markers.get(quality or self._plain, "")
+                    yield replace(conversation, marker=marker), where
         if not read:
             raise CamelidError(f"{describe_files(self.files)}: it contains no conversations{bad.first}")
-
-
-@dataclass(frozen=True)
-class ConversationShape:
-    """A row format for conversations: the fields that identify it, its other fields, and its reader."""
-
-    name: str
-    fields: tuple[str, ...]
-    messages: Callable[[Row], list[dict[str, Any]]]
-    others: tuple[str, ...] = ()
-
-    def conversation(self, row: Row) -> Conversation:
-        """Reads one row; raises `CamelidError` with the problem.
-
-        Fields that are not the shape's own, the system message, the tools, a loss weight or where a made row
-        comes from become variables of the chat template.
-        """
-        if missing := [name for name in self.fields if name not in row]:
-            raise CamelidError(
-                f"no `{missing[0]}`; the first row of the file is of shape {self.name} ({self.layout})"
-            )
-        messages = self.messages(row)
-        if system := _text(row, "system", optional=True):
-            messages = [{"role": "system", "content": system}, *messages]
-        tools = row.get("tools")
-        if messages and messages[0].get("role") == "system" and messages[0].get("tools"):
-            # Some data sets give them there; templates have them as a variable.
-            tools = tools or messages[0]["tools"]
-            messages[0] = {key: value for key, value in messages[0].items() if key != "tools"}
-        read = Conversation.from_messages(messages)
-        known = {*self.fields, *self.others, "system", "tools", PROVENANCE, *LOSS_KEYS}
-        extra = {key: value for key, value in row.items() if key not in known}
-        _check_variables(extra)
-        conversation = Conversation(read.messages, functions(tools, "tools"), extra, loss_weight(row))
-        _check(conversation)
-        return conversation
-
-    @property
-    def layout(self) -> str:
-        """The fields that identify the shape."""
-        return ", ".join(self.fields)
-
-
-def _check_variables(extra: Row) -> None:
-    settings, documents = extra.get("chat_template_kwargs"), extra.get("documents")
-    if not isinstance(settings, dict | None):
-        raise CamelidError(f"chat_template_kwargs is {type(settings).__name__}; it must be an object")
-    if not isinstance(documents, list | None):
-        raise CamelidError(f"documents is {type(documents).__name__}; it must be a list of objects")
-    for index, document in enumerate(documents or ()):
-        if not isinstance(document, dict):
-            raise CamelidError(f"documents[{index}] is {type(document).__name__}; it must be an object")
-
-
-def _check(conversation: Conversation) -> None:
-    if not conversation.messages:
-        raise CamelidError("the conversation has no messages")
-    if not any(message.role == "assistant" for message in conversation.messages):
-        raise CamelidError("no assistant turn, so nothing to train on")
-    given = {"messages": conversation.as_dicts(), "tools": conversation.tools, **conversation.extra}
-    for path, value in leaves(given, ""):
-        if isinstance(value, str) and (problem := lone_surrogate(value)):
-            raise CamelidError(f"{path}: {problem}")
-    for index, message in enumerate(conversation.messages):
-        empty = not (message.content or "").strip() and not message.tool_calls and not message.reasoning
-        if message.role == "assistant" and empty:
-            raise CamelidError(f"messages[{index}]: the assistant's answer is empty")
-
-
-def _openai(row: Row) -> list[dict[str, Any]]:
-    return _list_of_tables(row, "messages")
-
-
-_CALL = "function_call"
-"""LLaMA-Factory's speaker of a call; the value is the JSON text of a call or of several."""
-_SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "tool": "tool",
-    "observation": "tool",
-    _CALL: "assistant",
-}
-
-
-def _sharegpt(row: Row) -> list[dict[str, Any]]:
-    turns = _list_of_tables(row, "conversations")
-    if all("role" in turn for turn in turns):
-        return turns
-    messages = []
-    for index, turn in enumerate(turns):
-        speaker, value = turn.get("from"), turn.get("value")
-        if not isinstance(speaker, str) or speaker not in _SHAREGPT_ROLES:
-            raise CamelidError(
-                f"conversations[{index}].from is {shortened(speaker)}; allowed: {', '.join(_SHAREGPT_ROLES)}"
-            )
-        if not isinstance(value, str | None) or (value is None and not turn.get("tool_calls")):
-            raise CamelidError(f"conversations[{index}].value is {shortened(value)}; it must be a string")
-        others = {key: entry for key, entry in turn.items() if key not in ("from", "value")}
-        if speaker == _CALL and isinstance(value, str):
-            others["tool_calls"], value = _calls(value, f"conversations[{index}].value"), None
-        messages.append({"role": _SHAREGPT_ROLES[speaker], "content": value, **others})
-    return messages
-
-
-def _calls(text: str, where: str) -> tuple[Mapping[str, Any], ...] | None:
-    """The calls in a text: one JSON object, or a list of them."""
-    return functions(f"[{text}]" if text.lstrip().startswith("{") else text, where)
-
-
-def _instruction(context: str, answer: str) -> Callable[[Row], list[dict[str, Any]]]:
-    """Reads `instruction`, an optional context field and an optional `history` of pairs."""
-
-    def read(row: Row) -> list[dict[str, Any]]:
-        given = _text(row, context, optional=True)
-        question = _text(row, "instruction") + (f"\n\n{given}" if given else "")
-        history = row.get("history") or []
-        if not isinstance(history, list) or not all(
-            isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
-            for turn in history
-        ):
-            raise CamelidError("`history` must be a list of [question, answer] pairs of strings")
-        return _turns([*history, [question, _text(row, answer)]])
-
-    return read
-
-
-def _prompt(answer: str) -> Callable[[Row], list[dict[str, Any]]]:
-    """Reads a `prompt` and its answer, each a string or a list of messages."""
-
-    def read(row: Row) -> list[dict[str, Any]]:
-        if isinstance(row["prompt"], list) and isinstance(row[answer], list):
-            return [*_list_of_tables(row, "prompt"), *_list_of_tables(row, answer)]
-        return _turns([[_text(row, "prompt"), _text(row, answer)]])
-
-    return read
-
-
-CONVERSATION_SHAPES = (
-    ConversationShape("OpenAI", ("messages",), _openai),
-    ConversationShape("ShareGPT", ("conversations",), _sharegpt),
-    ConversationShape(
-        "Alpaca", ("instruction", "output"), _instruction("input", "output"), ("input", "history")
-    ),
-    ConversationShape(
-        "GPTeacher", ("instruction", "input", "response"), _instruction("input", "response"), ("history",)
-    ),
-    ConversationShape(
-        "Dolly", ("instruction", "response"), _instruction("context", "response"), ("context", "history")
-    ),
-    ConversationShape("prompt and completion", ("prompt", "completion"), _prompt("completion")),
-    ConversationShape("prompt and response", ("prompt", "response"), _prompt("response")),
-)
-
-
-def _shape_of(row: Row, where: str) -> ConversationShape:
-    for shape in CONVERSATION_SHAPES:
-        if all(name in row for name in shape.fields):
-            return shape
-    known = "; ".join(f"{shape.name}: {shape.layout}" for shape in CONVERSATION_SHAPES)
-    shapes = [shape.fields for shape in CONVERSATION_SHAPES]
-    hint = "; rows with `text` are for pretraining" if "text" in row else renaming(row, *shapes)
-    raise CamelidError(
-        f"{where}: the fields {named(row)} are not a known conversation shape{hint}. Known: {known}"
-    )
-
-
-def _turns(pairs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    return [
-        {"role": role, "content": content}
-        for pair in pairs
-        for role, content in zip(("user", "assistant"), pair, strict=True)
-    ]
-
-
-def _text(row: Row, name: str, optional: bool = False) -> str:
-    text = row.get(name)
-    if text is None and optional:
-        return ""
-    if not isinstance(text, str):
-        raise CamelidError(f"`{name}` is {type(text).__name__}; it must be a string")
-    return text
-
-
-def _list_of_tables(row: Row, name: str) -> list[dict[str, Any]]:
-    turns = row[name]
-    if not isinstance(turns, list):
-        raise CamelidError(f"`{name}` is {str(turns)[:60]!r}; it must be a list of objects")
-    for index, turn in enumerate(turns):
-        if not isinstance(turn, dict):
-            raise CamelidError(f"{name}[{index}] is {shortened(turn)}; it must be an object")
-    return turns

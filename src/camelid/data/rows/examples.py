@@ -177,8 +177,12 @@ def conversation_examples(
 
 
 def draw_of(conversation: Conversation) -> float:
-    """A number in [0, 1) that depends only on the words of a conversation, not on how they are rendered."""
-    words = [(one.role, one.content or "", one.reasoning, one.tool_calls) for one in conversation.messages]
+    """A number in [0, 1) that depends only on the words of a conversation, not on how they are rendered.
+
+    With markers only on those before the last answer, so that good and bad answers to a prompt stay together.
+    """
+    messages = conversation.messages[:-1] if conversation.marker else conversation.messages
+    words = [(one.role, one.content or "", one.reasoning, one.tool_calls) for one in messages]
     return uniform(json.dumps(words, sort_keys=True))
 
 
@@ -193,10 +197,15 @@ def hold_out_examples(
     return whole.part([not held_out for held_out in chosen]), whole.part(chosen)
 
 
+def draws_below(draws: Sequence[float], fraction: float) -> list[bool]:
+    """Which rows have a draw below the fraction."""
+    return [draw < fraction for draw in draws]
+
+
 def hold_out_rows(draws: Sequence[float], fraction: float) -> list[bool]:
     """Which rows are held out: those whose draw is below the fraction; raises `CamelidError` if none or all
     are."""
-    chosen = [draw < fraction for draw in draws]
+    chosen = draws_below(draws, fraction)
     if len(set(chosen)) < 2:
         raise CamelidError(
             f"{len(draws)} rows are too few to hold out a fraction of {fraction:g}; give separate files "

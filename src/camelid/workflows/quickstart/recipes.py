@@ -8,7 +8,7 @@ from typing import Any
 
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec
-from camelid.recipes.data import TextData
+from camelid.recipes.data import MixedData, TextData
 from camelid.recipes.model_shape import ModelShape
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.tokenizer import TokenizerRecipe
@@ -84,7 +84,7 @@ def tune_recipe(job: Job) -> TuneRecipe:
     draft = TuneRecipe(
         out=job.out / "tune",
         model=str(base),
-        data=_own(job.chats) if job.chats else world,
+        data=MixedData.model_validate(_own(job.chats) if job.chats else world),
         too_long="cut",
         training=_training({"steps": 1, "compile": False}, 1, context, TUNE_RATE, "muon"),
         seed=job.seed,

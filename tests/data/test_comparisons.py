@@ -1,0 +1,203 @@
+"""Comparisons, transcripts and message trees, read with markers and without."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from camelid.base.errors import CamelidError
+from camelid.data.read.conversations import Conversations
+from camelid.data.read.transcripts import transcript_messages
+from camelid.data.read.trees import ranked_replies
+
+MARKERS = {"good": "GPT:", "bad": "An Unhelpful Answer:"}
+HUMAN = {"role": "user", "content": "Sum 1 2"}
+HH = {
+    "chosen": "\n\nHuman: Hi?\n\nAssistant: Hello.\n\nHuman: Sum 1 2\n\nAssistant: 3",
+    "rejected": "\n\nHuman: Hi?\n\nAssistant: Hello.\n\nHuman: Sum 1 2\n\nAssistant: No.",
+}
+SINGLE = [("Sum 1 2", "3", "GPT:"), ("Sum 1 2", "No.", "An Unhelpful Answer:")]
+
+
+def node(name: str, role: str, rank: int | None, *replies: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"message_id": name, "text": name, "role": role, "rank": rank, "replies": list(replies), **more}
+
+
+TREE = node(
+    "root",
+    "prompter",
+    None,
+    node("worst", "assistant", 2),
+    node("gone", "assistant", 0, deleted=True),
+    node(
+        "best",
+        "assistant",
+        0,
+        node("more?", "prompter", None, node("yes", "assistant", 0), node("no", "assistant", 1)),
+        node("unanswered", "prompter", None),
+    ),
+    node("middle", "assistant", 1),
+)
+
+
+def read(tmp_path: Path, rows: Sequence[dict[str, Any]], **settings: Any) -> Conversations:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Conversations(path, **settings)
+
+
+def asked_and_answered(conversations: Conversations) -> list[tuple[str | None, str | None, str]]:
+    return [(one.messages[-2].content, one.messages[-1].content, one.marker) for one, _ in conversations]
+
+
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [
+        (HH, "chosen and rejected"),
+        ({"prompt": "Sum 1 2", "chosen": "3", "rejected": "No."}, "chosen and rejected"),
+        (
+            {
+                "prompt": [HUMAN],
+                "chosen": [{"role": "assistant", "content": "3"}],
+                "rejected": [{"role": "assistant", "content": "No."}],
+            },
+            "chosen and rejected",
+        ),
+        (
+            {
+                "chosen": [HUMAN, {"role": "assistant", "content": "3"}],
+                "rejected": [HUMAN, {"role": "assistant", "content": "No."}],
+            },
+            "chosen and rejected",
+        ),
+        (
+            {
+                "conversations": [{"from": "human", "value": "Sum 1 2"}],
+                "chosen": {"from": "gpt", "value": "3"},
+                "rejected": {"from": "gpt", "value": "No."},
+            },
+            "chosen and rejected",
+        ),
+        (
+            {"instruction": "Sum 1 2", "input": "", "output": "3", "chosen": "3", "rejected": "No."},
+            "chosen and rejected",
+        ),
+        (
+            {"instruction": "Sum 1 2", "output_1": "No.", "output_2": "3", "preference": 2},
+            "AlpacaEval annotations",
+        ),
+    ],
+)
+def test_every_shape_of_comparison(tmp_path: Path, row: dict[str, Any], shape: str):
+    marked = read(tmp_path, [row], markers=MARKERS)
+    assert asked_and_answered(marked) == SINGLE
+    assert marked.summary.endswith(f"2 conversations of shape {shape}")
+    assert asked_and_answered(read(tmp_path, [row])) == [("Sum 1 2", "3", "")]
+
+
+def test_only_what_differs_is_trained(tmp_path: Path):
+    good, bad = (one for one, _ in read(tmp_path, [HH], markers=MARKERS))
+    for one in (good, bad):
+        assert [message.role for message in one.messages] == ["user", "assistant"] * 2
+        assert [message.loss_weight for message in one.messages if message.role == "assistant"] == [0, 1]
+    ((chosen, _),) = read(tmp_path, [HH])
+    assert [message.loss_weight for message in chosen.messages] == [1] * 4
+
+
+def test_labels(tmp_path: Path):
+    rows = [
+        {"messages": [HUMAN, {"role": "assistant", "content": "3"}], "label": True},
+        {"messages": [HUMAN, {"role": "assistant", "content": "No."}], "label": False},
+    ]
+    assert asked_and_answered(read(tmp_path, rows, markers=MARKERS)) == SINGLE
+    plain = read(tmp_path, rows)
+    assert asked_and_answered(plain) == [("Sum 1 2", "3", "")]
+    assert plain.undecided == 1
+    assert "1 rows without a better or good answer" in plain.summary
+    with pytest.raises(CamelidError, match=r":2: `label` is 'maybe'; it must be true or false"):
+        list(read(tmp_path, [rows[0], rows[1] | {"label": "maybe"}]))
+
+
+def test_ties_say_nothing(tmp_path: Path):
+    tie = {"instruction": "Sum 1 2", "output_1": "No.", "output_2": "3", "preference": 1.5}
+    same = {"prompt": "Sum 1 2", "chosen": "3", "rejected": "3"}
+    for row in (tie, same):
+        ties = read(tmp_path, [row], markers=MARKERS)
+        assert list(ties) == []
+        assert ties.undecided == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (HH | {"rejected": "\n\nHuman: Bye\n\nAssistant: No."}, "different prompts"),
+        ({"prompt": "a", "chosen": "b", "rejected": None}, r"rejected\[0\] is None"),
+        (HH | {"rejected": HH["chosen"] + "\n\nHuman: More"}, "`chosen` has no answer of its own"),
+        ({"prompt": "a", "chosen": "b", "rejected": " "}, r"messages\[1\]: the assistant's answer is empty"),
+        (
+            {"instruction": "a", "output_1": "b", "output_2": "c", "preference": "first"},
+            "`preference` is 'first'",
+        ),
+    ],
+)
+def test_bad_comparisons_are_named(tmp_path: Path, row: dict[str, Any], problem: str):
+    with pytest.raises(CamelidError, match=problem):
+        list(read(tmp_path, [row], markers=MARKERS))
+
+
+def test_a_tree_is_its_best_thread_or_its_ranked_replies(tmp_path: Path):
+    row = {"message_tree_id": "1", "tree_state": "ready", "prompt": TREE}
+    ((thread, _),) = read(tmp_path, [row])
+    assert [message.content for message in thread.messages] == ["root", "best", "more?", "yes"]
+    assert asked_and_answered(read(tmp_path, [row], markers=MARKERS)) == [
+        ("root", "best", "GPT:"),
+        ("root", "worst", "An Unhelpful Answer:"),
+        ("more?", "yes", "GPT:"),
+        ("more?", "no", "An Unhelpful Answer:"),
+    ]
+    ranked = [([one["content"] for one in answers]) for _, answers in ranked_replies(row)]
+    assert ranked == [["best", "middle", "worst"], ["yes", "no"]]
+    assert asked_and_answered(read(tmp_path, [TREE]))[0][:2] == ("more?", "yes")
+
+
+def test_bad_trees_are_named(tmp_path: Path):
+    for change, problem in (
+        ({"role": "bot"}, "role of message root is 'bot'"),
+        ({"replies": [node("a", "assistant", None) | {"rank": "first"}]}, "rank of message a is 'first'"),
+        ({"replies": []}, "no answer of an assistant"),
+        ({"replies": 3}, "`replies` of message root"),
+    ):
+        with pytest.raises(CamelidError, match=problem):
+            list(read(tmp_path, [{"message_tree_id": "1", "prompt": TREE | change}]))
+
+
+def test_transcripts():
+    turns = transcript_messages("\n\nHuman: a\nb\n\nc\n\nHuman: d\n\nAssistant: e: Human: f\n\nAssistant:")
+    assert turns == [
+        {"role": "user", "content": "a\nb\n\nc\n\nd"},
+        {"role": "assistant", "content": "e: Human: f"},
+    ]
+    with pytest.raises(CamelidError, match="turn 1 of the transcript, the assistant's, is empty"):
+        transcript_messages("Human: a\n\nAssistant:\n\nHuman: b")
+    with pytest.raises(CamelidError, match="begins with 'Hello'"):
+        transcript_messages("Hello\n\nHuman: a")
+
+
+@pytest.mark.parametrize(
+    ("path", "rows", "marked", "skipped", "undecided"),
+    [
+        ("preference/hh-rlhf/harmless-base_test.jsonl.gz", 2308, 4616, 4, 0),
+        ("preference/llamafactory/dpo_en_demo.json.gz", 300, 600, 0, 0),
+        ("preference/llamafactory/kto_en_demo.json.gz", 150, 300, 0, 0),
+        ("preference/rasbt/instruction-data-with-preference.json.gz", 1094, 2188, 0, 6),
+        ("instruct/oasst/en_100_tree.jsonl.gz", 100, 424, 0, 0),
+        ("instruct/oasst/en_100_message.jsonl.gz", 100, 424, 0, 0),
+    ],
+)
+def test_real_comparisons(shared: Path, path: str, rows: int, marked: int, skipped: int, undecided: int):
+    for markers, count in ((None, rows), (MARKERS, marked)):
+        found = Conversations(shared / "data" / path, skip_bad_rows=True, markers=markers)
+        assert len(list(found)) == count
+    assert (len(found.skipped), found.undecided) == (skipped, undecided)
