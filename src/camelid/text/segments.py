@@ -59,9 +59,9 @@ def segments(marked: str, weights: Sequence[float]) -> list[Segment]:
 
 def turn_length(turn: str, content: str) -> int:
     """Length of the assistant's part of a rendered turn: all but white space after the terminator."""
-    said, content = turn.rstrip(), content.rstrip()
+    words, content = turn.rstrip(), content.rstrip()
     # If only white space follows the content, it is the terminator. The content is searched from
     # the beginning, because a terminator may end like a short answer (`>` and `<|im_end|>`).
-    after = said.find(content) + len(content)
-    ends_in_space = not said or (content and content in said and after == len(said))
-    return len(turn) if ends_in_space else len(said)
+    after = words.find(content) + len(content)
+    ends_in_space = not words or (content and content in words and after == len(words))
+    return len(turn) if ends_in_space else len(words)
