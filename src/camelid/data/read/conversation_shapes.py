@@ -58,6 +58,13 @@ class ConversationShape:
             if both or one.quality == "good"
         ]
 
+    def thread(self, row: Row) -> list[dict[str, Any]]:
+        """The messages of one conversation of the row, good or not; empty if it has none."""
+        if self.messages is not None:
+            return self.messages(row)
+        verdicts = [] if self.verdicts is None else self.verdicts(row)
+        return verdicts[0].messages if verdicts else []
+
     def _conversation(self, row: Row, messages: list[dict[str, Any]]) -> Conversation:
         if system := _text(row, "system", optional=True):
             messages = [{"role": "system", "content": system}, *messages]

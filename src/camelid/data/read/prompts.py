@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.base.errors import CamelidError
-from camelid.data.read.conversations import CONVERSATION_SHAPES
+from camelid.data.read.conversation_shapes import CONVERSATION_SHAPES, known_shape
 from camelid.data.read.corpus import describe_files, lone_surrogate
 from camelid.data.read.files import Format, data_files, format_of, lines_of
 from camelid.data.read.renaming import named, renaming
@@ -94,9 +94,8 @@ def _conversation(row: Row) -> Conversation:
 
 
 def _messages(row: Row) -> list[dict[str, Any]]:
-    for shape in CONVERSATION_SHAPES:
-        if all(name in row for name in shape.fields):
-            return shape.messages(row)
+    if (shape := known_shape(row)) is not None:
+        return shape.thread(row)
     name = next((name for name in FIELDS if row.get(name) is not None), None)
     if name is None:
         shapes = [shape.fields for shape in CONVERSATION_SHAPES] + [(name,) for name in FIELDS]
