@@ -100,8 +100,8 @@ def test_numbers_right_in_both_readings(reply: str, answer: str) -> None:
         ("<think>Maybe the answer is 12. No.</think>\n\nShe earns $18.", "12", False, False),
         ("<think>the answer is 18", "18", False, False),
         ("The answer is 3 + 4", "3", False, False),
-        ("The answer is 3-5", "3", True, True),
-        ("pages 3–5", "5", False, True),
+        ("The answer is 3-5", "3", False, False),
+        ("pages 3–5", "5", False, False),
         ("The answer is 1e999", "1", False, False),
         ("The answer is " + "9" * 5000, "9", False, False),
         ("The answer is " + "1" * 400, "1" * 400, True, True),
@@ -118,7 +118,7 @@ def test_numbers(reply: str, answer: str, strict: bool, lenient: bool) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("½", Fraction(1, 2)), ("1½", Fraction(3, 2)), ("1 000", None), ("1\u202f000", 1000), ("2e", None)],
+    [("½", Fraction(1, 2)), ("1½", Fraction(3, 2)), ("1 000", 1000), ("1\u202f000", 1000), ("2e", None)],
 )
 def test_parse_number(text: str, value: object) -> None:
     assert parse_number(text) == value

@@ -17,20 +17,25 @@ from camelid.base.errors import CamelidError
 from camelid.prompting.attempt import ChoiceScore
 from camelid.tasks.item import Grade, Grader, Grades, Item
 from camelid.tasks.letters import letter_at_start, letters_in
-from camelid.tasks.numbers import begins_with_number, numbers_in, parse_number, stated_number
+from camelid.tasks.numbers import begins_with_number, parse_number
 from camelid.tasks.reading import answer_region, regions, without_markup, without_reasoning
+from camelid.tasks.stated import last_number, stated_number
 
 __all__ = ["GRADERS", "choice", "exact", "likelihood", "numeric", "parse_number"]
 
 T = TypeVar("T")
 
 STRICT, LENIENT = "accuracy_strict", "accuracy_lenient"
-GRADING = 2
+GRADING = 3
 """Version of how replies are read and scores compared; recorded grades of another version are not reused."""
 
 _PUNCTUATION = punctuation + "‘’´“”…"
 _QUOTES = " \"'“”‘’*"
 WORD = re.compile(r"[^\W_]+")
+_DENIED = re.compile(r"(?:\b(?:not|never|nor|neither|cannot)|n t)(?: be)?(?: (?:a|an|the|option))?$")
+"""Before a denied answer in `normalised` text, where "isn't" is "isn t"."""
+_SPELLED = re.compile(r"[\W_]*(?P<word>[^\W_](?:[\s,.\"'“”’-]+[^\W_](?![^\W_]))+|[^\W_]+(?:-[^\W_]+)*)")
+"""A word, or the letters of one: nk, n-k, n k, "n", "k"."""
 
 
 class TwoWays:
@@ -79,7 +84,7 @@ def numeric(item: Item, reply: str) -> tuple[Grade, Grade]:
     strict = (
         next((number for number in stated if number is not None), None) if marked else parse_number(reply)
     )
-    lenient = _last(numbers_in(reply))
+    lenient = last_number(reply)
     right = {number for number in map(parse_number, item.answers) if number is not None}
     if not right:
         raise CamelidError(
@@ -160,7 +165,8 @@ def letters(item: Item, reply: str) -> tuple[Grade, Grade]:
     reply = without_reasoning(reply)
     region = answer_region(reply)
     outputs = _last(match[1] for match in re.finditer(r'outputs "([^"]+)"', reply))
-    strict = _spelled(region or outputs or (reply if len(reply.split()) == 1 else ""))
+    stated = _SPELLED.match(without_markup(region)) if region else None
+    strict = _spelled(stated["word"] if stated else outputs or (reply if len(reply.split()) == 1 else ""))
     quoted = _last(match[1] for match in re.finditer(r"[\"“”]([^\"“”]+)[\"“”]", reply))
     lenient = strict or _spelled(quoted or _last(iter(reply.split())) or "")
     right = set(map(_spelled, item.answers))
@@ -250,8 +256,10 @@ def _bare(text: str) -> str:
 
 
 def _contains(text: str, answer: str) -> bool:
-    words = normalised(answer)
-    return bool(words) and f" {words} " in f" {normalised(text)} "
+    """Whether the words of the answer occur together, at least once without "not" before them."""
+    words, place = normalised(answer), f" {normalised(text)} "
+    found = re.finditer(f"(?= {re.escape(words)} )", place) if words else ()
+    return any(not _DENIED.search(place, 0, match.start()) for match in found)
 
 
 def _printed(number: Fraction | None) -> str | None:
@@ -271,6 +279,10 @@ def _strict_choice(item: Item, choices: Sequence[str], text: str) -> str | None:
             return option
     if not item.lettered:
         return None
+    named = re.fullmatch(r"(?P<text>.+?)\s*[([](?P<letter>[A-Za-z])[)\]][.!]?", without_markup(text))
+    chosen = letter_at_start(named["letter"], choices) if named else None
+    if named and chosen and _says(named["text"], [chosen]):
+        return chosen
     return letter_at_start(text, choices)
 
 

@@ -32,7 +32,13 @@ _PRONOUN = re.compile(
     r"\s+(?:think|believe|guess|know|am|would|will|can|cannot|could|have|had|need|want|see|say|find|do|don|was|"
     r"choose)\b"
 )
-_DENIED = re.compile(r"\b(?:not|nor|isn't|neither)\s+(?:option\s+|choice\s+)?$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\b(?:not|nor|neither|cannot be)|n['’]t(?: be)?)\s+(?:option\s+|choice\s+)?$", re.IGNORECASE
+)
+_WRONG = re.compile(
+    r"\s*(?:\b(?:is|was|are)\s+(?:clearly\s+|also\s+)?(?:not|wrong|incorrect|false|out)\b|"
+    r"(?:is|was|ca)n['’]t\b|cannot\b)"
+)
 _JOINED = re.compile(r"\s*[)\].]?\s*(?:,?\s*\b(?:or|and)\b|[,/&])\s*(?:option\s+|choice\s+)?$", re.IGNORECASE)
 
 
@@ -43,7 +49,8 @@ def letter_at_start(text: str, choices: Sequence[str]) -> str | None:
     start = at.end() if at and not text[: at.end()].rstrip().endswith(("(", "[")) else _bracket(text)
     for found in _LETTER.finditer(text, start):
         if found.start() == start and _means_choice(text, found, choices):
-            return None if _is_hedged(text, found, choices) else _choice(found, choices)
+            unsure = _is_hedged(text, found, choices) or _is_rejected(text, found, choices)
+            return None if unsure else _choice(found, choices)
         break
     small = _SMALL.match(text, start)
     return None if small is None else _by_letter(small["small"], choices)
@@ -54,7 +61,7 @@ def letters_in(text: str, choices: Sequence[str]) -> list[str | None]:
     nothing."""
     text = _plain(text)
     found = [match for match in _LETTER.finditer(text) if _means_choice(text, match, choices)]
-    kept = [match for match in found if not _DENIED.search(text[: match.start()])]
+    kept = [match for match in found if not _is_rejected(text, match, choices)]
     return [None if _is_hedged(text, match, choices) else _choice(match, choices) for match in kept]
 
 
@@ -90,6 +97,16 @@ def _means_choice(text: str, match: re.Match[str], choices: Sequence[str]) -> bo
         return True
     # A capital inside a sentence is not an article, which is a capital only at its start.
     return re.search(r"(?:^|[.!?:\n\"“])\s*$", before) is None
+
+
+def _is_rejected(text: str, match: re.Match[str], choices: Sequence[str]) -> bool:
+    """Whether the text says that the letter, or its choice, is not the answer: "not B", "B is wrong"."""
+    if _DENIED.search(text[: match.start()]):
+        return True
+    rest = re.sub(r"^[).:\]\s]*", "", text[match.end() :])
+    option = _choice(match, choices) or ""
+    named = rest[len(option) :] if rest.casefold().startswith(option.casefold()) else rest
+    return _WRONG.match(named) is not None
 
 
 def _is_hedged(text: str, match: re.Match[str], choices: Sequence[str]) -> bool:

@@ -33,7 +33,7 @@ _LABEL = re.compile(r"\W*(?:final )?answer\s*:\s*", re.IGNORECASE)
 _WRAPPED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|operatorname)\s*\{([^{}]*)\}"
 )
-_MARKUP = re.compile(r"\*+|`+|(?<!\w)_+|_+(?!\w)|\\[()\[\]]|(?<!\\)\$(?!\d)|\\(?:left|right)\b")
+_MARKUP = re.compile(r"(?:\*+|`+|(?<!\w)_+|_+(?!\w)|\\[()\[\]]|(?<!\\)\$(?!\d)|\\(?:left|right)\b)+")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,16 @@ def without_markup(text: str) -> str:
     """The text without Markdown's emphasis and LaTeX's wrappers: `**A**`, `$A$` and `\\text{A}` become A."""
     while (plain := _WRAPPED.sub(r"\1", text)) != text:
         text = plain
-    return _MARKUP.sub("", text).strip()
+    return _MARKUP.sub(_between_digits, text).strip()
+
+
+def _between_digits(match: re.Match[str]) -> str:
+    """What is left of markup: nothing, but digits that it separates stay apart, as in 3*4."""
+    return (
+        " "
+        if match.string[: match.start()][-1:].isdigit() and match.string[match.end() :][:1].isdigit()
+        else ""
+    )
 
 
 def _box(text: str) -> str:
