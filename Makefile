@@ -7,7 +7,7 @@ help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 test:  ## the whole test suite
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 quick:  ## the tests that take seconds
 	$(PYTHON) -m pytest -m "not slow"

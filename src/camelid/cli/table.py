@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
         "Use a model",
         generate=("generate", "continue a prompt, or answer it with --chat"),
         chat=("chat", "talk to a model in the terminal"),
+        serve=("serve", "an OpenAI-compatible server"),
     ),
     **_in(
         "Evaluate",

@@ -41,6 +41,10 @@ class Extension:
     wanted: int = 1
 
 
+Top = tuple[tuple[int, float], ...]
+"""The most probable tokens of one place with their log-probabilities."""
+
+
 class Predictions(NamedTuple):
     """The logits after each of some tokens, and what was computed from them."""
 
@@ -58,6 +62,12 @@ class Predictions(NamedTuple):
         """Those of float32 logits."""
         highest, greedy = logits.max(-1)
         return cls(logits, greedy, highest, logits.logsumexp(-1))
+
+    def top(self, row: int, count: int) -> Top:
+        """The `count` most probable tokens after a row, with their log-probabilities, most probable first."""
+        logits, tokens = self.logits[row].topk(min(count, self.logits.shape[-1]))
+        logprobs = logits - self.log_total[row].to(logits.device)
+        return tuple(zip(tokens.tolist(), logprobs.tolist(), strict=True))
 
     def logprobs(self, tokens: Sequence[int]) -> tuple[Float[Tensor, " wanted"], bool]:
         """Of one token after each row, and whether all of them are the most probable ones."""

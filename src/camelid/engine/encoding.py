@@ -1,7 +1,7 @@
 """The ids of prompts, and of prompts with a continuation."""
 
 from camelid.base.errors import WrongCall
-from camelid.lm.interface import Prompt
+from camelid.lm.interface import Prompt, PromptTooLong
 from camelid.model.spec import ModelSpec
 from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.tokenizer import Tokenizer
@@ -25,6 +25,27 @@ def encode_prompt(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt) -> Ids:
             raise WrongCall("the prompt is empty, and this model has no token to begin a text with")
         ids = [tokenizer.bos_id]
     return tuple(ids)
+
+
+def check_ids(ids: Ids, spec: ModelSpec, room: int) -> int:
+    """How many tokens of an answer fit after a prompt; raises `PromptTooLong` where it is less than `room`.
+
+    Raises `WrongCall` where there is no id, or one that the model has no embedding of.
+    """
+    if not ids:
+        raise WrongCall("the prompt has no tokens")
+    if not 0 <= min(ids) <= max(ids) < spec.vocab_size:
+        wrong = next(index for index in ids if not 0 <= index < spec.vocab_size)
+        raise WrongCall(f"the prompt has token {wrong}; the model's are 0 to {spec.vocab_size - 1}")
+    # An encoder's text and the answer do not share one context.
+    left = spec.context_length - (0 if spec.encoder_layers else len(ids))
+    if left < room:
+        answer = ", one of them for the answer" if room else ""
+        raise PromptTooLong(
+            f"the prompt has {len(ids)} tokens; the context holds {spec.context_length}{answer}: "
+            f"{room - left} tokens too many, shorten the prompt"
+        )
+    return left
 
 
 def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuation: str) -> tuple[Ids, Ids]:

@@ -1,8 +1,7 @@
 """The engine: requests in, steps out; sequences join and leave the batch after any step (Orca, OSDI 2022)."""
 
-import statistics
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from camelid.engine.choose_decoder import choose_decoder, fitting_tokens
 from camelid.engine.choose_proposer import choose_proposer
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
-from camelid.engine.encoding import encode_pair, encode_prompt
+from camelid.engine.encoding import Ids, check_ids, encode_pair, encode_prompt
 from camelid.engine.finished import finished
 from camelid.engine.generation import Generation
 from camelid.engine.listening import Listener, Listening, Updates
@@ -27,13 +26,14 @@ from camelid.engine.memory import refuse_too_large
 from camelid.engine.running import NewText, Request
 from camelid.engine.scheduler import Scheduler
 from camelid.engine.scoring import Scoring
+from camelid.engine.speculative import PLAIN_STEPS, step_seconds
 from camelid.engine.weights import copy_weights
 from camelid.engine.worker import Worker
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_config
 from camelid.formats.load import check_dtype, check_tokenizer_fits, load_model, stored_dtype
 from camelid.lm.constraint import Grammars
-from camelid.lm.interface import LM, Completion, Outcomes, Prompt, PromptTooLong, Score, Stream, as_pairs
+from camelid.lm.interface import LM, Completion, Outcomes, Prompt, Score, Stream, as_pairs
 from camelid.lm.sampling import Sampling, with_changes
 from camelid.model.transformer import Transformer
 from camelid.recipes.engine import CacheKind, MarkerName
@@ -41,8 +41,6 @@ from camelid.text.markers import steered
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
-PLAIN_STEPS = 9
-"""Steps without draft tokens that are timed to measure the speed-up."""
 
 
 class Engine(LM):
@@ -231,20 +229,25 @@ class Engine(LM):
             if engine is self or engine.decoder.weights.changed:
                 engine.decoder.renew()
 
-    def request(self, prompt: Prompt, sampling: Sampling, sample: int = 0) -> Generation:
-        """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`."""
-        ids = self.encode(prompt)
-        # An encoder's text and the answer do not share one context.
-        room = self.context_length - (len(ids) if self.model.encoder is None else 0)
-        if room < 1:
-            raise PromptTooLong(
-                f"the prompt has {len(ids)} tokens; the context holds {self.context_length}, one of them "
-                f"for the answer: {1 - room} tokens too many, shorten the prompt"
-            )
+    def request(
+        self, prompt: Prompt | Ids, sampling: Sampling, sample: int = 0, alternatives: int = 0
+    ) -> Generation:
+        """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`.
+
+        prompt: text, a conversation, or the ids of its tokens; alternatives: how many of the most probable
+        tokens are reported for each place.
+        """
+        ids = prompt if isinstance(prompt, tuple) else self.encode(prompt)
+        room = check_ids(ids, self.model.spec, room=1)
         if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
             raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
         most, constraint = min(sampling.max_new_tokens, room), self._grammars.constraint(sampling)
-        return Generation(ids, sampling, sample, most, self.tokenizer, constraint)
+        return Generation(ids, sampling, sample, most, self.tokenizer, constraint, alternatives)
+
+    def scoring(self, ids: Ids, alternatives: int = 0) -> Scoring:
+        """The probabilities of a text's tokens after its first; raises `PromptTooLong`."""
+        check_ids(ids, self.model.spec, room=0)
+        return Scoring(ids[:1], ids[1:], alternatives)
 
     def submit(self, generation: Generation) -> None:
         """Queues a request, which goes on when `step` is called, or while others are listened to."""
@@ -273,7 +276,7 @@ class Engine(LM):
         self, requests: Sequence[AnyRequest], every_token: bool = False
     ) -> Generator[AnyRequest, None, None]:
         """Each request when it has ended, or after each of its tokens."""
-        updates: Updates = SimpleQueue()
+        updates: SimpleQueue[tuple[Any, bool]] = SimpleQueue()
         left = len(requests)
         try:
             self.worker.call(lambda: self._listening.enter(requests, Listener(updates, every_token)))
@@ -283,12 +286,20 @@ class Engine(LM):
                 yield request
         finally:
             if left:
-                self._leave(updates)
+                self.leave(updates)
         for request in requests:
             if request.error is not None:
                 raise request.error
 
-    def _leave(self, updates: Updates) -> None:
+    def enter(
+        self, requests: Sequence[Request], updates: Updates, every_token: bool = False
+    ) -> "Future[None]":
+        """Queues requests, and has each put into `updates` when it has ended, or after each of its tokens."""
+        return self.worker.post(lambda: self._listening.enter(requests, Listener(updates, every_token)))
+
+    def leave(self, updates: Updates) -> None:
+        """Nobody reads these updates any more: what is left of their requests is cancelled."""
+
         def leave() -> None:
             self._listening.leave(updates)
 
@@ -311,19 +322,7 @@ class Engine(LM):
     def plain_step_seconds(self, prompt: Prompt) -> float:
         """Median duration of a few steps without draft tokens after a prompt; their tokens are dropped."""
         ids = self.encode(prompt)[-(self.context_length - PLAIN_STEPS) :]
-        return self.worker.call(lambda: self._plain_step_seconds(ids))
-
-    def _plain_step_seconds(self, ids: Sequence[int]) -> float:
-        (sequence, rest), times = self.decoder.begin(ids), []
-        try:
-            self.extend(sequence, rest)
-            for _ in range(PLAIN_STEPS):
-                began = time.perf_counter()
-                self.decoder.extend([Extension(sequence, ids[-1:])])
-                times.append(time.perf_counter() - began)
-            return statistics.median(times)
-        finally:
-            sequence.release()
+        return self.worker.call(lambda: step_seconds(self.decoder, self.extend, ids))
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt: a conversation opened for the answer, or text with the folder's BOS."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from camelid.engine.decoder import Predictions, Top
 from camelid.engine.sampling import (
     Draw,
     Logits,
@@ -31,7 +32,9 @@ class Generation:
 
     `limit` is the number of tokens after which it is cut; `constraint` is what its text is held to.
     `finish_reason` is None until it ends, and stays so where an `error` ended it, or who `cancelled` it.
-    `pieces` is text that nobody has taken yet.
+    `pieces` is text that nobody has taken yet. `top` has the most probable tokens of each place with their
+    log-probabilities, as many as the `alternatives` asked for. `cached` counts the tokens of the prompt that
+    were not computed for it.
     """
 
     def __init__(
@@ -42,11 +45,15 @@ class Generation:
         limit: int,
         tokenizer: Tokenizer,
         constraint: Constraint | None = None,
+        alternatives: int = 0,
     ) -> None:
         self.prompt, self.sampling, self.limit = tuple(prompt), sampling, limit
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.sampled_logprobs: list[float] = []
+        self.alternatives = alternatives
+        self.top: list[Top] = []
+        self.cached = 0
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.submitted = self.cancelled = False
@@ -112,6 +119,11 @@ class Generation:
         changed = apply_penalties(masked, self.sampling, self.prompt, generated)
         check_changed(changed, self.sampling)
         return changed
+
+    def report(self, predictions: Predictions, row: int) -> None:
+        """Notes the alternatives to the next token, if any were asked for."""
+        if self.alternatives:
+            self.top.append(predictions.top(row, self.alternatives))
 
     def accept(self, token: int, logprob: float, sampled_logprob: float) -> str:
         """Appends a token with its log-probabilities of `Completion`; returns the text that a stop string can

@@ -1,16 +1,19 @@
 """An engine's requests on its worker's thread: who listens to which, and the updates for each."""
 
 from collections.abc import Sequence
-from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from camelid.base.errors import CamelidError
 from camelid.engine.decoder import Decoder
 from camelid.engine.running import NewText, Request
 from camelid.engine.scheduler import Scheduler
 
-Updates = SimpleQueue[tuple[Any, bool]]
-"""Requests with new text, and whether they have ended."""
+
+class Updates(Protocol):
+    """Where the engine's thread puts requests with new text, and whether they have ended."""
+
+    def put(self, update: tuple[Any, bool], /) -> None:
+        """Takes one update, without waiting."""
 
 
 class Listener(NamedTuple):

@@ -27,6 +27,10 @@ class Running:
     scores: bool = False
     """Whether a continuation is being read, each of whose tokens predicts the next."""
 
+    def __post_init__(self) -> None:
+        if not self.request.tokens:
+            self.request.cached = len(self.sequence.tokens)
+
     @property
     def requests(self) -> list[Request]:
         """Its own and its followers."""

@@ -292,6 +292,7 @@ class Scheduler:
                 row = summaries[index]
                 # On a GPU every look at a logit waits for it.
                 logit = row.highest if token == row.greedy else float(logits[rows.start + index, token])
+                generation.report(predictions, rows.start + index)
                 piece = generation.accept(token, logit - row.log_total, sampled_logprob)
                 kept = index
                 texts.append((generation, piece))

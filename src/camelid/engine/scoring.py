@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from camelid.engine.decoder import Predictions, check_finite
+from camelid.engine.decoder import Predictions, Top, check_finite
 from camelid.lm.interface import Score
 
 MOST_SCORED = 512
@@ -17,11 +17,12 @@ class Scoring:
     batch.
 
     `tokens` are those whose probabilities are known: the first is predicted by the prompt, the others by each
-    other.
+    other. `top` has as many `alternatives` for each of them as were asked for.
     """
 
-    def __init__(self, prompt: Sequence[int], target: Sequence[int]) -> None:
-        self.prompt, self.target = tuple(prompt), tuple(target)
+    def __init__(self, prompt: Sequence[int], target: Sequence[int], alternatives: int = 0) -> None:
+        self.prompt, self.target, self.alternatives = tuple(prompt), tuple(target), alternatives
+        self.cached = 0
         self.error: Exception | None = None
         self.submitted = self.cancelled = False
         self.restart()
@@ -29,6 +30,7 @@ class Scoring:
     def restart(self) -> None:
         """Forgets what is known, as when the model has changed."""
         self._logprobs: list[Tensor] = []
+        self.top: list[Top] = []
         self._is_greedy, self._known = True, 0
 
     @property
@@ -52,6 +54,8 @@ class Scoring:
         count = len(predictions.greedy)
         logprobs, are_greedy = predictions.logprobs(self.target[self._known : self._known + count])
         self._logprobs.append(logprobs)
+        if self.alternatives:
+            self.top += [predictions.top(row, self.alternatives) for row in range(count)]
         self._is_greedy = self._is_greedy and are_greedy
         self._known += count
 

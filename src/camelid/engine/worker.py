@@ -78,6 +78,8 @@ class _Task:
         self.threads = torch.get_num_threads()
 
     def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return  # nobody waits for it any more
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         try:

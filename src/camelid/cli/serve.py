@@ -1,0 +1,24 @@
+"""`camelid serve`."""
+
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from camelid.cli.flags import Group
+from camelid.recipes.engine import EngineSettings
+from camelid.recipes.serve import ServeSettings
+
+
+def serve(
+    models: Annotated[tuple[str, ...], Positional],
+    settings: Annotated[ServeSettings, Group()],
+    engine: Annotated[EngineSettings, Group()],
+) -> None:
+    """Serves models through OpenAI's API, for any client that speaks it.
+
+    Args:
+        models: checkpoint folders, or names on the hub
+    """
+    from camelid.serve.running import serve as run
+
+    run(models, settings, engine)

@@ -1,0 +1,130 @@
+"""The server: OpenAI's endpoints over the engines of some models."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from camelid.serve.asking import unless_gone
+from camelid.serve.bodies import Body, ChatBody, CompletionBody, read_body
+from camelid.serve.chat import chat_response, chat_stream
+from camelid.serve.completions import completion_response, completion_stream
+from camelid.serve.errors import ApiError, as_api_error
+from camelid.serve.models import Models
+
+logger = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
+MOST_BODY_BYTES = 8 << 20
+
+
+def make_app(models: Models) -> Starlette:
+    """The ASGI application of some models."""
+    api = Api(models)
+    return Starlette(
+        routes=[
+            Route("/health", _refusing(api.health)),
+            Route("/v1/models", _refusing(api.list_models)),
+            Route("/v1/models/{name:path}", _refusing(api.one_model)),
+            Route("/v1/chat/completions", _refusing(api.chat), methods=["POST"]),
+            Route("/v1/completions", _refusing(api.complete), methods=["POST"]),
+        ],
+        exception_handlers={404: _not_found, 405: _not_found},
+    )
+
+
+class Api:
+    """The endpoints."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def list_models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [each.card() for each in self.models]})
+
+    async def one_model(self, request: Request) -> Response:
+        return JSONResponse(self.models.find(request.path_params["name"]).card())
+
+    async def chat(self, request: Request) -> Response:
+        return await _answer(request, ChatBody, self.models, chat_response, chat_stream)
+
+    async def complete(self, request: Request) -> Response:
+        return await _answer(request, CompletionBody, self.models, completion_response, completion_stream)
+
+
+async def _answer(
+    request: Request,
+    kind: type[Body],
+    models: Models,
+    whole: Callable[..., Any],
+    streamed: Callable[..., Any],
+) -> Response:
+    """A whole response, or a stream, whose first event is only sent once the request is known to be right."""
+    body = read_body(kind, await _read(request))
+    served = models.find(body.model)
+    if not body.stream:
+        if body.stream_options:
+            raise ApiError(400, "stream_options needs stream: true", param="stream_options")
+        return JSONResponse(await unless_gone(request, asyncio.create_task(whole(served, body))))
+    pieces = await streamed(served, body)
+    return StreamingResponse(
+        _events(pieces), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+    )
+
+
+async def _read(request: Request) -> bytes:
+    """The body, as far as it is allowed to go."""
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MOST_BODY_BYTES:
+            raise ApiError(413, f"the body has more than {MOST_BODY_BYTES >> 20} MB")
+    return raw
+
+
+async def _events(pieces: AsyncIterator[dict[str, Any] | None]) -> AsyncIterator[str]:
+    """Server-sent events; a comment keeps the connection open while the engine has nothing yet."""
+    async with aclosing(pieces) as open_pieces:  # type: ignore[type-var]
+        try:
+            async for piece in open_pieces:
+                yield ": still working\n\n" if piece is None else _event(piece)
+        except Exception as error:
+            refused = as_api_error(error)
+            if refused.status == 500:
+                logger.exception("a stream failed")
+            yield _event(refused.as_dict())
+        yield "data: [DONE]\n\n"
+
+
+def _event(piece: dict[str, Any]) -> str:
+    return f"data: {json.dumps(piece, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def _refusing(handler: Handler) -> Handler:
+    """The handler, with every error in the API's own shape."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Exception as error:
+            refused = as_api_error(error)
+            if refused.status == 500:
+                logger.exception("a request failed")
+            return refused.response()
+
+    return handle
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    words = "there is no such path" if status == 404 else "this path does not take the method"
+    return ApiError(status, f"{request.method} {request.url.path}: {words}").response()

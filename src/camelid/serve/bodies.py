@@ -1,0 +1,207 @@
+"""The bodies of requests: OpenAI's fields, each of them obeyed, or refused by its name."""
+
+import secrets
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from camelid.base.errors import CamelidError, shortened
+from camelid.base.json import NotJSONError, parse
+from camelid.lm.sampling import Sampling
+from camelid.serve.errors import ApiError
+from camelid.text.conversation import Conversation, functions
+
+MOST_SAMPLES = 128
+"""Answers to one request, as in OpenAI's API."""
+MOST_ALTERNATIVES = 20
+
+Body = TypeVar("Body", bound="Common")
+Tokens = list[int]
+
+
+class Part(BaseModel):
+    """A part of a message's content; only text is read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    type: Literal["text"]
+    text: str
+
+
+class Common(BaseModel):
+    """What chat completions and completions share.
+
+    Fields that change nothing in the answer are accepted; every unknown field is refused by its name, since
+    ignoring it would answer another question than the one that was asked.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = None
+    temperature: float | None = Field(default=1.0, ge=0)
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    n: int | None = Field(default=1, ge=1, le=MOST_SAMPLES)
+    stream: bool | None = False
+    stream_options: dict[str, bool] | None = None
+    presence_penalty: float | None = 0.0
+    frequency_penalty: float | None = 0.0
+    repetition_penalty: float | None = 1.0
+    logit_bias: dict[str, float] | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with the count of tokens."""
+        return bool((self.stream_options or {}).get("include_usage"))
+
+    @property
+    def samples(self) -> int:
+        return self.n or 1
+
+    def sampling(self, max_new_tokens: int, **constraint: Any) -> Sampling:
+        """The sampling settings; without a seed of the request's own a random one."""
+        return Sampling(
+            max_new_tokens=max_new_tokens,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            seed=secrets.randbits(48) if self.seed is None else self.seed,
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            samples=self.samples,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
+            logit_bias=_bias(self.logit_bias or {}),
+            **constraint,
+        )
+
+
+class ChatBody(Common):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=MOST_ALTERNATIVES)
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Literal["auto", "none"] | None = None
+    parallel_tool_calls: Literal[True] | None = None
+
+    def conversation(self) -> Conversation:
+        """The messages, with content in parts put together; raises `ApiError` naming the wrong one."""
+        rows = [_with_text(row, f"messages[{index}]") for index, row in enumerate(self.messages)]
+        try:
+            read = Conversation.from_messages(rows)
+            tools = None if self.tool_choice == "none" else functions(self.tools, "tools")
+        except CamelidError as error:
+            raise ApiError(400, str(error), param="messages") from error
+        if read.messages[-1].role == "assistant":
+            raise ApiError(
+                400, "the last message is the assistant's: there is nothing to answer", param="messages"
+            )
+        return Conversation(read.messages, tools)
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many alternatives are reported with each token; None if no log-probabilities are wanted."""
+        if not self.logprobs:
+            if self.top_logprobs:
+                raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
+            return None
+        return self.top_logprobs or 0
+
+    def constraint(self) -> dict[str, Any]:
+        """The schema that the answer must satisfy, as settings of `Sampling`."""
+        asked = self.response_format or {"type": "text"}
+        match asked.get("type"):
+            case "text":
+                return {}
+            case "json_object":
+                return {"json_schema": {"type": "object"}}
+            case "json_schema" if isinstance(named := asked.get("json_schema"), dict) and isinstance(
+                schema := named.get("schema"), dict
+            ):
+                return {"json_schema": schema}
+        raise ApiError(
+            400,
+            f"response_format is {shortened(asked)}; it must be of type text, json_object, or json_schema "
+            "with json_schema.schema",
+            param="response_format",
+        )
+
+
+class CompletionBody(Common):
+    """`POST /v1/completions`."""
+
+    prompt: str | list[str] | Tokens | list[Tokens]
+    max_tokens: int | None = Field(default=16, ge=0)
+    echo: bool | None = False
+    logprobs: int | None = Field(default=None, ge=0, le=MOST_ALTERNATIVES)
+
+    def prompts(self) -> list[str | Tokens]:
+        """The prompts one by one."""
+        given = self.prompt
+        if isinstance(given, str) or (given and isinstance(given[0], int)):
+            return [given]
+        if not given:
+            raise ApiError(400, "prompt is an empty list; give at least one prompt", param="prompt")
+        return list(given)  # type: ignore[arg-type]
+
+
+def read_body(kind: type[Body], raw: bytes) -> Body:
+    """The request's body; raises `ApiError` that names the field, its value and what is allowed."""
+    try:
+        values = parse(raw)
+    except NotJSONError as error:
+        raise ApiError(400, f"the body is {error}") from error
+    if not isinstance(values, dict):
+        raise ApiError(400, "the body must be a JSON object")
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"][:1])) or "body"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            raise ApiError(
+                400, f"{name} is not supported here; the fields are {known}", param=name
+            ) from error
+        raise ApiError(
+            400, f"{name} is {shortened(first['input'])}: {first['msg'].lower()}", param=name
+        ) from error
+
+
+def _with_text(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A message whose content may be given in parts, as one text."""
+    if row.get("role") == "developer":  # OpenAI's newer name
+        row = {**row, "role": "system"}
+    content = row.get("content")
+    if not isinstance(content, list):
+        return row
+    try:
+        parts = [Part.model_validate(part) for part in content]
+    except ValidationError as error:
+        raise ApiError(
+            400, f"{where}.content has a part that is not text; this model reads only text", param="messages"
+        ) from error
+    return {**row, "content": "".join(part.text for part in parts)}
+
+
+def _bias(given: dict[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): value for token, value in given.items()}
+    except ValueError as error:
+        raise ApiError(400, "logit_bias must have token ids as keys", param="logit_bias") from error

@@ -1,0 +1,92 @@
+"""The models that a server has, by name."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from camelid.base.errors import CamelidError, WrongCall
+from camelid.engine.engine import Engine
+from camelid.engine.generation import Generation
+from camelid.lm.sampling import Sampling
+from camelid.serve.errors import ApiError
+from camelid.text.conversation import Conversation
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model under the name that requests give."""
+
+    name: str
+    engine: Engine
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def generations(
+        self, prompt: str | Conversation | tuple[int, ...], sampling: Sampling, alternatives: int = 0
+    ) -> list[Generation]:
+        """A request for each sample; the prompt is encoded once.
+
+        Raises `ApiError` 400 where this model cannot take the prompt, as without a chat template.
+        """
+        try:
+            ids = prompt if isinstance(prompt, tuple) else self.engine.encode(prompt)
+            samples = range(sampling.samples)
+            return [self.engine.request(ids, sampling, sample, alternatives) for sample in samples]
+        except WrongCall:
+            raise
+        except CamelidError as error:
+            raise ApiError(400, str(error)) from error
+
+    def card(self) -> dict[str, Any]:
+        """The model's entry in `/v1/models`."""
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "camelid",
+            "context_length": self.engine.context_length,
+        }
+
+
+class Models:
+    """All models of a server; a request without a name means the only one."""
+
+    def __init__(self, served: Iterable[Served]) -> None:
+        self._by_name: dict[str, Served] = {}
+        for each in served:
+            if each.name in self._by_name:
+                raise WrongCall(f"two models are named {each.name}; rename one of their folders")
+            self._by_name[each.name] = each
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._by_name.values())
+
+    def find(self, name: str | None) -> Served:
+        """The model of that name; raises `ApiError` 404 with the names that exist."""
+        if name is None and len(self._by_name) == 1:
+            return next(iter(self._by_name.values()))
+        if name is None:
+            raise ApiError(400, f"model is missing; it is one of {', '.join(self._by_name)}", param="model")
+        if name not in self._by_name:
+            raise ApiError(
+                404,
+                f"there is no model {name!r}; the models are {', '.join(self._by_name)}",
+                param="model",
+                code="model_not_found",
+            )
+        return self._by_name[name]
+
+
+def name_of(model: str) -> str:
+    """The name under which a folder or hub name is served: a run's `model` folder has its run's name."""
+    path = Path(model)
+    if not path.exists():
+        return model
+    resolved = path.resolve()
+    return resolved.parent.name if resolved.name == "model" else resolved.name
+
+
+def load_models(models: Sequence[str], open_engine: Any) -> Models:
+    """Loads every model now, so that a fault shows before the first request."""
+    return Models([Served(name_of(model), open_engine(model)) for model in models])
