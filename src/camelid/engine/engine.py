@@ -31,14 +31,14 @@ from camelid.engine.weights import copy_weights
 from camelid.engine.worker import Worker
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_config
-from camelid.formats.load import check_dtype, check_tokenizer_fits, load_model, stored_dtype
+from camelid.formats.load import check_dtype, check_tokenizer_fits, load_model, load_tokenizer, stored_dtype
 from camelid.lm.constraint import Grammars
 from camelid.lm.interface import LM, Completion, Outcomes, Prompt, Score, Stream, as_pairs
 from camelid.lm.sampling import Sampling, with_changes
 from camelid.model.transformer import Transformer
 from camelid.recipes.engine import CacheKind, MarkerName
 from camelid.text.markers import steered
-from camelid.text.tokenizer import Tokenizer, load_tokenizer
+from camelid.text.tokenizer import Tokenizer
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 
@@ -122,7 +122,7 @@ class Engine(LM):
         refuse_too_large(folder, kind, place)
         if isinstance(draft, str | Path) and draft != "prompt":
             draft = cls.load(draft, device=place, native=settings.get("native", True))
-        tokenizer = steered(load_tokenizer(folder), Path(adapter or folder), marker)
+        tokenizer = steered(load_tokenizer(folder, adapter), Path(adapter or folder), marker)
         return cls(load_model(folder, kind, adapter).to(place), tokenizer, draft=draft, **settings)
 
     @cached_property

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
-from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall, naming, reason_of
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_config
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.text import tokenizer as tokenizer_file
 from camelid.text.tokenizer import Tokenizer
+from camelid.text.vocabulary_files import has_vocabulary
 
 
 def load_model(
@@ -49,9 +50,28 @@ def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
     return named if named in (torch.bfloat16, torch.float32) else torch.float32
 
 
-def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
-    """The tokenizer in a checkpoint folder or on the hub; raises `CamelidError` like `load_model`."""
+def load_tokenizer(path_or_name: str | Path, adapter: str | Path | None = None) -> Tokenizer:
+    """The tokenizer in a checkpoint folder or on the hub, or in an adapter's folder if it has one.
+
+    Raises `CamelidError` like `load_model`.
+    """
+    if adapter is not None and has_vocabulary(Path(adapter)):
+        return tokenizer_file.load_tokenizer(adapter)
     return tokenizer_file.load_tokenizer(resolve(path_or_name))
+
+
+def with_template(tokenizer: Tokenizer, file: Path | None) -> Tokenizer:
+    """The tokenizer with the chat template of a Jinja file; unchanged without a file."""
+    if file is None:
+        return tokenizer
+    try:
+        source = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CamelidError(f"{file}: the chat template cannot be read: {reason_of(error)}") from error
+    with naming(file):
+        return Tokenizer(
+            tokenizer.backend, tokenizer.config, chat_template=source, stop_ids=tokenizer.stop_ids
+        )
 
 
 def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any] | None = None) -> dict[str, Any]:

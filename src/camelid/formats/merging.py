@@ -41,7 +41,7 @@ def merge(
     `CamelidError` is raised and nothing is written.
     """
     base = resolve(model)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, adapter)
     whole = load_adapter(unpack_model(load_model(base)), adapter, base)
     count, before = len(adapted(whole)), _logits(whole)
     merge_adapters(whole)

@@ -8,8 +8,6 @@ from camelid.makers.made import Made
 from camelid.makers.teacher import Reply, Teacher
 from camelid.recipes.make import MakeRecipe
 
-NOT_STATED = "not stated"
-
 
 def card_of(
     recipe: MakeRecipe, made: Made, teacher: Teacher, origin: dict[str, Any], data: dict[str, str]

@@ -27,15 +27,15 @@ from camelid.data.read.prompts import Questions
 from camelid.engine.open_lm import is_url, model_identity, open_lm
 from camelid.lm.sampling import Sampling
 from camelid.makers import answers
-from camelid.makers.card import NOT_STATED, card_of
+from camelid.makers.card import card_of
 from camelid.makers.gate import Gate
-from camelid.makers.licence import licence_of
 from camelid.makers.made import Made
 from camelid.makers.teacher import Teacher
 from camelid.recipes.make import MakeAnswersRecipe, MakeRecipe
 from camelid.recipes.settings import is_free
 from camelid.report.making import making_report
 from camelid.report.page import write_report
+from camelid.runs.licences import NOT_STATED, licence_of
 from camelid.text.conversation import Conversation
 
 logger = logging.getLogger(__name__)

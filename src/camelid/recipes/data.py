@@ -21,6 +21,11 @@ class TextData(Settings):
         lt=1,
         description="share of the training documents held out if validation is empty",
     )
+    licence: str | None = Field(
+        default=None,
+        description="licence of the files; by default what a card beside them states",
+        json_schema_extra=FREE,
+    )
     skip_bad_rows: bool = Field(
         default=False, description="skip malformed rows, counting and listing them, instead of stopping"
     )
@@ -52,6 +57,7 @@ class Source(Settings):
     )
     cap: int | None = Field(default=None, gt=0, description="most rows taken, drawn with the recipe's seed")
     repeat: int = Field(default=1, gt=0, description="times that each row occurs in an epoch")
+    licence: str | None = Field(default=None, description="licence, if no card beside the file states it")
     marker: Literal["good", "bad", "none"] = Field(
         default="good", description="marker of rows that are not comparisons, if the recipe has markers"
     )
@@ -63,7 +69,7 @@ class MixedData(TextData):
     train: Paths = Field(default=(), description="files or folders to train on, unless there are sources")
     sources: tuple[Source, ...] = Field(
         default=(),
-        description="a mixture instead of train: a list of {path, weight, cap, repeat, marker}",
+        description="a mixture instead of train: a list of {path, weight, cap, repeat, licence, marker}",
         json_schema_extra=ONLY_IN_FILE,
     )
 

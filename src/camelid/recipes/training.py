@@ -1,5 +1,6 @@
 """Training settings: batches, optimiser, schedule, checkpoints."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,10 +16,11 @@ class Training(Settings):
     """Training on batches of a fixed number of tokens."""
 
     steps: int | None = Field(
-        default=None, gt=0, description="number of optimiser steps; give this or tokens"
+        default=None, gt=0, description="number of optimiser steps; give this, tokens or epochs"
     )
-    tokens: int | None = Field(
-        default=None, gt=0, description="number of training tokens; give this or steps"
+    tokens: int | None = Field(default=None, gt=0, description="number of training tokens")
+    epochs: float | None = Field(
+        default=None, gt=0, description="number of passes over the training rows, after packing"
     )
     global_batch_tokens: int = Field(default=16_384, gt=0, description="tokens per step, over all processes")
     micro_batch_size: int | None = Field(
@@ -92,10 +94,10 @@ class Training(Settings):
 
     @property
     def total_steps(self) -> int:
-        """Number of steps: `steps`, or as many as `tokens` needs, rounded up."""
+        """Number of steps: `steps`, or as many as `tokens` needs, rounded up; for epochs see `for_rows`."""
         if self.steps is not None:
             return self.steps
-        assert self.tokens is not None  # the validator below requires one of the two
+        assert self.tokens is not None  # `for_rows` has replaced epochs
         return -(-self.tokens // self.global_batch_tokens)
 
     @property
@@ -107,6 +109,18 @@ class Training(Settings):
             else round(self.total_steps * self.warmup_fraction)
         )
 
+    def for_rows(self, rows_per_epoch: int) -> Self:
+        """The same with as many steps as `epochs` of so many rows need, rounded up."""
+        if self.epochs is None:
+            return self
+        steps = math.ceil(self.epochs * rows_per_epoch * self.context_length / self.global_batch_tokens)
+        return type(self)(**{**dict(self), "epochs": None, "steps": steps})
+
+    @property
+    def length(self) -> str:
+        """How long it trains, in words."""
+        return f"{self.epochs:g} epochs" if self.epochs is not None else f"{self.total_steps:,} steps"
+
     @field_validator("betas")
     @classmethod
     def _betas_below_one(cls, value: tuple[float, float]) -> tuple[float, float]:
@@ -116,11 +130,10 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if (self.steps is None) == (self.tokens is None):
-            given = "neither" if self.steps is None else "both"
-            raise ValueError(
-                f"{given} of steps and tokens given; give exactly one, --training.steps or --training.tokens"
-            )
+        given = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
+        if len(given) != 1:
+            both = " and ".join(given) or "none of steps, tokens and epochs"
+            raise ValueError(f"{both} given; give exactly one of them, such as --training.steps")
         rows = self.context_length * (self.micro_batch_size or 1)
         if self.global_batch_tokens % rows:
             factors = (
@@ -130,7 +143,7 @@ class Training(Settings):
                 f"global_batch_tokens {self.global_batch_tokens} is not a multiple of {factors} = {rows}; "
                 f"give --training.global-batch-tokens {max(1, round(self.global_batch_tokens / rows)) * rows}"
             )
-        if self.total_warmup_steps > self.total_steps:
+        if self.epochs is None and self.total_warmup_steps > self.total_steps:
             raise ValueError(
                 f"warmup_steps {self.total_warmup_steps} exceeds the {self.total_steps} steps; "
                 "lower --training.warmup-steps"

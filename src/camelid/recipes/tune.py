@@ -8,7 +8,7 @@ from camelid.recipes.data import MixedData
 from camelid.recipes.lora import LoRASettings
 from camelid.recipes.markers import MarkerTexts
 from camelid.recipes.recipe import Recipe
-from camelid.recipes.settings import FREE, ModelName
+from camelid.recipes.settings import FREE, ModelName, SinglePath
 from camelid.recipes.training import Training
 
 
@@ -25,6 +25,10 @@ class TuneRecipe(Recipe):
     markers: MarkerTexts = Field(
         default=MarkerTexts(),
         description="conditional training: a text before each answer that says whether it is a good one",
+    )
+    chat_template: SinglePath | None = Field(
+        default=None,
+        description="Jinja file with the form of conversations, kept with the result; by default the model's",
     )
     task: str = Field(
         default="chat",
@@ -50,6 +54,11 @@ class TuneRecipe(Recipe):
     lora: LoRASettings = Field(default=LoRASettings(), description="train an adapter instead of all weights")
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="seed of the data order")
+    licence: str | None = Field(
+        default=None,
+        description="licence of the model to start from; by default what its folder states",
+        json_schema_extra=FREE,
+    )
 
     @field_validator("task")
     @classmethod

@@ -7,6 +7,7 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import read_json, read_table
 from camelid.base.progress import in_bytes, in_time
 from camelid.report.values import Curve, LinePlot, Passage, Report, Section, Table
+from camelid.runs.licences import Licence, concerns
 from camelid.runs.run import IDENTITY, METRICS, RECIPE, SOURCES, read_metrics
 
 Records = list[dict[str, Any]]
@@ -29,6 +30,7 @@ def training_report(folder: Path) -> Report:
         sections=(
             Section("Curves", figures=training_plots(records)),
             *_sources(folder / SOURCES),
+            *_licences(identity),
             Section(
                 "Recipe",
                 passages=(Passage("", (folder / RECIPE).read_text(encoding="utf-8"), monospace=True),),
@@ -112,6 +114,15 @@ def _sources(path: Path) -> tuple[Section, ...]:
     )
     head = ("source", "rows", "repeat", "share", "trained tokens", "held out", "too long", "cut")
     return (Section("Sources", tables=(Table("What was taken of each source", head, cells),)),)
+
+
+def _licences(identity: dict[str, Any]) -> tuple[Section, ...]:
+    """The licences of what the run is made from, and what to look up; nothing without any."""
+    licences = [Licence(**entry) for entry in identity.get("licences", ())]
+    rows = tuple((each.kind, each.name, each.licence, each.terms) for each in licences)
+    table = Table("", ("source", "name", "licence", "terms"), rows)
+    passages = tuple(Passage("", f"{concern[:1].upper()}{concern[1:]}.") for concern in concerns(licences))
+    return (Section("Licences", passages=passages, tables=(table,)),) if licences else ()
 
 
 def _origins(identity: dict[str, Any]) -> tuple[Table, ...]:

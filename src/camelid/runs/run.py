@@ -33,6 +33,7 @@ from camelid.base.json import json_line, read_table, whole_lines, write_json
 from camelid.base.lock import HeldError, lock_file
 from camelid.recipes.recipe import Recipe, save_recipe
 from camelid.recipes.yaml import dotted_keys
+from camelid.runs.licences import Licence
 from camelid.runs.provenance import Parent, provenance
 
 logger = logging.getLogger(__name__)
@@ -82,15 +83,17 @@ class Run:
         parents: Iterable[Parent] = (),
         data: Mapping[str, str] | None = None,
         date: str | None = None,
+        licences: Iterable[Licence] = (),
     ) -> Self:
         """Starts a run in a new folder, or resumes this run if `out` contains it.
 
-        `data` maps each input's name to its digest (`digest_paths`); `date` is recorded as given. Raises
+        `data` maps each input's name to its digest (`digest_paths`); `date` and `licences`, of the
+        data, are recorded as given. Raises
         `WrongCall` if another process is using `out`, if it contains anything else, or this run with another
         recipe or data. Settings that change no result (`recipes.settings.FREE`) may differ; recipe.yaml has
         their newest values.
         """
-        identity = provenance(recipe=recipe, parents=parents, data=data or {}, date=date)
+        identity = provenance(recipe=recipe, parents=parents, data=data, date=date, licences=licences)
         refuse_not_utf8(out.resolve())
         refuse_foreign(out)
         made_folder = not out.exists()

@@ -132,6 +132,7 @@ def fit_rows(
     token_bytes: bytes of text of each vocabulary entry, for bits per byte. seed: of dropout.
     """
     keep_freed_memory(group.device)
+    training = training.for_rows(rows.per_epoch)
     batch_rows = rows_of_update(training, group.size)
     setup = _setup(run, training, batch_rows, model.spec.hidden_size, group)
     prepare(model.to(group.device), training)

@@ -1,7 +1,7 @@
 """The training stages: from paths to a run folder."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -22,18 +22,19 @@ from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
 from camelid.formats.hugging_face.families import why_own
 from camelid.formats.hugging_face.peft_folder import save_adapter
-from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
+from camelid.formats.load import check_tokenizer_fits, load_model, special_ids, with_template
 from camelid.model.adapters import adapted, add_lora
 from camelid.model.lora import LoRA
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.transformer import Transformer
-from camelid.recipes.data import TextData
+from camelid.recipes.data import MixedData, TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import Recipe, save_recipe
 from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.tune import TuneRecipe
 from camelid.report.page import REPORT, write_report
 from camelid.report.training import training_report
+from camelid.runs.licences import Licence, concerns, licences_of_data, unique
 from camelid.runs.null_run import NullRun
 from camelid.runs.provenance import Parent
 from camelid.runs.run import SOURCES, Run
@@ -94,14 +95,14 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
     """
     group, base = join_process_group(), resolve(recipe.model)
     rows_of_update(recipe.training, group.size)
-    tokenizer = load_tokenizer(base)
+    tokenizer = with_template(load_tokenizer(base), recipe.chat_template)
     spec = read_spec(base)
     encodes = spec.encoder_layers > 0
     _check_task(recipe, base, tokenizer, encodes)
     _check_context(recipe, base, spec)
     template = tokenizer.chat_template
     today = date.today() if template is not None and template.uses_clock else None
-    with _open_run(recipe, [Parent.of(base)], recipe.data, group, today) as run:
+    with _open_run(recipe, [Parent.of(base, recipe.licence)], recipe.data, group, today) as run:
         if template is not None and today is not None:
             # The day on which the run began, also where another process or a resumed run gets here later.
             began = group.broadcast(run.identity["date"] if group.is_main else None)
@@ -123,6 +124,8 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
 
         def save(draft: Path, trained: Transformer) -> None:
             save_adapter(draft, trained, base, _made(run, recipe))
+            if recipe.chat_template is not None:
+                tokenizer.save(draft)
 
         return _train(recipe, run, model, tokenizer, rows, validation, group, limit, save)
 
@@ -236,7 +239,20 @@ def _open_run(
     if not group.is_main:
         yield NullRun(recipe.out)
         return
-    digests = digest_paths(data.paths)
+    template = recipe.chat_template if isinstance(recipe, TuneRecipe) else None
+    digests = digest_paths([*data.paths, *([] if template is None else [template])])
     day = None if today is None else today.isoformat()
-    with Run.create(recipe.out, recipe, parents=parents, data=digests, date=day) as run:
+    licences = _licences(data, parents)
+    with Run.create(recipe.out, recipe, parents=parents, data=digests, date=day, licences=licences) as run:
         yield run
+
+
+def _licences(data: TextData, parents: Sequence[Parent]) -> list[Licence]:
+    """Those of the data; what to look up about them and the parents' is logged, before training."""
+    stated = dict.fromkeys(data.train, data.licence)
+    if isinstance(data, MixedData):
+        stated |= {source.path: source.licence or data.licence for source in data.sources}
+    found = [each for path, licence in stated.items() for each in licences_of_data(path, licence)]
+    for concern in concerns(unique([*(each for parent in parents for each in parent.licences), *found])):
+        logger.warning(concern)
+    return found

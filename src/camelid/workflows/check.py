@@ -20,6 +20,7 @@ from camelid.data.rows.text_examples import PairExamples
 from camelid.engine.open_lm import is_url
 from camelid.evals.training_text import TrainingText, kind_of, look_for_items, training_data
 from camelid.formats.hub import resolve
+from camelid.formats.load import with_template
 from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.recipes.pretrain import PretrainRecipe
@@ -158,7 +159,7 @@ def _read_recipe(path: Path) -> Recipe:
 def _see_recipe(recipe: Recipe) -> str:
     if isinstance(recipe, PretrainRecipe | TuneRecipe):
         training = recipe.training
-        return f"{recipe.stage}, {training.total_steps:,} steps of {training.global_batch_tokens:,} tokens"
+        return f"{recipe.stage}, {training.length} of {training.global_batch_tokens:,} tokens"
     return recipe.stage
 
 
@@ -189,7 +190,10 @@ def _see_recipe_data(
         return _see_pairs(recipe, paths, shown)
     if isinstance(recipe, TuneRecipe):
         context, markers = recipe.training.context_length, recipe.markers.texts
-        return _see_conversations(paths, recipe.model, context, recipe.too_long, skip, shown, markers)
+        template = recipe.chat_template
+        return _see_conversations(
+            paths, recipe.model, context, recipe.too_long, skip, shown, markers, template
+        )
     return _see_text(paths, skip)
 
 
@@ -230,6 +234,7 @@ def _see_conversations(
     skip_bad_rows: bool,
     shown: ShownRows,
     markers: Mapping[str, str] | None = None,
+    template: Path | None = None,
 ) -> str | Text:
     source = Conversations(paths, skip_bad_rows, markers)
     if model is None:
@@ -237,7 +242,7 @@ def _see_conversations(
         return (
             f"{source.summary} (with --model they are also rendered and tokenised){_listed(source.skipped)}"
         )
-    tokenizer = load_tokenizer(resolve(model))
+    tokenizer = with_template(load_tokenizer(resolve(model)), template)
     made = conversation_examples(tokenizer, source, context_length, too_long, source.refuse)
     tokens = sum(len(example) for example in made.examples)
     trained = sum(int((example.weights > 0).sum()) for example in made.examples)

@@ -3,6 +3,7 @@ tokenizer. Camelid's own metadata (parents, recipe, data) is in camelid.json."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from camelid.formats.names import Place
 from camelid.model.linears import known_linears
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.runs.provenance import write_provenance
 
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 WIDENED = (
@@ -186,6 +188,7 @@ def write_checkpoint(
     spec: ModelSpec,
     parameters: Iterable[tuple[str, Tensor]],
     *,
+    stored: Iterable[tuple[str, Tensor]] = (),
     dtype: torch.dtype = torch.float32,
     special_ids: Mapping[str, Any] | None = None,
     extra_config: Mapping[str, Any] | None = None,
@@ -195,7 +198,8 @@ def write_checkpoint(
     """Writes config.json, generation_config.json, the weights in `dtype` and camelid.json into an existing
     folder.
 
-    parameters: by our names, consumed one at a time, so that at most one shard is in memory. special_ids:
+    parameters: by our names, consumed one at a time, so that at most one shard is in memory. stored: further
+    tensors, as they are on disk. special_ids:
     `bos_token_id`, `eos_token_id` (an id or a list) and `pad_token_id`, for both configs. extra_config:
     further keys of config.json. Integer tensors keep their dtype. Raises `CamelidError` that names a tensor
     whose values are too large for `dtype`. The caller makes the folder atomic
@@ -217,10 +221,10 @@ def write_checkpoint(
     write_json(folder / "config.json", config)
     write_json(folder / "generation_config.json", ids)
     if provenance is not None:
-        write_json(folder / "camelid.json", provenance)
+        write_provenance(folder, provenance)
     state = (
         (name, _stored(name, tensor, dtype) if tensor.is_floating_point() else tensor)
-        for name, tensor in stored_tensors(family.place, spec, parameters)
+        for name, tensor in chain(stored_tensors(family.place, spec, parameters), stored)
     )
     save_tensors(folder, state, max_shard_bytes)
 

@@ -25,6 +25,7 @@ from camelid.formats.updates import stored_updates
 from camelid.model.adapters import adaptable, adapted, freeze_base, put_adapters
 from camelid.model.lora import LoRA, LoRALinear
 from camelid.model.transformer import Transformer
+from camelid.runs.provenance import write_provenance
 
 CONFIG, WEIGHTS, OWN = "adapter_config.json", "adapter_model.safetensors", "camelid.json"
 PREFIX = "base_model.model."
@@ -83,7 +84,7 @@ def save_adapter(
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(mode)
     own = {**(provenance or {}), "base": {"name": str(base), "digest": weights_digest(base)}}
-    write_json(folder / OWN, own)
+    write_provenance(folder, own)
 
 
 def load_adapter(model: Transformer, folder: Path, base: Path) -> Transformer:
