@@ -32,6 +32,10 @@ SPECS = {
     "llama3": replace(LLAMA, positions=Rotary(500000.0, Llama3Scaling(8.0, 1.0, 4.0, 8192)), head_dim=16),
     "biased": replace(LLAMA, attention_bias="all", feed_forward=FeedForward(48, bias=True)),
     "gpt2": published("gpt2", 24, 2, 3, vocab_size=330, context_length=40),
+    "gptneox": published("gpt-neox", 32, 2, 2, vocab_size=330, context_length=40),
+    "gptneox in sequence": published(
+        "gpt-neox", 24, 2, 3, vocab_size=330, context_length=40, parallel=False, separate_norms=False
+    ),
 }
 
 
@@ -181,6 +185,10 @@ def test_a_full_disk_is_told_and_leaves_nothing(saved, tmp_path, monkeypatch, ca
         (replace(LLAMA, window=Window(8)), "nearest architecture, llama, would change window"),
         (replace(LLAMA, query_key_norm=True), "query_key_norm"),
         (replace(LLAMA, attention_bias="qkv"), "attention_bias"),
+        (
+            published("gpt-j", 32, 2, 4, vocab_size=330, context_length=64),
+            "would change feed_forward, norm, parallel, output_bias",
+        ),
         (replace(SPECS["gpt2"], feed_forward=FeedForward(96, "relu", bias=True)), "gpt2, would change feed"),
         (
             published("palm", 32, 2, 4, head_dim=8, vocab_size=330, context_length=64),

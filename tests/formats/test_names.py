@@ -8,6 +8,7 @@ import pytest
 
 from camelid.formats.names import (
     GPT2_NAMES,
+    GPT_NEOX_NAMES,
     LLAMA_NAMES,
     T5_NAMES,
     T5_V1_1_NAMES,
@@ -15,8 +16,14 @@ from camelid.formats.names import (
     Table,
 )
 
-ARCHITECTURES = {"LLAMA": LLAMA_NAMES, "GPT2": GPT2_NAMES, "T5": T5_NAMES, "T5_V1_1": T5_V1_1_NAMES}
-TENSORS = {"LLAMA": gguf.MODEL_ARCH.QWEN3, "GPT2": gguf.MODEL_ARCH.GPT2}
+ARCHITECTURES = {
+    "LLAMA": LLAMA_NAMES,
+    "GPT2": GPT2_NAMES,
+    "T5": T5_NAMES,
+    "T5_V1_1": T5_V1_1_NAMES,
+    "GPTNEOX": GPT_NEOX_NAMES,
+}
+TENSORS = {"LLAMA": gguf.MODEL_ARCH.QWEN3, "GPT2": gguf.MODEL_ARCH.GPT2, "GPTNEOX": gguf.MODEL_ARCH.GPTNEOX}
 """Qwen 3 has what LLaMA has, and norms of queries and keys."""
 ROWS = [(name, module) for name, table in ARCHITECTURES.items() for module in table]
 

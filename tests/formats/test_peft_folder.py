@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lineage import gpt2, t5
+from lineage import LINEAGE
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
@@ -23,10 +23,10 @@ PREFIX = "base_model.model."
 TOKENS = torch.arange(20).view(2, 10)
 
 
-@pytest.fixture(params=["llama", "gpt2", "t5"])
+@pytest.fixture(params=["llama", "gpt2", "t5", "gpt_neox", "gpt_j", "opt"])
 def base(request: Any, random_llama: Any, tmp_path: Path) -> Path:
     """A random model of transformers in a folder."""
-    make = {"llama": random_llama, "gpt2": gpt2, "t5": t5}[request.param]
+    make = random_llama if request.param == "llama" else LINEAGE[request.param]
     make(1).save_pretrained(tmp_path / "base")
     return tmp_path / "base"
 

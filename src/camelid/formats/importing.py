@@ -17,10 +17,11 @@ from camelid.formats import meta_llama
 from camelid.formats.gguf import families as gguf_families
 from camelid.formats.gguf.file import GGUFFile
 from camelid.formats.gguf.tokenizer import tokenizer_from_gguf
-from camelid.formats.hugging_face.checkpoint import write_checkpoint
+from camelid.formats.hugging_face.checkpoint import blank_model, write_checkpoint
 from camelid.formats.llama2c import Llama2cFile
 from camelid.formats.load import check_tokenizer_fits, special_ids
 from camelid.model.spec import ModelSpec
+from camelid.model.transformer import Transformer
 from camelid.runs.provenance import Parent, provenance
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, load_vocabulary_file
 from camelid.text.vocabulary_files import has_vocabulary
@@ -87,6 +88,16 @@ def _gguf(file: Path, given: Tokenizer | None) -> Found:
     said = {key: value for key, value in general.items() if isinstance(value, str | int | float)}
     formats = ", ".join(sorted({tensor.format.name for tensor in source.tensors.values()}))
     return Found(spec, tokenizer, gguf_families.read_parameters(source, spec), formats, {"gguf": said})
+
+
+def read_gguf(file: Path) -> tuple[Transformer, Tokenizer, str]:
+    """The model of a GGUF file in float32, its tokenizer, and the formats of its tensors."""
+    found = _gguf(file, None)
+    with naming(file):
+        check_tokenizer_fits(found.spec, found.tokenizer)
+        model = blank_model(found.spec)
+        model.load_state_dict(dict(found.parameters), assign=True)
+    return model.eval(), found.tokenizer, found.form
 
 
 def _meta(folder: Path, given: Tokenizer | None) -> Found:

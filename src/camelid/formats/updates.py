@@ -29,11 +29,13 @@ class Update(NamedTuple):
 def stored_updates(model: Transformer, place_of: PlaceOf) -> dict[str, Update]:
     """A model's updates by the names that a format gives the tensors below them, without `.weight`."""
     found, parts = adapted(model), defaultdict[str, dict[int, str]](dict)
+    places: dict[str, Place] = {}
     for path in adaptable(model):
         place = place_of(model.spec, f"{path}.weight")
-        parts[place.name.removesuffix(".weight")][place.part] = path
+        name = place.name.removesuffix(".weight")
+        parts[name][place.part], places[name] = path, place
     return {
-        name: _joined([_update(model, paths[part], place_of) for part in sorted(paths)])
+        name: _joined([_update(model, paths[part], place_of) for part in sorted(paths)], places[name])
         for name, paths in parts.items()
         if any(path in found for path in paths.values())
     }
@@ -50,11 +52,14 @@ def _update(model: Transformer, path: str, place_of: PlaceOf) -> Update:
     return Update(a, rows.put([b]), module.settings.scale)
 
 
-def _joined(parts: list[Update]) -> Update:
+def _joined(parts: list[Update], place: Place) -> Update:
     """One update for the rows of several: one A that all of them share, or their ranks side by side."""
     first = next(part for part in parts if len(part.a))
     if all(part.scale == first.scale and torch.equal(part.a, first.a) for part in parts):
-        return Update(first.a, torch.cat([part.b for part in parts]), first.scale)
-    scaled = [part.b * (part.scale / first.scale) for part in parts]
-    b: Tensor = torch.block_diag(*scaled)  # type: ignore[no-untyped-call]
-    return Update(torch.cat([part.a for part in parts]), b, first.scale)
+        a, b = first.a, torch.cat([part.b for part in parts])
+    else:
+        scaled = [part.b * (part.scale / first.scale) for part in parts]
+        a, b = torch.cat([part.a for part in parts]), torch.block_diag(*scaled)  # type: ignore[no-untyped-call]
+    # Some files alternate the rows of the parts, head by head.
+    together = place._replace(pairs=0, transposed=False)
+    return Update(a, together.put([*b.chunk(place.parts)]), first.scale)

@@ -14,12 +14,13 @@ from camelid.base.errors import CamelidError, shortened
 from camelid.formats.gguf.architecture import OUTPUT, Architecture, Keys
 from camelid.formats.gguf.file import GGUFFile
 from camelid.formats.gguf.gpt2 import GPT2
+from camelid.formats.gguf.gpt_neox import GPT_NEOX
 from camelid.formats.gguf.llama import LLAMA
 from camelid.formats.gguf.t5 import T5
 from camelid.formats.hugging_face.checkpoint import blank_model
 from camelid.model.spec import ModelSpec
 
-ARCHITECTURES = {architecture.name: architecture for architecture in (LLAMA, GPT2, T5)}
+ARCHITECTURES = {architecture.name: architecture for architecture in (LLAMA, GPT2, GPT_NEOX, T5)}
 """Supported architectures, by `general.architecture`."""
 
 

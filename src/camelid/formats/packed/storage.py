@@ -1,8 +1,8 @@
 """Quantised models on disk, in the public layouts of `camelid.formats.packed.layouts`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from camelid.formats.hugging_face.checkpoint import (
 )
 from camelid.formats.hugging_face.families import FAMILIES, family_for
 from camelid.formats.hugging_face.tensor_files import dtype_name
+from camelid.formats.names import Place
 from camelid.formats.packed.layouts import (
     LAYOUTS,
     Layout,
@@ -64,7 +65,8 @@ def save_quantized(
     write_checkpoint(
         folder,
         model.spec,
-        _tensors(chosen, model, packed),
+        ((name, tensor.detach()) for name, tensor in model.state_dict().items()),
+        stored=_packed_tensors(chosen, model, packed),
         dtype=dtype,
         special_ids=special_ids,
         extra_config={"quantization_config": method},
@@ -89,17 +91,23 @@ def load_quantized(folder: Path, dtype: torch.dtype = torch.float32) -> Transfor
     with naming(folder):
         model = blank_model(spec, stored_sizes(tensors))
         check_quantizable(spec)
-    for path, linear in plain_linears(model).items():
-        name = _stored_name(model, path)
+    for name, paths in _by_stored_name(model, plain_linears(model)).items():
         if f"{name}.qweight" in tensors:
+            linears = [cast(nn.Linear, model.get_submodule(path)) for path in paths]
+            outer = sum(linear.out_features for linear in linears)
             with naming(f"{folder}: {name}"):
-                own = head_bits if path == HEAD else bits
+                own = head_bits if paths == [HEAD] else bits
                 ordered = not method.get("desc_act")
-                parts = _take_parts(layout, name, tensors, own, linear.weight.shape, ordered)
+                shape = torch.Size((outer, linears[0].in_features))
+                parts = _take_parts(layout, name, tensors, own, shape, ordered)
                 added = zero_offset(method, parts["qzeros"], own, offset)
-                packed_codes, scales, zeros = layout.read(parts, own, added)
-                bias = _take_bias(name, tensors, linear)
-            replace(model, path, PackedLinear(packed_codes, scales, zeros, own, linear.in_features, bias))
+                codes, scales, zeros = layout.read(parts, own, added)
+                bias = _take_bias(name, tensors, outer, "bias" in dict(linears[0].named_parameters()))
+            for path in paths:
+                take = _place(model, path).take
+                own_codes, own_bias = take(codes.T).T.contiguous(), None if bias is None else take(bias)
+                packed = PackedLinear(own_codes, take(scales), take(zeros), own, shape[1], own_bias)
+                replace(model, path, packed)
     return fill(model, folder, tensors, dtype)
 
 
@@ -146,16 +154,30 @@ def round_the_rest(model: Transformer, dtype: torch.dtype) -> int:
     return changed
 
 
-def _tensors(
+def _packed_tensors(
     layout: Layout, model: Transformer, packed: Mapping[str, PackedLinear]
 ) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in model.state_dict().items():
-        yield name, tensor.detach()
-    for path, module in packed.items():
-        for part, tensor in layout.write(module).items():
-            yield f"{path}.{part}", tensor
-        if module.bias is not None:
-            yield f"{path}.bias", module.bias
+    """The tensors of packed linears by their names on disk, their rows in the order on disk."""
+    for name, paths in _by_stored_name(model, packed).items():
+        place, modules = _place(model, paths[0]), [packed[path] for path in paths]
+        if len(modules) < place.parts:
+            raise CamelidError(
+                f"{name} on disk holds {place.parts} linears, but only {', '.join(paths)} are quantised; "
+                "select all or none of them"
+            )
+        biases = [module.bias for module in modules if module.bias is not None]
+        joined = PackedLinear(
+            place.put([module.packed_codes.T for module in modules]).T.contiguous(),
+            place.put([module.scales for module in modules]),
+            place.put([module.zeros for module in modules]),
+            modules[0].bits,
+            modules[0].in_features,
+            place.put(biases) if biases else None,
+        )
+        for part, tensor in layout.write(joined).items():
+            yield f"{name}.{part}", tensor
+        if joined.bias is not None:
+            yield f"{name}.bias", joined.bias
 
 
 def _check_expressible(layout: Layout, packed: Mapping[str, PackedLinear], dtype: torch.dtype) -> None:
@@ -212,15 +234,23 @@ def _method(layout: Layout, model: Transformer, packed: Mapping[str, PackedLinea
         )
     symmetric = all(bool((module.zeros == 2 ** (bits - 1)).all()) for module in packed.values())
     left = [path for path in plain_linears(model) if path.startswith("layers.")]
-    names, kept = ([_stored_name(model, path) for path in paths] for paths in (packed, left))
+    names, kept = ([*_by_stored_name(model, paths)] for paths in (packed, left))
     return layout.describe(
         Scheme(bits, group_size, symmetric, names, kept, None if head is None else head.bits)
     )
 
 
-def _stored_name(model: Transformer, path: str) -> str:
-    """The name on disk of the linear at a path."""
-    return family_for(model.spec).place(model.spec, f"{path}.weight").name.removesuffix(".weight")
+def _place(model: Transformer, path: str) -> Place:
+    """Where the weight of the linear at a path is on disk."""
+    return family_for(model.spec).place(model.spec, f"{path}.weight")
+
+
+def _by_stored_name(model: Transformer, paths: Iterable[str]) -> dict[str, list[str]]:
+    """The linears at these paths by their name on disk, several in their order there."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths, key=lambda path: _place(model, path).part):
+        found.setdefault(_place(model, path).name.removesuffix(".weight"), []).append(path)
+    return found
 
 
 def _take_parts(
@@ -258,20 +288,19 @@ def _take_parts(
     return parts
 
 
-def _take_bias(name: str, tensors: dict[str, Tensor], linear: nn.Linear) -> Tensor | None:
+def _take_bias(name: str, tensors: dict[str, Tensor], outer: int, has_bias: bool) -> Tensor | None:
     """Pops a linear's bias from the folder's tensors and checks it; None if the model has none.
 
     AutoGPTQ wrote zeros in that case.
     """
-    bias, has_bias = tensors.pop(f"{name}.bias", None), "bias" in dict(linear.named_parameters())
+    bias = tensors.pop(f"{name}.bias", None)
     if bias is None:
         if has_bias:
             raise CamelidError("its bias is missing; download the model again")
         return None
-    if tuple(bias.shape) != (linear.out_features,) or bias.dtype not in WIDENED:
+    if tuple(bias.shape) != (outer,) or bias.dtype not in WIDENED:
         raise CamelidError(
-            f"bias is {dtype_name(bias.dtype)} {list(bias.shape)}; it must be floating-point "
-            f"[{linear.out_features}]"
+            f"bias is {dtype_name(bias.dtype)} {list(bias.shape)}; it must be floating-point [{outer}]"
         )
     if not has_bias and bias.float().any():
         raise CamelidError("its bias is not zero, but config.json declares none")

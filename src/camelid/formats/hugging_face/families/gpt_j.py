@@ -69,5 +69,4 @@ GPT_J = Family(
     Naming(GPT_J_NAMES, "hugging_face", pairs=True).place,
     ignored=MASKS,
     optional_prefix="transformer.",
-    quantizable=False,
 )

@@ -90,5 +90,4 @@ GPT_NEOX = Family(
     ignored=re.compile(r".*\.attention\.((masked_)?bias|rotary_emb\.inv_freq)"),
     # transformers 5 has the second name in memory.
     other_names={"lm_head.weight": "embed_out.weight"},
-    quantizable=False,
 )
