@@ -5,6 +5,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction
 
+from camelid.base.errors import WrongCall
+
 
 def check(
     paths: Annotated[tuple[str, ...], Positional],
@@ -13,18 +15,34 @@ def check(
     skip_bad_rows: bool = False,
     items: Annotated[tuple[Path, ...], UseAppendAction] = (),
     show: int = 0,
+    parity: str | None = None,
+    against: Annotated[tuple[str, ...], UseAppendAction] = (),
+    drift: float | None = None,
 ) -> None:
-    """Finds errors in recipes, data, models and runs before any compute is spent.
+    """Finds errors in recipes, data, models and runs before any compute is spent, and in exports.
 
     Args:
-        paths: recipes (.yaml), data files or folders, model, run or quickstart folders, .gguf files
+        paths: recipes (.yaml), data files or folders, model, run or quickstart folders, .gguf files; with
+            --parity: exports of the model, folders or .gguf files
         model: checkpoint folder or hub name; also render and tokenise conversations as for tuning this model
         context_length: longest conversation in tokens; needs --model
         skip_bad_rows: count malformed rows instead of failing at the first
         items: a file of evaluation items that must not occur in the training data
         show: print this many rows of training data, with the tokens that are trained marked; needs --model
             for data files
+        parity: a model folder; check that the training forward, the engine and every export give the same ids
+            and log-probabilities for the same conversations
+        against: with --parity, an export to compare, like the paths
+        drift: with --parity, the largest mean difference of log-probabilities of quantised exports, in nats a
+            token; by default it depends on their bits
     """
+    if parity is not None:
+        from camelid.workflows.parity import parity as compare_faces
+
+        compare_faces(parity, [*paths, *against], drift)
+        return
+    if against or drift is not None:
+        raise WrongCall("--against and --drift are for --parity MODEL")
     from camelid.workflows.check import check as look
 
     look(paths, model, context_length, skip_bad_rows, items, show)

@@ -27,5 +27,7 @@ def export(
             logits and greedy text with the model; on a difference, fail and write nothing
     """
     from camelid.formats.exporting import export as export_model
+    from camelid.workflows.parity import parity_after
 
     export_model(model, out, to, dtype, verify)
+    parity_after(model, [out])
