@@ -5,8 +5,6 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction
 
-from camelid.base.errors import WrongCall
-
 
 def check(
     paths: Annotated[tuple[str, ...], Positional],
@@ -36,13 +34,6 @@ def check(
         drift: with --parity, the largest mean difference of log-probabilities of quantised exports, in nats a
             token; by default it depends on their bits
     """
-    if parity is not None:
-        from camelid.workflows.parity import parity as compare_faces
+    from camelid.workflows.gated import check as look
 
-        compare_faces(parity, [*paths, *against], drift)
-        return
-    if against or drift is not None:
-        raise WrongCall("--against and --drift are for --parity MODEL")
-    from camelid.workflows.check import check as look
-
-    look(paths, model, context_length, skip_bad_rows, items, show)
+    look(paths, model, context_length, skip_bad_rows, items, show, parity, against, drift)

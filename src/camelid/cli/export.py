@@ -26,8 +26,6 @@ def export(
         verify: load the result in llama.cpp or transformers and compare tokens, chat template, stop tokens,
             logits and greedy text with the model; on a difference, fail and write nothing
     """
-    from camelid.formats.exporting import export as export_model
-    from camelid.workflows.parity import parity_after
+    from camelid.workflows.gated import export as export_model
 
     export_model(model, out, to, dtype, verify)
-    parity_after(model, [out])

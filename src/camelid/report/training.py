@@ -117,7 +117,7 @@ def _sources(path: Path) -> tuple[Section, ...]:
 
 
 def _licences(identity: dict[str, Any]) -> tuple[Section, ...]:
-    """The licences of what the run is made from, and what to look up; nothing without any."""
+    """The licences of base, data and teachers, and what to look up; nothing without any."""
     licences = [Licence(**entry) for entry in identity.get("licences", ())]
     rows = tuple((each.kind, each.name, each.licence, each.terms) for each in licences)
     table = Table("", ("source", "name", "licence", "terms"), rows)

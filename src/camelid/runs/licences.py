@@ -1,4 +1,4 @@
-"""Licences and terms of what a model was made from: its base, its data, and the teachers that wrote the data.
+"""Licences and terms of a model's sources: its base, its data, and the teachers that wrote the data.
 
 They are read where people state them: in `camelid.json`, at the head of a card (`README.md`), in the first
 line of a licence file, in the card of `camelid make`, and in the recipe. What they imply is read from their

@@ -63,7 +63,7 @@ def provenance(
 
 
 def write_provenance(folder: Path, made: Mapping[str, Any]) -> None:
-    """Writes camelid.json, and a card if the licences of what the model was made from are recorded."""
+    """Writes camelid.json, and a card that lists the licences, if any are recorded."""
     write_json(folder / "camelid.json", made)
     if made.get("licences"):
         (folder / PUBLIC_CARD).write_text(model_card(made), encoding="utf-8")

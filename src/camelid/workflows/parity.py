@@ -6,8 +6,6 @@ training. Another template, tokenizer, norm or order of weights gives other ids 
 rounding gives small ones, bounded by the precision in which a face is stored.
 """
 
-import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,8 +32,6 @@ from camelid.model.transformer import Transformer
 from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer
-
-logger = logging.getLogger(__name__)
 
 CONVERSATIONS = (
     Conversation.of(("Hi.", "Hello!")),
@@ -181,19 +177,6 @@ def parity(
         raise CamelidError(f"{folder} is not the same everywhere: {'; '.join(wrong)}")
 
 
-def parity_after(model: str | Path, exports: Sequence[Path] = (), adapter: Path | None = None) -> None:
-    """`parity` at the end of a stage, where there is something to compare; says why where not."""
-    folder = resolve(model)
-    if int(os.environ.get("RANK", "0")):
-        return  # another process of torchrun does it
-    spec = read_spec(folder)
-    if spec.encoder_layers or not cases_for(load_tokenizer(folder, adapter), spec.context_length):
-        why = "it is an encoder-decoder" if spec.encoder_layers else "no prompt fits into its context"
-        logger.info(f"parity of {folder}: not checked, because {why}")
-        return
-    parity(folder, exports, adapter=adapter)
-
-
 def _faces(
     folder: Path,
     trained: Transformer,
@@ -291,8 +274,8 @@ def _compared(
 ) -> Line:
     same, apart, wrong = 0, [], []
     for number, (case, wanted) in enumerate(zip(cases, reference, strict=True), 1):
-        said = face.ids(case.prompt) if isinstance(case.prompt, str) else face.chat_ids(case.prompt)
-        ids = tuple(said or ())
+        found = face.ids(case.prompt) if isinstance(case.prompt, str) else face.chat_ids(case.prompt)
+        ids = tuple(found or ())
         whole = [*case.example.tokens.tolist(), int(case.example.targets[-1])]
         if ids == case.prompt_ids and [*ids[: len(whole)]] == whole[: len(ids)]:
             same += 1
