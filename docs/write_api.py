@@ -16,10 +16,19 @@ SECTIONS = {
     "Models": ("load_model", "load_tokenizer", "LM", "Transformer", "ModelSpec", "Tokenizer"),
     "Generating": (
         *("Sampling", "Completion", "Score", "Conversation", "Message"),
-        *("Engine", "EngineSettings", "RemoteLM", "ScriptedLM"),
+        *("Engine", "ValueScorer", "EngineSettings", "RemoteLM", "ScriptedLM"),
     ),
     "Stages": (
-        *("learn_tokenizer", "pretrain", "tune", "quantize", "compare", "import_model", "export_model"),
+        *(
+            "learn_tokenizer",
+            "pretrain",
+            "tune",
+            "align_model",
+            "quantize",
+            "compare",
+            "import_model",
+            "export_model",
+        ),
         *("read_metrics", "show_log"),
     ),
     "Recipes": (
@@ -27,6 +36,7 @@ SECTIONS = {
             "TokenizerRecipe",
             "PretrainRecipe",
             "TuneRecipe",
+            "AlignRecipe",
             "QuantizeRecipe",
             "CompareRecipe",
             "EvaluateRecipe",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from camelid.base.version import __version__
 
 if TYPE_CHECKING:
+    from camelid.align.stage import align as align_model
     from camelid.base.errors import CamelidError, WrongCall
     from camelid.base.logs import show_log
     from camelid.data.rows.batches import batches
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from camelid.engine.engine import Engine
     from camelid.engine.open_lm import connect as LM
     from camelid.engine.perplexity import perplexity
+    from camelid.engine.values import ValueScorer
     from camelid.evals.evaluate import compare_evaluations, evaluate
     from camelid.formats.exporting import export as export_model
     from camelid.formats.importing import import_model
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from camelid.model.spec import ModelSpec
     from camelid.model.transformer import Transformer
     from camelid.prompting.programs import chain_of_thought, direct, few_shot, likelihood
+    from camelid.recipes.align import AlignRecipe
     from camelid.recipes.compare import CompareRecipe
     from camelid.recipes.data import TextData
     from camelid.recipes.engine import EngineSettings
@@ -59,6 +62,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "camelid.formats.load": ("load_model", "load_tokenizer"),
     "camelid.engine.open_lm": ("LM=connect",),
     "camelid.engine.engine": ("Engine",),
+    "camelid.engine.values": ("ValueScorer",),
     "camelid.lm.remote": ("RemoteLM",),
     "camelid.lm.scripted": ("ScriptedLM",),
     "camelid.lm.sampling": ("Sampling",),
@@ -68,6 +72,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "camelid.model.spec": ("ModelSpec",),
     "camelid.model.transformer": ("Transformer",),
     "camelid.train.stages": ("learn_tokenizer", "pretrain", "tune"),
+    "camelid.align.stage": ("align_model=align",),
     "camelid.workflows.quantize": ("quantize",),
     "camelid.workflows.compare": ("compare",),
     "camelid.formats.importing": ("import_model",),
@@ -76,6 +81,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "camelid.recipes.tokenizer": ("TokenizerRecipe",),
     "camelid.recipes.pretrain": ("PretrainRecipe",),
     "camelid.recipes.tune": ("TuneRecipe",),
+    "camelid.recipes.align": ("AlignRecipe",),
     "camelid.recipes.quantize": ("QuantizeRecipe",),
     "camelid.recipes.compare": ("CompareRecipe",),
     "camelid.recipes.evaluate": ("EvaluateRecipe",),
@@ -106,6 +112,7 @@ _PLACES = {
 }
 __all__ = [
     "LM",
+    "AlignRecipe",
     "CamelidError",
     "CompareRecipe",
     "Completion",
@@ -130,9 +137,11 @@ __all__ = [
     "Training",
     "Transformer",
     "TuneRecipe",
+    "ValueScorer",
     "WrongCall",
     "__version__",
     "adamw",
+    "align_model",
     "batches",
     "chain_of_thought",
     "compare",

@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -53,9 +53,7 @@ class Validation(Protocol):
     """A validation result, such as `train.fit.ValidationLoss`."""
 
     @property
-    def nats_per_token(self) -> float: ...
-    @property
-    def bits_per_byte(self) -> float: ...
+    def measures(self) -> Mapping[str, float]: ...
 
 
 class Pace:
@@ -213,11 +211,12 @@ class StepLog:
 
     def validation(self, number: int, result: Validation) -> dict[str, Any]:
         """Shows the validation after update `number` (from 0) and returns its part of the record."""
-        self._display.say(
-            f"step {number + 1}/{self.total_steps}  validation loss {result.nats_per_token:.4f}  "
-            f"bits/byte {result.bits_per_byte:.4f}"
+        measures = result.measures
+        shown = "  ".join(
+            f"{name.replace('_per_', '/').replace('_', ' ')} {value:.4f}" for name, value in measures.items()
         )
-        return {"validation_loss": result.nats_per_token, "validation_bits_per_byte": result.bits_per_byte}
+        self._display.say(f"step {number + 1}/{self.total_steps}  validation {shown}")
+        return {f"validation_{name}": value for name, value in measures.items()}
 
 
 def track(items: Iterable[T], label: str, total: int | None = None, *, show: bool = True) -> Iterator[T]:

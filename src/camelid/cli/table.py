@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
         pretrain=("pretrain", "train a new model on raw text"),
         tune=("tune", "fine-tune a model on conversations, all of it or an adapter"),
         merge=("merge", "add an adapter to the weights of its base"),
+        align=("align", "train a model on how good answers are: verifiers"),
         quantize=("quantize", "make a model smaller: 2, 3, 4 or 8 bits per weight"),
         import_=("import_model", "convert a GGUF file or Meta's folder into a model folder"),
         export=("export", "write a model for llama.cpp, transformers or vLLM"),

@@ -5,13 +5,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.lm.sampling import Sampling
 from camelid.prompting.asking import CONTINUATION, QUESTION_ANSWER, Draw
 from camelid.prompting.attempt import Program
 from camelid.prompting.calculator import Calculator, calculator
-from camelid.prompting.ensembles import Weighting, self_consistency
+from camelid.prompting.ensembles import Scorer, Weighting, best_of_n, self_consistency
 from camelid.prompting.least_to_most import PART, least_to_most
 from camelid.prompting.programs import (
     ANSWER,
@@ -35,6 +36,13 @@ WARM = 0.7
 """Temperature of several samples (Wang et al., arXiv:2203.11171, section 3.1, for GPT-3 and PaLM)."""
 
 
+class Verifier(NamedTuple):
+    """What rates solutions, and what identifies it in records."""
+
+    scorer: Scorer
+    name: str
+
+
 @dataclass(frozen=True)
 class Method:
     """How questions are asked: a program's name and its settings; without a name, the task's own way."""
@@ -53,11 +61,21 @@ class Method:
     weighting: Weighting = "majority"
     calculator: Calculator | None = None
     """How arithmetic in replies is computed, if it is."""
+    voters: int = 1
+    verifier: Verifier | None = None
+    """Chooses among several samples, or which of them vote; without it, all vote."""
 
     @classmethod
     def of(cls, recipe: EvaluateRecipe) -> "Method":
-        """The method that a recipe names."""
-        return cls(**{field.name: getattr(recipe, field.name) for field in dataclasses.fields(cls)})
+        """The method that a recipe names, without its verifier."""
+        if recipe.verifier and not recipe.ladder and recipe.samples < 2:
+            raise WrongCall("--verifier chooses among several attempts: give --samples N")
+        if recipe.verifier and recipe.weighting != "majority":
+            raise WrongCall("--verifier weighs attempts itself: leave out --weighting")
+        if recipe.voters > 1 and not recipe.verifier:
+            raise WrongCall("--voters is for the attempts that a verifier rates highest: give --verifier")
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "verifier"]
+        return cls(**{name: getattr(recipe, name) for name in names})
 
     def program_for(self, task: Task) -> Program:
         """The program with the task's wording; raises `WrongCall` for settings that contradict each other."""
@@ -75,7 +93,12 @@ class Method:
             if self.calculator == "annotations" and self.chat:
                 raise WrongCall("--calculator annotations continues replies as text: leave out --chat")
             program = calculator(program, self.calculator)
-        return program if self.samples == 1 else self_consistency(program, self.samples, self.weighting)
+        if self.samples == 1:
+            return program
+        if self.verifier is None:
+            return self_consistency(program, self.samples, self.weighting)
+        scorer, name = self.verifier.scorer, self.verifier.name
+        return best_of_n(program, scorer, self.samples, voters=self.voters, name=name)
 
     def _single(self, task: Task, name: str) -> Program:
         in_order = task.format is not None and task.format.in_order

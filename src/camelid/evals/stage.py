@@ -1,10 +1,10 @@
 """`camelid eval`: accuracy on tasks, perplexity and bits per byte on text."""
 
-import dataclasses
 import hashlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from camelid.base.digest import digest_path
@@ -12,9 +12,10 @@ from camelid.base.errors import WrongCall
 from camelid.data.read.corpus import Corpus
 from camelid.engine.conventions import described
 from camelid.engine.open_lm import model_identity, open_lm
-from camelid.evals.evaluate import evaluate
+from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.methods import Method
 from camelid.evals.results import Result, print_table, write_results
+from camelid.evals.verifier import open_verifier
 from camelid.lm.interface import LM
 from camelid.recipes.evaluate import Convention, EvaluateRecipe
 from camelid.tasks.task import Task, load_task, takes_data, tasks_with_data
@@ -22,15 +23,18 @@ from camelid.tasks.task import Task, load_task, takes_data, tasks_with_data
 logger = logging.getLogger(__name__)
 
 
-def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
+def evaluate_recipe(
+    recipe: EvaluateRecipe, then: Callable[[Task, Evaluation], object] | None = None
+) -> list[Result]:
     """Evaluates the tasks and texts of a recipe; writes results.json and prints the table.
 
-    Raises `WrongCall` if there is nothing to measure or settings contradict each other.
+    then: is called with each task and its evaluation at the end. Raises `WrongCall` if there is nothing to
+    measure or settings contradict each other.
     """
     if not recipe.task and not recipe.text:
         raise WrongCall("nothing to measure: give --task NAME|FILE, or --text FILE")
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
-    method = Method.of(recipe)
+    method = method_of(recipe)
     programs = [method.program_for(each) for each in tasks]
     lm = open_lm(recipe.model, recipe.engine, recipe.server)
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
@@ -46,9 +50,20 @@ def evaluate_recipe(recipe: EvaluateRecipe) -> list[Result]:
     ]
     write_results(recipe.out / "results.json", results)
     print_table(results)
-    for warning in (warning for evaluation in evaluations for warning in evaluation.warnings):
-        logger.warning(warning)
+    for task, evaluation in zip(tasks, evaluations, strict=True):
+        for warning in evaluation.warnings:
+            logger.warning(warning)
+        if then is not None:
+            then(task, evaluation)
     return results
+
+
+def method_of(recipe: EvaluateRecipe) -> Method:
+    """The method that a recipe names, with the verifier that it names opened."""
+    if recipe.verifier is None:
+        return Method.of(recipe)
+    name = model_identity(recipe.verifier)
+    return replace(Method.of(recipe), verifier=open_verifier(recipe.verifier, name, recipe.engine.device))
 
 
 def load_tasks(names: Sequence[str], data: Sequence[Path], limit: int | None) -> list[Task]:
@@ -89,4 +104,4 @@ def _text_results(lm: LM, path: Path, identity: str, convention: Convention) -> 
         evaluation=hashlib.sha256(f"{path.name} {digest} {identity} {convention}".encode()).hexdigest()[:16],
         settings={"windows": described(convention, lm.context_length)},
     )
-    return [row, dataclasses.replace(row, metric="bits_per_byte", value=measured.bits_per_byte)]
+    return [row, replace(row, metric="bits_per_byte", value=measured.bits_per_byte)]

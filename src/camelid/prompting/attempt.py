@@ -52,6 +52,19 @@ class Attempt:
     found an answer in no sample is missing."""
     readings: Mapping[str, str | None] = field(default_factory=dict)
     """What each way of reading extracted from it, if it is a sample that votes."""
+    score: float | None = None
+    """How a scorer rates it, if it is a sample that was chosen from and has anything to rate."""
+
+    @property
+    def solution(self) -> tuple[Prompt, str]:
+        """The question as it was asked, and everything that followed it, for a scorer.
+
+        Of a chain of conversations only the last one, with its reply.
+        """
+        first, last = self.prompts[0], self.prompts[-1]
+        if isinstance(first, str) and isinstance(last, str) and last.startswith(first):
+            return first, last[len(first) :] + self.completions[-1]
+        return last, self.completions[-1]
 
     @classmethod
     def of(

@@ -67,13 +67,14 @@ def best_of_n(
 
     def ask(question: Question, read: Read | None) -> Steps[Attempt]:
         attempts = yield from _sampled(program, samples, question, read)
-        scores = list(scorer(question, attempts))
-        best = sorted(range(len(attempts)), key=lambda at: -scores[at])[:voters]
+        attempts = rated(scorer, question, attempts)
+        best = ranked([attempt.score for attempt in attempts])[:voters]
+        if read is not None:
+            attempts = [_read(attempt, question, read) for attempt in attempts]
         if voters == 1:
             return _joined(attempts, best[0], {})
         if read is None:
             raise WrongCall("a vote needs `read`, which extracts the answer from a reply; evaluate passes it")
-        attempts = [_read(attempt, question, read) for attempt in attempts]
         readings = [attempts[at].readings for at in best]
         elected = {way: best[at] for way, at in _elections(readings, [1.0] * voters).items()}
         return _joined(attempts, next(iter(elected.values()), best[0]), elected)
@@ -82,6 +83,21 @@ def best_of_n(
     how = f"best of {samples}" + ("" if voters == 1 else f", vote of the best {voters}")
     best_name, title = f"best_of_{samples}.{program.name}", f"{how} over {program.title}"
     return Program(best_name, program.version, ask, settings, program.shots, title)
+
+
+def rated(scorer: Scorer, question: Question, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts with their scores; one whose score is not finite has None, and is never preferred."""
+    scores = scorer(question, attempts)
+    return [
+        dataclasses.replace(attempt, score=score if math.isfinite(score) else None)
+        for attempt, score in zip(attempts, scores, strict=True)
+    ]
+
+
+def ranked(scores: Sequence[float | None]) -> list[int]:
+    """The places of the scores, the highest first; of equal ones the first, and None at the end."""
+    worth = [-math.inf if score is None else score for score in scores]
+    return sorted(range(len(scores)), key=lambda at: -worth[at])
 
 
 def elect(answers: Sequence[str | None], weights: Sequence[float], *, average: bool = False) -> int | None:

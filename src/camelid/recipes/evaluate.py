@@ -95,6 +95,16 @@ class EvaluateRecipe(Recipe):
         default="majority",
         description="how attempts are weighed: one vote each, or by their probability (Wang et al., table 1)",
     )
+    verifier: ModelName | None = Field(
+        default=None,
+        description="a model from `camelid align --method verifier`: the attempt that it rates highest is "
+        "graded (best of N), and a page shows accuracy against N",
+    )
+    voters: int = Field(
+        default=1,
+        ge=1,
+        description="verifier: so many of the attempts rated highest vote on the answer",
+    )
     ladder: bool = Field(
         default=False,
         description="ask in every way that suits the task, with --samples N for self-consistency (default "

@@ -1,5 +1,6 @@
 """The recipe class of each stage."""
 
+from camelid.recipes.align import AlignRecipe
 from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.recipes.make import MakeAnswersRecipe
@@ -13,6 +14,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "tokenizer": TokenizerRecipe,
     "pretrain": PretrainRecipe,
     "tune": TuneRecipe,
+    "align": AlignRecipe,
     "quantize": QuantizeRecipe,
     "compare": CompareRecipe,
     "eval": EvaluateRecipe,

@@ -75,7 +75,7 @@ def _trace(attempt: Attempt) -> dict[str, Any]:
         row |= {"samples": [_trace(each) for each in attempt.samples], "elected": dict(attempt.elected)}
     if attempt.readings:
         row["readings"] = dict(attempt.readings)
-    return row
+    return row if attempt.score is None else row | {"score": attempt.score}
 
 
 def _attempt(row: Mapping[str, Any]) -> Attempt:
@@ -90,6 +90,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
         samples=tuple(map(_attempt, row.get("samples", ()))),
         elected=row.get("elected", {}),
         readings=row.get("readings", {}),
+        score=row.get("score"),
     )
 
 

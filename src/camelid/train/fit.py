@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.memory import keep_freed_memory
-from camelid.base.progress import StepLog
+from camelid.base.progress import StepLog, Validation
 from camelid.data.rows.batches import AnyBatch, batches, collate
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
@@ -40,12 +41,22 @@ JUMP_PATIENCE = 5
 """Consecutive steps above it; PaLM (arXiv:2204.02311, section 5.1) recovered from single spikes by itself."""
 
 
+M = TypeVar("M", bound=Transformer)
+Formula = Callable[[M, torch.dtype, float], Objective]
+"""Makes the objective of a model, given the precision of activations and the weight of the z-loss."""
+
+
 @dataclass(frozen=True)
 class ValidationLoss:
     """Mean loss over the validation rows: nats per trained token, and bits per byte of their text."""
 
     nats_per_token: float
     bits_per_byte: float
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The values by the names that logs give them."""
+        return {"loss": self.nats_per_token, "bits_per_byte": self.bits_per_byte}
 
 
 @dataclass(frozen=True)
@@ -57,17 +68,21 @@ class Setup:
     micro_batch_size: int
 
 
+Measure = Callable[[M, Setup], Validation]
+"""Measures a model in training on held-out rows."""
+
+
 def fit(
     run: Run,
-    model: Transformer,
+    model: M,
     batches_from: Callable[[int], Iterator[AnyBatch]],
     objective: Objective,
     training: Training,
     setup: Setup,
-    validate: Callable[[], ValidationLoss] | None = None,
+    validate: Callable[[], Validation] | None = None,
     seed: int = 0,
     limit: TimeLimit | None = None,
-) -> Transformer:
+) -> M:
     """Trains `model` by `objective`, from the run's newest intact checkpoint, and returns it.
 
     batches_from: this process's batches from a given step on. Each is requested after the previous update, so
@@ -118,18 +133,19 @@ def fit(
 
 def fit_rows(
     run: Run,
-    model: Transformer,
+    model: M,
     rows: Rows | PairRows,
-    validation: Rows | PairRows | None,
     training: Training,
-    token_bytes: NDArray[np.int64],
     group: ProcessGroup,
     seed: int = 0,
     limit: TimeLimit | None = None,
-) -> Transformer:
-    """Trains `model` on `rows` by cross-entropy, with validation on the `validation` rows; see `fit`.
+    *,
+    formula: Formula[M] = cross_entropy,
+    measure: Measure[M] | None = None,
+) -> M:
+    """Trains `model` on `rows` by the objective that `formula` makes; see `fit`.
 
-    token_bytes: bytes of text of each vocabulary entry, for bits per byte. seed: of dropout.
+    measure: validates it, such as `measured_loss`. seed: of dropout.
     """
     keep_freed_memory(group.device)
     training = training.for_rows(rows.per_epoch)
@@ -140,15 +156,26 @@ def fit_rows(
     def batches_from(step: int) -> Iterator[AnyBatch]:
         return batches(rows, batch_rows, step, group.rank, group.size)
 
-    def validate() -> ValidationLoss:
-        assert validation is not None
-        return validation_loss(
-            model, validation, token_bytes, setup.dtype, setup.micro_batch_size, group.device
-        )
-
-    objective = cross_entropy(model, setup.dtype, training.z_loss)
-    check = None if validation is None else validate
+    check = None if measure is None else partial(measure, model, setup)
+    objective = formula(model, setup.dtype, training.z_loss)
     return fit(run, model, batches_from, objective, training, setup, check, seed, limit)
+
+
+def measured_loss(
+    rows: Rows | PairRows | None, token_bytes: NDArray[np.int64]
+) -> Measure[Transformer] | None:
+    """Measures the cross-entropy on held-out rows; None without any.
+
+    token_bytes: bytes of text of each vocabulary entry, for bits per byte.
+    """
+    if rows is None:
+        return None
+
+    def measure(model: Transformer, setup: Setup) -> ValidationLoss:
+        device, dtype = setup.group.device, setup.dtype
+        return validation_loss(model, rows, token_bytes, dtype, setup.micro_batch_size, device)
+
+    return measure
 
 
 def rows_of_update(training: Training, processes: int) -> int:
@@ -189,7 +216,7 @@ def validation_loss(
     objective = cross_entropy(model, dtype)
     sizes = torch.from_numpy(token_bytes)
     nats, tokens, size = 0.0, 0.0, 0.0
-    for batch in share_cores(_in_order(rows, micro_batch_size)):
+    for batch in share_cores(in_order(rows, micro_batch_size)):
         nats += float(objective(batch.to(device)))
         tokens += float(batch.weights.sum())
         size += float((sizes[batch.targets] * batch.weights).sum())
@@ -199,7 +226,7 @@ def validation_loss(
     return ValidationLoss(nats / tokens, nats / math.log(2) / max(size, 1.0))
 
 
-def _in_order(rows: Rows | PairRows, micro_batch_size: int) -> Iterator[AnyBatch]:
+def in_order(rows: Rows | PairRows, micro_batch_size: int) -> Iterator[AnyBatch]:
     """One epoch of rows in order; the last batch may be smaller."""
     for first in range(0, rows.per_epoch, micro_batch_size):
         last = min(first + micro_batch_size, rows.per_epoch)
@@ -264,7 +291,7 @@ def _step_log(model: Transformer, training: Training, setup: Setup) -> StepLog:
     return StepLog(training.total_steps, flops / peak, setup.group.is_main)
 
 
-def _validated(log: StepLog, step: int, validate: Callable[[], ValidationLoss] | None) -> dict[str, Any]:
+def _validated(log: StepLog, step: int, validate: Callable[[], Validation] | None) -> dict[str, Any]:
     return {} if validate is None else log.validation(step, validate())
 
 

@@ -42,7 +42,7 @@ from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.text.vocabulary_learning import first_bytes
 from camelid.train.clock import TimeLimit
-from camelid.train.fit import fit_rows, rows_of_update
+from camelid.train.fit import fit_rows, measured_loss, rows_of_update
 from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.training_rows import (
     decoder_rows,
@@ -79,7 +79,7 @@ def pretrain(recipe: PretrainRecipe, limit: TimeLimit | None = None) -> Path:
     group = join_process_group()
     rows_of_update(recipe.training, group.size)  # refuses what cannot be shared before any work
     tokenizer = load_tokenizer(recipe.tokenizer)
-    with _open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data, group) as run:
+    with open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data, group) as run:
         rows, validation = text_rows(recipe, tokenizer, group)
         spec = recipe.model.spec(tokenizer.vocab_size)
         if group.is_main and (reason := why_own(spec)):
@@ -99,10 +99,10 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
     spec = read_spec(base)
     encodes = spec.encoder_layers > 0
     _check_task(recipe, base, tokenizer, encodes)
-    _check_context(recipe, base, spec)
+    check_context(recipe.training.context_length, base, spec)
     template = tokenizer.chat_template
     today = date.today() if template is not None and template.uses_clock else None
-    with _open_run(recipe, [Parent.of(base, recipe.licence)], recipe.data, group, today) as run:
+    with open_run(recipe, [Parent.of(base, recipe.licence)], recipe.data, group, today) as run:
         if template is not None and today is not None:
             # The day on which the run began, also where another process or a resumed run gets here later.
             began = group.broadcast(run.identity["date"] if group.is_main else None)
@@ -178,8 +178,8 @@ def _check_task(recipe: TuneRecipe, base: Path, tokenizer: Tokenizer, encodes: b
         )
 
 
-def _check_context(recipe: TuneRecipe, base: Path, spec: ModelSpec) -> None:
-    wanted = recipe.training.context_length
+def check_context(wanted: int, base: Path, spec: ModelSpec) -> None:
+    """Raises `WrongCall` if rows of `wanted` tokens exceed the model's context."""
     if wanted > spec.context_length and not isinstance(spec.positions, RelativeBuckets):
         raise WrongCall(
             f"training.context_length is {wanted}, but the context of {base} holds {spec.context_length} "
@@ -201,8 +201,8 @@ def _train(
     folder = recipe.out / (MODEL if save_as_adapter is None else ADAPTER)
     finished = folder.exists()
     if not finished:
-        lengths = token_lengths(tokenizer)
-        trained = fit_rows(run, model, rows, validation, recipe.training, lengths, group, recipe.seed, limit)
+        measure = measured_loss(validation, token_lengths(tokenizer))
+        trained = fit_rows(run, model, rows, recipe.training, group, recipe.seed, limit, measure=measure)
         if group.is_main:
             with atomic_folder(folder) as draft:
                 if save_as_adapter is not None:
@@ -228,7 +228,7 @@ def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _open_run(
+def open_run(
     recipe: Recipe,
     parents: list[Parent],
     data: TextData,

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import write_json
@@ -11,7 +12,7 @@ from camelid.engine.open_lm import model_identity, open_lm
 from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.methods import Method, exemplar_pool
 from camelid.evals.results import print_table, write_results
-from camelid.evals.stage import evaluate_recipe, load_tasks
+from camelid.evals.stage import evaluate_recipe, load_tasks, method_of
 from camelid.prompting.attempt import Program
 from camelid.prompting.ensembles import elect
 from camelid.recipes.evaluate import EvaluateRecipe
@@ -20,6 +21,7 @@ from camelid.report.page import show_cell, write_report
 from camelid.report.values import Curve, Estimate, LinePlot, Report, Section, Table
 from camelid.tasks.intervals import compare_grades
 from camelid.tasks.task import Task
+from camelid.workflows.best_of_n import write_best_of_n
 from camelid.workflows.sensitivity import measure_sensitivity
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ def evaluate_or_climb(recipe: EvaluateRecipe) -> None:
         measure_sensitivity(recipe)
     elif recipe.ladder:
         _climb(recipe)
+    elif recipe.verifier:
+        evaluate_recipe(recipe, partial(write_best_of_n, recipe.out, voters=recipe.voters))
     else:
         evaluate_recipe(recipe)
     if page := write_answers(recipe.out):
@@ -52,9 +56,10 @@ def _climb(recipe: EvaluateRecipe) -> None:
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
     lm = open_lm(recipe.model, recipe.engine, recipe.server)
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
+    settings = method_of(recipe)
     for task in tasks:
         climbed = list[Evaluation]()
-        for method in rungs(task, Method.of(recipe)):
+        for method in rungs(task, settings):
             program = method.program_for(task)
             logger.info(f"{task.name}: {_named(program)}")
             climbed.append(
@@ -62,6 +67,8 @@ def _climb(recipe: EvaluateRecipe) -> None:
                     task, program, lm, recipe.out, model=identity, allow_cut=True, show=sys.stderr.isatty()
                 )
             )
+            if method.samples > 1 and method.verifier:
+                write_best_of_n(recipe.out, task, climbed[-1], recipe.voters)
         _write(recipe, task, climbed)
 
 
@@ -85,7 +92,10 @@ def rungs(task: Task, settings: Method) -> Iterator[Method]:
     if has_steps:
         yield chain
     samples = settings.samples if settings.samples > 1 else SAMPLES
-    yield replace(chain, samples=samples, temperature=settings.temperature)
+    sampled = replace(chain, samples=samples, temperature=settings.temperature)
+    yield replace(sampled, verifier=None)
+    if settings.verifier:
+        yield sampled
     if task.decomposition and not settings.chat:
         yield replace(alone, program="least_to_most")
     if all(item.choices for item in task.items):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Literal, NoReturn
@@ -23,11 +23,15 @@ TooLong = Literal["error", "drop", "cut"]
 
 @dataclass(frozen=True)
 class Example:
-    """Three arrays of one length: `targets[i]` follows `tokens[i]` with loss weight `weights[i]`."""
+    """Three arrays of one length: `targets[i]` follows `tokens[i]` with loss weight `weights[i]`.
+
+    extra: further arrays of that length for an objective, by name.
+    """
 
     tokens: NDArray[np.integer]
     targets: NDArray[np.integer]
     weights: NDArray[np.float32]
+    extra: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.tokens)

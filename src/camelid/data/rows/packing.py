@@ -208,6 +208,7 @@ def _lay_out(pieces: Sequence[Example], context: int, pad_id: int) -> Row:
         weights=np.zeros(context, dtype=np.float32),
         documents=np.full(context, len(pieces), dtype=np.int64),
         positions=np.zeros(context, dtype=np.int64),
+        extra={name: np.zeros(context, dtype=np.float32) for name in pieces[0].extra},
     )
     start = 0
     for number, piece in enumerate(pieces):
@@ -217,6 +218,8 @@ def _lay_out(pieces: Sequence[Example], context: int, pad_id: int) -> Row:
         row.weights[place] = piece.weights
         row.documents[place] = number
         row.positions[place] = np.arange(len(piece))
+        for name, column in row.extra.items():
+            column[place] = piece.extra[name]
         start += len(piece)
     row.positions[start:] = np.arange(context - start)
     return row

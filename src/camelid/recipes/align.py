@@ -1,0 +1,102 @@
+"""The recipe of `camelid align`."""
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from camelid.recipes.engine import EngineSettings
+from camelid.recipes.evaluate import REPEATED, CalculatorName
+from camelid.recipes.recipe import Recipe
+from camelid.recipes.settings import FREE, ModelName, Paths, Settings
+from camelid.recipes.training import Training
+
+MethodName = Literal["verifier"]
+
+
+class VerifierSettings(Settings):
+    """What a verifier is trained on (Cobbe et al., arXiv:2110.14168, section 4)."""
+
+    every_token: bool = Field(
+        default=True,
+        description="predict the label after every token of a solution, not only after the last one",
+    )
+    language: Literal["reference", "right", "none"] = Field(
+        default="reference",
+        description="texts of the language-model loss that is trained along, in equal parts: the worked "
+        "steps of the questions, the sampled solutions that are right, or none",
+    )
+    held_out: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="share of the questions whose solutions measure the verifier and do not train it",
+    )
+
+
+class AlignRecipe(Recipe):
+    """Train a model on how good answers are: a verifier of a model's solutions."""
+
+    leading: ClassVar[tuple[str, ...]] = ("model",)
+
+    stage: Literal["align"] = Field(default="align", description="the verb that this recipe is for")
+    method: MethodName = Field(description="what is trained; verifier: a model that rates solutions")
+    model: ModelName = Field(
+        description="checkpoint folder or hub name; it writes the solutions, and the verifier begins with "
+        "its weights"
+    )
+    task: tuple[str, ...] = Field(
+        default=(),
+        description="training questions, such as world/sums/train, gsm8k with its --data, or a JSON(L) file; "
+        "may be repeated",
+        json_schema_extra=REPEATED,
+    )
+    data: Paths = Field(
+        default=(),
+        description="dataset files of the published tasks, one for each such --task in the same order",
+        json_schema_extra=REPEATED,
+    )
+    limit: int | None = Field(
+        default=None,
+        gt=0,
+        description="only the first N questions of each task; the world has as many as asked",
+    )
+    program: Literal["direct", "few_shot", "chain_of_thought"] | None = Field(
+        default=None, description="prompting method; by default direct"
+    )
+    chat: bool = Field(default=False, description="ask in the model's chat template")
+    shots: int = Field(default=0, ge=0, description="solved examples before each question")
+    exemplars: Path | None = Field(
+        default=None,
+        description="file of the examples, rows like the task's; the world's tasks have built-in ones",
+    )
+    max_new_tokens: int | None = Field(default=None, gt=0, description="most tokens in a solution")
+    calculator: CalculatorName | None = Field(
+        default=None, description="compute the arithmetic in solutions, as in `camelid eval`"
+    )
+    samples: int = Field(default=100, ge=2, description="solutions of each question")
+    temperature: float = Field(default=0.7, gt=0, description="temperature of the solutions")
+    solutions: Path | None = Field(
+        default=None,
+        description="folder of the sampled solutions, a JSON line for each question; what stands there is "
+        "not asked again; by default OUT-solutions",
+    )
+    verifier: VerifierSettings = Field(
+        default=VerifierSettings(), description="method verifier: what is trained, and what measures it"
+    )
+    training: Training = Field(description="batches, optimiser, schedule")
+    seed: int = Field(default=0, ge=0, description="seed of the data order")
+    engine: EngineSettings = Field(
+        default=EngineSettings(), description="how the model runs on this machine", json_schema_extra=FREE
+    )
+
+    @property
+    def solutions_folder(self) -> Path:
+        """Where the sampled solutions are."""
+        return self.solutions or self.out.with_name(f"{self.out.name}-solutions")
+
+    @model_validator(mode="after")
+    def _has_questions(self) -> Self:
+        if not self.task:
+            raise ValueError("there are no questions to solve; give --task NAME|FILE")
+        return self
