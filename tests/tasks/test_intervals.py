@@ -1,4 +1,5 @@
-"""Intervals and comparisons against published numbers, brute force and exact enumeration."""
+"""Intervals and comparisons against published numbers, brute force and exact enumeration; `test_statistics.py`
+has them against scipy and statsmodels."""
 
 import math
 from itertools import product
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.base.errors import WrongCall
-from camelid.tasks.intervals import bootstrap_mean, chi_squared_tail, cochran, compare_grades, mcnemar, wilson
+from camelid.tasks.intervals import bootstrap_mean, cochran, compare_grades, mcnemar, wilson
 
 
 @pytest.mark.parametrize(
@@ -89,22 +90,3 @@ def test_cochran_by_hand() -> None:
     assert cochran([[True, False]] * 3) == 1.0
     assert cochran([[True, True], [False, False]]) == pytest.approx(math.erfc(1.0))
     assert cochran([[True]]) == 1.0
-
-
-@pytest.mark.parametrize("degrees", range(1, 30))
-def test_tails_equal_the_incomplete_gamma_function(degrees: int) -> None:
-    torch = pytest.importorskip("torch")
-    for value in (0.0, 0.3, 2.0, 11.5, 60.0):
-        halves = torch.tensor([degrees / 2, value / 2], dtype=torch.float64)
-        assert chi_squared_tail(value, degrees) == pytest.approx(
-            torch.special.gammaincc(*halves).item(), rel=1e-9
-        )
-
-
-def test_cochran_equals_statsmodels() -> None:
-    contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
-    generator = np.random.default_rng(0)
-    for ways in (2, 3, 8):
-        rows = generator.random((ways, 50)) < np.linspace(0.3, 0.7, ways)[:, None]
-        expected = contingency.cochrans_q(rows.T).pvalue
-        assert cochran(rows.tolist()) == pytest.approx(expected, rel=1e-9)
