@@ -1,7 +1,6 @@
 """Adapters: low-rank updates put onto chosen linears of a model, taken off, and merged into their weights."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import nn
@@ -22,9 +21,7 @@ def adaptable(model: Transformer) -> list[str]:
 
 def adapted(model: nn.Module) -> dict[str, LoRALinear]:
     """A model's linears with an update, by path."""
-    return {
-        path: cast(LoRALinear, module) for path, module in linears(model).items() if kind_of(module) == "lora"
-    }
+    return {path: module for path, module in linears(model).items() if isinstance(module, LoRALinear)}
 
 
 def add_lora(model: Transformer, settings: LoRA, targets: Sequence[str], seed: int = 0) -> Transformer:

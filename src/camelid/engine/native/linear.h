@@ -22,6 +22,10 @@ typedef struct {
     int32_t kind, scale_kind, outer, inner, group;
     int32_t zero_step;  // from one group's zero points to the next: 16, or 0 where all are equal and the
                         // first serve for all
+    // A low-rank update (LoRA), which adds U (A x): NULL and 0 without one.
+    const void *low;  // A [rank, inner], in the model's kind
+    const float *raise;  // U [rank, outer]
+    int32_t rank, slot;  // slot: which of the results A x of one phase is its own
 } Linear;
 
 // Four vectors by names and not by numbers, so that compilers keep them in registers.

@@ -16,6 +16,19 @@ static void enter(const Step *s, const Input *to, int row, int from, const float
         pack_activations(&to->packed, row, from, values, count, to->inner);
 }
 
+// y += U (A x), where `lower` has computed A x.
+static void add_update(const Step *s, const Linear *l, int begin, int end, int top, int bottom, float *y,
+                       int64_t step) {
+    for (int r = top; r < bottom; r++) {
+        const float *low = low_of(s, l) + (int64_t)r * l->rank;
+        float *to = y + (r - top) * step;
+        for (int k = 0; k < l->rank; k++) {
+            const float *raise = l->raise + (int64_t)k * l->outer + begin;
+            for (int o = 0; o < end - begin; o++) to[o] += low[k] * raise[o];
+        }
+    }
+}
+
 // Outputs begin..end-1 for rows top..bottom-1: y[row - top][output - begin].
 static void product(const Step *s, const Linear *l, const Input *x, int begin, int end, int top, int bottom,
                     float *y, int64_t step, int thread) {
@@ -31,6 +44,7 @@ static void product(const Step *s, const Linear *l, const Input *x, int begin, i
     if (l->bias)
         for (int r = 0; r < bottom - top; r++)
             for (int o = begin; o < end; o++) y[r * step + o - begin] += l->bias[o];
+    if (l->rank) add_update(s, l, begin, end, top, bottom, y, step);
 }
 
 // A task's share of a linear: outputs begin..end-1 and rows top..bottom-1. The outputs of the same rows
@@ -66,23 +80,46 @@ static void write_product(const Step *s, const Linear *l, const Input *x, Share 
     }
 }
 
-// Queries, keys and values: one phase, so that no thread waits between them.
+// Products of several linears with one input: one phase, so that no thread waits between them.
+static void products(const Step *s, const Linear *const *linears, float *const *outputs, int count,
+                     const Input *x, int thread) {
+    int rows = s->batch->rows, block = block_for(rows), counts[SLOTS], all_shares = 0;
+    for (int i = 0; i < count; i++) all_shares += counts[i] = shares(linears[i], block, rows);
+    EACH_TASK(task, all_shares) {
+        int which = 0, part = task;
+        while (part >= counts[which]) part -= counts[which++];
+        write_product(s, linears[which], x, share(linears[which], block, rows, part), outputs[which], 0,
+                      thread);
+    }
+}
+
+// A x of the linears that have an update; all threads leave together.
+static void lower(const Step *s, const Linear *const *linears, int count, const Input *x, int thread) {
+    Linear lows[SLOTS];
+    const Linear *each[SLOTS];
+    float *outputs[SLOTS];
+    int ranks = 0;
+    for (int i = 0; i < count; i++) {
+        const Linear *l = linears[i];
+        lows[i] = (Linear){.weight = l->low, .kind = s->model->kind, .outer = l->rank, .inner = l->inner};
+        each[i] = &lows[i], outputs[i] = low_of(s, l), ranks += l->rank;
+    }
+    if (ranks == 0) return;
+    products(s, each, outputs, count, x, thread);
+    barrier();
+}
+
 static void project(const Step *s, const Layer *layer, int thread) {
     const Linear *linears[] = {&layer->query, &layer->key, &layer->value};
     float *outputs[] = {s->query, s->key, s->value};
-    int rows = s->batch->rows, block = block_for(rows), counts[3];
-    for (int i = 0; i < 3; i++) counts[i] = shares(linears[i], block, rows);
-    EACH_TASK(task, counts[0] + counts[1] + counts[2]) {
-        int which = 0, part = task;
-        while (part >= counts[which]) part -= counts[which++];
-        write_product(s, linears[which], &s->narrow, share(linears[which], block, rows, part), outputs[which],
-                      0, thread);
-    }
+    lower(s, linears, 3, &s->narrow, thread);
+    products(s, linears, outputs, 3, &s->narrow, thread);
 }
 
 // residual += linear(x)
 static void add_product(const Step *s, const Linear *l, const Input *x, int thread) {
     int rows = s->batch->rows, block = block_for(rows);
+    lower(s, &l, 1, x, thread);
     EACH_TASK(task, shares(l, block, rows))
     write_product(s, l, x, share(l, block, rows, task), s->residual, 1, thread);
 }
@@ -90,6 +127,8 @@ static void add_product(const Step *s, const Linear *l, const Input *x, int thre
 // wide = silu(gate(x)) * up(x); blocks are whole segments of it.
 static void gated(const Step *s, const Layer *layer, int thread) {
     int rows = s->batch->rows;
+    const Linear *linears[] = {&layer->gate, &layer->up};
+    lower(s, linears, 2, &s->narrow, thread);
     EACH_TASK(task, shares(&layer->gate, WIDE_BLOCK, rows)) {
         Share part = share(&layer->gate, WIDE_BLOCK, rows, task);
         _Alignas(64) float gate[ROWS][WIDE_BLOCK], up[ROWS][WIDE_BLOCK];

@@ -62,6 +62,8 @@ typedef struct {
     const Batch *batch;
     float *residual, *query, *key, *value;  // [rows, ...]
     Input narrow, mixed, wide;
+    float *low;  // [SLOTS, rows, most_rank]: A x of updates, whose rows are `rank` apart
+    int32_t most_rank;
     Stretch *stretches;  // what attends together, in the order in which it does
     int32_t stretch_count, past;  // past: positions of the longest row, in whole blocks
     int32_t alone;  // whether every row is of another sequence, so that no row waits for another's keys
@@ -78,9 +80,13 @@ INLINE int64_t runs_of(const Model *m) { return (m->vocab + RUN - 1) / RUN; }
 enum { BLOCK = 32, WIDE_BLOCK = 64, ROWS = 64 };  // outputs and rows of one task
 
 enum { DENSE = 1, PACKED = 2 };  // forms of inputs
+enum { SLOTS = 3, LINEARS = 7 };  // updates computed in one phase at most; linears of a layer
 
 INLINE int is_packed(const Linear *l) { return l->kind >= INT8; }
-INLINE int form(const Linear *l) { return is_packed(l) ? PACKED : DENSE; }
+INLINE int form(const Linear *l) { return (is_packed(l) ? PACKED : DENSE) | (l->rank ? DENSE : 0); }
+INLINE float *low_of(const Step *s, const Linear *l) {
+    return s->low + (int64_t)l->slot * s->batch->rows * s->most_rank;
+}
 INLINE char *scratch_of(const Step *s, int thread) { return s->scratch + thread * s->scratch_bytes; }
 
 // Takes `bytes` from the memory at *free, up to the next cache line: products load whole lines.
@@ -138,6 +144,13 @@ static int64_t lay_out(Step *s, char *memory, int threads) {
     s->key = take(&free, 4 * rows * m->kv_heads * m->head_dim);
     s->value = take(&free, 4 * rows * m->kv_heads * m->head_dim);
     take_inputs(s, &free, rows);
+    for (const Layer *l = m->layer; l < m->layer + m->layers; l++) {
+        int ranks[LINEARS] = {l->query.rank, l->key.rank, l->value.rank, l->output.rank,
+                              l->gate.rank,  l->up.rank,  l->down.rank};
+        for (int i = 0; i < LINEARS; i++)
+            if (ranks[i] > s->most_rank) s->most_rank = ranks[i];
+    }
+    s->low = take(&free, 4 * SLOTS * rows * s->most_rank);
     s->scratch_bytes = (64 + (attention > dense ? attention : dense)) / 64 * 64;
     s->scratch = take(&free, threads * s->scratch_bytes);
     s->runs = take(&free, s->batch->wanted * runs_of(m) * sizeof(Run));

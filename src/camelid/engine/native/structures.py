@@ -26,6 +26,8 @@ PROJECTIONS = {
     "down": "mlp.down_proj",
 }
 """The linears of a layer, by their fields in C."""
+SLOTS = {"key": 1, "value": 2, "up": 1}
+"""Which result A x is a linear's own, where several are computed in one phase; 0 for the others."""
 NORMS = {
     "attention_norm": "input_layernorm.weight",
     "mlp_norm": "post_attention_layernorm.weight",
@@ -36,6 +38,8 @@ CLinear = _structure(
     "CLinear",
     **_pointers("weight", "bias", "scales", "zeros"),
     **_integers("kind", "scale_kind", "outer", "inner", "group", "zero_step"),
+    **_pointers("low", "raise"),
+    **_integers("rank", "slot"),
 )
 CLayer = _structure(
     "CLayer", **_pointers(*NORMS), **_integers("window"), **dict.fromkeys(PROJECTIONS, CLinear)

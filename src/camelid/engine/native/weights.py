@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from camelid.engine.native.build import library
 from camelid.engine.native.pages import zero_pages
-from camelid.engine.native.structures import NORMS, PROJECTIONS, CLayer, CLinear, CPacking
+from camelid.engine.native.structures import NORMS, PROJECTIONS, SLOTS, CLayer, CLinear, CPacking
+from camelid.model.adapters import adapted
 from camelid.model.linears import LinearKind, kind_of, known_linears
+from camelid.model.lora import LoRALinear
 from camelid.model.transformer import Transformer
-from camelid.quant.packed import PackedLinear, packed_linears
+from camelid.quant.packed import PackedLinear
 from camelid.quant.packing import packed_int32
 
 FLOAT32, BFLOAT16 = 0, 1
@@ -23,14 +25,16 @@ LEAST_BITS = 4
 LANES = 16
 LARGEST_SEGMENT = 64
 """Inputs of packed products that share a scale, at most."""
-AnyLinear = nn.Linear | PackedLinear
+AnyLinear = nn.Linear | PackedLinear | LoRALinear
 READ: tuple[LinearKind, ...] = ("plain", "packed")
 """Kinds of linears that the decoder reads."""
 
 
 def takes(linear: nn.Module) -> bool:
     """Whether a product is written for a linear: plain, or packed in groups that are whole rows or lines of 8
-    inputs."""
+    inputs, each with or without a low-rank update."""
+    if isinstance(linear, LoRALinear):
+        return kind_of(linear) == "lora" and takes(linear.base)
     if isinstance(linear, PackedLinear):
         whole_rows = linear.group_size == linear.in_features
         return kind_of(linear) in READ and (whole_rows or linear.group_size % 8 == 0)
@@ -47,9 +51,11 @@ class Weights:
         self.dtype = dtype
         self._kept: list[Tensor] = []
         self._model = model
-        self._linears = cast(dict[str, AnyLinear], known_linears(model, READ, "the decoder in C"))
+        kinds: tuple[LinearKind, ...] = (*READ, "lora") if adapted(model) else READ
+        self._linears = cast(dict[str, AnyLinear], known_linears(model, kinds, "the decoder in C"))
         self._parameters = dict(model.named_parameters())
-        packed = list(packed_linears(model).values())
+        bases = (each.base if isinstance(each, LoRALinear) else each for each in self._linears.values())
+        packed = [base for base in bases if isinstance(base, PackedLinear)]
         self.segment = _segment(packed) if integers and dtype != torch.float32 and packed else 0
         self._arena = zero_pages(4 * sum(map(_line_values, packed))).view(torch.int32)
         self.embedding = self.address(model.embed_tokens.weight, dtype)
@@ -69,7 +75,9 @@ class Weights:
             if (gain := self._parameters.get(f"layers.{index}.{name}")) is not None:
                 setattr(layer, field, self.address(gain))
         for field, name in PROJECTIONS.items():
-            setattr(layer, field, self._linear(self._linears[f"layers.{index}.{name}"]))
+            linear = self._linear(self._linears[f"layers.{index}.{name}"])
+            linear.slot = SLOTS.get(field, 0)
+            setattr(layer, field, linear)
         return layer
 
     def _unembedding(self) -> ctypes.Structure:
@@ -81,6 +89,8 @@ class Weights:
         )
 
     def _linear(self, module: AnyLinear) -> ctypes.Structure:
+        if isinstance(module, LoRALinear):
+            return self._adapted(module)
         bias = dict(module.named_parameters(), **dict(module.named_buffers())).get("bias")
         linear = CLinear(
             bias=None if bias is None else self.address(bias),
@@ -91,6 +101,12 @@ class Weights:
             self._pack(module, linear)
         else:
             linear.kind, linear.weight = KINDS[self.dtype], self.address(module.weight, self.dtype)
+        return linear
+
+    def _adapted(self, module: LoRALinear) -> ctypes.Structure:
+        linear = self._linear(cast(AnyLinear, module.base))
+        linear.rank, linear.low = module.settings.rank, self.address(module.lora_a, self.dtype)
+        setattr(linear, "raise", self.address(module.settings.scale * module.lora_b.detach().float().T))
         return linear
 
     def _pack(self, module: PackedLinear, linear: ctypes.Structure) -> None:
