@@ -120,3 +120,25 @@ def test_settings_of_an_adapter_without_a_rank_are_refused(tmp_path, tune_words,
 def test_an_adapter_as_a_model_is_refused_with_the_way_out(adapter, capsys):
     assert cli.main(["generate", str(adapter), "--prompt", "Tom"]) == 1
     assert "--adapter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("base", ["nf4", "packed"])
+def test_adapters_are_trained_on_quantised_weights(base, tmp_path, pretrained, tune_words, capsys):
+    model, words = pretrained / "model", tune_words(tmp_path / "run", training__steps=12, **LORA)
+    if base == "packed":
+        model = tmp_path / "small"
+        assert cli.main(["quantize", str(pretrained / "model"), str(model), "--group-size", "8"]) == 0
+        words[1] = str(model)
+        assert cli.main([*words, "--lora.base", "nf4"]) == 1
+        assert "quantised already" in capsys.readouterr().err
+        assert cli.main(["tune", str(model), *tune_words(tmp_path / "run")[2:]]) == 1
+        assert "only an adapter on it can be trained" in capsys.readouterr().err
+    else:
+        words += ["--lora.base", "nf4"]
+    assert cli.main([*words, "--training.recompute-activations"]) == 0
+    curve = losses(tmp_path / "run")
+    assert curve[-1] < curve[0] - 0.1
+    folder, ids = tmp_path / "run" / "adapter", torch.tensor([[3, 4, 5]])
+    assert cli.main(["merge", str(model), str(folder), str(tmp_path / "merged")]) == 0
+    merged, unmerged = camelid.load_model(tmp_path / "merged"), camelid.load_model(model, adapter=folder)
+    torch.testing.assert_close(merged(ids), unmerged(ids), rtol=0, atol=1e-4)

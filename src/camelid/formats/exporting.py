@@ -10,13 +10,21 @@ from camelid.base.atomic import atomic_file, atomic_folder
 from camelid.base.errors import CamelidError, WrongCall, naming
 from camelid.base.json import read_table
 from camelid.formats.gguf import families as gguf_families
+from camelid.formats.gguf.adapter import write_adapter
 from camelid.formats.gguf.file import GGUFFile
 from camelid.formats.gguf.t5 import START
 from camelid.formats.gguf.vocabulary import vocabulary_metadata, vocabulary_notes
 from camelid.formats.gguf.writing import Precision, differences, write_gguf
 from camelid.formats.hub import resolve
-from camelid.formats.hugging_face.checkpoint import read_config, save_checkpoint, stored_parameters
+from camelid.formats.hugging_face.checkpoint import (
+    blank_model,
+    read_config,
+    read_spec,
+    save_checkpoint,
+    stored_parameters,
+)
 from camelid.formats.hugging_face.families import why_own
+from camelid.formats.hugging_face.peft_folder import base_of, is_adapter, load_adapter
 from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.formats.load import check_tokenizer_fits, load_model, load_tokenizer, special_ids
 from camelid.formats.packed.layouts import LAYOUTS
@@ -48,15 +56,26 @@ CONTEXT = 512
 
 
 def export(
-    model: str | Path, out: Path, to: Layout = "gguf", dtype: Precision = "float16", verify: bool = False
+    model: str | Path,
+    out: Path,
+    to: Layout = "gguf",
+    dtype: Precision = "float16",
+    verify: bool = False,
+    base: str | None = None,
 ) -> None:
-    """Writes a model in another tool's layout: weights, tokenizer, chat template.
+    """Writes a model in another tool's layout: weights, tokenizer, chat template; or an adapter as GGUF.
 
-    model: a checkpoint folder or a name on the hub; out: the file (gguf) or folder, which must not exist;
+    model: a checkpoint folder, a name on the hub, or an adapter's folder, whose base is the one that it names
+    or `base`; out: the file (gguf) or folder, which must not exist;
     dtype: of the matrices, in gptq and awq of all but the codes; verify: load the result in its real reader;
     raise `CamelidError`, leaving nothing behind, if tokens, template, stops, logits or greedy text differ.
     """
     folder, out = resolve(model), Path(out)
+    if is_adapter(folder) and not (folder / "config.json").is_file():
+        print(_adapter_to_gguf(folder, out, to, dtype, verify, base))
+        return
+    if base is not None:
+        raise WrongCall(f"--base is for adapters; {folder} is a whole model")
     allowed: tuple[str, ...] = FOLDER_DTYPES
     if to in LAYOUTS:
         allowed = tuple(dtype_name(kind) for kind in LAYOUTS[to].dtypes)
@@ -78,6 +97,22 @@ def export(
     print(f"{folder} -> {out}: {said[0]}")
     for line in said[1:]:
         print(f"  {line}")
+
+
+def _adapter_to_gguf(
+    folder: Path, out: Path, to: Layout, dtype: Precision, verify: bool, base: str | None
+) -> str:
+    if to != "gguf" or dtype not in ("float32", "float16") or verify:
+        raise WrongCall(
+            f"{folder} is an adapter, which is exported to gguf in float32 or float16, without --verify; for "
+            "other formats merge it first (camelid merge)"
+        )
+    place = resolve(base if base is not None else base_of(folder))
+    with naming(folder):
+        model = load_adapter(blank_model(read_spec(place)), folder, place)
+    with atomic_file(out) as draft:
+        count = write_adapter(draft, model, folder.resolve().name, dtype)
+    return f"{folder} -> {out}: gguf adapter of {count} tensors, {dtype}, for {place}"
 
 
 def _to_folder(folder: Path, out: Path, dtype: Precision, verify: bool) -> list[str]:

@@ -24,6 +24,12 @@ def adapted(model: nn.Module) -> dict[str, LoRALinear]:
     return {path: module for path, module in linears(model).items() if isinstance(module, LoRALinear)}
 
 
+def has_quantised_base(model: nn.Module) -> bool:
+    """Whether any linear, below an update or without one, has quantised weights."""
+    bases = (each.base if isinstance(each, LoRALinear) else each for each in linears(model).values())
+    return any(kind_of(base) in ("packed", "nf4") for base in bases)
+
+
 def add_lora(model: Transformer, settings: LoRA, targets: Sequence[str], seed: int = 0) -> Transformer:
     """Puts new updates onto the linears that the patterns match (see `surgery.select`), and freezes the rest.
 
@@ -39,6 +45,7 @@ def add_lora(model: Transformer, settings: LoRA, targets: Sequence[str], seed: i
 def put_adapters(model: Transformer, wanted: Mapping[str, LoRA]) -> None:
     """Puts updates with weights of 0 onto the linears at these paths."""
     found, device = linears(model), model.embed_tokens.weight.device
+    device = torch.device("cpu") if device.type == "meta" else device  # of a model that is never computed
     sites = {name: number for number, name in enumerate(sorted({_in_block(path) for path in found}))}
     for path, settings in wanted.items():
         base = found[path]

@@ -11,13 +11,14 @@ from torch import nn
 
 from camelid.base.errors import CamelidError
 
-LinearKind = Literal["plain", "packed", "lora"]
+LinearKind = Literal["plain", "packed", "nf4", "lora"]
 """plain: x W^T + b, where W is `weight` and b is `bias` or None. packed: the same over a
-`camelid.quant.packed.PackedLinear`. lora: a base layer plus a low-rank update, to be merged before its
-weights are read.
+`camelid.quant.packed.PackedLinear`. nf4: over a `camelid.quant.nf4.NF4Linear`. lora: a base layer plus a
+low-rank update, to be merged before its weights are read.
 """
 WAYS_OUT: dict[LinearKind | None, str] = {
     "packed": "save it in a quantised layout, or unpack it first",
+    "nf4": "load the model again, in full precision",
     "lora": "merge its update into its base layer first",
     None: "replace it with an equivalent plain layer first (for a LoRA layer, merge its update into the "
     "base)",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from camelid.model.linears import LinearKind, kind_of, linears
 from camelid.quant.choices import Bits
+from camelid.quant.frozen import frozen_product
 from camelid.quant.kernels import Kernel, PackedForm, kernel_for
 from camelid.quant.packing import packed_int32, unpacked_integers
 from camelid.quant.round_to_nearest import QuantizedWeight
@@ -63,14 +64,19 @@ class PackedLinear(nn.Module):
         )
         return QuantizedWeight(codes, self.scales, self.zeros.int(), self.bits)
 
+    def dequantize(self, dtype: torch.dtype) -> Float[Tensor, "outer inner"]:
+        """The weight in `dtype`."""
+        return self.quantized().dequantize(dtype)
+
     def reference(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
         """The slow reference, in x's dtype: dequantise, then multiply."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.quantized().dequantize(x.dtype), bias)
+        return F.linear(x, self.dequantize(x.dtype), bias)
 
     def forward(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
         """x W^T + b, with a packed kernel if there are few rows and one supports them."""
-        product = self.fast_product(x.reshape(-1, self.in_features))
+        trains = x.requires_grad and torch.is_grad_enabled()  # the kernels have no backward pass
+        product = frozen_product(x, self) if trains else self.fast_product(x.reshape(-1, self.in_features))
         if product is None:
             return self.reference(x)
         product = product if self.bias is None else product + self.bias.to(x.dtype)

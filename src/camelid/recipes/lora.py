@@ -1,5 +1,7 @@
 """Settings of low-rank adapters, shared by the stages that train."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from camelid.recipes.settings import Settings
@@ -19,6 +21,11 @@ class LoRASettings(Settings):
         default=False, description="count it alpha / sqrt(rank) times (rsLoRA, arXiv:2312.03732)"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of an adapter's inputs dropped")
+    base: Literal["stored", "nf4"] = Field(
+        default="stored",
+        description="weights of the model while the adapter is trained: as stored (a quantised folder stays "
+        "quantised), or rounded to 4 bits as they are read (QLoRA, arXiv:2305.14314)",
+    )
     targets: tuple[str, ...] = Field(
         default=("*layers.*_proj",),
         min_length=1,

@@ -19,6 +19,7 @@ from camelid.data.rows.batches import AnyBatch, batches, collate
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hugging_face.tensor_files import dtype_name
+from camelid.model.adapters import has_quantised_base
 from camelid.model.transformer import Transformer
 from camelid.recipes.training import Training
 from camelid.runs.run import METRICS, Run, read_metrics
@@ -197,7 +198,9 @@ def prepare(model: Transformer, training: Training) -> Transformer:
     """Sets up activation recomputation and compilation as the recipe says; returns the model."""
     for stack in model.stacks:
         stack.recompute_activations = training.recompute_activations
-    compile_blocks(model, training.compile)
+    # Blocks over quantised weights stay eager: dynamo cannot follow their own backward pass.
+    eager = training.compile == "auto" and has_quantised_base(model)
+    compile_blocks(model, False if eager else training.compile)
     return model
 
 

@@ -19,14 +19,21 @@ from camelid.base.json import write_json
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hub import resolve
-from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
+from camelid.formats.hugging_face.checkpoint import read_config, read_spec, save_checkpoint
 from camelid.formats.hugging_face.families import why_own
 from camelid.formats.hugging_face.peft_folder import save_adapter
-from camelid.formats.load import check_tokenizer_fits, load_model, special_ids, with_template
+from camelid.formats.load import (
+    check_tokenizer_fits,
+    load_model,
+    special_ids,
+    stored_dtype,
+    with_template,
+)
 from camelid.model.adapters import adapted, add_lora
 from camelid.model.lora import LoRA
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.transformer import Transformer
+from camelid.quant.nf4 import to_nf4
 from camelid.recipes.data import MixedData, TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import Recipe, save_recipe
@@ -56,6 +63,8 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model"
 """The subfolder of a run with the trained model."""
+NF4_LINEARS = ("*layers.*_proj",)
+"""All linears of all layers, of encoders too."""
 ADAPTER = "adapter"
 """The same for an adapter, which is PEFT's folder."""
 
@@ -98,6 +107,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
     tokenizer = with_template(load_tokenizer(base), recipe.chat_template)
     spec = read_spec(base)
     encodes = spec.encoder_layers > 0
+    _check_quantised(recipe, base)
     _check_task(recipe, base, tokenizer, encodes)
     check_context(recipe.training.context_length, base, spec)
     template = tokenizer.chat_template
@@ -116,11 +126,10 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
             rows, validation = decoder_rows(recipe, tokenizer, logger.info, record)
         if group.is_main:
             refuse_other_rows(run, rows, validation)
-        model = load_model(base)
-        check_tokenizer_fits(model.spec, tokenizer)
+        check_tokenizer_fits(spec, tokenizer)
         if recipe.lora.rank is None:
-            return _train(recipe, run, model, tokenizer, rows, validation, group, limit)
-        _adapt(model, recipe)
+            return _train(recipe, run, load_model(base), tokenizer, rows, validation, group, limit)
+        model = _adapted_model(base, recipe)
 
         def save(draft: Path, trained: Transformer) -> None:
             save_adapter(draft, trained, base, _made(run, recipe))
@@ -130,19 +139,34 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
         return _train(recipe, run, model, tokenizer, rows, validation, group, limit, save)
 
 
-def _adapt(model: Transformer, recipe: TuneRecipe) -> None:
-    """Puts the recipe's adapter onto the model and logs its size."""
+def _adapted_model(base: Path, recipe: TuneRecipe) -> Transformer:
+    """The base model with the recipe's adapter put onto it; logs its size."""
     lora = recipe.lora
     assert lora.rank is not None  # `tune` asks
-    add_lora(
-        model, LoRA(lora.rank, lora.alpha, lora.rank_stabilised, lora.dropout), lora.targets, recipe.seed
-    )
+    if lora.base == "nf4":
+        # In the stored dtype weights stay in the mapped file until they are rounded, one linear at a time.
+        model = to_nf4(load_model(base, stored_dtype(read_config(base))), NF4_LINEARS).float()
+    else:
+        model = load_model(base)
+    settings = LoRA(lora.rank, lora.alpha, lora.rank_stabilised, lora.dropout)
+    add_lora(model, settings, lora.targets, recipe.seed)
     count = sum(each.numel() for each in model.parameters() if each.requires_grad)
     whole = model.spec.parameter_count()
     logger.info(
         f"an adapter of {count:,} trained parameters ({count / whole:.2%} of {whole:,}) on "
         f"{len(adapted(model))} linears"
     )
+    return model
+
+
+def _check_quantised(recipe: TuneRecipe, base: Path) -> None:
+    quantised = "quantization_config" in read_config(base)
+    if quantised and recipe.lora.rank is None:
+        raise CamelidError(
+            f"{base} is quantised, so only an adapter on it can be trained; give --lora.rank 8, for example"
+        )
+    if quantised and recipe.lora.base == "nf4":
+        raise CamelidError(f"{base} is quantised already; remove --lora.base")
 
 
 def _made(run: Run, recipe: PretrainRecipe | TuneRecipe) -> dict[str, Any]:

@@ -47,6 +47,14 @@ def is_adapter(folder: Path) -> bool:
     return (Path(folder) / CONFIG).is_file()
 
 
+def base_of(folder: Path) -> str:
+    """The name of an adapter's base, as its settings give it."""
+    name = read_table(Path(folder) / CONFIG).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise CamelidError(f"{folder} does not name its base; give it with --base")
+    return name
+
+
 def save_adapter(
     folder: Path, model: Transformer, base: Path, provenance: Mapping[str, Any] | None = None
 ) -> None:
