@@ -1,12 +1,9 @@
 """A server of a tiny model in a thread of this process, on a port of its own."""
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
+from running_server import Server
 
 from camelid.engine.engine import Engine
 from camelid.model.spec import ModelSpec
@@ -26,26 +23,6 @@ def engine() -> Iterator[Engine]:
     )
     with Engine(Transformer(spec).initialize(0, std=0.2).eval(), tokenizer, max_batch=8) as made:
         yield made
-
-
-class Server(uvicorn.Server):
-    """A server that tells its address; it runs until the block ends."""
-
-    def __init__(self, app: object) -> None:
-        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False))  # type: ignore[arg-type]
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
-        self.thread = threading.Thread(target=self.run, kwargs={"sockets": [self.listening]}, daemon=True)
-
-    def __enter__(self) -> "Server":
-        self.thread.start()
-        while not self.started:
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.should_exit = True
-        self.thread.join(10)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from camelid.recipes.serve import ServeSettings
 
 
 def serve(
-    models: Annotated[tuple[str, ...], Positional],
     settings: Annotated[ServeSettings, Group()],
     engine: Annotated[EngineSettings, Group()],
+    models: Annotated[tuple[str, ...], Positional] = (),
 ) -> None:
     """Serves models through OpenAI's API, for any client that speaks it.
 

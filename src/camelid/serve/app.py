@@ -5,38 +5,54 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from camelid.engine.encoding import check_ids
 from camelid.serve.asking import unless_gone
-from camelid.serve.bodies import Body, ChatBody, CompletionBody, read_body
+from camelid.serve.bodies import (
+    ChatBody,
+    Common,
+    CompletionBody,
+    DetokenizeBody,
+    TokenizeBody,
+    read_body,
+)
 from camelid.serve.chat import chat_response, chat_stream
 from camelid.serve.completions import completion_response, completion_stream
 from camelid.serve.errors import ApiError, as_api_error
+from camelid.serve.guard import Guard, Rules
 from camelid.serve.models import Models
+from camelid.serve.page import content_policy, page
 
 logger = logging.getLogger(__name__)
+Asked = TypeVar("Asked", bound=Common)
 Handler = Callable[[Request], Awaitable[Response]]
 MOST_BODY_BYTES = 8 << 20
 
 
-def make_app(models: Models) -> Starlette:
-    """The ASGI application of some models."""
+def make_app(models: Models, rules: Rules | None = None) -> ASGIApp:
+    """The ASGI application of some models; by default for this machine alone, without a key."""
     api = Api(models)
-    return Starlette(
+    app = Starlette(
         routes=[
+            Route("/", _refusing(api.page)),
             Route("/health", _refusing(api.health)),
             Route("/v1/models", _refusing(api.list_models)),
             Route("/v1/models/{name:path}", _refusing(api.one_model)),
             Route("/v1/chat/completions", _refusing(api.chat), methods=["POST"]),
             Route("/v1/completions", _refusing(api.complete), methods=["POST"]),
+            Route("/tokenize", _refusing(api.tokenize), methods=["POST"]),
+            Route("/detokenize", _refusing(api.detokenize), methods=["POST"]),
         ],
         exception_handlers={404: _not_found, 405: _not_found},
     )
+    return Guard(app, rules or Rules())
 
 
 class Api:
@@ -54,6 +70,22 @@ class Api:
     async def one_model(self, request: Request) -> Response:
         return JSONResponse(self.models.find(request.path_params["name"]).card())
 
+    async def page(self, _: Request) -> Response:
+        return HTMLResponse(page(), headers={"Content-Security-Policy": content_policy()})
+
+    async def tokenize(self, request: Request) -> Response:
+        body = read_body(TokenizeBody, await _read(request))
+        engine = self.models.find(body.model).engine
+        ids = await asyncio.to_thread(engine.encode, body.prompt())
+        return JSONResponse({"tokens": ids, "count": len(ids), "context_length": engine.context_length})
+
+    async def detokenize(self, request: Request) -> Response:
+        body = read_body(DetokenizeBody, await _read(request))
+        engine = self.models.find(body.model).engine
+        if body.tokens:
+            check_ids(tuple(body.tokens), engine.model.spec, room=0)
+        return JSONResponse({"content": engine.tokenizer.decode(body.tokens, skip_special_tokens=False)})
+
     async def chat(self, request: Request) -> Response:
         return await _answer(request, ChatBody, self.models, chat_response, chat_stream)
 
@@ -63,7 +95,7 @@ class Api:
 
 async def _answer(
     request: Request,
-    kind: type[Body],
+    kind: type[Asked],
     models: Models,
     whole: Callable[..., Any],
     streamed: Callable[..., Any],

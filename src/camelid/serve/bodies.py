@@ -15,7 +15,7 @@ MOST_SAMPLES = 128
 """Answers to one request, as in OpenAI's API."""
 MOST_ALTERNATIVES = 20
 
-Body = TypeVar("Body", bound="Common")
+Body = TypeVar("Body", bound="Named")
 Tokens = list[int]
 
 
@@ -27,16 +27,41 @@ class Part(BaseModel):
     text: str
 
 
-class Common(BaseModel):
+class Named(BaseModel):
+    """A body that may name its model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    model: str | None = None
+
+
+class TokenizeBody(Named):
+    """`POST /tokenize`: a text as the model reads it, or messages through its template."""
+
+    content: str | None = None
+    messages: list[dict[str, Any]] | None = None
+
+    def prompt(self) -> str | Conversation:
+        """What to encode; raises `ApiError` unless exactly one of the two is given."""
+        if self.content is not None and self.messages is None:
+            return self.content
+        if self.messages and self.content is None:
+            return _conversation(self.messages)
+        raise ApiError(400, "give either content or messages", param="content")
+
+
+class DetokenizeBody(Named):
+    """`POST /detokenize`."""
+
+    tokens: Tokens
+
+
+class Common(Named):
     """What chat completions and completions share.
 
     Fields that change nothing in the answer are accepted; every unknown field is refused by its name, since
     ignoring it would answer another question than the one that was asked.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: str | None = None
     temperature: float | None = Field(default=1.0, ge=0)
     top_p: float | None = None
     top_k: int | None = None
@@ -98,16 +123,15 @@ class ChatBody(Common):
 
     def conversation(self) -> Conversation:
         """The messages, with content in parts put together; raises `ApiError` naming the wrong one."""
-        rows = [_with_text(row, f"messages[{index}]") for index, row in enumerate(self.messages)]
-        try:
-            read = Conversation.from_messages(rows)
-            tools = None if self.tool_choice == "none" else functions(self.tools, "tools")
-        except CamelidError as error:
-            raise ApiError(400, str(error), param="messages") from error
+        read = _conversation(self.messages)
         if read.messages[-1].role == "assistant":
             raise ApiError(
                 400, "the last message is the assistant's: there is nothing to answer", param="messages"
             )
+        try:
+            tools = None if self.tool_choice == "none" else functions(self.tools, "tools")
+        except CamelidError as error:
+            raise ApiError(400, str(error), param="tools") from error
         return Conversation(read.messages, tools)
 
     @property
@@ -182,6 +206,14 @@ def read_body(kind: type[Body], raw: bytes) -> Body:
         raise ApiError(
             400, f"{name} is {shortened(first['input'])}: {first['msg'].lower()}", param=name
         ) from error
+
+
+def _conversation(messages: list[dict[str, Any]]) -> Conversation:
+    rows = [_with_text(row, f"messages[{index}]") for index, row in enumerate(messages)]
+    try:
+        return Conversation.from_messages(rows)
+    except CamelidError as error:
+        raise ApiError(400, str(error), param="messages") from error
 
 
 def _with_text(row: dict[str, Any], where: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from camelid.engine.open_lm import is_url, open_lm
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.serve import ServeSettings
 from camelid.serve.app import make_app
+from camelid.serve.guard import is_local, rules_for
+from camelid.serve.keys import add_key, read_keys
 from camelid.serve.models import load_models
 
 logger = logging.getLogger(__name__)
@@ -19,6 +21,17 @@ logger = logging.getLogger(__name__)
 
 def serve(models: Sequence[str], settings: ServeSettings, engine: EngineSettings) -> None:
     """Serves models until Ctrl-C or SIGTERM; then answers what has begun, within the grace period."""
+    if settings.new_key is not None:
+        if settings.keys is None:
+            raise WrongCall("--new-key needs --keys FILE, the file of keys")
+        print(add_key(settings.keys, settings.new_key))
+        return
+    keys = None if settings.keys is None else read_keys(settings.keys)
+    if keys is None and not is_local(settings.host):
+        raise WrongCall(
+            f"--host {settings.host} is reached from other machines, so a key is needed: make one with "
+            "camelid serve --new-key NAME --keys FILE, and give --keys FILE"
+        )
     if not models:
         raise WrongCall("no model given: camelid serve MODEL")
 
@@ -30,9 +43,10 @@ def serve(models: Sequence[str], settings: ServeSettings, engine: EngineSettings
         return opened
 
     with _bound(settings) as listening:
-        app = make_app(load_models(models, open_engine))
+        rules = rules_for(settings.host, keys, settings.allow_origin)
+        app = make_app(load_models(models, open_engine), rules)
         host, port = listening.getsockname()[:2]
-        logger.info(f"serving on http://{host}:{port}/v1 (Ctrl-C ends)")
+        logger.info(f"http://{host}:{port} is the page, http://{host}:{port}/v1 the API; Ctrl-C ends")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(settings.grace_seconds)
         )
