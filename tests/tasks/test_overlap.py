@@ -2,7 +2,8 @@
 
 import pytest
 
-from camelid.tasks.overlap import longest_common_subsequence, rouge
+from camelid.tasks.overlap import rouge
+from camelid.text.rouge import common_subsequence, places_of
 
 
 def test_rouge_by_hand() -> None:
@@ -24,4 +25,4 @@ def test_a_word_counts_as_often_as_it_occurs_in_both() -> None:
 
 def test_nothing_shares_nothing() -> None:
     assert set(rouge("", "the cat").values()) == {0.0}
-    assert longest_common_subsequence("abcbdab", "bdcaba") == 4
+    assert common_subsequence(places_of("abcbdab"), 7, "bdcaba") == 4

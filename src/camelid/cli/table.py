@@ -39,7 +39,11 @@ VERBS: dict[str, Verb] = {
     ),
     **_in(
         "Make data",
-        **{"make answers": ("make_answers", "let a teacher answer questions, for `tune`")},
+        **{
+            "make answers": ("make_answers", "let a teacher answer questions, for `tune`"),
+            "make self-instruct": ("make_self_instruct", "let a model write instructions and their answers"),
+            "make self-chat": ("make_self_chat", "let a model write both sides of conversations"),
+        },
     ),
     **_in(
         "Use a model",

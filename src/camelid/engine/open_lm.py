@@ -60,7 +60,10 @@ def model_identity(model: str, engine: EngineSettings | None = None) -> str:
     else:  # what a name on the hub stands for may change
         commit = hub_commit(model) if model.count("/") == 1 else None
         identity = f"{model}@{commit[:12]}" if commit else model
-    changes = engine.model_dump(include={"dtype", "cache", "marker"}, exclude_defaults=True)
+    settings = {"dtype", "cache", "adapter", "marker"}
+    changes = engine.model_dump(include=settings, exclude_defaults=True)
+    if engine.adapter is not None and Path(engine.adapter).is_dir():
+        changes["adapter"] = f"sha256:{digest_path(Path(engine.adapter))[:16]}"
     return " ".join([identity, *(f"{name}={value}" for name, value in changes.items())])
 
 

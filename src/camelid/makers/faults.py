@@ -5,6 +5,8 @@ import unicodedata
 
 LOOPED, LEAST_WORDS, WINDOW = 0.5, 32, 4
 """A text of at least so many words loops if this share of its windows of words has occurred before."""
+PERIODS, TIMES, LEAST_RUN = range(1, 13), 5, 9
+"""A run of up to so many words that comes again so many times, and fills so many words, is a loop."""
 RUN = re.compile(r"(\w{1,8}?)\1{15,}")
 """The same few letters sixteen times in a row."""
 MARKERS = re.compile(
@@ -62,7 +64,18 @@ def loops(text: str) -> bool:
     if RUN.search(text):
         return True
     words = text.split()
+    if any(_longest_echo(words, period) >= max(TIMES * period, LEAST_RUN) for period in PERIODS):
+        return True
     if len(words) < LEAST_WORDS:
         return False
     windows = [tuple(words[at : at + WINDOW]) for at in range(len(words) - WINDOW + 1)]
     return 1 - len(set(windows)) / len(windows) > LOOPED
+
+
+def _longest_echo(words: list[str], period: int) -> int:
+    """The longest run of words that each equal the word `period` places before."""
+    longest = run = 0
+    for word, earlier in zip(words[period:], words, strict=False):
+        run = run + 1 if word == earlier else 0
+        longest = max(longest, run)
+    return longest

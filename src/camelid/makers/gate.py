@@ -12,7 +12,7 @@ class Gate:
     """
 
     def __init__(self, window: int, least: float, unit: str) -> None:
-        self.least, self.unit = least, unit
+        self.least, self.unit, self.closed = least, unit, False
         self._last: deque[tuple[str | None, str]] = deque(maxlen=window)
 
     def see(self, dropped: str | None, text: str) -> None:
@@ -26,6 +26,7 @@ class Gate:
             reasons = Counter(reason for reason, _ in self._last if reason is not None)
             listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             [(often, _)] = reasons.most_common(1)
+            self.closed = True
             example = next(text for reason, text in self._last if reason == often)
             raise CamelidError(
                 f"only {kept} of the last {size} {self.unit} were kept ({listed}; one that {often}: "

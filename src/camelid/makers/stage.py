@@ -9,8 +9,9 @@ report.html     the same to read
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,22 @@ from camelid.base.lock import HeldError, lock_of
 from camelid.data.read.conversation_shapes import PROVENANCE
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.files import CARD, MADE_ROWS
-from camelid.data.read.prompts import Questions
+from camelid.data.read.prompts import Question, Questions
 from camelid.engine.open_lm import is_url, model_identity, open_lm
 from camelid.lm.sampling import Sampling
-from camelid.makers import answers
+from camelid.makers import answers, self_chat, self_instruct
 from camelid.makers.card import card_of
 from camelid.makers.gate import Gate
 from camelid.makers.made import Made
+from camelid.makers.seeds import digest_of, read_seeds
+from camelid.makers.self_chat import make_self_chats
+from camelid.makers.self_instruct import ALPACA, SELF_INSTRUCT, Plan
 from camelid.makers.teacher import Teacher
-from camelid.recipes.make import MakeAnswersRecipe, MakeRecipe
+from camelid.recipes.make import MakeAnswersRecipe, MakeRecipe, MakeSelfChatRecipe, MakeSelfInstructRecipe
 from camelid.recipes.settings import is_free
-from camelid.report.making import making_report
+from camelid.report.making import instruction_sections, making_report
 from camelid.report.page import write_report
+from camelid.report.values import Section
 from camelid.runs.licences import NOT_STATED, licence_of
 from camelid.text.conversation import Conversation
 
@@ -47,16 +52,56 @@ SAMPLES = 12
 
 def make_answers(recipe: MakeAnswersRecipe) -> Path:
     """Lets the teacher answer the questions of a recipe's files."""
+
+    def made_of(asked: Sequence[Question], teacher: Teacher, sampling: Sampling) -> Made:
+        return answers.make_answers(asked, teacher, sampling, recipe.system)
+
+    return _about_questions(recipe, answers.VERSION, made_of)
+
+
+def make_self_chat(recipe: MakeSelfChatRecipe) -> Path:
+    """Lets the teacher write conversations about the questions of a recipe's files."""
+
+    def made_of(asked: Sequence[Question], teacher: Teacher, sampling: Sampling) -> Made:
+        return make_self_chats(asked, teacher, sampling, chat=recipe.chat, most_turns=recipe.turns)
+
+    return _about_questions(recipe, self_chat.VERSION, made_of)
+
+
+def _about_questions(
+    recipe: MakeAnswersRecipe | MakeSelfChatRecipe,
+    version: str,
+    made_of: Callable[[Sequence[Question], Teacher, Sampling], Made],
+) -> Path:
     questions = Questions(recipe.prompts, recipe.skip_bad_rows)
     asked = [*questions][: recipe.limit]
     for problem in questions.skipped:
         logger.warning(problem)
     sampling = Sampling(recipe.max_new_tokens, recipe.temperature, top_p=recipe.top_p, seed=recipe.seed)
     data = digest_paths(questions.files)
-    with _working(recipe, answers.VERSION, data) as (teacher, origin):
-        made = answers.make_answers(asked, teacher, sampling, recipe.system)
-        made.facts["counts_of_questions"] = {"asked": len(asked), "bad_rows": len(questions.skipped)}
+    with _working(recipe, version, data) as (teacher, origin):
+        made = made_of(asked, teacher, sampling)
+        made.facts["questions"] = {"asked": len(asked), "bad_rows": len(questions.skipped)}
         _finish(recipe, made, teacher, origin, data)
+    return recipe.out
+
+
+def make_self_instruct(recipe: MakeSelfInstructRecipe) -> Path:
+    """Lets the teacher write instructions and their instances."""
+    [path] = recipe.seeds or [None]
+    seeds, in_one_step = read_seeds(path), recipe.variant == "alpaca"
+    paper = ALPACA if in_one_step else SELF_INSTRUCT
+    changes = recipe.model_dump(include={"temperature", "top_p", "presence_penalty"}, exclude_none=True)
+    sampling = replace(paper, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed, **changes)
+    gate = Gate(recipe.window, recipe.least_kept, "instructions")
+    plan = Plan(recipe.count, recipe.batch, sampling, gate, recipe.chat, recipe.novelty)
+    data = {"seed tasks": digest_of(seeds)}
+    with _working(recipe, self_instruct.VERSION, data) as (teacher, origin):
+        made = (self_instruct.alpaca if in_one_step else self_instruct.self_instruct)(seeds, teacher, plan)
+        if early := made.facts.get("stopped_early"):
+            logger.warning(f"stopped before {recipe.count} instructions: {early}")
+        self_instruct.describe(made, seeds)
+        _finish(recipe, made, teacher, origin, data, instruction_sections(made.facts))
     return recipe.out
 
 
@@ -103,7 +148,12 @@ def _digest(recipe: MakeRecipe, version: str, identity: str, data: Mapping[str, 
 
 
 def _finish(
-    recipe: MakeRecipe, made: Made, teacher: Teacher, origin: dict[str, Any], data: Mapping[str, str]
+    recipe: MakeRecipe,
+    made: Made,
+    teacher: Teacher,
+    origin: dict[str, Any],
+    data: Mapping[str, str],
+    sections: Sequence[Section] = (),
 ) -> None:
     """Writes rows, card and report, and shows where they are."""
     if not made.rows:
@@ -114,7 +164,7 @@ def _finish(
         row[PROVENANCE] |= {"by": card["maker"], "teacher": origin["identity"]}
     write_text_atomically(recipe.out / MADE_ROWS, "".join(map(json_line, made.rows)))
     write_json(recipe.out / CARD, card)
-    write_report(making_report(card, _samples(recipe.out), str(recipe.out)), recipe.out)
+    write_report(making_report(card, _samples(recipe.out), str(recipe.out), sections), recipe.out)
     counts = card["counts"]
     dropped = sum(made.dropped.values())
     print(f"{counts['rows']:,} rows kept, {dropped:,} dropped, of {counts['replies']:,} replies")

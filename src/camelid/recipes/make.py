@@ -84,3 +84,74 @@ class MakeAnswersRecipe(MakeRecipe):
     top_p: float | None = Field(
         default=None, gt=0, le=1, description="sample from the fewest tokens of at least this probability"
     )
+
+
+class MakeSelfInstructRecipe(MakeRecipe):
+    """Let a model write new instructions and their answers, from 175 seed tasks (Self-Instruct; in one step,
+    Alpaca)."""
+
+    leading: ClassVar[tuple[str, ...]] = ("teacher",)
+
+    stage: Literal["make self-instruct"] = Field(
+        default="make self-instruct", description="the verb that this recipe is for"
+    )
+    count: int = Field(
+        default=1000, ge=1, description="new instructions; may be raised later", json_schema_extra=FREE
+    )
+    variant: Literal["self-instruct", "alpaca"] = Field(
+        default="self-instruct",
+        description="self-instruct: instruction, kind and instances in three steps; alpaca: all in one",
+    )
+    seeds: Paths = Field(
+        default=(),
+        max_length=1,
+        description="seed tasks instead of our 175: rows with id, instruction, instances, is_classification",
+    )
+    batch: int = Field(default=16, ge=1, description="prompts of a round, drawn from the same pool")
+    chat: bool = Field(default=False, description="send prompts as user messages instead of text to continue")
+    max_new_tokens: int = Field(default=1024, ge=1, description="most tokens in a list of new instructions")
+    temperature: float | None = Field(
+        default=None,
+        gt=0,
+        description="temperature of new instructions; by default 0.7, in one step 1, as in the papers",
+    )
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, description="top-p of new instructions; by default 0.5, in one step 1"
+    )
+    presence_penalty: float | None = Field(
+        default=None, ge=0, description="presence penalty of new instructions; by default 2, in one step 0"
+    )
+    novelty: float = Field(
+        default=0.7, gt=0, le=1, description="ROUGE-L with any other instruction from which one is dropped"
+    )
+
+
+class MakeSelfChatRecipe(MakeRecipe):
+    """Let a model write both sides of conversations about questions (Baize)."""
+
+    leading: ClassVar[tuple[str, ...]] = ("teacher", "prompts")
+
+    stage: Literal["make self-chat"] = Field(
+        default="make self-chat", description="the verb that this recipe is for"
+    )
+    prompts: Paths = Field(
+        min_length=1, description="files of questions that the conversations are about, as for make answers"
+    )
+    skip_bad_rows: bool = Field(
+        default=False, description="skip malformed rows, counting and listing them, instead of stopping"
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="only the first N questions; may be raised later",
+        json_schema_extra=FREE,
+    )
+    chat: bool = Field(
+        default=False, description="send the prompt as a user message instead of text to continue"
+    )
+    turns: int = Field(default=8, ge=1, description="most pairs of turns of a conversation")
+    max_new_tokens: int = Field(default=1024, ge=1, description="most tokens in a transcript")
+    temperature: float = Field(default=1.0, ge=0, description="temperature of the transcripts")
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, description="sample from the fewest tokens of at least this probability"
+    )

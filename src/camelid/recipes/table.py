@@ -3,7 +3,7 @@
 from camelid.recipes.align import AlignRecipe
 from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.evaluate import EvaluateRecipe
-from camelid.recipes.make import MakeAnswersRecipe
+from camelid.recipes.make import MakeAnswersRecipe, MakeSelfChatRecipe, MakeSelfInstructRecipe
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.quantize import QuantizeRecipe
 from camelid.recipes.recipe import Recipe
@@ -19,4 +19,6 @@ RECIPES: dict[str, type[Recipe]] = {
     "compare": CompareRecipe,
     "eval": EvaluateRecipe,
     "make answers": MakeAnswersRecipe,
+    "make self-instruct": MakeSelfInstructRecipe,
+    "make self-chat": MakeSelfChatRecipe,
 }

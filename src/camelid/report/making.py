@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from camelid.base.progress import in_time
-from camelid.report.values import Cell, Dialogue, Passage, Report, Section, Table
+from camelid.report.values import BarPlot, Cell, Dialogue, Estimate, Passage, Report, Section, Table
 from camelid.text.conversation import Conversation
 
 
@@ -42,6 +42,37 @@ def making_report(
         ),
         footer=f"Written by camelid {card['camelid']}.",
     )
+
+
+def instruction_sections(facts: Mapping[str, Any]) -> tuple[Section, ...]:
+    """How diverse new instructions are: their verbs and nouns, and their overlap with the seed tasks."""
+    diversity, overlap = facts["diversity"], facts["overlap_with_seeds"]
+    rows = tuple(
+        (verb, each["count"], ", ".join(f"{noun} {count}" for noun, count in each["nouns"].items()))
+        for verb, each in diversity["verbs"].items()
+    )
+    text = (
+        f"{facts['instructions']:,} instructions with {diversity['different_verbs']} verbs and "
+        f"{diversity['different_pairs']} pairs of verb and noun, by a list of verbs and the phrase behind "
+        f"them; found in {diversity['found']:.0%}."
+    )
+    return (
+        Section(
+            "Diversity",
+            text,
+            figures=(_bars("The most frequent verbs", {verb: count for verb, count, _ in rows}),),
+            tables=(Table("Verbs and their nouns", ("verb", "instructions", "nouns"), rows),),
+        ),
+        Section(
+            "Overlap",
+            figures=(_bars("Highest ROUGE-L with a seed task, from", overlap),),
+        ),
+    )
+
+
+def _bars(title: str, counts: Mapping[str, int]) -> BarPlot:
+    values = tuple(Estimate(count, count, count) for count in counts.values())
+    return BarPlot(title, "instructions", tuple(counts), {"": values})
 
 
 def _counted(title: str, column: str, counts: Mapping[str, int]) -> Table:

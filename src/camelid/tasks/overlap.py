@@ -1,12 +1,12 @@
 """Overlap of a text with a reference: ROUGE, and BLEU by sacrebleu."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from camelid.base.errors import CamelidError
 from camelid.tasks.reading import without_reasoning
 from camelid.tasks.record import Record, Total
+from camelid.text.rouge import f_measure, rouge_l, words
 
 
 def rouge(text: str, reference: str) -> dict[str, float]:
@@ -16,24 +16,12 @@ def rouge(text: str, reference: str) -> dict[str, float]:
     Words are runs of letters a to z and digits in lower case, unstemmed, the default of Google's
     `rouge_score`; ROUGE-L is computed over the whole text, not per sentence.
     """
-    found, wanted = _words(text), _words(reference)
+    found, wanted = words(text), words(reference)
     return {
-        "rouge_1": _f1(_common(found, wanted, 1), len(found), len(wanted)),
-        "rouge_2": _f1(_common(found, wanted, 2), len(found) - 1, len(wanted) - 1),
-        "rouge_l": _f1(longest_common_subsequence(found, wanted), len(found), len(wanted)),
+        "rouge_1": f_measure(_common(found, wanted, 1), len(found), len(wanted)),
+        "rouge_2": f_measure(_common(found, wanted, 2), len(found) - 1, len(wanted) - 1),
+        "rouge_l": rouge_l(text, reference),
     }
-
-
-def longest_common_subsequence(one: Sequence[str], two: Sequence[str]) -> int:
-    """The length of the longest common subsequence, gaps allowed."""
-    row = [0] * (len(two) + 1)
-    for word in one:
-        above_left = 0
-        for column, other in enumerate(two, 1):
-            above = row[column]
-            row[column] = above_left + 1 if word == other else max(above, row[column - 1])
-            above_left = above
-    return row[-1]
 
 
 def corpus_bleu(records: Sequence[Record]) -> Mapping[str, Total]:
@@ -51,14 +39,6 @@ def corpus_bleu(records: Sequence[Record]) -> Mapping[str, Total]:
     }
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
-
-
 def _common(one: Sequence[str], two: Sequence[str], length: int) -> int:
-    runs = [Counter(zip(*(words[start:] for start in range(length)), strict=False)) for words in (one, two)]
+    runs = [Counter(zip(*(each[start:] for start in range(length)), strict=False)) for each in (one, two)]
     return (runs[0] & runs[1]).total()
-
-
-def _f1(common: int, found: int, wanted: int) -> float:
-    return 2 * common / (found + wanted) if common else 0.0
