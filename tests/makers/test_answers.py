@@ -1,10 +1,6 @@
 """`camelid make answers`: each question asked once, in order, and what is wrong with replies."""
 
 import json
-import multiprocessing
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,7 +148,10 @@ def test_a_teacher_of_refusals_is_stopped_early(
     words = ["make", "answers", "m", rows("asked.jsonl", ASKED), "--out", str(tmp_path / "out")]
     assert main([*words, "--window", "4"]) == 1
     assert len(lm.prompts) == 4
-    assert "only 0 of the last 4 replies were kept (refuses 4; one that refuses:" in capsys.readouterr().err
+    assert (
+        "only 0 of the last 4 first replies were kept (refuses 4; one that refuses:"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "out" / "rows.jsonl").exists()
     assert main([*words, "--least-kept", "0"]) == 1
     assert "no row could be kept (refuses 6)" in capsys.readouterr().err
@@ -174,50 +173,6 @@ def test_a_teacher_that_stops_answering(
     assert main(words) == 0
     assert contents(rest.prompts) == [[row["prompt"]] for row in ASKED[2:]]
     assert [row["messages"][-1]["content"] for row in made(tmp_path / "out")] == ["Fine."] * 2 + ["Back."] * 4
-
-
-def answer(prompt: Prompt) -> str:
-    """An answer that only the question decides."""
-    assert isinstance(prompt, Conversation)
-    return f"You asked: {prompt.messages[-1].content} Fine."
-
-
-def make_slowly(words: list[str]) -> None:
-    import camelid.makers.stage as stage
-
-    def slowly(prompt: Prompt) -> str:
-        time.sleep(0.02)
-        return answer(prompt)
-
-    stage.open_lm = lambda *settings: ScriptedLM(slowly)  # type: ignore[assignment]
-    main(words)
-
-
-def test_killed_in_the_middle_it_asks_nothing_twice(rows: Rows, taught: Teach, tmp_path: Path) -> None:
-    asked = [{"prompt": f"What is {n}?"} for n in range(60)]
-    path, out = rows("asked.jsonl", asked), tmp_path / "killed"
-    words = ["make", "answers", "m", path, "--licence", "MIT", "--out"]
-    child = multiprocessing.get_context("fork").Process(target=make_slowly, args=([*words, str(out)],))
-    child.start()
-    while not (out / "replies.jsonl").exists() or len((out / "replies.jsonl").read_bytes()) < 2000:
-        time.sleep(0.01)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
-    with (out / "replies.jsonl").open("a") as file:
-        file.write('{"id": "asked')  # in the middle of a line
-    known = (out / "replies.jsonl").read_text().count("\n")
-    assert 0 < known < 60
-    lm = taught(answer)
-    assert main([*words, str(out)]) == 0
-    assert contents(lm.prompts) == [[row["prompt"]] for row in asked[known:]]
-    whole = taught(answer)
-    assert main([*words, str(tmp_path / "whole")]) == 0
-    assert len(whole.prompts) == 60
-    assert made(out) == made(tmp_path / "whole")
-    again = taught([])
-    assert main([*words, str(out)]) == 0
-    assert again.prompts == []
 
 
 def test_replies_of_another_making_are_refused(

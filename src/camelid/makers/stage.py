@@ -119,7 +119,7 @@ def _working(
         key="making",
         inputs="teacher, questions or settings",
     )
-    gate = Gate(recipe.window, recipe.least_kept, "replies")
+    gate = Gate(recipe.window, recipe.least_kept, "first replies")
     try:
         with lock_of(recipe.out / ".make.lock"):
             teacher = Teacher(lm, journal, tries=recipe.tries, gate=gate, show=True)

@@ -60,8 +60,8 @@ class Teacher:
     """Asks an LM, and keeps every reply in a journal.
 
     tries: attempts at a question whose reply has a fault, each with another seed; at temperature 0 there is
-    one, since the reply would be the same. gate: sees the fault of each new reply. faults counts those of all
-    attempts.
+    one, since the reply would be the same. gate: sees the fault of each new first reply. faults: those of all
+    attempts, counted.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Teacher:
                     continue
                 self._known[ask.id, attempt] = reply
                 self._journal.append([asdict(reply)])
-                if self._gate is not None:
+                if self._gate is not None and not attempt:  # later ones are to the hard questions
                     self._gate.see(reply.error or fault_of(ask, reply), reply.error or reply.text)
                 yield reply
 

@@ -28,8 +28,8 @@ class MakeRecipe(Recipe):
         default=0.05,
         ge=0,
         le=1,
-        description="stop early, with the reason, if a smaller share than this of the last --window replies "
-        "can be kept",
+        description="stop early, with the reason, if a smaller share than this of the last --window replies, "
+        "first attempts only, can be kept",
         json_schema_extra=FREE,
     )
     window: int = Field(
