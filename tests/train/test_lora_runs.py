@@ -12,7 +12,11 @@ from safetensors.torch import load_file
 import camelid
 from camelid.cli import main as cli
 from camelid.engine.engine import Engine
+from camelid.model.adapters import add_lora
+from camelid.model.lora import LoRA
 from camelid.runs.run import read_metrics
+from camelid.train.adapting import round_frozen
+from camelid.train.objectives import cross_entropy
 
 LORA = {"lora__rank": 4, "lora__dropout": 0.1, "training__learning_rate": 0.02}
 
@@ -142,3 +146,32 @@ def test_adapters_are_trained_on_quantised_weights(base, tmp_path, pretrained, t
     assert cli.main(["merge", str(model), str(folder), str(tmp_path / "merged")]) == 0
     merged, unmerged = camelid.load_model(tmp_path / "merged"), camelid.load_model(model, adapter=folder)
     torch.testing.assert_close(merged(ids), unmerged(ids), rtol=0, atol=1e-4)
+
+
+def test_rows_without_an_answer_stop_an_adapter_too(tmp_path, tune_words, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"messages": [{"role": "user", "content": "Hello?"}]}) + "\n")
+    assert cli.main(tune_words(tmp_path / "run", data__train=rows, lora__rank=4)) == 1
+    assert f"{rows}:1: no assistant turn" in capsys.readouterr().err
+
+
+def test_check_finds_a_target_that_matches_nothing(adapter, tmp_path, capsys):
+    recipe = (adapter.parent / "recipe.yaml").read_text()
+    (tmp_path / "good.yaml").write_text(recipe)
+    assert cli.main(["check", str(tmp_path / "good.yaml")]) == 0
+    assert "lora: an adapter on 7 linears" in capsys.readouterr().out
+    (tmp_path / "bad.yaml").write_text(recipe.replace("*layers.*_proj", "*.query"))
+    assert cli.main(["check", str(tmp_path / "bad.yaml")]) == 1
+    assert "'*.query' matches nothing" in capsys.readouterr().out
+
+
+def test_rounding_frozen_matrices_once_changes_nothing(tiny, random_batch):
+    model = add_lora(tiny(), LoRA(2, 8.0), ("*layers.*_proj",))
+    objective, gradients = cross_entropy(model, torch.bfloat16), []
+    for _ in range(2):
+        loss = objective(random_batch())
+        parts = [each for each in model.parameters() if each.requires_grad]
+        gradients.append((loss, *torch.autograd.grad(loss, parts)))
+        round_frozen(model, torch.bfloat16)
+    assert model.layers[0].mlp.up_proj.base.weight.dtype == torch.bfloat16
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))

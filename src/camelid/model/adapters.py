@@ -12,6 +12,8 @@ from camelid.model.surgery import replace, select
 from camelid.model.transformer import Transformer
 
 LAYERS = "layers"
+LINEARS_OF_LAYERS = ("*layers.*_proj",)
+"""Patterns of all linears that can have an update, those of encoders too."""
 
 
 def adaptable(model: Transformer) -> list[str]:

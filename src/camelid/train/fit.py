@@ -23,6 +23,7 @@ from camelid.model.adapters import has_quantised_base
 from camelid.model.transformer import Transformer
 from camelid.recipes.training import Training
 from camelid.runs.run import METRICS, Run, read_metrics
+from camelid.train.adapting import round_frozen
 from camelid.train.clock import ClockedRun, TimeLimit
 from camelid.train.compilation import compile_blocks
 from camelid.train.interrupt import stop_between_steps
@@ -152,6 +153,7 @@ def fit_rows(
     training = training.for_rows(rows.per_epoch)
     batch_rows = rows_of_update(training, group.size)
     setup = _setup(run, training, batch_rows, model.spec.hidden_size, group)
+    round_frozen(model, setup.dtype)
     prepare(model.to(group.device), training)
 
     def batches_from(step: int) -> Iterator[AnyBatch]:

@@ -19,21 +19,17 @@ from camelid.base.json import write_json
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hub import resolve
-from camelid.formats.hugging_face.checkpoint import read_config, read_spec, save_checkpoint
+from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
 from camelid.formats.hugging_face.families import why_own
 from camelid.formats.hugging_face.peft_folder import save_adapter
 from camelid.formats.load import (
     check_tokenizer_fits,
     load_model,
     special_ids,
-    stored_dtype,
     with_template,
 )
-from camelid.model.adapters import adapted, add_lora
-from camelid.model.lora import LoRA
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.transformer import Transformer
-from camelid.quant.nf4 import to_nf4
 from camelid.recipes.data import MixedData, TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import Recipe, save_recipe
@@ -48,6 +44,7 @@ from camelid.runs.run import SOURCES, Run
 from camelid.text.stream import token_bytes
 from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.text.vocabulary_learning import first_bytes
+from camelid.train.adapting import adapted_model, check_lora
 from camelid.train.clock import TimeLimit
 from camelid.train.fit import fit_rows, measured_loss, rows_of_update
 from camelid.train.parallel import ProcessGroup, join_process_group
@@ -63,8 +60,6 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model"
 """The subfolder of a run with the trained model."""
-NF4_LINEARS = ("*layers.*_proj",)
-"""All linears of all layers, of encoders too."""
 ADAPTER = "adapter"
 """The same for an adapter, which is PEFT's folder."""
 
@@ -107,7 +102,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
     tokenizer = with_template(load_tokenizer(base), recipe.chat_template)
     spec = read_spec(base)
     encodes = spec.encoder_layers > 0
-    _check_quantised(recipe, base)
+    check_lora(recipe.lora, base)
     _check_task(recipe, base, tokenizer, encodes)
     check_context(recipe.training.context_length, base, spec)
     template = tokenizer.chat_template
@@ -129,7 +124,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
         check_tokenizer_fits(spec, tokenizer)
         if recipe.lora.rank is None:
             return _train(recipe, run, load_model(base), tokenizer, rows, validation, group, limit)
-        model = _adapted_model(base, recipe)
+        model = adapted_model(base, recipe.lora, recipe.seed)
 
         def save(draft: Path, trained: Transformer) -> None:
             save_adapter(draft, trained, base, _made(run, recipe))
@@ -137,36 +132,6 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
                 tokenizer.save(draft)
 
         return _train(recipe, run, model, tokenizer, rows, validation, group, limit, save)
-
-
-def _adapted_model(base: Path, recipe: TuneRecipe) -> Transformer:
-    """The base model with the recipe's adapter put onto it; logs its size."""
-    lora = recipe.lora
-    assert lora.rank is not None  # `tune` asks
-    if lora.base == "nf4":
-        # In the stored dtype weights stay in the mapped file until they are rounded, one linear at a time.
-        model = to_nf4(load_model(base, stored_dtype(read_config(base))), NF4_LINEARS).float()
-    else:
-        model = load_model(base)
-    settings = LoRA(lora.rank, lora.alpha, lora.rank_stabilised, lora.dropout)
-    add_lora(model, settings, lora.targets, recipe.seed)
-    count = sum(each.numel() for each in model.parameters() if each.requires_grad)
-    whole = model.spec.parameter_count()
-    logger.info(
-        f"an adapter of {count:,} trained parameters ({count / whole:.2%} of {whole:,}) on "
-        f"{len(adapted(model))} linears"
-    )
-    return model
-
-
-def _check_quantised(recipe: TuneRecipe, base: Path) -> None:
-    quantised = "quantization_config" in read_config(base)
-    if quantised and recipe.lora.rank is None:
-        raise CamelidError(
-            f"{base} is quantised, so only an adapter on it can be trained; give --lora.rank 8, for example"
-        )
-    if quantised and recipe.lora.base == "nf4":
-        raise CamelidError(f"{base} is quantised already; remove --lora.base")
 
 
 def _made(run: Run, recipe: PretrainRecipe | TuneRecipe) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from camelid.runs.run import IDENTITY, METRICS, find_damage, list_checkpoints, r
 from camelid.tasks.item_rows import read_items
 from camelid.text.tokenizer import load_tokenizer
 from camelid.text.vocabulary_files import has_vocabulary
-from camelid.workflows.model_gates import Gate, model_gates, see_tokenizer
+from camelid.workflows.model_gates import Gate, model_gates, see_lora, see_tokenizer
 from camelid.workflows.quickstart.job import PARTS
 from camelid.workflows.quickstart.journal import JOURNAL
 
@@ -132,6 +132,8 @@ def _recipe_gates(path: Path, items: Sequence[Path], shown: ShownRows) -> Iterat
         yield Gate("tokenizer", lambda: see_tokenizer(load_tokenizer(recipe.tokenizer)))
     for model in _models_of(recipe):
         yield from model_gates(model)
+    if isinstance(recipe, TuneRecipe) and recipe.lora.rank is not None:
+        yield Gate("lora", partial(see_lora, recipe))
     for name in ("calibration", "text"):
         if paths := getattr(recipe, name, ()):
             yield Gate(name, partial(_see_text, paths, False))

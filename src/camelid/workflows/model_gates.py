@@ -9,6 +9,7 @@ from rich.text import Text
 from camelid.base.errors import CamelidError
 from camelid.data.rows.examples import conversation_example
 from camelid.formats.hub import resolve
+from camelid.recipes.tune import TuneRecipe
 from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -68,3 +69,10 @@ def _see_chat_template(name: str) -> str:
         return "none: a base model; `camelid tune` needs a chat template"
     conversation_example(tokenizer, Conversation.of(("Hello.", "Hello."), ("Who?", "Me.")))
     return "renders, trains and ends the assistant's turns"
+
+
+def see_lora(recipe: TuneRecipe) -> str:
+    """How many linears a recipe's adapter changes; raises `CamelidError` if a pattern matches none."""
+    from camelid.train.adapting import check_lora
+
+    return f"an adapter on {len(check_lora(recipe.lora, resolve(recipe.model))):,} linears"

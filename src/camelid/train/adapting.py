@@ -1,0 +1,71 @@
+"""The base of a tuning run with the recipe's adapter: checked before any work, read, and adapted."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from camelid.base.errors import CamelidError, naming
+from camelid.formats.hugging_face.checkpoint import blank_model, read_config, read_spec
+from camelid.formats.load import load_model, stored_dtype
+from camelid.model.adapters import LINEARS_OF_LAYERS, adaptable, adapted, add_lora
+from camelid.model.linears import kind_of, linears
+from camelid.model.lora import LoRA, LoRALinear
+from camelid.model.surgery import select
+from camelid.model.transformer import Transformer
+from camelid.quant.nf4 import to_nf4
+from camelid.recipes.lora import LoRASettings
+
+logger = logging.getLogger(__name__)
+
+
+def check_lora(lora: LoRASettings, base: Path) -> list[str]:
+    """The paths of the linears that these settings adapt, none without a rank.
+
+    Raises `CamelidError` if a pattern matches nothing, or if the base is quantised and not adapted.
+    """
+    quantised = "quantization_config" in read_config(base)
+    if quantised and lora.rank is None:
+        raise CamelidError(
+            f"{base} is quantised, so only an adapter on it can be trained; give --lora.rank 8, for example"
+        )
+    if quantised and lora.base == "nf4":
+        raise CamelidError(f"{base} is quantised already; remove --lora.base")
+    with naming("--lora.targets"):
+        return [] if lora.rank is None else select(adaptable(blank_model(read_spec(base))), lora.targets)
+
+
+def adapted_model(base: Path, lora: LoRASettings, seed: int) -> Transformer:
+    """The model in the folder `base` with a new adapter, the only part that is trained; logs its size."""
+    assert lora.rank is not None  # the caller tunes all weights without one
+    if lora.base == "nf4":
+        # In the stored dtype weights stay in the mapped file until they are rounded, one linear at a time.
+        model = to_nf4(load_model(base, stored_dtype(read_config(base))), LINEARS_OF_LAYERS).float()
+    else:
+        model = load_model(base)
+    settings = LoRA(lora.rank, lora.alpha, lora.rank_stabilised, lora.dropout)
+    add_lora(model, settings, lora.targets, seed)
+    count = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    whole = model.spec.parameter_count()
+    logger.info(
+        f"an adapter of {count:,} trained parameters ({count / whole:.2%} of {whole:,}) on "
+        f"{len(adapted(model))} linears"
+    )
+    return model
+
+
+@torch.no_grad()
+def round_frozen(model: Transformer, dtype: torch.dtype) -> None:
+    """Keeps frozen matrices in the dtype of the activations, to which every product rounds them anyway.
+
+    Nothing changes but the time and memory that this takes in each pass.
+    """
+    every = (each.base if isinstance(each, LoRALinear) else each for each in linears(model).values())
+    modules: list[nn.Module] = [each for each in every if kind_of(each) == "plain"]
+    if model.embed_positions is None:  # two embeddings are added before they are rounded
+        modules.append(model.embed_tokens)
+    for module in modules:
+        weight = module.weight
+        if isinstance(weight, nn.Parameter) and not weight.requires_grad:
+            weight.data = weight.data.to(dtype)
