@@ -5,9 +5,13 @@ import json
 import httpx
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
+from running_server import Server
 
 from camelid.engine.engine import Engine
+from camelid.serve.app import make_app
+from camelid.serve.models import Models, Served
 from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer
 
 QUESTION = {"role": "user", "content": "the cat sat"}
 
@@ -204,3 +208,41 @@ def test_usage_counts_what_was_cached(url: str) -> None:
         usage = httpx.post(f"{url}/v1/chat/completions", json=body).json()["usage"]
         cached = usage["prompt_tokens_details"]["cached_tokens"]
         assert least <= cached < usage["prompt_tokens"]
+
+
+BARE = """\
+{%- for tool in tools or [] %}{{ tool | tojson }}{% endfor %}
+{%- for message in messages %}{{ '<|im_start|>' }}
+{%- for call in message.tool_calls or [] %}
+{{- '{"name": "' + call.function.name + '", "parameters": ' + call.function.arguments | tojson + '}' }}
+{%- endfor %}{{ message.content or '' }}{{ '<|im_end|>' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>' }}{% endif %}"""
+TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+
+
+def test_tools_are_called(engine: Engine, url: str) -> None:
+    refused = httpx.post(f"{url}/v1/chat/completions", json={"messages": [QUESTION], "tools": TOOLS})
+    assert "tools are not supported: the chat template rejects" in refused.text
+    call = {"name": {"const": "add"}, "parameters": {"type": "object", "maxProperties": 0}}
+    schema = {"type": "object", "properties": call, "required": [*call], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
+    tokenizer = Tokenizer(engine.tokenizer.backend, engine.tokenizer.config, chat_template=BARE)
+    with Engine(engine.model, tokenizer) as other, Server(make_app(Models([Served("t", other)]))) as server:
+        client = OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+        settings = {"model": "t", "messages": [QUESTION], "tools": TOOLS, "response_format": form}
+        settings["logit_bias"] = {str(tokenizer.encode(space)[0]): -100 for space in (" ", "\n", "\t")}
+        [choice] = client.chat.completions.create(**settings, max_tokens=90).choices
+        assert choice.finish_reason == "tool_calls"
+        [made] = choice.message.tool_calls
+        assert (made.function.name, json.loads(made.function.arguments)) == ("add", {})
+        deltas = [
+            chunk.choices[0].delta
+            for chunk in client.chat.completions.create(**settings, max_tokens=90, stream=True)
+        ]
+        [streamed] = [delta.tool_calls[0] for delta in deltas if delta.tool_calls]
+        assert streamed.function.name == "add"
+        assert not any(delta.content for delta in deltas)
+        result = {"role": "tool", "tool_call_id": made.id, "content": "3"}
+        history = [QUESTION, choice.message.model_dump(exclude_none=True), result]
+        answer = client.chat.completions.create(model="t", messages=history, max_tokens=5, temperature=0)
+        assert answer.usage.completion_tokens == 5

@@ -87,6 +87,7 @@ def test_the_page_is_one_file_that_asks_nobody_else(page: Page, url: str) -> Non
 def test_an_answer_a_second_one_and_an_edited_question(page: Page) -> None:
     page.click("#open-settings")
     page.fill("#max_tokens", "8")
+    page.fill("#temperature", "0")
     page.click('dialog button[value="close"]')
     ask(page, "the cat sat")
     assert page.inner_text("article.assistant .tools .quiet").startswith("8 tokens")

@@ -2,6 +2,7 @@
 
 from camelid.base.errors import WrongCall
 from camelid.lm.interface import Prompt, PromptTooLong
+from camelid.lm.sampling import Sampling
 from camelid.model.spec import ModelSpec
 from camelid.text.chat_template import encode_chat_prompt
 from camelid.text.tokenizer import Tokenizer
@@ -46,6 +47,12 @@ def check_ids(ids: Ids, spec: ModelSpec, room: int) -> int:
             f"{room - left} tokens too many, shorten the prompt"
         )
     return left
+
+
+def check_bias(sampling: Sampling, spec: ModelSpec) -> None:
+    """Raises `WrongCall` where a bias is for a token that the model does not have."""
+    if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= spec.vocab_size:
+        raise WrongCall(f"logit_bias names token {highest}; the model has {spec.vocab_size}")
 
 
 def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuation: str) -> tuple[Ids, Ids]:

@@ -18,7 +18,7 @@ from camelid.engine.choose_decoder import choose_decoder, fitting_tokens
 from camelid.engine.choose_proposer import choose_proposer
 from camelid.engine.decoder import Decoder, Extension, Predictions
 from camelid.engine.device import GPU_STEP_TOKENS, STEP_TOKENS, choose_device
-from camelid.engine.encoding import Ids, check_ids, encode_pair, encode_prompt
+from camelid.engine.encoding import Ids, check_bias, check_ids, encode_pair, encode_prompt
 from camelid.engine.finished import finished
 from camelid.engine.generation import Generation
 from camelid.engine.listening import Listener, Listening, Updates
@@ -230,19 +230,20 @@ class Engine(LM):
                 engine.decoder.renew()
 
     def request(
-        self, prompt: Prompt | Ids, sampling: Sampling, sample: int = 0, alternatives: int = 0
+        self,
+        prompt: Prompt | Ids,
+        sampling: Sampling,
+        sample: int = 0,
+        alternatives: int = 0,
+        shown: Sequence[str] = (),
     ) -> Generation:
-        """One sample of one prompt, ready for `run` or `submit`; raises `PromptTooLong`.
-
-        prompt: text, a conversation, or the ids of its tokens; alternatives: how many of the most probable
-        tokens are reported for each place.
-        """
+        """One sample of a prompt or of its ids, for `run` or `submit`, see `Generation`; raises
+        `PromptTooLong`."""
         ids = prompt if isinstance(prompt, tuple) else self.encode(prompt)
         room = check_ids(ids, self.model.spec, room=1)
-        if sampling.logit_bias and (highest := max(dict(sampling.logit_bias))) >= self.model.spec.vocab_size:
-            raise WrongCall(f"logit_bias names token {highest}; the model has {self.model.spec.vocab_size}")
+        check_bias(sampling, self.model.spec)
         most, constraint = min(sampling.max_new_tokens, room), self._grammars.constraint(sampling)
-        return Generation(ids, sampling, sample, most, self.tokenizer, constraint, alternatives)
+        return Generation(ids, sampling, sample, most, self.tokenizer, constraint, alternatives, shown)
 
     def scoring(self, ids: Ids, alternatives: int = 0) -> Scoring:
         """The probabilities of a text's tokens after its first; raises `PromptTooLong`."""

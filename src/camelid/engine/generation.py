@@ -33,8 +33,8 @@ class Generation:
     `limit` is the number of tokens after which it is cut; `constraint` is what its text is held to.
     `finish_reason` is None until it ends, and stays so where an `error` ended it, or who `cancelled` it.
     `pieces` is text that nobody has taken yet. `top` has the most probable tokens of each place with their
-    log-probabilities, as many as the `alternatives` asked for. `cached` counts the tokens of the prompt that
-    were not computed for it.
+    log-probabilities, as many as the `alternatives` asked for; `shown` special tokens stay in the text.
+    `cached` counts the tokens of the prompt that were not computed for it.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Generation:
         tokenizer: Tokenizer,
         constraint: Constraint | None = None,
         alternatives: int = 0,
+        shown: Sequence[str] = (),
     ) -> None:
         self.prompt, self.sampling, self.limit = tuple(prompt), sampling, limit
         self.tokens: list[int] = []
@@ -67,6 +68,8 @@ class Generation:
             {index: token for token, index in tokenizer.special_ids.items()} if sampling.stop else {}
         )
         self._decoder = StreamDecoder(tokenizer)
+        special = tokenizer.special_ids
+        self._shown = {special[token]: token for token in shown if token in special}
         self._text = ""
         self._released = 0
 
@@ -138,7 +141,7 @@ class Generation:
         else:
             if token in self._special:
                 self._stops.add_special(len(self._text + self._decoder.held), self._special[token])
-            self._text += self._decoder.push(token)
+            self._text += self._shown.get(token) or self._decoder.push(token)
             if self._is_complete_by(token):
                 self.finish_reason = "stop"
             elif len(self.tokens) == self.limit:

@@ -129,10 +129,15 @@ class ChatBody(Common):
                 400, "the last message is the assistant's: there is nothing to answer", param="messages"
             )
         try:
-            tools = None if self.tool_choice == "none" else functions(self.tools, "tools")
+            tools = functions(self.tools, "tools") if self.offers_tools else None
         except CamelidError as error:
             raise ApiError(400, str(error), param="tools") from error
         return Conversation(read.messages, tools)
+
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model may call functions."""
+        return bool(self.tools) and self.tool_choice != "none"
 
     @property
     def most_tokens(self) -> int | None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
 from camelid.lm.sampling import Sampling
 from camelid.serve.errors import ApiError
+from camelid.serve.reply import THOUGHT
 from camelid.text.conversation import Conversation
+from camelid.text.tool_calls import CallForm
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,11 @@ class Served:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def generations(
-        self, prompt: str | Conversation | tuple[int, ...], sampling: Sampling, alternatives: int = 0
+        self,
+        prompt: str | Conversation | tuple[int, ...],
+        sampling: Sampling,
+        alternatives: int = 0,
+        shown: Sequence[str] = (),
     ) -> list[Generation]:
         """A request for each sample; the prompt is encoded once.
 
@@ -32,11 +39,25 @@ class Served:
         try:
             ids = prompt if isinstance(prompt, tuple) else self.engine.encode(prompt)
             samples = range(sampling.samples)
-            return [self.engine.request(ids, sampling, sample, alternatives) for sample in samples]
+            return [self.engine.request(ids, sampling, sample, alternatives, shown) for sample in samples]
         except WrongCall:
             raise
         except CamelidError as error:
             raise ApiError(400, str(error)) from error
+
+    @cached_property
+    def call_form(self) -> CallForm:
+        """How the model writes tool calls; raises `CamelidError` if its template has no tools."""
+        template = self.engine.tokenizer.chat_template
+        if template is None:
+            raise CamelidError("this model has no chat template")
+        return CallForm.of(template)
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Whether the template marks thoughts."""
+        template = self.engine.tokenizer.chat_template
+        return template is not None and THOUGHT in template.source
 
     def card(self) -> dict[str, Any]:
         """The model's entry in `/v1/models`."""
