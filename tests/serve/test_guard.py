@@ -124,3 +124,17 @@ def test_text_to_tokens_and_back(url: str, engine: Engine) -> None:
     for body in ({}, {"content": "a", "messages": []}, {"messages": []}):
         assert httpx.post(f"{url}/tokenize", json=body).status_code == 400
     assert httpx.post(f"{url}/detokenize", json={"tokens": [10**6]}).status_code == 400
+
+
+def test_metrics_count_requests_and_tokens(engine: Engine) -> None:
+    with Server(make_app(Models([Served("tiny", engine)]))) as server:
+        httpx.post(f"{server.url}/v1/chat/completions", json=BODY | {"temperature": 0})
+        httpx.post(f"{server.url}/v1/chat/completions", json={})
+        httpx.get(f"{server.url}/nowhere")
+        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    assert 'camelid_requests_total{path="/v1/chat/completions",status="200"} 1.0' in lines
+    assert 'camelid_requests_total{path="/v1/chat/completions",status="400"} 1.0' in lines
+    assert 'camelid_requests_total{path="other",status="404"} 1.0' in lines
+    assert 'camelid_completion_tokens_total{model="tiny"} 4.0' in lines
+    assert 'camelid_running{model="tiny"} 0.0' in lines
+    assert 'camelid_request_seconds_count{path="/v1/chat/completions"} 2.0' in lines

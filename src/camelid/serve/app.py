@@ -27,39 +27,46 @@ from camelid.serve.chat import chat_response, chat_stream
 from camelid.serve.completions import completion_response, completion_stream
 from camelid.serve.errors import ApiError, as_api_error
 from camelid.serve.guard import Guard, Rules
+from camelid.serve.metrics import Counting, Metrics
 from camelid.serve.models import Models
 from camelid.serve.page import content_policy, page
 
 logger = logging.getLogger(__name__)
 Asked = TypeVar("Asked", bound=Common)
 Handler = Callable[[Request], Awaitable[Response]]
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_BODY_BYTES = 8 << 20
 
 
 def make_app(models: Models, rules: Rules | None = None) -> ASGIApp:
     """The ASGI application of some models; by default for this machine alone, without a key."""
     api = Api(models)
-    app = Starlette(
-        routes=[
-            Route("/", _refusing(api.page)),
-            Route("/health", _refusing(api.health)),
-            Route("/v1/models", _refusing(api.list_models)),
-            Route("/v1/models/{name:path}", _refusing(api.one_model)),
-            Route("/v1/chat/completions", _refusing(api.chat), methods=["POST"]),
-            Route("/v1/completions", _refusing(api.complete), methods=["POST"]),
-            Route("/tokenize", _refusing(api.tokenize), methods=["POST"]),
-            Route("/detokenize", _refusing(api.detokenize), methods=["POST"]),
-        ],
-        exception_handlers={404: _not_found, 405: _not_found},
-    )
-    return Guard(app, rules or Rules())
+    routes = [
+        Route("/", _refusing(api.page)),
+        Route("/health", _refusing(api.health)),
+        Route("/v1/models", _refusing(api.list_models)),
+        Route("/v1/models/{name:path}", _refusing(api.one_model)),
+        Route("/v1/chat/completions", _refusing(api.chat), methods=["POST"]),
+        Route("/v1/completions", _refusing(api.complete), methods=["POST"]),
+        Route("/tokenize", _refusing(api.tokenize), methods=["POST"]),
+        Route("/detokenize", _refusing(api.detokenize), methods=["POST"]),
+        Route("/metrics", _refusing(api.metrics)),
+    ]
+    api.counts = Metrics(models, [route.path for route in routes])
+    app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
+    return Counting(Guard(app, rules or Rules()), api.counts)
 
 
 class Api:
     """The endpoints."""
 
+    counts: Metrics
+
     def __init__(self, models: Models) -> None:
         self.models = models
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self.counts.text(), media_type=METRICS_TYPE)
 
     async def health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})

@@ -7,9 +7,10 @@ from typing import TypeVar
 
 from starlette.requests import Request as HttpRequest
 
-from camelid.engine.engine import Engine
+from camelid.engine.generation import Generation
 from camelid.engine.running import Request
 from camelid.serve.errors import ApiError
+from camelid.serve.models import Served
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 Value = TypeVar("Value")
@@ -33,7 +34,7 @@ class Inbox:
 
 
 async def advancing(
-    engine: Engine, requests: Sequence[AnyRequest], *, every_token: bool, pause: float | None = None
+    served: Served, requests: Sequence[AnyRequest], *, every_token: bool, pause: float | None = None
 ) -> AsyncIterator[tuple[AnyRequest, bool] | None]:
     """Each request after each of its tokens, or at its end, and whether it has ended; None when nothing came
     for `pause` seconds.
@@ -41,7 +42,7 @@ async def advancing(
     Whoever stops listening cancels what is left, and its memory is free after the current step. Raises the
     error of the first request that failed.
     """
-    inbox, left = Inbox(), len(requests)
+    engine, inbox, left = served.engine, Inbox(), len(requests)
     entered = asyncio.wrap_future(engine.enter(requests, inbox, every_token))
     try:
         await entered
@@ -58,11 +59,15 @@ async def advancing(
     finally:
         if left:
             engine.leave(inbox)
+        served.counted.prompt += sum(len(each.prompt) for each in requests)
+        served.counted.completion += sum(
+            len(each.tokens) for each in requests if isinstance(each, Generation)
+        )
 
 
-async def finished(engine: Engine, requests: Sequence[Request]) -> None:
+async def finished(served: Served, requests: Sequence[Request]) -> None:
     """Waits until all have ended."""
-    async for _ in advancing(engine, requests, every_token=False):
+    async for _ in advancing(served, requests, every_token=False):
         pass
 
 

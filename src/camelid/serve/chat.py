@@ -20,7 +20,7 @@ PAUSE_SECONDS = 10.0
 async def chat_response(served: Served, body: ChatBody) -> Shape:
     """The whole response."""
     clock, generations = Clock(), await _generations(served, body)
-    await finished(served.engine, generations)
+    await finished(served, generations)
     clock.tick()
     choices = [_choice(served, body, index, each) for index, each in enumerate(generations)]
     counted = usage(generations)
@@ -45,7 +45,7 @@ async def _pieces(
     sent = [0] * len(generations)
     for index in range(len(generations)):
         yield header.around([_delta(index, {"role": "assistant", "content": ""})])
-    async for update in advancing(served.engine, generations, every_token=True, pause=PAUSE_SECONDS):
+    async for update in advancing(served, generations, every_token=True, pause=PAUSE_SECONDS):
         if update is None:
             yield None
             continue

@@ -29,7 +29,7 @@ async def completion_response(served: Served, body: CompletionBody) -> Shape:
     asked = await asyncio.to_thread(_asked, served, body)
     generations = [each for one in asked for each in one.generations]
     scorings = [one.scoring for one in asked if one.scoring is not None]
-    await finished(served.engine, [*generations, *scorings])
+    await finished(served, [*generations, *scorings])
     choices = [_choice(served, body, one, sample) for one in asked for sample in range(body.samples)]
     for index, choice in enumerate(choices):
         choice["index"] = index
@@ -50,7 +50,7 @@ async def _pieces(
 ) -> AsyncIterator[Shape | None]:
     header = Header("text_completion", served.name, "cmpl")
     index_of = {each: index for index, each in enumerate(generations)}
-    async for update in advancing(served.engine, generations, every_token=True, pause=PAUSE_SECONDS):
+    async for update in advancing(served, generations, every_token=True, pause=PAUSE_SECONDS):
         if update is None:
             yield None
             continue

@@ -10,11 +10,20 @@ from typing import Any
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.engine import Engine
 from camelid.engine.generation import Generation
+from camelid.engine.native.decoder import NativeDecoder
 from camelid.lm.sampling import Sampling
 from camelid.serve.errors import ApiError
 from camelid.serve.reply import THOUGHT
 from camelid.text.conversation import Conversation
 from camelid.text.tool_calls import CallForm
+
+
+@dataclass
+class Counted:
+    """Tokens since the server began."""
+
+    prompt: int = 0
+    completion: int = 0
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Served:
     name: str
     engine: Engine
     created: int = field(default_factory=lambda: int(time.time()))
+    counted: Counted = field(default_factory=Counted)
 
     def generations(
         self,
@@ -60,13 +70,18 @@ class Served:
         return template is not None and THOUGHT in template.source
 
     def card(self) -> dict[str, Any]:
-        """The model's entry in `/v1/models`."""
+        """The model's entry in `/v1/models`.
+
+        byte_stable: whether an answer is the same bytes in any batch, with a warm or cold cache: only the
+        decoder in C adds up in one order.
+        """
         return {
             "id": self.name,
             "object": "model",
             "created": self.created,
             "owned_by": "camelid",
             "context_length": self.engine.context_length,
+            "byte_stable": isinstance(self.engine.decoder, NativeDecoder),
         }
 
 
@@ -110,4 +125,7 @@ def name_of(model: str) -> str:
 
 def load_models(models: Sequence[str], open_engine: Any) -> Models:
     """Loads every model now, so that a fault shows before the first request."""
-    return Models([Served(name_of(model), open_engine(model)) for model in models])
+    served = [Served(name_of(model), open_engine(model)) for model in models]
+    for each in served:
+        _ = each.engine.decoder  # with its memory
+    return Models(served)
