@@ -14,17 +14,18 @@ enum {
 };  // rows from which on weights are widened once; rows that stay in the first cache
 
 typedef struct {
-    float_part a, b, c, d;  // of four outputs, or of two
+    float_part a, b, c, d;  // of two, three or four outputs
 } Four;
 
 INLINE Four zero_sums_of_four(void) {
     return (Four){splat_part(0), splat_part(0), splat_part(0), splat_part(0)};
 }
 
-// sums + w * x for `outputs` outputs, 2 or 4.
+// sums + w * x for `outputs` outputs, 2 to 4.
 INLINE Four add_four(int outputs, Four sums, Four w, float_part x) {
     sums.a = fused_part(w.a, x, sums.a), sums.b = fused_part(w.b, x, sums.b);
-    if (outputs > 2) sums.c = fused_part(w.c, x, sums.c), sums.d = fused_part(w.d, x, sums.d);
+    if (outputs > 2) sums.c = fused_part(w.c, x, sums.c);
+    if (outputs > 3) sums.d = fused_part(w.d, x, sums.d);
     return sums;
 }
 
@@ -32,16 +33,17 @@ INLINE Four weights_at(int kind, int outputs, const char *w, int64_t stride) {
     float_part zero = splat_part(0);
     return (Four){load_part(kind, w), load_part(kind, w + stride),
                   outputs > 2 ? load_part(kind, w + 2 * stride) : zero,
-                  outputs > 2 ? load_part(kind, w + 3 * stride) : zero};
+                  outputs > 3 ? load_part(kind, w + 3 * stride) : zero};
 }
 
 INLINE void store_totals(int outputs, float *y, Four sums) {
     y[0] = part_total(sums.a), y[1] = part_total(sums.b);
-    if (outputs > 2) y[2] = part_total(sums.c), y[3] = part_total(sums.d);
+    if (outputs > 2) y[2] = part_total(sums.c);
+    if (outputs > 3) y[3] = part_total(sums.d);
 }
 
-// y[r][o] = w[o] . x[r] for `outputs` outputs of `kind`, 2 or 4, and R rows, at most 4; both lie `inner`
-// numbers apart.
+// y[r][o] = w[o] . x[r] for `outputs` outputs of `kind`, 2 to 4, and R rows, at most 4; both lie `inner`
+// numbers apart. 12 sums, 3 weights and an input are as many as the registers of AVX2 hold.
 INLINE void narrow_tile(int kind, int outputs, int R, const char *w, const float *x, int inner, float *y,
                         int64_t step) {
     int64_t stride = (int64_t)inner * itemsize(kind), row = inner;
@@ -87,6 +89,17 @@ INLINE float narrow_dot(int kind, const char *w, const float *x, int inner) {
     return part_total(sum);
 }
 
+// `outputs` outputs, 2 or 3, by all rows.
+INLINE void narrow_rows(int kind, int outputs, const char *w, const float *x, int rows, int inner, float *y,
+                        int64_t step) {
+    int r = 0;
+    for (; r + 4 <= rows; r += 4)
+        narrow_tile(kind, outputs, 4, w, x + (int64_t)r * inner, inner, y + r * step, step);
+    for (; r + 2 <= rows; r += 2)
+        narrow_tile(kind, outputs, 2, w, x + (int64_t)r * inner, inner, y + r * step, step);
+    if (r < rows) narrow_tile(kind, outputs, 1, w, x + (int64_t)r * inner, inner, y + r * step, step);
+}
+
 // `outputs` outputs by rows that stay in the cache while the weights pass by.
 INLINE void product_narrow(int kind, const char *weight, int outputs, const float *x, int rows, int inner,
                            float *y, int64_t step) {
@@ -94,15 +107,10 @@ INLINE void product_narrow(int kind, const char *weight, int outputs, const floa
     int o = 0;
     for (; rows == 1 && o + 4 <= outputs; o += 4)
         narrow_tile(kind, 4, 1, weight + o * stride, x, inner, y + o, step);
-    for (; o + 2 <= outputs; o += 2) {
-        const char *w = weight + o * stride;
-        int r = 0;
-        for (; r + 4 <= rows; r += 4)
-            narrow_tile(kind, 2, 4, w, x + (int64_t)r * inner, inner, y + r * step + o, step);
-        for (; r + 2 <= rows; r += 2)
-            narrow_tile(kind, 2, 2, w, x + (int64_t)r * inner, inner, y + r * step + o, step);
-        if (r < rows) narrow_tile(kind, 2, 1, w, x + (int64_t)r * inner, inner, y + r * step + o, step);
-    }
+    for (; o + 3 <= outputs && o + 4 != outputs; o += 3)
+        narrow_rows(kind, 3, weight + o * stride, x, rows, inner, y + o, step);
+    for (; o + 2 <= outputs; o += 2)
+        narrow_rows(kind, 2, weight + o * stride, x, rows, inner, y + o, step);
     for (; o < outputs; o++)
         for (int r = 0; r < rows; r++)
             y[r * step + o] = narrow_dot(kind, weight + o * stride, x + (int64_t)r * inner, inner);
