@@ -11,7 +11,8 @@ on where it was.
 
 A row of the table: whether the prompts are the same texts, on how many questions both choose the same (by
 log-probability, and by log-probability per character: `acc` and `acc_norm` there), the largest difference of
-two log-probabilities, and how many greedy texts are the same to the last character. Every question that
+two log-probabilities, and of two divided by their tokens, and how many greedy texts are the same to the last
+character. Every question that
 differs is listed.
 """
 
@@ -110,11 +111,12 @@ def jobs(source: Source, rows: Path, exemplars: Path | None, out: Path) -> Itera
         }
 
 
-def ask_peer(python: str, model: Path, wanted: Sequence[Mapping[str, Any]]) -> None:
-    """Runs the jobs that are not done yet."""
+def ask_peer(python: str, model: Path, wanted: Sequence[Mapping[str, Any]], softmax: str | None) -> None:
+    """Runs the jobs that are not done yet; softmax: the precision of their log-softmax."""
     left = [job for job in wanted if not Path(job["out"]).exists()]
     if left:
         command = [python, str(HERE / "harness_peer.py"), str(model), "--batch", str(BATCH)]
+        command += ["--softmax-dtype", softmax] if softmax else []
         text = "".join(json.dumps(job) + "\n" for job in left)
         subprocess.run(command, input=text, text=True, check=True, stdout=sys.stderr)
 
@@ -133,6 +135,7 @@ class Outcome(NamedTuple):
     same_choice: int | None
     same_choice_per_character: int | None
     largest_difference: float | None
+    largest_per_token: float | None
     same_texts: int | None
     different: list[str]
     """What differs, in words."""
@@ -141,7 +144,7 @@ class Outcome(NamedTuple):
 def compare_choices(task: str, ours: Sequence[Line], theirs: Sequence[Line]) -> Outcome:
     """Scored choices beside each other, question by question."""
     same = {"prompts": 0, "choice": 0, "per_character": 0}
-    largest, different = 0.0, []
+    largest, per_token, different = 0.0, 0.0, []
     for number, (our, their) in enumerate(zip(ours, theirs, strict=True)):
         texts = [score["text"] for score in our["scores"]]
         lengths = [score["characters"] for score in our["scores"]]
@@ -155,10 +158,13 @@ def compare_choices(task: str, ours: Sequence[Line], theirs: Sequence[Line]) -> 
                 different.append(f"{task} {number}, {way}: {texts[chosen[0]]!r}, there {texts[chosen[1]]!r}")
         gaps = [abs(one - other) for one, other in zip(logprobs, their["logprobs"], strict=True)]
         largest = max(largest, *gaps)
+        per_token = max(
+            per_token, *(gap / score["tokens"] for gap, score in zip(gaps, our["scores"], strict=True))
+        )
         if not prompts:
             different.append(f"{task} {number}: other prompts: {our['prompts'][0][-60:]!r}")
     counted = same["prompts"], same["choice"], same["per_character"]
-    return Outcome(task, len(ours), *counted, largest, None, different)
+    return Outcome(task, len(ours), *counted, largest, per_token, None, different)
 
 
 def best(logprobs: Sequence[float], divided: Sequence[int]) -> int:
@@ -178,7 +184,7 @@ def compare_texts(task: str, ours: Sequence[Line], theirs: Sequence[Line]) -> Ou
             at = next((i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), None)
             shown = slice(0, 40) if at is None else slice(max(0, at - 30), at + 10)
             different.append(f"{task} {number}: {text[shown]!r}, there {other[shown]!r}")
-    return Outcome(task, len(ours), prompts, None, None, None, same, different)
+    return Outcome(task, len(ours), prompts, None, None, None, None, same, different)
 
 
 def compared(source: Source, ours: Sequence[Line], theirs: Sequence[Line]) -> Outcome:
@@ -188,21 +194,13 @@ def compared(source: Source, ours: Sequence[Line], theirs: Sequence[Line]) -> Ou
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes as Markdown."""
-    head = (
-        "task",
-        "questions",
-        "same prompts",
-        "same choice",
-        "per character",
-        "largest difference",
-        "same text",
+    names = (
+        "task, questions, same prompts, same choice, per character, largest difference, per token, same text"
     )
-    rows = [head, tuple("---" for _ in head)]
+    rows = [names.split(", "), ["---"] * 8]
     for each in outcomes:
-        gap = None if each.largest_difference is None else f"{each.largest_difference:.1e}"
-        rows.append(
-            tuple("-" if value is None else str(value) for value in (*each[:5], gap, each.same_texts))
-        )
+        numbers = [f"{value:.1e}" if isinstance(value, float) else value for value in each[:8]]
+        rows.append(["-" if value is None else str(value) for value in numbers])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -226,6 +224,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a checkpoint folder in float32 with its tokenizer")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with lmeval and reasoning/gsm8k")
     parser.add_argument("--peer", help="Python interpreter where lm_eval and torch are installed")
+    parser.add_argument("--peer-softmax", help="the precision of its log-softmax, such as float64")
     parser.add_argument("--tasks", nargs="+", choices=[each.task for each in SOURCES], metavar="TASK")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     how = parser.parse_args()
@@ -241,7 +240,7 @@ def main() -> None:
         ours = ask_ours(model, source, rows, folders["ours"])
         wanted = [*jobs(source, rows, exemplars, folders["theirs"])]
         if how.peer:
-            ask_peer(how.peer, model, wanted)
+            ask_peer(how.peer, model, wanted, how.peer_softmax)
         missing = [job["out"] for job in wanted if not Path(job["out"]).exists()]
         if missing:
             sys.exit(f"{missing[0]} is missing: name by --peer an interpreter with lm_eval (lm-eval[hf])")

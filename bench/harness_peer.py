@@ -63,6 +63,7 @@ def main() -> None:
     )
     parser.add_argument("model")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--softmax-dtype", help="by default that of the logits")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, help="by default as many as torch takes")
     how = parser.parse_args()
@@ -72,7 +73,8 @@ def main() -> None:
 
     if how.threads:
         torch.set_num_threads(how.threads)
-    lm = HFLM(how.model, backend="causal", device="cpu", dtype=how.dtype, batch_size=how.batch)
+    settings = {"device": "cpu", "dtype": how.dtype, "batch_size": how.batch}
+    lm = HFLM(how.model, backend="causal", softmax_dtype=how.softmax_dtype, **settings)
     print(json.dumps({name: importlib.metadata.version(name) for name in VERSIONS}), flush=True)
     for job in map(json.loads, sys.stdin):
         out, seconds = Path(job["out"]), 0.0

@@ -83,7 +83,10 @@ def test_a_task_file_shows_the_exemplars_that_we_show(bench, tmp_path):
 
 
 def ours(prompt, choices):
-    scores = [{"text": text, "characters": len(text) - 1, "logprob": logprob} for text, logprob in choices]
+    scores = [
+        {"text": text, "characters": len(text) - 1, "tokens": 2, "logprob": logprob}
+        for text, logprob in choices
+    ]
     return {"prompts": [prompt], "completions": [], "scores": scores}
 
 
@@ -97,7 +100,7 @@ def test_choices_are_compared_by_both_normalisations(bench):
     here = [("Q", [(" a", -2.0), (" bcd", -3.0)]), ("R", [(" x", -1.0), (" y", -4.0)])]
     there = [("Q", [(" a", -2.5), (" bcd", -2.25)]), ("S", [(" x", -1.0), (" y", -4.0)])]
     outcome = bench.compare_choices("t", [ours(*each) for each in here], [theirs(*each) for each in there])
-    assert outcome[:6] == ("t", 2, 1, 1, 2, 0.75)
+    assert outcome[:7] == ("t", 2, 1, 1, 2, 0.75, 0.375)
     assert outcome.different == ["t 0, choice: ' a', there ' bcd'", "t 1: other prompts: 'R'"]
 
 
@@ -125,7 +128,7 @@ def test_answers_that_are_there_are_compared_without_a_model(bench, tmp_path, mo
         bench.main()
     write(tmp_path / "theirs" / "piqa.1.jsonl", [theirs(*line)])
     bench.main()
-    assert "| piqa | 2 | 2 | 2 | 2 | 0.0e+00 | - |" in capsys.readouterr().out
+    assert "| piqa | 2 | 2 | 2 | 2 | 0.0e+00 | 0.0e+00 | - |" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed")
