@@ -43,6 +43,7 @@ VERBS: dict[str, Verb] = {
             "make answers": ("make_answers", "let a teacher answer questions, for `tune`"),
             "make self-instruct": ("make_self_instruct", "let a model write instructions and their answers"),
             "make self-chat": ("make_self_chat", "let a model write both sides of conversations"),
+            "make clean": ("make_clean", "clean threads that people shared, for `tune`"),
         },
     ),
     **_in(

@@ -1,6 +1,7 @@
 """The recipe class of each stage."""
 
 from camelid.recipes.align import AlignRecipe
+from camelid.recipes.clean import CleanRecipe
 from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.recipes.make import MakeAnswersRecipe, MakeSelfChatRecipe, MakeSelfInstructRecipe
@@ -21,4 +22,5 @@ RECIPES: dict[str, type[Recipe]] = {
     "make answers": MakeAnswersRecipe,
     "make self-instruct": MakeSelfInstructRecipe,
     "make self-chat": MakeSelfChatRecipe,
+    "make clean": CleanRecipe,
 }

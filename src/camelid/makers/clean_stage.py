@@ -1,0 +1,108 @@
+"""The stage of `camelid make clean`: from files to a folder with rows, what was dropped, and a report.
+
+rows.jsonl      the rows, which `camelid tune` takes by the folder's name
+dropped.jsonl   the place of every thread that was dropped, with step and reason
+card.json       counts by step and reason, settings, digests of the files
+report.html     the same to read
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from camelid.base.atomic import atomic_folder, refuse_used
+from camelid.base.digest import digest_paths
+from camelid.base.errors import CamelidError
+from camelid.base.json import json_line, write_json
+from camelid.base.version import __version__
+from camelid.data.read.files import CARD, MADE_ROWS, data_files, format_of
+from camelid.data.read.rows import BadRows, rows_of
+from camelid.formats.hub import resolve
+from camelid.makers.clean import Cleaner, Counts
+from camelid.makers.pieces import Pieces
+from camelid.makers.seen import Seen
+from camelid.recipes.clean import CleanRecipe
+from camelid.report.cleaning import cleaning_report
+from camelid.report.page import write_report
+from camelid.text.tokenizer import load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+DROPPED = "dropped.jsonl"
+
+
+def make_clean(recipe: CleanRecipe) -> Path:
+    """Cleans the threads of a recipe's files into the new folder `recipe.out`, which appears when it is done.
+
+    Raises `CamelidError` if no thread is kept; then nothing is written.
+    """
+    files = data_files(recipe.files)
+    refuse_used(recipe.out)
+    pieces = None
+    if recipe.tokenizer is not None:
+        tokenizer = load_tokenizer(resolve(recipe.tokenizer))
+        pieces = Pieces.of(tokenizer, recipe.context_length, recipe.turn_tokens)
+    with atomic_folder(recipe.out) as draft:
+        with (
+            Seen(draft / "seen.sqlite") as seen,
+            (draft / MADE_ROWS).open("w", encoding="utf-8") as kept,
+            (draft / DROPPED).open("w", encoding="utf-8") as out,
+        ):
+            cleaner = Cleaner(recipe, seen, pieces)
+
+            def drop(step: str, reason: str, where: str) -> None:
+                out.write(json_line({"where": where, "step": step, "reason": reason}))
+
+            for row in cleaner.rows(_rows(files, cleaner.counts, drop), drop):
+                kept.write(json_line(row))
+        if not cleaner.counts.rows:
+            raise CamelidError(f"no thread could be kept: {_reasons(cleaner.counts)}")
+        card = _card(recipe, files, cleaner.counts)
+        write_json(draft / CARD, card)
+        write_report(cleaning_report(card, str(recipe.out)), draft)
+    counts = cleaner.counts
+    print(f"{counts.rows:,} rows of {counts.kept:,} threads kept, {sum(counts.dropped.values()):,} dropped")
+    print(f"{recipe.out / 'report.html'}")
+    return recipe.out
+
+
+def _rows(files: list[Path], counts: Counts, drop: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """The rows of the files; malformed ones are counted and listed."""
+    for path in files:
+        bad, listed = BadRows(skip=True), 0
+        for row, where in rows_of(path, format_of(path), bad):
+            listed = _list_bad(bad, listed, counts, drop)
+            yield row, where
+        _list_bad(bad, listed, counts, drop)
+
+
+def _list_bad(bad: BadRows, listed: int, counts: Counts, drop: Any) -> int:
+    for problem in bad.listed[listed:]:
+        counts.read += 1
+        counts.dropped["read", "a malformed row"] += 1
+        drop("read", "a malformed row", problem)
+    return len(bad.listed)
+
+
+def _reasons(counts: Counts) -> str:
+    return (
+        ", ".join(f"{reason} {count:,}" for (_, reason), count in counts.dropped.most_common()) or "none read"
+    )
+
+
+def _card(recipe: CleanRecipe, files: list[Path], counts: Counts) -> dict[str, Any]:
+    return {
+        "maker": "clean",
+        "camelid": __version__,
+        "data": digest_paths(files),
+        "counts": {
+            "threads": counts.read,
+            "kept": counts.kept,
+            "rows": counts.rows,
+            "dropped": sum(counts.dropped.values()),
+        },
+        "steps": counts.steps(),
+        "mended": dict(counts.mended.most_common()),
+        "settings": recipe.model_dump(mode="json", exclude={"stage", "out", "files"}),
+    }
