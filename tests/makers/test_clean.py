@@ -65,7 +65,7 @@ def clean(tmp_path: Path) -> Callable[..., Cleaned]:
         ),
         (
             {"conversations": [*turns(ASK, ANSWER), {"from": "system", "value": "x"}]},
-            "two turns of the system",
+            "a system message in the middle",
         ),
     ],
 )

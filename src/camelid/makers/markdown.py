@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable
 
 _TOKEN = re.compile(
-    r"<!--.*?-->|<![a-zA-Z][^>]*>|<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s(?:[^<>\"']|\"[^\"]*\"|'[^']*')*)?)/?>",
+    r"<!--.*?-->|<![a-zA-Z][^>]*>|"
+    r"<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s(?:[^<>\"']++|\"[^\"]*+\"|'[^']*+')*+)?/?)>",
     re.S,
 )
 _ATTRIBUTE = re.compile(r"([\w-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
@@ -39,7 +40,7 @@ _BLOCKS = _names(
     "address article aside details dialog div dl dd dt fieldset figcaption figure footer form header "
     "main nav p section summary"
 )
-_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_HEADINGS = _names("h1 h2 h3 h4 h5 h6")
 _INLINE = {"b": "**", "strong": "**", "i": "*", "em": "*", "del": "~~", "s": "~~", "strike": "~~"}
 _SPANS = _names(
     "abbr bdi bdo big body caption center cite data dfn font html ins label legend mark meter output "
@@ -53,10 +54,17 @@ _LISTS, _CELLS, _SAMPLES = (
     frozenset(["code", "kbd", "samp"]),
 )
 _KNOWN = (
-    _VOID | _DROPPED | _BLOCKS | _HEADINGS.keys() | _INLINE.keys() | _SPANS | _LISTS | _CELLS | _SAMPLES
+    _VOID | _DROPPED | _BLOCKS | _HEADINGS | _INLINE.keys() | _SPANS | _LISTS | _CELLS | _SAMPLES
 ) | frozenset(["a", "blockquote", "li", "pre", "table", "tr"])
-_OPENS_BLOCK = _BLOCKS | _HEADINGS.keys() | _LISTS | frozenset(["blockquote", "hr", "pre", "table"])
-_CLOSED_BY = {"li": "li", "td": "tr", "th": "tr", "tr": "table", "p": "p", "dt": "dl", "dd": "dl"}
+_OPENS_BLOCK = _BLOCKS | _HEADINGS | _LISTS | frozenset(["blockquote", "hr", "pre", "table"])
+_LITERAL = _SAMPLES | {"pre"}
+_BORDERS: dict[str, frozenset[str]] = {
+    "li": _LISTS,
+    "td": frozenset(["tr"]),
+    "th": frozenset(["tr"]),
+    "tr": frozenset(["table"]),
+}
+"""What an item or a cell that is not closed ends at: beyond it is another list or row."""
 
 
 def to_markdown(text: str) -> str:
@@ -104,21 +112,20 @@ class _Writer:
 
     def markdown(self, text: str) -> str:
         """The fragment in Markdown."""
-        text = _MARKS.sub("", text)
-        at = 0
-        for found in _TOKEN.finditer(text):
-            name = found[2].lower() if found[2] else ""
+        pieces = _TOKEN.split(_MARKS.sub("", text))
+        self._text(pieces[0])
+        for slash, written, attributes, after in zip(
+            pieces[1::4], pieces[2::4], pieces[3::4], pieces[4::4], strict=True
+        ):
+            name = written.lower() if written else ""  # empty: a comment
             if name and name not in _KNOWN:
-                continue
-            if found.start() > at:
-                self._text(text[at : found.start()])
-            at = found.end()
-            if found[1]:
+                self._text(f"<{slash}{written}{attributes}>")
+            elif slash:
                 self._end(name)
             elif name:
-                self._start(name, found[3] or "")
-        if at < len(text):
-            self._text(text[at:])
+                self._start(name, attributes)
+            if after:
+                self._text(after)
         while len(self.open) > 1:
             self._close()
         whole = _LINES.sub("\n\n", "".join(self.open[0].parts))
@@ -129,7 +136,9 @@ class _Writer:
             return
         if "&" in text:
             text = html.unescape(text)
-        self.open[-1].parts.append(text if self.literal else _SPACES.sub(" ", text))
+        if not self.literal and ("  " in text or "\t" in text):
+            text = _SPACES.sub(" ", text)
+        self.open[-1].parts.append(text)
 
     def _start(self, name: str, attributes: str) -> None:
         if name in _VOID:
@@ -137,26 +146,25 @@ class _Writer:
             return
         if len(self.open) > DEEPEST:
             return
-        if name in _OPENS_BLOCK or name in _CLOSED_BY:
+        if name in _OPENS_BLOCK or name in _BORDERS:
             self._close_implied(name)
         element = _Element(name, attributes)
         self.open.append(element)
-        self.pre += name == "pre"
-        self.literal += name == "pre" or name in _SAMPLES
-        self.dropped += self._is_dropped(element)
-
-    def _is_dropped(self, element: _Element) -> bool:
-        # KaTeX writes each formula twice; its source stands in an annotation.
-        return element.name in _DROPPED or (element.name == "span" and "katex-html" in element.attributes)
+        if name in _LITERAL:
+            self.pre += name == "pre"
+            self.literal += 1
+        self.dropped += _is_dropped(element)
 
     def _close_implied(self, name: str) -> None:
         """Closes what HTML ends without an end tag: a paragraph before a block, an item before the next."""
         if name in _OPENS_BLOCK and self.open[-1].name == "p":
             self._close()
-        border = {"li": _LISTS, "td": {"tr"}, "th": {"tr"}, "tr": {"table"}}.get(name, frozenset())
+        border = _BORDERS.get(name)
+        if border is None:
+            return
         for depth in range(len(self.open) - 1, 0, -1):
             other = self.open[depth].name
-            if other in border or not border:
+            if other in border:
                 return
             if other == name or (name in _CELLS and other in _CELLS):
                 while len(self.open) > depth:
@@ -164,6 +172,9 @@ class _Writer:
                 return
 
     def _end(self, name: str) -> None:
+        if self.open[-1].name == name:
+            self._close()
+            return
         for depth in range(len(self.open) - 1, 0, -1):
             if self.open[depth].name == name:
                 while len(self.open) > depth:
@@ -184,23 +195,21 @@ class _Writer:
 
     def _close(self) -> None:
         element = self.open.pop()
-        self.pre -= element.name == "pre"
-        self.literal -= element.name == "pre" or element.name in _SAMPLES
-        if self._is_dropped(element):
+        if element.name in _LITERAL:
+            self.pre -= element.name == "pre"
+            self.literal -= 1
+        if _is_dropped(element):
             self.dropped -= 1
         elif not self.dropped:
-            self.open[-1].parts.append(self._written(element, "".join(element.parts)))
+            text, writer = "".join(element.parts), _WRITERS.get(element.name)
+            self.open[-1].parts.append(text if writer is None else writer(self, element, text))
 
-    def _written(self, element: _Element, text: str) -> str:
-        name = element.name
-        if name in _BLOCKS:
-            return text if self.literal else f"\n\n{text.strip()}\n\n"
-        if name in _INLINE or name in _SAMPLES or name == "a":
-            return self._inline(element, text)
-        if name in _HEADINGS:
-            return f"\n\n{'#' * _HEADINGS[name]} {_EDGES.sub(' ', text.strip())}\n\n" if text.strip() else ""
-        writer = _WRITERS.get(name)
-        return text if writer is None else writer(self, element, text)
+    def _block(self, element: _Element, text: str) -> str:
+        return text if self.literal else f"\n\n{text.strip()}\n\n"
+
+    def _heading(self, element: _Element, text: str) -> str:
+        words = _EDGES.sub(" ", text.strip())
+        return f"\n\n{'#' * int(element.name[1])} {words}\n\n" if words else ""
 
     def _inline(self, element: _Element, text: str) -> str:
         """Inline markup around the text without the spaces at its ends; code inside pre stays."""
@@ -288,6 +297,11 @@ class _Writer:
         return mark[1] + lines[0] + "".join(f"\n{indent}{line}" if line else "\n" for line in lines[1:])
 
 
+def _is_dropped(element: _Element) -> bool:
+    # KaTeX writes each formula twice; its source stands in an annotation.
+    return element.name in _DROPPED or (element.name == "span" and "katex-html" in element.attributes)
+
+
 def _language(element: _Element) -> str:
     """The language that a code element's class states; empty if none."""
     found = _LANGUAGE.search(element.attributes)
@@ -295,6 +309,9 @@ def _language(element: _Element) -> str:
 
 
 _WRITERS: dict[str, Callable[[_Writer, _Element, str], str]] = {
+    **dict.fromkeys(_BLOCKS, _Writer._block),
+    **dict.fromkeys(_HEADINGS, _Writer._heading),
+    **dict.fromkeys((*_INLINE, *_SAMPLES, "a"), _Writer._inline),
     "li": _Writer._item,
     "ul": _Writer._list,
     "ol": _Writer._list,
