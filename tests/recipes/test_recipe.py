@@ -194,3 +194,12 @@ def test_settings_that_change_no_result_are_marked():
     data, free = ["data.licence", "data.workers"], [f"training.{name}" for name in training]
     assert dotted_keys(PretrainRecipe, free=True) == [*data, *free]
     assert dotted_keys(TuneRecipe, free=True) == [*data, "show", *free, "licence"]
+
+
+def test_another_length_replaces_that_of_the_file(tmp_path):
+    path = tmp_path / "tune.yaml"
+    path.write_text("stage: tune\nout: a\nmodel: m\ndata: {train: [a.jsonl]}\ntraining: {epochs: 3}\n")
+    assert load_recipe(TuneRecipe, path).training.epochs == 3
+    changed = load_recipe(TuneRecipe, path, {"training.steps": 5, "training.learning_rate": 1e-4}).training
+    assert (changed.steps, changed.epochs) == (5, None)
+    assert load_recipe(TuneRecipe, path).training.for_rows(100).steps == 3 * 100 * 512 // 16_384 + 1

@@ -29,7 +29,8 @@ def test_there_are_recipes_for_every_stage_that_takes_one():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_recipe_is_valid_and_survives_saving(path, tmp_path):
     stage = stage_of(path)
-    assert path.name.startswith(f"{stage.replace(' ', '-')}-")
+    of_an_assistant = path.parent.name in ("published", "small")
+    assert of_an_assistant or path.name.startswith(f"{stage.replace(' ', '-')}-")
     recipe = load_recipe(RECIPES[stage], path)
     save_recipe(recipe, tmp_path / "saved.yaml")
     assert load_recipe(RECIPES[stage], tmp_path / "saved.yaml") == recipe
@@ -52,7 +53,7 @@ def test_its_paths_are_relative_and_its_commands_name_it(path):
     text = path.read_text(encoding="utf-8")
     recipe = load_recipe(RECIPES[stage_of(path)], path)
     data = getattr(recipe, "data", None)
-    places = [recipe.out, *(data.train + data.validation if isinstance(data, TextData) else ())]
+    places = [recipe.out, *(data.paths if isinstance(data, TextData) else ())]
     places += [path for name in ("text", "calibration", "prompts") for path in getattr(recipe, name, ())]
     assert not any(place.is_absolute() or ".." in place.parts for place in places)
     assert recipe.out.parts[0] == "runs"

@@ -43,10 +43,12 @@ def test_where_people_state_them(files, licence, tmp_path):
     assert licences_of_data(rows, "mit") == [Licence("data", "rows.jsonl", "mit")]
 
 
-def test_made_data_is_its_teachers(tmp_path):
+def test_made_data_is_its_teachers_and_that_of_the_questions(tmp_path):
     teacher = {"name": "smollm2", "identity": "abc", "licence": "apache-2.0", "terms": NOT_STATED}
-    (tmp_path / "card.json").write_text(json.dumps({"maker": "answers", "teacher": teacher}))
-    assert licences_of_data(tmp_path) == [Licence("teacher", "smollm2", "apache-2.0")]
+    asked = Licence("data", "questions.jsonl", "cc-by-nc-4.0")
+    card = {"maker": "answers", "teacher": teacher, "licences": [vars(asked)]}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert licences_of_data(tmp_path) == [Licence("teacher", "smollm2", "apache-2.0"), asked]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """The card of made data: what was asked and kept, what it cost, whose it is."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from camelid.base.version import __version__
 from camelid.makers.made import Made
 from camelid.makers.teacher import Reply, Teacher
 from camelid.recipes.make import MakeRecipe
+from camelid.runs.licences import as_rows, licences_of_data, unique
 
 
 def card_of(
@@ -20,6 +22,7 @@ def card_of(
         "camelid": __version__,
         "teacher": origin,
         "data": data,
+        "licences": as_rows(unique(each for name in data for each in licences_of_data(Path(name)))),
         "counts": {
             "replies": len(teacher.replies),
             "rows": len(made.rows),

@@ -114,7 +114,7 @@ class ModelShape(Settings):
         if self.positions is not None:
             own["positions"] = POSITIONS[self.positions](self.rope_theta)
         if self.parallel is not None:
-            own["parallel"] = self.parallel
+            own |= {"parallel": self.parallel, "separate_norms": self.parallel and spec.separate_norms}
         return own
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from camelid.base.atomic import write_text_atomically
 from camelid.base.errors import WrongCall
 from camelid.recipes.settings import Settings, SinglePath
+from camelid.recipes.training import LENGTHS
 from camelid.recipes.yaml import Source, explain, merge, nest, parse_yaml, to_yaml, with_sections
 
 
@@ -43,9 +44,19 @@ def load_recipe(cls: type[R], path: Path | None = None, overrides: Mapping[str, 
     source = Source() if path is None else parse_yaml(path)
     given = nest(overrides or {})
     try:
-        return cls.model_validate(with_sections(cls, merge(source.values, given)))
+        return cls.model_validate(with_sections(cls, merge(_without_length(source.values, given), given)))
     except ValidationError as error:
         raise WrongCall(explain(error, cls, source, given)) from None
+
+
+def _without_length(values: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of a file without the length of its training, if another one is given."""
+    written, training = values.get("training"), given.get("training")
+    if not isinstance(written, Mapping) or not isinstance(training, Mapping):
+        return values
+    if all(training.get(name) is None for name in LENGTHS):
+        return values
+    return {**values, "training": {name: each for name, each in written.items() if name not in LENGTHS}}
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

@@ -9,6 +9,8 @@ from camelid.recipes.settings import FREE, Settings
 
 OptimizerName = Literal["adamw", "muon", "adafactor"]
 ScheduleName = Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"]
+LENGTHS = ("steps", "tokens", "epochs")
+"""The settings of which exactly one says how long to train."""
 TrackerName = Literal["tensorboard", "wandb"]
 
 
@@ -130,7 +132,7 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        given = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
+        given = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(given) != 1:
             both = " and ".join(given) or "none of steps, tokens and epochs"
             raise ValueError(f"{both} given; give exactly one of them, such as --training.steps")

@@ -79,10 +79,11 @@ def licences_of_data(path: Path, stated: str | None = None) -> list[Licence]:
     if isinstance(teacher := card.get("teacher"), dict):
         entry = {"kind": "teacher", "terms": teacher.get("terms"), **teacher}
         teachers = [_read({key: entry.get(key) for key in ("kind", "name", "licence", "terms")}, folder)]
+    sources = [*teachers, *(_read(entry, folder) for entry in card.get("licences") or ())]
     own = stated or card.get("licence") or licence_of(folder)
-    if teachers and own is None:
-        return teachers  # made data is its teacher's
-    return [Licence("data", path.name, str(own or NOT_STATED)), *teachers]
+    if sources and own is None:
+        return sources  # made data is its teacher's, and that of the questions
+    return [Licence("data", path.name, str(own or NOT_STATED)), *sources]
 
 
 def _read(entry: object, folder: Path) -> Licence:
