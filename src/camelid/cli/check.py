@@ -20,8 +20,8 @@ def check(
     """Finds errors in recipes, data, models and runs before any compute is spent, and in exports.
 
     Args:
-        paths: recipes (.yaml), data files or folders, model, run or quickstart folders, .gguf files; with
-            --parity: exports of the model, folders or .gguf files
+        paths: recipes (.yaml), data files or folders, model, run or quickstart folders, .gguf files, URLs of
+            OpenAI-compatible servers; with --parity: exports of the model, folders or .gguf files
         model: checkpoint folder or hub name; also render and tokenise conversations as for tuning this model
         context_length: longest conversation in tokens; needs --model
         skip_bad_rows: count malformed rows instead of failing at the first

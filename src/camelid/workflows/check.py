@@ -37,6 +37,7 @@ from camelid.text.vocabulary_files import has_vocabulary
 from camelid.workflows.model_gates import Gate, model_gates, see_lora, see_tokenizer
 from camelid.workflows.quickstart.job import PARTS
 from camelid.workflows.quickstart.journal import JOURNAL
+from camelid.workflows.server_gates import server_gates
 
 CONTAMINATION = "contamination"
 MOST_LISTED = 20
@@ -53,7 +54,7 @@ def check(
 ) -> None:
     """Prints the result of every gate on these paths; raises `CamelidError` if one fails.
 
-    paths: recipes, data files and folders, model folders, .gguf files, run folders, quickstart folders;
+    paths: recipes, data files and folders, model, run and quickstart folders, .gguf files, URLs of servers;
     model: the model for which conversations are rendered and tokenised, to at most `context_length` tokens;
     items: files of evaluation items that must not occur in the training data; show: how many rows of training
     data to print, with the trained tokens marked.
@@ -61,7 +62,7 @@ def check(
     if show < 0:
         raise WrongCall(f"--show is {show}; it is a number of rows, at least 0")
     if not paths:
-        raise WrongCall("name at least one recipe, data file, model folder or run folder to check")
+        raise WrongCall("name at least one recipe, data file, model or run folder, or server to check")
     console = Console(highlight=False)
     shown = ShownRows(show, coloured=console.is_terminal and not console.no_color)
     failed = searched = 0
@@ -86,10 +87,11 @@ def gates(
     items: Sequence[Path] = (),
     shown: ShownRows = NOTHING_SHOWN,
 ) -> Iterator[Gate]:
-    """The gates for the recipe, run, model or data at `path`; training data must contain none of the
-    `items`."""
+    """The gates for what is at `path`; training data must contain none of the `items`."""
     place = Path(path)
-    if place.suffix in (".yaml", ".yml"):
+    if is_url(path):
+        yield from server_gates(path)
+    elif place.suffix in (".yaml", ".yml"):
         yield from _recipe_gates(place, items, shown)
     elif (place / IDENTITY).is_file():
         yield from _run_gates(place)
