@@ -32,7 +32,7 @@ class ServerFaultError(CamelidError):
 
 @dataclass(frozen=True)
 class Asked:
-    """A response: its status, and its JSON, or text that is no JSON."""
+    """A response: its status, and its JSON, or its text if it is not JSON."""
 
     status: int
     content: Any
