@@ -180,7 +180,7 @@ def _stops(server: Server) -> str:
 
 
 def _keeps_seeds(server: Server) -> str:
-    settings = {"temperature": 1.0, "seed": 11}
+    settings: Body = {"temperature": 1.0, "seed": 11}
     first, second = server.chat(**settings), server.chat(**settings)
     _require(first.refused or first.text == second.text, "the same seed gave two answers")
     return "the same answer twice"
@@ -194,7 +194,7 @@ def _gives_samples(server: Server) -> str:
 
 
 def _keeps_to_schemas(server: Server) -> str:
-    schema = {"type": "object", "properties": {"zq": {"enum": ["k7-x"]}}, "required": ["zq"]}
+    schema: Body = {"type": "object", "properties": {"zq": {"enum": ["k7-x"]}}, "required": ["zq"]}
     schema["additionalProperties"] = False
     form = {"type": "json_schema", "json_schema": {"name": "zq", "strict": True, "schema": schema}}
     answer = server.chat(response_format=form, max_tokens=200)
