@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_server import Answer, Script
 
 from camelid.base.errors import CamelidError
 from camelid.cli.main import main
@@ -97,6 +98,8 @@ FAULTY = {
     "ha" * 40: "repeats itself",
     "I'm sorry, but I cannot help with that.": "refuses",
     "As an AI language model, I have no favourite colour.": "refuses",
+    "I'm a helpful AI designed to assist with your queries.": "refuses",
+    "Sorry for the tone, but I'm a text-based AI, and do not watch films.": "refuses",
     "\N{REPLACEMENT CHARACTER} and": "garbage",
     "Yes.<|im_start|>user": "garbage",
     "...": "garbage",
@@ -188,3 +191,26 @@ def test_replies_of_another_making_are_refused(
     rest = taught(ANSWERS)
     assert main([*words, "--limit", "3"]) == 0  # a larger limit asks only for the new ones
     assert len(rest.prompts) == 1
+
+
+def test_a_server_answers_and_refuses_single_questions(rows: Rows, tmp_path: Path) -> None:
+    def reply(path: str, body: Any) -> Answer:
+        question = body["messages"][-1]["content"]
+        if "3" in question:
+            return Answer({"error": {"message": "too long"}}, 400)
+        message = {"role": "assistant", "content": f"You asked: {question} Fine."}
+        return Answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    with Script() as server:
+        server.answer = reply
+        words = ["make", "answers", server.url, rows("asked.jsonl", ASKED), "--out", str(tmp_path / "out")]
+        assert main([*words, "--parallel", "2", "--terms", "not for competitors"]) == 0
+        asked = sorted(body["messages"][0]["content"] for _, body, _ in server.asked)
+        assert main([*words, "--parallel", "2"]) == 0
+        assert len(server.asked) == len(asked) == 6
+        server.shutdown()
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["counts"]["dropped"] == {"refused by the server (400)": 1}
+    assert [row["made"]["prompt"] for row in made(tmp_path / "out")] == ["q0", "q1", "q2", "q4", "q5"]
+    assert card["teacher"]["name"].endswith("/v1 llama")
+    assert card["cost"]["tokens"] is None

@@ -33,6 +33,7 @@ def reply(text: str, cut: bool = False) -> Reply:
         (" a\n[|AI|] b\n[|Human|] a\n[|AI|] c", ["a", "b"]),
         (" a\n[|AI|] b\n[|Human|] c\n[|AI|] b", ["a", "b"]),
         (" a\n[|AI|] b\n[|Human|]  \n[|AI|] c", ["a", "b"]),
+        (" a\n[|AI|] b\n[|Human|] see [|NAV|]\n[|AI|] c", ["a", "b"]),
         (" a\n[|AI|] b\n[|Human|] c\n[|AI|] I'm sorry, but I cannot say.", ["a", "b"]),
     ],
 )

@@ -11,13 +11,13 @@ RUN = re.compile(r"(\w{1,8}?)\1{15,}")
 """The same few letters sixteen times in a row."""
 MARKERS = re.compile(
     r"<\|[\w ]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|^### (?:Instruction|Response|Human|Assistant):"
-    r"|\[\|(?:Human|AI)\|\]|^(?:USER|ASSISTANT): ",
+    r"|\[\[(?:Human|AI)\||\[\|[A-Za-z]|^(?:USER|ASSISTANT): ",
     re.MULTILINE,
 )
 """Markers of chat formats, which never belong to an answer."""
 REFUSAL = re.compile(
     r"\bas an? (?:AI|artificial intelligence|(?:large )?language model)\b"
-    r"|\bI(?:'m| am) (?:just |only )?an? (?:AI|(?:large )?language model)\b"
+    r"|\bI(?:'m| am) (?:just |only )?an? (?:[\w-]+ ){0,2}(?:AI|language model|chatbot)\b"
     r"|^\W*(?:I(?:'m| am) (?:very |truly |really )?sorry|sorry|I apologi[sz]e|unfortunately)\b[^.!?\n]{0,60}"
     r"\b(?:can(?:'t|not)|unable|not able|won't)\b"
     r"|^\W*I (?:can(?:'t|not)|won't|am unable to|am not able to) "
@@ -55,7 +55,7 @@ def is_garbage(text: str) -> bool:
     if "\N{REPLACEMENT CHARACTER}" in text or MARKERS.search(text):
         return True
     kinds = {unicodedata.category(each) for each in set(text)}
-    broken = {unicodedata.category(each) for each in set(text) - set("\n\r\t")} & {"Cc", "Cn", "Co", "Cs"}
+    broken = {unicodedata.category(each) for each in set(text) - set("\n\r\t")} & {"Cc", "Co", "Cs"}
     return bool(broken) or not any(kind[0] in "LNS" for kind in kinds)
 
 

@@ -77,7 +77,7 @@ def read_transcript(reply: Reply) -> tuple[list[str], str | None]:
         elif side == "AI":
             fault = fault_of(turn, cut=reply.cut and is_last, asked=turns[-1])
         else:
-            fault = "empty" if not turn else None
+            fault = fault_of(turn)
         if turn in turns[at % 2 :: 2]:
             fault = "repeats itself"
         if fault:

@@ -40,7 +40,7 @@ from camelid.recipes.settings import is_free
 from camelid.report.making import instruction_sections, making_report
 from camelid.report.page import write_report
 from camelid.report.values import Section
-from camelid.runs.licences import NOT_STATED, licence_of
+from camelid.runs.licences import NOT_STATED, Licence, concerns, licences_of_model
 from camelid.text.conversation import Conversation
 
 logger = logging.getLogger(__name__)
@@ -130,12 +130,13 @@ def _working(
 
 def _origin(recipe: MakeRecipe, identity: str) -> dict[str, Any]:
     """The teacher's name, identity, licence and terms."""
-    folder = Path(recipe.teacher)
-    licence = recipe.licence or (licence_of(folder) if folder.is_dir() else None) or NOT_STATED
-    if licence == NOT_STATED:
-        logger.warning("the teacher's licence is not stated: look it up, and record it with --licence")
+    folder, terms = Path(recipe.teacher), recipe.terms or NOT_STATED
+    found = licences_of_model(folder, recipe.licence) if folder.is_dir() else []
+    licence = ", ".join(each.licence for each in found) or recipe.licence or NOT_STATED
     name = identity if is_url(recipe.teacher) else folder.name or recipe.teacher
-    return {"name": name, "identity": identity, "licence": licence, "terms": recipe.terms or NOT_STATED}
+    for concern in concerns([Licence("teacher", name, licence, terms)]):
+        logger.warning(concern)
+    return {"name": name, "identity": identity, "licence": licence, "terms": terms}
 
 
 def _digest(recipe: MakeRecipe, version: str, identity: str, data: Mapping[str, str]) -> str:

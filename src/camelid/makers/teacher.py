@@ -102,7 +102,7 @@ class Teacher:
                 last[ask.id] = reply, fault
                 if fault:
                     self.faults[fault] += 1
-            todo = [ask for ask in todo if last[ask.id][1]]
+            todo = [ask for ask in todo if _may_change(*last[ask.id])]
         return [last[ask.id] for ask in asks]
 
     def _answered(
@@ -149,3 +149,8 @@ class Teacher:
             tokens=tokens,
             prompt_tokens=prompt_tokens,
         )
+
+
+def _may_change(reply: Reply | None, fault: str | None) -> bool:
+    """Whether another attempt can give a better reply; a question that is refused as such stays so."""
+    return bool(fault) and not (reply and reply.error)

@@ -151,7 +151,7 @@ class MakeSelfChatRecipe(MakeRecipe):
     )
     turns: int = Field(default=8, ge=1, description="most pairs of turns of a conversation")
     max_new_tokens: int = Field(default=1024, ge=1, description="most tokens in a transcript")
-    temperature: float = Field(default=1.0, ge=0, description="temperature of the transcripts")
+    temperature: float = Field(default=0.7, ge=0, description="temperature of the transcripts")
     top_p: float | None = Field(
         default=None, gt=0, le=1, description="sample from the fewest tokens of at least this probability"
     )
