@@ -23,7 +23,7 @@ from camelid.makers.gate import Gate
 from camelid.makers.made import Made
 from camelid.makers.novelty import NoveltyIndex
 from camelid.makers.seeds import Instance, SeedTask
-from camelid.makers.teacher import Ask, Reply, Teacher
+from camelid.makers.teacher import CHUNK, Ask, Reply, Teacher
 from camelid.text.conversation import Conversation, Message
 from camelid.text.rouge import rouge_l
 
@@ -93,16 +93,20 @@ class Bootstrapping:
 def self_instruct(seeds: Sequence[SeedTask], teacher: Teacher, plan: Plan) -> Made:
     """Alpaca rows of new instructions, each with at most five instances."""
     pool = _bootstrapped(seeds, teacher, plan, _list_prompt, _take_list)
-    asks = [
-        plan.ask(f"classification/{number}", prompts.classification_prompt(each, seeds))
-        for number, each in enumerate(pool.origins)
-    ]
-    replies = teacher.ask(asks, CLASSIFICATION, _nothing, "classification or not")
-    kinds = [reply is not None and reply.text.strip() in YES for reply, _ in replies]
-    pool.made.facts["classification"] = sum(kinds)
-    for is_classification in (True, False):
-        numbered = [(n, each) for n, each in enumerate(pool.origins) if kinds[n] is is_classification]
-        _write_instances(numbered, is_classification, pool, teacher, plan)
+    pool.made.facts["classification"] = 0
+    whole = [*enumerate(pool.origins)]
+    for start in range(0, len(whole), CHUNK):  # their prompts are long
+        chunk = whole[start : start + CHUNK]
+        asks = [
+            plan.ask(f"classification/{number}", prompts.classification_prompt(each, seeds))
+            for number, each in chunk
+        ]
+        replies = teacher.ask(asks, CLASSIFICATION, _nothing, "classification or not")
+        kinds = [reply is not None and reply.text.strip() in YES for reply, _ in replies]
+        pool.made.facts["classification"] += sum(kinds)
+        for kind in (True, False):
+            numbered = [each for each, found in zip(chunk, kinds, strict=True) if found is kind]
+            _write_instances(numbered, kind, pool, teacher, plan)
     return pool.made
 
 
