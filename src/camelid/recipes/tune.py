@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from camelid.recipes.data import MixedData
+from camelid.recipes.distill import DistillSettings
 from camelid.recipes.lora import LoRASettings
 from camelid.recipes.markers import MarkerTexts
 from camelid.recipes.recipe import Recipe
@@ -52,6 +53,9 @@ class TuneRecipe(Recipe):
         json_schema_extra=FREE,
     )
     lora: LoRASettings = Field(default=LoRASettings(), description="train an adapter instead of all weights")
+    distill: DistillSettings = Field(
+        default=DistillSettings(), description="learn from a teacher's distributions"
+    )
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="seed of the data order")
     licence: str | None = Field(
@@ -83,6 +87,14 @@ class TuneRecipe(Recipe):
             raise ValueError(
                 "input_weight is for pairs; in conversations the chat template decides what is trained; "
                 "remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _distillation_needs_a_teacher(self) -> Self:
+        if self.distill.teacher is None and self.distill != DistillSettings():
+            raise ValueError(
+                "distill.teacher is not given, so there is nobody to learn from; name its folder"
             )
         return self
 

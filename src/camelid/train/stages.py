@@ -46,7 +46,9 @@ from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.text.vocabulary_learning import first_bytes
 from camelid.train.adapting import adapted_model, check_lora
 from camelid.train.clock import TimeLimit
-from camelid.train.fit import fit_rows, measured_loss, rows_of_update
+from camelid.train.distillation import distilled, taught_rows, teacher_of
+from camelid.train.fit import Formula, fit_rows, measured_loss, rows_of_update
+from camelid.train.objectives import cross_entropy
 from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.training_rows import (
     decoder_rows,
@@ -107,7 +109,10 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
     check_context(recipe.training.context_length, base, spec)
     template = tokenizer.chat_template
     today = date.today() if template is not None and template.uses_clock else None
-    with open_run(recipe, [Parent.of(base, recipe.licence)], recipe.data, group, today) as run:
+    parents = [Parent.of(base, recipe.licence)]
+    if recipe.distill.teacher is not None:
+        parents.append(Parent.of(teacher_of(recipe, base, tokenizer, encodes)))
+    with open_run(recipe, parents, recipe.data, group, today) as run:
         if template is not None and today is not None:
             # The day on which the run began, also where another process or a resumed run gets here later.
             began = group.broadcast(run.identity["date"] if group.is_main else None)
@@ -119,6 +124,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
         else:
             record = partial(_record_sources, run, group)
             rows, validation = decoder_rows(recipe, tokenizer, logger.info, record)
+            rows = taught_rows(recipe, rows, group)
         if group.is_main:
             refuse_other_rows(run, rows, validation)
         check_tokenizer_fits(spec, tokenizer)
@@ -191,7 +197,12 @@ def _train(
     finished = folder.exists()
     if not finished:
         measure = measured_loss(validation, token_lengths(tokenizer))
-        trained = fit_rows(run, model, rows, recipe.training, group, recipe.seed, limit, measure=measure)
+        formula: Formula[Transformer] = cross_entropy
+        if isinstance(recipe, TuneRecipe) and recipe.distill.teacher is not None:
+            formula = partial(distilled, recipe.distill)
+        trained = fit_rows(
+            run, model, rows, recipe.training, group, recipe.seed, limit, formula=formula, measure=measure
+        )
         if group.is_main:
             with atomic_folder(folder) as draft:
                 if save_as_adapter is not None:
