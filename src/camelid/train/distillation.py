@@ -132,7 +132,7 @@ class TaughtRows:
         if not path.is_file():
             ids, logprobs = self._computed(row, trained)
             with atomic_file(path, replace=True) as draft, draft.open("wb") as file:
-                np.savez(file, **{IDS: ids.astype(np.int32), LOGPROBS: logprobs})
+                np.savez(file, teacher_ids=ids.astype(np.int32), teacher_logprobs=logprobs)
         with np.load(path) as kept:
             return kept[IDS].astype(np.int64), kept[LOGPROBS]
 
@@ -145,7 +145,7 @@ class TaughtRows:
 
         def top(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
             parts = []
-            for states in hidden[0][places].split(max(1, CHUNK_VALUES // len(weight))):
+            for states in torch.split(hidden[0][places], max(1, CHUNK_VALUES // len(weight))):
                 logits = F.linear(states, weight.to(states.dtype)).float() / self._settings.temperature
                 parts.append(logits.log_softmax(-1).topk(count))
             return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
@@ -189,7 +189,7 @@ def _taught(hidden: Tensor, weight: Tensor, batch: AnyBatch, settings: DistillSe
     flat = hidden.flatten(0, 1)
     ids, logprobs = batch.extra[IDS].flatten(0, 1), batch.extra[LOGPROBS].flatten(0, 1)
     weights, total = batch.weights.flatten().float(), flat.new_zeros((), dtype=torch.float32)
-    for chosen in weights.nonzero().flatten().split(max(1, CHUNK_VALUES // len(weight))):
+    for chosen in torch.split(weights.nonzero().flatten(), max(1, CHUNK_VALUES // len(weight))):
         columns = (flat[chosen], weight, ids[chosen], logprobs[chosen], weights[chosen])
         total = total + checkpoint(part, *columns, use_reentrant=False)
     return total
