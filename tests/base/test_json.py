@@ -107,6 +107,23 @@ def test_values_of_a_file_have_lines(text: str) -> None:
     assert list(values_in(text, Path("a"))) == [({"a": 1}, 1), ([2], 3), ("x", text.count("\n") + 1)]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_chunks_change_nothing(size: int) -> None:
+    values = [{"a": [1, 2.5, "x,]["]}, 12345, "\n", [], -3e5, True]
+    for text in (json.dumps(values, indent=1), " " + json.dumps(values), "\n".join(map(json.dumps, values))):
+        chunks = [text[at : at + size] for at in range(0, len(text), size)]
+        found = list(values_in(chunks, Path("a")))
+        assert [value for value, _ in found] == values
+        assert found == list(values_in([text], Path("a")))
+    for text in ("[1,\n {'a': 2}]", "[\n1, 2] 3"):
+        problems = []
+        for chunks in ([text], [text[at : at + size] for at in range(0, len(text), size)]):
+            with pytest.raises(NotJSONError) as raised:
+                list(values_in(chunks, Path("a")))
+            problems.append(str(raised.value))
+        assert problems[0] == problems[1]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -70,5 +70,5 @@ def test_tokenising_processes_end_with_the_one_that_reads(tmp_path, killed) -> N
             workers[0].kill()
             for _ in parent.stdout:
                 pass
-            assert "one of 2 tokenising processes was killed" in parent.stderr.read()
+            assert "one of 2 processes was killed" in parent.stderr.read()
         assert ended(children)

@@ -86,6 +86,10 @@ GOOD = {"messages": TALK.as_dicts()}
         ([{"messages": [{"role": "bot", "content": "a"}]}], r":1: messages\[0\]\.role is 'bot'; allowed"),
         ([{"messages": TALK.as_dicts()[:1]}], ":1: no assistant turn"),
         (
+            [GOOD, {"messages": [TALK.as_dicts()[0], *TALK.as_dicts()]}],
+            r":2: messages\[1\]: two user turns in a row",
+        ),
+        (
             [{"messages": [*TALK.as_dicts(), {"role": "user", "content": 3}]}],
             r"messages\[4\]\.content is int",
         ),

@@ -12,7 +12,7 @@ import pytest
 
 from camelid.cli import main as cli
 from camelid.data.read.conversations import Conversations
-from camelid.makers.clean import Cleaner
+from camelid.makers.clean import Cleaner, Preparation
 from camelid.makers.pieces import Pieces
 from camelid.makers.seen import Seen
 from camelid.makers.threads import DroppedError, thread_of
@@ -35,8 +35,11 @@ def clean(tmp_path: Path) -> Callable[..., Cleaned]:
     def run(rows: Sequence[Any], pieces: Pieces | None = None, **settings: Any) -> Cleaned:
         dropped = list[tuple[str, str]]()
         with Seen(tmp_path / "seen") as seen:
-            cleaner = Cleaner(CleanRecipe(files=("a",), out="b", **settings), seen, pieces)
-            placed = ((row, str(number)) for number, row in enumerate(rows))
+            prepare, cleaner = (
+                Preparation(CleanRecipe(files=("a",), out="b", **settings), pieces),
+                Cleaner(seen),
+            )
+            placed = ((prepare(row), str(number)) for number, row in enumerate(rows))
             kept = [*cleaner.rows(placed, lambda step, reason, where: dropped.append((step, reason)))]
         assert not (tmp_path / "seen").exists()
         return kept, dropped, cleaner
@@ -222,6 +225,14 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.main(["make", "clean", str(tmp_path / "more.jsonl"), "--out", str(tmp_path / "none")]) == 1
     assert "no thread could be kept: a malformed row 2, no list of turns 1" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_workers_change_nothing(tmp_path: Path):
+    raw = dump(tmp_path / "raw.json", 200)
+    for workers in ("1", "2"):
+        assert cli.main(["make", "clean", raw, "--out", str(tmp_path / workers), "--workers", workers]) == 0
+    for name in ("rows.jsonl", "dropped.jsonl"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
 def test_a_killed_job_leaves_nothing_and_runs_again(tmp_path: Path):

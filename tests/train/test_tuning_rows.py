@@ -140,8 +140,8 @@ def test_a_run_on_other_rows_does_not_go_on(
 def test_rows_that_the_template_refuses(
     tmp_path: Path, base: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ):
-    two_users = [("user", "Hi"), ("user", "One and two?"), ("assistant", "Three.")]
-    model, data = base(TAKES_TURNS), rows(tmp_path / "rows.jsonl", *sums(20), two_users)
+    early = [("assistant", "Hi"), ("user", "One and two?"), ("assistant", "Three.")]
+    model, data = base(TAKES_TURNS), rows(tmp_path / "rows.jsonl", *sums(20), early)
     out = tmp_path / "out"
     assert cli.main(tune(model, data, out)) == 1
     assert (

@@ -11,8 +11,9 @@ writes null instead; JSON lines, which only our own code reads, keep Python's Na
 
 import json
 import math
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,39 +87,88 @@ def whole_lines(path: Path, *, remedy: str) -> list[tuple[Any, int]]:
     return values
 
 
-def values_in(text: str, path: Path) -> Iterator[tuple[Any, int]]:
+def values_in(chunks: Iterable[str], path: Path) -> Iterator[tuple[Any, int]]:
     """The elements of one list, or of consecutive JSON values, each with its line number in the file at
-    `path`.
+    `path`, whose text comes in chunks.
 
-    Values are decoded one by one to know their lines. Raises `NotJSONError` at the first invalid one; for a
-    value with a number that Python does not read, whose end is known, it is yielded.
+    Values are decoded one by one, to know their lines and to hold only one of them. Raises `NotJSONError` at
+    the first invalid one; for a value with a number that Python does not read, whose end is known, it is
+    yielded.
     """
-    decoder, position, line, counted = json.JSONDecoder(), 0, 1, 0
-    lenient = json.JSONDecoder(parse_int=lambda digits: digits)
-    in_list = text.lstrip()[:1] == "["
-    separators = " \t\r\n" + ("[," if in_list else "")
+    text = _Chunks(chunks)
+    decoder, lenient = json.JSONDecoder(), json.JSONDecoder(parse_int=lambda digits: digits)
+    text.skip(_SPACE)
+    in_list = text.buffer[text.at : text.at + 1] == "["
+    text.advance(text.at + in_list)
     while True:
-        while position < len(text) and text[position] in separators:
-            position += 1
-            separators = separators.replace("[", "")
-        if position == len(text) or (in_list and text[position] == "]"):
+        text.skip(_BETWEEN if in_list else _SPACE)
+        if text.at == len(text.buffer) or (in_list and text.buffer[text.at] == "]"):
             break
-        line, counted = line + text.count("\n", counted, position), position
         try:
-            value, position = decoder.raw_decode(text, position)
+            value, end = decoder.raw_decode(text.buffer, text.at)
         except json.JSONDecodeError as error:
-            raise NotJSONError(
-                f"{path}:{error.lineno}: not JSON at column {error.colno}: {error.msg}"
-            ) from error
+            if text.more():
+                continue
+            line, column = text.place(error)
+            raise NotJSONError(f"{path}:{line}: not JSON at column {column}: {error.msg}") from error
         except RecursionError as error:
-            raise NotJSONError(f"{path}:{line}: not JSON: {_problem(error)}") from error
+            raise NotJSONError(f"{path}:{text.line}: not JSON: {_problem(error)}") from error
         except ValueError as error:
             value = NotJSONError(f"not JSON: {_problem(error)}")
-            _, position = lenient.raw_decode(text, position)
-        yield value, line
-    if in_list and text[position:].strip() != "]":
-        line = 1 + text.count("\n", 0, position)
-        raise NotJSONError(f"{path}:{line}: the list of rows is truncated or followed by other text")
+            _, end = lenient.raw_decode(text.buffer, text.at)
+        if end == len(text.buffer) and text.more():
+            continue  # a number may go on in the next chunk
+        yield value, text.line
+        text.advance(end)
+    if in_list and "".join([text.buffer[text.at :], *text.rest]).strip() != "]":
+        raise NotJSONError(f"{path}:{text.line}: the list of rows is truncated or followed by other text")
+
+
+_SPACE, _BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n,]*")
+
+
+class _Chunks:
+    """Text that is read on as it is needed: the part in memory, the place in it, and that place's line."""
+
+    def __init__(self, chunks: Iterable[str]):
+        self.rest = iter(chunks)
+        self.buffer = ""
+        self.at, self.line = 0, 1
+        self._column = 0
+        """Characters of the buffer's first line that are gone."""
+
+    def more(self) -> bool:
+        """Reads at least as much as is unread, so that a long value is not tried too often; False at the
+        end."""
+        unread, got = [self.buffer[self.at :]], 0
+        for chunk in self.rest:
+            unread.append(chunk)
+            got += len(chunk)
+            if got >= len(unread[0]):
+                break
+        if got:
+            begin = self.buffer.rfind("\n", 0, self.at) + 1
+            self._column = self.at - begin + (0 if begin else self._column)
+            self.buffer, self.at = "".join(unread), 0
+        return got > 0
+
+    def advance(self, to: int) -> None:
+        """Moves the place forward in the buffer."""
+        self.line += self.buffer.count("\n", self.at, to)
+        self.at = to
+
+    def skip(self, pattern: re.Pattern[str]) -> None:
+        """Moves behind all that matches, across chunks."""
+        while True:
+            if (found := pattern.match(self.buffer, self.at)) is not None:
+                self.advance(found.end())
+            if self.at < len(self.buffer) or not self.more():
+                return
+
+    def place(self, error: json.JSONDecodeError) -> tuple[int, int]:
+        """Line and column of an error in the buffer, in the whole text."""
+        before = self.buffer.count("\n", 0, self.at)
+        return self.line - before + error.lineno - 1, error.colno + (self._column if error.lineno == 1 else 0)
 
 
 def json_line(value: Any) -> str:

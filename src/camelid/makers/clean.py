@@ -1,15 +1,15 @@
 """`camelid make clean`: threads that people shared, as rows for `camelid tune`.
 
 The steps are those of Vicuna's data (lm-sys/FastChat, fastchat/data): HTML to Markdown, blocked words, empty
-answers, duplicates, languages, broken lists, and splitting at turn borders. Each is a function that raises
-`DroppedError`; they are counted in their order.
+answers, duplicates, languages, broken lists, and splitting at turn borders. All but the search for duplicates
+look at one row, in several processes if wanted; they are counted in their order.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from camelid.makers.faults import HEAD, REFUSAL
 from camelid.makers.language import language_of
@@ -52,35 +52,38 @@ class Counts:
 STEPS = ("read", "convert", "duplicates", "languages", "lists", "split")
 
 
+class Prepared(NamedTuple):
+    """What a row comes to by itself: its thread in Markdown, its parts, or the step and reason to drop it.
+
+    thread: None if it is dropped before it is compared with other threads.
+    """
+
+    thread: Thread | None
+    plugins: bool
+    parts: list[Thread]
+    fault: tuple[str, str] | None
+    mended: list[str]
+
+
 @dataclass(frozen=True)
-class Cleaner:
-    """The steps with their settings; `pieces`: how threads are split, None if they are not."""
+class Preparation:
+    """The steps that look at one row only; `pieces`: how threads are split, None if they are not."""
 
     recipe: CleanRecipe
-    seen: Seen
     pieces: Pieces | None = None
-    counts: Counts = field(default_factory=Counts)
 
-    def rows(
-        self, rows: Iterable[tuple[Any, str]], dropped: Callable[[str, str, str], None]
-    ) -> Iterator[dict[str, Any]]:
-        """The rows made of (row, location) pairs; `dropped` is given step, reason and location of others."""
-        for row, where in rows:
-            self.counts.read += 1
-            try:
-                thread, mended = thread_of(row)
-                parts = self._split(self._in_language(self._first_seen(self._converted(thread), row)))
-            except DroppedError as error:
-                self.counts.dropped[error.step, error.reason] += 1
-                dropped(error.step, error.reason, where)
-                continue
-            self.counts.mended.update(mended)
-            self.counts.kept += 1
-            for part in parts:
-                self.counts.rows += 1
-                yield _row(part, where)
+    def __call__(self, row: Any) -> Prepared:
+        """The row by itself."""
+        thread, plugins, mended = None, row.get("plugins") is not None, list[str]()
+        try:
+            read, mended = thread_of(row)
+            thread = self._converted(read, mended)
+            parts = self._split(self._wanted(thread), mended)
+        except DroppedError as error:
+            return Prepared(thread, plugins, [], (error.step, error.reason), mended)
+        return Prepared(thread, plugins, parts, None, mended)
 
-    def _converted(self, thread: Thread) -> Thread:
+    def _converted(self, thread: Thread, mended: list[str]) -> Thread:
         """The thread in Markdown, up to the last whole pair before an empty or unwanted turn."""
         turns, reason = list[Turn](), ""
         for turn in thread.turns:
@@ -96,7 +99,7 @@ class Cleaner:
         if sum(len(turn.text) for turn in turns) < self.recipe.min_characters:
             raise DroppedError(f"fewer than {self.recipe.min_characters} characters", "convert")
         if reason:
-            self.counts.mended[f"cut before {reason}"] += 1
+            mended.append(f"cut before {reason}")
         return replace(thread, turns=turns, system=to_markdown(thread.system))
 
     def _blocked(self, text: str) -> str | None:
@@ -114,19 +117,7 @@ class Cleaner:
             return "a refusal"
         return ""
 
-    def _first_seen(self, thread: Thread, row: Any) -> Thread:
-        """Drops threads with an id that was kept before, with plugins, or that begin as one before."""
-        if thread.id is not None and self.seen.has("id", thread.id):
-            raise DroppedError("the id of an earlier thread", "duplicates")
-        if row.get("plugins") is not None:
-            raise DroppedError("plugins", "duplicates")
-        if not self.seen.add("text", thread.turns[0].text, thread.turns[1].text):
-            raise DroppedError("question and answer of an earlier thread", "duplicates")
-        if thread.id is not None:
-            self.seen.add("id", thread.id)
-        return thread
-
-    def _in_language(self, thread: Thread) -> Thread:
+    def _wanted(self, thread: Thread) -> Thread:
         """Drops threads in other languages, with runs of digits, and with lists that begin again."""
         if self.recipe.languages and (found := language_of(thread.text)) not in self.recipe.languages:
             raise DroppedError(f"language {found}", "languages")
@@ -136,16 +127,53 @@ class Cleaner:
             raise DroppedError("a list that begins again", "lists")
         return thread
 
-    def _split(self, thread: Thread) -> list[Thread]:
+    def _split(self, thread: Thread, mended: list[str]) -> list[Thread]:
         if self.pieces is None:
             return [thread]
         parts, too_long = self.pieces.split(thread)
         if not parts:
             raise DroppedError("no question and answer fit into the context", "split")
-        if too_long:
-            self.counts.mended["a question and answer longer than the context left out"] += too_long
-        self.counts.mended["split"] += len(parts) > 1
+        mended += ["a question and answer longer than the context left out"] * too_long
+        mended += ["split"] * (len(parts) > 1)
         return parts
+
+
+@dataclass(frozen=True)
+class Cleaner:
+    """The steps in their order, with their counts."""
+
+    seen: Seen
+    counts: Counts = field(default_factory=Counts)
+
+    def rows(
+        self, prepared: Iterable[tuple[Prepared, str]], dropped: Callable[[str, str, str], None]
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of (prepared row, location) pairs; `dropped` is given step, reason and place of others."""
+        for one, where in prepared:
+            self.counts.read += 1
+            fault = one.fault
+            if one.thread is not None and (again := self._again(one.thread, one.plugins)):
+                fault = ("duplicates", again)
+            if fault is not None:
+                self.counts.dropped[fault] += 1
+                dropped(*fault, where)
+                continue
+            self.counts.mended.update(one.mended)
+            self.counts.kept += 1
+            self.counts.rows += len(one.parts)
+            yield from (_row(part, where) for part in one.parts)
+
+    def _again(self, thread: Thread, plugins: bool) -> str:
+        """Why a thread is one too many, or of plugins; empty if it is the first of its kind."""
+        if thread.id is not None and self.seen.has("id", thread.id):
+            return "the id of an earlier thread"
+        if plugins:
+            return "plugins"
+        if not self.seen.add("text", thread.turns[0].text, thread.turns[1].text):
+            return "question and answer of an earlier thread"
+        if thread.id is not None:
+            self.seen.add("id", thread.id)
+        return ""
 
 
 def _row(thread: Thread, where: str) -> dict[str, Any]:

@@ -7,7 +7,9 @@ report.html     the same to read
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from camelid.base.digest import digest_paths
 from camelid.base.errors import CamelidError
 from camelid.base.json import json_line, write_json
 from camelid.base.version import __version__
+from camelid.base.workers import in_order
 from camelid.data.read.files import CARD, MADE_ROWS, data_files, format_of
 from camelid.data.read.rows import BadRows, rows_of
 from camelid.formats.hub import resolve
-from camelid.makers.clean import Cleaner, Counts
+from camelid.makers.clean import Cleaner, Counts, Preparation, Prepared
 from camelid.makers.pieces import Pieces
 from camelid.makers.seen import Seen
 from camelid.recipes.clean import CleanRecipe
@@ -30,6 +33,9 @@ from camelid.text.tokenizer import load_tokenizer
 logger = logging.getLogger(__name__)
 
 DROPPED = "dropped.jsonl"
+BATCH = 32
+"""Threads that a worker prepares at once."""
+Batch = list[tuple[dict[str, Any], str]]
 
 
 def make_clean(recipe: CleanRecipe) -> Path:
@@ -39,22 +45,25 @@ def make_clean(recipe: CleanRecipe) -> Path:
     """
     files = data_files(recipe.files)
     refuse_used(recipe.out)
-    pieces = None
-    if recipe.tokenizer is not None:
-        tokenizer = load_tokenizer(resolve(recipe.tokenizer))
-        pieces = Pieces.of(tokenizer, recipe.context_length, recipe.turn_tokens)
+    folder = None if recipe.tokenizer is None else resolve(recipe.tokenizer)
+    _preparation(recipe, folder)  # refuses a tokenizer that cannot be used before any work
     with atomic_folder(recipe.out) as draft:
         with (
             Seen(draft / "seen.sqlite") as seen,
             (draft / MADE_ROWS).open("w", encoding="utf-8") as kept,
             (draft / DROPPED).open("w", encoding="utf-8") as out,
         ):
-            cleaner = Cleaner(recipe, seen, pieces)
+            cleaner = Cleaner(seen)
 
             def drop(step: str, reason: str, where: str) -> None:
                 out.write(json_line({"where": where, "step": step, "reason": reason}))
 
-            for row in cleaner.rows(_rows(files, cleaner.counts, drop), drop):
+            batches = _batches(_rows(files, cleaner.counts, drop))
+            worked = in_order(batches, _preparation, (recipe, folder), recipe.workers, "--workers")
+            prepared = (
+                (one, where) for batch, made in worked for (_, where), one in zip(batch, made, strict=True)
+            )
+            for row in cleaner.rows(prepared, drop):
                 kept.write(json_line(row))
         if not cleaner.counts.rows:
             raise CamelidError(f"no thread could be kept: {_reasons(cleaner.counts)}")
@@ -65,6 +74,24 @@ def make_clean(recipe: CleanRecipe) -> Path:
     print(f"{counts.rows:,} rows of {counts.kept:,} threads kept, {sum(counts.dropped.values()):,} dropped")
     print(f"{recipe.out / 'report.html'}")
     return recipe.out
+
+
+def _preparation(recipe: CleanRecipe, folder: Path | None) -> Callable[[Batch], list[Prepared]]:
+    pieces = None
+    if folder is not None:
+        pieces = Pieces.of(load_tokenizer(folder), recipe.context_length, recipe.turn_tokens)
+    prepare = Preparation(recipe, pieces)
+    return partial(_prepared, prepare)
+
+
+def _prepared(prepare: Preparation, batch: Batch) -> list[Prepared]:
+    return [prepare(row) for row, _ in batch]
+
+
+def _batches(rows: Iterable[tuple[dict[str, Any], str]]) -> Iterator[Batch]:
+    rest = iter(rows)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
 
 
 def _rows(files: list[Path], counts: Counts, drop: Any) -> Iterator[tuple[dict[str, Any], str]]:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from camelid.recipes.recipe import Recipe
-from camelid.recipes.settings import ModelName, Paths
+from camelid.recipes.settings import FREE, ModelName, Paths
 
 
 class CleanRecipe(Recipe):
@@ -45,3 +45,6 @@ class CleanRecipe(Recipe):
         default=True, description="drop threads with a list that begins with 1. again and again"
     )
     min_characters: int = Field(default=16, ge=0, description="fewest characters of a thread")
+    workers: int = Field(
+        default=1, ge=1, description="processes that convert and split", json_schema_extra=FREE
+    )

@@ -121,6 +121,10 @@ def _check(conversation: Conversation) -> None:
         if isinstance(value, str) and (problem := lone_surrogate(value)):
             raise CamelidError(f"{path}: {problem}")
     for index, message in enumerate(conversation.messages):
+        if index and message.role == "user" == conversation.messages[index - 1].role:
+            raise CamelidError(
+                f"messages[{index}]: two user turns in a row; join them, or add the answer between them"
+            )
         empty = not (message.content or "").strip() and not message.tool_calls and not message.reasoning
         if message.role == "assistant" and empty:
             raise CamelidError(f"messages[{index}]: the assistant's answer is empty")

@@ -8,7 +8,7 @@ from typing import Any
 
 from camelid.base.errors import CamelidError, reason_of, shortened
 from camelid.base.json import NotJSONError, parse, values_in
-from camelid.data.read.files import Format, lines_of
+from camelid.data.read.files import LONGEST_LINE, Format, lines_of, parts_of
 
 Row = dict[str, Any]
 
@@ -66,13 +66,24 @@ def _json_line_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
 
 def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
     """The elements of one list, or a sequence of values; malformed JSON always raises."""
-    text = "".join(line for _, line in lines_of(path))
-    for number, (row, line) in enumerate(values_in(text, path), start=1):
+    for number, (row, line) in enumerate(values_in(_chunks(path), path), start=1):
         where = f"{path}:{line} (row {number})"
         if isinstance(row, NotJSONError):
             bad.add(where, str(row))
         else:
             yield row, where
+
+
+def _chunks(path: Path) -> Iterator[str]:
+    """The text of a file in parts of about `LONGEST_LINE` characters."""
+    held, size = list[str](), 0
+    for _, part in parts_of(path, "\n"):
+        held.append(part)
+        size += len(part)
+        if size >= LONGEST_LINE:
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
 
 
 def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[Any, str]]:
