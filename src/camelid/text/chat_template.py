@@ -87,7 +87,7 @@ class ChatTemplate:
         if marker and mask:
             self._check_markers(conversation, guarded, whole)
         if marker and add_generation_prompt:
-            whole += self._held(marker)
+            whole = self._opening(guarded, len(conversation.messages), marker)
         if not self.marks_generation:
             return segments(*self._marked(conversation, guarded, whole, mask))
         return segments(whole, self._block_weights(conversation, guarded, whole) if mask else [])
@@ -186,13 +186,9 @@ class ChatTemplate:
             return [self._guarded(entry) for entry in value]
         return value
 
-    def _held(self, marker: str) -> str:
-        """A marker with marks that keep it out of the loss, and its tokens apart from those around it."""
-        return f"{HELD}{BREAK}{self._guarded(marker)}{FREE}{BREAK}"
-
     def _with_marker(self, guarded: Mapping[str, Any], marker: str) -> dict[str, Any]:
         """The same variables with the marker before each of the assistant's answers."""
-        held = self._held(marker)
+        held = f"{HELD}{BREAK}{self._guarded(marker)}{FREE}{BREAK}"
         messages = [
             {**message, "content": held + (message.get("content") or "")}
             if message["role"] == "assistant"
@@ -201,12 +197,21 @@ class ChatTemplate:
         ]
         return {**guarded, "messages": messages}
 
+    def _opening(self, guarded: Mapping[str, Any], turns: int, marker: str) -> str:
+        """The rendering of the first `turns` messages and of an answer's beginning, up to its marker."""
+        answer = self._with_marker({"messages": [{"role": "assistant", "content": ANSWER}]}, marker)
+        messages = [*guarded["messages"][:turns], *answer["messages"]]
+        before, mark, _ = self._text({**guarded, "messages": messages}, turns + 1, False).rpartition(FREE)
+        if not mark:
+            raise CamelidError("the chat template does not show the marker before an answer")
+        return before + FREE + BREAK
+
     def _check_markers(self, conversation: Conversation, guarded: Mapping[str, Any], whole: str) -> None:
-        """Raises `CamelidError` unless each marker stands where the model would go on."""
-        plain = re.sub(f"[{TRAINED}{UNTRAINED}]", "", whole)
+        """Raises `CamelidError` unless each answer begins as it would in use."""
+        marks = re.compile(f"[{TRAINED}{UNTRAINED}]")
         for index, _ in _assistant_turns(conversation):
-            opened = re.sub(f"[{TRAINED}{UNTRAINED}]", "", self._text(guarded, index, True))
-            if not plain.startswith(opened + HELD):
+            opening = self._opening(guarded, index, conversation.marker or self.marker)
+            if not marks.sub("", whole).startswith(marks.sub("", opening)):
                 raise CamelidError(
                     f"messages[{index}]: the chat template does not write the marker where the model would "
                     "begin its answer, so a trained marker would differ from one in use; remove the row's "

@@ -12,8 +12,9 @@ from camelid.text.template_environment import TRAINED, UNTRAINED
 
 LITERAL, MARKUP, BREAK = "\ufdd2", "\ufdd3", "\ufdd4"
 HELD, FREE = "\ufdd5", "\ufdd6"
-"""Begin and end a span inside an answer that is not trained."""
+"""Begin and end the marker of an answer (`text.markers`); what a trained span has up to it is not trained."""
 MARKS = re.compile(f"([{TRAINED}{UNTRAINED}{LITERAL}{MARKUP}{BREAK}{HELD}{FREE}])")
+_BEFORE_ANSWER = re.compile(f"{TRAINED}([^{TRAINED}{UNTRAINED}{HELD}]*{HELD}[^{FREE}]*{FREE}{BREAK})")
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,18 @@ def segments(marked: str, weights: Sequence[float]) -> list[Segment]:
     weights: of each trained span, 1 where there are fewer.
     """
     found: list[Segment] = []
-    trained = literal = broken = held = False
+    trained = literal = broken = False
     weight, left = 1.0, iter(weights)
-    for piece in MARKS.split(marked):
+    for piece in MARKS.split(_BEFORE_ANSWER.sub(rf"\1{TRAINED}", marked)):
         if piece in (TRAINED, UNTRAINED):
             trained = piece == TRAINED
             weight = next(left, 1.0) if trained else 1.0
         elif piece in (LITERAL, MARKUP):
             literal = piece == LITERAL
-        elif piece in (HELD, FREE):
-            held = piece == HELD
         elif piece == BREAK:
             broken = True
-        elif piece:
-            new = Segment(piece, False, literal) if held else Segment(piece, trained, literal, weight)
+        elif piece and piece not in (HELD, FREE):
+            new = Segment(piece, trained, literal, weight)
             if found and not broken and replace(found[-1], text=piece) == new:
                 new = replace(new, text=found.pop().text + piece)
             found.append(new)
