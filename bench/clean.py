@@ -10,14 +10,13 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 CONTEXT = 2048
@@ -120,18 +119,30 @@ def dump(count: int, path: Path, seed: int = 0) -> None:
     path.write_text(json.dumps(rows), encoding="utf-8")
 
 
-def timed(commands: list[list[str]], folder: Path, threads: int) -> tuple[float, float]:
-    """Seconds of the commands, one after the other, and their peak memory in MB so far."""
+class Spent(NamedTuple):
+    """Wall and processor seconds of commands, and the peak memory in MB of one of them."""
+
+    wall: float
+    processor: float
+    memory: float
+
+
+def timed(commands: list[list[str]], folder: Path) -> Spent:
+    """What the commands take, one after the other."""
     environment = os.environ | {"PYTHONPATH": str(HERE.parent / "src"), "TOKENIZERS_PARALLELISM": "false"}
-    began = time.perf_counter()
+    began, processor, memory = time.perf_counter(), 0.0, 0
     for command in commands:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        with (folder / "log.txt").open("w+") as log:
+            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise SystemExit(f"{' '.join(command)} failed:\n{(folder / 'log.txt').read_text()[-2000:]}")
+        processor += usage.ru_utime + usage.ru_stime
+        memory = max(memory, usage.ru_maxrss)
+    return Spent(time.perf_counter() - began, processor, memory / 1024)
 
 
-def ours(folder: Path, name: str, workers: int) -> list[str]:
+def ours(name: str, workers: int) -> list[str]:
     words = [sys.executable, "-m", "camelid", "make", "clean", f"{name}.json", "--out", f"{name}-rows"]
     settings = ["--tokenizer", "vocabulary", "--context-length", str(CONTEXT), "--turn-tokens", "6"]
     return [*words, *settings, "--no-refusals", "--workers", str(workers)]
@@ -185,38 +196,35 @@ def main() -> None:
             "--vocab-size",
             "2000",
         ]
-        timed([[*learn, "--out", "vocabulary"]], folder, 0)
-        quarter = timed([ours(folder, "quarter", 1)], folder, count)
-        single = timed([ours(folder, "raw", 1)], folder, count)
+        timed([[*learn, "--out", "vocabulary"]], folder)
+        quarter = timed([ours("quarter", 1)], folder)
+        single = timed([ours("raw", 1)], folder)
         (folder / "raw-rows").rename(folder / "single-rows")
-        both = timed([ours(folder, "raw", given.workers)], folder, count)
+        both = timed([ours("raw", given.workers)], folder)
         peer = [[given.peer_python, "-m", f"fastchat.data.{name}", *words] for name, words in STEPS]
-        other = timed(peer, folder, count)
+        other = timed(peer, folder)
         same = compared(folder)
-    name, unit = f"clean {count} threads of 10 kB", "threads/s"
-    rows = [
-        {"name": name, "ours": count / both[0], "peer": count / other[0], "ratio": other[0] / both[0]},
-        {
-            "name": f"{name}, one process",
-            "ours": count / single[0],
-            "peer": count / other[0],
-            "ratio": other[0] / single[0],
-        },
-    ]
-    for row in rows:
-        row |= {"peer_name": "FastChat 0.2.36", "unit": unit, **same}
-    rows.append(
-        {
-            "name": "clean memory, four times the threads",
-            "ours": single[1],
-            "peer": quarter[1],
-            "peer_name": "a quarter of the threads",
-            "unit": "MB",
-            "ratio": quarter[1] / single[1],
+    for workers, mine in ((given.workers, both), (1, single)):
+        row = {
+            "name": f"clean {count} threads of 10 kB, {workers} processes",
+            "ours": round(count / mine.wall, 1),
+            "peer": round(count / other.wall, 1),
+            "peer_name": "FastChat 0.2.36",
+            "unit": "threads/s",
+            "ratio": round(other.wall / mine.wall, 2),
+            "ratio_of_processor_seconds": round(other.processor / mine.processor, 2),
+            **same,
         }
-    )
-    for row in rows:
         print(json.dumps(row) if given.json else row)
+    row = {
+        "name": f"clean memory, {count} threads",
+        "ours": round(single.memory),
+        "peer": round(quarter.memory),
+        "peer_name": f"ours, {count // 4} threads",
+        "unit": "MB",
+        "ratio": round(quarter.memory / single.memory, 3),
+    }
+    print(json.dumps(row) if given.json else row)
 
 
 if __name__ == "__main__":

@@ -162,6 +162,26 @@ def test_a_tree_is_its_best_thread_or_its_ranked_replies(tmp_path: Path):
     assert asked_and_answered(read(tmp_path, [TREE]))[0][:2] == ("more?", "yes")
 
 
+def flat(tree: dict[str, Any], parent: str | None = None, of: str = "1") -> list[dict[str, Any]]:
+    """The messages of a tree as rows, each after its parent."""
+    row = {name: value for name, value in tree.items() if name != "replies"}
+    rows = [row | {"parent_id": parent, "message_tree_id": of}]
+    return [*rows, *(one for reply in tree["replies"] for one in flat(reply, tree["message_id"], of))]
+
+
+def test_messages_of_a_tree_may_have_rows_of_their_own(tmp_path: Path):
+    rows = flat(TREE) + flat(node("other", "prompter", None, node("answer", "assistant", None)), of="2")
+    plain = read(tmp_path, rows)
+    threads = [[message.content for message in one.messages] for one, _ in plain]
+    assert threads == [["root", "best", "more?", "yes"], ["other", "answer"]]
+    assert plain.summary.endswith("2 conversations of shape OASST messages, one a row")
+    assert len(list(read(tmp_path, rows, markers=MARKERS))) == 4
+    lost = [row for row in rows if row["message_id"] != "best"]
+    with pytest.raises(CamelidError, match=r"parent of message more\? is not before it \(.*rows.jsonl:4\)"):
+        list(read(tmp_path, lost))
+    assert len(list(read(tmp_path, lost, skip_bad_rows=True))) == 1
+
+
 def test_bad_trees_are_named(tmp_path: Path):
     for change, problem in (
         ({"role": "bot"}, "role of message root is 'bot'"),

@@ -1,6 +1,6 @@
 """The row formats of conversations and comparisons: what identifies them, and how they are read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from camelid.data.read.corpus import lone_surrogate
 from camelid.data.read.renaming import named, renaming
 from camelid.data.read.rows import Row
 from camelid.data.read.transcripts import transcript_messages
-from camelid.data.read.trees import best_thread, ranked_verdicts
+from camelid.data.read.trees import best_thread, gathered, ranked_verdicts
 from camelid.text.conversation import LOSS_KEYS, Conversation, functions, leaves, loss_weight
 
 PROVENANCE = "made"
@@ -28,7 +28,7 @@ class ConversationShape:
     """A row format for conversations: the fields that identify it, its other fields, and its readers.
 
     messages: reads one conversation; None if all are verdicts. verdicts: reads good and bad answers. when:
-    what else must hold of a file's first row.
+    what else must hold of a file's first row. gather: makes one row of several, if they belong together.
     """
 
     name: str
@@ -37,6 +37,7 @@ class ConversationShape:
     others: tuple[str, ...] = ()
     verdicts: Verdicts | None = None
     when: Callable[[Row], bool] = bool
+    gather: Callable[[Iterable[tuple[Row, str]]], Iterator[tuple[Row, str]]] | None = None
 
     def conversations(self, row: Row, both: bool = False) -> list[tuple[Conversation, Quality | None]]:
         """Reads one row; raises `CamelidError` with the problem.
@@ -45,7 +46,7 @@ class ConversationShape:
         the good ones. Fields that are not the shape's own, the system message, the tools, a loss weight or
         where a made row comes from become variables of the chat template.
         """
-        if missing := [name for name in self.fields if name not in row]:
+        if self.gather is None and (missing := [name for name in self.fields if name not in row]):
             raise CamelidError(
                 f"no `{missing[0]}`; the first row of the file is of shape {self.name} ({self.layout})"
             )
@@ -206,6 +207,10 @@ def _transcript(row: Row) -> list[dict[str, Any]]:
     return transcript_messages(_text(row, "transcript"))
 
 
+def _is_flat(row: Row) -> bool:
+    return "replies" not in row
+
+
 def _has_label(row: Row) -> bool:
     return isinstance(row["label"], bool)
 
@@ -227,6 +232,15 @@ COMPARISON_SHAPES = (
     ),
     ConversationShape(
         "OASST trees", ("message_tree_id", "prompt"), best_thread, ("tree_state",), ranked_verdicts, _is_tree
+    ),
+    ConversationShape(
+        "OASST messages, one a row",
+        ("message_id", "parent_id", "message_tree_id", "text", "role"),
+        best_thread,
+        ("prompt",),
+        ranked_verdicts,
+        _is_flat,
+        gathered,
     ),
     ConversationShape(
         "OASST messages",

@@ -6,10 +6,11 @@ The first row of a file determines its shape; later rows of another shape are ba
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from camelid.base.errors import CamelidError
-from camelid.data.read.conversation_shapes import ConversationShape, shape_of
+from camelid.data.read.conversation_shapes import shape_of
 from camelid.data.read.corpus import describe_files, one_format
 from camelid.data.read.files import Format, data_files, format_of
 from camelid.data.read.rows import BadRows, rows_of
@@ -69,10 +70,13 @@ class Conversations:
         bad = self._bad = BadRows(self._bad.skip)
         self.count = self.undecided = read = 0
         for path, format in self.files.items():
-            shape: ConversationShape | None = None
-            for row, where in rows_of(path, format, bad):
-                shape = shape or shape_of(row, where)
-                self.shapes[path] = shape.name
+            rows = rows_of(path, format, bad)
+            if (first := next(rows, None)) is None:
+                continue
+            shape = shape_of(*first)
+            self.shapes[path] = shape.name
+            rows = chain([first], rows)
+            for row, where in rows if shape.gather is None else shape.gather(rows):
                 try:
                     found = shape.conversations(row, both=bool(self._markers))
                 except CamelidError as error:

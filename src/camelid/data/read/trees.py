@@ -3,7 +3,8 @@
 A node has `text`, `role` (prompter or assistant), `replies` and, among its siblings, a `rank`, 0 the best.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from camelid.base.errors import CamelidError, shortened
@@ -53,10 +54,36 @@ def ranked_replies(row: Row) -> Iterator[tuple[Messages, Messages]]:
         waiting += [(thread, reply) for reply in reversed(replies)]
 
 
+def gathered(rows: Iterable[tuple[Row, str]]) -> Iterator[tuple[Row, str]]:
+    """Trees from rows of one message each, with the place of their first row.
+
+    The rows of a tree follow each other, an answer after its question. One without its parent makes the tree
+    a row whose `prompt` says so.
+    """
+    for name, group in groupby(rows, key=lambda pair: pair[0].get("message_tree_id")):
+        nodes, where, prompt = dict[Any, dict[str, Any]](), "", None
+        problem = "" if name else "no message_tree_id"
+        for row, place in group:
+            where = where or place
+            node = {**row, "replies": []}
+            nodes[row.get("message_id")] = node
+            if row.get("parent_id") is None and prompt is None:
+                prompt = node
+            elif (parent := nodes.get(row.get("parent_id"))) is not None:
+                parent["replies"].append(node)
+            else:
+                problem = (
+                    problem or f"the parent of message {row.get('message_id')} is not before it ({place})"
+                )
+        yield {"message_tree_id": name, "prompt": problem or prompt}, where
+
+
 def _root(row: Row) -> Node:
     root = row.get("prompt", row)
     if not isinstance(root, Mapping):
-        raise CamelidError(f"`prompt` is {shortened(root)}; it must be the tree's first message")
+        raise CamelidError(
+            f"the tree has no first message: {root if isinstance(root, str) else shortened(root)}"
+        )
     _message(root)
     return root
 
