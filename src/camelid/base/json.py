@@ -96,7 +96,6 @@ def values_in(chunks: Iterable[str], path: Path) -> Iterator[tuple[Any, int]]:
     yielded.
     """
     text = _Chunks(chunks)
-    decoder, lenient = json.JSONDecoder(), json.JSONDecoder(parse_int=lambda digits: digits)
     text.skip(_SPACE)
     in_list = text.buffer[text.at : text.at + 1] == "["
     text.advance(text.at + in_list)
@@ -105,7 +104,7 @@ def values_in(chunks: Iterable[str], path: Path) -> Iterator[tuple[Any, int]]:
         if text.at == len(text.buffer) or (in_list and text.buffer[text.at] == "]"):
             break
         try:
-            value, end = decoder.raw_decode(text.buffer, text.at)
+            value, end = _decoded(text.buffer, text.at)
         except json.JSONDecodeError as error:
             if text.more():
                 continue
@@ -113,18 +112,31 @@ def values_in(chunks: Iterable[str], path: Path) -> Iterator[tuple[Any, int]]:
             raise NotJSONError(f"{path}:{line}: not JSON at column {column}: {error.msg}") from error
         except RecursionError as error:
             raise NotJSONError(f"{path}:{text.line}: not JSON: {_problem(error)}") from error
-        except ValueError as error:
-            value = NotJSONError(f"not JSON: {_problem(error)}")
-            _, end = lenient.raw_decode(text.buffer, text.at)
-        if end == len(text.buffer) and text.more():
-            continue  # a number may go on in the next chunk
+        if _NUMBER_GOES_ON.match(text.buffer, end) and text.more():
+            continue
         yield value, text.line
         text.advance(end)
     if in_list and "".join([text.buffer[text.at :], *text.rest]).strip() != "]":
         raise NotJSONError(f"{path}:{text.line}: the list of rows is truncated or followed by other text")
 
 
+_DECODER, _LENIENT = json.JSONDecoder(), json.JSONDecoder(parse_int=lambda digits: digits)
+
+
+def _decoded(text: str, at: int) -> tuple[Any, int]:
+    """The value that begins there and its end; a `NotJSONError` for one with a number that Python does not
+    read."""
+    try:
+        return _DECODER.raw_decode(text, at)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        return NotJSONError(f"not JSON: {_problem(error)}"), _LENIENT.raw_decode(text, at)[1]
+
+
 _SPACE, _BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n,]*")
+_NUMBER_GOES_ON = re.compile(r"[\d.eE+-]*\Z")
+"""What is behind a value if the next chunk may be a part of it."""
 
 
 class _Chunks:
