@@ -8,7 +8,7 @@ from camelid.base.version import __version__
 from camelid.makers.made import Made
 from camelid.makers.teacher import Reply, Teacher
 from camelid.recipes.make import MakeRecipe
-from camelid.runs.licences import as_rows, licences_of_data, unique
+from camelid.runs.licences import rows_of_data
 
 
 def card_of(
@@ -22,7 +22,7 @@ def card_of(
         "camelid": __version__,
         "teacher": origin,
         "data": data,
-        "licences": as_rows(unique(each for name in data for each in licences_of_data(Path(name)))),
+        "licences": rows_of_data(map(Path, data)),
         "counts": {
             "replies": len(teacher.replies),
             "rows": len(made.rows),

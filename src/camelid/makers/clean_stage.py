@@ -28,6 +28,7 @@ from camelid.makers.seen import Seen
 from camelid.recipes.clean import CleanRecipe
 from camelid.report.cleaning import cleaning_report
 from camelid.report.page import write_report
+from camelid.runs.licences import rows_of_data
 from camelid.text.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ def _card(recipe: CleanRecipe, files: list[Path], counts: Counts) -> dict[str, A
         "maker": "clean",
         "camelid": __version__,
         "data": digest_paths(files),
+        "licences": rows_of_data(files),
         "counts": {
             "threads": counts.read,
             "kept": counts.kept,

@@ -20,7 +20,7 @@ LICENCE_LINE = re.compile(r"^(licen[sc]e(?:_name)?): *[\"']?([^\"'\n]+)", re.MUL
 FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
 CARD, PUBLIC_CARD = "card.json", "README.md"
 NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research[- ]only|llama-?1\b", re.IGNORECASE)
-SHARE_ALIKE = re.compile(r"\bsa\b|\b[al]?gpl|\bodbl", re.IGNORECASE)
+SHARE_ALIKE = re.compile(r"\bsa\b|\b[al]?gpl|\bodbl|cdla-sharing", re.IGNORECASE)
 NO_DERIVATIVES = re.compile(r"\bnd\b|no-?derivatives", re.IGNORECASE)
 PROVIDERS = re.compile(
     r"openai|chatgpt|davinci|gpt-?(3\.5|4)|anthropic|claude|gemini|\bbard\b|compet", re.IGNORECASE
@@ -84,6 +84,11 @@ def licences_of_data(path: Path, stated: str | None = None) -> list[Licence]:
     if sources and own is None:
         return sources  # made data is its teacher's, and that of the questions
     return [Licence("data", path.name, str(own or NOT_STATED)), *sources]
+
+
+def rows_of_data(paths: Iterable[Path]) -> list[dict[str, str]]:
+    """Those of data files, each once, for the card of data that is made from them."""
+    return as_rows(unique(each for path in paths for each in licences_of_data(path)))
 
 
 def _read(entry: object, folder: Path) -> Licence:
