@@ -58,7 +58,7 @@ def check_bias(sampling: Sampling, spec: ModelSpec) -> None:
 def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuation: str) -> tuple[Ids, Ids]:
     """The ids of a prompt and of its continuation.
 
-    Raises `WrongCall` where there are too many, or none to score.
+    Raises `PromptTooLong` where there are too many, `WrongCall` where there is none to score.
     """
     context = encode_prompt(tokenizer, spec, prompt)
     if spec.encoder_layers:
@@ -76,8 +76,8 @@ def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, prompt: Prompt, continuat
     if len(whole) <= len(context):
         raise WrongCall(f"the continuation {continuation!r} adds no token to its prompt")
     if (excess := len(whole) - spec.context_length) > 0 and not spec.encoder_layers:
-        raise WrongCall(
-            f"prompt and continuation have {len(whole)} tokens and the context holds {spec.context_length}: "
-            f"{excess} too many"
+        raise PromptTooLong(
+            f"prompt and continuation have {len(whole)} tokens; the context holds {spec.context_length}: "
+            f"{excess} tokens too many, shorten the prompt"
         )
     return whole[: len(context)], whole[len(context) :]

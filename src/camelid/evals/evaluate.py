@@ -5,6 +5,7 @@ The records are written as the replies come, so that a stopped evaluation resume
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,15 @@ from typing import Any, cast
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.progress import track
 from camelid.evals.results import Result
-from camelid.lm.interface import LM
+from camelid.lm.interface import LM, PromptTooLong
 from camelid.prompting.attempt import Attempt, Program, Read
 from camelid.tasks.graders import GRADING, LENIENT
 from camelid.tasks.intervals import Comparison, bootstrap_mean, compare_grades, wilson
 from camelid.tasks.item import Grades, Item
 from camelid.tasks.record import Record, Total, append_records, read_records
 from camelid.tasks.task import Task
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 64
 """Questions per batch; a stopped evaluation loses at most one batch."""
@@ -158,7 +161,7 @@ def evaluate(
         model=model,
         digest=digest,
         records=records,
-        warnings=(*_gate(task, records, allow_cut), *_ties(task, records)),
+        warnings=(*_gate(task, records, allow_cut), *_ties(task, records), *_unread(task, program, records)),
         totals=task.totals(records),
         settings=program.settings,
         title=program.title,
@@ -170,7 +173,11 @@ def _answers(task: Task, program: Program, lm: LM, items: Sequence[Item]) -> Ite
     for start in range(0, len(items), CHUNK):
         chunk = items[start : start + CHUNK]
         began = time.perf_counter()
-        attempts = program(lm, chunk, cast(Read, task.read))
+        try:
+            attempts = program(lm, chunk, cast(Read, task.read))
+        except PromptTooLong as error:
+            fewer = f" of {program.shots} exemplars; show fewer (--shots)" if program.shots else ""
+            raise PromptTooLong(f"{task.name}, {program.title}{fewer}: {error}") from error
         seconds = (time.perf_counter() - began) / len(chunk)
         yield [
             Record(item.id, item.answer, attempt, _grades(task, item, attempt), seconds)
@@ -199,6 +206,24 @@ def compare_evaluations(before: Evaluation, after: Evaluation, metric: str, *, s
 def lines_path(out: Path, task: Task, program: Program) -> Path:
     """The file that holds the lines of an evaluation."""
     return out / f"{task.name.replace('/', '.')}.{program.name}.{program.shots}-shot.jsonl"
+
+
+def log_warnings(evaluations: Sequence[Evaluation]) -> None:
+    """Logs what is odd about evaluations."""
+    for evaluation in evaluations:
+        for warning in evaluation.warnings:
+            logger.warning(warning)
+
+
+def _unread(task: Task, program: Program, records: Sequence[Record]) -> tuple[str, ...]:
+    """A warning if no way of reading found an answer in any reply."""
+    replies = [record for record in records if record.attempt.completions]
+    if not replies or any(grade.extracted is not None for each in replies for grade in each.grades.values()):
+        return ()
+    return (
+        f"{task.name}, {program.title}: no answer was found in any of {len(replies)} replies; "
+        "look at them in answers.html",
+    )
 
 
 def _ties(task: Task, records: Sequence[Record]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from camelid.base.errors import WrongCall
 from camelid.data.read.corpus import Corpus
 from camelid.engine.conventions import described
 from camelid.engine.open_lm import model_identity, open_lm
-from camelid.evals.evaluate import Evaluation, evaluate
+from camelid.evals.evaluate import Evaluation, evaluate, log_warnings
 from camelid.evals.methods import Method
 from camelid.evals.results import Result, print_table, write_results
 from camelid.evals.verifier import open_verifier
@@ -51,8 +51,7 @@ def evaluate_recipe(
     write_results(recipe.out / "results.json", results)
     print_table(results)
     for task, evaluation in zip(tasks, evaluations, strict=True):
-        for warning in evaluation.warnings:
-            logger.warning(warning)
+        log_warnings([evaluation])
         if then is not None:
             then(task, evaluation)
     return results

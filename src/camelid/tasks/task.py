@@ -262,7 +262,14 @@ def _grader(path: Path, items: list[Item]) -> Grader:
             raise CamelidError(
                 f"{path}: grader is {named}; every row must name the same one of {', '.join(GRADERS)}"
             )
-        return GRADERS[str(named.pop())]
+        grader = GRADERS[str(named.pop())]
+        for item in items:
+            where = f"{path}: item {item.id}"
+            if grader is numeric and parse_number(item.answer) is None:
+                raise CamelidError(f"{where}: the answer {item.answer!r} is not a number; grader is numeric")
+            if grader is choice and not item.choices:
+                raise CamelidError(f"{where}: there are no 'choices'; grader is choice")
+        return grader
     if any(item.choices for item in items):
         return choice
     return numeric if all(parse_number(item.answer) is not None for item in items) else exact

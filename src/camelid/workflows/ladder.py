@@ -9,7 +9,7 @@ from functools import partial
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import write_json
 from camelid.engine.open_lm import model_identity, open_lm
-from camelid.evals.evaluate import Evaluation, evaluate
+from camelid.evals.evaluate import Evaluation, evaluate, log_warnings
 from camelid.evals.methods import Method, exemplar_pool
 from camelid.evals.results import print_table, write_results
 from camelid.evals.stage import evaluate_recipe, load_tasks, method_of
@@ -54,13 +54,14 @@ def _climb(recipe: EvaluateRecipe) -> None:
             "--ladder needs --task, and chooses the programs itself: leave out --text and --program"
         )
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
+    settings = method_of(recipe)
+    # Before the model is loaded: exemplars that are among the questions, for example, are refused at once.
+    ways = [[(method, method.program_for(task)) for method in rungs(task, settings)] for task in tasks]
     lm = open_lm(recipe.model, recipe.engine, recipe.server)
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
-    settings = method_of(recipe)
-    for task in tasks:
+    for task, its_ways in zip(tasks, ways, strict=True):
         climbed = list[Evaluation]()
-        for method in rungs(task, settings):
-            program = method.program_for(task)
+        for method, program in its_ways:
             logger.info(f"{task.name}: {_named(program)}")
             climbed.append(
                 evaluate(
@@ -141,6 +142,7 @@ def _write(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluation]) ->
     results = [result for each in climbed for result in each.results]
     write_results(recipe.out / "results.json", results)
     print_table(results)
+    log_warnings(climbed)
     name = task.name.replace("/", ".")
     page = write_report(ladder_report(recipe, task, climbed), recipe.out / f"{name}.ladder.html")
     rows = [

@@ -13,7 +13,7 @@ from statistics import fmean, pstdev
 from camelid.base.errors import WrongCall
 from camelid.base.json import read_table, write_json
 from camelid.engine.open_lm import model_identity, open_lm
-from camelid.evals.evaluate import Evaluation, evaluate
+from camelid.evals.evaluate import Evaluation, evaluate, log_warnings
 from camelid.evals.methods import Method
 from camelid.evals.results import print_table, write_results
 from camelid.evals.stage import load_tasks
@@ -168,6 +168,7 @@ def _write(
     results = [result for each in evaluations for result in each.results]
     write_results(recipe.out / "results.json", results)
     print_table(results)
+    log_warnings(evaluations)
     report = sensitivity_report(recipe, task, tried, entropies)
     page = write_report(report, recipe.out / f"{_file(task)}.sensitivity.html")
     spreads = {

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from camelid.base.errors import CamelidError
 from camelid.prompting.asking import QUESTION_ANSWER, Wording
 from camelid.prompting.least_to_most import Decomposition
+from camelid.tasks.graders import numeric, parse_number
 from camelid.tasks.item import Grader, Item
 from camelid.tasks.item_rows import Row, named_items, rows_with_places
 from camelid.tasks.reasoning.cleansing import Cleansing
@@ -41,4 +43,10 @@ class Dataset:
 
     def items(self, path: Path) -> list[Item]:
         """The questions of a file; raises `CamelidError` with file and line for a malformed row."""
-        return named_items(self.name, path, self.rows(path), self.read)
+        return named_items(self.name, path, self.rows(path), self._fields)
+
+    def _fields(self, row: Row) -> dict[str, Any]:
+        fields = self.read(row)
+        if self.grader is numeric and parse_number(fields["answer"]) is None:
+            raise CamelidError(f"the answer {fields['answer']!r} is not a number")
+        return fields
