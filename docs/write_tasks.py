@@ -22,7 +22,7 @@ def _row(dataset: Dataset) -> tuple[str, ...]:
     name = "bbh/<task>" if dataset.name.startswith("bbh/") else dataset.name
     names = f"`{name}`" + (f", `{name}/4` without a file" if name in GENERATORS else "")
     grader = dataset.grader.__name__ if isinstance(dataset.grader, TwoWays) else ""  # type: ignore[attr-defined]
-    shown = "dates and sports only" if name == "bbh/<task>" else str(len(dataset.exemplars))
+    shown = "3 for each task, or more" if name == "bbh/<task>" else str(len(dataset.exemplars))
     paper = f"`{dataset.paper.name}`" if dataset.paper else ""
     return (
         names,

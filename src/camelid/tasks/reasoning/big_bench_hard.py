@@ -16,7 +16,8 @@ from camelid.prompting.asking import SO_THE_ANSWER
 from camelid.tasks.graders import suited
 from camelid.tasks.item import Item
 from camelid.tasks.item_rows import Row, position_of, rows_with_places, text_of
-from camelid.tasks.reasoning.choice_exemplars import DATES_WITH_CHOICES, SPORTS
+from camelid.tasks.reasoning import bbh_exemplars_b_to_l, bbh_exemplars_m_to_w
+from camelid.tasks.reasoning.choice_exemplars import DATES_WITH_CHOICES, SHUFFLED_OBJECTS, SPORTS
 from camelid.tasks.reasoning.cleansing import BIG_BENCH_HARD
 from camelid.tasks.reasoning.dataset import Dataset
 
@@ -50,8 +51,14 @@ TASKS = [
     "word_sorting",
 ]
 WORDING = replace(SO_THE_ANSWER, choices="{question}\nOptions:\n{choices}", choice_separator="\n")
-OWN: dict[str, tuple[Item, ...]] = {"date_understanding": DATES_WITH_CHOICES, "sports_understanding": SPORTS}
+OWN: dict[str, tuple[Item, ...]] = {
+    "date_understanding": DATES_WITH_CHOICES,
+    "sports_understanding": SPORTS,
+    "tracking_shuffled_objects_three_objects": SHUFFLED_OBJECTS,
+}
 """Our exemplars for those of the tasks that are also asked by themselves."""
+PROMPTS = {**bbh_exemplars_b_to_l.PROMPTS, **bbh_exemplars_m_to_w.PROMPTS}
+"""Our exemplars for the other tasks, as prompts."""
 
 _OPTIONS = re.compile(r"\s*\nOptions:\s*\n")
 _LETTERED = re.compile(r"^\(([A-Z])\)\s*(.*)$", re.MULTILINE)
@@ -75,10 +82,16 @@ def big_bench_hard(name: str) -> Dataset:
         source="arXiv:2210.09261; suzgunmirac/BIG-Bench-Hard",
         published="6,511 in 27 tasks",
         rows=partial(_rows, name),
-        exemplars=OWN.get(name, ()),
+        exemplars=OWN.get(name) or _own(name),
         wording=WORDING,
         paper=BIG_BENCH_HARD,
     )
+
+
+def _own(name: str) -> tuple[Item, ...]:
+    """Our exemplars of a task, from their prompt."""
+    rows = (row for row, _ in _of_task(PROMPTS[name], name))
+    return tuple(Item(f"own-{index}", **_read(row)) for index, row in enumerate(rows))
 
 
 def _rows(name: str, path: Path) -> Iterable[tuple[Row, str]]:
