@@ -106,8 +106,10 @@ function table(names, rows) {
 
 function sampled(item, where) {
   const votes = Object.entries(item.votes).filter(([, counts]) => counts.length);
-  const parts = votes.map(([name, counts]) => table([`votes, ${name}`, "samples"],
-    counts.map(([answer, count]) => [short(answer, 200), String(count)])));
+  const answers = [...new Set(votes.flatMap(([, counts]) => counts.map(([answer]) => answer)))];
+  const count = (counts, wanted) => String((counts.find(([answer]) => answer === wanted) || ["", "–"])[1]);
+  const parts = votes.length ? [table(["votes", ...votes.map(([name]) => name)],
+    answers.map((answer) => [short(answer, 200), ...votes.map(([, counts]) => count(counts, answer))]))] : [];
   return parts.concat(item.samples.map((sample, at) => {
     const elects = Object.keys(item.elected).filter((name) => item.elected[name] === at);
     const title = node("summary", {}, `sample ${at + 1} `);

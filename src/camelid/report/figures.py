@@ -15,6 +15,8 @@ from camelid.report.values import BarPlot, Curve, LinePlot
 WIDTH, HEIGHT = 5.2, 3.1
 """Inches; small, so that text stays readable when the figure is scaled to a phone."""
 POINTS = 120
+LONG_NAME = 32
+"""Characters of a curve's name beyond which the legend stands below the plot."""
 INK, FAINT = "#010203", "#010204"
 SERIES = ("#020301", "#020302", "#020303", "#020304", "#020305", "#020306")
 # Each placeholder colour becomes a CSS variable of the page.
@@ -51,8 +53,11 @@ def draw(plot: LinePlot | BarPlot) -> str:
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         if isinstance(plot, LinePlot):
-            figure.set_size_inches(WIDTH, HEIGHT)
+            below = _legend_below(plot)
+            figure.set_size_inches(WIDTH, HEIGHT + 0.2 * below)
             _lines(axes, plot)
+            if below:
+                figure.legend(loc="outside lower center")
         else:
             bars = len(plot.groups) * len(plot.series)
             figure.set_size_inches(WIDTH, max(HEIGHT, 0.9 + 0.17 * bars))
@@ -89,8 +94,14 @@ def _lines(axes: Axes, plot: LinePlot) -> None:
         _logarithmic(axes)
     if plot.from_zero:
         axes.set_ylim(bottom=0)
-    if len(plot.curves) + len(plot.levels) > 1:
+    if len(plot.curves) + len(plot.levels) > 1 and not _legend_below(plot):
         axes.legend()
+
+
+def _legend_below(plot: LinePlot) -> int:
+    """The lines of a legend that would cover the curves, so that it stands below the plot; otherwise 0."""
+    names = [curve.name for curve in plot.curves] + list(plot.levels)
+    return len(names) if len(names) > 1 and max(map(len, names)) > LONG_NAME else 0
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -1,5 +1,6 @@
 """A report as one self-contained HTML file, with styles and figures inside."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +63,10 @@ def _number(value: float) -> str:
 
 def _aligned(table: Table, column: int) -> str:
     """The CSS class of a column's cells: columns with numbers are right-aligned."""
-    numeric = any(isinstance(row[column], int | float | Estimate) for row in table.rows)
+    cells = [row[column] for row in table.rows]
+    numeric = any(isinstance(cell, int | float | Estimate) for cell in cells) or any(
+        isinstance(cell, str) and re.fullmatch(r"[\d.,]+(?:\u00a0%)?", cell) for cell in cells
+    )
     return ' class="number"' if numeric else ""
 
 

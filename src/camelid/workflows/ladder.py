@@ -169,16 +169,20 @@ def _row(evaluation: Evaluation, first: Evaluation) -> tuple[str | int | float |
         evaluation.shots,
         Estimate(result.value, result.interval.low, result.interval.high),
         Estimate(paired.difference, paired.interval.low, paired.interval.high) if compared else None,
-        paired.p_value if compared else None,
-        result.unparsed,
-        result.cut,
-        _mean_tokens(evaluation),
-        sum(record.seconds for record in evaluation.records) / len(evaluation.records),
+        round(paired.p_value, 4) if compared else None,
+        _percent(result.unparsed),
+        _percent(result.cut),
+        round(_mean_tokens(evaluation)),
+        f"{sum(record.seconds for record in evaluation.records) / len(evaluation.records):.2f}",
     )
 
 
 def _named(way: Program | Evaluation) -> str:
     return f"{way.title}, {way.shots} exemplars" if way.shots else way.title
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f}\u00a0%"
 
 
 def _mean_tokens(evaluation: Evaluation) -> float:

@@ -16,7 +16,8 @@ from camelid.prompting.asking import SO_THE_ANSWER
 from camelid.tasks.graders import suited
 from camelid.tasks.item import Item
 from camelid.tasks.item_rows import Row, position_of, rows_with_places, text_of
-from camelid.tasks.reasoning import bbh_exemplars_b_to_l, bbh_exemplars_m_to_w
+from camelid.tasks.reasoning.bbh_exemplars_b_to_l import PROMPTS as B_TO_L
+from camelid.tasks.reasoning.bbh_exemplars_m_to_w import PROMPTS as M_TO_W
 from camelid.tasks.reasoning.choice_exemplars import DATES_WITH_CHOICES, SHUFFLED_OBJECTS, SPORTS
 from camelid.tasks.reasoning.cleansing import BIG_BENCH_HARD
 from camelid.tasks.reasoning.dataset import Dataset
@@ -57,7 +58,7 @@ OWN: dict[str, tuple[Item, ...]] = {
     "tracking_shuffled_objects_three_objects": SHUFFLED_OBJECTS,
 }
 """Our exemplars for those of the tasks that are also asked by themselves."""
-PROMPTS = {**bbh_exemplars_b_to_l.PROMPTS, **bbh_exemplars_m_to_w.PROMPTS}
+PROMPTS = {**B_TO_L, **M_TO_W}
 """Our exemplars for the other tasks, as prompts."""
 
 _OPTIONS = re.compile(r"\s*\nOptions:\s*\n")
