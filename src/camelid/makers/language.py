@@ -9,12 +9,13 @@ from collections import Counter
 
 UNKNOWN = "unknown"
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]{2,}|[぀-퟿]")
+"""Words of at least two letters: single ones are often names in formulas."""
 LONGEST = 20_000
 """Characters of a text that are read."""
 LEAST_SHARE = 0.1
 """Share of the words that must be frequent words of the language."""
-LEAST_WORDS = 3
+LEAST_WORDS = 2
 _SCRIPTS = (
     ("ja", "぀-ヿ"),
     ("ko", "가-힯"),
@@ -32,21 +33,21 @@ _SCRIPTS = (
 )
 """Letters of each script; those that decide come before those that languages share."""
 _FREQUENT = {
-    "en": "the and of to a in is it you that for on with are this i what how can be as my your have not do",
+    "en": "the and of to in is it you that for on with are this what how can be as my your have not do",
     "de": "der die das und ist nicht ich zu ein eine mit den von für auf wie es im sie dem werden sind kann",
     "fr": "le la les de des et est un une que pour dans vous je pas en du sur avec ce qui au sont comment",
-    "es": "el la los las de que y en un una es para con por se no del como más su lo puede cómo qué",
-    "it": "il di che è e la per un una non con sono del come si in le da più della questo mi gli",
-    "pt": "o a de que e do da em um uma para é com não os as no na por mais se como você são",
+    "es": "el la los las de que en un una es para con por se no del como más su lo puede cómo qué",
+    "it": "il di che la per un una non con sono del come si in le da più della questo mi gli",
+    "pt": "de que do da em um uma para com não os as no na por mais se como você são",
     "nl": "de het een en van is dat niet ik in op te zijn voor met die je om maar hoe kan deze",
-    "sv": "och att det i en som på är av för med den till inte jag ett om kan har hur du",
-    "da": "og at det i en som på er af for med den til ikke jeg et om kan har hvordan du",
-    "no": "og at det i en som på er av for med den til ikke jeg et om kan har hvordan du hva",
+    "sv": "och att det en som på är av för med den till inte jag ett om kan har hur du",
+    "da": "og at det en som på er af for med den til ikke jeg et om kan har hvordan du",
+    "no": "og at det en som på er av for med den til ikke jeg et om kan har hvordan du hva",
     "fi": "ja on ei että se en oli hän mutta kun niin joka tai ovat voi kuin olen tämä mitä",
-    "pl": "i w na nie się z do jest to że o jak ale co po dla czy od są przez może",
-    "cs": "a se na je v že to s z do o jak pro ale které jsou by jako nebo může",
-    "ro": "și de la în a este pe cu nu un o să care din că pentru mai sunt ce se",
-    "hu": "a az és hogy nem is egy van ez de meg mint csak vagy lehet",
+    "pl": "na nie się do jest to że jak ale co po dla czy od są przez może",
+    "cs": "se na je že to do jak pro ale které jsou by jako nebo může",
+    "ro": "și de la în este pe cu nu un să care din că pentru mai sunt ce se",
+    "hu": "az és hogy nem is egy van ez de meg mint csak vagy lehet",
     "tr": "ve bir bu için ile da de çok ne gibi olarak daha olan var mı kadar nasıl",
     "id": "yang dan di untuk dengan ini itu dari tidak adalah pada dalam saya bisa akan apa",
     "vi": "là và của có không một cho được các trong để người với những này",

@@ -29,7 +29,8 @@ class CleanRecipe(Recipe):
         description="tokens added for each turn, instead of those of the chat template",
     )
     languages: tuple[str, ...] = Field(
-        default=(), description="languages to keep, such as en de; by default all are"
+        default=(),
+        description="languages to keep, such as en de; unknown is for texts too short to tell; by default all",
     )
     blocked: tuple[str, ...] = Field(
         default=("openai", "chatgpt"),
