@@ -30,7 +30,7 @@ class CleanRecipe(Recipe):
     )
     languages: tuple[str, ...] = Field(
         default=(),
-        description="languages to keep, such as en de; unknown is for texts too short to tell; by default all",
+        description="languages to keep, such as en de; unknown: texts too short to tell; by default all",
     )
     blocked: tuple[str, ...] = Field(
         default=("openai", "chatgpt"),
