@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from camelid.cli import main as cli
-from camelid.data.rows.batches import collate
+from camelid.data.rows.batches import Batch, collate
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import PackedExamples
 from camelid.model.transformer import Transformer
 from camelid.recipes.distill import DistillSettings
 from camelid.train.distillation import IDS, LOGPROBS, TaughtRows, distilled, divergence
+from camelid.train.on_policy import prompts_of
 
 KINDS = ("forward", "reverse", "jensen-shannon")
 
@@ -149,3 +151,40 @@ def test_teachers_that_cannot_teach(
     assert "have different vocabularies" in capsys.readouterr().err
     assert cli.main(tune_words(tmp_path / "b", distill__temperature=2)) == 2
     assert "distill.teacher is not given" in capsys.readouterr().err
+
+
+def test_a_student_learns_from_its_own_answers(
+    pretrained: Path, tune_words: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher"
+    assert cli.main(tune_words(teacher, training__learning_rate=0.02, training__steps=20)) == 0
+    settings = {
+        "training__learning_rate": 0.01,
+        "training__steps": 16,
+        "training__checkpoint_every": 6,
+        "distill__teacher": teacher / "model",
+        "distill__divergence": "reverse",
+        "distill__on_policy": 1.0,
+        "distill__max_new_tokens": 12,
+    }
+    curves = []
+    for name in ("a", "b"):
+        assert cli.main(tune_words(tmp_path / name, **settings)) == 0
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        curves.append([json.loads(line).get("loss") for line in lines])
+    assert curves[0] == curves[1]  # the samples depend on the weights and the step only
+    steps = [loss for loss in curves[0] if loss is not None]
+    assert steps[-1] < steps[0] / 2
+    shutil.rmtree(tmp_path / "b" / "model")  # resumed from the last checkpoint
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "step-00000016")
+    assert cli.main(tune_words(tmp_path / "b", **settings)) == 0
+    lines = (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("loss") for line in lines] == curves[0]
+
+
+def test_prompts_end_where_the_last_answer_begins() -> None:
+    tokens = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8, 9, 0]])
+    weights = torch.tensor([[0, 1, 1, 0, 0, 1, 0, 1, 1, 0.0]])
+    documents = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, 1, 2]])
+    batch = Batch(tokens, tokens, weights, documents, documents)
+    assert [*prompts_of(batch)] == [(1, 2, 3, 4, 5, 6), (7, 8)]

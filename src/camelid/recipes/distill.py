@@ -26,6 +26,14 @@ class DistillSettings(Settings):
     share: float = Field(
         default=1.0, gt=0, le=1, description="the teacher's part of the loss; the rest is the data's tokens"
     )
+    on_policy: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the updates whose answers the student writes itself, at temperature 1, for the "
+        "teacher to judge (GKD)",
+    )
+    max_new_tokens: int = Field(default=128, gt=0, description="most tokens of such an answer")
     top_k: int = Field(
         default=64,
         gt=0,

@@ -69,11 +69,9 @@ def teacher_of(recipe: TuneRecipe, base: Path, tokenizer: Tokenizer, encodes: bo
     return teacher
 
 
-def taught_rows(recipe: TuneRecipe, rows: Rows, group: ProcessGroup) -> Rows:
-    """The rows with the teacher's distributions, computed now as far as one epoch goes; without one as they
-    are."""
-    if recipe.distill.teacher is None:
-        return rows
+def taught_rows(recipe: TuneRecipe, rows: Rows, group: ProcessGroup) -> "TaughtRows":
+    """The rows with the teacher's distributions, computed now as far as one epoch goes."""
+    assert recipe.distill.teacher is not None  # the caller has asked
     training, teacher = recipe.training.for_rows(rows.per_epoch), resolve(recipe.distill.teacher)
     dtype = fastest_dtype(group.device) if training.dtype == "auto" else getattr(torch, training.dtype)
     needed = min(rows.per_epoch, training.total_steps * rows_of_update(training, group.size))
@@ -81,8 +79,9 @@ def taught_rows(recipe: TuneRecipe, rows: Rows, group: ProcessGroup) -> Rows:
     taught = TaughtRows(
         rows, lambda: load_model(teacher).to(group.device), recipe.distill, recipe.out / TEACHER, dtype
     )
-    taught.read(range(group.rank, needed, group.size))
-    if group.is_main:
+    if recipe.distill.on_policy < 1:
+        taught.read(range(group.rank, needed, group.size))
+    if group.is_main and recipe.distill.on_policy < 1:
         logger.info(f"the teacher has read {needed:,} rows in {time.perf_counter() - began:.0f} s")
     group.barrier()
     return taught
@@ -117,8 +116,14 @@ class TaughtRows:
 
     def __getitem__(self, index: int) -> Row:
         row = self._rows[index]
+        return self._with(row, *self._kept(row, row.weights > 0))
+
+    def teach(self, row: Row) -> Row:
+        """Any row with the teacher's distributions, computed now and not kept."""
+        return self._with(row, *self._computed(row, row.weights > 0))
+
+    def _with(self, row: Row, kept_ids: NDArray[np.int64], kept_logprobs: NDArray[np.float32]) -> Row:
         trained = row.weights > 0
-        kept_ids, kept_logprobs = self._kept(row, trained)
         ids = np.zeros((self.context, kept_ids.shape[1]), dtype=np.int64)
         logprobs = np.zeros(ids.shape, dtype=np.float32)
         ids[trained], logprobs[trained] = kept_ids, kept_logprobs

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -144,10 +145,12 @@ def fit_rows(
     *,
     formula: Formula[M] = cross_entropy,
     measure: Measure[M] | None = None,
+    change: Callable[[int, AnyBatch], AnyBatch] | None = None,
 ) -> M:
     """Trains `model` on `rows` by the objective that `formula` makes; see `fit`.
 
-    measure: validates it, such as `measured_loss`. seed: of dropout.
+    measure: validates it, such as `measured_loss`. seed: of dropout. change: what to train on instead of the
+    batch of a step, such as samples of the model itself.
     """
     keep_freed_memory(group.device)
     training = training.for_rows(rows.per_epoch)
@@ -157,7 +160,8 @@ def fit_rows(
     prepare(model.to(group.device), training)
 
     def batches_from(step: int) -> Iterator[AnyBatch]:
-        return batches(rows, batch_rows, step, group.rank, group.size)
+        read = batches(rows, batch_rows, step, group.rank, group.size)
+        return read if change is None else map(change, count(step), read)
 
     check = None if measure is None else partial(measure, model, setup)
     objective = formula(model, setup.dtype, training.z_loss)

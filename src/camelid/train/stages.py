@@ -46,9 +46,10 @@ from camelid.text.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from camelid.text.vocabulary_learning import first_bytes
 from camelid.train.adapting import adapted_model, check_lora
 from camelid.train.clock import TimeLimit
-from camelid.train.distillation import distilled, taught_rows, teacher_of
+from camelid.train.distillation import TaughtRows, distilled, taught_rows, teacher_of
 from camelid.train.fit import Formula, fit_rows, measured_loss, rows_of_update
 from camelid.train.objectives import cross_entropy
+from camelid.train.on_policy import Answer, OnPolicy
 from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.training_rows import (
     decoder_rows,
@@ -60,6 +61,8 @@ from camelid.train.training_rows import (
 
 logger = logging.getLogger(__name__)
 
+StudentAnswers = Callable[[Transformer, Tokenizer], Answer]
+"""Gives the function that answers with a model's weights as they are then; an engine does."""
 MODEL = "model"
 """The subfolder of a run with the trained model."""
 ADAPTER = "adapter"
@@ -94,11 +97,14 @@ def pretrain(recipe: PretrainRecipe, limit: TimeLimit | None = None) -> Path:
         return _train(recipe, run, model, tokenizer, rows, validation, group, limit)
 
 
-def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
+def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAnswers | None = None) -> Path:
     """Tunes a model on conversations or on pairs; returns the folder of the finished checkpoint.
 
-    limit: when to end at the latest; see `train.clock`.
+    limit: when to end at the latest; see `train.clock`. answers: how a student in training answers, which
+    `distill.on_policy` needs.
     """
+    if recipe.distill.on_policy and answers is None:
+        raise WrongCall("distill.on_policy needs an engine: call camelid.workflows.gated.tune")
     group, base = join_process_group(), resolve(recipe.model)
     rows_of_update(recipe.training, group.size)
     tokenizer = with_template(load_tokenizer(base), recipe.chat_template)
@@ -124,12 +130,14 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
         else:
             record = partial(_record_sources, run, group)
             rows, validation = decoder_rows(recipe, tokenizer, logger.info, record)
-            rows = taught_rows(recipe, rows, group)
+            if recipe.distill.teacher is not None:
+                rows = taught_rows(recipe, rows, group)
         if group.is_main:
             refuse_other_rows(run, rows, validation)
         check_tokenizer_fits(spec, tokenizer)
         if recipe.lora.rank is None:
-            return _train(recipe, run, load_model(base), tokenizer, rows, validation, group, limit)
+            model = load_model(base)
+            return _train(recipe, run, model, tokenizer, rows, validation, group, limit, None, answers)
         model = adapted_model(base, recipe.lora, recipe.seed)
 
         def save(draft: Path, trained: Transformer) -> None:
@@ -137,7 +145,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None) -> Path:
             if recipe.chat_template is not None:
                 tokenizer.save(draft)
 
-        return _train(recipe, run, model, tokenizer, rows, validation, group, limit, save)
+        return _train(recipe, run, model, tokenizer, rows, validation, group, limit, save, answers)
 
 
 def _made(run: Run, recipe: PretrainRecipe | TuneRecipe) -> dict[str, Any]:
@@ -192,16 +200,30 @@ def _train(
     group: ProcessGroup,
     limit: TimeLimit | None = None,
     save_as_adapter: Callable[[Path, Transformer], None] | None = None,
+    answers: StudentAnswers | None = None,
 ) -> Path:
     folder = recipe.out / (MODEL if save_as_adapter is None else ADAPTER)
     finished = folder.exists()
     if not finished:
         measure = measured_loss(validation, token_lengths(tokenizer))
         formula: Formula[Transformer] = cross_entropy
-        if isinstance(recipe, TuneRecipe) and recipe.distill.teacher is not None:
+        change = None
+        if isinstance(recipe, TuneRecipe) and isinstance(rows, TaughtRows):
             formula = partial(distilled, recipe.distill)
+            if answers is not None and recipe.distill.on_policy:
+                make, pad = partial(answers, model, tokenizer), tokenizer.pad_id or 0
+                change = OnPolicy(make, rows.teach, recipe.distill, rows.context, pad, recipe.seed)
         trained = fit_rows(
-            run, model, rows, recipe.training, group, recipe.seed, limit, formula=formula, measure=measure
+            run,
+            model,
+            rows,
+            recipe.training,
+            group,
+            recipe.seed,
+            limit,
+            formula=formula,
+            measure=measure,
+            change=change,
         )
         if group.is_main:
             with atomic_folder(folder) as draft:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from camelid.base.errors import WrongCall
+from camelid.engine.answering import student_answers
 from camelid.formats.exporting import Layout
 from camelid.formats.exporting import export as export_model
 from camelid.formats.gguf.writing import Precision
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 def tune(recipe: TuneRecipe) -> None:
     """Tunes a model, then compares it with itself in the engine; see `train.stages.tune`."""
-    made = tune_model(recipe)
+    made = tune_model(recipe, answers=student_answers)
     if recipe.lora.rank is None:
         _compare(made)
     elif recipe.lora.base == "nf4":
