@@ -16,7 +16,7 @@ from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.memory import keep_freed_memory
 from camelid.base.progress import StepLog, Validation
-from camelid.data.rows.batches import AnyBatch, batches, collate
+from camelid.data.rows.batches import AnyBatch, batches, in_order
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hugging_face.tensor_files import dtype_name
@@ -233,13 +233,6 @@ def validation_loss(
     if tokens == 0:
         raise CamelidError("the validation rows have no trained token; check them with `camelid check`")
     return ValidationLoss(nats / tokens, nats / math.log(2) / max(size, 1.0))
-
-
-def in_order(rows: Rows | PairRows, micro_batch_size: int) -> Iterator[AnyBatch]:
-    """One epoch of rows in order; the last batch may be smaller."""
-    for first in range(0, rows.per_epoch, micro_batch_size):
-        last = min(first + micro_batch_size, rows.per_epoch)
-        yield collate([rows[index] for index in range(first, last)])
 
 
 def _rate(step: int, training: Training) -> float:
