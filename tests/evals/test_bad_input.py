@@ -134,7 +134,8 @@ def test_exemplars_that_do_not_fit_are_named(small: Path, fails: Fails, write: C
     data = write({"question": "How many?", "answer": "#### 1"})
     how = ["--program", "chain_of_thought", "--shots", "3"]
     message = fails(small, "--task", "gsm8k", "--data", data, *how, code=2)
-    assert message.startswith("gsm8k, chain of thought of 3 exemplars; show fewer (--shots): the prompt has ")
+    assert message.startswith("gsm8k, chain of thought with 3 exemplars: the prompt has ")
+    assert message.endswith(" tokens too many, shorten the prompt; show fewer exemplars (--shots)")
 
 
 def completion(text: str, reason: str = "stop") -> Answer:

@@ -176,8 +176,9 @@ def _answers(task: Task, program: Program, lm: LM, items: Sequence[Item]) -> Ite
         try:
             attempts = program(lm, chunk, cast(Read, task.read))
         except PromptTooLong as error:
-            fewer = f" of {program.shots} exemplars; show fewer (--shots)" if program.shots else ""
-            raise PromptTooLong(f"{task.name}, {program.title}{fewer}: {error}") from error
+            shown = f" with {program.shots} exemplars" if program.shots else ""
+            remedy = "; show fewer exemplars (--shots)" if program.shots else ""
+            raise PromptTooLong(f"{task.name}, {program.title}{shown}: {error}{remedy}") from error
         seconds = (time.perf_counter() - began) / len(chunk)
         yield [
             Record(item.id, item.answer, attempt, _grades(task, item, attempt), seconds)

@@ -141,7 +141,7 @@ def ladder_report(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluati
 def _write(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluation]) -> None:
     results = [result for each in climbed for result in each.results]
     write_results(recipe.out / "results.json", results)
-    print_table(results)
+    print_table([result for each in climbed for result in each.results if result.metric == each.main_metric])
     log_warnings(climbed)
     name = task.name.replace("/", ".")
     page = write_report(ladder_report(recipe, task, climbed), recipe.out / f"{name}.ladder.html")

@@ -167,7 +167,8 @@ def _write(
 ) -> None:
     results = [result for each in evaluations for result in each.results]
     write_results(recipe.out / "results.json", results)
-    print_table(results)
+    main = [each for one in evaluations for each in one.results if each.metric == one.main_metric]
+    print_table(main)
     log_warnings(evaluations)
     report = sensitivity_report(recipe, task, tried, entropies)
     page = write_report(report, recipe.out / f"{_file(task)}.sensitivity.html")
