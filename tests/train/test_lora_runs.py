@@ -15,7 +15,7 @@ from camelid.engine.engine import Engine
 from camelid.model.adapters import add_lora
 from camelid.model.lora import LoRA
 from camelid.runs.run import read_metrics
-from camelid.train.adapting import round_frozen
+from camelid.train.adapting import round_frozen, training_flops_per_token
 from camelid.train.objectives import cross_entropy
 
 LORA = {"lora__rank": 4, "lora__dropout": 0.1, "training__learning_rate": 0.02}
@@ -175,3 +175,11 @@ def test_rounding_frozen_matrices_once_changes_nothing(tiny, random_batch):
         round_frozen(model, torch.bfloat16)
     assert model.layers[0].mlp.up_proj.base.weight.dtype == torch.bfloat16
     assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+def test_frozen_weights_cost_no_gradient(tiny):
+    model = tiny(tie_embeddings=False)
+    whole, weights = model.spec.training_flops_per_token(8), model.spec.matmul_parameters()
+    assert training_flops_per_token(model, 8) == whole
+    add_lora(model, LoRA(2, 8.0), ("layers.0.self_attn.q_proj",))
+    assert training_flops_per_token(model, 8) == whole - 2 * weights + 6 * 2 * (16 + 16)

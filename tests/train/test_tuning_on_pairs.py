@@ -179,3 +179,13 @@ def test_check_reads_the_pairs(bases, pairs, tmp_path, capsys):
         )
         assert cli.main(["check", str(recipe)]) == 0
         assert "32 pairs of input and target" in capsys.readouterr().out
+
+
+def test_an_adapter_of_an_encoder_decoder_is_trained_and_merged(bases, pairs, tmp_path, capsys):
+    base, out = bases["encoder-decoder"], tmp_path / "run"
+    settings = {"training.steps": 3, "lora.rank": 4, "lora.dropout": 0.1, "training.dtype": "float32"}
+    assert cli.main([*words(base, out, pairs), *(f"--{key}={value}" for key, value in settings.items())]) == 0
+    names = json.loads((out / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    assert {"q", "wo"} <= set(names)
+    assert cli.main(["merge", str(base), str(out / "adapter"), str(tmp_path / "merged")]) == 0
+    assert "logits as unmerged" in capsys.readouterr().out

@@ -69,3 +69,14 @@ def round_frozen(model: Transformer, dtype: torch.dtype) -> None:
         weight = module.weight
         if isinstance(weight, nn.Parameter) and not weight.requires_grad:
             weight.data = weight.data.to(dtype)
+
+
+def training_flops_per_token(model: Transformer, context: int) -> float:
+    """`ModelSpec.training_flops_per_token`, less the gradients of frozen matrices: 4 N and 6 for each weight
+    of an adapter, where N are the weights of the model's products."""
+    flops = model.spec.training_flops_per_token(context)
+    if not (updates := adapted(model)):
+        return flops
+    stacks = 2 if model.encoder is not None else 1  # a token passes one of them
+    trained = sum(each.lora_a.numel() + each.lora_b.numel() for each in updates.values())
+    return flops + (6 * trained - 2 * model.spec.matmul_parameters()) / stacks

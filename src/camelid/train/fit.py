@@ -24,7 +24,7 @@ from camelid.model.adapters import has_quantised_base
 from camelid.model.transformer import Transformer
 from camelid.recipes.training import Training
 from camelid.runs.run import METRICS, Run, read_metrics
-from camelid.train.adapting import round_frozen
+from camelid.train.adapting import round_frozen, training_flops_per_token
 from camelid.train.clock import ClockedRun, TimeLimit
 from camelid.train.compilation import compile_blocks
 from camelid.train.interrupt import stop_between_steps
@@ -288,7 +288,7 @@ def _decided_dtype(run: Run, device: torch.device) -> torch.dtype:
 
 
 def _step_log(model: Transformer, training: Training, setup: Setup) -> StepLog:
-    flops = model.spec.training_flops_per_token(training.context_length)
+    flops = training_flops_per_token(model, training.context_length)
     peak = peak_flops(setup.group.device, setup.dtype) * setup.group.size
     return StepLog(training.total_steps, flops / peak, setup.group.is_main)
 
