@@ -1,6 +1,7 @@
 """Adapters through the command line: trained, killed and resumed, merged, and generated with."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,18 @@ def test_rows_without_an_answer_stop_an_adapter_too(tmp_path, tune_words, capsys
     rows.write_text(json.dumps({"messages": [{"role": "user", "content": "Hello?"}]}) + "\n")
     assert cli.main(tune_words(tmp_path / "run", data__train=rows, lora__rank=4)) == 1
     assert f"{rows}:1: no assistant turn" in capsys.readouterr().err
+
+
+def test_check_looks_at_an_adapter_and_its_base(adapter, pretrained, tmp_path, capsys):
+    assert cli.main(["check", str(adapter)]) == 0
+    assert f"adapter: updates of 7 linears of {pretrained / 'model'}" in capsys.readouterr().out
+    shutil.copytree(adapter, tmp_path / "adapter")
+    file = tmp_path / "adapter" / "camelid.json"
+    made = json.loads(file.read_text())
+    made["base"]["digest"] = "0" * 64
+    file.write_text(json.dumps(made))
+    assert cli.main(["check", str(tmp_path / "adapter")]) == 1
+    assert "another base" in capsys.readouterr().out
 
 
 def test_check_finds_a_target_that_matches_nothing(adapter, tmp_path, capsys):

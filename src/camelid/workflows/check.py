@@ -34,7 +34,7 @@ from camelid.runs.run import IDENTITY, METRICS, find_damage, list_checkpoints, r
 from camelid.tasks.item_rows import read_items
 from camelid.text.tokenizer import load_tokenizer
 from camelid.text.vocabulary_files import has_vocabulary
-from camelid.workflows.model_gates import Gate, model_gates, see_lora, see_tokenizer
+from camelid.workflows.model_gates import MODEL_FILES, Gate, model_gates, see_lora, see_tokenizer
 from camelid.workflows.quickstart.job import PARTS
 from camelid.workflows.quickstart.journal import JOURNAL
 from camelid.workflows.server_gates import server_gates
@@ -97,7 +97,7 @@ def gates(
         yield from _run_gates(place)
     elif (place / JOURNAL).is_file():
         yield from _quickstart_gates(place)
-    elif (place / "config.json").is_file():
+    elif any((place / name).is_file() for name in MODEL_FILES):
         yield from model_gates(path)
     elif place.is_dir() and has_vocabulary(place):
         yield Gate("tokenizer", lambda: see_tokenizer(load_tokenizer(place)))

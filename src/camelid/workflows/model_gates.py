@@ -2,6 +2,7 @@
 turns."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.text import Text
@@ -13,6 +14,9 @@ from camelid.recipes.tune import TuneRecipe
 from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""Either makes a folder one of a model or of an adapter."""
+
 
 class Gate(NamedTuple):
     """One check: its name, and the function that checks and says what it found, with colours where it has
@@ -23,10 +27,24 @@ class Gate(NamedTuple):
 
 
 def model_gates(name: str) -> Iterator[Gate]:
-    """The gates on a model, given as a folder or hub name."""
+    """The gates on a model, given as a folder or hub name, or on the folder of an adapter."""
+    if not (Path(name) / MODEL_FILES[0]).is_file() and (Path(name) / MODEL_FILES[1]).is_file():
+        yield Gate("adapter", lambda: _see_adapter(Path(name)))
+        return
     yield Gate("weights", lambda: _see_weights(name))
     yield Gate("tokenizer", lambda: _see_model_tokenizer(name))
     yield Gate("chat template", lambda: _see_chat_template(name))
+
+
+def _see_adapter(folder: Path) -> str:
+    """Puts the adapter onto the shape of its base, whose weights must have the digest that it names."""
+    from camelid.formats.hugging_face.checkpoint import blank_model, read_spec
+    from camelid.formats.hugging_face.peft_folder import base_of, load_adapter
+    from camelid.model.adapters import adapted
+
+    base = resolve(base_of(folder))
+    count = len(adapted(load_adapter(blank_model(read_spec(base)), folder, base)))
+    return f"updates of {count:,} linears of {base}"
 
 
 def _see_weights(name: str) -> str:
