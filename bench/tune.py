@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CONTEXT, RANK, ALPHA = 512, 8, 16
-PACKED_ROWS, PADDED_ROWS = 4, 8
-"""Rows of an update: of 512 tokens, or of one example each, padded to the longest."""
+OUR_ROWS, PACKED_ROWS, PADDED_ROWS = 2, 4, 8
+"""Rows of an update: ours and TRL's of 512 tokens, or of one example each, padded to the longest. Ours are
+computed one at a time, so that their number does not matter."""
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 GGUF = SHARED / "weights" / "smollm2-135m-instruct-q4_1" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 ROWS = SHARED / "data" / "instruct" / "alpaca" / "alpaca_5000.json.gz"
@@ -49,7 +50,7 @@ def ours(kind: str, model: Path, rows: Path, updates: int, dtype: str) -> tuple[
             "training": {
                 "steps": updates,
                 "context_length": CONTEXT,
-                "global_batch_tokens": PACKED_ROWS * CONTEXT,
+                "global_batch_tokens": OUR_ROWS * CONTEXT,
                 "micro_batch_size": 1,
                 "learning_rate": 1e-4,
                 "dtype": dtype,
@@ -61,7 +62,7 @@ def ours(kind: str, model: Path, rows: Path, updates: int, dtype: str) -> tuple[
         packed, _ = decoder_rows(recipe, tokenizer)
         tune(recipe)
         metrics = read_metrics(recipe.out / "metrics.jsonl")
-    tokens = sum(map(len, examples)) / packed.per_epoch * PACKED_ROWS
+    tokens = sum(map(len, examples)) / packed.per_epoch * OUR_ROWS
     return tokens, [record["seconds"] for record in metrics if "seconds" in record]
 
 
