@@ -59,6 +59,18 @@ def base(tmp_path_factory: pytest.TempPathFactory, model: Transformer, tokenizer
 
 
 @pytest.fixture(scope="session")
+def chatty(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    """A tiny model of a longer context, whose tokenizer has a chat template."""
+    folder = tmp_path_factory.mktemp("chatty")
+    spec = ModelSpec.llama(
+        vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=2, num_heads=2, context_length=128
+    )
+    save_checkpoint(folder, Transformer(spec).initialize(0, std=0.1))
+    tokenizer.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A task of 32 questions, with worked steps."""
     path = tmp_path_factory.mktemp("questions") / "colours.jsonl"

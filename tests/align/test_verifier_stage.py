@@ -21,7 +21,7 @@ TRAINING = {
     "training.dtype": "float32",
     "training.compile": "false",
     "training.validate-every": "60",
-    "verifier.held-out": "0.2",
+    "held-out": "0.2",
     "samples": "8",
 }
 

@@ -1,76 +1,23 @@
-"""`camelid align`: from questions or comparisons to a run folder with the aligned model."""
+"""`camelid align`: from questions or comparisons to a run folder with what was trained on them."""
 
-import logging
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from camelid.align.solutions import solve
-from camelid.align.verifier import verifier_loss
-from camelid.align.verifier_quality import verifier_quality
-from camelid.align.verifier_rows import VerifierData, verifier_data
-from camelid.base.atomic import atomic_folder
-from camelid.base.errors import CamelidError, WrongCall
-from camelid.formats.hub import resolve
-from camelid.formats.hugging_face.checkpoint import read_spec
-from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
-from camelid.formats.values import save_value_model
-from camelid.model.values import ValueModel, with_reserved_token
-from camelid.recipes.align import AlignRecipe
-from camelid.report.page import write_report
-from camelid.report.training import training_report
-from camelid.runs.provenance import Parent
-from camelid.runs.run import Run
-from camelid.text.tokenizer import Tokenizer, load_tokenizer
-from camelid.train.fit import fit_rows, rows_of_update
+from camelid.align.dpo_stage import train_dpo
+from camelid.align.verifier_stage import train_verifier
+from camelid.base.errors import WrongCall
+from camelid.recipes.align import AlignRecipe, MethodName
 from camelid.train.parallel import ProcessGroup, join_process_group
-from camelid.train.stages import MODEL, check_context
 
-logger = logging.getLogger(__name__)
+METHODS: Mapping[MethodName, Callable[[AlignRecipe, ProcessGroup], Path]] = {
+    "verifier": train_verifier,
+    "dpo": train_dpo,
+}
 
 
 def align(recipe: AlignRecipe) -> Path:
-    """Aligns a model as the recipe says; returns the folder of the result, `recipe.out`/model."""
-    return train_verifier(recipe)
-
-
-def train_verifier(recipe: AlignRecipe) -> Path:
-    """Samples solutions, labels them and trains a verifier on them; returns its folder.
-
-    Both parts go on where a stopped call left them.
-    """
-    group, base = join_process_group(), resolve(recipe.model)
+    """Aligns a model as the recipe says; returns the folder of the result in `recipe.out`."""
+    group = join_process_group()
     if group.size > 1:
         raise WrongCall("camelid align runs in one process: start it without torchrun")
-    rows_of_update(recipe.training, group.size)
-    spec, tokenizer = read_spec(base), load_tokenizer(base)
-    if spec.encoder_layers:
-        raise CamelidError(f"{base} is an encoder-decoder; verifiers are trained from decoders")
-    check_context(recipe.training.context_length, base, spec)
-    check_tokenizer_fits(spec, tokenizer)
-    questions = solve(recipe)
-    data = verifier_data(recipe, questions, tokenizer, spec)
-    labels = [solution.right for each in questions for solution in each.solutions]
-    logger.info(
-        f"{len(questions):,} questions with {len(labels):,} solutions, "
-        f"{sum(labels) / len(labels):.1%} right; {len(data.held_out)} questions are held out"
-    )
-    digests = {str(recipe.solutions_folder): data.rows.digest}
-    with Run.create(recipe.out, recipe, parents=[Parent.of(base)], data=digests) as run:
-        folder = recipe.out / MODEL
-        if not folder.exists():
-            _train(recipe, run, base, tokenizer, data, group)
-        write_report(training_report(run.folder), run.folder)
-    return folder
-
-
-def _train(
-    recipe: AlignRecipe, run: Run, base: Path, tokenizer: Tokenizer, data: VerifierData, group: ProcessGroup
-) -> None:
-    model = ValueModel.of(*with_reserved_token(load_model(base), tokenizer.vocab_size))
-    measure = partial(verifier_quality, data.held_out) if data.held_out else None
-    trained = fit_rows(
-        run, model, data.rows, recipe.training, group, recipe.seed, formula=verifier_loss, measure=measure
-    )
-    with atomic_folder(recipe.out / MODEL) as draft:
-        save_value_model(draft, trained, special_ids=special_ids(tokenizer), provenance=run.identity)
-        tokenizer.save(draft)
+    return METHODS[recipe.method](recipe, group)

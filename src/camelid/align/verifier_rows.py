@@ -43,11 +43,11 @@ def verifier_data(
     context, and for questions without the worked steps that the recipe asks for.
     """
     encode = _Encoder(tokenizer, spec, recipe.training.context_length)
-    trained = [each for each in questions if uniform(str(each.prompt)) >= recipe.verifier.held_out]
-    kept = [each for each in questions if uniform(str(each.prompt)) < recipe.verifier.held_out]
+    trained = [each for each in questions if uniform(str(each.prompt)) >= recipe.held_out]
+    kept = [each for each in questions if uniform(str(each.prompt)) < recipe.held_out]
     if not trained:
         raise CamelidError(
-            f"all {len(questions)} questions are held out; lower --verifier.held-out, or give more questions"
+            f"all {len(questions)} questions are held out; lower --held-out, or give more questions"
         )
     rated = [
         rated_example(*encode(one.prompt, one.text), one.right, every_token=recipe.verifier.every_token)

@@ -7,11 +7,12 @@ from pydantic import Field, model_validator
 
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import REPEATED, CalculatorName
+from camelid.recipes.lora import LoRASettings
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.settings import FREE, ModelName, Paths, Settings
 from camelid.recipes.training import Training
 
-MethodName = Literal["verifier"]
+MethodName = Literal["verifier", "dpo"]
 
 
 class VerifierSettings(Settings):
@@ -26,24 +27,35 @@ class VerifierSettings(Settings):
         description="texts of the language-model loss that is trained along, in equal parts: the worked "
         "steps of the questions, the sampled solutions that are right, or none",
     )
-    held_out: float = Field(
-        default=0.05,
-        ge=0,
-        lt=1,
-        description="share of the questions whose solutions measure the verifier and do not train it",
+
+
+class DPOSettings(Settings):
+    """The loss on comparisons (Rafailov et al., arXiv:2305.18290)."""
+
+    beta: float = Field(
+        default=0.1, gt=0, description="how strongly the policy is held to the model that it begins as"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5, description="share of comparisons that are taken to be the wrong way round"
+    )
+    length_normalised: bool = Field(
+        default=False, description="divide the log-ratio of an answer by its number of tokens"
     )
 
 
 class AlignRecipe(Recipe):
-    """Train a model on how good answers are: a verifier of a model's solutions."""
+    """Train a model on how good answers are: a verifier of its solutions, or a policy by comparisons."""
 
     leading: ClassVar[tuple[str, ...]] = ("model",)
 
     stage: Literal["align"] = Field(default="align", description="the verb that this recipe is for")
-    method: MethodName = Field(description="what is trained; verifier: a model that rates solutions")
+    method: MethodName = Field(
+        description="what is trained; verifier: a model that rates solutions; dpo: the model itself, on "
+        "comparisons of answers"
+    )
     model: ModelName = Field(
-        description="checkpoint folder or hub name; it writes the solutions, and the verifier begins with "
-        "its weights"
+        description="checkpoint folder or hub name whose weights training begins with; it also writes the "
+        "solutions"
     )
     task: tuple[str, ...] = Field(
         default=(),
@@ -55,6 +67,15 @@ class AlignRecipe(Recipe):
         default=(),
         description="dataset files of the published tasks, one for each such --task in the same order",
         json_schema_extra=REPEATED,
+    )
+    comparisons: Paths = Field(
+        default=(), description="dpo: rows with a better and a worse answer, such as `chosen` and `rejected`"
+    )
+    too_long: Literal["error", "drop"] = Field(
+        default="error", description="dpo: comparisons that exceed the context: fail, or drop them"
+    )
+    skip_bad_rows: bool = Field(
+        default=False, description="dpo: skip malformed rows, counting them, instead of stopping"
     )
     limit: int | None = Field(
         default=None,
@@ -84,6 +105,16 @@ class AlignRecipe(Recipe):
     verifier: VerifierSettings = Field(
         default=VerifierSettings(), description="method verifier: what is trained, and what measures it"
     )
+    dpo: DPOSettings = Field(default=DPOSettings(), description="method dpo: the loss")
+    lora: LoRASettings = Field(
+        default=LoRASettings(), description="dpo: train an adapter instead of all weights, with --lora.rank"
+    )
+    held_out: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="share of the questions or comparisons that measure the result and do not train it",
+    )
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="seed of the data order")
     engine: EngineSettings = Field(
@@ -96,7 +127,9 @@ class AlignRecipe(Recipe):
         return self.solutions or self.out.with_name(f"{self.out.name}-solutions")
 
     @model_validator(mode="after")
-    def _has_questions(self) -> Self:
-        if not self.task:
+    def _has_data(self) -> Self:
+        if self.method == "verifier" and not self.task:
             raise ValueError("there are no questions to solve; give --task NAME|FILE")
+        if self.method == "dpo" and not self.comparisons:
+            raise ValueError("there are no comparisons to learn from; give --comparisons FILE")
         return self

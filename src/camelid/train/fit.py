@@ -264,14 +264,14 @@ def _watched(steps: Iterator[Step]) -> Iterator[Step]:
 
 def _setup(run: Run, training: Training, rows: int, width: int, group: ProcessGroup) -> Setup:
     """The recipe's precision and micro-batch size, by default chosen for this machine."""
-    dtype = _precision(run, training, group)
+    dtype = precision(run, training, group)
     micro_batch_size = training.micro_batch_size or rows_at_once(
         rows // group.size, training.context_length, width, dtype, group.device
     )
     return Setup(group, dtype, micro_batch_size)
 
 
-def _precision(run: Run, training: Training, group: ProcessGroup) -> torch.dtype:
+def precision(run: Run, training: Training, group: ProcessGroup) -> torch.dtype:
     """The recipe's dtype; "auto" is decided once by measuring, and a resumed run keeps its first choice."""
     if training.dtype != "auto":
         return getattr(torch, training.dtype)  # type: ignore[no-any-return]

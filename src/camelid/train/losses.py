@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 CHUNK_VALUES = 16 * 2**20
 """Logits per chunk: enough rows for a matrix product at full speed."""
@@ -33,6 +34,29 @@ def chunked_cross_entropy(
         hidden.flatten(0, 1), weight, targets.flatten(), weights.flatten().float(), z_loss
     )
     return total
+
+
+def chunked_logprobs(
+    hidden: Float[Tensor, "batch time width"],
+    weight: Float[Tensor, "vocab width"],
+    targets: Int[Tensor, "batch time"],
+    wanted: Bool[Tensor, "batch time"],
+) -> Float[Tensor, "batch time"]:
+    """log p(target) of the wanted tokens, 0 elsewhere, differentiable, in float32.
+
+    The backward pass computes a chunk's logits again, so that only one chunk of them exists at a time.
+    """
+    matrix, states, chosen = weight.to(hidden.dtype), hidden.flatten(0, 1), wanted.flatten().nonzero()[:, 0]
+    parts = [
+        checkpoint(_logprobs, states[piece], matrix, targets.flatten()[piece], use_reentrant=False)
+        for piece in torch.split(chosen, max(1, CHUNK_VALUES // len(matrix)))
+    ]
+    found = torch.zeros(states.shape[0], device=hidden.device)
+    return found.index_put((chosen,), torch.cat(parts)).view_as(targets)
+
+
+def _logprobs(states: Tensor, matrix: Tensor, targets: Tensor) -> Tensor:
+    return -F.cross_entropy(F.linear(states, matrix).float(), targets, reduction="none")
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -10,11 +10,14 @@ from itertools import chain
 from pathlib import Path
 
 from camelid.base.errors import CamelidError
+from camelid.data.read.comparisons import Quality
 from camelid.data.read.conversation_shapes import shape_of
 from camelid.data.read.corpus import describe_files, one_format
 from camelid.data.read.files import Format, data_files, format_of
 from camelid.data.read.rows import BadRows, rows_of
 from camelid.text.conversation import Conversation
+
+Found = list[tuple[Conversation, Quality | None]]
 
 
 class Conversations:
@@ -67,6 +70,12 @@ class Conversations:
         return f"{describe_files(self.files)}: {found}"
 
     def __iter__(self) -> Iterator[tuple[Conversation, str]]:
+        for found, where in self.by_row(both=bool(self._markers)):
+            for conversation, quality in found:
+                yield replace(conversation, marker=self._markers.get(quality or self._plain, "")), where
+
+    def by_row(self, *, both: bool) -> Iterator[tuple[Found, str]]:
+        """The conversations of each row with their quality, if it is known; both: also the bad ones."""
         bad = self._bad = BadRows(self._bad.skip)
         self.count = self.undecided = read = 0
         for path, format in self.files.items():
@@ -78,15 +87,13 @@ class Conversations:
             rows = chain([first], rows)
             for row, where in rows if shape.gather is None else shape.gather(rows):
                 try:
-                    found = shape.conversations(row, both=bool(self._markers))
+                    found = shape.conversations(row, both=both)
                 except CamelidError as error:
                     bad.add(where, str(error))
                     continue
                 self.count += len(found)
                 self.undecided += not found
                 read += 1
-                for conversation, quality in found:
-                    marker = self._markers.get(quality or self._plain, "")
-                    yield replace(conversation, marker=marker), where
+                yield found, where
         if not read:
             raise CamelidError(f"{describe_files(self.files)}: it contains no conversations{bad.first}")

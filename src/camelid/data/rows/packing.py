@@ -95,7 +95,7 @@ class PackedDocuments:
     def __getitem__(self, index: int) -> Row:
         epoch, row = divmod(index, self.per_epoch)
         stretch = self._stream.pieces(epoch, row * self.context, (row + 1) * self.context)
-        return _lay_out([self._shards.piece(*piece) for piece in stretch], self.context, self._shards.pad_id)
+        return lay_out([self._shards.piece(*piece) for piece in stretch], self.context, self._shards.pad_id)
 
 
 class PackedExamples:
@@ -118,7 +118,7 @@ class PackedExamples:
     def __getitem__(self, index: int) -> Row:
         epoch, row = divmod(index, self.per_epoch)
         members = self._bins[int(self._order(epoch)[row])]
-        return _lay_out([self._examples[member] for member in members], self.context, self._pad_id)
+        return lay_out([self._examples[member] for member in members], self.context, self._pad_id)
 
 
 class MixedRows:
@@ -201,7 +201,8 @@ def shuffled(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.argsort(word ^ (word >> np.uint64(31)), kind="stable")
 
 
-def _lay_out(pieces: Sequence[Example], context: int, pad_id: int) -> Row:
+def lay_out(pieces: Sequence[Example], context: int, pad_id: int) -> Row:
+    """The pieces one after the other in a row, and padding after them."""
     row = Row(
         tokens=np.full(context, pad_id, dtype=np.int64),
         targets=np.full(context, pad_id, dtype=np.int64),

@@ -1,0 +1,65 @@
+"""`camelid align --method dpo`: from comparisons to a policy, or an adapter of one."""
+
+from pathlib import Path
+
+from camelid.align.dpo import dpo
+from camelid.align.preference_quality import preference_quality
+from camelid.align.preference_rows import PackedPairs, read_comparisons, with_reference
+from camelid.base.atomic import atomic_folder
+from camelid.base.digest import digest_paths
+from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
+from camelid.formats.hugging_face.peft_folder import save_adapter
+from camelid.formats.hugging_face.tensor_files import dtype_name
+from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
+from camelid.recipes.align import AlignRecipe
+from camelid.report.page import write_report
+from camelid.report.training import training_report
+from camelid.runs.provenance import Parent
+from camelid.runs.run import Run
+from camelid.text.tokenizer import Tokenizer, load_tokenizer
+from camelid.train.fit import fit_rows, precision, rows_of_update
+from camelid.train.parallel import ProcessGroup
+from camelid.train.stages import ADAPTER, MODEL, adapt, check_chat, check_context
+
+
+def train_dpo(recipe: AlignRecipe, group: ProcessGroup) -> Path:
+    """Trains the model on comparisons; returns the folder of the result, a model or an adapter."""
+    base = resolve(recipe.model)
+    rows_of_update(recipe.training, group.size)
+    spec, tokenizer = read_spec(base), load_tokenizer(base)
+    check_chat(base, tokenizer, spec.encoder_layers > 0)
+    check_context(recipe.training.context_length, base, spec)
+    check_tokenizer_fits(spec, tokenizer)
+    digests = digest_paths(recipe.comparisons)
+    with Run.create(recipe.out, recipe, parents=[Parent.of(base)], data=digests) as run:
+        folder = recipe.out / (MODEL if recipe.lora.rank is None else ADAPTER)
+        if not folder.exists():
+            _train(recipe, run, base, tokenizer, group, folder)
+        write_report(training_report(run.folder), run.folder)
+    return folder
+
+
+def _train(
+    recipe: AlignRecipe, run: Run, base: Path, tokenizer: Tokenizer, group: ProcessGroup, folder: Path
+) -> None:
+    pairs, context = read_comparisons(recipe, tokenizer), recipe.training.context_length
+    dtype = precision(run, recipe.training, group)  # the reference has that of training: they start equal
+    training = recipe.training.model_copy(update={"dtype": dtype_name(dtype)})
+    model = load_model(base)
+    train, held_out = (
+        with_reference(each, model, dtype, group.device, context) for each in (pairs.train, pairs.held_out)
+    )
+    if recipe.lora.rank is not None:
+        adapt(model, recipe.lora, recipe.seed)
+    rows = PackedPairs(train, context, recipe.seed, tokenizer.pad_id or 0)
+    measure = preference_quality(held_out, context, recipe.dpo)
+    trained = fit_rows(
+        run, model, rows, training, group, recipe.seed, formula=dpo(recipe.dpo), measure=measure
+    )
+    with atomic_folder(folder) as draft:
+        if recipe.lora.rank is None:
+            save_checkpoint(draft, trained, special_ids=special_ids(tokenizer), provenance=run.identity)
+            tokenizer.save(draft)
+        else:
+            save_adapter(draft, trained, base, run.identity)

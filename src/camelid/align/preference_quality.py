@@ -1,0 +1,55 @@
+"""How a policy rates held-out comparisons, measured while it trains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from camelid.align.dpo import dpo_losses, log_ratios
+from camelid.align.preference_rows import PackedPairs, Pair, target_logprobs
+from camelid.data.rows.batches import Batch
+from camelid.model.transformer import Transformer
+from camelid.recipes.align import DPOSettings
+from camelid.train.fit import Measure, Setup, in_order
+
+
+@dataclass(frozen=True)
+class PreferenceQuality:
+    """Means over held-out pairs; rewards are beta log(policy / reference) (section 4 of the paper)."""
+
+    measures: dict[str, float]
+
+
+def preference_quality(
+    pairs: Sequence[Pair], context: int, settings: DPOSettings
+) -> Measure[Transformer] | None:
+    """Measures the loss, how often the better answer has the higher reward, and both rewards."""
+    if not pairs:
+        return None
+    rows = PackedPairs(pairs, context, 0, 0)
+
+    @torch.no_grad()
+    def measure(model: Transformer, setup: Setup) -> PreferenceQuality:
+        was_training = model.training
+        model.eval()
+        chosen, rejected = [], []
+        for batch in in_order(rows, setup.micro_batch_size):
+            placed = batch.to(setup.group.device)
+            assert isinstance(placed, Batch)
+            logprobs = target_logprobs(model, placed, setup.dtype)
+            better, worse = log_ratios(logprobs, placed, mean=settings.length_normalised)
+            chosen.append(better)
+            rejected.append(worse)
+        model.train(was_training)
+        better, worse = torch.cat(chosen), torch.cat(rejected)
+        ahead = (better > worse).float() + 0.5 * (better == worse).float()
+        return PreferenceQuality(
+            {
+                "loss": dpo_losses(better, worse, settings).mean().item(),
+                "better_first": ahead.mean().item(),
+                "reward_of_better": settings.beta * better.mean().item(),
+                "reward_of_worse": settings.beta * worse.mean().item(),
+            }
+        )
+
+    return measure
