@@ -11,6 +11,10 @@ from camelid.runs.licences import Licence, concerns
 from camelid.runs.run import IDENTITY, METRICS, RECIPE, SOURCES, read_metrics
 
 Records = list[dict[str, Any]]
+VALIDATED = "validation_"
+"""What the keys of measures on held-out rows begin with."""
+UNITS = {"align": "mean loss"}
+"""The unit of the loss in stages whose loss is not that of a language model."""
 
 
 def training_report(folder: Path) -> Report:
@@ -28,7 +32,7 @@ def training_report(folder: Path) -> Report:
         summary=_summary(records),
         facts=_facts(folder, records),
         sections=(
-            Section("Curves", figures=training_plots(records)),
+            Section("Curves", figures=training_plots(records, UNITS.get(recipe["stage"], "nats per token"))),
             *_sources(folder / SOURCES),
             *_licences(identity),
             Section(
@@ -42,15 +46,18 @@ def training_report(folder: Path) -> Report:
     )
 
 
-def training_plots(records: Records) -> tuple[LinePlot, ...]:
-    """Loss, bits per byte, speed, learning rate and gradient norm over the steps, if recorded."""
+def training_plots(records: Records, unit: str = "nats per token") -> tuple[LinePlot, ...]:
+    """Loss, other measures of validation, speed, learning rate and gradient norm over the steps, if recorded.
+
+    unit: of the loss.
+    """
     loss = (
         _curve(records, "loss", "training", spread=True),
         _curve(records, "validation_loss", "validation"),
     )
     plots = (
-        LinePlot("Loss", "step", "nats per token", tuple(curve for curve in loss if curve.x)),
-        _plot(records, "Bits per byte", "validation_bits_per_byte", "bits per byte"),
+        LinePlot("Loss", "step", unit, tuple(curve for curve in loss if curve.x)),
+        *(_plot(records, name.capitalize(), key, name) for key, name in _measures(records).items()),
         _plot(records, "Speed", "tokens_per_second", "tokens per second", from_zero=True),
         _plot(records, "Learning rate", "learning_rate", "learning rate"),
         _plot(records, "Gradient norm", "grad_norm", "norm before clipping", from_zero=True),
@@ -84,12 +91,17 @@ def _summary(records: Records) -> str:
     return text + f"the training loss went from {first['loss']:.3f} to {last['loss']:.3f} nats per token."
 
 
+def _measures(records: Records) -> dict[str, str]:
+    """The measures of validation beside the loss, by their keys, as words."""
+    keys = dict.fromkeys(key for record in records for key in record if key.startswith(VALIDATED))
+    return {key: key.removeprefix(VALIDATED).replace("_", " ") for key in keys if key != f"{VALIDATED}loss"}
+
+
 def _facts(folder: Path, records: Records) -> dict[str, str]:
-    validated = [record for record in records if "validation_loss" in record]
     facts = {"training loss": f"{records[-1]['loss']:.3f}"}
-    if validated:
-        facts["validation loss"] = f"{validated[-1]['validation_loss']:.3f}"
-        facts["bits per byte"] = f"{validated[-1]['validation_bits_per_byte']:.3f}"
+    for key, name in {f"{VALIDATED}loss": "validation loss", **_measures(records)}.items():
+        if values := [record[key] for record in records if key in record]:
+            facts[name] = f"{values[-1]:.3f}"
     seconds = training_seconds(records)
     if seconds:
         facts["tokens per second"] = f"{sum(record.get('tokens', 0) for record in records) / seconds:,.0f}"
