@@ -124,7 +124,7 @@ def comparisons(path: Path) -> Path:
     """The better answer is always the short one."""
     rows = [
         {"prompt": f"{number}: which number?", "chosen": "It is 1.", "rejected": "The answer is 5678."}
-        for number in range(40)
+        for number in range(16)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -136,8 +136,8 @@ BRIEF = {
     "training.micro-batch-size": "2",
     "training.dtype": "float32",
     "training.compile": "false",
-    "training.steps": "12",
-    "training.validate-every": "6",
+    "training.steps": "8",
+    "training.validate-every": "8",
     "held-out": "0.2",
 }
 

@@ -69,8 +69,8 @@ def test_gradients_reach_the_head_the_row_and_the_model(valued: ValueModel) -> N
     verifier_loss(valued)(collate([row])).backward()
     logits = valued(torch.tensor([[3, 4, 5, 6]]))[0, 2:, valued.reserved]
     errors = 2 * (1.7 * logits - 0.3 - 1.0)
-    assert float(valued.gain.grad) == pytest.approx(float((errors * logits).sum()), rel=1e-4)
-    assert float(valued.bias.grad) == pytest.approx(float(errors.sum()), rel=1e-4)
+    assert valued.gain.grad.item() == pytest.approx((errors * logits).sum().item(), rel=1e-4)
+    assert valued.bias.grad.item() == pytest.approx(errors.sum().item(), rel=1e-4)
     assert valued.head.weight.grad[valued.reserved].any()
     assert valued.layers[0].self_attn.q_proj.weight.grad.any()
 

@@ -68,7 +68,8 @@ def test_a_verifier_learns_to_choose_what_the_majority_gets_wrong(
     assert json.loads(line)["text"] == json.loads(line)["samples"][scores.index(max(scores))]["text"]
 
     # Another training asks nothing again, and another verifier's answers are not mixed with these.
-    assert cli.main(words(base, questions, tmp_path / "other", solutions=str(out) + "-solutions")) == 0
+    shared = {"solutions": f"{out}-solutions", "training__steps": "2", "training__validate_every": "2"}
+    assert cli.main(words(base, questions, tmp_path / "other", **shared)) == 0
     assert len(lm.prompts) == 32 * 8
     again = [
         *command,

@@ -43,17 +43,7 @@ def solve(recipe: AlignRecipe) -> list[Solved]:
     there is not asked again. Raises `CamelidError` if no solution is right or none is wrong.
     """
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
-    method = Method(
-        program=recipe.program,
-        chat=recipe.chat,
-        shots=recipe.shots,
-        exemplars=recipe.exemplars,
-        max_new_tokens=recipe.max_new_tokens,
-        samples=recipe.samples,
-        temperature=recipe.temperature,
-        calculator=recipe.calculator,
-    )
-    programs = [method.program_for(task) for task in tasks]
+    programs = [method_of(recipe).program_for(task) for task in tasks]
     lm = open_lm(recipe.model, recipe.engine)
     identity = model_identity(recipe.model, recipe.engine)
     folder, show = recipe.solutions_folder, sys.stderr.isatty()
@@ -69,6 +59,20 @@ def solve(recipe: AlignRecipe) -> list[Solved]:
             "higher --temperature"
         )
     return solved
+
+
+def method_of(recipe: AlignRecipe) -> Method:
+    """How questions are asked for solutions."""
+    return Method(
+        program=recipe.program,
+        chat=recipe.chat,
+        shots=recipe.shots,
+        exemplars=recipe.exemplars,
+        max_new_tokens=recipe.max_new_tokens,
+        samples=recipe.samples,
+        temperature=recipe.temperature,
+        calculator=recipe.calculator,
+    )
 
 
 def labelled(task: Task, program: Program, sampled: Evaluation) -> Iterator[Solved]:

@@ -12,7 +12,7 @@ from camelid.recipes.recipe import Recipe
 from camelid.recipes.settings import FREE, ModelName, Paths, Settings
 from camelid.recipes.training import Training
 
-MethodName = Literal["verifier", "dpo"]
+MethodName = Literal["verifier", "dpo", "grpo"]
 
 
 class VerifierSettings(Settings):
@@ -43,15 +43,39 @@ class DPOSettings(Settings):
     )
 
 
+class GRPOSettings(Settings):
+    """Rollouts and their loss (DeepSeekMath, arXiv:2402.03300, section 4.1)."""
+
+    questions: int = Field(default=8, gt=0, description="questions of an update")
+    group: int = Field(default=8, ge=2, description="answers sampled to each of them, at temperature 1")
+    baseline: Literal["mean", "leave_one_out"] = Field(
+        default="mean", description="rewards are compared with the mean of the group, or of the others in it"
+    )
+    divide_by_spread: bool = Field(
+        default=True, description="divide advantages by the standard deviation of the group's rewards"
+    )
+    normalise: Literal["tokens", "answers"] = Field(
+        default="tokens", description="mean over all tokens of the batch, or the mean of each answer's mean"
+    )
+    clip_low: float = Field(default=0.2, gt=0, lt=1, description="probability ratios count from 1 minus this")
+    clip_high: float = Field(default=0.2, gt=0, description="probability ratios count up to 1 plus this")
+    largest_difference: float = Field(
+        default=1e-3,
+        gt=0,
+        description="stop if the trainer's log-probability of a sampled token differs more from the "
+        "sampler's, in nats",
+    )
+
+
 class AlignRecipe(Recipe):
-    """Train a model on how good answers are: a verifier of its solutions, or a policy by comparisons."""
+    """Train on how good answers are: a policy by comparisons or grades, or a verifier of solutions."""
 
     leading: ClassVar[tuple[str, ...]] = ("model",)
 
     stage: Literal["align"] = Field(default="align", description="the verb that this recipe is for")
     method: MethodName = Field(
         description="what is trained; verifier: a model that rates solutions; dpo: the model itself, on "
-        "comparisons of answers"
+        "comparisons of answers; grpo: the model itself, by the grades of its own answers"
     )
     model: ModelName = Field(
         description="checkpoint folder or hub name whose weights training begins with; it also writes the "
@@ -106,6 +130,7 @@ class AlignRecipe(Recipe):
         default=VerifierSettings(), description="method verifier: what is trained, and what measures it"
     )
     dpo: DPOSettings = Field(default=DPOSettings(), description="method dpo: the loss")
+    grpo: GRPOSettings = Field(default=GRPOSettings(), description="method grpo: rollouts and the loss")
     lora: LoRASettings = Field(
         default=LoRASettings(), description="dpo: train an adapter instead of all weights, with --lora.rank"
     )
@@ -128,7 +153,7 @@ class AlignRecipe(Recipe):
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:
-        if self.method == "verifier" and not self.task:
+        if self.method in ("verifier", "grpo") and not self.task:
             raise ValueError("there are no questions to solve; give --task NAME|FILE")
         if self.method == "dpo" and not self.comparisons:
             raise ValueError("there are no comparisons to learn from; give --comparisons FILE")

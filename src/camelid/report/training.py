@@ -58,6 +58,7 @@ def training_plots(records: Records, unit: str = "nats per token") -> tuple[Line
     plots = (
         LinePlot("Loss", "step", unit, tuple(curve for curve in loss if curve.x)),
         *(_plot(records, name.capitalize(), key, name) for key, name in _measures(records).items()),
+        _plot(records, "Reward", "reward", "mean reward"),
         _plot(records, "Speed", "tokens_per_second", "tokens per second", from_zero=True),
         _plot(records, "Learning rate", "learning_rate", "learning rate"),
         _plot(records, "Gradient norm", "grad_norm", "norm before clipping", from_zero=True),

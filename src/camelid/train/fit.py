@@ -1,7 +1,7 @@
 """Training with logging, validation, checkpoints, resuming and stopping."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -85,6 +85,8 @@ def fit(
     validate: Callable[[], Validation] | None = None,
     seed: int = 0,
     limit: TimeLimit | None = None,
+    *,
+    also: Callable[[], Mapping[str, float]] = dict,
 ) -> M:
     """Trains `model` by `objective`, from the run's newest intact checkpoint, and returns it.
 
@@ -93,7 +95,8 @@ def fit(
     stop signal saves the state and raises `KeyboardInterrupt`. Raises `CamelidError` if the loss is NaN or
     infinite, or diverges.
 
-    limit: lets the run end before the recipe's last step, by the clock (`train.clock`; one process).
+    limit: lets the run end before the recipe's last step, by the clock (`train.clock`; one process). also:
+    further metrics of an update, asked for after it.
     """
     optimizer = _optimizer(model.train(), training)
     done = _resume(run, model, optimizer, setup.group)
@@ -121,7 +124,7 @@ def fit(
             updates = step.number + 1
             log.total_steps = clocked.decide(updates)
             last = updates >= log.total_steps
-            record = log.step(step)
+            record = {**log.step(step), **also()}
             if last or updates % training.validate_every == 0:
                 record |= _validated(log, step.number, validate)
             run.log(record)
