@@ -18,9 +18,10 @@ from camelid.report.training import training_report
 from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
+from camelid.train.adapting import adapted_model
 from camelid.train.fit import fit_rows, precision, rows_of_update
 from camelid.train.parallel import ProcessGroup
-from camelid.train.stages import ADAPTER, MODEL, adapt, check_chat, check_context
+from camelid.train.stages import ADAPTER, MODEL, check_chat, check_context
 
 
 def train_dpo(recipe: AlignRecipe, group: ProcessGroup) -> Path:
@@ -46,12 +47,11 @@ def _train(
     pairs, context = read_comparisons(recipe, tokenizer), recipe.training.context_length
     dtype = precision(run, recipe.training, group)  # the reference has that of training: they start equal
     training = recipe.training.model_copy(update={"dtype": dtype_name(dtype)})
-    model = load_model(base)
+    adapts = recipe.lora.rank is not None
+    model = adapted_model(base, recipe.lora, recipe.seed) if adapts else load_model(base)  # equal at first
     train, held_out = (
         with_reference(each, model, dtype, group.device, context) for each in (pairs.train, pairs.held_out)
     )
-    if recipe.lora.rank is not None:
-        adapt(model, recipe.lora, recipe.seed)
     rows = PackedPairs(train, context, recipe.seed, tokenizer.pad_id or 0)
     measure = preference_quality(held_out, context, recipe.dpo)
     trained = fit_rows(
