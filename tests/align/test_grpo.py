@@ -97,13 +97,12 @@ TASK = Task("letters", "1", items, begins_with_a_letter)
 WORDS = {
     "max-new-tokens": "1",
     "training.steps": "12",
-    "training.learning-rate": "0.003",
+    "training.learning-rate": "0.02",
     "training.schedule": "constant",
     "training.micro-batch-size": "32",
     "training.dtype": "float32",
     "training.compile": "false",
     "training.validate-every": "12",
-    "training.gradient-clip": "0",
     "grpo.questions": "4",
     "grpo.group": "16",
     "held-out": "0.3",
@@ -119,7 +118,9 @@ def test_the_policy_finds_the_answers_that_are_rewarded(
     words = ["align", str(chatty), "--method", "grpo", "--task", str(task), "--out", str(out), *flags]
     assert cli.main(words) == 0, capsys.readouterr().err
     records = read_metrics(out / "metrics.jsonl")
-    assert records[1]["reward"] < 0.5 < 0.9 < records[-1]["reward"]
+    rewards = [record["reward"] for record in records[1:]]
+    assert rewards[0] < 0.3
+    assert sum(rewards[-3:]) / 3 > 0.9
     assert records[-1]["validation_right"] == 1
     assert max(record.get("sampler_difference", 0) for record in records) < 1e-4
     assert "Reward" in (out / "report.html").read_text()
