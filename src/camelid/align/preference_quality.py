@@ -7,10 +7,10 @@ import torch
 
 from camelid.align.dpo import dpo_losses, log_ratios
 from camelid.align.preference_rows import PackedPairs, Pair, target_logprobs
-from camelid.data.rows.batches import Batch
+from camelid.data.rows.batches import Batch, in_order
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import DPOSettings
-from camelid.train.fit import Measure, Setup, in_order
+from camelid.train.fit import Measure, Setup
 
 
 @dataclass(frozen=True)
