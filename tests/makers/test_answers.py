@@ -193,6 +193,20 @@ def test_replies_of_another_making_are_refused(
     assert len(rest.prompts) == 1
 
 
+def test_a_folder_of_something_else_is_refused(
+    rows: Rows, taught: Teach, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = taught(ANSWERS)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "rows.jsonl").write_text("{}\n")
+    words = ["make", "answers", "m", rows("asked.jsonl", ASKED), "--out"]
+    assert main([*words, str(tmp_path / "out")]) == 1
+    assert "out holds rows.jsonl, but no replies.jsonl; choose another --out" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "asked.jsonl")]) == 1
+    assert "asked.jsonl is a file; give a folder with --out" in capsys.readouterr().err
+    assert lm.prompts == []
+
+
 def test_a_server_answers_and_refuses_single_questions(rows: Rows, tmp_path: Path) -> None:
     def reply(path: str, body: Any) -> Answer:
         question = body["messages"][-1]["content"]

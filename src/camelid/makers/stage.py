@@ -110,6 +110,7 @@ def _working(
     recipe: MakeRecipe, version: str, data: Mapping[str, str]
 ) -> Iterator[tuple[Teacher, dict[str, Any]]]:
     """The teacher with its earlier replies, and its part of the card; the folder is locked meanwhile."""
+    _refuse_foreign(recipe.out)
     lm = open_lm(recipe.teacher, recipe.engine, recipe.server)
     identity = lm.identity or model_identity(recipe.teacher, recipe.engine)
     recipe.out.mkdir(parents=True, exist_ok=True)
@@ -126,6 +127,17 @@ def _working(
             yield teacher, _origin(recipe, identity)
     except HeldError as held:
         raise CamelidError(f"{recipe.out} is being written by process {held}; wait for it") from None
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raises `CamelidError` if a folder holds files, but none of a job of this kind."""
+    if out.exists() and not out.is_dir():
+        raise CamelidError(f"{out} is a file; give a folder with --out")
+    found = (
+        sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.exists() else []
+    )
+    if found and REPLIES not in found:
+        raise CamelidError(f"{out} holds {found[0]}, but no {REPLIES}; choose another --out folder")
 
 
 def _origin(recipe: MakeRecipe, identity: str) -> dict[str, Any]:
