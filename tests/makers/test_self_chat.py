@@ -30,6 +30,8 @@ def reply(text: str, cut: bool = False) -> Reply:
             ["Hi", "Hello.", "Why?", "So."],
         ),
         ("[|Human|] a\n[|AI|] b\n[|AI|] c", ["a", "b"]),
+        (" a\n[|AI|] b\n[|Human|] b\n[|AI|] c", ["a", "b"]),
+        (" a\n[|AI|] b\n[|Human|] c\n[|AI|] Hello! How can I help you?", ["a", "b"]),
         (" a\n[|AI|] b\n[|Human|] a\n[|AI|] c", ["a", "b"]),
         (" a\n[|AI|] b\n[|Human|] c\n[|AI|] b", ["a", "b"]),
         (" a\n[|AI|] b\n[|Human|]  \n[|AI|] c", ["a", "b"]),

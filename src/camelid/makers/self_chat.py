@@ -19,14 +19,16 @@ from camelid.text.conversation import Conversation, Message
 
 VERSION = "1"
 HUMAN, AI = "[|Human|]", "[|AI|]"
+HELLO, HELP = "Hello!", "How can I help you?"
+GREETINGS = frozenset({HELLO, HELP, f"{HELLO} {HELP}"})
 TEMPLATE = f"""Below is the transcript of a conversation between a human and an AI assistant. They take turns,
 and talk about the topic: '{{topic}}'. The words of the human begin with {HUMAN}, those of the assistant with
 {AI}. The human asks about the topic, about related ones or about an earlier turn, and ends the conversation
 when there is nothing left to ask. The assistant gives helpful answers and tries not to ask questions. The
 transcript is complete and keeps to this form.
 
-{HUMAN} Hello!
-{AI} Hello! How can I help you?
+{HUMAN} {HELLO}
+{AI} {HELLO} {HELP}
 {HUMAN}"""
 MARKER = re.compile(r"\[\|(Human|AI)\|\]")
 
@@ -60,9 +62,9 @@ def _prompt(topic: str, chat: bool) -> Prompt:
 def read_transcript(reply: Reply) -> tuple[list[str], str | None]:
     """The turns of a reply, from the human's first to an assistant's last, and why there are none.
 
-    The transcript ends before a turn that is empty, that is not the other side's, or that one side has said
-    before, and before an answer with a fault; a human's last words without an answer are left out, and so is
-    the last turn of a reply that was cut.
+    The transcript ends before a turn that is not the other side's, that has been said before, or that has a
+    fault; a human's last words without an answer are left out, and so is the last turn of a reply that was
+    cut.
     """
     text = reply.text.lstrip()
     text = text if MARKER.match(text) else f"{HUMAN}{text}"
@@ -78,7 +80,7 @@ def read_transcript(reply: Reply) -> tuple[list[str], str | None]:
             fault = fault_of(turn, cut=reply.cut and is_last, asked=turns[-1])
         else:
             fault = fault_of(turn)
-        if turn in turns[at % 2 :: 2]:
+        if turn in turns or turn in GREETINGS:
             fault = "repeats itself"
         if fault:
             break
