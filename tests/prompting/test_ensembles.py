@@ -149,3 +149,16 @@ def test_wrong_settings_are_refused():
     unknown = Drawn(("it is a", ()), ("it is b", ()))
     with pytest.raises(WrongCall, match="log-probabilities"):
         self_consistency(direct(sampling=WARM), 2, "sum")(unknown, [QUESTION], read)
+
+
+def test_titles_are_words_and_names_stay() -> None:
+    steps = chain_of_thought(sampling=WARM)
+    vote = self_consistency(steps, 4)
+    assert (vote.name, vote.title) == (
+        "self_consistency_4.chain_of_thought", "self-consistency (4 samples) over chain of thought"
+    )  # fmt: skip
+    weighted = self_consistency(direct(sampling=WARM), 4, "normalised_sum")
+    assert weighted.title == "self-consistency (4 samples by normalised sum) over direct"
+    assert best_of_n(steps, lambda *_: [], 8, voters=3).title == (
+        "best of 8, vote of the best 3 over chain of thought"
+    )

@@ -48,7 +48,7 @@ def append_records(path: Path, records: Sequence[Record], digest: str) -> None:
 
 
 def _journal(path: Path, digest: str) -> Journal:
-    return Journal(path, digest, key="evaluation", inputs="model, task or program")
+    return Journal(path, digest, key="evaluation", inputs="model, task, program or grading")
 
 
 def _row(record: Record) -> dict[str, Any]:
