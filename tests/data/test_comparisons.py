@@ -116,6 +116,10 @@ def test_labels(tmp_path: Path):
     assert asked_and_answered(plain) == [("Sum 1 2", "3", "")]
     assert plain.undecided == 1
     assert "1 rows without a better or good answer" in plain.summary
+    (table := tmp_path / "rows.csv").write_text(
+        "prompt,completion,label\nSum 1 2,3,true\nSum 1 2,No.,False\n"
+    )
+    assert asked_and_answered(Conversations(table, markers=MARKERS)) == SINGLE
     with pytest.raises(CamelidError, match=r":2: `label` is 'maybe'; it must be true or false"):
         list(read(tmp_path, [rows[0], rows[1] | {"label": "maybe"}]))
 

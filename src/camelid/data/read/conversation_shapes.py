@@ -212,7 +212,7 @@ def _is_flat(row: Row) -> bool:
 
 
 def _has_label(row: Row) -> bool:
-    return isinstance(row["label"], bool)
+    return str(row["label"]).lower() in ("true", "false")  # CSV has only strings
 
 
 def _is_tree(row: Row) -> bool:
