@@ -140,7 +140,10 @@ def test_every_place_of_the_papers_drops():
         seen.append(Site(site))
         return x
 
-    for name, blocks in (("gpt2", {Site.EMBEDDINGS, Site.ATTENTION, Site.FEED_FORWARD}), ("t5", set(Site))):
+    for name, blocks in (
+        ("gpt2", {Site.EMBEDDINGS, Site.ATTENTION, Site.FEED_FORWARD}),
+        ("t5", set(Site) - {Site.ADAPTERS}),
+    ):
         seen.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("camelid.model.dropout.dropout", recording)
