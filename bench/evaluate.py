@@ -14,7 +14,8 @@ as `--model`). The rows:
 Ours and theirs run in processes of their own, one after the other. A time is that from the questions to the
 grades, without loading; ours includes reading the exemplars, which are in no cache. `--batches` are the batch
 sizes that lm-evaluation-harness tries and `--peer-dtypes` its precisions: the fastest counts, and all are
-listed. It answers the first `--peer-questions` of ours, since each takes it equally long.
+listed. It answers the first `--peer-questions` of ours, since each takes it equally long. On a busy machine,
+compare the processor time of a question instead, with `--threads 1`.
 """
 
 import argparse
@@ -96,13 +97,17 @@ class Bench:
         """A row of questions a minute."""
         job = self.job(source, questions, name)
         with self.ours() as ours:
-            seconds = ours.ask({**job, "out": str(self.folder / "ours")})["seconds"]
-        row: Row = {"name": f"{name} {self.how.model_dtype}", "ours": round(60 * questions / seconds, 2)}
+            mine = ours.ask({**job, "out": str(self.folder / "ours")})
+        row: Row = {
+            "name": f"{name} {self.how.model_dtype}",
+            "ours": round(60 * questions / mine["seconds"], 2),
+        }
         row["unit"], row["questions"] = "questions/minute", questions
         [path] = (self.folder / "ours").glob(f"{source.task}.*-shot.jsonl")
-        speeds = {}
+        speeds, processor = {}, []
         for kind, batch, lines, taken in self.theirs(job, source, peer_questions):
-            speeds[f"{kind}, batch {batch}"] = round(60 * peer_questions / taken, 2)
+            speeds[f"{kind}, batch {batch}"] = round(60 * peer_questions / taken["seconds"], 2)
+            processor.append(taken["processor"] / peer_questions)
             outcome = compared(source, lines_of(path)[:peer_questions], lines)
             row["same prompts"] = outcome.same_prompts
             row[f"same answers, {kind}"] = outcome.same_texts if source.new else outcome.same_choice
@@ -110,9 +115,11 @@ class Bench:
             best = max(speeds, key=lambda each: speeds[each])
             row |= {"peer": speeds[best], "peer_name": f"lm-evaluation-harness, {best}", "all": speeds}
             row |= {"ratio": round(row["ours"] / speeds[best], 2), "peer_questions": peer_questions}
+            each = mine["processor"] / questions
+            row |= {"processor, s": round(each, 3), "peer processor, s": round(min(processor), 3)}
         return row
 
-    def theirs(self, job: Row, source: Source, questions: int) -> Iterator[tuple[str, int, Any, float]]:
+    def theirs(self, job: Row, source: Source, questions: int) -> Iterator[tuple[str, int, Any, Row]]:
         """Their answers and seconds, for each precision and batch size."""
         if not self.how.peer:
             print("no --peer: pip install lm-eval[hf], and name its interpreter", file=sys.stderr)
@@ -124,7 +131,7 @@ class Bench:
                     out = self.folder / f"{source.task}.{kind}.{batch}.jsonl"
                     task = str(HERE / "lm_eval_tasks" / f"{source.task}.yaml")
                     found = peer.ask({**job, "task": task, "docs": [0, questions], "out": str(out)})
-                yield kind, batch, lines_of(out), found["seconds"]
+                yield kind, batch, lines_of(out), found
 
     def samples(self) -> Row:
         with self.ours() as ours:

@@ -6,7 +6,8 @@ Each line on standard input is a job as a JSON object: `task` (a file of `lm_eva
 `exemplars` (files of rows), `shots`, `docs` (the first row and the one after the last), `new` (most new
 tokens) and `out`. A job whose `out` exists is not run again. `out` has a JSON object a question: its number,
 the texts that were given to the model and what came of them: a log-probability for each choice, or a text.
-One line on standard output answers each job: `{"out", "seconds"}`, the seconds without loading rows or model.
+One line on standard output answers each job: `{"out", "seconds", "processor"}`, the seconds and those of
+processor time without loading rows or model.
 """
 
 import argparse
@@ -77,16 +78,16 @@ def main() -> None:
     lm = HFLM(how.model, backend="causal", softmax_dtype=how.softmax_dtype, **settings)
     print(json.dumps({name: importlib.metadata.version(name) for name in VERSIONS}), flush=True)
     for job in map(json.loads, sys.stdin):
-        out, seconds = Path(job["out"]), 0.0
+        out, seconds, processor = Path(job["out"]), 0.0, 0.0
         if not out.exists():
             tasks = task_of(job)
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             lines = answered(lm, tasks, range(*job["docs"]))
-            seconds = time.perf_counter() - began
+            seconds, processor = time.perf_counter() - began, time.process_time() - used
             part = out.with_suffix(".part")
             part.write_text("".join(json.dumps(line) + "\n" for line in lines))
             part.replace(out)
-        print(json.dumps({"out": str(out), "seconds": seconds}), flush=True)
+        print(json.dumps({"out": str(out), "seconds": seconds, "processor": processor}), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ print(json.dumps({"versions": []}), flush=True)
 for job in map(json.loads, sys.stdin):
     lines = [{"prompts": ["Q"], "continuations": [" a", " b"], "logprobs": [-1.0, -2.0]}]
     open(job["out"], "w").write("".join(json.dumps(line) + "\\n" for line in lines * job["docs"][1]))
-    print(json.dumps({"out": job["out"], "seconds": 6.0 if "4" in sys.argv else 3.0}), flush=True)
+    seconds = 6.0 if "4" in sys.argv else 3.0
+    print(json.dumps({"out": job["out"], "seconds": seconds, "processor": seconds + 1}), flush=True)
 """
 OURS = """
 import json, sys
@@ -27,7 +28,7 @@ for job in map(json.loads, sys.stdin):
     scores = [{"text": " a", "logprob": -1.0, **one}, {"text": " b", "logprob": -1.5, **one}]
     line = json.dumps({"prompts": ["Q"], "completions": [], "scores": scores}) + "\\n"
     (out / f"{job['task']}.likelihood.7-shot.jsonl").write_text(line * job["limit"])
-    print(json.dumps({"seconds": 0.5}), flush=True)
+    print(json.dumps({"seconds": 0.5, "processor": 0.75}), flush=True)
 """
 
 
@@ -57,6 +58,7 @@ def test_the_fastest_batch_counts_and_answers_are_compared(bench, tmp_path, monk
     # 2 questions in half a second beside one in 3, or in 6 at the other batch size.
     assert (row["ours"], row["peer"], row["ratio"]) == (240.0, 20.0, 12.0)
     assert row["all"] == {"bfloat16, batch 4": 10.0, "bfloat16, batch 8": 20.0}
+    assert (row["processor, s"], row["peer processor, s"]) == (0.375, 4.0)
     assert (row["same prompts"], row["same answers, bfloat16"]) == (1, 1)
 
 
