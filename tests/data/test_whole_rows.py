@@ -247,19 +247,19 @@ TAKES_TURNS = CHATML.replace(
     "{%- for message in messages -%}{%- if (message.role == 'user') != (loop.index0 % 2 == 0) -%}"
     "{{ raise_exception('roles must take turns') }}{%- endif -%}",
 )
-TWO_USERS = {"messages": [{"role": "user", "content": "Hi"}, ASK, RIGHT]}
+EARLY_ANSWER = {"messages": [{"role": "assistant", "content": "Hi"}, ASK, RIGHT]}
 
 
 def test_rows_that_the_template_refuses_can_be_skipped_and_are_listed(tmp_path: Path, tokenizer: Tokenizer):
     strict = with_template(tokenizer, TAKES_TURNS)
-    source = read(tmp_path, turn(), TWO_USERS, turn(), skip=True)
+    source = read(tmp_path, turn(), EARLY_ANSWER, turn(), skip=True)
     made = conversation_examples(strict, source, 64, refuse=source.refuse)
     assert [where.rpartition(":")[2] for where in made.places] == ["1", "3"]
     assert [line.rpartition("rows.jsonl:")[2] for line in source.skipped] == [
         "2: the chat template rejects the conversation: roles must take turns"
     ]
     assert "2 conversations of shape OpenAI, 1 bad rows skipped" in source.summary
-    unskipped = read(tmp_path, turn(), TWO_USERS)
+    unskipped = read(tmp_path, turn(), EARLY_ANSWER)
     with pytest.raises(CamelidError, match=r"rows\.jsonl:2: .*take turns.*skip-bad-rows"):
         conversation_examples(strict, unskipped, 64, refuse=unskipped.refuse)
 
