@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from camelid.base.errors import CamelidError
 from camelid.base.logs import show_log
 from camelid.cli.main import main
+from camelid.data.read.conversations import Conversations
 from camelid.engine.engine import Engine
 from camelid.engine.terminal import ChatSession
 from camelid.lm.interface import Completion, PromptTooLong
@@ -42,6 +44,46 @@ def talk(monkeypatch: pytest.MonkeyPatch, lm: ScriptedLM, typed: str, system: st
 def roles(prompt: object) -> list[tuple[str, str]]:
     assert isinstance(prompt, Conversation)
     return [(message.role, message.content) for message in prompt.messages]
+
+
+def test_answers_are_taken_back_asked_again_and_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "chat.json"
+    lm = ScriptedLM(["one", "two", "other", "three", "four"])
+    typed = f"/retry\na\nb \\\nc\n/retry\n/undo\nd\n/save {file}\n/stats\n/reset\n/load {file}\n/save\ne\n"
+    talk(monkeypatch, lm, typed, "be kind")
+    head, first = ("system", "be kind"), [("user", "a"), ("assistant", "one")]
+    assert [roles(prompt) for prompt in lm.prompts] == [
+        [head, ("user", "a")],
+        [head, *first, ("user", "b \nc")],
+        [head, *first, ("user", "b \nc")],
+        [head, *first, ("user", "d")],
+        [head, *first, ("user", "d"), ("assistant", "three"), ("user", "e")],
+    ]
+    noted = capsys.readouterr().err
+    for words in (
+        "there is no answer yet",
+        "2 turns are in",
+        "2 turns are loaded",
+        "/save needs a name",
+        "2 turns",
+    ):
+        assert words in noted
+    assert [*Conversations([file])]  # as `camelid tune` reads it
+    file.write_text('{"messages": [{"role": "user", "content": "x"}]}')
+    with pytest.raises(CamelidError, match="questions and answers must alternate"):
+        talk(monkeypatch, ScriptedLM([]), f"/load {file}\n")
+
+
+def test_a_conversation_goes_on_with_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    show_log()
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n/model other\nb\n"))
+    first, other = ScriptedLM(["one"]), ScriptedLM(["two"])
+    session = ChatSession(first, Sampling(), None, {"other": other}.__getitem__)
+    while session.turn():
+        pass
+    assert roles(other.prompts[0]) == [("user", "a"), ("assistant", "one"), ("user", "b")]
 
 
 def test_generate_prints_the_text_alone(
@@ -146,6 +188,7 @@ class Slow(ScriptedLM):
         return self.generate(["x"])[0][0]
 terminal.open_lm = lambda *_: Slow(lambda _: "x")
 from camelid.cli.main import main
+from camelid.data.read.conversations import Conversations
 sys.exit(main(["chat", "m"]))
 """
 

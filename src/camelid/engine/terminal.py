@@ -3,10 +3,14 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.home import make_home
+from camelid.base.json import read_table, write_json
 from camelid.engine.engine import Engine
 from camelid.engine.open_lm import open_lm
 from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong
@@ -21,9 +25,15 @@ ANSWER_SHARE = 4
 """A chat keeps this part of the context free for an answer, or --max-new-tokens if that is less."""
 
 HELP = """\
+/retry          another answer to the last question
+/undo           forget the last question and its answer
 /reset          forget the conversation
 /system TEXT    set the system message and start again; without TEXT, none
-/help           this list
+/save FILE      write the conversation as a row that `camelid tune` takes
+/load FILE      go on with a saved conversation
+/model NAME     go on with another model
+/stats          tokens and speed of the last answer, and of the conversation
+/help           this list; a line that ends in \\ goes on in the next
 /exit           leave (so does Ctrl-D); Ctrl-C stops an answer"""
 
 
@@ -72,7 +82,11 @@ def chat(
 ) -> None:
     """Answers what is typed, turn by turn, until /exit or the end of the input."""
     _check_output()
-    session = ChatSession(open_lm(model, engine, server), sampling, system)
+
+    def connect(name: str) -> LM:
+        return open_lm(name, engine, server)
+
+    session = ChatSession(connect(model), sampling, system, connect)
     with _line_history():
         while session.turn():
             pass
@@ -81,12 +95,20 @@ def chat(
 
 class ChatSession:
     """A conversation that grows by what is typed and answered; notes go to standard error, answers to
-    output."""
+    output. `connect` opens another model by its name."""
 
-    def __init__(self, lm: LM, sampling: Sampling, system: str | None = None) -> None:
+    def __init__(
+        self,
+        lm: LM,
+        sampling: Sampling,
+        system: str | None = None,
+        connect: Callable[[str], LM] | None = None,
+    ) -> None:
         self.lm, self.sampling, self.system = lm, sampling, system
         self.messages: list[Message] = []
         self.asked: Prompt = ""
+        self._connect = connect
+        self._last: tuple[Completion, float] | None = None
         self._typed_by_hand = sys.stdin is not None and sys.stdin.isatty()
         if self._typed_by_hand:
             logger.info("/help lists commands, /exit leaves")
@@ -95,6 +117,8 @@ class ChatSession:
         """Reads a line and answers it or obeys it; False at the end."""
         try:
             line = self._line().strip()
+            while line.endswith("\\"):
+                line = f"{line[:-1]}\n{self._line().rstrip()}"
         except EOFError:
             return False
         except UnicodeDecodeError as error:
@@ -105,7 +129,13 @@ class ChatSession:
             logger.info("\n/exit or Ctrl-D leaves")
             return True
         if line.startswith("/"):
-            return self._obey(*line.partition(" ")[::2])
+            try:
+                return self._obey(*line.partition(" ")[::2])
+            except (CamelidError, OSError) as error:
+                if not self._typed_by_hand:
+                    raise
+                logger.info(f"{error}")
+                return True
         if line:
             self._answer(line)
         return True
@@ -124,6 +154,30 @@ class ChatSession:
         match command:
             case "/exit" | "/quit":
                 return False
+            case "/retry" | "/undo" if len(self.messages) < 2:
+                logger.info("there is no answer yet")
+            case "/retry":
+                question, self.messages = self.messages[-2].content or "", self.messages[:-2]
+                self.sampling = replace(self.sampling, seed=self.sampling.seed + 1)
+                self._answer(question)
+            case "/undo":
+                self.messages = self.messages[:-2]
+                logger.info("the last question and its answer are forgotten")
+            case "/save" | "/load" | "/model" if not text.strip():
+                logger.info(f"{command} needs a name: {command} NAME")
+            case "/save":
+                write_json(
+                    Path(text.strip()),
+                    {"messages": _conversation(self.system, None, self.messages).as_dicts()},
+                )
+                logger.info(f"{len(self.messages) // 2} turns are in {text.strip()}")
+            case "/load":
+                self._load(Path(text.strip()))
+            case "/model" if self._connect is not None:
+                self.lm = self._connect(text.strip())
+                logger.info(f"the conversation goes on with {text.strip()}")
+            case "/stats":
+                logger.info(self._stats())
             case "/reset":
                 self.messages = []
                 logger.info("the conversation starts again")
@@ -136,8 +190,32 @@ class ChatSession:
                 logger.info(f"there is no command {command}\n{HELP}")
         return True
 
+    def _load(self, path: Path) -> None:
+        read = Conversation.from_messages(read_table(path, remedy="give a file of /save").get("messages", []))
+        head = [message for message in read.messages if message.role == "system"]
+        turns = [message for message in read.messages if message.role != "system"]
+        if len(turns) % 2 or any(
+            m.role != r for m, r in zip(turns, ("user", "assistant") * len(turns), strict=False)
+        ):
+            raise CamelidError(f"{path}: questions and answers must alternate, and an answer come last")
+        self.system, self.messages = (head[0].content if head else None), turns
+        logger.info(f"{len(turns) // 2} turns are loaded")
+
+    def _stats(self) -> str:
+        """Counts of the last answer and of the conversation."""
+        if self._last is None:
+            return "there is no answer yet"
+        completion, seconds = self._last
+        tokens = len(completion.tokens)
+        speed = f"{tokens} tokens, {tokens / seconds:.1f} tokens/s" if tokens else f"{seconds:.1f} s"
+        counted = f"the last answer: {speed}; {len(self.messages) // 2} turns"
+        if not isinstance(self.lm, Engine):
+            return counted
+        used = len(self.lm.encode(_conversation(self.system, "", self.messages)))
+        return f"{counted}, {used} of {self.lm.context_length} tokens of the context"
+
     def _answer(self, question: str) -> None:
-        kept = self._kept(question)
+        kept, began = self._kept(question), time.perf_counter()
         try:
             completion = self._shown(question, kept)
             while completion is None:
@@ -147,6 +225,7 @@ class ChatSession:
                 raise
             logger.info(f"{error}")
             return
+        self._last = completion, time.perf_counter() - began
         if dropped := (len(self.messages) - len(kept)) // 2:
             turns = "turn was" if dropped == 1 else f"{dropped} turns were"
             logger.info(f"(the context is full: the oldest {turns} dropped)")
@@ -199,9 +278,12 @@ def _show(lm: LM, prompt: Prompt, sampling: Sampling, stoppable: bool = False) -
     return completion
 
 
-def _conversation(system: str | None, question: str, before: list[Message] | None = None) -> Conversation:
+def _conversation(
+    system: str | None, question: str | None, before: list[Message] | None = None
+) -> Conversation:
     head = [] if system is None else [Message("system", system)]
-    return Conversation((*head, *(before or ()), Message("user", question)))
+    asked = [] if question is None else [Message("user", question)]
+    return Conversation((*head, *(before or ()), *asked))
 
 
 def _log_draft_tokens(lm: LM, after: Prompt) -> None:
