@@ -19,7 +19,7 @@ from tokenizers import decoders, models, normalizers
 
 from camelid.base.errors import WrongCall
 from camelid.engine.engine import Engine
-from camelid.lm.constraint import Grammars
+from camelid.lm.constraint import Grammars, check_text
 from camelid.lm.sampling import Sampling
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
@@ -298,3 +298,15 @@ def test_filters_and_penalties_work_on_what_is_allowed(tiny: Tiny, tokenizer: To
     everything = dict.fromkeys(range(tokenizer.vocab_size), -float("inf"))
     with pytest.raises(WrongCall, match="logit_bias forbids"):
         engine.generate(["a"], regex="[0-9]", logit_bias=everything)
+
+
+def test_texts_are_checked_alike() -> None:
+    check_text(Sampling(regex="ü[漢字]+"), "ü漢漢")
+    check_text(Sampling(json_schema=SCHEMAS[5]), '{"name": "a", "tags": []}')
+    for sampling, text in (
+        (Sampling(regex="ab"), "a"),
+        (Sampling(regex="ab"), "abc"),
+        (Sampling(json_schema=SCHEMAS[5]), '{"name": "a"}'),
+    ):
+        with pytest.raises(WrongCall, match=re.escape(repr(text))):
+            check_text(sampling, text)

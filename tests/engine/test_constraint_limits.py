@@ -11,7 +11,7 @@ import pytest
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.engine import Engine
-from camelid.lm.constraint import Grammars, check_text
+from camelid.lm.constraint import Grammars
 from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.text.tokenizer import Tokenizer, load_vocabulary_file
@@ -92,15 +92,3 @@ def test_published_sentencepiece_vocabularies(shared: Path, name: str) -> None:
                     break
                 constraint.accept(tokens[-1])
             assert re.fullmatch(pattern, tokenizer.decode(tokens))
-
-
-def test_texts_are_checked_alike() -> None:
-    check_text(Sampling(regex="ü[漢字]+"), "ü漢漢")
-    check_text(Sampling(json_schema=SCHEMAS[5]), '{"name": "a", "tags": []}')
-    for sampling, text in (
-        (Sampling(regex="ab"), "a"),
-        (Sampling(regex="ab"), "abc"),
-        (Sampling(json_schema=SCHEMAS[5]), '{"name": "a"}'),
-    ):
-        with pytest.raises(WrongCall, match=re.escape(repr(text))):
-            check_text(sampling, text)
