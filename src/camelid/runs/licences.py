@@ -68,7 +68,7 @@ def licences_of_model(folder: Path, stated: str | None = None) -> list[Licence]:
     own = stated or (None if inherited else licence_of(folder)) or gguf
     if inherited and own is None:
         return inherited  # everything that a model of ours was made from is known
-    return [Licence("base", folder.resolve().name, own or NOT_STATED), *inherited]
+    return [Licence("base", _readable(folder.resolve().name), own or NOT_STATED), *inherited]
 
 
 def licences_of_data(path: Path, stated: str | None = None) -> list[Licence]:
@@ -83,7 +83,7 @@ def licences_of_data(path: Path, stated: str | None = None) -> list[Licence]:
     own = stated or card.get("licence") or licence_of(folder)
     if sources and own is None:
         return sources  # made data is its teacher's, and that of the questions
-    return [Licence("data", path.name, str(own or NOT_STATED)), *sources]
+    return [Licence("data", _readable(path.name), str(own or NOT_STATED)), *sources]
 
 
 def rows_of_data(paths: Iterable[Path]) -> list[dict[str, str]]:
@@ -100,6 +100,11 @@ def _read(entry: object, folder: Path) -> Licence:
         raise CamelidError(
             f"{folder}: a licence is {entry!r:.80}, not its kind, name, licence, terms"
         ) from error
+
+
+def _readable(name: str) -> str:
+    """A file's name as a card can hold it, also where its bytes are not UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def unique(licences: Iterable[Licence]) -> list[Licence]:
