@@ -29,7 +29,7 @@ from camelid.tasks.item import Item
 RECIPES = Path(__file__).parents[1] / "recipes" / "reasoning"
 CORPUS, VOCABULARY, HELD_OUT = 8_000_000, 4_000_000, 300
 """Characters of the corpus and of its beginning that the vocabulary is learned from; held-out documents."""
-PAIRS = 3000
+PAIRS = 8000
 SPOILED: dict[str, Callable[[Item, Dice], Item]] = {"shuffled": shuffled_steps, "wrong": wrong_steps}
 
 
@@ -72,23 +72,21 @@ def name_of(size: str, seed: int) -> str:
     return size if seed == 0 else f"{size}-{seed}"
 
 
-def tune(out: Path) -> None:
-    """The large model tuned on one skill, for each kind of reply."""
-    for skill, kinds in TUNED.items():
-        for kind in kinds:
-            folder, pairs = out / f"{skill}-{kind}", out / f"{skill}-{kind}.jsonl"
-            if not (folder / "model").exists():
-                pairs.write_text("".join(json.dumps(row) + "\n" for row in tuning_rows(skill, kind)))
-                model = out / MAIN / "model"
-                flags = ["--model", model, "--data.train", pairs, "--out", folder]
-                camelid("tune", RECIPES / "tune-skill.yaml", *flags)
+def tune(out: Path, kinds: list[str]) -> None:
+    """The large model tuned on sums, with each kind of reply."""
+    for kind in kinds:
+        folder, pairs = out / f"sums-{kind}", out / f"sums-{kind}.jsonl"
+        if not (folder / "model").exists():
+            pairs.write_text("".join(json.dumps(row) + "\n" for row in tuning_rows(kind)), encoding="utf-8")
+            flags = ["--model", out / MAIN / "model", "--data.train", pairs, "--out", folder]
+            camelid("tune", RECIPES / "tune-skill.yaml", *flags)
 
 
-def tuning_rows(skill: str, kind: str) -> list[dict[str, str]]:
+def tuning_rows(kind: str) -> list[dict[str, str]]:
     """Questions of trained lengths with their replies, which a decoder reads joined by a line break."""
-    dice, rows = Dice("tune", skill), []
+    dice, rows = Dice("tune"), []
     for _ in range(PAIRS):
-        problem = drawn(skill, "train", dice, dice.pick(TRAINED))
+        problem = drawn("sums", "train", dice, dice.pick(TRAINED))
         item = Item("", problem.question, problem.answer, rationale=problem.steps)
         item = SPOILED.get(kind, lambda item, _: item)(item, Dice("spoil", problem.question))
         steps = "" if kind == "direct" else item.rationale
@@ -114,6 +112,7 @@ def main() -> None:
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"for measure: {', '.join(CLAIMS)}")
     parser.add_argument("--out", type=Path, default=Path("runs/reasoning"))
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--kinds", nargs="+", choices=TUNED, default=list(TUNED))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments = parser.parse_args()
     if unknown := set(arguments.claims) - CLAIMS.keys():
@@ -121,7 +120,7 @@ def main() -> None:
     if arguments.what == "train":
         train(arguments.out, arguments.sizes, arguments.seeds)
     elif arguments.what == "tune":
-        tune(arguments.out)
+        tune(arguments.out, arguments.kinds)
     elif arguments.what == "measure":
         measure(arguments.out, arguments.claims or list(CLAIMS))
     else:

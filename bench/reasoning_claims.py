@@ -1,6 +1,5 @@
-"""What bench/reasoning.py measures: a function for each claim, from the folder of models to rows of numbers.
+"""What bench/reasoning.py measures: a function for each claim, from the folder of models to rows of counts.
 
-Every row has the number of right answers and of questions, so that tables and intervals follow from it.
 Answers are kept in `answers` beside the models: a stopped measurement goes on, and a repeated one is quick.
 """
 
@@ -10,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reasoning_chains import VERDICTS, audit, borrowed_steps, dots, shuffled_steps, wrong_steps
+from reasoning_chains import VERDICTS, audit, borrowed_steps, dots, equations, shuffled_steps, wrong_steps
 from reasoning_documents import (
     GRADERS,
     HELD_OUT_WORDS,
@@ -23,6 +22,7 @@ from reasoning_documents import (
     part_question,
     rule,
 )
+from reasoning_verifier import verifier
 
 from camelid import LM, Sampling, evaluate
 from camelid.data.world.grammar import Dice
@@ -42,25 +42,20 @@ from camelid.tasks.item import Item
 from camelid.tasks.task import Task
 
 Row = dict[str, Any]
-SHOTS = 3
-EACH = 100
-"""Questions of each length."""
+SHOTS, EACH = 3, 100
+"""Exemplars, and questions of each length."""
 SHORT, LONG = Sampling(max_new_tokens=24), Sampling(max_new_tokens=160)
-MAIN = "large"
-SAMPLES = 32
+MAIN, SOLVER = "large", "sums-steps"
+SAMPLES, TEMPERATURES = 16, (0.4, 0.7, 1.0)
 MOST_NAMES = 7
 """Least to most writes every beginning of a list: those of more names would not fit the context."""
 RULE_SHOTS = (0, 1, 2, 4, 8, 16)
 SPANS = ("trained", "longer")
 STRICT = "accuracy_strict"
-SIZES = {"tiny": (32, 2, 1), "small": (64, 2, 2), "middle": (96, 3, 3), "large": (128, 4, 4)}
+SIZES = {"tiny": (16, 1, 1), "small": (32, 2, 1), "middle": (64, 2, 2), "large": (128, 4, 4)}
 """Width, layers and heads; other settings are those of recipes/reasoning/pretrain-questions.yaml."""
-TUNED = {
-    "sums": ("direct", "steps", "shuffled", "wrong"),
-    "coin_flip": ("direct", "steps"),
-}
-"""What the replies of the tuning data show, for each skill."""
-TEMPERATURES = (0.4, 0.7, 1.0)
+TUNED = ("direct", "steps", "wrong", "shuffled")
+"""What the replies of the tuning data show."""
 
 
 @cache
@@ -113,6 +108,11 @@ def directly(skill: str) -> Program:
 
 def in_steps(skill: str, exemplars: Sequence[Item] = (), sampling: Sampling = LONG) -> Program:
     return chain_of_thought(exemplars or shown(skill), sampling=sampling)
+
+
+def alone() -> Program:
+    """A tuned model's question, without exemplars; its replies are as in its training."""
+    return direct(sampling=LONG)
 
 
 def length(out: Path) -> list[Row]:
@@ -191,11 +191,11 @@ def votes(out: Path) -> list[Row]:
         for value, counts in tried.items()
     ]
     for span in SPANS:
-        asked = task("sums", span)
+        asked = task("sums", span, EACH // 2)
         rows.append(
             row(ask(out, MAIN, asked, in_steps("sums"), "steps"), span=span, samples=0, temperature=0.0)
         )
-        for samples, correct in voted(out, chosen, span, "test", SAMPLES, EACH).items():
+        for samples, correct in voted(out, chosen, span, "test", SAMPLES, EACH // 2).items():
             about = {"span": span, "samples": samples, "temperature": chosen}
             rows.append({**about, "right": correct, "n": len(asked.items)})
     return rows
@@ -204,7 +204,7 @@ def votes(out: Path) -> list[Row]:
 def voted(out: Path, temperature: float, span: str, split: str, samples: int, each: int) -> dict[int, int]:
     """Right answers of a majority of the first 1, 2, 4, ... samples."""
     asked = task("sums", span, each, split)
-    warm = replace(LONG, temperature=temperature)
+    warm = replace(LONG, max_new_tokens=110, temperature=temperature)
     program = self_consistency(in_steps("sums", sampling=warm), samples)
     found = ask(out, MAIN, asked, program, f"votes-{samples}-{temperature}")
     counts = {2**power: 0 for power in range(samples.bit_length())}
@@ -282,41 +282,49 @@ def spoiled(out: Path) -> list[Row]:
         for kind, exemplars in kinds.items():
             way = "steps" if kind == "right" else f"steps-{kind}"
             found = ask(out, MAIN, asked, in_steps("sums", exemplars), way)
-            rows.append({**row(found, span=span, kind=kind), **paired(first, found)})
+            rows.append({**row(found, span=span, kind=kind), **worked(found), **paired(first, found)})
         after = replace(QUESTION_ANSWER, reasoned="The answer is {answer}. {rationale}")
         late = chain_of_thought(usual, sampling=LONG, wording=after)
         found = ask(out, MAIN, asked, late, "steps-after")
-        rows.append({**row(found, span=span, kind="after the answer"), **paired(first, found)})
+        named = row(found, span=span, kind="after the answer")
+        rows.append({**named, **worked(found), **paired(first, found)})
     return rows
 
 
+def worked(evaluation: Evaluation) -> Row:
+    """How many replies have an equation before the answer."""
+    before = [record.attempt.text.partition("The answer is")[0] for record in evaluation.records]
+    return {"equations": sum(map(bool, map(equations, before)))}
+
+
 def tuned(out: Path) -> list[Row]:
-    """Models tuned on a skill with replies of each kind, asked without exemplars; beside prompting."""
+    """Models tuned on sums with replies of each kind, asked without exemplars, by the number of steps."""
     rows = []
-    for skill, kinds in TUNED.items():
-        for span in SPANS:
-            asked = task(skill, span)
-            for kind in kinds:
-                found = ask(out, f"{skill}-{kind}", asked, direct(sampling=LONG), "tuned")
-                rows.append(row(found, skill=skill, kind=f"tuned: {kind}", span=span))
-            for way, program in (("direct", directly(skill)), ("steps", in_steps(skill))):
-                found = ask(out, MAIN, asked, program, way)
-                rows.append(row(found, skill=skill, kind=f"prompted: {way}", span=span))
+    kinds = [kind for kind in TUNED if (out / f"sums-{kind}" / "model").exists()]
+    for span in SPANS:
+        asked = task("sums", span)
+        found = {kind: ask(out, f"sums-{kind}", asked, alone(), "tuned") for kind in kinds}
+        for kind, evaluation in found.items():
+            rows += by_length(asked, evaluation, kind=kind)
+            rows.append(row(evaluation, kind=kind, span=span))
+            if kind != "direct":
+                rows.append({"kind": f"{kind} - direct", "span": span, **paired(found["direct"], evaluation)})
     return rows
 
 
 def chains(out: Path) -> list[Row]:
-    """The audit of the main model's chains on sums."""
+    """The audit of chains on sums: of the tuned model, and of the prompted one."""
     rows = []
-    for span in SPANS:
-        asked = task("sums", span)
-        found = ask(out, MAIN, asked, in_steps("sums"), "steps")
-        replies = zip(asked.items, found.records, strict=True)
-        verdicts = [audit(item, record.attempt.text) for item, record in replies]
-        rows += [{"span": span, "verdict": verdict, "count": verdicts.count(verdict)} for verdict in VERDICTS]
+    for name, way, program in ((SOLVER, "tuned", alone()), (MAIN, "steps", in_steps("sums"))):
+        for span in SPANS:
+            asked = task("sums", span)
+            replies = zip(asked.items, ask(out, name, asked, program, way).records, strict=True)
+            verdicts = [audit(item, record.attempt.text) for item, record in replies]
+            about = {"way": way, "span": span}
+            rows += [{**about, "verdict": each, "count": verdicts.count(each)} for each in VERDICTS]
     return rows
 
 
 CLAIMS: Mapping[str, Callable[[Path], list[Row]]] = {
-    each.__name__: each for each in (length, tuned, sizes, votes, parts, fragile, spoiled, chains)
+    each.__name__: each for each in (length, tuned, sizes, votes, parts, fragile, spoiled, verifier, chains)
 }

@@ -154,31 +154,50 @@ def spoiled_table() -> str:
         for span in values(rows, "span"):
             own = where(rows, kind=kind, span=span)
             cells += [cell(own), difference(own) if own and "p" in own and kind != "right" else ""]
-        body.append([kind, *cells])
-    return table(
-        ["steps of the exemplars", "trained lengths", "beside right", "longer", "beside right"], body
-    )
+        written = [
+            row.get("equations", "") for row in rows if row["kind"] == kind and row["span"] == "trained"
+        ]
+        body.append([kind, *cells, *written])
+    head = ["steps of the exemplars", "trained lengths", "beside right", "longer", "beside right"]
+    return table([*head, "of 300 replies with equations first"], body)
 
 
 def tuned_table() -> str:
     rows = rows_of("tuned")
+    lengths = values(rows, "length")
     body = [
-        [
-            NAMES[skill],
-            kind,
-            *(cell(where(rows, skill=skill, kind=kind, span=span)) for span in ("trained", "longer")),
-        ]
-        for skill in values(rows, "skill")
-        for kind in values([row for row in rows if row["skill"] == skill], "kind")
+        [kind, *(cell(where(rows, kind=kind, length=n)) for n in lengths)]
+        for kind in values([row for row in rows if "length" in row], "kind")
     ]
-    return table(["", "replies", "trained lengths", "longer"], body)
+    apart = [[row["kind"], f"{row['span']} lengths", difference(row)] for row in rows if "p" in row]
+    head = table(["replies in training; steps", *lengths], body)
+    return f"{head}\n\n{table(['', '', 'points'], apart)}"
+
+
+def verifier_table() -> str:
+    rows = rows_of("verifier")
+    counts = values(rows, "n")
+    ways = [key for key, value in rows[0].items() if isinstance(value, dict) and "value" in value]
+    body = [
+        [f"{span} lengths, {way}", *(_mean(where(rows, span=span, n=n), way) for n in counts)]
+        for span in values(rows, "span")
+        for way in ways
+    ]
+    return table(["samples", *counts], body)
+
+
+def _mean(row: Row | None, way: str) -> str:
+    if row is None:
+        return ""
+    points = [f"{100 * row[way][key]:.0f}" for key in ("value", "low", "high")]
+    return f"{points[0]} ({points[1]} to {points[2]})"
 
 
 def chains_table() -> str:
     rows = rows_of("chains")
     body = []
-    for span in values(rows, "span"):
-        own = {row["verdict"]: row["count"] for row in rows if row["span"] == span}
+    for way, span in dict.fromkeys((row["way"], row["span"]) for row in rows):
+        own = {row["verdict"]: row["count"] for row in rows if (row["way"], row["span"]) == (way, span)}
         right = own["sound"] + own["by chance"]
         wrong = sum(own.values()) - right
         nearly = sum(own[verdict] for verdict in ("calculator", "symbols", "step missing"))
@@ -186,7 +205,8 @@ def chains_table() -> str:
         rest = own["broken"] + own["no answer"]
         share = cell({"right": nearly, "n": wrong}) if wrong else ""
         chance = cell({"right": own["by chance"], "n": right}) if right else ""
-        body.append([f"{span} lengths", *counts, rest, chance, share])
+        model = "tuned" if way == "tuned" else "prompted"
+        body.append([f"{model}, {span} lengths", *counts, rest, chance, share])
     head = ["", "sound", "by chance", "calculator", "symbols", "step missing", "broken"]
     return table([*head, "by chance, % of right", "nearly right, % of wrong"], body)
 
@@ -199,6 +219,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "parts": parts_table,
     "fragile": fragile_table,
     "spoiled": spoiled_table,
+    "verifier": verifier_table,
     "chains": chains_table,
 }
 
