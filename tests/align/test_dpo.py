@@ -173,6 +173,8 @@ def test_comparisons_that_compare_nothing_are_refused(
     assert not (tmp_path / "run").exists()
     assert cli.main(words) == 2
     assert "give --comparisons FILE" in capsys.readouterr().err
+    assert cli.main([*words, "--comparisons", str(data), "--adapter", "a"]) == 2
+    assert "camelid merge" in capsys.readouterr().err
     data.write_text(json.dumps({"prompt": "Which?", "chosen": "This. " * 60, "rejected": "That."}) + "\n")
     assert cli.main([*words, "--comparisons", str(data)]) == 1
     assert "--too-long drop" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import REPEATED, CalculatorName
 from camelid.recipes.lora import LoRASettings
 from camelid.recipes.recipe import Recipe
-from camelid.recipes.settings import FREE, ModelName, Paths, Settings
+from camelid.recipes.settings import ModelName, Paths, Settings
 from camelid.recipes.training import Training
 
 MethodName = Literal["verifier", "dpo", "grpo"]
@@ -143,7 +143,7 @@ class AlignRecipe(Recipe):
     training: Training = Field(description="batches, optimiser, schedule")
     seed: int = Field(default=0, ge=0, description="seed of the data order")
     engine: EngineSettings = Field(
-        default=EngineSettings(), description="how the model runs on this machine", json_schema_extra=FREE
+        default=EngineSettings(), description="how the model runs on this machine while it writes solutions"
     )
 
     @property
@@ -157,4 +157,9 @@ class AlignRecipe(Recipe):
             raise ValueError("there are no questions to solve; give --task NAME|FILE")
         if self.method == "dpo" and not self.comparisons:
             raise ValueError("there are no comparisons to learn from; give --comparisons FILE")
+        if self.engine.adapter is not None:
+            raise ValueError(
+                "engine.adapter would write the solutions, but training begins with the model without it; "
+                "merge them first: camelid merge MODEL ADAPTER OUT"
+            )
         return self
