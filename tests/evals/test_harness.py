@@ -49,7 +49,7 @@ def rendered(template, row):
     return environment.from_string(template).render(**row)
 
 
-@pytest.mark.parametrize("name", ROWS.keys() - {"gsm8k"})
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "gsm8k"])
 def test_a_task_file_scores_what_we_score(name, tmp_path):
     config = yaml.safe_load((BENCH / "lm_eval_tasks" / f"{name}.yaml").read_text())
     task = load_task(name, data=write(tmp_path / "rows.jsonl", ROWS[name]))
