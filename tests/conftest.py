@@ -12,6 +12,14 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Output with names that are not UTF-8 is escaped: it could not be sent from one process to another."""
+    report.sections = [
+        (name, content.encode("utf-8", "backslashreplace").decode()) for name, content in report.sections
+    ]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> None:
     """Where the tests are a script's background job, SIGINT is ignored, and their children inherit that."""
