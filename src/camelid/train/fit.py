@@ -155,7 +155,8 @@ def fit_rows(
     measure: validates it, such as `measured_loss`. seed: of dropout. change: what to train on instead of the
     batch of a step, such as samples of the model itself.
     """
-    keep_freed_memory(group.device)
+    if not has_quantised_base(model):  # whose matrices come and go would leave gaps between them
+        keep_freed_memory(group.device)
     training = training.for_rows(rows.per_epoch)
     batch_rows = rows_of_update(training, group.size)
     setup = _setup(run, training, batch_rows, model.spec.hidden_size, group)
@@ -189,8 +190,7 @@ def measured_loss(
 
 
 def rows_of_update(training: Training, processes: int) -> int:
-    """Rows of one update, over all processes; raises `WrongCall` if these cannot have equal shares of
-    them."""
+    """Rows of one update, of all processes; raises `WrongCall` if these cannot share them equally."""
     rows, context = training.global_batch_tokens // training.context_length, training.context_length
     if rows % processes:
         enough = math.ceil(rows / processes) * processes * context
