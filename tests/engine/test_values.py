@@ -48,7 +48,7 @@ def test_a_text_that_fills_the_context_is_rated(valued: ValueModel, words: Token
     with Engine(valued, words, native=False) as engine:
         [values] = ValueScorer(engine).values(["a"], ["z" * room])  # a token each
         assert len(values) == room
-        with pytest.raises(WrongCall, match="1 too many"):
+        with pytest.raises(WrongCall, match="1 tokens too many"):
             ValueScorer(engine).values(["a"], ["z" * (room + 1)])
 
 

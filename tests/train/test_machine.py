@@ -79,11 +79,11 @@ def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypa
 
     training = Training(steps=1, context_length=512)
     monkeypatch.setattr(fit, "fastest_dtype", lambda device: torch.bfloat16)
-    assert fit._precision(Begun, training, ProcessGroup()) == torch.bfloat16
+    assert fit.precision(Begun, training, ProcessGroup()) == torch.bfloat16
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 0, "dtype": "float32"}) + "\n")
-    assert fit._precision(Begun, training, ProcessGroup()) == torch.float32
+    assert fit.precision(Begun, training, ProcessGroup()) == torch.float32
     assert (
-        fit._precision(Begun, training.model_copy(update={"dtype": "bfloat16"}), ProcessGroup())
+        fit.precision(Begun, training.model_copy(update={"dtype": "bfloat16"}), ProcessGroup())
         == torch.bfloat16
     )
 

@@ -63,7 +63,7 @@ def test_sources_without_weights_are_as_frequent_as_their_rows(recipe: Callable[
 
 def test_a_cap_is_drawn_with_the_seed(recipe: Callable[..., TuneRecipe]):
     def taken(seed: int) -> set[str]:
-        texts, _ = rows_of(recipe({"path": "alpaca.json", "cap": 8}, seed=seed))
+        texts, _ = rows_of(recipe({"path": "alpaca.json", "cap": 12}, seed=seed))
         return {letter for letter in "abcdefghijklmnopqrst" if f"Say {letter * 3}" in "".join(texts)}
 
     assert taken(0) == taken(0)
