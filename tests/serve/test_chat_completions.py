@@ -1,6 +1,7 @@
 """Chat completions over a real socket, asked with the official client."""
 
 import json
+import time
 
 import httpx
 import pytest
@@ -35,6 +36,17 @@ def test_an_answer_is_the_engines(client: OpenAI, engine: Engine) -> None:
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (prompt, 12)
     assert answer.usage.total_tokens == prompt + 12
+
+
+def test_timings_divide_the_time_at_the_first_token(url: str) -> None:
+    body = {"messages": [QUESTION], "max_tokens": 40, "temperature": 0}
+    began = time.perf_counter()
+    timings = httpx.post(f"{url}/v1/chat/completions", json=body).json()["timings"]
+    whole = 1000 * (time.perf_counter() - began)
+    assert timings["first_token_ms"] > 0
+    assert timings["predicted_ms"] > whole / 10  # 39 of 40 tokens come after the first
+    assert timings["first_token_ms"] + timings["predicted_ms"] < whole
+    assert timings["predicted_per_second"] == pytest.approx(39_000 / timings["predicted_ms"], rel=0.01)
 
 
 def test_a_stream_adds_up_to_the_whole(client: OpenAI, engine: Engine) -> None:

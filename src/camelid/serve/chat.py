@@ -7,7 +7,7 @@ from typing import Any
 from camelid.base.errors import CamelidError
 from camelid.engine.generation import Generation
 from camelid.serve.answers import Header, Shape, TokenReport, usage
-from camelid.serve.asking import Clock, advancing, finished
+from camelid.serve.asking import Clock, advancing
 from camelid.serve.bodies import ChatBody
 from camelid.serve.errors import ApiError
 from camelid.serve.models import Served
@@ -20,8 +20,8 @@ PAUSE_SECONDS = 10.0
 async def chat_response(served: Served, body: ChatBody) -> Shape:
     """The whole response."""
     clock, generations = Clock(), await _generations(served, body)
-    await finished(served, generations)
-    clock.tick()
+    async for _ in advancing(served, generations, every_token=True):
+        clock.tick()
     choices = [_choice(served, body, index, each) for index, each in enumerate(generations)]
     counted = usage(generations)
     return Header("chat.completion", served.name, "chatcmpl").around(
