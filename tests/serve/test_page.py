@@ -59,16 +59,18 @@ def ask(page: Page, text: str) -> None:
     page.wait_for_selector('#send:text("Send")')
 
 
-def answer_with(page: Page, text: str) -> None:
-    """The next answers are this text, in pieces of seven characters."""
+def events_of(text: str) -> str:
+    """The body of a streamed answer of this text, in pieces of seven characters."""
     pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
     choices = [{"index": 0, "delta": {"content": piece}, "finish_reason": None} for piece in pieces]
     events = [{"choices": [choice]} for choice in choices]
     events.append({"choices": [], "usage": {"completion_tokens": 9, "total_tokens": 12}, "timings": {}})
-    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
 
+
+def answer_with(page: Page, text: str) -> None:
     def fulfill(route: Route) -> None:
-        route.fulfill(content_type="text/event-stream", body=body)
+        route.fulfill(content_type="text/event-stream", body=events_of(text))
 
     page.route("**/v1/chat/completions", fulfill)
 
@@ -108,6 +110,25 @@ def test_an_answer_a_second_one_and_an_edited_question(page: Page) -> None:
     page.fill("#search", "nothing like it")
     assert page.locator("#list li").count() == 0
     page.fill("#search", "")
+
+
+def test_branches_are_walked_while_an_answer_is_written(page: Page) -> None:
+    answer_with(page, "first")
+    ask(page, "the cat sat")
+    page.unroute("**/v1/chat/completions")
+    held: list[Route] = []
+    page.route("**/v1/chat/completions", lambda route: held.append(route))
+    page.click('button[aria-label^="Another answer"]')
+    page.wait_for_selector('article.assistant .tools:has-text("2/2")')
+    assert page.is_disabled('button[aria-label^="Another answer"]')
+    page.click('article.assistant button[aria-label="Earlier branch"]')
+    page.wait_for_selector('article.assistant .tools:has-text("1/2")')
+    assert page.inner_text("article.assistant .body") == "first"
+    held[0].fulfill(content_type="text/event-stream", body=events_of("second"))
+    page.wait_for_selector('#send:text("Send")')
+    assert page.inner_text("article.assistant .body") == "first"
+    page.click('article.assistant button[aria-label="Later branch"]')
+    page.wait_for_selector('article.assistant .body:has-text("second")')
 
 
 def test_markup_in_an_answer_never_runs(page: Page) -> None:

@@ -17,7 +17,6 @@ const actions = {
     show();
   },
   branch(node, index) {
-    if (running) return;
     open.chosen[node.parent || ""] = Math.max(0, Math.min(index, siblings(open, node.parent).length - 1));
     store.save();
     show();
@@ -29,6 +28,7 @@ const actions = {
 function show() {
   showList(store, open, actions);
   views = showMessages(open, actions);
+  setSending(Boolean(running));
   toBottom();
   document.title = open && open.title ? `${open.title} - Camelid` : "Camelid";
   if (store.full) showNotice("This browser keeps no more: delete or export conversations.");
@@ -54,7 +54,6 @@ async function answer(questionId) {
   running = new AbortController();
   store.save();
   show();
-  setSending(true);
   showNotice("");
   let drawn = true;
   const tokens = [];
@@ -83,7 +82,6 @@ async function answer(questionId) {
     if (!node.content && error.name !== "AbortError") drop(conversation, node);
   } finally {
     running = null;
-    setSending(false);
     store.save();
     show();
   }
@@ -118,7 +116,9 @@ function showUsage(usage, model) {
 
 function stop() { if (running) running.abort(); }
 
+// While an answer is being written nothing else can be asked, and the buttons that ask say so.
 function setSending(sending) {
+  for (const each of document.querySelectorAll(".asks")) each.disabled = sending;
   $("send").textContent = sending ? "Stop" : "Send";
   $("send").setAttribute("aria-label", sending ? "Stop the answer" : "Send");
 }

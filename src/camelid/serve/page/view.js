@@ -36,8 +36,10 @@ function messageView(conversation, node, actions) {
   }
   const copy = button("Copy", "Copy this message", () => copyText(node.content, copy));
   tools.append(copy);
-  if (node.role === "user") tools.append(button("Edit", "Edit and send again, as a new branch", () => editMessage(body, node, actions)));
-  else tools.append(button("Again", "Another answer, as a new branch", () => actions.again(node)));
+  const ask = node.role === "user" ? button("Edit", "Edit and send again, as a new branch", () => editMessage(body, node, actions))
+    : button("Again", "Another answer, as a new branch", () => actions.again(node));
+  ask.classList.add("asks");
+  tools.append(ask);
   if (node.stats) tools.append(element("span", { class: "quiet" }, node.stats));
   const article = element("article", { class: node.role, "aria-label": node.role === "user" ? "You" : "Answer" }, body, tools);
   fill(body, node);
