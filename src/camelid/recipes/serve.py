@@ -15,6 +15,15 @@ class ServeSettings(Settings):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    adapter: tuple[str, ...] = Field(
+        default=(),
+        description="adapters (LoRA), each served beside its base under a name of its own: NAME=FOLDER",
+    )
+    memory: str | None = Field(
+        default=None,
+        description="memory for loaded models, such as 8GB; the least recently used are unloaded for others; "
+        "by default what is free at the start",
+    )
     allow_origin: tuple[str, ...] = Field(
         default=(), description="pages of other sites that may ask, such as https://chat.example.org"
     )

@@ -4,14 +4,14 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from camelid.engine.encoding import check_ids
 from camelid.serve.asking import unless_gone
@@ -72,26 +72,28 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def list_models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [each.card() for each in self.models]})
+        return JSONResponse({"object": "list", "data": self.models.cards()})
 
     async def one_model(self, request: Request) -> Response:
-        return JSONResponse(self.models.find(request.path_params["name"]).card())
+        return JSONResponse(self.models.card(request.path_params["name"]))
 
     async def page(self, _: Request) -> Response:
         return HTMLResponse(page(), headers={"Content-Security-Policy": content_policy()})
 
     async def tokenize(self, request: Request) -> Response:
         body = read_body(TokenizeBody, await _read(request))
-        engine = self.models.find(body.model).engine
-        ids = await asyncio.to_thread(engine.encode, body.prompt())
-        return JSONResponse({"tokens": ids, "count": len(ids), "context_length": engine.context_length})
+        async with self.models.use(body.model) as served:
+            ids = await asyncio.to_thread(served.engine.encode, body.prompt())
+            context = served.engine.context_length
+        return JSONResponse({"tokens": ids, "count": len(ids), "context_length": context})
 
     async def detokenize(self, request: Request) -> Response:
         body = read_body(DetokenizeBody, await _read(request))
-        engine = self.models.find(body.model).engine
-        if body.tokens:
-            check_ids(tuple(body.tokens), engine.model.spec, room=0)
-        return JSONResponse({"content": engine.tokenizer.decode(body.tokens, skip_special_tokens=False)})
+        async with self.models.use(body.model) as served:
+            engine = served.engine
+            if body.tokens:
+                check_ids(tuple(body.tokens), engine.model.spec, room=0)
+            return JSONResponse({"content": engine.tokenizer.decode(body.tokens, skip_special_tokens=False)})
 
     async def chat(self, request: Request) -> Response:
         return await _answer(request, ChatBody, self.models, chat_response, chat_stream)
@@ -109,15 +111,34 @@ async def _answer(
 ) -> Response:
     """A whole response, or a stream, whose first event is only sent once the request is known to be right."""
     body = read_body(kind, await _read(request))
-    served = models.find(body.model)
-    if not body.stream:
-        if body.stream_options:
-            raise ApiError(400, "stream_options needs stream: true", param="stream_options")
-        return JSONResponse(await unless_gone(request, asyncio.create_task(whole(served, body))))
-    pieces = await streamed(served, body)
-    return StreamingResponse(
-        _events(pieces), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-    )
+    if body.stream_options and not body.stream:
+        raise ApiError(400, "stream_options needs stream: true", param="stream_options")
+    answer = _streamed(models, body, streamed) if body.stream else _whole(models, body, whole)
+    return await unless_gone(request, asyncio.create_task(answer))
+
+
+async def _whole(models: Models, body: Common, whole: Callable[..., Any]) -> Response:
+    async with models.use(body.model) as served:
+        return JSONResponse(await whole(served, body))
+
+
+async def _streamed(models: Models, body: Common, streamed: Callable[..., Any]) -> Response:
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(models.use(body.model))
+        pieces = await streamed(served, body)
+        return _EventStream(_events(pieces), stack.pop_all())
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events, whose model stays loaded until they end."""
+
+    def __init__(self, events: AsyncIterator[str], used: AsyncExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self.used = used
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self.used:
+            await super().__call__(scope, receive, send)
 
 
 async def _read(request: Request) -> bytes:

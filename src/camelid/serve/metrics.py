@@ -79,10 +79,11 @@ class _OfModels(Collector):
         completion = CounterMetricFamily("camelid_completion_tokens", "Generated tokens", labels=["model"])
         running = GaugeMetricFamily("camelid_running", "Texts that are being generated", labels=["model"])
         waiting = GaugeMetricFamily("camelid_waiting", "Texts that wait for a place", labels=["model"])
-        for each in self._models:
+        for name, counted in self._models.counted():
+            prompt.add_metric([name], counted.prompt)
+            completion.add_metric([name], counted.completion)
+        for each in self._models.loaded():
             scheduler = each.engine.scheduler
-            prompt.add_metric([each.name], each.counted.prompt)
-            completion.add_metric([each.name], each.counted.completion)
             running.add_metric([each.name], sum(len(one.requests) for one in [*scheduler.running]))
             waiting.add_metric([each.name], len(scheduler.waiting))
         yield from (prompt, completion, running, waiting)

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import uvicorn
 
 from camelid.base.errors import CamelidError, WrongCall, reason_of
-from camelid.engine.engine import Engine
-from camelid.engine.open_lm import is_url, open_lm
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.serve import ServeSettings
 from camelid.serve.app import make_app
 from camelid.serve.guard import is_local, rules_for
 from camelid.serve.keys import add_key, read_keys
-from camelid.serve.models import load_models
+from camelid.serve.sources import load_models
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +30,9 @@ def serve(models: Sequence[str], settings: ServeSettings, engine: EngineSettings
             f"--host {settings.host} is reached from other machines, so a key is needed: make one with "
             "camelid serve --new-key NAME --keys FILE, and give --keys FILE"
         )
-    if not models:
-        raise WrongCall("no model given: camelid serve MODEL")
-
-    def open_engine(model: str) -> Engine:
-        if is_url(model):
-            raise WrongCall(f"{model} is a server already; camelid serve takes folders and hub names")
-        opened = open_lm(model, engine)
-        assert isinstance(opened, Engine)
-        return opened
-
     with _bound(settings) as listening:
         rules = rules_for(settings.host, keys, settings.allow_origin)
-        app = make_app(load_models(models, open_engine), rules)
+        app = make_app(load_models(models, settings, engine), rules)
         host, port = listening.getsockname()[:2]
         logger.info(f"http://{host}:{port} is the page, http://{host}:{port}/v1 the API; Ctrl-C ends")
         config = uvicorn.Config(
