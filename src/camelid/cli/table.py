@@ -61,6 +61,9 @@ VERBS: dict[str, Verb] = {
     ),
     **_in(
         "Plan",
+        **{
+            "scale fit": ("scale_fit", "fit a scaling law to runs: loss by size, tokens, FLOPs"),
+        },
         models=("models", "published models: parameters, cost, memory to run"),
         fits=("fits", "whether a model and its cache fit into memory"),
     ),
