@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from camelid.makers.language import language_of
 from camelid.makers.markdown import to_markdown
+from camelid.text.language import language_of
 
 PYTHON = (
     '<pre><div class="bg-black"><div><span>python</span><button>Copy code</button></div><div><code '

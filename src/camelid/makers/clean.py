@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from camelid.makers.faults import HEAD, REFUSAL
-from camelid.makers.language import language_of
 from camelid.makers.markdown import to_markdown
 from camelid.makers.pieces import Pieces
 from camelid.makers.seen import Seen
 from camelid.makers.threads import ASSISTANT, DroppedError, Thread, Turn, thread_of
 from camelid.recipes.clean import CleanRecipe
+from camelid.text.language import language_of
 
 _DIGITS = re.compile(r"(\d)\1{8}")
 _BROKEN_LIST = re.compile(r"\n1\. [^2]*\n1\. ")

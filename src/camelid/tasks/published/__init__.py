@@ -4,13 +4,13 @@ replies."""
 from collections.abc import Callable, Mapping
 
 from camelid.base.errors import WrongCall
-from camelid.tasks.published import choice, cloze, generation, mmlu
+from camelid.tasks.published import choice, cloze, following, generation, mmlu
 from camelid.tasks.published.format import Format
 
 __all__ = ["FORMATS", "WITH_SETTING", "Format", "format_named"]
 
 FORMATS: Mapping[str, Format] = {
-    format.name: format for format in (*cloze.FORMATS, *choice.FORMATS, *generation.FORMATS, *mmlu.FORMATS)
+    format.name: format for part in (cloze, choice, generation, mmlu, following) for format in part.FORMATS
 }
 WITH_SETTING: Mapping[str, Callable[..., Format]] = {
     "tldr": generation.tldr,

@@ -24,11 +24,17 @@ _SCRIPTS = (
     ("ru", "Ѐ-ӿ"),
     ("el", "Ͱ-Ͽ"),
     ("he", "֐-׿"),
+    ("ur", "ٹڈڑے"),
     ("fa", "پچژگ"),
     ("ar", "؀-ۿ"),
     ("hi", "ऀ-ॿ"),
     ("bn", "ঀ-৿"),
+    ("pa", "਀-੿"),
+    ("gu", "઀-૿"),
     ("ta", "஀-௿"),
+    ("te", "ఀ-౿"),
+    ("kn", "ಀ-೿"),
+    ("ml", "ഀ-ൿ"),
     ("th", "฀-๿"),
 )
 """Letters of each script; those that decide come before those that languages share."""
