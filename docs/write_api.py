@@ -16,7 +16,7 @@ SECTIONS = {
     "Models": ("load_model", "load_tokenizer", "LM", "Transformer", "ModelSpec", "Tokenizer"),
     "Generating": (
         *("Sampling", "Completion", "Score", "Conversation", "Message"),
-        *("Engine", "ValueScorer", "EngineSettings", "RemoteLM", "ScriptedLM"),
+        *("Engine", "ValueScorer", "RewardModel", "EngineSettings", "RemoteLM", "ScriptedLM"),
     ),
     "Stages": (
         *(

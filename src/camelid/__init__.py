@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from camelid.engine.engine import Engine
     from camelid.engine.open_lm import connect as LM
     from camelid.engine.perplexity import perplexity
+    from camelid.engine.reward_model import RewardModel
     from camelid.engine.values import ValueScorer
     from camelid.evals.evaluate import compare_evaluations, evaluate
     from camelid.formats.exporting import export as export_model
@@ -63,6 +64,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "camelid.engine.open_lm": ("LM=connect",),
     "camelid.engine.engine": ("Engine",),
     "camelid.engine.values": ("ValueScorer",),
+    "camelid.engine.reward_model": ("RewardModel",),
     "camelid.lm.remote": ("RemoteLM",),
     "camelid.lm.scripted": ("ScriptedLM",),
     "camelid.lm.sampling": ("Sampling",),
@@ -127,6 +129,7 @@ __all__ = [
     "PretrainRecipe",
     "QuantizeRecipe",
     "RemoteLM",
+    "RewardModel",
     "Sampling",
     "Score",
     "ScriptedLM",

@@ -9,6 +9,7 @@ import pytest
 
 from camelid.base.errors import CamelidError
 from camelid.data.read.conversations import Conversations
+from camelid.data.read.rankings import votes_score
 from camelid.data.read.transcripts import transcript_messages
 from camelid.data.read.trees import ranked_replies
 
@@ -161,7 +162,7 @@ def test_a_tree_is_its_best_thread_or_its_ranked_replies(tmp_path: Path):
         ("more?", "yes", "GPT:"),
         ("more?", "no", "An Unhelpful Answer:"),
     ]
-    ranked = [([one["content"] for one in answers]) for _, answers in ranked_replies(row)]
+    ranked = [([one["content"] for one in answers]) for _, answers, _ in ranked_replies(row)]
     assert ranked == [["best", "middle", "worst"], ["yes", "no"]]
     assert asked_and_answered(read(tmp_path, [TREE]))[0][:2] == ("more?", "yes")
 
@@ -225,3 +226,77 @@ def test_real_comparisons(shared: Path, path: str, rows: int, marked: int, skipp
         found = Conversations(shared / "data" / path, skip_bad_rows=True, markers=markers)
         assert len(list(found)) == count
     assert (len(found.skipped), found.undecided) == (skipped, undecided)
+
+
+def test_votes_become_rounded_log_scores() -> None:
+    """log2(1 + votes) to the nearest whole number, one more if accepted, -1 below zero."""
+    votes = {0: 0, 1: 1, 2: 2, 4: 2, 5: 3, 10: 3, 11: 4, 1000: 10, -1: -1, -7: -1}
+    assert {n: votes_score(n, False) for n in votes} == votes
+    assert votes_score(5, True) == 4
+    assert votes_score(-5, True) == -1
+
+
+@pytest.mark.parametrize(
+    ("row", "scores", "rated"),
+    [
+        ({"answers": [{"content": "a", "score": 1}, {"content": "b", "score": 2.5}]}, (1, 2.5), True),
+        ({"answers": [{"text": "a", "rank": 1}, {"text": "b", "rank": 0}]}, (-1, 0), False),
+        (
+            {"answers": [{"text": "a", "votes": 5, "accepted": True}, {"text": "b", "votes": -2}]},
+            (4, -1),
+            True,
+        ),
+        (
+            {"answers": [{"text": "a", "pm_score": 3, "selected": True}, {"text": "b", "pm_score": 3}]},
+            (3, 3),
+            True,
+        ),
+        ({"chosen": "a", "rejected": "b"}, (1, 0), False),
+        ({"chosen": "a", "rejected": "b", "margin": 2}, (2, 0), True),
+        ({"chosen": "a", "rejected": "b", "score_chosen": 8, "score_rejected": 6.5}, (1.5, 0), True),
+    ],
+)
+@pytest.mark.parametrize("prompt", ["Sum 1 2", [HUMAN]])
+def test_scored_answers_are_ranked(
+    tmp_path: Path, prompt: object, row: dict[str, Any], scores: tuple[float, ...], rated: bool
+) -> None:
+    judge = {"judge": {"name": "Ada", "kind": "person"}} if "answers" in row else {}
+    [([ranked], _)] = read(tmp_path, [{"prompt": prompt, **row, **judge}]).rankings()
+    assert [[one.content for one in each.messages] for each in ranked.conversations] == [
+        ["Sum 1 2", "a"],
+        ["Sum 1 2", "b"],
+    ]
+    assert ranked.scores == scores
+    assert ranked.rated is rated
+    assert not ranked.conversations[0].extra
+
+
+def test_all_ranked_answers_of_every_prompt_of_a_tree(tmp_path: Path) -> None:
+    [(first, _)] = read(tmp_path, [{"message_tree_id": "t", "prompt": TREE}]).rankings()
+    found = [([each.messages[-1].content for each in one.conversations], one.scores) for one in first]
+    assert found == [(["best", "middle", "worst"], (0, -1, -2)), (["yes", "no"], (0, -1))]
+    assert [len(one.conversations[0].messages) for one in first] == [2, 4]
+
+
+def test_with_markers_the_best_and_the_worst_scored_answers_are_read(tmp_path: Path) -> None:
+    answers = [{"content": text, "score": score} for text, score in (("a", 1), ("b", 3), ("c", 2))]
+    found = read(tmp_path, [{"question": "Sum 1 2", "answers": answers}], markers=MARKERS)
+    assert asked_and_answered(found) == [
+        ("Sum 1 2", "b", MARKERS["good"]),
+        ("Sum 1 2", "a", MARKERS["bad"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([{"content": 5, "score": 1}], r"answers\[0\].content is 5; it must be a string"),
+        ([{"content": "a", "score": "x"}], r"answers\[0\]: `score` is 'x'; it must be a number"),
+        ([{"content": "a", "score": None}], r"answers\[0\] has neither a score nor a rank nor votes"),
+        ("none", "it must be a list of objects with content and score, rank or votes"),
+    ],
+)
+def test_answers_without_text_or_score_are_named(tmp_path: Path, answers: object, message: str) -> None:
+    good = {"prompt": "q", "answers": [{"content": "a", "score": 1}, {"content": "b", "score": 2}]}
+    with pytest.raises(CamelidError, match=rf"rows.jsonl:2: .*{message}"):
+        list(read(tmp_path, [good, {"prompt": "q", "answers": answers}]).rankings())

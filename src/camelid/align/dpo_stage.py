@@ -4,7 +4,7 @@ from pathlib import Path
 
 from camelid.align.dpo import dpo
 from camelid.align.preference_quality import preference_quality
-from camelid.align.preference_rows import PackedPairs, read_comparisons, with_reference
+from camelid.align.preference_rows import PackedPairs, read_pairs, with_reference
 from camelid.base.atomic import atomic_folder
 from camelid.base.digest import digest_paths
 from camelid.formats.hub import resolve
@@ -44,7 +44,7 @@ def train_dpo(recipe: AlignRecipe, group: ProcessGroup) -> Path:
 def _train(
     recipe: AlignRecipe, run: Run, base: Path, tokenizer: Tokenizer, group: ProcessGroup, folder: Path
 ) -> None:
-    pairs, context = read_comparisons(recipe, tokenizer), recipe.training.context_length
+    pairs, context = read_pairs(recipe, tokenizer), recipe.training.context_length
     dtype = precision(run, recipe.training, group)  # the reference has that of training: they start equal
     training = recipe.training.model_copy(update={"dtype": dtype_name(dtype)})
     adapts = recipe.lora.rank is not None

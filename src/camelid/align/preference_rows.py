@@ -1,90 +1,46 @@
 """Comparisons as rows: the better and the worse answer of a pair stand side by side in one row."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
 
 import numpy as np
 import torch
 
+from camelid.align.comparisons import Candidates, read_comparisons
 from camelid.align.dpo import REFERENCE
-from camelid.base.errors import CamelidError
 from camelid.base.progress import track
-from camelid.data.read.comparisons import Quality
-from camelid.data.read.conversations import Conversations
 from camelid.data.rows.batches import Batch, collate
-from camelid.data.rows.examples import Example, conversation_example
-from camelid.data.rows.holdout import uniform
+from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import Row, best_fit_decreasing, digest_of, lay_out, shuffled
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
-from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.losses import chunked_logprobs
 from camelid.train.objectives import read_out
-
-logger = logging.getLogger(__name__)
 
 Pair = tuple[Example, Example]
 """The better and the worse answer."""
 
 
 @dataclass(frozen=True)
-class Comparisons:
+class PreferencePairs:
     """Pairs to train on, and held-out ones to measure with."""
 
     train: list[Pair]
     held_out: list[Pair]
 
 
-def read_comparisons(recipe: AlignRecipe, tokenizer: Tokenizer) -> Comparisons:
-    """The pairs of all better and worse answers of each row, as tokens; held out by their prompts.
-
-    Ties and rows with only one side make no pair, and are counted. Raises `CamelidError` if no pairs are left
-    to train on, and for one that exceeds the context if these are not to be dropped.
-    """
-    source = Conversations(recipe.comparisons, recipe.skip_bad_rows)
-    found, alone, dropped = Comparisons([], []), 0, 0
-    for row, where in source.by_row(both=True):
-        sides: dict[Quality | None, list[Conversation]] = {"good": [], "bad": []}
-        for conversation, quality in row:
-            sides.setdefault(quality, []).append(conversation)
-        alone += bool(row) and not (sides["good"] and sides["bad"])
-        for better, worse in product(sides["good"], sides["bad"]):
-            try:
-                pair = _pair(tokenizer, better, worse, where)
-            except CamelidError as error:
-                source.refuse(where, str(error))
-                continue
-            length = len(pair[0]) + len(pair[1])
-            if length > recipe.training.context_length:
-                if recipe.too_long == "error":
-                    raise CamelidError(
-                        f"{where}: the two answers with their prompts have {length} tokens, and "
-                        f"training.context_length is {recipe.training.context_length}; raise it, or give "
-                        "--too-long drop"
-                    )
-                dropped += 1
-                continue
-            asked = [message.content for message in better.messages[:-1]]
-            held_out = uniform(str(asked)) < recipe.held_out
-            (found.held_out if held_out else found.train).append(pair)
-    logger.info(
-        f"{source.summary}: {len(found.train):,} pairs, {len(found.held_out):,} held out, "
-        f"{dropped:,} too long; {alone:,} rows have only one side"
-    )
-    if not found.train:
-        raise CamelidError("there are no pairs to train on; a row needs a better and a worse answer")
-    return found
+def read_pairs(recipe: AlignRecipe, tokenizer: Tokenizer) -> PreferencePairs:
+    """Every pair of answers to each prompt; see `read_comparisons`."""
+    found = read_comparisons(recipe, tokenizer, apart=True)
+    train, held_out = ([_pair(each) for each in part] for part in (found.train, found.held_out))
+    return PreferencePairs(train, held_out)
 
 
-def _pair(tokenizer: Tokenizer, better: Conversation, worse: Conversation, where: str) -> Pair:
-    examples = [conversation_example(tokenizer, side, where) for side in (better, worse)]
-    if np.array_equal(examples[0].tokens, examples[1].tokens):
-        raise CamelidError("both answers are the same tokens")
-    return _weighed(examples[0]), _weighed(examples[1])
+def _pair(candidates: Candidates) -> Pair:
+    [pair] = candidates.pairs
+    return _weighed(candidates.examples[pair.better]), _weighed(candidates.examples[pair.worse])
 
 
 def _weighed(example: Example) -> Example:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from camelid.align.dpo_stage import train_dpo
 from camelid.align.grpo_stage import train_grpo
+from camelid.align.reward_stage import train_reward
 from camelid.align.verifier_stage import train_verifier
 from camelid.base.errors import WrongCall
 from camelid.recipes.align import AlignRecipe, MethodName
@@ -12,6 +13,7 @@ from camelid.train.parallel import ProcessGroup, join_process_group
 
 METHODS: Mapping[MethodName, Callable[[AlignRecipe, ProcessGroup], Path]] = {
     "verifier": train_verifier,
+    "reward": train_reward,
     "dpo": train_dpo,
     "grpo": train_grpo,
 }

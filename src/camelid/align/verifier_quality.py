@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from camelid.align.verifier_rows import RatedText
 from camelid.engine.encoding import Ids
+from camelid.model.reward import last_values
 from camelid.model.values import ValueModel
 from camelid.train.fit import Setup
 
@@ -51,18 +51,6 @@ def _in_order(values: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[fl
     return float((above > 0).sum() + 0.5 * (above == 0).sum()), above.size
 
 
-@torch.no_grad()
 def final_values(model: ValueModel, texts: Sequence[Ids], setup: Setup) -> NDArray[np.float64]:
     """The value after the last token of each text, in the model's present mode."""
-    values = np.empty(len(texts))
-    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-    for start in range(0, len(order), setup.micro_batch_size):
-        chosen = order[start : start + setup.micro_batch_size]
-        lengths = torch.tensor([len(texts[at]) for at in chosen])
-        padded = torch.zeros(len(chosen), int(lengths.max()), dtype=torch.long)
-        for row, at in zip(padded, chosen, strict=True):
-            row[: len(texts[at])] = torch.tensor(texts[at])
-        device = setup.group.device
-        found = model(padded.to(device), dtype=setup.dtype, output=model.values).float().cpu()
-        values[chosen] = found.gather(1, lengths[:, None] - 1)[:, 0].double()
-    return values
+    return np.array(last_values(model, texts, setup.micro_batch_size, setup.dtype, model.values))

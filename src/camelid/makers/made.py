@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from camelid.data.read.conversation_shapes import PROVENANCE
+from camelid.data.read.conversation_shape import PROVENANCE
 
 Row = dict[str, Any]
 

@@ -21,7 +21,7 @@ from camelid.base.errors import CamelidError
 from camelid.base.journal import Journal
 from camelid.base.json import json_line, write_json
 from camelid.base.lock import HeldError, lock_of
-from camelid.data.read.conversation_shapes import PROVENANCE
+from camelid.data.read.conversation_shape import PROVENANCE
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.files import CARD, MADE_ROWS
 from camelid.data.read.prompts import Question, Questions

@@ -12,7 +12,7 @@ from camelid.recipes.recipe import Recipe
 from camelid.recipes.settings import ModelName, Paths, Settings
 from camelid.recipes.training import Training
 
-MethodName = Literal["verifier", "dpo", "grpo"]
+MethodName = Literal["verifier", "reward", "dpo", "grpo"]
 
 
 class VerifierSettings(Settings):
@@ -26,6 +26,23 @@ class VerifierSettings(Settings):
         default="reference",
         description="texts of the language-model loss that is trained along, in equal parts: the worked "
         "steps of the questions, the sampled solutions that are right, or none",
+    )
+
+
+class RewardSettings(Settings):
+    """The ranking loss of a reward model (InstructGPT, arXiv:2203.02155, equation 1)."""
+
+    margin: float = Field(
+        default=0.0,
+        ge=0,
+        description="how far apart the rewards of two answers should be for each unit of their difference in "
+        "rating, with rows that rate them (LLaMA 2, arXiv:2307.09288)",
+    )
+    centring: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the squared sum of both rewards, which keeps their mean near 0; 0.01 in "
+        "arXiv:2312.09244",
     )
 
 
@@ -68,14 +85,15 @@ class GRPOSettings(Settings):
 
 
 class AlignRecipe(Recipe):
-    """Train on how good answers are: a policy by comparisons or grades, or a verifier of solutions."""
+    """Train on how good answers are: a policy by comparisons or grades, or a model that rates answers."""
 
     leading: ClassVar[tuple[str, ...]] = ("model",)
 
     stage: Literal["align"] = Field(default="align", description="the verb that this recipe is for")
     method: MethodName = Field(
-        description="what is trained; verifier: a model that rates solutions; dpo: the model itself, on "
-        "comparisons of answers; grpo: the model itself, by the grades of its own answers"
+        description="what is trained; verifier: a model that rates solutions; reward: a model that rates "
+        "answers, on comparisons; dpo: the model itself, on comparisons; grpo: the model itself, by the "
+        "grades of its own answers"
     )
     model: ModelName = Field(
         description="checkpoint folder or hub name whose weights training begins with; it also writes the "
@@ -93,13 +111,20 @@ class AlignRecipe(Recipe):
         json_schema_extra=REPEATED,
     )
     comparisons: Paths = Field(
-        default=(), description="dpo: rows with a better and a worse answer, such as `chosen` and `rejected`"
+        default=(),
+        description="dpo, reward: rows with better and worse answers, such as `chosen` and "
+        "`rejected`, or `answers` with scores",
+    )
+    pairs_per_prompt: int | None = Field(
+        default=None,
+        gt=0,
+        description="dpo, reward: at most so many pairs of a row's answers, drawn by seed; by default all",
     )
     too_long: Literal["error", "drop"] = Field(
-        default="error", description="dpo: comparisons that exceed the context: fail, or drop them"
+        default="error", description="dpo, reward: comparisons that exceed the context: fail, or drop them"
     )
     skip_bad_rows: bool = Field(
-        default=False, description="dpo: skip malformed rows, counting them, instead of stopping"
+        default=False, description="dpo, reward: skip malformed rows, counting them, instead of stopping"
     )
     limit: int | None = Field(
         default=None,
@@ -129,10 +154,13 @@ class AlignRecipe(Recipe):
     verifier: VerifierSettings = Field(
         default=VerifierSettings(), description="method verifier: what is trained, and what measures it"
     )
+    reward: RewardSettings = Field(default=RewardSettings(), description="method reward: the loss")
     dpo: DPOSettings = Field(default=DPOSettings(), description="method dpo: the loss")
     grpo: GRPOSettings = Field(default=GRPOSettings(), description="method grpo: rollouts and the loss")
     lora: LoRASettings = Field(
-        default=LoRASettings(), description="dpo: train an adapter instead of all weights, with --lora.rank"
+        default=LoRASettings(),
+        description="dpo, reward: train an adapter instead of all weights, with --lora.rank; "
+        "a reward model's is merged at the end",
     )
     held_out: float = Field(
         default=0.05,
@@ -155,7 +183,7 @@ class AlignRecipe(Recipe):
     def _has_data(self) -> Self:
         if self.method in ("verifier", "grpo") and not self.task:
             raise ValueError("there are no questions to solve; give --task NAME|FILE")
-        if self.method == "dpo" and not self.comparisons:
+        if self.method in ("dpo", "reward") and not self.comparisons:
             raise ValueError("there are no comparisons to learn from; give --comparisons FILE")
         if self.engine.adapter is not None:
             raise ValueError(

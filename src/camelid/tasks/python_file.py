@@ -1,9 +1,11 @@
-"""A user's own task in a Python file, which defines `TASK` or, for rows that come with --data, `DATASET`."""
+"""Python files of users: a task, which is `TASK` or, for rows that come with --data, `DATASET`, and
+rewards."""
 
 import functools
 import importlib.util
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 from camelid.base.errors import CamelidError
 
@@ -15,21 +17,7 @@ def defined_in(path: Path) -> object:
 
     Raises `CamelidError` with file and line if the file fails, and if it defines neither or both.
     """
-    return _executed(path.resolve(), path.stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _executed(path: Path, changed: int) -> object:
-    spec = importlib.util.spec_from_file_location(f"camelid_task_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise CamelidError(f"{path} cannot be imported as Python")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except CamelidError as error:
-        raise CamelidError(f"{_place(error, path)}: {error}") from error
-    except Exception as error:
-        raise CamelidError(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
+    module = executed(path)
     found = [name for name in NAMES if hasattr(module, name)]
     if len(found) != 1:
         raise CamelidError(
@@ -41,7 +29,27 @@ def _executed(path: Path, changed: int) -> object:
     return value
 
 
-def _place(error: BaseException, path: Path) -> str:
+def executed(path: Path) -> ModuleType:
+    """The module of a Python file, which is executed once; raises `CamelidError` with file and line."""
+    return _executed(path.resolve(), path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _executed(path: Path, changed: int) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"camelid_task_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise CamelidError(f"{path} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except CamelidError as error:
+        raise CamelidError(f"{place_of(error, path)}: {error}") from error
+    except Exception as error:
+        raise CamelidError(f"{place_of(error, path)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def place_of(error: BaseException, path: Path) -> str:
     """The file with the last of its lines on the way to an error."""
     if isinstance(error, SyntaxError) and error.lineno:
         return f"{path}:{error.lineno}"

@@ -1,9 +1,10 @@
 """Comparisons: rows that say which of several answers is the better one, or whether an answer is good.
 
 A row is read into verdicts: messages, whether their last answers are good, and how many of the messages are
-context that both answers share.
+context that both answers share. With two or more ranked answers it can also be read into rankings.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,22 @@ class Verdict:
     context: int
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Answers to one prompt with their scores: a higher one is better, equal ones are a tie.
+
+    answers: conversations that share the first `context` messages. rated: whether scores say how much better
+    an answer is, not only that it is.
+    """
+
+    answers: tuple[Messages, ...]
+    scores: tuple[float, ...]
+    context: int
+    rated: bool = False
+
+
+Rankings = Callable[[Row], list[Ranking]]
+"""The rankings of a row, one for each prompt in it."""
 Verdicts = Callable[[Row], list[Verdict]]
 """The verdicts of a row, the good one first; none if the row is a tie."""
 
@@ -34,6 +51,35 @@ def chosen_and_rejected(row: Row) -> list[Verdict]:
     prompt = _prompt(row)
     sides = [prompt + _messages(row[name], name, bool(prompt)) for name in ("chosen", "rejected")]
     return compared(*sides)
+
+
+def pair_of(row: Row, verdicts: list[Verdict]) -> list[Ranking]:
+    """The ranking of a good and a bad answer; `margin`, or `score_chosen` less `score_rejected`, rates it.
+
+    A margin of 0 is a tie, and a negative one contradicts the row.
+    """
+    if [one.quality for one in verdicts] != ["good", "bad"]:
+        return []
+    margin = number_in(row, "margin")
+    scores = number_in(row, "score_chosen"), number_in(row, "score_rejected")
+    if margin is None and scores[0] is not None and scores[1] is not None:
+        margin = scores[0] - scores[1]
+    if margin is not None and margin < 0:
+        raise CamelidError(f"the chosen answer is rated {-margin:g} below the rejected one; swap them")
+    answers = tuple(one.messages for one in verdicts)
+    return [
+        Ranking(answers, (1.0 if margin is None else margin, 0.0), verdicts[0].context, margin is not None)
+    ]
+
+
+def number_in(row: Mapping[str, Any], name: str) -> float | None:
+    """A number of a row, None where it has none; raises `CamelidError` for anything else."""
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise CamelidError(f"`{name}` is {shortened(value)}; it must be a number")
+    return float(value)
 
 
 def compared(better: Messages, worse: Messages) -> list[Verdict]:

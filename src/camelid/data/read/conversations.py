@@ -4,20 +4,23 @@ The first row of a file determines its shape; later rows of another shape are ba
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from camelid.base.errors import CamelidError
 from camelid.data.read.comparisons import Quality
+from camelid.data.read.conversation_shape import ConversationShape, Ranked
 from camelid.data.read.conversation_shapes import shape_of
 from camelid.data.read.corpus import describe_files, one_format
 from camelid.data.read.files import Format, data_files, format_of
-from camelid.data.read.rows import BadRows, rows_of
+from camelid.data.read.rows import BadRows, Row, rows_of
 from camelid.text.conversation import Conversation
 
 Found = list[tuple[Conversation, Quality | None]]
+Value = TypeVar("Value")
 
 
 class Conversations:
@@ -76,6 +79,15 @@ class Conversations:
 
     def by_row(self, *, both: bool) -> Iterator[tuple[Found, str]]:
         """The conversations of each row with their quality, if it is known; both: also the bad ones."""
+        return self._rows(lambda shape, row: shape.conversations(row, both=both))
+
+    def rankings(self) -> Iterator[tuple[list[Ranked], str]]:
+        """The ranked answers of each row, for every prompt in it; `undecided` counts rows without any."""
+        return self._rows(ConversationShape.rankings)
+
+    def _rows(
+        self, read_row: Callable[[ConversationShape, Row], list[Value]]
+    ) -> Iterator[tuple[list[Value], str]]:
         bad = self._bad = BadRows(self._bad.skip)
         self.count = self.undecided = read = 0
         for path, format in self.files.items():
@@ -87,7 +99,7 @@ class Conversations:
             rows = chain([first], rows)
             for row, where in rows if shape.gather is None else shape.gather(rows):
                 try:
-                    found = shape.conversations(row, both=both)
+                    found = read_row(shape, row)
                 except CamelidError as error:
                     bad.add(where, str(error))
                     continue

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from camelid.base.errors import CamelidError, shortened
-from camelid.data.read.comparisons import Messages, Verdict
+from camelid.data.read.comparisons import Messages, Ranking, Verdict
 from camelid.data.read.rows import Row
 
 Node = Mapping[str, Any]
@@ -34,7 +34,7 @@ def ranked_verdicts(row: Row) -> list[Verdict]:
     The prompts are those of all threads of the tree. Prompts without two ranked answers give none.
     """
     found = list[Verdict]()
-    for prompt, answers in ranked_replies(row):
+    for prompt, answers, _ in ranked_replies(row):
         found += [
             Verdict([*prompt, answers[0]], "good", len(prompt)),
             Verdict([*prompt, answers[-1]], "bad", len(prompt)),
@@ -42,15 +42,25 @@ def ranked_verdicts(row: Row) -> list[Verdict]:
     return found
 
 
-def ranked_replies(row: Row) -> Iterator[tuple[Messages, Messages]]:
-    """Each prompt of a tree, as messages, with at least two ranked answers, the best first."""
+def tree_rankings(row: Row) -> list[Ranking]:
+    """For each prompt with at least two ranked answers the ranking of all of them."""
+    return [
+        Ranking(tuple([*prompt, answer] for answer in answers), scores, len(prompt))
+        for prompt, answers, scores in ranked_replies(row)
+    ]
+
+
+def ranked_replies(row: Row) -> Iterator[tuple[Messages, Messages, tuple[float, ...]]]:
+    """Each prompt of a tree, as messages, with at least two ranked answers, the best first, and minus their
+    ranks."""
     waiting: list[tuple[Messages, Node]] = [([], _root(row))]
     while waiting:
         before, node = waiting.pop()
         thread, replies = [*before, _message(node)], _replies(node)
         ranked = [reply for reply in replies if _rank(reply) is not None and reply["role"] == "assistant"]
         if len(ranked) > 1:
-            yield thread, [_message(reply) for reply in ranked]
+            scores = tuple(-float(_rank(reply) or 0) for reply in ranked)
+            yield thread, [_message(reply) for reply in ranked], scores
         waiting += [(thread, reply) for reply in reversed(replies)]
 
 
