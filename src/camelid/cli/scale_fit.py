@@ -18,6 +18,9 @@ def scale_fit(
         "saturating-n",
         "saturating-d",
         "saturating-c",
+        "isoflop",
+        "akima",
+        "envelope",
     ] = "chinchilla",
     columns: str | None = None,
     drop_highest: int = 0,
@@ -32,8 +35,9 @@ def scale_fit(
     Args:
         runs: a table (CSV, JSON lines) with a row for each run, or run folders of `camelid pretrain`
         form: chinchilla: L = E + A/N^alpha + B/D^beta by Huber loss; projection: the same by variable
-            projection; kaplan: L(N, D); kaplan-n, -d, -c: a power law of one variable; saturating-n, -d, -c:
-            one with a floor
+            projection; kaplan: L(N, D); kaplan-n, -d, -c: a power law of one variable; saturating-n, -d,
+            -c: one with a floor; isoflop, akima: the best size of each budget, by a parabola or a spline;
+            envelope: the same from training curves
         columns: names of the columns for parameters, tokens, FLOPs and loss, in this order, between commas,
             empty where there is none; tokens or FLOPs may be missing
         drop_highest: number of runs with the highest losses to leave out

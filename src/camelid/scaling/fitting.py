@@ -132,7 +132,8 @@ def fit_points(
         )
     predicted = chosen.loss(constants, used)
     errors = np.zeros(0) if predicted is None else np.log(predicted / used.loss)
-    fit = Fit(form, constants, objective, used, dropped, again, errors, (), tuple(_warnings(errors, used)))
+    warnings = (*chosen.warnings(used), *_warnings(errors, used))
+    fit = Fit(form, constants, objective, used, dropped, again, errors, (), warnings)
     undetermined = [
         f"{name} is hardly determined: between {low:.3g} and {high:.3g}"
         for name, (low, high) in fit.intervals.items()
@@ -185,10 +186,10 @@ def _parts(points: Points, drop_highest: int, hold_out: int) -> tuple[Points, Po
 def _bootstrap(
     form: Form, points: Points, constants: Constants, resamples: int, seed: int
 ) -> Iterator[dict[str, float]]:
-    """The constants of resamples of the runs with replacement, those that determine the law."""
+    """The constants of resamples of the runs, those that determine the law."""
     generator = np.random.default_rng(seed)
     for _ in range(resamples):
-        drawn = points.take(generator.integers(0, len(points), len(points)))
+        drawn = form.draw(points, generator)
         try:
             form.check(drawn)
             yield form.fit(drawn, constants)[0]

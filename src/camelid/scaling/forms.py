@@ -1,11 +1,12 @@
 """The forms that `camelid scale fit` knows: each turns runs into named constants."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from camelid.scaling.frontier import Envelope, IsoFlop
 from camelid.scaling.huber import Solution, fit_huber
 from camelid.scaling.identify import check_falls, check_identifiable
 from camelid.scaling.laws import CHINCHILLA, LAWS, Law, predict
@@ -34,6 +35,12 @@ class Form(Protocol):
 
     def loss(self, constants: Constants, points: Points) -> Floats | None:
         """The predicted loss of each point; None for a form that predicts none."""
+
+    def draw(self, points: Points, generator: np.random.Generator) -> Points:
+        """A resample of the runs, for the bootstrap."""
+
+    def warnings(self, points: Points) -> Iterator[str]:
+        """What a reader of the fit has to know about these runs."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,14 @@ class LawForm:
         """The predicted loss of each point."""
         return predict(self.law, self.law.theta(constants), points)
 
+    def draw(self, points: Points, generator: np.random.Generator) -> Points:
+        """As many runs, with replacement."""
+        return points.take(generator.integers(0, len(points), len(points)))
+
+    def warnings(self, points: Points) -> Iterator[str]:
+        """Nothing: runs off the law are found by their errors."""
+        yield from ()
+
 
 def _huber(law: Law) -> LawForm:
     return LawForm(law, lambda points, start: fit_huber(law, points, start), "sum of Huber losses of ln L")
@@ -72,6 +87,9 @@ def _huber(law: Law) -> LawForm:
 FORMS: Mapping[str, Form] = {
     **{name: _huber(law) for name, law in LAWS.items()},
     "projection": LawForm(CHINCHILLA, lambda points, _: fit_projection(points), "sum of squares of L"),
+    "isoflop": IsoFlop("parabola"),
+    "akima": IsoFlop("akima"),
+    "envelope": Envelope(),
 }
 """The forms by name."""
 

@@ -60,12 +60,12 @@ class Points:
         """The different values of a variable, ascending; those closer than `SAME` count once."""
         return np.array([np.exp(group.mean()) for group in _groups(np.log(self.column(variable)))])
 
-    def by(self, variable: Variable) -> list[Self]:
-        """The points with the same value of a variable, in ascending order of it."""
+    def by(self, variable: Variable, same: float = SAME) -> list[Self]:
+        """The points with the same value of a variable, in ascending order of it; same: see `SAME`."""
         logs = np.log(self.column(variable))
-        return [self.take((logs >= group[0]) & (logs <= group[-1])) for group in _groups(logs)]
+        return [self.take((logs >= group[0]) & (logs <= group[-1])) for group in _groups(logs, same)]
 
 
-def _groups(logs: Floats) -> list[Floats]:
+def _groups(logs: Floats, same: float = SAME) -> list[Floats]:
     ordered = np.sort(logs)
-    return np.split(ordered, np.flatnonzero(np.diff(ordered) > SAME) + 1)
+    return np.split(ordered, np.flatnonzero(np.diff(ordered) > same) + 1)
