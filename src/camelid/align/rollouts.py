@@ -1,155 +1,185 @@
 """Samples of the policy as batches: questions, answers by the engine with the present weights, rewards."""
 
-from collections.abc import Iterator, Sequence
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from camelid.align.grpo import ADVANTAGE, SAMPLED, advantages
-from camelid.base.errors import CamelidError, WrongCall
-from camelid.data.rows.batches import AnyBatch, collate
+from camelid.align.alarms import Watch
+from camelid.align.columns import SAMPLED
+from camelid.align.learning import Learning
+from camelid.align.policy import Policy
+from camelid.align.questions import Asked
+from camelid.align.summary import summary
+from camelid.base.atomic import atomic_file
+from camelid.base.errors import CamelidError
+from camelid.data.rows.batches import Batch, collate
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import lay_out, shuffled
 from camelid.engine.engine import Engine
-from camelid.lm.interface import LM, Completion, Prompt, Score
-from camelid.lm.sampling import Sampling
-from camelid.prompting.attempt import Program, Read
-from camelid.recipes.align import GRPOSettings
-from camelid.tasks.graders import LENIENT
-from camelid.tasks.item import Item
-from camelid.tasks.task import Task
+from camelid.lm.interface import Completion
+from camelid.recipes.rollouts import RolloutSettings
 
-MOST_WITHOUT_VARIANCE = 20
-"""Updates in a row in which all rewards of each group are equal, after which there is nothing to learn."""
-
-
-class _Asked(LM):
-    """Remembers what a program asks, and answers nothing."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Prompt, Sampling]] = []
-
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        self.asked += [(prompt, sampling) for prompt in prompts]
-        return [[Completion("", (), (), "stop")] for _ in prompts]
-
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Score]:
-        raise WrongCall("GRPO needs a program that generates")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question of a task, as a program asks it."""
-
-    task: Task
-    item: Item
-    prompt: Prompt
-    sampling: Sampling
-
-    def reward(self, text: str) -> float:
-        """1 for a right answer, by the reading that evaluations are compared by."""
-        grades = self.task.grade(self.item, text)
-        return grades[LENIENT if LENIENT in grades else next(iter(grades))].value
-
-
-def asked_by(program: Program, task: Task) -> list[Asked]:
-    """The task's questions as the program asks them; raises `WrongCall` if it asks more than once each."""
-    found = []
-    for item in task.items:
-        lm = _Asked()
-        program(lm, [item], cast(Read, task.read))
-        if len(lm.asked) != 1:
-            raise WrongCall(
-                f"{program.name} asks {len(lm.asked)} times for an answer, and GRPO trains one reply; give "
-                "--chat, or --shots K with chain_of_thought"
-            )
-        found.append(Asked(task, item, *lm.asked[0]))
-    return found
+Stats = dict[str, float]
+Reward = Callable[[Sequence[Asked], Sequence[Completion]], list[float]]
+"""The reward of each answer to its question."""
+STATS, EXTRA = "stats", "extra."
+"""In the file of a rollout: the key of its stats, and what the names of extra columns begin with."""
+COLUMNS = ("tokens", "targets", "weights", "documents", "positions")
+KEPT = 2
+"""Rollouts that are kept beside the present one, for runs that go on from an earlier checkpoint."""
+BOUNDS = {torch.float32: 1e-4}
+"""The largest difference in nats between sampler and trainer by precision, and `LOOSE` in others."""
+LOOSE = 1.0
 
 
 @dataclass
 class Rollouts:
-    """Batches of sampled answers; `stats` describes the last one.
+    """Batches of sampled answers, `settings.updates` from each rollout; `stats` describes the last one.
 
-    The questions of an update and the seeds of their samples depend only on `seed` and its number.
+    The questions of a rollout and the seeds of its samples depend only on `seed` and its number. If several
+    updates are made with a rollout, it is kept in `folder` until the next one, so that a run which is killed
+    between them resumes with it.
     """
 
     engine: Engine
     questions: Sequence[Asked]
-    settings: GRPOSettings
+    policy: Policy
+    reward: Reward
+    learning: Learning
+    watch: Watch
+    folder: Path
     seed: int
-    stats: dict[str, float] = field(default_factory=dict)
+    stats: Stats = field(default_factory=dict)
 
-    def batches_from(self, step: int) -> Iterator[AnyBatch]:
-        """The batches from a step on, each sampled when it is asked for."""
-        silent = 0
+    @property
+    def settings(self) -> RolloutSettings:
+        """Those of the method."""
+        return self.learning.settings
+
+    def batches_from(self, step: int) -> Iterator[Batch]:
+        """The batches from a step on; a rollout is sampled when its first batch is asked for."""
+        if step:
+            self.watch.resume()
+            self.learning.resume(self.watch.history)
         while True:
-            self.engine.set_weights()
-            batch, varied = self._batch(step)
-            silent = 0 if varied else silent + 1
-            if silent >= MOST_WITHOUT_VARIANCE:
-                raise CamelidError(
-                    f"in {silent} updates all answers to each question had the same reward (mean "
-                    f"{self.stats['reward']:.3f}), so there is nothing to learn; take questions that the "
-                    "model solves sometimes, or a larger --grpo.group"
-                )
-            yield batch
-            step += 1
+            number, done = divmod(step, self.settings.updates)
+            rollout = self._kept(number) if done else self._sampled(number)
+            for update in range(done, self.settings.updates):
+                yield self.learning.completed(self._minibatch(rollout, number, update), step)
+                step += 1
 
-    def _batch(self, step: int) -> tuple[AnyBatch, bool]:
-        groups = []
+    def _minibatch(self, rollout: Batch, number: int, update: int) -> Batch:
+        epoch, part = divmod(update, self.settings.minibatches)
+        order = shuffled(len(rollout.tokens), self.seed, number * self.settings.epochs + epoch)
+        chosen = torch.from_numpy(np.array_split(order, self.settings.minibatches)[part].copy())
+        return rollout.take(chosen)
+
+    def _sampled(self, number: int) -> Batch:
+        self.engine.set_weights()
+        asked, answers = self._answers(number)
+        rewards = torch.tensor(self._rewards(asked, answers)).view(-1, self.settings.group)
+        scored = self.policy.scored(as_batch(answers))
+        self.stats = summary(asked, answers, rewards, scored)
+        bound = self.settings.largest_difference
+        check_sampler(self.stats["sampler_difference"], bound, self.policy.dtype)
+        rollout = self.learning.taught(scored, rewards, self.stats)
+        self.watch.check(self.stats)
+        if self.settings.updates > 1:
+            self._keep(number, rollout)
+        return rollout
+
+    def _answers(self, number: int) -> tuple[list[Asked], list[Completion]]:
+        """The questions of a rollout, each as often as it is answered, and all answers as one batch of the
+        engine."""
+        asked, requests = [], []
         for place in range(self.settings.questions):
-            each = self._question(step * self.settings.questions + place)
-            seed = int(np.random.default_rng([self.seed, step, place]).integers(2**31))
+            each = self._question(number * self.settings.questions + place)
+            seed = int(np.random.default_rng([self.seed, number, place]).integers(2**31))
             sampling = replace(each.sampling, temperature=1.0, samples=self.settings.group, seed=seed)
-            groups.append((each, sampling))
-        completions = self._complete(groups)
-        answered = zip(groups, completions, strict=True)
-        rewards = torch.tensor([[each.reward(one.text) for one in ones] for (each, _), ones in answered])
-        values = advantages(rewards, self.settings)
-        self._note(rewards, completions)
-        examples = [
-            _example(one, float(value), self.settings)
-            for ones, row in zip(completions, values, strict=True)
-            for one, value in zip(ones, row, strict=True)
-        ]
-        width = max(map(len, examples))
-        return collate([lay_out([each], width, 0) for each in examples]), bool(values.any())
-
-    def _complete(self, groups: Sequence[tuple[Asked, Sampling]]) -> list[list[Completion]]:
-        """All samples of all questions as one batch of the engine."""
-        requests = [
-            [self.engine.request(each.prompt, sampling, sample) for sample in range(sampling.samples)]
-            for each, sampling in groups
-        ]
-        for _ in self.engine.updates([request for group in requests for request in group]):
+            for sample in range(self.settings.group):
+                asked.append(each)
+                requests.append(self.engine.request(each.prompt, sampling, sample))
+        for _ in self.engine.updates(requests):
             pass
-        return [[request.completion() for request in group] for group in requests]
+        return asked, [request.completion() for request in requests]
 
     def _question(self, place: int) -> Asked:
         epoch, at = divmod(place, len(self.questions))
         return self.questions[int(shuffled(len(self.questions), self.seed, epoch)[at])]
 
-    def _note(self, rewards: torch.Tensor, completions: Sequence[Sequence[Completion]]) -> None:
-        flat = [one for ones in completions for one in ones]
-        tokens = sum(len(one.tokens) for one in flat)
-        self.stats = {
-            "reward": rewards.mean().item(),
-            "groups_without_variance": (rewards.std(1) == 0).float().mean().item(),
-            "cut": sum(one.finish_reason == "length" for one in flat) / len(flat),
-            "answer_tokens": tokens / len(flat),
-            "entropy_estimate": -sum(sum(one.logprobs) for one in flat) / tokens,
-        }
+    def _rewards(self, asked: Sequence[Asked], answers: Sequence[Completion]) -> list[float]:
+        rewards = self.reward(asked, answers)
+        for each, answer, reward in zip(asked, answers, rewards, strict=True):
+            if not math.isfinite(reward):
+                raise CamelidError(
+                    f"the reward of an answer to {each.item.id!r} is {reward}; rewards must be finite "
+                    f"numbers. The answer: {answer.text!r:.300}"
+                )
+        if (penalty := self.settings.cut_reward) is not None:
+            pairs = zip(answers, rewards, strict=True)
+            return [penalty if one.finish_reason == "length" else reward for one, reward in pairs]
+        return rewards
+
+    def _keep(self, number: int, rollout: Batch) -> None:
+        """Writes a rollout down, and removes the one before it."""
+        columns = {name: getattr(rollout, name) for name in COLUMNS}
+        extra = {f"{EXTRA}{name}": column for name, column in rollout.extra.items()}
+        self.folder.mkdir(exist_ok=True)
+        with atomic_file(self._path(number), replace=True) as draft:
+            save_file({**columns, **extra}, draft, {STATS: json.dumps(self.stats)})
+        for old in self.folder.glob("*.safetensors"):
+            if int(old.stem) < number - KEPT:
+                old.unlink()
+
+    def _kept(self, number: int) -> Batch:
+        """The rollout that a killed run was in the middle of."""
+        path = self._path(number)
+        if not path.is_file():
+            raise CamelidError(
+                f"{path} is missing, with which the run was being trained when it stopped; start a new run "
+                "with another --out"
+            )
+        with safe_open(path, "pt") as file:
+            self.stats = json.loads(file.metadata()[STATS])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        extra = {name.removeprefix(EXTRA): tensors.pop(name) for name in [*tensors] if EXTRA in name}
+        return Batch(**tensors, extra=extra)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}.safetensors"
 
 
-def _example(one: Completion, advantage: float, settings: GRPOSettings) -> Example:
-    """An answer with its tokens' weights, log-probabilities and advantage."""
+def check_sampler(difference: float, bound: float | None, dtype: torch.dtype) -> None:
+    """Raises `CamelidError` where trainer and sampler disagree by more than the bound, by default that of the
+    precision."""
+    bound = bound or BOUNDS.get(dtype, LOOSE)
+    if not difference <= bound:
+        raise CamelidError(
+            f"the trainer's log-probabilities differ by up to {difference:.2g} nats from those that the "
+            f"tokens were sampled with, and largest-difference is {bound:g}; with bfloat16 use float32 "
+            "(--training.dtype float32), or raise it and weigh tokens by the ratio (importance-cap 2)"
+        )
+
+
+def as_batch(answers: Sequence[Completion]) -> Batch:
+    """The answers, one in each row, after their prompts: answered tokens have weight 1."""
+    examples = [_example(one) for one in answers]
+    width = max(map(len, examples))
+    batch = collate([lay_out([each], width, 0) for each in examples])
+    assert isinstance(batch, Batch)  # rows are not pairs
+    return batch
+
+
+def _example(one: Completion) -> Example:
     whole = np.array([*one.prompt_tokens, *one.tokens])
     answer = slice(len(one.prompt_tokens) - 1, None)
     weights, sampled = np.zeros(len(whole) - 1, np.float32), np.zeros(len(whole) - 1, np.float32)
-    weights[answer] = 1 if settings.normalise == "tokens" else 1 / len(one.tokens)
-    sampled[answer] = one.sampled_logprobs
-    columns = {SAMPLED: sampled, ADVANTAGE: np.float32(advantage) * (weights > 0).astype(np.float32)}
-    return Example(whole[:-1], whole[1:], weights, columns)
+    weights[answer], sampled[answer] = 1, one.sampled_logprobs
+    return Example(whole[:-1], whole[1:], weights, {SAMPLED: sampled})

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from camelid.align.dpo_stage import train_dpo
-from camelid.align.grpo_stage import train_grpo
+from camelid.align.policy_stage import train_policy
 from camelid.align.reward_stage import train_reward
 from camelid.align.verifier_stage import train_verifier
 from camelid.base.errors import WrongCall
@@ -15,7 +15,8 @@ METHODS: Mapping[MethodName, Callable[[AlignRecipe, ProcessGroup], Path]] = {
     "verifier": train_verifier,
     "reward": train_reward,
     "dpo": train_dpo,
-    "grpo": train_grpo,
+    "ppo": train_policy,
+    "grpo": train_policy,
 }
 
 

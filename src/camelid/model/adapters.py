@@ -1,6 +1,7 @@
 """Adapters: low-rank updates put onto chosen linears of a model, taken off, and merged into their weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -66,6 +67,19 @@ def freeze_base(model: Transformer) -> Transformer:
         module.lora_a.requires_grad_(True)
         module.lora_b.requires_grad_(True)
     return model
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """Inside, the model computes as if it had no updates: its base is the reference of a tuned policy."""
+    updates = adapted(model).values()
+    for module in updates:
+        module.enabled = False
+    try:
+        yield
+    finally:
+        for module in updates:
+            module.enabled = True
 
 
 @torch.no_grad()

@@ -37,7 +37,8 @@ class LoRA:
 class LoRALinear(nn.Module):
     """A frozen linear of any kind, plus its update; B is 0 at first, so that nothing changes.
 
-    site: tells the linears of a block apart, so that each drops its own values.
+    site: tells the linears of a block apart, so that each drops its own values. enabled: whether the update
+    counts; see `adapters.without_adapters`.
     """
 
     linear_kind: ClassVar[LinearKind] = "lora"
@@ -45,6 +46,7 @@ class LoRALinear(nn.Module):
     def __init__(self, base: nn.Module, settings: LoRA, site: int, device: torch.device) -> None:
         super().__init__()
         self.base, self.settings, self.site = base, settings, int(Site.ADAPTERS) + site
+        self.enabled = True
         self.in_features, self.out_features = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
         self.lora_a = nn.Parameter(torch.zeros(settings.rank, self.in_features, device=device))
         self.lora_b = nn.Parameter(torch.zeros(self.out_features, settings.rank, device=device))
@@ -61,6 +63,8 @@ class LoRALinear(nn.Module):
         self, x: Float[Tensor, "*batch inner"], seeds: Seeds | None = None
     ) -> Float[Tensor, "*batch outer"]:
         """W x + b + s B A x, in x's dtype; seeds: of dropout, in training."""
+        if not self.enabled:
+            return self.base(x)  # type: ignore[no-any-return]
         inputs = dropped(x, self.settings.dropout, seeds, self.site) if self.training else x
         low = F.linear(inputs, self.lora_a.to(x.dtype)).flatten(0, -2)
         result: Tensor = self.base(x)

@@ -9,10 +9,11 @@ from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import REPEATED, CalculatorName
 from camelid.recipes.lora import LoRASettings
 from camelid.recipes.recipe import Recipe
+from camelid.recipes.rollouts import GRPOSettings, PPOSettings
 from camelid.recipes.settings import ModelName, Paths, Settings
 from camelid.recipes.training import Training
 
-MethodName = Literal["verifier", "reward", "dpo", "grpo"]
+MethodName = Literal["verifier", "reward", "dpo", "ppo", "grpo"]
 
 
 class VerifierSettings(Settings):
@@ -60,30 +61,6 @@ class DPOSettings(Settings):
     )
 
 
-class GRPOSettings(Settings):
-    """Rollouts and their loss (DeepSeekMath, arXiv:2402.03300, section 4.1)."""
-
-    questions: int = Field(default=8, gt=0, description="questions of an update")
-    group: int = Field(default=8, ge=2, description="answers sampled to each of them, at temperature 1")
-    baseline: Literal["mean", "leave_one_out"] = Field(
-        default="mean", description="rewards are compared with the mean of the group, or of the others in it"
-    )
-    divide_by_spread: bool = Field(
-        default=True, description="divide advantages by the standard deviation of the group's rewards"
-    )
-    normalise: Literal["tokens", "answers"] = Field(
-        default="tokens", description="mean over all tokens of the batch, or the mean of each answer's mean"
-    )
-    clip_low: float = Field(default=0.2, gt=0, lt=1, description="probability ratios count from 1 minus this")
-    clip_high: float = Field(default=0.2, gt=0, description="probability ratios count up to 1 plus this")
-    largest_difference: float = Field(
-        default=1e-3,
-        gt=0,
-        description="stop if the trainer's log-probability of a sampled token differs more from the "
-        "sampler's, in nats",
-    )
-
-
 class AlignRecipe(Recipe):
     """Train on how good answers are: a policy by comparisons or grades, or a model that rates answers."""
 
@@ -92,8 +69,8 @@ class AlignRecipe(Recipe):
     stage: Literal["align"] = Field(default="align", description="the verb that this recipe is for")
     method: MethodName = Field(
         description="what is trained; verifier: a model that rates solutions; reward: a model that rates "
-        "answers, on comparisons; dpo: the model itself, on comparisons; grpo: the model itself, by the "
-        "grades of its own answers"
+        "answers, on comparisons; dpo: the model itself, on comparisons; ppo, grpo: the model itself, by the "
+        "rewards of its own answers"
     )
     model: ModelName = Field(
         description="checkpoint folder or hub name whose weights training begins with; it also writes the "
@@ -156,10 +133,11 @@ class AlignRecipe(Recipe):
     )
     reward: RewardSettings = Field(default=RewardSettings(), description="method reward: the loss")
     dpo: DPOSettings = Field(default=DPOSettings(), description="method dpo: the loss")
+    ppo: PPOSettings = Field(default=PPOSettings(), description="method ppo: rollouts and the loss")
     grpo: GRPOSettings = Field(default=GRPOSettings(), description="method grpo: rollouts and the loss")
     lora: LoRASettings = Field(
         default=LoRASettings(),
-        description="dpo, reward: train an adapter instead of all weights, with --lora.rank; "
+        description="dpo, ppo, grpo, reward: train an adapter instead of all weights, with --lora.rank; "
         "a reward model's is merged at the end",
     )
     held_out: float = Field(
@@ -181,7 +159,7 @@ class AlignRecipe(Recipe):
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:
-        if self.method in ("verifier", "grpo") and not self.task:
+        if self.method in ("verifier", "ppo", "grpo") and not self.task:
             raise ValueError("there are no questions to solve; give --task NAME|FILE")
         if self.method in ("dpo", "reward") and not self.comparisons:
             raise ValueError("there are no comparisons to learn from; give --comparisons FILE")

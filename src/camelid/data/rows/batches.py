@@ -34,6 +34,10 @@ class _Columns:
         starts = range(0, len(self.tokens), size)
         return [self._map(lambda column, at=start: column[at : at + size]) for start in starts]  # type: ignore[misc]
 
+    def take(self, chosen: Int[Tensor, " rows"]) -> Self:
+        """The chosen rows, in this order."""
+        return self._map(lambda column: column[chosen])
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         columns = {
             column.name: change(getattr(self, column.name))

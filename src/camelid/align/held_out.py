@@ -1,0 +1,70 @@
+"""Held-out questions that a policy answers greedily before, while and after it learns."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from camelid.align.questions import Asked
+from camelid.align.rollouts import Reward
+from camelid.align.summary import grades
+from camelid.base.atomic import write_text_atomically
+from camelid.base.json import json_line, whole_lines
+from camelid.engine.engine import Engine
+from camelid.lm.interface import Completion
+
+BEFORE, AFTER = "answers-before.jsonl", "answers-after.jsonl"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer to a held-out question: its reward, and whether it is right and can be read."""
+
+    question: str
+    answer: str
+    reward: float
+    right: float
+    parsed: bool
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What held-out answers are worth on average."""
+
+    measures: dict[str, float]
+
+
+@dataclass
+class HeldOut:
+    """Measures a policy by its greedy answers, and writes the first and the newest ones into its run."""
+
+    engine: Engine
+    questions: Sequence[Asked]
+    reward: Reward
+    folder: Path
+
+    def __call__(self) -> Quality:
+        """The mean reward and the grades, with the present weights."""
+        self.engine.set_weights()
+        answers = self._answers()
+        rewards, texts = self.reward(self.questions, answers), [one.text for one in answers]
+        found = []
+        for each, text, reward in zip(self.questions, texts, rewards, strict=True):
+            grade = each.grade(text)
+            found.append(Answered(each.item.question, text, reward, grade.value, grade.extracted is not None))
+        for name in (AFTER, *([] if (self.folder / BEFORE).exists() else [BEFORE])):
+            write_text_atomically(self.folder / name, "".join(json_line(asdict(one)) for one in found))
+        return Quality({"reward": sum(rewards) / len(rewards), **grades(self.questions, texts)})
+
+    def _answers(self) -> list[Completion]:
+        found: dict[int, Completion] = {}
+        for sampling in dict.fromkeys(each.sampling for each in self.questions):
+            places = [at for at, each in enumerate(self.questions) if each.sampling == sampling]
+            prompts = [self.questions[at].prompt for at in places]
+            replies = self.engine.generate(prompts, replace(sampling, temperature=0.0))
+            found |= {at: reply for at, [reply] in zip(places, replies, strict=True)}
+        return [found[at] for at in range(len(self.questions))]
+
+
+def read_answers(path: Path) -> list[Answered]:
+    """The answers in a file, none if there is none."""
+    return [Answered(**row) for row, _ in whole_lines(path, remedy="remove it")] if path.is_file() else []

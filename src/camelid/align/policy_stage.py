@@ -1,0 +1,157 @@
+"""`camelid align --method ppo|grpo`: a policy that learns from the rewards of its own answers."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from camelid.align.alarms import Watch
+from camelid.align.critic import add_value_head, has_value_head, remove_value_head
+from camelid.align.held_out import HeldOut
+from camelid.align.learning import GRPO, PPO, Learning
+from camelid.align.meter import Meter
+from camelid.align.policy import Policy
+from camelid.align.policy_report import policy_report
+from camelid.align.pretraining_text import PretrainingText
+from camelid.align.questions import Asked, asked_by
+from camelid.align.rollouts import Rollouts
+from camelid.align.solutions import method_of
+from camelid.base.atomic import atomic_folder
+from camelid.base.digest import digest_paths
+from camelid.base.errors import WrongCall
+from camelid.data.read.corpus import Corpus
+from camelid.data.rows.holdout import uniform
+from camelid.engine.engine import Engine
+from camelid.evals.stage import load_tasks
+from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.checkpoint import save_checkpoint
+from camelid.formats.hugging_face.peft_folder import save_adapter
+from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
+from camelid.lm.interface import Completion
+from camelid.model.transformer import Transformer
+from camelid.recipes.align import AlignRecipe
+from camelid.report.page import write_report
+from camelid.runs.provenance import Parent
+from camelid.runs.run import METRICS, Run
+from camelid.text.tokenizer import Tokenizer, load_tokenizer
+from camelid.train.adapting import adapted_model, round_frozen
+from camelid.train.clock import TimeLimit
+from camelid.train.fit import Setup, fit, precision
+from camelid.train.parallel import ProcessGroup
+from camelid.train.stages import ADAPTER, MODEL
+
+logger = logging.getLogger(__name__)
+
+MEASURED = 64
+"""Held-out questions at most that are answered at each validation."""
+ROWS_AT_ONCE = 16
+ROLLOUTS = "rollouts"
+"""The run's subfolder of answers that are being trained on."""
+
+
+def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | None = None) -> Path:
+    """Trains the model by the rewards of its own answers; returns the folder of the model or adapter.
+
+    limit: when to end at the latest; see `train.clock`.
+    """
+    if recipe.training.epochs is not None:
+        raise WrongCall("rollouts have no epochs: give --training.steps, the number of updates")
+    base = resolve(recipe.model)
+    tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
+    method = replace(method_of(recipe), samples=1, temperature=None)
+    questions = [each for task in tasks for each in asked_by(method.program_for(task), task)]
+    paths = [*recipe.data, *recipe.ppo.pretraining]
+    digests = {**digest_paths(paths), **{task.name: task.version for task in tasks}}
+    folder = recipe.out / (MODEL if recipe.lora.rank is None else ADAPTER)
+    with Run.create(recipe.out, recipe, parents=[Parent.of(base)], data=digests) as run:
+        if not folder.exists():
+            _train(recipe, run, base, questions, group, folder, limit)
+        write_report(policy_report(run.folder), run.folder)
+    return folder
+
+
+def _train(
+    recipe: AlignRecipe,
+    run: Run,
+    base: Path,
+    questions: Sequence[Asked],
+    group: ProcessGroup,
+    folder: Path,
+    limit: TimeLimit | None,
+) -> None:
+    tokenizer = load_tokenizer(base)
+    dtype = precision(run, recipe.training, group)
+    learning = _learning(recipe, tokenizer)
+    policy = _policy(recipe, base, dtype, group.device)
+    check_tokenizer_fits(policy.model.spec, tokenizer)
+    trained = [each for each in questions if uniform(each.item.asked) >= recipe.held_out]
+    held_out = [each for each in questions if uniform(each.item.asked) < recipe.held_out][:MEASURED]
+    logger.info(f"{len(trained):,} questions, and {len(held_out)} held out to measure with")
+    settings, meter = learning.settings, Meter()
+    watch = Watch(run.folder / METRICS, settings.largest_kl, settings.allow_cut)
+    with Engine(policy.model, tokenizer, dtype=dtype, max_batch=recipe.engine.max_batch) as engine:
+        rollouts = Rollouts(
+            engine, trained, policy, graded, learning, watch, run.folder / ROLLOUTS, recipe.seed
+        )
+        measure = HeldOut(engine, held_out, graded, run.folder)
+
+        def metrics() -> Mapping[str, float]:
+            stats = {**rollouts.stats, **meter.read()}
+            watch.see(stats)
+            return stats
+
+        fit(
+            run,
+            policy.model,
+            rollouts.batches_from,
+            learning.objective(policy.frozen, dtype, meter),
+            recipe.training,
+            Setup(group, dtype, policy.rows_at_once),
+            measure if held_out else None,
+            recipe.seed,
+            limit,
+            also=metrics,
+        )
+    _save(policy.model, folder, base, tokenizer, run)
+
+
+def _learning(recipe: AlignRecipe, tokenizer: Tokenizer) -> Learning:
+    if recipe.method == "grpo":
+        return GRPO(recipe.grpo)
+    text = None
+    if recipe.ppo.pretraining:
+        text = PretrainingText.read(Corpus(recipe.ppo.pretraining), tokenizer, recipe.seed)
+    return PPO(recipe.ppo, text)
+
+
+def _policy(recipe: AlignRecipe, base: Path, dtype: torch.dtype, device: torch.device) -> Policy:
+    """The model to train, with a value head for PPO, and its reference, which an adapter needs no copy of."""
+    adapts, reference = recipe.lora.rank is not None, None
+    model = adapted_model(base, recipe.lora, recipe.seed) if adapts else load_model(base)
+    if adapts:
+        round_frozen(model, dtype)
+    else:
+        reference = load_model(base, dtype).to(device).requires_grad_(False)
+    model.to(device)
+    if recipe.method == "ppo":
+        add_value_head(model)
+    rows = recipe.training.micro_batch_size or ROWS_AT_ONCE
+    return Policy(model, reference, dtype, rows, device)
+
+
+def _save(model: Transformer, folder: Path, base: Path, tokenizer: Tokenizer, run: Run) -> None:
+    if has_value_head(model):
+        remove_value_head(model)
+    with atomic_folder(folder) as draft:
+        if folder.name == MODEL:
+            save_checkpoint(draft, model, special_ids=special_ids(tokenizer), provenance=run.identity)
+            tokenizer.save(draft)
+        else:
+            save_adapter(draft, model, base, run.identity)
+
+
+def graded(asked: Sequence[Asked], answers: Sequence[Completion]) -> list[float]:
+    """The reward of the task's own grader: 1 for a right answer, else 0, or how right it is."""
+    return [each.grade(one.text).value for each, one in zip(asked, answers, strict=True)]
