@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from camelid.base.errors import CamelidError
 from camelid.text.chat_template import CHATML, ChatTemplate
@@ -20,7 +21,7 @@ CALL = '{"name": "add", "arguments": {"a": 1}}'
 
 def test_the_form_comes_from_the_template() -> None:
     form = CallForm.of(ChatTemplate(TAGGED))
-    assert form == CallForm("<call>", "arguments")
+    assert form == CallForm("<call>", "arguments", "<call>")
     bare = TAGGED.replace("<call>", "").replace("</call>", "").replace('"arguments":', '"parameters":')
     assert CallForm.of(ChatTemplate(bare)) == CallForm("", "parameters")
     with pytest.raises(CamelidError, match="no place for tools"):
@@ -33,18 +34,19 @@ def test_the_form_comes_from_the_template() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "begin"),
+    ("name", "lead"),
     [
-        ("qwen2.5-instruct", "<tool_call>"),
-        ("qwen3", "<tool_call>"),
-        ("mistral-7b-instruct-v0.3", "[TOOL_CALLS]"),
+        ("qwen2.5-instruct", "<tool_call>\n"),
+        ("qwen3", "<tool_call>\n"),
+        ("mistral-7b-instruct-v0.3", "[TOOL_CALLS] "),
         ("phi-4-mini-instruct", "<|tool_call|>"),
     ],
 )
-def test_published_templates(shared: Path, name: str, begin: str) -> None:
+def test_published_templates(shared: Path, name: str, lead: str) -> None:
     source = (shared / "templates" / f"{name}.jinja").read_text()
     variables = {"bos_token": "<s>", "eos_token": "</s>"}
-    assert CallForm.of(ChatTemplate(source, variables)) == CallForm(begin, "arguments")
+    form, listed = CallForm.of(ChatTemplate(source, variables)), lead == "[TOOL_CALLS] "
+    assert form == CallForm(lead.strip(), "arguments", lead, listed)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,21 @@ def test_an_answer_of_json_alone() -> None:
     assert form.split("See [1].") == ("See [1].", ())
     assert form.split('{"x": 1}') == ('{"x": 1}', ())
     assert (form.pending('  {"nam'), form.pending("See {"), form.pending("  ")) == (7, 0, 2)
+
+
+def test_a_call_can_be_forced() -> None:
+    """By a schema whose references still hold inside it, told by jsonschema."""
+    city = {"$ref": "#/$defs/city"}
+    arguments = {"type": "object", "properties": {"c": city}, "$defs": {"city": {"enum": ["Rome", "Oslo"]}}}
+    functions = {"weather": arguments, "time": {"type": "object", "maxProperties": 0}}
+    for form in (CallForm("", "arguments"), CallForm("[C]", "arguments", listed=True)):
+        for names in (("weather",), ("weather", "time")):
+            schema = form.schema({name: functions[name] for name in names})
+            for name, given, fits in (
+                ("weather", {"c": "Rome"}, True),
+                ("weather", {"c": "Bonn"}, False),
+                ("time", {}, len(names) > 1),
+                ("other", {}, False),
+            ):
+                call = {"name": name, "arguments": given}
+                assert Draft202012Validator(schema).is_valid([call] if form.listed else call) == fits

@@ -79,6 +79,11 @@ class Generation:
         return self.finish_reason is not None or self.error is not None or self.cancelled
 
     @property
+    def stopped_by(self) -> str | None:
+        """The stop string that ended it."""
+        return self._stops.found
+
+    @property
     def is_greedy(self) -> bool:
         """Whether it always says the most probable token of the model itself."""
         return self.sampling.temperature == 0 and not self.sampling.changes_logits

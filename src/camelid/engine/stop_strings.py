@@ -15,6 +15,8 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
+        self.found: str | None = None
+        """The stop string that ended the text."""
         self._longest = max(map(len, stops), default=0)
         # Where in the text special tokens stand, and their spelling. Each has a character, so older ones are
         # out of reach.
@@ -29,12 +31,15 @@ class StopStrings:
         none."""
         views = self._views(text, max(0, searched - self._longest))
         cuts = [
-            places[found]
+            (places[found], stop)
             for spelled, places in views
             for stop in self._stops
             if (found := spelled.find(stop)) >= 0
         ]
-        return min(cuts, default=None)
+        if not cuts:
+            return None
+        cut, self.found = min(cuts)
+        return cut
 
     def pending(self, text: str) -> int:
         """The number of characters at the end of the text that a stop string may still take back."""

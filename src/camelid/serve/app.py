@@ -1,4 +1,4 @@
-"""The server: OpenAI's endpoints over the engines of some models."""
+"""The server: OpenAI's and Anthropic's endpoints over the engines of some models."""
 
 import asyncio
 import json
@@ -16,10 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from camelid.engine.encoding import check_ids
 from camelid.serve.asking import unless_gone
 from camelid.serve.bodies import (
+    Asking,
     ChatBody,
-    Common,
     CompletionBody,
     DetokenizeBody,
+    Named,
     TokenizeBody,
     read_body,
 )
@@ -27,14 +28,20 @@ from camelid.serve.chat import chat_response, chat_stream
 from camelid.serve.completions import completion_response, completion_stream
 from camelid.serve.errors import ApiError, as_api_error
 from camelid.serve.guard import Guard, Rules
+from camelid.serve.messages import count_response, messages_response, messages_stream
+from camelid.serve.messages_bodies import CountBody, MessagesBody
 from camelid.serve.metrics import Counting, Metrics
 from camelid.serve.models import Models
 from camelid.serve.page import content_policy, page
+from camelid.serve.responses import responses_response, responses_stream
+from camelid.serve.responses_bodies import ResponsesBody
 
 logger = logging.getLogger(__name__)
-Asked = TypeVar("Asked", bound=Common)
+Asked = TypeVar("Asked", bound=Asking)
 Handler = Callable[[Request], Awaitable[Response]]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+WITH_DONE = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Whose streams end with `[DONE]`."""
 MOST_BODY_BYTES = 8 << 20
 
 
@@ -48,6 +55,9 @@ def make_app(models: Models, rules: Rules | None = None) -> ASGIApp:
         Route("/v1/models/{name:path}", _refusing(api.one_model)),
         Route("/v1/chat/completions", _refusing(api.chat), methods=["POST"]),
         Route("/v1/completions", _refusing(api.complete), methods=["POST"]),
+        Route("/v1/messages", _refusing(api.messages), methods=["POST"]),
+        Route("/v1/messages/count_tokens", _refusing(api.count_tokens), methods=["POST"]),
+        Route("/v1/responses", _refusing(api.responses), methods=["POST"]),
         Route("/tokenize", _refusing(api.tokenize), methods=["POST"]),
         Route("/detokenize", _refusing(api.detokenize), methods=["POST"]),
         Route("/metrics", _refusing(api.metrics)),
@@ -98,6 +108,17 @@ class Api:
     async def chat(self, request: Request) -> Response:
         return await _answer(request, ChatBody, self.models, chat_response, chat_stream)
 
+    async def messages(self, request: Request) -> Response:
+        return await _answer(request, MessagesBody, self.models, messages_response, messages_stream)
+
+    async def count_tokens(self, request: Request) -> Response:
+        body = read_body(CountBody, await _read(request))
+        async with self.models.use(body.model) as served:
+            return JSONResponse(await count_response(served, body))
+
+    async def responses(self, request: Request) -> Response:
+        return await _answer(request, ResponsesBody, self.models, responses_response, responses_stream)
+
     async def complete(self, request: Request) -> Response:
         return await _answer(request, CompletionBody, self.models, completion_response, completion_stream)
 
@@ -111,22 +132,21 @@ async def _answer(
 ) -> Response:
     """A whole response, or a stream, whose first event is only sent once the request is known to be right."""
     body = read_body(kind, await _read(request))
-    if body.stream_options and not body.stream:
-        raise ApiError(400, "stream_options needs stream: true", param="stream_options")
-    answer = _streamed(models, body, streamed) if body.stream else _whole(models, body, whole)
+    path = request.url.path
+    answer = _streamed(models, body, streamed, path) if body.stream else _whole(models, body, whole)
     return await unless_gone(request, asyncio.create_task(answer))
 
 
-async def _whole(models: Models, body: Common, whole: Callable[..., Any]) -> Response:
+async def _whole(models: Models, body: Named, whole: Callable[..., Any]) -> Response:
     async with models.use(body.model) as served:
         return JSONResponse(await whole(served, body))
 
 
-async def _streamed(models: Models, body: Common, streamed: Callable[..., Any]) -> Response:
+async def _streamed(models: Models, body: Named, streamed: Callable[..., Any], path: str) -> Response:
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(models.use(body.model))
         pieces = await streamed(served, body)
-        return _EventStream(_events(pieces), stack.pop_all())
+        return _EventStream(_events(pieces, path), stack.pop_all())
 
 
 class _EventStream(StreamingResponse):
@@ -151,8 +171,9 @@ async def _read(request: Request) -> bytes:
     return raw
 
 
-async def _events(pieces: AsyncIterator[dict[str, Any] | None]) -> AsyncIterator[str]:
-    """Server-sent events; a comment keeps the connection open while the engine has nothing yet."""
+async def _events(pieces: AsyncIterator[dict[str, Any] | None], path: str) -> AsyncIterator[str]:
+    """Server-sent events, named by the type of the piece if it has one; a comment keeps the connection
+    open while the engine has nothing yet."""
     async with aclosing(pieces) as open_pieces:  # type: ignore[type-var]
         try:
             async for piece in open_pieces:
@@ -161,12 +182,14 @@ async def _events(pieces: AsyncIterator[dict[str, Any] | None]) -> AsyncIterator
             refused = as_api_error(error)
             if refused.status == 500:
                 logger.exception("a stream failed")
-            yield _event(refused.as_dict())
-        yield "data: [DONE]\n\n"
+            yield _event(refused.as_piece(path))
+        if path in WITH_DONE:
+            yield "data: [DONE]\n\n"
 
 
 def _event(piece: dict[str, Any]) -> str:
-    return f"data: {json.dumps(piece, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    named = f"event: {piece['type']}\n" if "type" in piece else ""
+    return f"{named}data: {json.dumps(piece, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
 def _refusing(handler: Handler) -> Handler:
@@ -179,7 +202,7 @@ def _refusing(handler: Handler) -> Handler:
             refused = as_api_error(error)
             if refused.status == 500:
                 logger.exception("a request failed")
-            return refused.response()
+            return refused.response(request.url.path)
 
     return handle
 
@@ -187,4 +210,4 @@ def _refusing(handler: Handler) -> Handler:
 async def _not_found(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     words = "there is no such path" if status == 404 else "this path does not take the method"
-    return ApiError(status, f"{request.method} {request.url.path}: {words}").response()
+    return ApiError(status, f"{request.method} {request.url.path}: {words}").response(request.url.path)

@@ -1,9 +1,10 @@
 """The bodies of requests: OpenAI's fields, each of them obeyed, or refused by its name."""
 
 import secrets
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from camelid.base.errors import CamelidError, shortened
 from camelid.base.json import NotJSONError, parse
@@ -15,6 +16,7 @@ MOST_SAMPLES = 128
 """Answers to one request, as in OpenAI's API."""
 MOST_ALTERNATIVES = 20
 
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Body = TypeVar("Body", bound="Named")
 Tokens = list[int]
 
@@ -22,7 +24,7 @@ Tokens = list[int]
 class Part(BaseModel):
     """A part of a message's content; only text is read."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = STRICT
     type: Literal["text"]
     text: str
 
@@ -30,8 +32,14 @@ class Part(BaseModel):
 class Named(BaseModel):
     """A body that may name its model."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = STRICT
     model: str | None = None
+
+
+class Asking(Named):
+    """A body that asks for an answer, whole or as a stream."""
+
+    stream: bool | None = False
 
 
 class TokenizeBody(Named):
@@ -55,7 +63,7 @@ class DetokenizeBody(Named):
     tokens: Tokens
 
 
-class Common(Named):
+class Common(Asking):
     """What chat completions and completions share.
 
     Fields that change nothing in the answer are accepted; every unknown field is refused by its name, since
@@ -69,7 +77,6 @@ class Common(Named):
     seed: int | None = None
     stop: str | list[str] | None = None
     n: int | None = Field(default=1, ge=1, le=MOST_SAMPLES)
-    stream: bool | None = False
     stream_options: dict[str, bool] | None = None
     presence_penalty: float | None = 0.0
     frequency_penalty: float | None = 0.0
@@ -79,6 +86,12 @@ class Common(Named):
     metadata: dict[str, Any] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+
+    @model_validator(mode="after")
+    def _streams(self) -> Self:
+        if self.stream_options and not self.stream:
+            raise ApiError(400, "stream_options needs stream: true", param="stream_options")
+        return self
 
     @property
     def includes_usage(self) -> bool:
@@ -108,6 +121,21 @@ class Common(Named):
         )
 
 
+class FunctionName(BaseModel):
+    """A function by its name."""
+
+    model_config = STRICT
+    name: str
+
+
+class NamedTool(BaseModel):
+    """A `tool_choice` that names the function to call."""
+
+    model_config = STRICT
+    type: Literal["function"]
+    function: FunctionName
+
+
 class ChatBody(Common):
     """`POST /v1/chat/completions`."""
 
@@ -118,7 +146,7 @@ class ChatBody(Common):
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_ALTERNATIVES)
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
-    tool_choice: Literal["auto", "none"] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: Literal[True] | None = None
 
     def conversation(self) -> Conversation:
@@ -136,8 +164,32 @@ class ChatBody(Common):
 
     @property
     def offers_tools(self) -> bool:
-        """Whether the model may call functions."""
+        """Whether the model may call functions; raises `ApiError` if it must, and there is none."""
+        if not self.tools and self.tool_choice not in (None, "auto", "none"):
+            raise ApiError(400, "tool_choice needs tools", param="tool_choice")
         return bool(self.tools) and self.tool_choice != "none"
+
+    def forced_functions(self) -> dict[str, dict[str, Any]]:
+        """The functions of which one must be called, with the schemas of their arguments; none if the model
+        may choose. Raises `ApiError` at what could not be enforced."""
+        given = [tool.get("function", tool) for tool in self.tools or ()]
+        if self.tool_choice in (None, "auto", "none"):
+            if strict := [each["name"] for each in given if each.get("strict")]:
+                raise ApiError(
+                    400,
+                    f"the function {strict[0]} is strict; tool_choice must then be required or name it",
+                    param="tools",
+                )
+            return {}
+        if self.response_format and self.response_format.get("type") != "text":
+            raise ApiError(400, "response_format and a tool_choice that forces a call exclude each other")
+        functions = {each["name"]: each.get("parameters") or {"type": "object"} for each in given}
+        if not isinstance(self.tool_choice, NamedTool):
+            return functions
+        name = self.tool_choice.function.name
+        if name not in functions:
+            raise ApiError(400, f"tool_choice names {name!r}, which is not in tools", param="tool_choice")
+        return {name: functions[name]}
 
     @property
     def most_tokens(self) -> int | None:
@@ -198,16 +250,21 @@ def read_body(kind: type[Body], raw: bytes) -> Body:
         raise ApiError(400, f"the body is {error}") from error
     if not isinstance(values, dict):
         raise ApiError(400, "the body must be a JSON object")
+    return validated(kind, values)
+
+
+def validated(kind: type[Body], values: Mapping[str, Any]) -> Body:
+    """The body of these values; raises `ApiError` that names the field, its value and what is allowed."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"][:1])) or "body"
         if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            raise ApiError(
-                400, f"{name} is not supported here; the fields are {known}", param=name
-            ) from error
+            nested, known = len(first["loc"]) > 1, ", ".join(kind.model_fields)
+            what = ".".join(map(str, first["loc"])) + " is not supported here"
+            message = what if nested else f"{what}; the fields are {known}"
+            raise ApiError(400, message, param=name) from error
         raise ApiError(
             400, f"{name} is {shortened(first['input'])}: {first['msg'].lower()}", param=name
         ) from error

@@ -1,8 +1,9 @@
-"""`/v1/chat/completions`."""
+"""`/v1/chat/completions`, and what it shares with the other ways to ask for an answer in a conversation."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from camelid.base.errors import CamelidError
 from camelid.engine.generation import Generation
@@ -12,18 +13,96 @@ from camelid.serve.bodies import ChatBody
 from camelid.serve.errors import ApiError
 from camelid.serve.models import Served
 from camelid.serve.reply import THINK, Parts, Reply, message_of
+from camelid.text.tool_calls import CallForm
 
 PAUSE_SECONDS = 10.0
 """After so long without a token a comment is sent, so that nobody in between closes the connection."""
 
 
+class Growth(NamedTuple):
+    """What a step adds to an answer: `delta` as in a stream of OpenAI's, `text` as the model wrote it."""
+
+    sample: int
+    text: str
+    delta: Shape
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A request with its samples; `lead` begins every answer and is a part of the prompt."""
+
+    served: Served
+    body: ChatBody
+    generations: list[Generation]
+    lead: str
+
+    @classmethod
+    async def begin(cls, served: Served, body: ChatBody) -> "Chat":
+        """The samples; templates and grammars take their time, so outside the event loop."""
+        return await asyncio.to_thread(cls._begin, served, body)
+
+    @classmethod
+    def _begin(cls, served: Served, body: ChatBody) -> "Chat":
+        conversation, engine = body.conversation(), served.engine
+        form = _call_form(served) if body.offers_tools else None
+        constraint, lead = body.constraint(), ""
+        prompt = served.encode(conversation)
+        if form is not None and (functions := body.forced_functions()):
+            if _opens_thoughts(served, prompt):
+                raise ApiError(
+                    400,
+                    "tool_choice must be auto or none: this model begins with its thoughts",
+                    param="tool_choice",
+                )
+            lead, constraint = form.lead, {"json_schema": form.schema(functions)}
+            prompt += tuple(
+                engine.tokenizer.encode(lead, markup=True, continues=engine.tokenizer.goes_on(prompt))
+            )
+        sampling = body.sampling(body.most_tokens or engine.context_length, **constraint)
+        shown = [form.begin] if form is not None and form.begin else []
+        generations = served.generations(prompt, sampling, body.alternatives or 0, shown)
+        return cls(served, body, generations, lead)
+
+    async def whole(self, clock: Clock) -> list[Parts]:
+        """The answers, when all have ended."""
+        async for _ in advancing(self.served, self.generations, every_token=True):
+            clock.tick()
+        answers = []
+        for each in self.generations:
+            reply = self._reply(each)
+            reply.text += each.completion().text
+            answers.append(reply.parts())
+        return answers
+
+    async def growing(self, clock: Clock) -> AsyncIterator[Growth | None]:
+        """The answers as they grow; None where a comment should keep the connection open."""
+        index_of = {each: index for index, each in enumerate(self.generations)}
+        replies = [self._reply(each) for each in self.generations]
+        async for update in advancing(self.served, self.generations, every_token=True, pause=PAUSE_SECONDS):
+            if update is None:
+                yield None
+                continue
+            generation, ended = update
+            clock.tick()
+            text, index = taken(generation), index_of[generation]
+            yield Growth(index, text, replies[index].delta(text, ended), ended)
+
+    def _reply(self, generation: Generation) -> Reply:
+        return Reply(
+            self.served.call_form if self.body.offers_tools else None,
+            self.served.thinks,
+            _opens_thoughts(self.served, generation.prompt),
+            self.lead,
+        )
+
+
 async def chat_response(served: Served, body: ChatBody) -> Shape:
     """The whole response."""
-    clock, generations = Clock(), await _generations(served, body)
-    async for _ in advancing(served, generations, every_token=True):
-        clock.tick()
-    choices = [_choice(served, body, index, each) for index, each in enumerate(generations)]
-    counted = usage(generations)
+    clock, chat = Clock(), await Chat.begin(served, body)
+    answers = await chat.whole(clock)
+    choices = [_choice(chat, index, parts) for index, parts in enumerate(answers)]
+    counted = usage(chat.generations)
     return Header("chat.completion", served.name, "chatcmpl").around(
         choices, usage=counted, timings=clock.timings(counted["completion_tokens"])
     )
@@ -31,38 +110,31 @@ async def chat_response(served: Served, body: ChatBody) -> Shape:
 
 async def chat_stream(served: Served, body: ChatBody) -> AsyncIterator[Shape | None]:
     """The pieces of the response; None where a comment should keep the connection open."""
-    generations = await _generations(served, body)
-    return _pieces(served, body, generations)
+    return _pieces(await Chat.begin(served, body))
 
 
-async def _pieces(
-    served: Served, body: ChatBody, generations: list[Generation]
-) -> AsyncIterator[Shape | None]:
-    header, clock = Header("chat.completion.chunk", served.name, "chatcmpl"), Clock()
-    index_of = {each: index for index, each in enumerate(generations)}
-    reports = [TokenReport(served.engine.tokenizer, each) for each in generations]
-    replies = [_reply(served, body, each) for each in generations]
-    sent = [0] * len(generations)
-    for index in range(len(generations)):
+async def _pieces(chat: Chat) -> AsyncIterator[Shape | None]:
+    header, clock = Header("chat.completion.chunk", chat.served.name, "chatcmpl"), Clock()
+    reports = [TokenReport(chat.served.engine.tokenizer, each) for each in chat.generations]
+    sent, calls = [0] * len(reports), set[int]()
+    for index in range(len(reports)):
         yield header.around([_delta(index, {"role": "assistant", "content": ""})])
-    async for update in advancing(served, generations, every_token=True, pause=PAUSE_SECONDS):
-        if update is None:
+    async for growth in chat.growing(clock):
+        if growth is None:
             yield None
             continue
-        generation, ended = update
-        clock.tick()
-        index = index_of[generation]
-        text = taken(generation)
-        sent[index] += len(text.encode())
-        if delta := replies[index].delta(text, ended):
-            choice = _delta(index, delta)
-            if body.logprobs:
+        index = growth.sample
+        sent[index] += len(growth.text.encode())
+        if growth.delta:
+            choice = _delta(index, growth.delta)
+            if chat.body.logprobs:
                 choice["logprobs"] = {"content": reports[index].until(sent[index])}
+            calls |= {index} if "tool_calls" in growth.delta else set()
             yield header.around([choice])
-        if ended:
-            yield header.around([_delta(index, {}, _reason(generation, replies[index].parts()))])
-    if body.includes_usage:
-        counted = usage(generations)
+        if growth.ended:
+            yield header.around([_delta(index, {}, reason(chat.generations[index], index in calls))])
+    if chat.body.includes_usage:
+        counted = usage(chat.generations)
         yield header.around([], usage=counted, timings=clock.timings(counted["completion_tokens"]))
 
 
@@ -74,44 +146,34 @@ def taken(generation: Generation) -> str:
     return "".join(pieces)
 
 
+def reason(generation: Generation, calls: bool) -> str | None:
+    """Why an answer ended; `calls`: whether it calls functions."""
+    return "tool_calls" if calls and generation.finish_reason == "stop" else generation.finish_reason
+
+
 def _delta(index: int, delta: Shape, reason: str | None = None) -> Shape:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
 
 
-def _choice(served: Served, body: ChatBody, index: int, generation: Generation) -> Shape:
-    completion, reply = generation.completion(), _reply(served, body, generation)
-    reply.text = completion.text
-    parts = reply.parts()
-    logprobs: Any = None
-    if body.logprobs:
-        report = TokenReport(served.engine.tokenizer, generation)
-        logprobs = {"content": report.until(len(completion.text.encode()))}
+def _choice(chat: Chat, index: int, parts: Parts) -> Shape:
+    generation, logprobs = chat.generations[index], None
+    if chat.body.logprobs:
+        report = TokenReport(chat.served.engine.tokenizer, generation)
+        logprobs = {"content": report.until(len(generation.completion().text.encode()))}
     return {
         "index": index,
         "message": message_of(parts),
         "logprobs": logprobs,
-        "finish_reason": _reason(generation, parts),
+        "finish_reason": reason(generation, bool(parts.calls)),
     }
 
 
-def _reply(served: Served, body: ChatBody, generation: Generation) -> Reply:
-    opened = served.thinks and served.engine.tokenizer.decode(generation.prompt[-8:]).rstrip().endswith(THINK)
-    return Reply(served.call_form if body.offers_tools else None, served.thinks, opened)
+def _call_form(served: Served) -> CallForm:
+    try:
+        return served.call_form
+    except CamelidError as error:
+        raise ApiError(400, f"tools are not supported: {error}", param="tools") from error
 
 
-def _reason(generation: Generation, parts: Parts) -> str | None:
-    return "tool_calls" if parts.calls and generation.finish_reason == "stop" else generation.finish_reason
-
-
-async def _generations(served: Served, body: ChatBody) -> list[Generation]:
-    """The request's samples; templates and grammars take their time, so outside the event loop."""
-    sampling = body.sampling(body.most_tokens or served.engine.context_length, **body.constraint())
-    shown = list[str]()
-    if body.offers_tools:
-        try:
-            shown.append(served.call_form.begin)
-        except CamelidError as error:
-            raise ApiError(400, f"tools are not supported: {error}", param="tools") from error
-    return await asyncio.to_thread(
-        served.generations, body.conversation(), sampling, body.alternatives or 0, shown
-    )
+def _opens_thoughts(served: Served, prompt: tuple[int, ...]) -> bool:
+    return served.thinks and served.engine.tokenizer.decode(prompt[-8:]).rstrip().endswith(THINK)

@@ -71,7 +71,7 @@ def _asked(served: Served, body: CompletionBody) -> list[Asked]:
     sampling = body.sampling(max(1, most))
     asked = []
     for prompt in body.prompts():
-        ids = tuple(prompt) if isinstance(prompt, list) else engine.encode(prompt)
+        ids = tuple(prompt) if isinstance(prompt, list) else served.encode(prompt)
         generations = served.generations(ids, sampling, alternatives) if most else []
         scores = body.echo and body.logprobs is not None and len(ids) > 1
         asked.append(Asked(ids, generations, engine.scoring(ids, alternatives) if scores else None))

@@ -28,7 +28,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-ALLOWED_HEADERS = "authorization, content-type"
+ALLOWED_HEADERS = "authorization, content-type, x-api-key, anthropic-version"
 
 
 def digest_of(key: str) -> str:
@@ -73,12 +73,13 @@ class Rules:
         if self.keys is None:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        digest = digest_of(given.strip()) if scheme.lower() == "bearer" else ""
+        given = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        digest = digest_of(given) if given else ""
         right = [name for name, kept in self.keys.items() if hmac.compare_digest(kept, digest)]
         if not right:
             raise ApiError(
                 401,
-                "a key is needed: send Authorization: Bearer KEY",
+                "a key is needed: send Authorization: Bearer KEY, or x-api-key: KEY",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
@@ -107,7 +108,7 @@ class Guard:
             who = who or str((scope.get("client") or ("unknown",))[0])
             self._check_load(scope, who)
         except ApiError as error:
-            await error.response()(scope, receive, _with_headers(send, origin))
+            await error.response(scope["path"])(scope, receive, _with_headers(send, origin))
             return
         self.running[who] += 1
         try:

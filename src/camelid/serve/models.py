@@ -40,25 +40,26 @@ class Served:
     created: int = field(default_factory=lambda: int(time.time()))
     counted: Counted = field(default_factory=Counted)
 
-    def generations(
-        self,
-        prompt: str | Conversation | tuple[int, ...],
-        sampling: Sampling,
-        alternatives: int = 0,
-        shown: Sequence[str] = (),
-    ) -> list[Generation]:
-        """A request for each sample; the prompt is encoded once.
-
-        Raises `ApiError` 400 where this model cannot take the prompt, as without a chat template.
-        """
+    def encode(self, prompt: str | Conversation) -> tuple[int, ...]:
+        """The ids of a prompt; raises `ApiError` 400 where this model cannot take it, as without a chat
+        template."""
         try:
-            ids = prompt if isinstance(prompt, tuple) else self.engine.encode(prompt)
-            samples = range(sampling.samples)
-            return [self.engine.request(ids, sampling, sample, alternatives, shown) for sample in samples]
+            return self.engine.encode(prompt)
         except WrongCall:
             raise
         except CamelidError as error:
             raise ApiError(400, str(error)) from error
+
+    def generations(
+        self,
+        prompt: tuple[int, ...],
+        sampling: Sampling,
+        alternatives: int = 0,
+        shown: Sequence[str] = (),
+    ) -> list[Generation]:
+        """A request for each sample."""
+        samples = range(sampling.samples)
+        return [self.engine.request(prompt, sampling, sample, alternatives, shown) for sample in samples]
 
     @cached_property
     def call_form(self) -> CallForm:

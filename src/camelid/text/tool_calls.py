@@ -38,11 +38,14 @@ class Call:
 class CallForm:
     """How calls are written: after `begin`, each a JSON object whose arguments are under `key`.
 
-    Where `begin` is empty, an answer that is nothing but JSON is a call.
+    Where `begin` is empty, an answer that is nothing but JSON is a call. lead: `begin` with the white space
+    up to the JSON; listed: whether that is a list of calls.
     """
 
     begin: str
     key: str
+    lead: str = ""
+    listed: bool = False
 
     @classmethod
     def of(cls, template: ChatTemplate) -> "CallForm":
@@ -59,8 +62,30 @@ class CallForm:
             found = value[0] if isinstance(value, list) and value else value
             if isinstance(found, dict) and found.get("name") == NAME and ARGUMENTS in found.values():
                 key = next(name for name, held in found.items() if held == ARGUMENTS)
-                return cls((written[:at].split() or [""])[-1], key)
+                begin = (written[:at].split() or [""])[-1]
+                lead = written[written.rindex(begin, 0, at) : at] if begin else ""
+                return cls(begin, key, lead, isinstance(value, list))
         raise CamelidError("this model's chat template writes tool calls in a form that is not read here")
+
+    def schema(self, functions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The JSON schema of one call of one of the functions, given by name with the schemas of their
+        arguments."""
+        root = "#/items" if self.listed else "#"
+        calls = [
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"const": name},
+                    self.key: _moved(arguments, f"{at}/properties/{self.key}"),
+                },
+                "required": ["name", self.key],
+                "additionalProperties": False,
+            }
+            for index, (name, arguments) in enumerate(functions.items())
+            for at in [root if len(functions) == 1 else f"{root}/anyOf/{index}"]
+        ]
+        call = calls[0] if len(calls) == 1 else {"anyOf": calls}
+        return {"type": "array", "items": call, "minItems": 1, "maxItems": 1} if self.listed else call
 
     def split(self, answer: str) -> tuple[str, tuple[Call, ...]]:
         """An answer's text before its calls, and the calls; all of it is text where there is no right one."""
@@ -94,6 +119,18 @@ class CallForm:
         return (
             Call(name, json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, Mapping) else None
         )
+
+
+def _moved(schema: Any, to: str) -> Any:
+    """A schema whose references to its own parts still hold where it is a part of another one."""
+    if isinstance(schema, Mapping):
+        return {
+            key: to + value[1:]
+            if key == "$ref" and isinstance(value, str) and value[:1] == "#"
+            else _moved(value, to)
+            for key, value in schema.items()
+        }
+    return [_moved(each, to) for each in schema] if isinstance(schema, list) else schema
 
 
 def _text(template: ChatTemplate, conversation: Conversation, opened: bool) -> str:
