@@ -55,6 +55,15 @@ def test_what_means_something_is_read(script: Script, body: Any, text: str, reas
     assert (completion.text, completion.finish_reason) == (text, reason)
 
 
+def test_tokens_are_counted_by_the_server_where_it_does(script: Script) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    assert ask(script, message("Hi") | {"usage": usage}).token_counts == (7, 3)
+    two = message("Hi")["choices"] * 2
+    assert ask(script, {"choices": two, "usage": usage}).token_counts == (7, None)  # of both together
+    for odd in (None, [], {}, {"prompt_tokens": "7", "completion_tokens": True}):
+        assert ask(script, message("Hi") | {"usage": odd}).token_counts == (None, None)
+
+
 @pytest.mark.parametrize(
     ("body", "what"),
     [

@@ -213,7 +213,10 @@ def test_a_server_answers_and_refuses_single_questions(rows: Rows, tmp_path: Pat
         if "3" in question:
             return Answer({"error": {"message": "too long"}}, 400)
         message = {"role": "assistant", "content": f"You asked: {question} Fine."}
-        return Answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+        usage = {"prompt_tokens": 11, "completion_tokens": 4}
+        return Answer(
+            {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+        )
 
     with Script() as server:
         server.answer = reply
@@ -227,4 +230,5 @@ def test_a_server_answers_and_refuses_single_questions(rows: Rows, tmp_path: Pat
     assert card["counts"]["dropped"] == {"refused by the server (400)": 1}
     assert [row["made"]["prompt"] for row in made(tmp_path / "out")] == ["q0", "q1", "q2", "q4", "q5"]
     assert card["teacher"]["name"].endswith("/v1 llama")
-    assert card["cost"]["tokens"] is None
+    cost = card["cost"]
+    assert (cost["tokens"], cost["prompt_tokens"], cost["tokens_per_row"]) == (20, 55, 4.0)

@@ -75,6 +75,17 @@ def reason_of_choice(url: str, choice: Mapping[str, Any]) -> FinishReason | None
     return "length" if reason.lower() in CUT else "stop"
 
 
+def usage_of(content: Any) -> tuple[int | None, int | None]:
+    """Tokens of the prompt and of all completions as the response counts them; None where it does not."""
+    usage = content.get("usage") if isinstance(content, dict) else None
+    found = usage if isinstance(usage, dict) else {}
+    read, written = (
+        count if type(count) is int and count >= 0 else None
+        for count in (found.get("prompt_tokens"), found.get("completion_tokens"))
+    )
+    return read, written
+
+
 def models_of(url: str, content: Any) -> list[dict[str, Any]]:
     """The models in a server's list, which may be bare; raises `CamelidError` if it has no list of them."""
     found = content.get("data") if isinstance(content, dict) else content

@@ -40,6 +40,14 @@ class Completion:
     """Natural log-probability of each token under the distribution that it was sampled from: after
     constraint, penalties, bias, temperature and filters. 0 at temperature 0, where the choice is certain.
     Speculative decoding does not change it. Empty if a server does not report it."""
+    counts: tuple[int | None, int | None] = (None, None)
+    """Tokens of the prompt and of the completion as a server counts them, which names no tokens."""
+
+    @property
+    def token_counts(self) -> tuple[int | None, int | None]:
+        """Tokens of the prompt and of the completion; None where nobody has counted them."""
+        read, written = self.counts
+        return len(self.prompt_tokens) or read, len(self.tokens) or written
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from camelid.lm.choices import (
     reason_of_choice,
     text_of_choice,
     the_model,
+    usage_of,
 )
 from camelid.lm.connection import Connection, Patience, StatusError
 from camelid.lm.echo import Echo, PromptLogprobsError
@@ -59,7 +60,8 @@ class RemoteLM(LM):
     other servers; never sent over plain http, except to this machine. timeout: seconds per response. Requests
     to a busy server (429, 5xx), and refused connections, are repeated up to `retries` times: after as many
     seconds as the server asks for, up to `longest_wait`, otherwise after growing ones. Completions hold no
-    tokens and no log-probabilities. Raises `CamelidError` if the server cannot be reached or refuses.
+    tokens and no log-probabilities, only the server's counts of tokens. Raises `CamelidError` if the server
+    cannot be reached or refuses.
 
     `json_schema` is sent as OpenAI's `response_format`, `regex` in the field of servers that are known to
     have one. `max_tokens` becomes `max_completion_tokens` for servers that ask for that.
@@ -244,15 +246,14 @@ class RemoteLM(LM):
         choices: Sequence[Any],
         sampling: Sampling,
     ) -> Completion:
+        read, written = usage_of(content)
+        written = written if len(choices) == 1 else None  # it counts all of them together
         reason = reason_of_choice(self.url, choice)
         if reason is None:
             # Not said: cut if the server counts as many tokens as were allowed.
-            usage = content.get("usage")
-            counted = (
-                usage.get("completion_tokens") if isinstance(usage, dict) and len(choices) == 1 else None
-            )
-            reason = "length" if counted == sampling.max_new_tokens else "stop"
-        return _checked(Completion(text_of_choice(self.url, choice), (), (), reason), sampling)
+            reason = "length" if written == sampling.max_new_tokens else "stop"
+        text = text_of_choice(self.url, choice)
+        return _checked(Completion(text, (), (), reason, counts=(read, written)), sampling)
 
     def _constraint(self, sampling: Sampling) -> dict[str, Any]:
         if sampling.json_schema is not None:

@@ -39,7 +39,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back on one attempt; error: why nothing did. Servers report no tokens."""
+    """What came back on one attempt; error: why nothing did. Some servers count no tokens."""
 
     id: str
     attempt: int
@@ -140,8 +140,7 @@ class Teacher:
             return None
         self._silent = 0
         [completion] = outcome
-        tokens = len(completion.tokens) or None
-        prompt_tokens = len(completion.prompt_tokens) or None
+        prompt_tokens, tokens = completion.token_counts
         return replace(
             empty,
             text=completion.text,

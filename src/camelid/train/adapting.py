@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from camelid.base.errors import CamelidError, naming
+from camelid.base.memory import return_large_blocks
 from camelid.formats.hugging_face.checkpoint import blank_model, read_config, read_spec
 from camelid.formats.load import load_model, stored_dtype
 from camelid.model.adapters import LINEARS_OF_LAYERS, adaptable, adapted, add_lora
@@ -39,6 +40,8 @@ def check_lora(lora: LoRASettings, base: Path) -> list[str]:
 def adapted_model(base: Path, lora: LoRASettings, seed: int) -> Transformer:
     """The model in the folder `base` with a new adapter, the only part that is trained; logs its size."""
     assert lora.rank is not None  # the caller tunes all weights without one
+    if lora.base == "nf4" or "quantization_config" in read_config(base):
+        return_large_blocks()  # matrices are dequantised and freed all the time
     if lora.base == "nf4":
         # In the stored dtype weights stay in the mapped file until they are rounded, one linear at a time.
         model = to_nf4(load_model(base, stored_dtype(read_config(base))), LINEARS_OF_LAYERS).float()
