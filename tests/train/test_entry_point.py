@@ -1,24 +1,22 @@
-"""Every pass goes through the modules' own `forward`, so that hooks see it: training, validation, generation,
-FSDP2."""
+"""Every pass goes through the modules' own `forward`, so that hooks (of FSDP2) see it: training, validation,
+generation."""
 
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
 
-from camelid.data.rows.batches import Batch, PairBatch, collate
+from camelid.data.rows.batches import collate
 from camelid.data.rows.packing import Row
 from camelid.data.rows.pairs import pair
 from camelid.engine.engine import Engine
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
 from camelid.text.tokenizer import train_tokenizer
-from camelid.train.fit import validation_loss
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
+from camelid.train.validation import validation_loss
 
 KINDS = ("tied", "untied", "encoder-decoder")
 VOCAB = 300
@@ -118,51 +116,3 @@ def test_encoding_fires_the_hooks_of_root_and_encoder():
     model.encoder.register_forward_hook(lambda *_: fired.update(["encoder"]))
     model.encode(torch.zeros(1, 4, dtype=torch.long))
     assert fired == {"root": 1, "encoder": 1}
-
-
-def sharded(model):
-    """The model with its weights cut over the processes; each module holds its own whole only while it is
-    called."""
-    for stack in model.stacks:
-        for block in stack.layers:
-            fully_shard(block)
-    if model.encoder is not None:
-        fully_shard(model.encoder)
-    return fully_shard(model, reshard_after_forward=True)
-
-
-def share(batch: Batch | PairBatch, rank: int, world: int):
-    return batch.split(len(batch.tokens) // world)[rank]
-
-
-def compare_with_one_process(rank, world, store, kind):
-    """In each process: loss and gradients of the sharded model on its rows against those of a whole model on
-    all rows."""
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    try:
-        torch.set_num_threads(1)
-        whole, parted, batch = model_of(kind), sharded(model_of(kind)), collate(rows_of(kind))
-        truth = cross_entropy(whole)(batch)
-        truth.backward()
-        loss = cross_entropy(parted)(share(batch, rank, world))
-        loss.backward()
-        total = loss.detach().clone()
-        dist.all_reduce(total)
-        torch.testing.assert_close(total, truth.detach())
-        for (name, one), (other, part) in zip(
-            whole.named_parameters(), parted.named_parameters(), strict=True
-        ):
-            assert name == other
-            # FSDP gives the mean over the processes.
-            torch.testing.assert_close(
-                part.grad.full_tensor() * world, one.grad, msg=lambda text, n=name: n + text
-            )
-    finally:
-        dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_weights_sharded_over_two_processes_give_the_same_loss_and_gradients(kind, tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    arguments = (2, tmp_path / "store", kind)
-    torch.multiprocessing.spawn(compare_with_one_process, arguments, nprocs=2)

@@ -9,9 +9,10 @@ from camelid.recipes.training import Training
 from camelid.recipes.tune import TuneRecipe
 from camelid.runs.null_run import NullRun
 from camelid.runs.run import Run, list_checkpoints, read_metrics
-from camelid.train.fit import Setup, ValidationLoss, fit
+from camelid.train.fit import Setup, fit
 from camelid.train.objectives import cross_entropy
 from camelid.train.parallel import ProcessGroup
+from camelid.train.validation import ValidationLoss
 
 SETUP = Setup(ProcessGroup(), torch.float32, 2)
 

@@ -7,7 +7,6 @@ from camelid.model.architectures import TRAITS
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
 from camelid.train.optim import Muon, adamw, orthogonalised
-from camelid.train.parallel import ProcessGroup
 from camelid.train.state import load_state, save_state, training_state
 
 SETTINGS = {"weight_decay": 0.1, "betas": (0.9, 0.95), "eps": 1e-8}
@@ -106,7 +105,7 @@ def test_a_saved_state_goes_on_bit_for_bit(tiny, tmp_path):
     update(whole, [Muon(whole.named_parameters(), **SETTINGS)], range(4))
     first = Muon(cut.named_parameters(), **SETTINGS)
     update(cut, [first], range(2))
-    save_state(tmp_path, training_state(cut, first, 2, ProcessGroup()))
+    save_state(tmp_path, training_state(cut, first, 2))
     resumed = tiny()
     second = Muon(resumed.named_parameters(), **SETTINGS)
     assert load_state(tmp_path, resumed, second) == 2

@@ -7,7 +7,6 @@ from camelid.base.errors import CamelidError
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS, adamw
-from camelid.train.parallel import ProcessGroup
 from camelid.train.state import load_state, save_state, training_state
 
 
@@ -35,7 +34,7 @@ def test_a_saved_state_goes_on_identically(tiny, random_batch, tmp_path, tied):
     unbroken = tiny(tie_embeddings=tied)
     optimizer = optimizer_of(unbroken)
     losses(unbroken, optimizer, batches[:3])
-    save_state(tmp_path, training_state(unbroken, optimizer, 3, ProcessGroup()))
+    save_state(tmp_path, training_state(unbroken, optimizer, 3))
     rest = losses(unbroken, optimizer, batches[3:], start=3)
 
     resumed = tiny(seed=1, tie_embeddings=tied)
@@ -61,7 +60,7 @@ def test_matrices_that_are_stored_transposed_go_on_identically(tiny, random_batc
     batches = [random_batch(seed=seed) for seed in range(6)]
     unbroken, optimizer = transposed(0)
     losses(unbroken, optimizer, batches[:3])
-    save_state(tmp_path, training_state(unbroken, optimizer, 3, ProcessGroup()))
+    save_state(tmp_path, training_state(unbroken, optimizer, 3))
     rest = losses(unbroken, optimizer, batches[3:], start=3)
     resumed, fresh = transposed(1)
     load_state(tmp_path, resumed, fresh)
@@ -73,13 +72,13 @@ def test_frozen_parameters_are_not_in_the_state(tiny, random_batch, tmp_path):
     model.embed_tokens.weight.requires_grad_(False)
     optimizer = optimizer_of(model)
     losses(model, optimizer, [random_batch()])
-    save_state(tmp_path, training_state(model, optimizer, 1, ProcessGroup()))
+    save_state(tmp_path, training_state(model, optimizer, 1))
     assert b"embed_tokens" not in (tmp_path / "weights.safetensors").read_bytes()[:4096]
 
 
 def test_a_state_before_the_first_update_loads(tiny, tmp_path):
     model = tiny()
-    save_state(tmp_path, training_state(model, optimizer_of(model), 0, ProcessGroup()))
+    save_state(tmp_path, training_state(model, optimizer_of(model), 0))
     other = tiny(seed=1)
     assert load_state(tmp_path, other, optimizer_of(other)) == 0
     assert torch.equal(other.embed_tokens.weight, model.embed_tokens.weight)
@@ -89,7 +88,7 @@ def test_the_state_of_another_model_is_refused(tiny, random_batch, tmp_path):
     model = tiny()
     optimizer = optimizer_of(model)
     losses(model, optimizer, [random_batch()])
-    save_state(tmp_path, training_state(model, optimizer, 1, ProcessGroup()))
+    save_state(tmp_path, training_state(model, optimizer, 1))
     other = tiny(num_layers=1)
     with pytest.raises(
         CamelidError, match=r"the saved state is of another model; tensors that differ: layers\.1"

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from camelid.recipes.data import TextData
 from camelid.recipes.model_shape import ModelShape
+from camelid.recipes.parallel import Parallel
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.settings import Settings, SinglePath
 from camelid.recipes.training import Training
@@ -36,6 +37,7 @@ class PretrainRecipe(Recipe):
     model: ModelShape = Field(default=ModelShape(), description="shape of the model")
     objective: PretrainObjective = Field(default=PretrainObjective(), description="pretraining objective")
     training: Training = Field(description="batches, optimiser, schedule")
+    parallel: Parallel = Field(default=Parallel(), description="several processes")
     seed: int = Field(default=0, ge=0, description="seed of the initial weights and of the data order")
 
     @property

@@ -8,6 +8,7 @@ from camelid.recipes.data import MixedData
 from camelid.recipes.distill import DistillSettings
 from camelid.recipes.lora import LoRASettings
 from camelid.recipes.markers import MarkerTexts
+from camelid.recipes.parallel import Parallel
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.settings import FREE, ModelName, SinglePath
 from camelid.recipes.training import Training
@@ -57,6 +58,7 @@ class TuneRecipe(Recipe):
         default=DistillSettings(), description="learn from a teacher's distributions"
     )
     training: Training = Field(description="batches, optimiser, schedule")
+    parallel: Parallel = Field(default=Parallel(), description="several processes")
     seed: int = Field(default=0, ge=0, description="seed of the data order")
     licence: str | None = Field(
         default=None,

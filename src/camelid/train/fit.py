@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.memory import keep_freed_memory
 from camelid.base.progress import StepLog, Validation
-from camelid.data.rows.batches import AnyBatch, batches, in_order
+from camelid.data.rows.batches import AnyBatch, batches
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hugging_face.tensor_files import dtype_name
@@ -34,8 +33,10 @@ from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS, check_adafactor_rate
 from camelid.train.parallel import ProcessGroup
 from camelid.train.schedule import learning_rate
+from camelid.train.sharding import gather, shard
 from camelid.train.state import load_state, save_state, training_state
 from camelid.train.track import Log, tracked
+from camelid.train.validation import ValidationLoss, validation_loss
 
 JUMP_NATS = 2.0
 """A loss this far above its running mean has diverged; noise between batches is a tenth of that."""
@@ -47,19 +48,6 @@ JUMP_PATIENCE = 5
 M = TypeVar("M", bound=Transformer)
 Formula = Callable[[M, torch.dtype, float], Objective]
 """Makes the objective of a model, given the precision of activations and the weight of the z-loss."""
-
-
-@dataclass(frozen=True)
-class ValidationLoss:
-    """Mean loss over the validation rows: nats per trained token, and bits per byte of their text."""
-
-    nats_per_token: float
-    bits_per_byte: float
-
-    @property
-    def measures(self) -> dict[str, float]:
-        """The values by the names that logs give them."""
-        return {"loss": self.nats_per_token, "bits_per_byte": self.bits_per_byte}
 
 
 @dataclass(frozen=True)
@@ -152,24 +140,26 @@ def fit_rows(
 ) -> M:
     """Trains `model` on `rows` by the objective that `formula` makes; see `fit`.
 
-    measure: validates it, such as `measured_loss`. seed: of dropout. change: what to train on instead of the
+    Of several processes only the main one has the whole model afterwards. measure: validates it, such as
+    `measured_loss`. seed: of dropout. change: what to train on instead of the
     batch of a step, such as samples of the model itself.
     """
     if not has_quantised_base(model):  # whose matrices come and go would leave gaps between them
         keep_freed_memory(group.device)
     training = training.for_rows(rows.per_epoch)
-    batch_rows = rows_of_update(training, group.size)
+    batch_rows = rows_of_update(training, group.data_size)
     setup = _setup(run, training, batch_rows, model.spec.hidden_size, group)
     round_frozen(model, setup.dtype)
-    prepare(model.to(group.device), training)
+    prepare(shard(model.to(group.device), group.mesh), training)
 
     def batches_from(step: int) -> Iterator[AnyBatch]:
-        read = batches(rows, batch_rows, step, group.rank, group.size)
+        read = batches(rows, batch_rows, step, group.data_rank, group.data_size)
         return read if change is None else map(change, count(step), read)
 
     check = None if measure is None else partial(measure, model, setup)
     objective = formula(model, setup.dtype, training.z_loss)
-    return fit(run, model, batches_from, objective, training, setup, check, seed, limit)
+    trained = fit(run, model, batches_from, objective, training, setup, check, seed, limit)
+    return gather(trained, keep=group.is_main)
 
 
 def measured_loss(
@@ -190,7 +180,7 @@ def measured_loss(
 
 
 def rows_of_update(training: Training, processes: int) -> int:
-    """Rows of one update, of all processes; raises `WrongCall` if these cannot share them equally."""
+    """Rows of one update; raises `WrongCall` if these processes, of the data dimension, cannot share them."""
     rows, context = training.global_batch_tokens // training.context_length, training.context_length
     if rows % processes:
         enough = math.ceil(rows / processes) * processes * context
@@ -211,31 +201,6 @@ def prepare(model: Transformer, training: Training) -> Transformer:
     eager = training.compile == "auto" and has_quantised_base(model)
     compile_blocks(model, False if eager else training.compile)
     return model
-
-
-@torch.no_grad()
-def validation_loss(
-    model: Transformer,
-    rows: Rows | PairRows,
-    token_bytes: NDArray[np.int64],
-    dtype: torch.dtype,
-    micro_batch_size: int = 8,
-    device: torch.device | str = "cpu",
-) -> ValidationLoss:
-    """Loss over one epoch of rows, weighted as in training; raises `CamelidError` if all weights are 0."""
-    was_training = model.training
-    model.eval()
-    objective = cross_entropy(model, dtype)
-    sizes = torch.from_numpy(token_bytes)
-    nats, tokens, size = 0.0, 0.0, 0.0
-    for batch in share_cores(in_order(rows, micro_batch_size)):
-        nats += float(objective(batch.to(device)))
-        tokens += float(batch.weights.sum())
-        size += float((sizes[batch.targets] * batch.weights).sum())
-    model.train(was_training)
-    if tokens == 0:
-        raise CamelidError("the validation rows have no trained token; check them with `camelid check`")
-    return ValidationLoss(nats / tokens, nats / math.log(2) / max(size, 1.0))
 
 
 def _rate(step: int, training: Training) -> float:
@@ -269,7 +234,7 @@ def _setup(run: Run, training: Training, rows: int, width: int, group: ProcessGr
     """The recipe's precision and micro-batch size, by default chosen for this machine."""
     dtype = precision(run, training, group)
     micro_batch_size = training.micro_batch_size or rows_at_once(
-        rows // group.size, training.context_length, width, dtype, group.device
+        rows // group.data_size, training.context_length, width, dtype, group.device
     )
     return Setup(group, dtype, micro_batch_size)
 
@@ -325,6 +290,6 @@ def _checkpoint(
     training: Training,
     group: ProcessGroup,
 ) -> None:
-    state = training_state(model, optimizer, step, group)
+    state = training_state(model, optimizer, step)
     run.save_checkpoint(step, lambda folder: save_state(folder, state), keep=training.keep_checkpoints)
     group.barrier()

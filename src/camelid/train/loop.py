@@ -14,6 +14,7 @@ from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError
 from camelid.data.rows.batches import AnyBatch
 from camelid.train.parallel import ProcessGroup
+from camelid.train.sharding import reduce_gradients
 
 Objective = Callable[[AnyBatch], Tensor]
 """The summed loss of a micro-batch, weighted per token; the loop divides by the batch's total weight."""
@@ -70,13 +71,14 @@ def training_steps(
                 f"step {number}: no trained token in the batch; check the loss mask with `camelid check`"
             )
         loss = torch.zeros((), dtype=torch.float64)
-        seeds = {DROPOUT_SEEDS: dropout_seeds(seed, number, len(batch.tokens), group.rank)}
-        for micro_batch in replace(batch, extra={**batch.extra, **seeds}).split(micro_batch_size):
+        seeds = {DROPOUT_SEEDS: dropout_seeds(seed, number, len(batch.tokens), group.data_rank)}
+        micro_batches = replace(batch, extra={**batch.extra, **seeds}).split(micro_batch_size)
+        for index, micro_batch in enumerate(micro_batches, 1):
+            reduce_gradients(model, index == len(micro_batches))
             part = objective(micro_batch.to(group.device)) / total_weight
             part.backward()
             loss += part.detach().double().cpu()
         group.sum(loss)
-        group.reduce_gradients(parameters)
         norm = group.clip_gradients(parameters, gradient_clip)
         if not math.isfinite(float(loss)) or not math.isfinite(norm):
             raise CamelidError(
@@ -85,11 +87,11 @@ def training_steps(
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens = batch.read_tokens * group.size
+        tokens = batch.read_tokens * group.data_size
         yield Step(number, float(loss), rate, norm, tokens, int(trained), time.perf_counter() - began)
 
 
 def dropout_seeds(seed: int, step: int, rows: int, rank: int = 0) -> Int[Tensor, " rows"]:
-    """The seeds of process `rank`'s rows of an update, of which every process has as many."""
+    """The seeds of the rows of an update in share `rank`; all shares have as many."""
     draws = np.random.Generator(np.random.PCG64([seed, step]))
     return torch.from_numpy(draws.integers(2**63, size=(rank + 1) * rows)[rank * rows :])

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from camelid.base.errors import CamelidError
 from camelid.recipes.training import OptimizerName
+from camelid.train.sharding import laid_out_as, local, whole
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 BLOCKS = "layers"
@@ -52,9 +54,36 @@ def adafactor(
     matrix is factored, not only those of at least 128 x 128; v is at least 1e-30 and its mean over a matrix
     at least 1e-15, where T5 adds 1e-30 to g^2; matrices decay by rate * weight_decay, where T5 has no decay.
     """
-    return torch.optim.Adafactor(
+    return Adafactor(
         _decayed(named_parameters, weight_decay), lr=0.0, beta2_decay=-0.8, eps=(ADAFACTOR_EPS, 1e-3), d=1.0
     )
+
+
+class Adafactor(torch.optim.Adafactor):
+    """torch's Adafactor, also of sharded parameters: it needs whole matrices, gathered one at a time."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter; `closure` is not supported."""
+        assert closure is None
+        groups = self.param_groups
+        for group in groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(group, parameter)
+        self.param_groups = groups
+
+    def _update(self, group: dict[str, Any], parameter: nn.Parameter) -> None:
+        full = parameter
+        if isinstance(parameter, DTensor):
+            full = nn.Parameter(whole(parameter.detach()))
+            full.grad = whole(parameter.grad)
+            self.state[full] = self.state.pop(parameter, {})
+        self.param_groups = [{**group, "params": [full]}]
+        super().step()
+        if full is not parameter:
+            self.state[parameter] = self.state.pop(full)
+            parameter.copy_(laid_out_as(full.detach(), parameter))
 
 
 def check_adafactor_rate(rate: Callable[[int], float], steps: int) -> None:
@@ -127,10 +156,12 @@ class Muon(torch.optim.Optimizer):
             if parameter.grad is not None:
                 of_shape[parameter.shape].append(parameter)
         for (rows, columns), parameters in of_shape.items():
-            updates = orthogonalised(torch.stack([self._nesterov(parameter) for parameter in parameters]))
+            updates = orthogonalised(torch.stack([whole(self._nesterov(each)) for each in parameters]))
             rate = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(parameters, updates.unbind(), alpha=-rate)
+            held = [local(each) for each in parameters]
+            parts = [local(laid_out_as(*pair)) for pair in zip(updates.unbind(), parameters, strict=True)]
+            torch._foreach_mul_(held, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(held, parts, alpha=-rate)
         self._rest.step()
 
     def _nesterov(self, parameter: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
-"""Data-parallel training over processes; a single process is a group of one."""
+"""The processes of a training run on a mesh of data x tensor; a single process is a mesh of one."""
 
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,9 +9,14 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.nn.utils import get_total_norm
 
+from camelid.base.errors import WrongCall
 from camelid.base.logs import show_warnings_only
 from camelid.model.attention import leave_out_cudnn
+from camelid.recipes.parallel import Parallel
+from camelid.train.sharding import is_split, local
 
 T = TypeVar("T")
 
@@ -20,19 +24,23 @@ PATIENCE = timedelta(days=30)
 """How long processes wait for what only the main one does: it tokenises a large corpus for hours, and torch
 would give up after 10 or 30 minutes. A process that ends is noticed at once, by its connections.
 """
+DATA, TENSOR = "data", "tensor"
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
     """This process's rank among torchrun's processes (RANK, WORLD_SIZE), its device, and the collectives.
 
-    Data parallelism: every process has all weights, and the gradients of its own rows. All processes must
-    call the methods in the same order.
+    Processes at the same place of the data dimension compute the same rows together; the others compute other
+    rows, and all weights are sharded over them (`train.sharding`). All processes must call the methods in the
+    same order.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    mesh: DeviceMesh | None = None
+    """The processes as [data, tensor]; None: one process."""
     patient: dist.ProcessGroup | None = None
     """The same processes with the timeout `PATIENCE`, for `broadcast` and `barrier`."""
 
@@ -40,6 +48,21 @@ class ProcessGroup:
     def is_main(self) -> bool:
         """Whether this process prints and writes."""
         return self.rank == 0
+
+    @property
+    def data_rank(self) -> int:
+        """Which share of each update's rows this process computes."""
+        return 0 if self.mesh is None else self.mesh.get_local_rank(DATA)
+
+    @property
+    def data_size(self) -> int:
+        """The number of shares that each update's rows are divided into."""
+        return 1 if self.mesh is None else self.mesh.size(0)
+
+    @property
+    def tensor_size(self) -> int:
+        """The number of processes that share each matrix product."""
+        return 1 if self.mesh is None else self.mesh.size(1)
 
     def broadcast(self, value: T) -> T:
         """The main process's `value`, in every process, however long it takes."""
@@ -51,7 +74,7 @@ class ProcessGroup:
 
     def any_rank(self, flag: bool) -> bool:
         """Whether `flag` is true in any process; all processes get the same answer."""
-        return bool(self.sum(torch.tensor(float(flag))) > 0)
+        return bool(self._sum_all(torch.tensor(float(flag))) > 0)
 
     def barrier(self) -> None:
         """Waits until every process has reached this call, however long it takes."""
@@ -59,33 +82,46 @@ class ProcessGroup:
             dist.barrier(group=self.patient)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """The sum over the shares of the rows, in place; the same in every process."""
+        if self.mesh is not None:
+            dist.all_reduce(tensor, group=self.mesh.get_group(DATA))
+        return tensor
+
+    def gradient_norm(self, parameters: Iterable[nn.Parameter]) -> Tensor:
+        """The norm of the whole gradient; what several processes hold a copy of counts once."""
+        given = [each for each in parameters if each.grad is not None]
+        if self.mesh is None:
+            return get_total_norm([each.grad for each in given if each.grad is not None])
+        total = torch.zeros((), dtype=torch.float64)
+        for copies, split in ((self.tensor_size, False), (1, True)):
+            held = [local(each.grad) for each in given if each.grad is not None and is_split(each) == split]
+            total += get_total_norm(held).double().cpu().square() / copies
+        return self._sum_all(total).sqrt().float()
+
+    def clip_gradients(self, parameters: Iterable[nn.Parameter], limit: float) -> float:
+        """Clips the reduced gradients to norm `limit` (0: no limit); returns the norm before."""
+        parameters = list(parameters)
+        norm = self.gradient_norm(parameters)
+        if limit:
+            held = [local(each.grad) for each in parameters if each.grad is not None]
+            torch._foreach_mul_(held, (limit / (norm + 1e-6)).clamp(max=1.0).to(held[0].device))
+        return float(norm)
+
+    def _sum_all(self, tensor: Tensor) -> Tensor:
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sums every gradient over all processes, in place."""
-        if self.size == 1:
-            return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
-            assert work is not None  # None only outside of the group
-            work.wait()
 
-    def clip_gradients(self, parameters: Iterable[nn.Parameter], limit: float) -> float:
-        """Clips the reduced gradients to norm `limit` (0: no limit); returns the norm before."""
-        return float(nn.utils.clip_grad_norm_(parameters, limit or math.inf))
+def join_process_group(parallel: Parallel | None = None) -> ProcessGroup:
+    """The process group of the environment; initialises torch.distributed if there are several processes.
 
-    def gather(self, tensor: Tensor) -> Tensor:
-        """The full tensor of a weight or moment that may be sharded, for the main process to save."""
-        return tensor
-
-
-def join_process_group() -> ProcessGroup:
-    """The process group of the environment; initialises torch.distributed if there are several processes."""
+    Raises `WrongCall` if there are not as many as the mesh needs.
+    """
+    parallel = parallel or Parallel()
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    shape = _mesh_shape(parallel, size)
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         leave_out_cudnn()
@@ -97,6 +133,19 @@ def join_process_group() -> ProcessGroup:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         # Counts and losses are summed on the CPU, which NCCL does not support.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=parallel.timeout))
     patient = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return ProcessGroup(dist.get_rank(), size, device, patient)
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=(DATA, TENSOR))
+    return ProcessGroup(dist.get_rank(), size, device, mesh, patient)
+
+
+def _mesh_shape(parallel: Parallel, processes: int) -> tuple[int, int]:
+    data = parallel.data or max(1, processes // parallel.tensor)
+    if data * parallel.tensor != processes:
+        raise WrongCall(
+            f"the mesh of parallel.data {data} x parallel.tensor {parallel.tensor} needs "
+            f"{data * parallel.tensor} processes, but there are {processes}; start as many with torchrun "
+            f"--nproc-per-node {data * parallel.tensor}, or give --parallel.tensor a divisor of {processes}"
+        )
+    return data, parallel.tensor

@@ -51,6 +51,7 @@ from camelid.train.fit import Formula, fit_rows, measured_loss, rows_of_update
 from camelid.train.objectives import cross_entropy
 from camelid.train.on_policy import Answer, OnPolicy
 from camelid.train.parallel import ProcessGroup, join_process_group
+from camelid.train.sharding import tensor_plan
 from camelid.train.training_rows import (
     decoder_rows,
     logged_documents,
@@ -85,12 +86,13 @@ def pretrain(recipe: PretrainRecipe, limit: TimeLimit | None = None) -> Path:
 
     limit: when to end at the latest; see `train.clock`.
     """
-    group = join_process_group()
-    rows_of_update(recipe.training, group.size)  # refuses what cannot be shared before any work
+    group = join_process_group(recipe.parallel)
+    rows_of_update(recipe.training, group.data_size)  # refuses what cannot be shared before any work
     tokenizer = load_tokenizer(recipe.tokenizer)
+    spec = recipe.model.spec(tokenizer.vocab_size)
+    tensor_plan(spec, group.tensor_size)
     with open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data, group) as run:
         rows, validation = text_rows(recipe, tokenizer, group)
-        spec = recipe.model.spec(tokenizer.vocab_size)
         if group.is_main and (reason := why_own(spec)):
             logger.info(f"{reason}: only camelid can read its folder")
         model = Transformer(spec).initialize(recipe.seed)
@@ -105,12 +107,13 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAns
     """
     if recipe.distill.on_policy and answers is None:
         raise WrongCall("distill.on_policy needs an engine: call camelid.workflows.gated.tune")
-    group, base = join_process_group(), resolve(recipe.model)
-    rows_of_update(recipe.training, group.size)
+    group, base = join_process_group(recipe.parallel), resolve(recipe.model)
+    rows_of_update(recipe.training, group.data_size)
     tokenizer = with_template(load_tokenizer(base), recipe.chat_template)
     spec = read_spec(base)
+    tensor_plan(spec, group.tensor_size)
     encodes = spec.encoder_layers > 0
-    check_lora(recipe.lora, base)
+    check_lora(recipe.lora, base, group.tensor_size)
     _check_task(recipe, base, tokenizer, encodes)
     check_context(recipe.training.context_length, base, spec)
     template = tokenizer.chat_template

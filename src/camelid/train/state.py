@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from camelid.base.errors import CamelidError
 from camelid.base.json import read_table, write_json
-from camelid.train.parallel import ProcessGroup
+from camelid.train.sharding import laid_out_as, whole
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,15 @@ class TrainingState:
     step: int
 
 
-def training_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, step: int, group: ProcessGroup
-) -> TrainingState:
-    """The state after `step` updates, complete in the main process; all processes must call it."""
+def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> TrainingState:
+    """The state after `step` updates; all processes must call it."""
     trained = _trained(model)
     moments = {
-        f"{name}.{kind}": group.gather(torch.as_tensor(value))
+        f"{name}.{kind}": whole(torch.as_tensor(value))
         for name, parameter in trained.items()
         for kind, value in optimizer.state[parameter].items()
     }
-    weights = {name: group.gather(parameter.detach()) for name, parameter in trained.items()}
+    weights = {name: whole(parameter.detach()) for name, parameter in trained.items()}
     return TrainingState(weights, moments, step)
 
 
@@ -56,7 +54,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         )
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(laid_out_as(weights[name], parameter))
     for key, value in load_file(folder / "optimizer.safetensors").items():
         name, _, kind = key.rpartition(".")
         optimizer.state[trained[name]][kind] = _laid_out_as(trained[name], value)
@@ -71,7 +69,7 @@ def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
     """
     if value.shape != parameter.shape:
         return value.to(parameter.device)  # step counts, Adafactor's rows and columns
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(laid_out_as(value, parameter))
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:

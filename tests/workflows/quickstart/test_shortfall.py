@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from camelid.tasks.graders import STRICT
-from camelid.train.fit import ValidationLoss
+from camelid.train.validation import ValidationLoss
 from camelid.workflows.quickstart import budget, evaluation, shortfall, working_clock
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.evaluation import ModelResult, questions_in_time

@@ -26,10 +26,10 @@ from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.task import load_task
 from camelid.text.conversation import Conversation, Message
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
-from camelid.train.fit import ValidationLoss, validation_loss
 from camelid.train.machine import fastest_dtype
 from camelid.train.stages import token_lengths
 from camelid.train.training_rows import decoder_rows
+from camelid.train.validation import ValidationLoss, validation_loss
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.job import Job
 

@@ -1,0 +1,163 @@
+"""Weights over a mesh of processes: FSDP2 over its data dimension, tensor parallelism over the other.
+
+Every parameter becomes a DTensor. FSDP2 shards all of them over the data dimension (Rajbhandari et al. 2020,
+arXiv:1910.02054, stage 3): a block gathers its weights when it is called and its gradients are summed and
+sharded again. Tensor parallelism splits the products of each block (Shoeybi et al. 2019, arXiv:1909.08053,
+section 3): the first linears by output, so that a process has whole heads, and the last by input, after which
+one sum restores the states. There is no pipeline, as in PaLM (arXiv:2204.02311, section 4).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_module, distribute_tensor
+from torch.distributed.tensor.placement_types import Placement
+
+from camelid.base.errors import WrongCall
+from camelid.model.spec import ModelSpec, RelativeBuckets
+from camelid.model.surgery import select
+from camelid.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Split:
+    """How tensor parallelism lays out a module's parameters, its inputs and its output."""
+
+    weight: Placement
+    inputs: Placement
+    output: Placement
+    gradient: Placement | None = None
+    """Of the output's gradient, where it differs from the output."""
+
+
+BY_OUTPUT = Split(weight=Shard(0), inputs=Replicate(), output=Shard(-1))
+BY_INPUT = Split(weight=Shard(1), inputs=Shard(-1), output=Replicate())
+COPIED = Split(weight=Replicate(), inputs=Replicate(), output=Replicate(), gradient=Partial())
+"""Keys and values that all heads share: each process uses all of them, for its own heads only."""
+PER_HEAD = Split(weight=Replicate(), inputs=Shard(2), output=Shard(2))
+BIAS_OF_HEADS = Split(weight=Shard(1), inputs=Replicate(), output=Shard(0))
+
+
+def tensor_plan(spec: ModelSpec, processes: int) -> dict[str, Split]:
+    """The modules that `processes` share, by pattern of their paths; raises `WrongCall` if they cannot.
+
+    Norms, embeddings and the output projection are not split.
+    """
+    if processes == 1:
+        return {}
+    sizes = {"heads": spec.num_heads, "feed-forward width": spec.feed_forward.width}
+    if spec.num_kv_heads > 1:
+        sizes["key-value heads"] = spec.num_kv_heads
+    if odd := {name: size for name, size in sizes.items() if size % processes}:
+        raise WrongCall(
+            f"parallel.tensor is {processes}, which does not divide the model's "
+            f"{' and '.join(f'{size} {name}' for name, size in odd.items())}; give a common divisor of "
+            f"{', '.join(map(str, sizes.values()))} with --parallel.tensor"
+        )
+    if spec.dropout:
+        raise WrongCall(
+            f"parallel.tensor is {processes}, and the model drops {spec.dropout:.0%} of its values, whose "
+            "masks would depend on the mesh; give --parallel.tensor 1, or a model without dropout"
+        )
+    shared = COPIED if spec.num_kv_heads == 1 else BY_OUTPUT
+    plan = {"q": BY_OUTPUT, "k": shared, "v": shared, "o": BY_INPUT, "up": BY_OUTPUT, "down": BY_INPUT}
+    if spec.feed_forward.gated:
+        plan["gate"] = BY_OUTPUT
+    patterns = {f"*layers.*.{name}_proj": split for name, split in plan.items()}
+    if spec.query_key_norm:
+        patterns |= {"*layers.*.q_norm": PER_HEAD, "*layers.*.k_norm": PER_HEAD}
+    if isinstance(spec.positions, RelativeBuckets):
+        patterns["*relative_bias"] = BIAS_OF_HEADS
+    return patterns
+
+
+def shard(model: Transformer, mesh: DeviceMesh | None) -> Transformer:
+    """Shards the weights of a model over `mesh` [data, tensor], in place; None: nothing to do."""
+    if mesh is not None:
+        data, tensor = mesh["data"], mesh["tensor"]
+        split_modules(model, tensor, tensor_plan(model.spec, tensor.size()))
+        blocks = [block for stack in model.stacks for block in stack.layers]
+        for module in dict.fromkeys([*blocks, *reversed(model.stacks)]):  # the root, which holds all, last
+            # Also the root: `model.parameters()` are the shards whenever no pass is under way.
+            fully_shard(module, mesh=data, reshard_after_forward=True)
+            # Gradients are divided by the update's trained tokens, so that they are summed, not averaged.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
+    return model
+
+
+def split_modules(model: Transformer, mesh: DeviceMesh, plan: Mapping[str, Split]) -> None:
+    """Splits the modules that the plan's patterns select over a mesh of one dimension, in place."""
+    modules = dict(model.named_modules())
+    for pattern, split in plan.items():
+        for path in select(modules, [pattern]):
+            distribute_module(modules[path], mesh, *_hooks(split))
+
+
+def _hooks(split: Split) -> tuple[Any, Any, Any]:
+    """What `distribute_module` does to the parameters, and before and after the module is called."""
+
+    def partition(_name: str, module: nn.Module, mesh: DeviceMesh) -> None:
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            # A bias has outputs only: whole where the weight is split by input.
+            whole_bias = parameter.ndim == 1 and split.weight == Shard(1)
+            placement = Replicate() if whole_bias else split.weight
+            part = distribute_tensor(parameter.detach(), mesh, [placement], src_data_rank=None)
+            module.register_parameter(name, nn.Parameter(part, parameter.requires_grad))
+
+    def enter(_module: nn.Module, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
+        return tuple(DTensor.from_local(each, mesh, [split.inputs], run_check=False) for each in inputs)
+
+    def leave(_module: nn.Module, output: Any, mesh: DeviceMesh) -> Tensor:
+        gradient = None if split.gradient is None else [split.gradient]
+        return output.redistribute(mesh, [split.output]).to_local(grad_placements=gradient)  # type: ignore[no-any-return]
+
+    return partition, enter, leave
+
+
+def reduce_gradients(model: nn.Module, now: bool) -> None:
+    """Whether the next backward pass sums gradients over the processes, or leaves that to a later one."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(now)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The full tensor of a weight, gradient or moment that may be sharded; all processes must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that may be sharded; shares its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def laid_out_as(tensor: Tensor, like: Tensor) -> Tensor:
+    """A full tensor, the same in all processes, sharded as `like` is."""
+    if not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def is_split(tensor: Tensor) -> bool:
+    """Whether tensor parallelism splits a tensor, so that no two processes have the same part."""
+    return isinstance(tensor, DTensor) and tensor.device_mesh.ndim == 2 and tensor.placements[1].is_shard()
+
+
+def gather(model: Transformer, keep: bool) -> Transformer:
+    """Makes the parameters of a sharded model whole again, on the CPU; those that are not kept stay sharded.
+
+    All processes must call it. Afterwards the model is only good for saving.
+    """
+    if isinstance(model, FSDPModule):
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                full = whole(parameter.detach())
+                if keep:
+                    setattr(module, name, nn.Parameter(full.cpu(), parameter.requires_grad))
+    return model

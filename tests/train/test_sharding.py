@@ -1,0 +1,155 @@
+"""Sharded over a mesh of processes, a model has the losses, gradients and updates of a whole one."""
+
+import multiprocessing
+import multiprocessing.connection
+import traceback
+from itertools import islice
+
+import pytest
+import torch
+import torch.distributed as dist
+from test_entry_point import Rows
+
+from camelid.base.errors import WrongCall
+from camelid.data.rows.batches import batches
+from camelid.model.transformer import Transformer
+from camelid.recipes.model_shape import ModelShape
+from camelid.recipes.parallel import Parallel
+from camelid.recipes.training import Training
+from camelid.train.fit import prepare
+from camelid.train.loop import training_steps
+from camelid.train.objectives import cross_entropy
+from camelid.train.optim import OPTIMIZERS
+from camelid.train.parallel import ProcessGroup, join_process_group
+from camelid.train.sharding import gather, shard, tensor_plan, whole
+from camelid.train.validation import validation_loss
+
+VOCAB, ROWS = 300, 4
+MESHES = {2: (2, 1), 4: (2, 2)}
+"""By the number of processes: data x tensor."""
+CASES = {
+    2: (("llama", "adamw", {}), ("t5", "muon", {}), ("palm", "adafactor", {})),
+    4: (
+        ("llama", "muon", {"num_layers": 2}),
+        ("t5", "adafactor", {}),
+        ("palm", "adamw", {"recompute": True}),
+        ("gpt2", "adamw", {}),
+        ("qwen3", "adamw", {"num_kv_heads": 2}),
+    ),
+}
+NAMES = [
+    f"{size} processes, {architecture}, {optimizer}"
+    for size, cases in CASES.items()
+    for architecture, optimizer, _ in cases
+]
+
+
+def model_of(architecture, **changes):
+    sizes = {"hidden_size": 32, "num_layers": 1, "num_heads": 4, "context_length": 32, "dropout": 0.0}
+    return Transformer(ModelShape(architecture=architecture, **(sizes | changes)).spec(VOCAB)).initialize(0)
+
+
+def trained(group, architecture, optimizer_name, changes):
+    """What two updates and a validation give: numbers, first gradients, and the whole weights at the end."""
+    changes = dict(changes)
+    recompute = changes.pop("recompute", False)
+    model = shard(model_of(architecture, **changes), group.mesh)
+    prepare(model, Training(steps=1, recompute_activations=recompute, compile=False))
+    rows = Rows("encoder-decoder" if architecture == "t5" else "untied")
+    # A large eps: where the gradient is 0 in theory, the first update would be the sign of rounding errors.
+    settings = {"weight_decay": 0.1, "betas": (0.9, 0.95), "eps": 1e-3}
+    optimizer = OPTIMIZERS[optimizer_name](model.named_parameters(), **settings)
+    gradients = {}
+
+    def keep_gradients(*_):
+        if not gradients:
+            gradients.update({name: whole(each.grad) for name, each in model.named_parameters()})
+
+    optimizer.register_step_pre_hook(keep_gradients)
+    steps = training_steps(
+        model,
+        islice(batches(rows, ROWS, 0, group.data_rank, group.data_size), 2),
+        cross_entropy(model),
+        optimizer,
+        lambda step: 0.01,
+        micro_batch_size=1,
+        gradient_clip=1.0,
+        group=group,
+    )
+    token_bytes = torch.ones(VOCAB, dtype=torch.long).numpy()
+    held_out = [validation_loss(model, rows, token_bytes, torch.float32, 2).nats_per_token]
+    numbers = [[step.loss, step.grad_norm, step.trained_tokens] for step in steps]
+    held_out.append(validation_loss(model, rows, token_bytes, torch.float32, 2).nats_per_token)
+    gather(model, keep=group.is_main)
+    state = {name: each.detach() for name, each in model.named_parameters()}
+    return torch.tensor(numbers), torch.tensor(held_out), gradients, state
+
+
+def compare(group, case):
+    one, several = trained(ProcessGroup(), *case), trained(group, *case)
+    if group.is_main:
+        for name, gradient in one[2].items():
+            torch.testing.assert_close(several[2][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(several, one, rtol=1e-4, atol=2e-5)
+
+
+def check_all(rank, size, port, found):
+    """In each process: every case on every mesh; what went wrong is put into `found`."""
+    torch.set_num_threads(1)
+    environment = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, str(value))
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        data, tensor = MESHES[size]
+        group = join_process_group(Parallel(data=data, tensor=tensor, timeout=120))
+        for case in CASES[size]:
+            try:
+                compare(group, case)
+                error = ""
+            except AssertionError:
+                error = traceback.format_exc()
+            if group.is_main:
+                found[f"{size} processes, {case[0]}, {case[1]}"] = error
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found():
+    """The errors of all cases by name, empty where there was none."""
+    context = multiprocessing.get_context("forkserver")  # which imports once for all processes
+    context.set_forkserver_preload(["camelid.train.fit", __name__])
+    with context.Manager() as manager:
+        errors = manager.dict()
+        for size in MESHES:
+            with multiprocessing.connection.Listener(("127.0.0.1", 0)) as probe:
+                port = probe.address[1]
+            arguments = (size, port, errors)
+            torch.multiprocessing.start_processes(check_all, arguments, size, start_method="forkserver")
+        return dict(errors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mesh_gives_what_one_process_gives(found, name):
+    assert found[name] == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": "llama", "num_heads": 3, "hidden_size": 30}, "3 heads"),
+        ({"architecture": "llama", "num_kv_heads": 1, "num_heads": 4, "feed_forward_width": 33}, "33 feed-"),
+        ({"architecture": "llama", "dropout": 0.1}, "drops 10%"),
+    ],
+)
+def test_matrices_that_the_processes_cannot_share_are_refused(changes, words):
+    with pytest.raises(WrongCall, match=words):
+        tensor_plan(model_of(**{"num_layers": 1} | changes).spec, 2)
+
+
+def test_a_mesh_of_another_size_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(WrongCall, match=r"parallel.data 1 x parallel.tensor 3 needs 3 processes, but .* 4;"):
+        join_process_group(Parallel(tensor=3))
+    with pytest.raises(WrongCall, match="--nproc-per-node 6"):
+        join_process_group(Parallel(data=3, tensor=2))
