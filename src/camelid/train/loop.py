@@ -72,7 +72,9 @@ def training_steps(
             )
         loss = torch.zeros((), dtype=torch.float64)
         seeds = {DROPOUT_SEEDS: dropout_seeds(seed, number, len(batch.tokens), group.data_rank)}
-        micro_batches = replace(batch, extra={**batch.extra, **seeds}).split(micro_batch_size)
+        micro_batches: list[AnyBatch] = [
+            *replace(batch, extra={**batch.extra, **seeds}).split(micro_batch_size)
+        ]
         for index, micro_batch in enumerate(micro_batches, 1):
             reduce_gradients(model, index == len(micro_batches))
             part = objective(micro_batch.to(group.device)) / total_weight

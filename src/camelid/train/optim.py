@@ -77,10 +77,11 @@ class Adafactor(torch.optim.Adafactor):
         full = parameter
         if isinstance(parameter, DTensor):
             full = nn.Parameter(whole(parameter.detach()))
+            assert parameter.grad is not None  # the caller has looked
             full.grad = whole(parameter.grad)
             self.state[full] = self.state.pop(parameter, {})
         self.param_groups = [{**group, "params": [full]}]
-        super().step()
+        super().step()  # type: ignore[no-untyped-call]
         if full is not parameter:
             self.state[parameter] = self.state.pop(full)
             parameter.copy_(laid_out_as(full.detach(), parameter))

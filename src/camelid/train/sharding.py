@@ -9,7 +9,7 @@ one sum restores the states. There is no pipeline, as in PaLM (arXiv:2204.02311,
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -21,6 +21,8 @@ from camelid.base.errors import WrongCall
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ def shard(model: Transformer, mesh: DeviceMesh | None) -> Transformer:
         data, tensor = mesh["data"], mesh["tensor"]
         split_modules(model, tensor, tensor_plan(model.spec, tensor.size()))
         blocks = [block for stack in model.stacks for block in stack.layers]
-        for module in dict.fromkeys([*blocks, *reversed(model.stacks)]):  # the root, which holds all, last
+        modules: list[nn.Module] = [*blocks, *reversed(model.stacks)]  # the root, which holds all, last
+        for module in modules:
             # Also the root: `model.parameters()` are the shards whenever no pass is under way.
-            fully_shard(module, mesh=data, reshard_after_forward=True)
+            sharded = fully_shard(module, mesh=data, reshard_after_forward=True)
             # Gradients are divided by the update's trained tokens, so that they are summed, not averaged.
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
+            sharded.set_gradient_divide_factor(1.0)
+            sharded.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
     return model
 
 
@@ -147,7 +150,7 @@ def is_split(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor) and tensor.device_mesh.ndim == 2 and tensor.placements[1].is_shard()
 
 
-def gather(model: Transformer, keep: bool) -> Transformer:
+def gather(model: M, keep: bool) -> M:
     """Makes the parameters of a sharded model whole again, on the CPU; those that are not kept stay sharded.
 
     All processes must call it. Afterwards the model is only good for saving.
