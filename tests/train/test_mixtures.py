@@ -14,6 +14,7 @@ from camelid.recipes.recipe import load_recipe
 from camelid.recipes.tune import TuneRecipe
 from camelid.runs.run import SOURCES
 from camelid.text.tokenizer import load_tokenizer
+from camelid.train.mixture import drawn
 from camelid.train.training_rows import decoder_rows
 
 Sources = list[dict[str, Any]]
@@ -68,6 +69,17 @@ def test_a_cap_is_drawn_with_the_seed(recipe: Callable[..., TuneRecipe]):
 
     assert taken(0) == taken(0)
     assert taken(0) != taken(1)
+
+
+def test_what_a_cap_draws_depends_on_the_rows_and_not_on_the_name_of_the_file():
+    def kept_of(name: str) -> list[int]:
+        rows = ((row, f"{name}:{row // 2}") for row in range(100))  # two rows of one location each
+        return [row for row, _ in drawn(rows, 20, 3)]
+
+    kept = kept_of("here.json")
+    assert kept == kept_of("there.json")
+    assert len(kept) == 20
+    assert {row ^ 1 for row in kept} == set(kept)  # both rows of a location, or neither
 
 
 def test_weights_are_shares_of_the_rows(recipe: Callable[..., TuneRecipe]):

@@ -8,6 +8,7 @@ seed and index only.
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -110,13 +111,16 @@ def joined(made: Iterable[ConversationExamples]) -> ConversationExamples:
 def drawn(rows: Iterable[tuple[Any, str]], most: int | None, seed: int) -> Iterator[tuple[Any, str]]:
     """At most this many of the (row, location) pairs, drawn with the seed, in their order.
 
-    Pairs of one location, such as a good and a bad answer, are drawn one after the other. Memory grows with
-    `most`, not with the rows.
+    Pairs of one location, such as a good and a bad answer, are drawn one after the other. A draw depends on
+    how many locations came before, not on the file's name or folder. Memory grows with `most`, not with the
+    rows.
     """
     if most is None:
         yield from rows
         return
-    keyed = ((uniform(f"{seed} {where}"), number, (row, where)) for number, (row, where) in enumerate(rows))
+    places = enumerate(groupby(rows, key=itemgetter(1)))
+    draws = ((uniform(f"{seed} {place}"), pair) for place, (_, pairs) in places for pair in pairs)
+    keyed = ((draw, number, pair) for number, (draw, pair) in enumerate(draws))
     chosen = heapq.nsmallest(most, keyed, key=itemgetter(0, 1))
     for _, _, pair in sorted(chosen, key=itemgetter(1)):
         yield pair

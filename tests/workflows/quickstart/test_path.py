@@ -163,7 +163,7 @@ def from_own(tmp_path_factory, own):
 
     def log_and_interrupt(run, record):
         log(run, record)
-        if run.folder.name == "pretrain" and record["step"] == 5:
+        if run.folder.name == "pretrain" and record["step"] == 1:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
