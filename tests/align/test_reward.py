@@ -262,7 +262,7 @@ def test_what_cannot_be_compared_is_refused(
     pair = {"prompt": "Which?", "chosen": "This.", "rejected": "That."}
     refused(pair, "needs rows that rate", **{"reward.margin": "1"})
     refused({**pair, "margin": -1}, "rows.jsonl:1: the chosen answer is rated 1 below the rejected one")
-    refused({**pair, "rejected": "That. " * 40}, "holds 128")
+    refused({**pair, "rejected": "That. " * 40}, "the model's context is 128")
     refused({**pair, "rejected": "That. " * 100}, "--too-long drop")
     refused({**pair, "rejected": "This."}, "no pairs to train on")
     refused(

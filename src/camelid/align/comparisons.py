@@ -1,6 +1,7 @@
 """Comparisons as tokens: the answers to one prompt, and which of them is better than which."""
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -55,6 +56,11 @@ class Candidates:
         """Tokens of all answers with their prompts."""
         return sum(len(example) + 1 for example in self.examples)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest answer with its prompt."""
+        return max((len(example) + 1 for example in self.examples), default=0)
+
 
 @dataclass(frozen=True)
 class Comparisons:
@@ -65,8 +71,12 @@ class Comparisons:
     rated: bool
 
 
-def read_comparisons(recipe: AlignRecipe, tokenizer: Tokenizer, *, apart: bool) -> Comparisons:
-    """The compared answers of each row, held out by their prompts; apart: every pair by itself.
+def read_comparisons(
+    recipe: AlignRecipe, tokenizer: Tokenizer, *, apart: bool, longest: float = math.inf
+) -> Comparisons:
+    """The compared answers of each row, held out by their prompts.
+
+    apart: every pair by itself. longest: most tokens of an answer with its prompt, the model's context.
 
     Ties and rows with only one side make no pair, and are counted. Raises `CamelidError` if no pairs are left
     to train on, and for answers that exceed `training.context_length` together if these are not to be
@@ -85,13 +95,12 @@ def read_comparisons(recipe: AlignRecipe, tokenizer: Tokenizer, *, apart: bool) 
                 continue
             alone += not whole.pairs
             rated = rated and ranked.rated
-            fitting = [each for each in (whole.apart() if apart else [whole]) if each.length <= context]
+            parts = whole.apart() if apart else [whole]
+            fitting = [each for each in parts if each.length <= context and each.longest <= longest]
             short = len(whole.pairs) - sum(len(each.pairs) for each in fitting)
             if short and recipe.too_long == "error":
                 raise CamelidError(
-                    f"{where}: the {2 if apart else len(whole.examples)} answers with their prompts have "
-                    f"{whole.length} tokens, and training.context_length is {context}; raise it, or give "
-                    "--too-long drop"
+                    f"{where}: {_too_long(whole, context, longest)}; raise it, or give --too-long drop"
                 )
             dropped += short
             part = held_out if uniform(asked) < recipe.held_out else train
@@ -126,6 +135,15 @@ def some_pairs(pairs: Sequence[Compared], most: int | None, asked: str) -> list[
         return [*pairs]
     drawn = shuffled(len(pairs), int(uniform(asked) * 2**32), 0)[:most]
     return [pairs[int(at)] for at in sorted(drawn)]
+
+
+def _too_long(whole: Candidates, context: int, longest: float) -> str:
+    if whole.longest > longest:
+        return f"an answer has {whole.longest} tokens with its prompt, and the model's context is {longest}"
+    return (
+        f"the compared answers have {whole.length} tokens with their prompts, and training.context_length "
+        f"is {context}"
+    )
 
 
 def _candidates(tokenizer: Tokenizer, ranked: Ranked, where: str) -> Candidates:

@@ -1,6 +1,7 @@
 """`camelid align --method reward`: from comparisons to a reward model."""
 
 import logging
+import math
 from pathlib import Path
 
 from camelid.align.comparisons import Comparisons, read_comparisons
@@ -49,17 +50,12 @@ def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     digests = digest_paths(recipe.comparisons)
     with Run.create(recipe.out, recipe, parents=[Parent.of(base)], data=digests) as run:
         if not (recipe.out / MODEL).exists():
-            found = read_comparisons(recipe, tokenizer, apart=False)
+            longest = math.inf if isinstance(spec.positions, RelativeBuckets) else spec.context_length
+            found = read_comparisons(recipe, tokenizer, apart=False, longest=longest)
             if recipe.reward.margin and not found.rated:
                 raise CamelidError(
                     "--reward.margin needs rows that rate how much better an answer is: margin, score_chosen "
                     "and score_rejected, or answers with a score"
-                )
-            longest = max(len(one) + 1 for each in found.train + found.held_out for one in each.examples)
-            if longest > spec.context_length and not isinstance(spec.positions, RelativeBuckets):
-                raise CamelidError(
-                    f"an answer with its prompt has {longest} tokens, and the context of {base} holds "
-                    f"{spec.context_length}; remove such rows, or take another model"
                 )
             _train(recipe, run, base, tokenizer, found, group)
         write_report(training_report(run.folder), run.folder)

@@ -16,6 +16,8 @@ def check(
     parity: str | None = None,
     against: Annotated[tuple[str, ...], UseAppendAction] = (),
     drift: float | None = None,
+    reward: str | None = None,
+    reward_seconds: float = 60.0,
 ) -> None:
     """Finds errors in recipes, data, models and runs before any compute is spent, and in exports.
 
@@ -33,7 +35,15 @@ def check(
         against: with --parity, an export to compare, like the paths
         drift: with --parity, the largest mean difference of log-probabilities of quantised exports, in nats a
             token; by default it depends on their bits
+        reward: a reward function FILE.py:NAME, or a reward model's folder; check that it rates degenerate
+            answers below the real ones in the paths, by default those of the embedded world
+        reward_seconds: with --reward, time of a reward function for one answer
     """
+    if reward is not None:
+        from camelid.workflows.reward_check import check_reward
+
+        check_reward(reward, paths, reward_seconds)
+        return
     from camelid.workflows.gated import check as look
 
     look(paths, model, context_length, skip_bad_rows, items, show, parity, against, drift)

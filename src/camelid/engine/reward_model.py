@@ -14,6 +14,7 @@ from camelid.engine.device import choose_device
 from camelid.formats.hub import resolve
 from camelid.formats.load import check_tokenizer_fits, load_tokenizer
 from camelid.formats.reward import load_reward_model
+from camelid.lm.interface import PromptTooLong
 from camelid.model.reward import last_values
 from camelid.model.spec import RelativeBuckets
 from camelid.model.transformer import Transformer
@@ -52,13 +53,13 @@ class RewardModel:
         return cls(model, tokenizer, rows, str(path))
 
     def score(self, conversations: Sequence[Conversation]) -> list[float]:
-        """The reward of each conversation's last answer; raises `CamelidError` where the context is too
+        """The reward of each conversation's last answer; raises `PromptTooLong` where the context is too
         small."""
         texts = [self.encode(each) for each in conversations]
         spec = self.model.spec
         for index, text in enumerate(texts):
             if len(text) > spec.context_length and not isinstance(spec.positions, RelativeBuckets):
-                raise CamelidError(
+                raise PromptTooLong(
                     f"conversation {index} has {len(text)} tokens, and the context of the reward model "
                     f"{self.name} holds {spec.context_length}; shorten it, or take another reward model"
                 )

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError, WrongCall, shortened
@@ -62,6 +62,8 @@ class RewardFunction:
     Raises `WrongCall` for a name that is not FILE.py:NAME, and `CamelidError` if the file cannot be imported
     or defines no such function.
     """
+
+    kind: Literal["function"] = "function"
 
     def __init__(self, name: str, seconds: float = SECONDS) -> None:
         file, _, function = name.rpartition(":")
