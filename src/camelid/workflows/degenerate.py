@@ -64,7 +64,7 @@ def _without(prompt: str, other: str) -> dict[str, str]:
         "all numbers": f"The answer is {numbers}.",
         "many answers": " ".join(f"The answer is {number}." for number in range(40)),
         "all letters": "The answer is A, B, C, D and E. (A) (B) (C) (D) (E)",
-        "yes and no": "Yes. No. The answer is yes. The answer is no. Maybe. True. False.",
+        "yes and no": "Yes. No. The answer is yes. The answer: no. Maybe. True. False.",
         "control characters": "\x00\x01\x02\x1b[31m\x07" * 10,
         "broken characters": "\ufffd" * 50,
         "pictures": "😀🎉" * 20,
