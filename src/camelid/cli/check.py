@@ -39,11 +39,18 @@ def check(
             answers below the real ones in the paths, by default those of the embedded world
         reward_seconds: with --reward, time of a reward function for one answer
     """
-    if reward is not None:
-        from camelid.workflows.reward_check import check_reward
-
-        check_reward(reward, paths, reward_seconds)
-        return
     from camelid.workflows.gated import check as look
 
-    look(paths, model, context_length, skip_bad_rows, items, show, parity, against, drift)
+    look(
+        paths,
+        model,
+        context_length,
+        skip_bad_rows,
+        items,
+        show,
+        parity,
+        against,
+        drift,
+        reward,
+        reward_seconds,
+    )

@@ -41,6 +41,7 @@ VERBS: dict[str, Verb] = {
         "Make data",
         **{
             "make answers": ("make_answers", "let a teacher answer questions, for `tune`"),
+            "make preferences": ("make_preferences", "rank several answers of a model, for `align`"),
             "make self-instruct": ("make_self_instruct", "let a model write instructions and their answers"),
             "make self-chat": ("make_self_chat", "let a model write both sides of conversations"),
             "make clean": ("make_clean", "clean threads that people shared, for `tune`"),

@@ -21,7 +21,7 @@ def make_answers(
     questions: Sequence[Question], teacher: Teacher, sampling: Sampling, system: str | None = None
 ) -> Made:
     """A chat row for each question that the teacher answers well; the others are counted by their fault."""
-    prompts = {each.id: _with_system(each.conversation, system) for each in questions}
+    prompts = {each.id: with_system(each.conversation, system) for each in questions}
     text_of = {each.id: each.text for each in questions}
 
     def fault(ask: Ask, reply: Reply) -> str | None:
@@ -39,7 +39,8 @@ def make_answers(
     return made
 
 
-def _with_system(conversation: Conversation, system: str | None) -> Conversation:
+def with_system(conversation: Conversation, system: str | None) -> Conversation:
+    """The conversation with a system message, if it has none of its own."""
     if system is None or conversation.messages[0].role == "system":
         return conversation
     return replace(conversation, messages=(Message("system", system), *conversation.messages))

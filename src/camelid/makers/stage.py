@@ -26,8 +26,9 @@ from camelid.data.read.conversations import Conversations
 from camelid.data.read.files import CARD, MADE_ROWS
 from camelid.data.read.prompts import Question, Questions
 from camelid.engine.open_lm import is_url, model_identity, open_lm
+from camelid.evals.rewards import open_reward
 from camelid.lm.sampling import Sampling
-from camelid.makers import answers, self_chat, self_instruct
+from camelid.makers import answers, preferences, self_chat, self_instruct
 from camelid.makers.card import card_of
 from camelid.makers.gate import Gate
 from camelid.makers.made import Made
@@ -35,7 +36,14 @@ from camelid.makers.seeds import digest_of, read_seeds
 from camelid.makers.self_chat import make_self_chats
 from camelid.makers.self_instruct import ALPACA, SELF_INSTRUCT, Plan
 from camelid.makers.teacher import Teacher
-from camelid.recipes.make import MakeAnswersRecipe, MakeRecipe, MakeSelfChatRecipe, MakeSelfInstructRecipe
+from camelid.recipes.make import (
+    AnsweringRecipe,
+    MakeAnswersRecipe,
+    MakePreferencesRecipe,
+    MakeRecipe,
+    MakeSelfChatRecipe,
+    MakeSelfInstructRecipe,
+)
 from camelid.recipes.settings import is_free
 from camelid.report.making import instruction_sections, making_report
 from camelid.report.page import write_report
@@ -68,8 +76,18 @@ def make_self_chat(recipe: MakeSelfChatRecipe) -> Path:
     return _about_questions(recipe, self_chat.VERSION, made_of)
 
 
+def make_preferences(recipe: MakePreferencesRecipe) -> Path:
+    """Lets a model answer the questions of a recipe's files several times, and ranks its answers."""
+    reward = open_reward(recipe.reward, seconds=recipe.reward_seconds, device=recipe.engine.device)
+
+    def made_of(asked: Sequence[Question], teacher: Teacher, sampling: Sampling) -> Made:
+        return preferences.make_preferences(asked, teacher, sampling, reward, recipe.samples, recipe.system)
+
+    return _about_questions(recipe, preferences.VERSION, made_of)
+
+
 def _about_questions(
-    recipe: MakeAnswersRecipe | MakeSelfChatRecipe,
+    recipe: AnsweringRecipe | MakeSelfChatRecipe,
     version: str,
     made_of: Callable[[Sequence[Question], Teacher, Sampling], Made],
 ) -> Path:

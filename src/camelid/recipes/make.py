@@ -53,15 +53,11 @@ class MakeRecipe(Recipe):
     )
 
 
-class MakeAnswersRecipe(MakeRecipe):
-    """Let a teacher answer questions; `camelid tune` takes the folder (Koala, GPT4All, sequence-level
-    distillation)."""
+class AnsweringRecipe(MakeRecipe):
+    """Answers to the questions of files."""
 
     leading: ClassVar[tuple[str, ...]] = ("teacher", "prompts")
 
-    stage: Literal["make answers"] = Field(
-        default="make answers", description="the verb that this recipe is for"
-    )
     prompts: Paths = Field(
         min_length=1,
         description="files of questions: rows with messages, conversations, prompt, question or instruction, "
@@ -83,6 +79,34 @@ class MakeAnswersRecipe(MakeRecipe):
     temperature: float = Field(default=0.7, ge=0, description="temperature of the answers; 0 is greedy")
     top_p: float | None = Field(
         default=None, gt=0, le=1, description="sample from the fewest tokens of at least this probability"
+    )
+
+
+class MakeAnswersRecipe(AnsweringRecipe):
+    """Let a teacher answer questions; `camelid tune` takes the folder (Koala, GPT4All, sequence-level
+    distillation)."""
+
+    stage: Literal["make answers"] = Field(
+        default="make answers", description="the verb that this recipe is for"
+    )
+
+
+class MakePreferencesRecipe(AnsweringRecipe):
+    """Let a model answer each question several times, and rank its answers by a reward."""
+
+    stage: Literal["make preferences"] = Field(
+        default="make preferences", description="the verb that this recipe is for"
+    )
+    reward: str = Field(
+        min_length=1,
+        description="what ranks the answers: a function FILE.py:NAME, a reward model's folder, or a grader "
+        "(exact, numeric, choice), which compares with the column `answer`",
+        json_schema_extra=FREE,
+    )
+    samples: int = Field(default=4, ge=2, description="answers to each question", json_schema_extra=FREE)
+    temperature: float = Field(default=1.0, gt=0, description="temperature of the answers")
+    reward_seconds: float = Field(
+        default=60.0, gt=0, description="time of a reward function for one answer", json_schema_extra=FREE
     )
 
 

@@ -4,7 +4,12 @@ from camelid.recipes.align import AlignRecipe
 from camelid.recipes.clean import CleanRecipe
 from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.evaluate import EvaluateRecipe
-from camelid.recipes.make import MakeAnswersRecipe, MakeSelfChatRecipe, MakeSelfInstructRecipe
+from camelid.recipes.make import (
+    MakeAnswersRecipe,
+    MakePreferencesRecipe,
+    MakeSelfChatRecipe,
+    MakeSelfInstructRecipe,
+)
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.quantize import QuantizeRecipe
 from camelid.recipes.recipe import Recipe
@@ -20,6 +25,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "compare": CompareRecipe,
     "eval": EvaluateRecipe,
     "make answers": MakeAnswersRecipe,
+    "make preferences": MakePreferencesRecipe,
     "make self-instruct": MakeSelfInstructRecipe,
     "make self-chat": MakeSelfChatRecipe,
     "make clean": CleanRecipe,

@@ -32,7 +32,7 @@ def making_report(
             "tokens per kept row": _shown(cost["tokens_per_row"]),
             "seconds per kept row": _shown(cost["seconds_per_row"]),
         },
-        commands=(f"camelid tune MODEL --data.train {folder} --training.epochs 3 --out runs/tuned",),
+        commands=(_next(card["maker"], folder),),
         sections=(
             Section("Counts", tables=tuple(table for table in tables if table.rows)),
             *sections,
@@ -42,6 +42,13 @@ def making_report(
         ),
         footer=f"Written by camelid {card['camelid']}.",
     )
+
+
+def _next(maker: str, folder: str) -> str:
+    """The command that learns from the rows."""
+    if maker == "preferences":
+        return f"camelid align MODEL --method dpo --comparisons {folder} --training.epochs 1 --out runs/dpo"
+    return f"camelid tune MODEL --data.train {folder} --training.epochs 3 --out runs/tuned"
 
 
 def instruction_sections(facts: Mapping[str, Any]) -> tuple[Section, ...]:

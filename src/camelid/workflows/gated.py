@@ -15,9 +15,11 @@ from camelid.formats.hugging_face.checkpoint import read_spec
 from camelid.formats.hugging_face.peft_folder import is_adapter
 from camelid.formats.load import load_tokenizer
 from camelid.recipes.tune import TuneRecipe
+from camelid.tasks.reward_function import SECONDS
 from camelid.train.stages import tune as tune_model
 from camelid.workflows.check import check as check_paths
 from camelid.workflows.parity import cases_for, parity
+from camelid.workflows.reward_check import check_reward
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +62,16 @@ def check(
     parity_of: str | None = None,
     exports: Sequence[str] = (),
     drift: float | None = None,
+    reward: str | None = None,
+    reward_seconds: float = SECONDS,
 ) -> None:
-    """The gates on these paths, see `workflows.check`; of a model named in `parity_of`, the parity gate."""
+    """The gates on these paths, see `workflows.check`.
+
+    Of a model named in `parity_of`, the parity gate; of a `reward`, what it pays for.
+    """
+    if reward is not None:
+        check_reward(reward, paths, reward_seconds)
+        return
     if parity_of is not None:
         parity(parity_of, [*paths, *exports], drift)
         return

@@ -1,8 +1,8 @@
 """What a model is to be asked: the questions of rows in the common shapes, without their answers."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,14 @@ FIELDS = ("prompt", "question", "instruction")
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation that ends with the user's turn; id: the row's own, or its `file:line`."""
+    """A conversation that ends with the user's turn; id: the row's own, or its `file:line`.
+
+    columns: the row that it is from, such as the right `answer`.
+    """
 
     id: str
     conversation: Conversation
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def text(self) -> str:
@@ -62,7 +66,7 @@ class Questions:
                 try:
                     if name in ids:
                         raise CamelidError(f"the id {name!r} is also that of {ids[name]}")
-                    question = Question(name, _conversation(row))
+                    question = Question(name, _conversation(row), row)
                 except CamelidError as error:
                     bad.add(where, str(error))
                     continue
