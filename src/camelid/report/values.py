@@ -99,7 +99,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """One page: title, a one-sentence summary, key facts, the next commands, and sections."""
+    """One page: title, a summary of one sentence a line, key facts, the next commands, and sections."""
 
     title: str
     summary: str

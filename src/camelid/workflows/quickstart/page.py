@@ -30,7 +30,7 @@ def quickstart_report(job: Job, results: Results) -> Report:
     remarks = job.journal.decide("notes", lambda: notes(job, results))
     return Report(
         title="Camelid quickstart",
-        summary=" ".join([*remarks, _summary(job, spec.parameter_count())]),
+        summary="\n".join([_summary(job, spec.parameter_count()), *remarks]),
         facts={
             "parameters": f"{spec.parameter_count() / 1e6:.2f} M",
             "float32 folder": in_bytes(_weights(job.tuned)),
