@@ -19,6 +19,8 @@ QUIET = {
     "answer_tokens": 40.0,
     "entropy": 1.0,
     "kl": 0.1,
+    "clip_fraction": 0.1,
+    "explained_variance": 0.5,
 }
 
 

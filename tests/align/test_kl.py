@@ -116,5 +116,5 @@ def test_a_policy_knows_its_samples_and_an_adapter_its_base(chatty: Path, tmp_pa
 
 def test_a_recipe_of_ppo_needs_questions(tmp_path: Path) -> None:
     values = {"method": "ppo", "model": "m", "out": tmp_path, "training": {"steps": 1}}
-    with pytest.raises(ValueError, match="no questions to solve"):
+    with pytest.raises(ValueError, match="there is nothing to ask"):
         AlignRecipe.model_validate(values)

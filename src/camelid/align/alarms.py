@@ -27,10 +27,11 @@ SMALLEST_KL = 1e-3
 
 @dataclass(frozen=True)
 class Alarm:
-    """A sign by name: whether it shows, from means of the first and of the newest rollouts, and what it
-    means."""
+    """A sign by name: the metrics it needs; whether it shows, from means of the first and of the newest
+    updates; and what it means."""
 
     name: str
+    needs: tuple[str, ...]
     shows: Callable[[Stats, Stats], bool]
     meaning: str
 
@@ -38,41 +39,51 @@ class Alarm:
 ALARMS = (
     Alarm(
         "entropy",
+        ("entropy",),
         lambda first, now: now["entropy"] < 0.1 * first["entropy"],
         "entropy fell from {first[entropy]:.3f} to {now[entropy]:.3f} nats per token: the policy hardly "
         "explores any more; lower the learning rate, or raise kl or clip_high",
     ),
     Alarm(
         "length",
+        ("answer_tokens",),
         lambda first, now: not 0.5 < now["answer_tokens"] / first["answer_tokens"] < 2,
         "answers went from {first[answer_tokens]:.0f} to {now[answer_tokens]:.0f} tokens: read some of "
         "them; the reward may pay for length",
     ),
     Alarm(
         "cut",
+        ("cut",),
         lambda first, now: now["cut"] > 0.5,
         "{now[cut]:.0%} of the answers end at the length limit: raise --max-new-tokens, or set cut_reward",
     ),
     Alarm(
         "variance",
+        ("groups_without_variance",),
         lambda first, now: now["groups_without_variance"] > 0.8,
         "in {now[groups_without_variance]:.0%} of the groups all answers have the same reward (mean "
         "{now[reward]:.3f}): these teach nothing; take questions that the model solves sometimes",
     ),
     Alarm(
         "clipping",
-        lambda first, now: now.get("clip_fraction", 0) > 0.3,
+        ("clip_fraction",),
+        lambda first, now: now["clip_fraction"] > 0.3,
         "{now[clip_fraction]:.0%} of the tokens are clipped: updates are too large; lower the learning rate "
         "or the number of epochs",
     ),
     Alarm(
         "values",
-        lambda first, now: now.get("explained_variance", 0) < -0.5,
+        ("explained_variance",),
+        lambda first, now: now["explained_variance"] < -0.5,
         "values explain {now[explained_variance]:.2f} of the variance of returns, less than a constant "
         "would: raise value_weight or the number of epochs, or lower the learning rate",
     ),
     Alarm(
         "over-optimised",
+        (
+            "reward",
+            "right",
+        ),
         lambda first, now: now["reward"] > first["reward"] and now["right"] < first["right"] - 0.05,
         "the reward rose from {first[reward]:.3f} to {now[reward]:.3f} while right answers fell from "
         "{first[right]:.1%} to {now[right]:.1%}: the policy learns what the reward gets wrong; stop "
@@ -80,6 +91,11 @@ ALARMS = (
     ),
     Alarm(
         "format",
+        (
+            "right",
+            "parsed",
+            "right_if_parsed",
+        ),
         lambda first, now: (
             now["right"] > first["right"] + 0.05 and share_of_format(first, now) > 0.8 * gain(first, now)
         ),
@@ -108,7 +124,9 @@ def shown(history: Sequence[Stats]) -> dict[str, str]:
         return {}
     first, now = means(history[:AT_ONCE]), means(history[-AT_ONCE:])
     return {
-        alarm.name: alarm.meaning.format(first=first, now=now) for alarm in ALARMS if alarm.shows(first, now)
+        alarm.name: alarm.meaning.format(first=first, now=now)
+        for alarm in ALARMS
+        if all(name in first and name in now for name in alarm.needs) and alarm.shows(first, now)
     }
 
 

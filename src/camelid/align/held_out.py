@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from camelid.align.questions import Asked
-from camelid.align.rollouts import Reward
+from camelid.align.rewarding import Rewarding
 from camelid.align.summary import grades
 from camelid.base.atomic import write_text_atomically
 from camelid.base.json import json_line, whole_lines
@@ -17,13 +17,12 @@ BEFORE, AFTER = "answers-before.jsonl", "answers-after.jsonl"
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer to a held-out question: its reward, and whether it is right and can be read."""
+    """An answer to a held-out question: its reward, and whether it is right, where a grader can say."""
 
     question: str
     answer: str
     reward: float
-    right: float
-    parsed: bool
+    right: float | None
 
 
 @dataclass(frozen=True)
@@ -39,18 +38,18 @@ class HeldOut:
 
     engine: Engine
     questions: Sequence[Asked]
-    reward: Reward
+    reward: Rewarding
     folder: Path
 
     def __call__(self) -> Quality:
         """The mean reward and the grades, with the present weights."""
         self.engine.set_weights()
-        answers = self._answers()
-        rewards, texts = self.reward(self.questions, answers), [one.text for one in answers]
+        texts = [one.text for one in self._answers()]
+        rewards = self.reward(self.questions, texts)
         found = []
         for each, text, reward in zip(self.questions, texts, rewards, strict=True):
             grade = each.grade(text)
-            found.append(Answered(each.item.question, text, reward, grade.value, grade.extracted is not None))
+            found.append(Answered(each.question, text, reward, None if grade is None else grade.value))
         for name in (AFTER, *([] if (self.folder / BEFORE).exists() else [BEFORE])):
             write_text_atomically(self.folder / name, "".join(json_line(asdict(one)) for one in found))
         return Quality({"reward": sum(rewards) / len(rewards), **grades(self.questions, texts)})

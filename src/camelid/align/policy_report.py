@@ -32,7 +32,7 @@ def policy_report(folder: Path) -> Report:
         replace(curves, figures=(*curves.figures, *figures)),
         *_alarms(records),
         *_gains(records),
-        *_samples(folder),
+        *samples(folder),
     )
     return replace(report, sections=(*sections, *rest))
 
@@ -58,7 +58,7 @@ def _alarms(records: Sequence[Stats]) -> Iterator[Section]:
 
 
 def _gains(records: Sequence[Stats]) -> Iterator[Section]:
-    if len(records) < 2:
+    if len(records) < 2 or "right" not in records[0]:
         return
     first, now = means(records[:AT_ONCE]), means(records[-AT_ONCE:])
     names = {"reward": "reward", "right": "right", "parsed": "can be read", "right_if_parsed": "right if so"}
@@ -73,7 +73,8 @@ def _gains(records: Sequence[Stats]) -> Iterator[Section]:
     )
 
 
-def _samples(folder: Path) -> Iterator[Section]:
+def samples(folder: Path) -> Iterator[Section]:
+    """Held-out answers of a run before and after, none if nothing was held out."""
     before, after = read_answers(folder / BEFORE), read_answers(folder / AFTER)
     if not after or len(before) != len(after):
         return
@@ -91,6 +92,8 @@ def _samples(folder: Path) -> Iterator[Section]:
 
 
 def _side_by_side(title: str, pairs: Sequence[tuple[Answered, Answered]]) -> Table:
-    columns = ("question", "before", "reward", "after", "reward ")
-    rows = tuple((old.question, old.answer, old.reward, new.answer, new.reward) for old, new in pairs)
+    columns = ("question", "before", "reward before", "after", "reward after", "right")
+    rows = tuple(
+        (old.question, old.answer, old.reward, new.answer, new.reward, new.right) for old, new in pairs
+    )
     return Table(title, columns, rows)

@@ -15,7 +15,8 @@ from camelid.align.meter import Meter
 from camelid.align.policy import Policy
 from camelid.align.policy_report import policy_report
 from camelid.align.pretraining_text import PretrainingText
-from camelid.align.questions import Asked, asked_by
+from camelid.align.questions import Asked, asked_by, prompts_of
+from camelid.align.rewarding import Rewarding, digest_of_reward, rewarding_by
 from camelid.align.rollouts import Rollouts
 from camelid.align.solutions import method_of
 from camelid.base.atomic import atomic_folder
@@ -29,7 +30,7 @@ from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.formats.hugging_face.peft_folder import save_adapter
 from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
-from camelid.lm.interface import Completion
+from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
 from camelid.report.page import write_report
@@ -47,6 +48,8 @@ logger = logging.getLogger(__name__)
 MEASURED = 64
 """Held-out questions at most that are answered at each validation."""
 ROWS_AT_ONCE = 16
+MOST_TOKENS = 256
+"""Of an answer to a prompt, by default."""
 ROLLOUTS = "rollouts"
 """The run's subfolder of answers that are being trained on."""
 
@@ -58,16 +61,15 @@ def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | No
     """
     if recipe.training.epochs is not None:
         raise WrongCall("rollouts have no epochs: give --training.steps, the number of updates")
+    if recipe.lora.dropout:
+        raise WrongCall("dropout is off while a policy learns from rewards: leave out --lora.dropout")
     base = resolve(recipe.model)
-    tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
-    method = replace(method_of(recipe), samples=1, temperature=None)
-    questions = [each for task in tasks for each in asked_by(method.program_for(task), task)]
-    paths = [*recipe.data, *recipe.ppo.pretraining]
-    digests = {**digest_paths(paths), **{task.name: task.version for task in tasks}}
+    questions, digests = _questions(recipe)
+    rewarding = rewarding_by(recipe.rewarded_by)
     folder = recipe.out / (MODEL if recipe.lora.rank is None else ADAPTER)
     with Run.create(recipe.out, recipe, parents=[Parent.of(base)], data=digests) as run:
         if not folder.exists():
-            _train(recipe, run, base, questions, group, folder, limit)
+            _train(recipe, run, base, questions, rewarding, group, folder, limit)
         write_report(policy_report(run.folder), run.folder)
     return folder
 
@@ -77,6 +79,7 @@ def _train(
     run: Run,
     base: Path,
     questions: Sequence[Asked],
+    rewarding: Rewarding,
     group: ProcessGroup,
     folder: Path,
     limit: TimeLimit | None,
@@ -86,16 +89,16 @@ def _train(
     learning = _learning(recipe, tokenizer)
     policy = _policy(recipe, base, dtype, group.device)
     check_tokenizer_fits(policy.model.spec, tokenizer)
-    trained = [each for each in questions if uniform(each.item.asked) >= recipe.held_out]
-    held_out = [each for each in questions if uniform(each.item.asked) < recipe.held_out][:MEASURED]
+    trained = [each for each in questions if uniform(each.question) >= recipe.held_out]
+    held_out = [each for each in questions if uniform(each.question) < recipe.held_out][:MEASURED]
     logger.info(f"{len(trained):,} questions, and {len(held_out)} held out to measure with")
     settings, meter = learning.settings, Meter()
     watch = Watch(run.folder / METRICS, settings.largest_kl, settings.allow_cut)
     with Engine(policy.model, tokenizer, dtype=dtype, max_batch=recipe.engine.max_batch) as engine:
         rollouts = Rollouts(
-            engine, trained, policy, graded, learning, watch, run.folder / ROLLOUTS, recipe.seed
+            engine, trained, policy, rewarding, learning, watch, run.folder / ROLLOUTS, recipe.seed
         )
-        measure = HeldOut(engine, held_out, graded, run.folder)
+        measure = HeldOut(engine, held_out, rewarding, run.folder)
 
         def metrics() -> Mapping[str, float]:
             stats = {**rollouts.stats, **meter.read()}
@@ -115,6 +118,21 @@ def _train(
             also=metrics,
         )
     _save(policy.model, folder, base, tokenizer, run)
+
+
+def _questions(recipe: AlignRecipe) -> tuple[list[Asked], dict[str, str]]:
+    """The questions of the tasks and the prompts of the files, and the digests of all data."""
+    tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
+    method = replace(method_of(recipe), samples=1, temperature=None)
+    questions = [each for task in tasks for each in asked_by(method.program_for(task), task)]
+    if recipe.prompts:
+        sampling = Sampling(max_new_tokens=recipe.max_new_tokens or MOST_TOKENS)
+        questions += prompts_of(recipe.prompts, sampling)[: recipe.limit]
+    paths = [*recipe.data, *recipe.prompts, *recipe.ppo.pretraining]
+    digests = {**digest_paths(paths), **{task.name: task.version for task in tasks}}
+    if recipe.rewarded_by is not None:
+        digests[recipe.rewarded_by] = digest_of_reward(recipe.rewarded_by)
+    return questions, digests
 
 
 def _learning(recipe: AlignRecipe, tokenizer: Tokenizer) -> Learning:
@@ -150,8 +168,3 @@ def _save(model: Transformer, folder: Path, base: Path, tokenizer: Tokenizer, ru
             tokenizer.save(draft)
         else:
             save_adapter(draft, model, base, run.identity)
-
-
-def graded(asked: Sequence[Asked], answers: Sequence[Completion]) -> list[float]:
-    """The reward of the task's own grader: 1 for a right answer, else 0, or how right it is."""
-    return [each.grade(one.text).value for each, one in zip(asked, answers, strict=True)]

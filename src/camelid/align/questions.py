@@ -1,15 +1,18 @@
 """The questions that a policy answers while it learns, and how its answers are graded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
 
 from camelid.base.errors import WrongCall
+from camelid.data.read.prompts import Questions
 from camelid.lm.interface import LM, Completion, Prompt, Score
 from camelid.lm.sampling import Sampling
 from camelid.prompting.attempt import Program, Read
 from camelid.tasks.graders import LENIENT
 from camelid.tasks.item import Grade, Item
+from camelid.tasks.reward_function import Sample
 from camelid.tasks.task import Task
 
 
@@ -29,17 +32,30 @@ class _Asked(LM):
 
 @dataclass(frozen=True)
 class Asked:
-    """A question of a task, as a program asks it."""
+    """A question as the policy is asked it.
 
-    task: Task
-    item: Item
+    columns: what a reward function is given beside prompt and answer, such as the right `answer`. task: that
+    of the question, whose grader says whether an answer is right; a prompt alone has none.
+    """
+
+    id: str
+    question: str
     prompt: Prompt
     sampling: Sampling
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    task: Task | None = None
+    item: Item | None = None
 
-    def grade(self, text: str) -> Grade:
-        """The grade of an answer, by the reading that evaluations are compared by."""
+    def grade(self, text: str) -> Grade | None:
+        """The grade of an answer, by the reading that evaluations are compared by, if there is a task."""
+        if self.task is None or self.item is None:
+            return None
         grades = self.task.grade(self.item, text)
         return grades[LENIENT if LENIENT in grades else next(iter(grades))]
+
+    def sample(self, text: str) -> Sample:
+        """An answer as rewards are given it."""
+        return Sample(self.prompt, text, self.columns)
 
 
 def asked_by(program: Program, task: Task) -> list[Asked]:
@@ -53,5 +69,12 @@ def asked_by(program: Program, task: Task) -> list[Asked]:
                 f"{program.name} asks {len(lm.asked)} times for an answer, and a policy learns from one "
                 "reply; give --chat, or --shots K with chain_of_thought"
             )
-        found.append(Asked(task, item, *lm.asked[0]))
+        [(prompt, sampling)] = lm.asked
+        columns = {"id": item.id, "question": item.question, "answer": item.answer, "choices": item.choices}
+        found.append(Asked(item.id, item.asked, prompt, sampling, columns, task, item))
     return found
+
+
+def prompts_of(paths: Sequence[Path], sampling: Sampling) -> list[Asked]:
+    """The prompts in files, as conversations whose last answer is left out."""
+    return [Asked(each.id, each.text, each.conversation, sampling, each.columns) for each in Questions(paths)]

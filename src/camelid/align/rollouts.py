@@ -1,8 +1,7 @@
 """Samples of the policy as batches: questions, answers by the engine with the present weights, rewards."""
 
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from camelid.align.columns import SAMPLED
 from camelid.align.learning import Learning
 from camelid.align.policy import Policy
 from camelid.align.questions import Asked
+from camelid.align.rewarding import Rewarding
 from camelid.align.summary import summary
 from camelid.base.atomic import atomic_file
 from camelid.base.errors import CamelidError
@@ -27,8 +27,6 @@ from camelid.lm.interface import Completion
 from camelid.recipes.rollouts import RolloutSettings
 
 Stats = dict[str, float]
-Reward = Callable[[Sequence[Asked], Sequence[Completion]], list[float]]
-"""The reward of each answer to its question."""
 STATS, EXTRA = "stats", "extra."
 """In the file of a rollout: the key of its stats, and what the names of extra columns begin with."""
 COLUMNS = ("tokens", "targets", "weights", "documents", "positions")
@@ -51,7 +49,7 @@ class Rollouts:
     engine: Engine
     questions: Sequence[Asked]
     policy: Policy
-    reward: Reward
+    reward: Rewarding
     learning: Learning
     watch: Watch
     folder: Path
@@ -115,17 +113,11 @@ class Rollouts:
         return self.questions[int(shuffled(len(self.questions), self.seed, epoch)[at])]
 
     def _rewards(self, asked: Sequence[Asked], answers: Sequence[Completion]) -> list[float]:
-        rewards = self.reward(asked, answers)
-        for each, answer, reward in zip(asked, answers, rewards, strict=True):
-            if not math.isfinite(reward):
-                raise CamelidError(
-                    f"the reward of an answer to {each.item.id!r} is {reward}; rewards must be finite "
-                    f"numbers. The answer: {answer.text!r:.300}"
-                )
-        if (penalty := self.settings.cut_reward) is not None:
-            pairs = zip(answers, rewards, strict=True)
-            return [penalty if one.finish_reason == "length" else reward for one, reward in pairs]
-        return rewards
+        rewards = self.reward(asked, [one.text for one in answers])
+        if (penalty := self.settings.cut_reward) is None:
+            return rewards
+        pairs = zip(answers, rewards, strict=True)
+        return [penalty if one.finish_reason == "length" else reward for one, reward in pairs]
 
     def _keep(self, number: int, rollout: Batch) -> None:
         """Writes a rollout down, and removes the one before it."""

@@ -42,12 +42,15 @@ def summary(
 
 
 def grades(asked: Sequence[Asked], texts: Sequence[str]) -> dict[str, float]:
-    """The shares of answers that are right, that can be read, and that are right among those."""
-    found = [each.grade(text) for each, text in zip(asked, texts, strict=True)]
+    """The shares of answers that are right, that can be read, and that are right among those; nothing of
+    prompts without a grader."""
+    graded = (each.grade(text) for each, text in zip(asked, texts, strict=True))
+    found = [grade for grade in graded if grade is not None]
+    if not found:
+        return {}
     parsed = [grade for grade in found if grade.extracted is not None]
-    right = sum(grade.value for grade in found)
     return {
-        "right": right / len(found),
+        "right": sum(grade.value for grade in found) / len(found),
         "parsed": len(parsed) / len(found),
         "right_if_parsed": sum(grade.value for grade in parsed) / max(1, len(parsed)),
     }

@@ -97,6 +97,15 @@ class AlignRecipe(Recipe):
         gt=0,
         description="dpo, reward: at most so many pairs of a row's answers, drawn by seed; by default all",
     )
+    prompts: Paths = Field(
+        default=(),
+        description="ppo, grpo: rows or texts to answer, beside --task or instead; see --rewarded-by",
+    )
+    rewarded_by: str | None = Field(
+        default=None,
+        description="ppo, grpo: what rewards answers, FILE.py:NAME or a reward model; by default the task's "
+        "grader",
+    )
     too_long: Literal["error", "drop"] = Field(
         default="error", description="dpo, reward: comparisons that exceed the context: fail, or drop them"
     )
@@ -159,7 +168,11 @@ class AlignRecipe(Recipe):
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:
-        if self.method in ("verifier", "ppo", "grpo") and not self.task:
+        if self.method in ("ppo", "grpo") and not (self.task or self.prompts):
+            raise ValueError("there is nothing to ask; give --task NAME|FILE, or --prompts FILE")
+        if self.prompts and self.rewarded_by is None:
+            raise ValueError("prompts have no grader; give --rewarded-by FILE.py:NAME or a reward model")
+        if self.method == "verifier" and not self.task:
             raise ValueError("there are no questions to solve; give --task NAME|FILE")
         if self.method in ("dpo", "reward") and not self.comparisons:
             raise ValueError("there are no comparisons to learn from; give --comparisons FILE")

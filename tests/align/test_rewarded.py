@@ -1,0 +1,90 @@
+"""Policies rewarded by a Python function and by a reward model, on prompts without a grader and with one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from camelid.align.held_out import read_answers
+from camelid.cli import main as cli
+from camelid.engine.reward_model import RewardModel
+from camelid.formats.load import load_model
+from camelid.formats.reward import save_reward_model
+from camelid.model.reward import put_reward_head
+from camelid.runs.run import METRICS, read_metrics
+from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer
+
+WORDS = {
+    "max-new-tokens": "4",
+    "training.steps": "8",
+    "training.learning-rate": "0.02",
+    "training.dtype": "float32",
+    "training.validate-every": "8",
+    "held-out": "0.3",
+}
+REWARDS = """
+def letters(prompt, completion, **columns):
+    return sum(each.islower() for each in completion) / max(1, len(completion))
+
+def nothing(prompt, completion, **columns):
+    return None
+"""
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{n}: which number?"}) + "\n" for n in range(12)))
+    return path
+
+
+def words(base: Path, method: str, out: Path, **changes: str) -> list[str]:
+    sizes = {"grpo.questions": "4", "grpo.group": "8"} if method == "grpo" else {"ppo.questions": "32"}
+    given = {name.replace("__", ".").replace("_", "-"): value for name, value in changes.items()}
+    flags = [word for name, value in (WORDS | sizes | given).items() for word in (f"--{name}", value)]
+    return ["align", str(base), "--method", method, "--out", str(out), *flags, f"--{method}.allow-cut"]
+
+
+def test_a_function_rewards_prompts(
+    chatty: Path, tmp_path: Path, prompts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rewards.py").write_text(REWARDS)
+    out, function = tmp_path / "run", f"{tmp_path / 'rewards.py'}:letters"
+    asked = {"prompts": str(prompts)}
+    assert cli.main(words(chatty, "grpo", out, rewarded_by=function, **asked)) == 0, capsys.readouterr().err
+    records = read_metrics(out / METRICS)
+    assert records[-1]["reward"] > records[1]["reward"] + 0.1
+    assert records[-1]["validation_reward"] > records[0]["validation_reward"]
+    assert "right" not in records[-1]
+    assert {one.right for one in read_answers(out / "answers-after.jsonl")} == {None}
+    bad = function.replace("letters", "nothing")
+    assert cli.main(words(chatty, "grpo", tmp_path / "none", rewarded_by=bad, **asked)) == 1
+    assert "nothing" in (said := capsys.readouterr().err)
+    assert "which number?" in said
+    assert cli.main(words(chatty, "grpo", tmp_path / "alone", **asked)) == 2
+    assert "give --rewarded-by FILE.py:NAME" in capsys.readouterr().err
+
+
+def test_a_reward_model_rewards_a_task_whose_grader_watches(
+    chatty: Path, tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, rater, out = tmp_path / "task.jsonl", tmp_path / "rater", tmp_path / "run"
+    rows = [{"question": f"{n}: which?", "answer": "5", "grader": "exact"} for n in range(12)]
+    task.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = put_reward_head(load_model(chatty))
+    with torch.no_grad():
+        for parameter in model.lm_head.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    rater.mkdir()
+    save_reward_model(rater, model, special_ids={}, provenance={})
+    tokenizer.save(rater)
+    changes = {"rewarded_by": str(rater), "training__steps": "16", "training__learning_rate": "0.005"}
+    assert cli.main(words(chatty, "ppo", out, task=str(task), **changes)) == 0, capsys.readouterr().err
+    records = read_metrics(out / METRICS)
+    assert records[-1]["reward"] > records[1]["reward"]
+    assert records[-1]["right"] == 0  # the gold grade beside the reward
+    after = read_answers(out / "answers-after.jsonl")
+    asked = [Conversation.of((f"Q: {one.question}\nA:", one.answer)) for one in after]
+    assert RewardModel.load(rater).score(asked) == pytest.approx([one.reward for one in after], abs=1e-4)
