@@ -14,6 +14,7 @@ def quickstart(
     chats: tuple[Path, ...] = (),
     from_: Annotated[str | None, arg(name="from")] = None,
     seed: int = 0,
+    reinforce: bool = False,
 ) -> None:
     """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
 
@@ -24,7 +25,10 @@ def quickstart(
         chats: files of conversations (Alpaca, ShareGPT or OpenAI rows), instead of the generated world's
         from_: a model folder or hub name to tune on --chats, instead of pretraining a model
         seed: seed of the data, the initial weights and the samples
+        reinforce: after tuning, let the model practise sums and comparisons by GRPO, a third of the time
     """
     from camelid.workflows.quickstart.steps import make_assistant
 
-    make_assistant(minutes=minutes, out=out, text=text, chats=chats, base=from_, seed=seed)
+    make_assistant(
+        minutes=minutes, out=out, text=text, chats=chats, base=from_, seed=seed, reinforce=reinforce
+    )

@@ -8,6 +8,8 @@ TUNING_SHARE = 0.36
 """Share of the training time for tuning; the rest is for pretraining."""
 CLOSING_SHARE = 0.14
 """Share of the whole time that is kept for quantising, evaluation and the report."""
+REINFORCE_SHARE = 0.35
+"""Share of the whole time for reinforcement, if it is wanted."""
 CLOSING_LEAST = 20.0
 """Seconds at least for these; even a small evaluation needs them."""
 
@@ -15,11 +17,12 @@ CLOSING_LEAST = 20.0
 @dataclass
 class Budget:
     """Seconds in total, seconds used by earlier calls of the same quickstart, and the clock (by default, all
-    time counts)."""
+    time counts); reinforces: whether tuning is followed by reinforcement."""
 
     seconds: float
     used_before: float = 0.0
     clock: Callable[[], float] | None = None
+    reinforces: bool = False
 
     def __post_init__(self) -> None:
         self._began = self._now()
@@ -38,11 +41,21 @@ class Budget:
         return max(CLOSING_LEAST, CLOSING_SHARE * self.seconds)
 
     @property
+    def for_reinforcing(self) -> float:
+        """Seconds kept for reinforcement."""
+        return REINFORCE_SHARE * self.seconds if self.reinforces else 0.0
+
+    @property
     def for_training(self) -> float:
         """Seconds left for pretraining and tuning together."""
-        return max(1.0, self.seconds - self.used - self.for_closing)
+        return max(1.0, self.training_ends - self.used)
 
     @property
     def training_ends(self) -> float:
         """Seconds used when tuning should end."""
+        return self.closing_begins - self.for_reinforcing
+
+    @property
+    def closing_begins(self) -> float:
+        """Seconds used when the last training should end."""
         return self.seconds - self.for_closing

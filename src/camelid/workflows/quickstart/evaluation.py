@@ -31,7 +31,7 @@ from camelid.train.stages import token_lengths
 from camelid.train.training_rows import decoder_rows
 from camelid.train.validation import ValidationLoss, validation_loss
 from camelid.workflows.quickstart.budget import Budget
-from camelid.workflows.quickstart.job import Job
+from camelid.workflows.quickstart.job import LONGEST_REPLY, Job
 
 MOST_QUESTIONS = 50
 """Questions per skill at most; the half-width of a Wilson interval is then at most 13 points."""
@@ -39,7 +39,8 @@ QUESTIONS_PER_MINUTE = 4
 """Questions per skill for each minute of the whole job: a short quickstart asks fewer."""
 EVALUATION_SHARE = 0.7
 """Share of the closing time that the evaluation takes on a machine as fast as planned."""
-LONGEST_REPLY = 160
+REINFORCED = "reinforced"
+"""The name of the model after reinforcement."""
 STORIES = 10
 TALKS = 3
 MOST_TURNS = 4
@@ -68,12 +69,14 @@ class Results:
 
 
 def evaluate_models(job: Job, tuning: TuneRecipe) -> Results:
-    """Measures the model before tuning, after it, and at 4 bits.
+    """Measures the model before tuning, after it, after reinforcement if there was any, and at 4 bits.
 
     All answer in bfloat16; their loss is computed in the dtype in which this machine is fastest, since torch
     takes a hundred times as long for bfloat16 on a CPU without instructions for it.
     """
-    folders = {"before tuning": job.pretrained, "16-bit": job.tuned, "4-bit": job.small}
+    folders = {"before tuning": job.pretrained, "16-bit": job.tuned}
+    folders |= {REINFORCED: job.reinforced} if job.reinforces else {}
+    folders |= {"4-bit": job.small}
     models = tuple(_measure(job, tuning, name, folder) for name, folder in folders.items())
     small = Engine.load(job.small, dtype=torch.bfloat16)
     replayed = (_replay(small, conversation) for conversation in _held_out_talks(job, tuning))

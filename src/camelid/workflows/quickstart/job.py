@@ -9,6 +9,9 @@ from camelid.workflows.quickstart.journal import Journal
 PARTS = ("data", "tokenizer", "pretrain", "tune", "model-4bit")
 """The folders that the steps make, in order."""
 
+LONGEST_REPLY = 160
+"""Tokens of a reply to a question at most."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -21,6 +24,7 @@ class Job:
     seed: int
     journal: Journal
     budget: Budget
+    reinforces: bool = False
 
     @property
     def asks_the_world(self) -> bool:
@@ -58,6 +62,16 @@ class Job:
         return self.out / "tune" / "model"
 
     @property
+    def reinforced(self) -> Path:
+        """The model after reinforcement."""
+        return self.out / "reinforce" / "model"
+
+    @property
+    def finished(self) -> Path:
+        """The model at the end of training, before it is quantised."""
+        return self.reinforced if self.reinforces else self.tuned
+
+    @property
     def small(self) -> Path:
-        """The tuned model at 4 bits."""
+        """The finished model at 4 bits."""
         return self.out / "model-4bit"

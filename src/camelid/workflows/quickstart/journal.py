@@ -45,7 +45,7 @@ class Journal:
             raise CamelidError(
                 f"{self.path} is not a quickstart's journal ({error} is missing); {ELSEWHERE}"
             ) from error
-        changed = [key for key, value in self.arguments.items() if arguments.get(key) != value]
+        changed = [key for key, value in self.arguments.items() if arguments.get(key, False) != value]
         if changed and not any(path != self.path for path in out.iterdir()):
             return
         if changed:

@@ -12,8 +12,9 @@ from camelid.report.training import training_plots
 from camelid.report.values import BarPlot, Dialogue, Estimate, Passage, Report, Section, Table
 from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.graders import STRICT
-from camelid.workflows.quickstart.evaluation import MOST_TURNS, REQUEST, Results, questions
+from camelid.workflows.quickstart.evaluation import MOST_TURNS, REINFORCED, REQUEST, Results, questions
 from camelid.workflows.quickstart.job import Job
+from camelid.workflows.quickstart.reinforcement import estimate, reinforcement
 from camelid.workflows.quickstart.shortfall import notes
 
 PROGRAMS = {"direct": "directly", "chain_of_thought": "in steps"}
@@ -26,18 +27,21 @@ def write_quickstart_report(job: Job, results: Results) -> Path:
 
 def quickstart_report(job: Job, results: Results) -> Report:
     """The page as values."""
-    spec = read_spec(job.tuned)
+    spec = read_spec(job.finished)
     remarks = job.journal.decide("notes", lambda: notes(job, results))
     return Report(
         title="Camelid quickstart",
         summary="\n".join([_summary(job, spec.parameter_count()), *remarks]),
         facts={
             "parameters": f"{spec.parameter_count() / 1e6:.2f} M",
-            "float32 folder": in_bytes(_weights(job.tuned)),
+            "float32 folder": in_bytes(_weights(job.finished)),
             "4-bit folder": in_bytes(_weights(job.small)),
             "time": in_time(sum(job.journal.seconds.values())),
         },
-        commands=(f"camelid chat {job.small}", f'camelid generate {job.tuned} --chat --prompt "{REQUEST}"'),
+        commands=(
+            f"camelid chat {job.small}",
+            f'camelid generate {job.finished} --chat --prompt "{REQUEST}"',
+        ),
         sections=tuple(_sections(job, results)),
     )
 
@@ -55,6 +59,8 @@ def _summary(job: Job, parameters: int) -> str:
 def _sections(job: Job, results: Results) -> Iterator[Section]:
     if any(model.evaluations for model in results.models):
         yield _accuracies(job, results)
+    if job.reinforces:
+        yield from reinforcement(job, results)
     losses = tuple(
         (
             model.name,
@@ -85,7 +91,7 @@ def _sections(job: Job, results: Results) -> Iterator[Section]:
             f"“{REQUEST}”, sampled at temperature 0.7 from the 4-bit model with seed {job.seed}.",
             passages=tuple(Passage(f"Story {n}", text) for n, text in enumerate(results.stories, 1)),
         )
-    for stage in ("pretrain", "tune"):
+    for stage in ("pretrain", "tune", "reinforce"):
         if (path := job.out / stage / METRICS).exists():
             yield Section(f"Training: {stage}", figures=training_plots(read_metrics(path)))
     rows = tuple((name, in_time(seconds)) for name, seconds in job.journal.seconds.items())
@@ -125,7 +131,7 @@ def _accuracies(job: Job, results: Results) -> Section:
                     "only 16-bit right",
                     "p (McNemar)",
                 ),
-                tuple(_costs(by_model["16-bit"], by_model["4-bit"])),
+                tuple(_costs(by_model[REINFORCED if job.reinforces else "16-bit"], by_model["4-bit"])),
             ),
         ),
     )
@@ -162,9 +168,7 @@ def _unread(by_model: dict[str, tuple[Evaluation, ...]], tasks: Sequence[str]) -
 
 
 def _estimate(evaluations: Sequence[Evaluation], task: str, program: str) -> Estimate:
-    result = _strict(evaluations, task, program)
-    assert result.interval is not None  # every accuracy has one
-    return Estimate(100 * result.value, 100 * result.interval.low, 100 * result.interval.high)
+    return estimate(_strict(evaluations, task, program))
 
 
 def _strict(evaluations: Sequence[Evaluation], task: str, program: str) -> Result:

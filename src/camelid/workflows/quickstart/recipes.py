@@ -8,9 +8,11 @@ from typing import Any
 
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec
+from camelid.recipes.align import AlignRecipe
 from camelid.recipes.data import MixedData, TextData
 from camelid.recipes.model_shape import ModelShape
 from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.rollouts import GRPOSettings
 from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.training import OptimizerName, Training
 from camelid.recipes.tune import TuneRecipe
@@ -18,12 +20,13 @@ from camelid.text.tokenizer import load_tokenizer
 from camelid.train.clock import TimeLimit
 from camelid.train.training_rows import decoder_rows
 from camelid.workflows.quickstart.budget import TUNING_SHARE
-from camelid.workflows.quickstart.job import Job
+from camelid.workflows.quickstart.job import LONGEST_REPLY, Job
 from camelid.workflows.quickstart.sizing import (
     BATCH_ROWS,
     CONTEXT,
     VALIDATIONS,
     size_pretraining,
+    size_reinforcement,
     size_tuning,
 )
 
@@ -32,6 +35,11 @@ PRETRAIN_RATE, PRETRAIN_WIDTH = 6e-3, 128
 TUNE_RATE = 2.5e-3
 FINISHED_MODEL_RATE = 1e-4
 """Peak learning rate for a model given with --from: lower, since a large one could spoil its training."""
+HARD_SKILLS = ("sums", "comparison")
+"""What reinforcement practises: skills that tuning leaves far from solved."""
+PRACTICE, PRACTICE_HELD_OUT = 8000, 0.02
+"""Training questions of each of them, and the share that only measures."""
+REINFORCE_RATE, REINFORCE_QUESTIONS, REINFORCE_KL = 2e-4, 16, 0.01
 HELD_OUT = 0.02
 DECAY = 0.4
 """Last share of the updates in which the rate falls; before them the clock may move the end freely."""
@@ -99,6 +107,37 @@ def tune_recipe(job: Job) -> TuneRecipe:
     rate, optimizer = (TUNE_RATE, "muon") if job.base is None else (FINISHED_MODEL_RATE, "adamw")
     training = _training(decided, decided["rows"], context, rate, optimizer)
     return draft.model_copy(update={"training": training})
+
+
+def reinforce_recipe(job: Job) -> AlignRecipe:
+    """The recipe of practising the hard skills; the clock ends it, `sizing.size_reinforcement` plans more."""
+    sizes = job.journal.decide("reinforce", lambda: size_reinforcement(job, REINFORCE_QUESTIONS))
+    every = -(-sizes["steps"] // VALIDATIONS)
+    training = Training(
+        steps=sizes["steps"],
+        learning_rate=REINFORCE_RATE,
+        schedule="wsd",
+        decay_fraction=DECAY,
+        warmup_fraction=0.02,
+        weight_decay=0.0,
+        dtype="float32",
+        validate_every=every,
+        checkpoint_every=every,
+    )
+    return AlignRecipe(
+        out=job.out / "reinforce",
+        method="grpo",
+        model=str(job.tuned),
+        task=tuple(f"world/{skill}/train" for skill in HARD_SKILLS),
+        limit=PRACTICE,
+        program="chain_of_thought",
+        chat=True,
+        max_new_tokens=LONGEST_REPLY,
+        grpo=GRPOSettings(questions=REINFORCE_QUESTIONS, kl=REINFORCE_KL),
+        held_out=PRACTICE_HELD_OUT,
+        training=training,
+        seed=job.seed,
+    )
 
 
 def _own(paths: tuple[Path, ...]) -> TextData:

@@ -33,6 +33,10 @@ VALIDATIONS = 8
 VALIDATION_SHARE, VALIDATION_COST = 0.15, 2 / 3
 """Largest share of tuning's time for validations, and the time of a validation row relative to a training
 row: only the forward pass, but not compiled."""
+GROUP, TOKENS_OF_ANSWER, COST_OF_ANSWER = 8, 120, 1.5
+"""Of reinforcement: answers to a question, tokens of one with its question, and the cost of a token relative
+to one in tuning; rather too low, as the clock can only end a run early."""
+LEAST_PRACTICE = 10
 BYTES_PER_TOKEN = 3.6
 """Approximate, for plain English with a vocabulary of a few thousand; docs/world.md measures the world's."""
 
@@ -100,6 +104,18 @@ def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: in
         "steps": max(10, min(steps, most)),
         "validations": validations,
     }
+
+
+def size_reinforcement(job: Job, questions: int) -> dict[str, Any]:
+    """Updates of reinforcement that would fit at the speed of tuning; more are planned, and the clock ends
+    it.
+
+    An update samples, scores twice and trains the answers, each after its question.
+    """
+    records = read_metrics(job.out / "tune" / METRICS)
+    speed = median(row["tokens_per_second"] for row in records if "tokens_per_second" in row)
+    tokens = COST_OF_ANSWER * TOKENS_OF_ANSWER * questions * GROUP
+    return {"steps": max(LEAST_PRACTICE, int(job.budget.for_reinforcing * speed / tokens))}
 
 
 def _size(path: Path) -> int:

@@ -25,12 +25,13 @@ def make_assistant(
     chats: tuple[Path, ...] = (),
     base: str | None = None,
     seed: int = 0,
+    reinforce: bool = False,
 ) -> None:
     """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
 
     minutes: time for the whole job, which determines the sizes; text and chats: files instead of the
-    generated world; base: a model folder or hub name to tune instead of pretraining one. Raises `WrongCall`
-    if these contradict each other.
+    generated world; base: a model folder or hub name to tune instead of pretraining one; reinforce: let the
+    tuned model practise the world's hard skills. Raises `WrongCall` if these contradict each other.
     """
     if not (minutes >= LEAST_MINUTES and math.isfinite(60 * minutes)):
         raise WrongCall(f"--minutes is {minutes:g}; it must be a finite number of at least {LEAST_MINUTES:g}")
@@ -39,6 +40,11 @@ def make_assistant(
     if base is not None and not chats:
         raise WrongCall(
             "--from needs --chats FILE: the generated conversations only suit a model of the generated world"
+        )
+    if reinforce and chats:
+        raise WrongCall(
+            "--reinforce practises the generated world's questions, which a model tuned on --chats cannot be "
+            "asked; see camelid align --method grpo"
         )
     if missing := [path for path in (*text, *chats) if not path.exists()]:
         raise WrongCall(f"{missing[0]}: no such file or folder; --text and --chats need existing paths")
@@ -49,12 +55,14 @@ def make_assistant(
         "chats": [str(path) for path in chats],
         "from": base,
         "seed": seed,
+        "reinforce": reinforce,
     }
     journal = Journal(out, arguments)
     with WorkingClock(journal.keep_time) as clock:
         journal.clock = clock
         budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()), clock=clock)
-        _run(Job(out, text, chats, base, seed, journal, budget))
+        budget.reinforces = reinforce
+        _run(Job(out, text, chats, base, seed, journal, budget, reinforce))
 
 
 def _check_inputs(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None) -> None:
@@ -78,10 +86,12 @@ def _check_inputs(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | N
 
 def _run(job: Job) -> None:
     """Runs every step, then prints what to do next."""
+    from camelid.align.policy_stage import train_policy
     from camelid.recipes.quantize import QuantizeRecipe
     from camelid.report.page import REPORT
     from camelid.train import stages
     from camelid.train.clock import TimeLimit
+    from camelid.train.parallel import ProcessGroup
     from camelid.workflows.quantize import quantize
     from camelid.workflows.quickstart import recipes
     from camelid.workflows.quickstart.evaluation import evaluate_models
@@ -104,8 +114,14 @@ def _run(job: Job) -> None:
         )
     tuning_limit = TimeLimit(job.budget.training_ends, lambda: job.budget.used)
     steps.append(("tune", job.tuned, lambda: stages.tune(recipes.tune_recipe(job), tuning_limit)))
+    if job.reinforces:
+        limit = TimeLimit(job.budget.closing_begins, lambda: job.budget.used)
+        practise = recipes.reinforce_recipe
+        steps.append(
+            ("reinforce", job.reinforced, lambda: train_policy(practise(job), ProcessGroup(), limit))
+        )
     steps.append(
-        ("quantize", job.small, lambda: quantize(QuantizeRecipe(model=str(job.tuned), out=job.small)))
+        ("quantize", job.small, lambda: quantize(QuantizeRecipe(model=str(job.finished), out=job.small)))
     )
     for number, (name, made, step) in enumerate(steps, 1):
         used = f"{in_time(job.budget.used)} of {in_time(job.budget.seconds)} used"
@@ -125,6 +141,6 @@ def _run(job: Job) -> None:
         write_quickstart_report(job, results)
     print(f"\nDone in {in_time(sum(job.journal.seconds.values()))}. Report: {page}")
     print(f"Talk to it:   camelid chat {job.small}")
-    print(f"In float32:   camelid chat {job.tuned}")
+    print(f"In float32:   camelid chat {job.finished}")
     for note in job.journal.decisions.get("notes", ()):
         print(note)
