@@ -18,11 +18,15 @@ from camelid.recipes.tune import TuneRecipe
 from camelid.text.tokenizer import train_tokenizer
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
-PUBLISHED = sorted((FOLDER / "published").glob("*.yaml"))
-SMALL = sorted((FOLDER / "small").glob("*.yaml"))
+ALIGNED = ("-reward", "-ppo")
+"""Stages after tuning, see test_rlhf_recipes.py."""
+PUBLISHED, SMALL = (
+    [path for path in sorted((FOLDER / name).glob("*.yaml")) if not path.stem.endswith(ALIGNED)]
+    for name in ("published", "small")
+)
 NAMES = {
     *("alpaca", "alpaca-lora", "vicuna", "koala-distill", "koala-all"),
-    *("baize", "gpt4all", "dolly", "galpaca", "qlora"),
+    *("baize", "gpt4all", "dolly", "galpaca", "qlora", "rlhf-sft", "stackllama-sft"),
 }
 SHAPES = {"dolly": "gpt-neox", "galpaca": "galactica"}
 """By recipe, the shape of its base; of all others it is LLaMA's."""
