@@ -1,0 +1,159 @@
+"""GRPO with a task's grader on sums, beside as long a tuning on worked answers to the same questions.
+
+    python bench/reasoning.py train --sizes middle          # the model, 147,776 parameters
+    python bench/reinforce.py --model runs/reasoning/middle/model --out runs/reinforce
+
+Both learn from questions of the training split. Test questions and longer ones are asked once, at the end:
+600 and 400, with three exemplars in steps, greedily; differences are paired, with McNemar's p.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from reasoning_claims import LONG, in_steps, paired, right, shown
+from reasoning_documents import LONGER, TRAINED, items
+
+from camelid import LM, evaluate
+from camelid.align.questions import asked_by
+from camelid.base.json import read_json, write_json
+from camelid.evals.evaluate import Evaluation
+from camelid.tasks.graders import GRADERS
+from camelid.tasks.item import Item
+from camelid.tasks.task import Task
+
+QUESTIONS, TESTED, LONG_TESTED = 6000, 600, 400
+ROWS = 128
+"""Answers in each update of both."""
+
+
+def camelid(*arguments: object) -> None:
+    """Runs a command; what it finished before is not repeated."""
+    subprocess.run([sys.executable, "-m", "camelid", *map(str, arguments)], check=True)
+
+
+def task(name: str, asked: Sequence[Item]) -> Task:
+    return Task(name, "1", tuple(asked), GRADERS["numeric"])
+
+
+def write_files(out: Path) -> None:
+    """Training questions and exemplars as rows, and the questions with worked answers as pairs."""
+    examples = shown("sums")
+    shown_already = {each.question for each in examples}
+    found = items("sums", "train", TRAINED, QUESTIONS)
+    asked = [each for each in found if each.question not in shown_already]
+    for name, rows in (("questions", asked), ("exemplars", examples)):
+        lines = (
+            {"question": each.question, "answer": each.answer, "rationale": each.rationale} for each in rows
+        )
+        (out / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with (out / "worked.jsonl").open("w") as file:
+        for each in asked_by(in_steps("sums"), task("sums", asked)):
+            question = str(each.prompt).removesuffix("\nA:")
+            answer = f"A: {each.item.rationale} The answer is {each.item.answer}."
+            file.write(json.dumps({"input": question, "target": answer}) + "\n")
+
+
+def timed(out: Path, name: str, *arguments: object) -> Path:
+    """Runs a stage and notes its minutes, over all of its calls."""
+    notes, began = out / f"{name}-minutes.json", time.monotonic()
+    before = read_json(notes) if notes.exists() else 0.0
+    if not (out / name / "model").exists():
+        camelid(*arguments, "--out", out / name)
+        write_json(notes, before + (time.monotonic() - began) / 60)
+    return out / name / "model"
+
+
+def learned(out: Path, model: Path, steps: int, rate: float) -> Path:
+    """The model after GRPO."""
+    words = ["--task", out / "questions.jsonl", "--exemplars", out / "exemplars.jsonl", "--shots", 3]
+    words += ["--program", "chain_of_thought", "--max-new-tokens", LONG.max_new_tokens, "--held-out", 0.02]
+    words += ["--grpo.questions", ROWS // 8, "--grpo.kl", 0.01, "--training.steps", steps]
+    words += [
+        "--training.learning-rate",
+        rate,
+        "--training.schedule",
+        "linear",
+        "--training.dtype",
+        "float32",
+    ]
+    words += [
+        "--training.weight-decay",
+        0,
+        "--training.validate-every",
+        25,
+        "--training.checkpoint-every",
+        25,
+    ]
+    return timed(out, "grpo", "align", model, "--method", "grpo", *words)
+
+
+def tuned(out: Path, model: Path, steps: int, rate: float) -> Path:
+    """The model after tuning on worked answers."""
+    words = ["--task", "pairs", "--data.train", out / "worked.jsonl", "--training.steps", steps]
+    words += ["--training.context-length", 256, "--training.global-batch-tokens", ROWS * 256]
+    words += [
+        "--training.learning-rate",
+        rate,
+        "--training.schedule",
+        "linear",
+        "--training.dtype",
+        "float32",
+    ]
+    words += ["--training.weight-decay", 0, "--training.compile", "false", "--training.checkpoint-every", 50]
+    return timed(out, "tuned", "tune", model, *words)
+
+
+def asked(model: Path, name: str, out: Path) -> dict[str, Evaluation]:
+    """The test questions and the longer ones, answered in steps."""
+    questions = {
+        "test": task("sums-test", items("sums", "test", TRAINED, TESTED)),
+        "longer": task("sums-longer", items("sums", "longer", LONGER, LONG_TESTED)),
+    }
+    lm = LM(model)
+    return {
+        which: evaluate(each, in_steps("sums"), lm, out / "answers" / name, allow_cut=True)
+        for which, each in questions.items()
+    }
+
+
+def main() -> None:
+    """Trains both, measures, and writes results.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("runs/reasoning/middle/model"))
+    parser.add_argument("--out", type=Path, default=Path("runs/reinforce"))
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--tuning-steps", type=int, default=200)
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "worked.jsonl").exists():
+        write_files(out)
+    models = {
+        "before": arguments.model,
+        "grpo": learned(out, arguments.model, arguments.steps, arguments.rate),
+        "tuned": tuned(out, arguments.model, arguments.tuning_steps, arguments.rate),
+    }
+    found = {name: asked(model, name, out) for name, model in models.items()}
+    results = {
+        name: {
+            which: {
+                "right": sum(right(evaluation)),
+                "n": len(right(evaluation)),
+                "change": paired(found["before"][which], evaluation),
+            }
+            for which, evaluation in evaluations.items()
+        }
+        for name, evaluations in found.items()
+    }
+    write_json(out / "results.json", results)
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
