@@ -47,7 +47,7 @@ def rewarded_by(reward: Reward) -> Rewarding:
 
 
 def digest_of_reward(name: str) -> str:
-    """A digest of what the reward depends on; a grader's is its name."""
+    """The digest of a function's file or of a model's folder; for a grader its name."""
     if is_reward_function(name):
         return digest_file(Path(name.rpartition(":")[0]))
     return name if name in GRADERS else digest_path(resolve(name))
