@@ -37,6 +37,7 @@ DROPPED = "dropped.jsonl"
 BATCH = 32
 """Threads that a worker prepares at once."""
 Batch = list[tuple[dict[str, Any], str]]
+Start = Callable[..., Callable[[Batch], list[Prepared]]]
 
 
 def make_clean(recipe: CleanRecipe) -> Path:
@@ -47,7 +48,7 @@ def make_clean(recipe: CleanRecipe) -> Path:
     files = data_files(recipe.files)
     refuse_used(recipe.out)
     folder = None if recipe.tokenizer is None else resolve(recipe.tokenizer)
-    _preparation(recipe, folder)  # refuses a tokenizer that cannot be used before any work
+    ready = _preparation(recipe, folder)  # refuses a tokenizer that cannot be used before any work
     with atomic_folder(recipe.out) as draft:
         with (
             Seen(draft / "seen.sqlite") as seen,
@@ -60,7 +61,9 @@ def make_clean(recipe: CleanRecipe) -> Path:
                 out.write(json_line({"where": where, "step": step, "reason": reason}))
 
             batches = _batches(_rows(files, cleaner.counts, drop))
-            worked = in_order(batches, _preparation, (recipe, folder), recipe.workers, "--workers")
+            # Other processes make their own.
+            start: Start = _preparation if recipe.workers > 1 else (lambda *_: ready)
+            worked = in_order(batches, start, (recipe, folder), recipe.workers, "--workers")
             prepared = (
                 (one, where) for batch, made in worked for (_, where), one in zip(batch, made, strict=True)
             )

@@ -8,7 +8,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from camelid.base.atomic import write_text_atomically
-from camelid.report.figures import draw
 from camelid.report.values import BarPlot, Cell, Estimate, LinePlot, Report, Table
 
 REPORT = "report.html"
@@ -71,4 +70,6 @@ def _aligned(table: Table, column: int) -> str:
 
 
 def _drawn(plot: LinePlot | BarPlot) -> Markup:
+    from camelid.report.figures import draw  # imports matplotlib, which pages without a plot do without
+
     return Markup(draw(plot))
