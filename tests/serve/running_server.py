@@ -3,17 +3,20 @@
 import socket
 import threading
 import time
+from typing import Any
 
-import uvicorn
+from camelid.serve import running
+from camelid.serve.models import Models
 
 
-class Server(uvicorn.Server):
+class Server(running.Server):
     """A server that tells its address; it runs until the block ends."""
 
-    def __init__(self, app: object) -> None:
-        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False))  # type: ignore[arg-type]
+    def __init__(self, app: Any, models: Models | None = None, **settings: Any) -> None:
+        super().__init__(app, models or Models(()), **settings)
         self.listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
+        self.address = self.listening.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
         self.thread = threading.Thread(target=self.run, kwargs={"sockets": [self.listening]}, daemon=True)
 
     def __enter__(self) -> "Server":

@@ -13,6 +13,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,36 @@ class NotJSONError(CamelidError):
     """Text that is not JSON; the message says where and why."""
 
 
-def parse(text: str | bytes) -> Any:
-    """The value that JSON text holds; raises `NotJSONError`."""
+def parse(text: str | bytes, *, strict: bool = False) -> Any:
+    """The value that JSON text holds; raises `NotJSONError`.
+
+    strict: refuse what Python reads and other programs read otherwise: NaN and infinity, a key that comes
+    twice in an object, half of a surrogate pair.
+    """
     try:
-        return json.loads(text)
+        if not strict:
+            return json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except json.JSONDecodeError as error:
         line = "" if error.lineno == 1 else f"line {error.lineno}, "
         raise NotJSONError(f"not JSON at {line}column {error.colno}: {error.msg}") from error
     except (ValueError, RecursionError) as error:
         raise NotJSONError(f"not JSON: {_problem(error)}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice[:80]!r} comes twice in an object")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _problem(error: Exception) -> str:
@@ -44,6 +66,8 @@ def _problem(error: Exception) -> str:
         return "lists or objects are nested too deeply"
     if "digits" in str(error):
         return f"a whole number has more than {sys.get_int_max_str_digits():,} digits"
+    if isinstance(error, UnicodeEncodeError):
+        return "a text has half of a surrogate pair"
     return reason_of(error)  # not UTF-8
 
 

@@ -35,6 +35,21 @@ class ServeSettings(Settings):
     new_key: str | None = Field(
         default=None, min_length=1, description="make a key of this name for the file of --keys, and end"
     )
+    max_requests: int = Field(
+        default=256, gt=0, description="requests that are answered or wait at a time; further ones get 429"
+    )
+    max_of_one: int = Field(default=64, gt=0, description="the same with one key, or from one address")
+    rate: int | None = Field(
+        default=None, gt=0, description="requests a minute with one key, or from one address"
+    )
+    max_tokens: int | None = Field(
+        default=None, gt=0, description="most tokens of an answer; by default what the context holds"
+    )
+    log: Path | None = Field(
+        default=None,
+        description="file to append a line of JSON to for each request; by default standard error",
+    )
+    log_prompts: bool = Field(default=False, description="log what is asked, too")
     grace_seconds: float = Field(
         default=20.0, ge=0, description="seconds that running answers have to end after Ctrl-C or SIGTERM"
     )

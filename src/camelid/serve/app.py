@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +26,7 @@ from camelid.serve.bodies import (
 )
 from camelid.serve.chat import chat_response, chat_stream
 from camelid.serve.completions import completion_response, completion_stream
+from camelid.serve.connection import Patience
 from camelid.serve.errors import ApiError, as_api_error
 from camelid.serve.guard import Guard, Rules
 from camelid.serve.messages import count_response, messages_response, messages_stream
@@ -33,21 +34,33 @@ from camelid.serve.messages_bodies import CountBody, MessagesBody
 from camelid.serve.metrics import Counting, Metrics
 from camelid.serve.models import Models
 from camelid.serve.page import content_policy, page
+from camelid.serve.request_log import RequestLog, note
 from camelid.serve.responses import responses_response, responses_stream
 from camelid.serve.responses_bodies import ResponsesBody
 
 logger = logging.getLogger(__name__)
 Asked = TypeVar("Asked", bound=Asking)
+AnyBody = TypeVar("AnyBody", bound=Named)
 Handler = Callable[[Request], Awaitable[Response]]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WITH_DONE = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Whose streams end with `[DONE]`."""
+CLOSE = {"Connection": "close"}
 MOST_BODY_BYTES = 8 << 20
 
 
-def make_app(models: Models, rules: Rules | None = None) -> ASGIApp:
-    """The ASGI application of some models; by default for this machine alone, without a key."""
-    api = Api(models)
+def make_app(
+    models: Models,
+    rules: Rules | None = None,
+    *,
+    log_prompts: bool = False,
+    body_seconds: float = Patience.body,
+) -> ASGIApp:
+    """The ASGI application of some models; by default for this machine alone, without a key.
+
+    log_prompts: whether the line of a request has its body; body_seconds: in which that must have come.
+    """
+    api = Api(models, log_prompts, body_seconds)
     routes = [
         Route("/", _refusing(api.page)),
         Route("/health", _refusing(api.health)),
@@ -64,7 +77,7 @@ def make_app(models: Models, rules: Rules | None = None) -> ASGIApp:
     ]
     api.counts = Metrics(models, [route.path for route in routes])
     app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
-    return Counting(Guard(app, rules or Rules()), api.counts)
+    return RequestLog(Counting(Guard(app, rules or Rules()), api.counts))
 
 
 class Api:
@@ -72,8 +85,8 @@ class Api:
 
     counts: Metrics
 
-    def __init__(self, models: Models) -> None:
-        self.models = models
+    def __init__(self, models: Models, log_prompts: bool, body_seconds: float) -> None:
+        self.models, self._log_prompts, self._body_seconds = models, log_prompts, body_seconds
 
     async def metrics(self, _: Request) -> Response:
         return Response(self.counts.text(), media_type=METRICS_TYPE)
@@ -91,14 +104,14 @@ class Api:
         return HTMLResponse(page(), headers={"Content-Security-Policy": content_policy()})
 
     async def tokenize(self, request: Request) -> Response:
-        body = read_body(TokenizeBody, await _read(request))
+        body = await self._body(request, TokenizeBody)
         async with self.models.use(body.model) as served:
-            ids = await asyncio.to_thread(served.engine.encode, body.prompt())
+            ids = await asyncio.to_thread(served.encode, body.prompt())
             context = served.engine.context_length
         return JSONResponse({"tokens": ids, "count": len(ids), "context_length": context})
 
     async def detokenize(self, request: Request) -> Response:
-        body = read_body(DetokenizeBody, await _read(request))
+        body = await self._body(request, DetokenizeBody)
         async with self.models.use(body.model) as served:
             engine = served.engine
             if body.tokens:
@@ -106,35 +119,57 @@ class Api:
             return JSONResponse({"content": engine.tokenizer.decode(body.tokens, skip_special_tokens=False)})
 
     async def chat(self, request: Request) -> Response:
-        return await _answer(request, ChatBody, self.models, chat_response, chat_stream)
+        return await self._answer(request, ChatBody, chat_response, chat_stream)
+
+    async def complete(self, request: Request) -> Response:
+        return await self._answer(request, CompletionBody, completion_response, completion_stream)
 
     async def messages(self, request: Request) -> Response:
-        return await _answer(request, MessagesBody, self.models, messages_response, messages_stream)
+        return await self._answer(request, MessagesBody, messages_response, messages_stream)
 
     async def count_tokens(self, request: Request) -> Response:
-        body = read_body(CountBody, await _read(request))
+        body = await self._body(request, CountBody)
         async with self.models.use(body.model) as served:
             return JSONResponse(await count_response(served, body))
 
     async def responses(self, request: Request) -> Response:
-        return await _answer(request, ResponsesBody, self.models, responses_response, responses_stream)
+        return await self._answer(request, ResponsesBody, responses_response, responses_stream)
 
-    async def complete(self, request: Request) -> Response:
-        return await _answer(request, CompletionBody, self.models, completion_response, completion_stream)
+    async def _answer(
+        self,
+        request: Request,
+        kind: type[Asked],
+        whole: Callable[..., Any],
+        streamed: Callable[..., Any],
+    ) -> Response:
+        """A whole response, or a stream, whose first event is only sent once the request is known to be
+        right."""
+        body, path = await self._body(request, kind), request.url.path
+        answer = (
+            _streamed(self.models, body, streamed, path) if body.stream else _whole(self.models, body, whole)
+        )
+        return await unless_gone(request, asyncio.create_task(answer))
 
-
-async def _answer(
-    request: Request,
-    kind: type[Asked],
-    models: Models,
-    whole: Callable[..., Any],
-    streamed: Callable[..., Any],
-) -> Response:
-    """A whole response, or a stream, whose first event is only sent once the request is known to be right."""
-    body = read_body(kind, await _read(request))
-    path = request.url.path
-    answer = _streamed(models, body, streamed, path) if body.stream else _whole(models, body, whole)
-    return await unless_gone(request, asyncio.create_task(answer))
+    async def _body(self, request: Request, kind: type[AnyBody]) -> AnyBody:
+        """The body, as far and as long as it is allowed to go."""
+        raw = bytearray()
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                async for chunk in request.stream():
+                    raw += chunk
+                    if len(raw) > MOST_BODY_BYTES:
+                        raise ApiError(
+                            413, f"the body has more than {MOST_BODY_BYTES >> 20} MB", headers=CLOSE
+                        )
+        except TimeoutError as error:
+            raise ApiError(
+                408, f"the body took more than {self._body_seconds:g} seconds", headers=CLOSE
+            ) from error
+        except ClientDisconnect as error:
+            raise ApiError(499, "the client closed the connection") from error
+        if self._log_prompts:
+            note(body=raw.decode(errors="replace"))
+        return read_body(kind, bytes(raw))
 
 
 async def _whole(models: Models, body: Named, whole: Callable[..., Any]) -> Response:
@@ -159,16 +194,6 @@ class _EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self.used:
             await super().__call__(scope, receive, send)
-
-
-async def _read(request: Request) -> bytes:
-    """The body, as far as it is allowed to go."""
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MOST_BODY_BYTES:
-            raise ApiError(413, f"the body has more than {MOST_BODY_BYTES >> 20} MB")
-    return raw
 
 
 async def _events(pieces: AsyncIterator[dict[str, Any] | None], path: str) -> AsyncIterator[str]:

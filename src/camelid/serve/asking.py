@@ -11,6 +11,7 @@ from camelid.engine.generation import Generation
 from camelid.engine.running import Request
 from camelid.serve.errors import ApiError
 from camelid.serve.models import Served
+from camelid.serve.request_log import note
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 Value = TypeVar("Value")
@@ -59,10 +60,11 @@ async def advancing(
     finally:
         if left:
             engine.leave(inbox)
-        served.counted.prompt += sum(len(each.prompt) for each in requests)
-        served.counted.completion += sum(
-            len(each.tokens) for each in requests if isinstance(each, Generation)
-        )
+        prompt = sum(len(each.prompt) for each in requests)
+        completion = sum(len(each.tokens) for each in requests if isinstance(each, Generation))
+        served.counted.prompt += prompt
+        served.counted.completion += completion
+        note(model=served.name, prompt_tokens=prompt, completion_tokens=completion)
 
 
 async def finished(served: Served, requests: Sequence[Request]) -> None:

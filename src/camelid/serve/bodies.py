@@ -245,7 +245,7 @@ class CompletionBody(Common):
 def read_body(kind: type[Body], raw: bytes) -> Body:
     """The request's body; raises `ApiError` that names the field, its value and what is allowed."""
     try:
-        values = parse(raw)
+        values = parse(raw, strict=True)
     except NotJSONError as error:
         raise ApiError(400, f"the body is {error}") from error
     if not isinstance(values, dict):

@@ -59,7 +59,7 @@ class Chat:
             prompt += tuple(
                 engine.tokenizer.encode(lead, markup=True, continues=engine.tokenizer.goes_on(prompt))
             )
-        sampling = body.sampling(body.most_tokens or engine.context_length, **constraint)
+        sampling = body.sampling(served.answer_tokens(body.most_tokens, "max_tokens"), **constraint)
         shown = [form.begin] if form is not None and form.begin else []
         generations = served.generations(prompt, sampling, body.alternatives or 0, shown)
         return cls(served, body, generations, lead)

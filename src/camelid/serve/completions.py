@@ -14,6 +14,9 @@ from camelid.serve.chat import PAUSE_SECONDS, taken
 from camelid.serve.errors import ApiError
 from camelid.serve.models import Served
 
+MOST_TEXTS = 2048
+"""Answers to one request."""
+
 
 @dataclass
 class Asked:
@@ -65,12 +68,14 @@ async def _pieces(
 
 def _asked(served: Served, body: CompletionBody) -> list[Asked]:
     engine, alternatives = served.engine, body.logprobs or 0
-    most = engine.context_length if body.max_tokens is None else body.max_tokens
+    most = 0 if body.max_tokens == 0 else served.answer_tokens(body.max_tokens, "max_tokens")
     if most == 0 and not body.echo:
         raise ApiError(400, "max_tokens is 0, which needs echo: true", param="max_tokens")
     sampling = body.sampling(max(1, most))
-    asked = []
-    for prompt in body.prompts():
+    asked, prompts = [], body.prompts()
+    if len(prompts) * body.samples > MOST_TEXTS:
+        raise ApiError(400, f"a request has at most {MOST_TEXTS} answers: prompts times n", param="prompt")
+    for prompt in prompts:
         ids = tuple(prompt) if isinstance(prompt, list) else served.encode(prompt)
         generations = served.generations(ids, sampling, alternatives) if most else []
         scores = body.echo and body.logprobs is not None and len(ids) > 1

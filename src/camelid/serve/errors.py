@@ -6,6 +6,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from camelid.base.errors import CamelidError, WrongCall
+from camelid.engine.worker import CLOSED
 from camelid.lm.interface import PromptTooLong
 
 ANTHROPIC_PATH = "/v1/messages"
@@ -63,6 +64,8 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(400, str(error), code="context_length_exceeded")
     if isinstance(error, WrongCall):
         return ApiError(400, str(error))
+    if str(error) == CLOSED:
+        return ApiError(503, "the server ends, and could not finish this answer")
     if isinstance(error, CamelidError):
         return ApiError(500, str(error))
     return ApiError(500, f"the server failed: {type(error).__name__}; its log has more")

@@ -8,9 +8,12 @@ browser's request the server's own or one that was allowed.
 import hashlib
 import hmac
 import ipaddress
+import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,10 +21,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from camelid.serve.errors import ApiError
+from camelid.serve.request_log import note
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/", "/health"})
 """Without a key: the page, which asks for one, and the check of a load balancer."""
+MOST_BUCKETS = 10_000
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -42,7 +47,7 @@ class Rules:
 
     hosts: names that a request may be addressed to, None for any; origins: pages of other sites that may ask;
     keys: digests of the keys by their names, none if no key is needed; most_requests: at a time, over all;
-    most_of_one: at a time with one key, or from one address.
+    most_of_one: at a time with one key, or from one address; rate: of these in a minute, as many at once.
     """
 
     hosts: frozenset[str] | None = LOCAL_NAMES
@@ -50,9 +55,12 @@ class Rules:
     keys: Mapping[str, str] | None = None
     most_requests: int = 256
     most_of_one: int = 64
+    rate: int | None = None
 
     def check_host(self, headers: Headers) -> None:
         """Raises `ApiError` where the request is addressed to a name that is not the server's."""
+        if len(headers.getlist("host")) > 1:
+            raise ApiError(400, "the request has more than one Host")
         if self.hosts is not None and _host(headers.get("host", "")) not in self.hosts:
             raise ApiError(403, f"the Host {headers.get('host', '')[:80]!r} is not this server's")
 
@@ -92,6 +100,7 @@ class Guard:
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self.app, self.rules = app, rules
         self.running: Counter[str] = Counter()
+        self._buckets: dict[str, Bucket] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -106,6 +115,7 @@ class Guard:
                 return
             who = None if scope["path"] in OPEN_PATHS else self.rules.check_key(headers)
             who = who or str((scope.get("client") or ("unknown",))[0])
+            note(client=who)
             self._check_load(scope, who)
         except ApiError as error:
             await error.response(scope["path"])(scope, receive, _with_headers(send, origin))
@@ -124,6 +134,38 @@ class Guard:
             raise _busy(f"{self.rules.most_requests} requests are being answered or wait")
         if self.running[who] >= self.rules.most_of_one:
             raise _busy(f"{self.rules.most_of_one} of your requests are being answered or wait")
+        if self.rules.rate is not None:
+            self._check_rate(who, self.rules.rate)
+
+    def _check_rate(self, who: str, rate: int) -> None:
+        now = time.monotonic()
+        if len(self._buckets) >= MOST_BUCKETS:  # those that are full again need not be remembered
+            self._buckets = {name: each for name, each in self._buckets.items() if not each.is_full(now)}
+        wait = self._buckets.setdefault(who, Bucket(rate, now)).take(now)
+        if wait:
+            raise _busy(f"more than {rate} requests in a minute", math.ceil(wait))
+
+
+class Bucket:
+    """A bucket that holds a minute's requests, and fills again within a minute."""
+
+    def __init__(self, rate: int, now: float) -> None:
+        self._rate, self._left, self._at = rate, float(rate), now
+
+    def take(self, now: float) -> float:
+        """Takes one request out; the seconds to wait for if there is none."""
+        self._left, self._at = self._filled(now), now
+        if self._left < 1:
+            return (1 - self._left) * 60 / self._rate
+        self._left -= 1
+        return 0.0
+
+    def is_full(self, now: float) -> bool:
+        """Whether it holds as many as at the beginning."""
+        return self._filled(now) >= self._rate
+
+    def _filled(self, now: float) -> float:
+        return min(self._rate, self._left + (now - self._at) * self._rate / 60)
 
 
 def is_local(host: str) -> bool:
@@ -134,13 +176,15 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def rules_for(host: str, keys: Mapping[str, str] | None, origins: Iterable[str]) -> Rules:
+def rules_for(host: str, keys: Mapping[str, str] | None, origins: Iterable[str], **limits: Any) -> Rules:
     """The rules of a server that listens on `host`: on this machine alone only its own names are taken."""
-    return Rules(LOCAL_NAMES | {host} if is_local(host) else None, frozenset(origins), keys)
+    return Rules(LOCAL_NAMES | {host} if is_local(host) else None, frozenset(origins), keys, **limits)
 
 
-def _busy(why: str) -> ApiError:
-    return ApiError(429, f"{why}; try again in a second", code="server_busy", headers={"Retry-After": "1"})
+def _busy(why: str, seconds: int = 1) -> ApiError:
+    when = "in a second" if seconds == 1 else f"in {seconds} seconds"
+    headers = {"Retry-After": str(seconds)}
+    return ApiError(429, f"{why}; try again {when}", code="server_busy", headers=headers)
 
 
 def _host(value: str) -> str:

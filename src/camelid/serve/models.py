@@ -39,6 +39,15 @@ class Served:
     engine: Engine
     created: int = field(default_factory=lambda: int(time.time()))
     counted: Counted = field(default_factory=Counted)
+    most_tokens: int | None = None
+    """Of an answer."""
+
+    def answer_tokens(self, asked: int | None, param: str) -> int:
+        """The limit of an answer; raises `ApiError` 400 where more is asked for than is allowed."""
+        if self.most_tokens is not None and asked is not None and asked > self.most_tokens:
+            allowed = f"answers have at most {self.most_tokens} tokens on this server"
+            raise ApiError(400, f"{param} is {asked}; {allowed}", param=param)
+        return asked or self.most_tokens or self.engine.context_length
 
     def encode(self, prompt: str | Conversation) -> tuple[int, ...]:
         """The ids of a prompt; raises `ApiError` 400 where this model cannot take it, as without a chat
@@ -131,14 +140,17 @@ class Models:
     What is given as `Served` stays loaded. A `Source` is loaded when it is asked for; where its size and
     those of the loaded ones exceed `memory` bytes, those that were used least recently are unloaded first,
     each as soon as no request uses it, and requests that come for it in the meantime wait for its next turn.
+    most_tokens: of an answer of those that are loaded here.
     """
 
-    def __init__(self, models: "Iterable[Served | Source]", memory: int = 0) -> None:
+    def __init__(
+        self, models: "Iterable[Served | Source]", memory: int = 0, most_tokens: int | None = None
+    ) -> None:
         self._fixed: dict[str, Served] = {}
         self._sources: dict[str, Source] = {}
         self._counted: dict[str, Counted] = {}
         self._created = int(time.time())
-        self._memory = memory
+        self._memory, self._most_tokens = memory, most_tokens
         self._instances: dict[str, _Instance] = {}
         """Those that requests may use; what is about to be unloaded is only in `_resident`."""
         self._resident: list[_Instance] = []
@@ -169,6 +181,11 @@ class Models:
     def counted(self) -> Iterator[tuple[str, Counted]]:
         """Each model's tokens."""
         return iter(self._counted.items())
+
+    def close(self) -> None:
+        """Ends what runs, with an error."""
+        for each in [*self.loaded()]:
+            each.engine.close()
 
     def load(self, name: str) -> None:
         """Loads a model before the first request, so that a fault shows; to be called before the server
@@ -265,7 +282,8 @@ class Models:
     def _opened(self, source: Source) -> Served:
         engine = source.open()
         _ = engine.decoder  # with its memory
-        return Served(source.name, engine, self._created, self._counted[source.name])
+        counted = self._counted[source.name]
+        return Served(source.name, engine, self._created, counted, self._most_tokens)
 
 
 def _unload(instance: _Instance) -> None:

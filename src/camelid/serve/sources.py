@@ -45,13 +45,13 @@ def load_models(models: Sequence[str], settings: ServeSettings, engine: EngineSe
     asked = _all_asked(models, settings.adapter)
     if len(asked) == 1 and settings.memory is None:
         [one] = asked
-        served = Served(one.name, _open(one, engine))
+        served = Served(one.name, _open(one, engine), most_tokens=settings.max_tokens)
         _ = served.engine.decoder  # with its memory
         return Models([served])
     place = choose_device(engine.device)
     budget = free_memory(place) if settings.memory is None else parse_size(settings.memory)
     share = budget // CACHE_SHARE // len(asked)
-    made = Models([_source(each, engine, share, place) for each in asked], budget)
+    made = Models([_source(each, engine, share, place) for each in asked], budget, settings.max_tokens)
     made.load(asked[0].name)
     return made
 
