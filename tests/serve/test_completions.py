@@ -48,6 +48,23 @@ def test_echo_scores_the_prompt(url: str, engine: Engine) -> None:
         assert (logprob == pytest.approx(max(top.values()), abs=1e-6)) == (token in top)
 
 
+def test_a_harness_reads_its_scores(url: str, engine: Engine) -> None:
+    """lm-evaluation-harness 0.4.13, `local-completions`: what it sends for a batch, and reads."""
+    pairs = [(TEXT, " one two"), ("the cat", " sat on a mat"), ("dogs ran", " over")]
+    whole = [engine.encode(context + ending) for context, ending in pairs]
+    lengths = [len(engine.encode(context)) for context, _ in pairs]
+    body = {"model": "tiny", "prompt": [[*ids] for ids in whole], "temperature": 0, "max_tokens": 1}
+    body |= {"logprobs": 1, "seed": 1234, "echo": True}
+    choices = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    for choice, length, score in zip(choices, lengths, engine.score(*zip(*pairs, strict=True)), strict=True):
+        report = choice["logprobs"]
+        logprobs, top = report["token_logprobs"][length:-1], report["top_logprobs"][length:-1]
+        assert sum(logprobs) == pytest.approx(score.logprob, abs=1e-3)
+        greedy = all(own == max(each.values()) for own, each in zip(logprobs, top, strict=True))
+        assert greedy == score.is_greedy
+
+
 def test_our_own_client_scores_as_the_engine(url: str, engine: Engine) -> None:
     remote = camelid.LM(url)
     prompts, endings = [TEXT, "one two"], [" one two three", " three dogs"]
