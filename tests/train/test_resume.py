@@ -48,10 +48,10 @@ ENDING = textwrap.dedent("""
         log(run, record)
         reach("after the record", record["step"])
 
-    def saving(folder, state):
+    def saving(folder, state, group):
         (folder / "weights.safetensors").write_bytes(b"half of it")
         reach("inside the checkpoint", state.step)
-        save_state(folder, state)
+        save_state(folder, state, group)
 
     Run.log, fit.save_state = logging, saving
     sys.exit(cli.main(words))

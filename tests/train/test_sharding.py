@@ -1,13 +1,12 @@
 """Sharded over a mesh of processes, a model has the losses, gradients and updates of a whole one."""
 
-import multiprocessing
-import multiprocessing.connection
 import traceback
 from itertools import islice
 
 import pytest
 import torch
 import torch.distributed as dist
+from processes import start
 from test_entry_point import Rows
 
 from camelid.base.errors import WrongCall
@@ -24,7 +23,7 @@ from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.sharding import gather, shard, tensor_plan, whole
 from camelid.train.validation import validation_loss
 
-VOCAB, ROWS = 300, 4
+VOCAB, ROWS = 300, 8
 MESHES = {2: (2, 1), 4: (2, 2)}
 """By the number of processes: data x tensor."""
 CASES = {
@@ -93,40 +92,28 @@ def compare(group, case):
         torch.testing.assert_close(several, one, rtol=1e-4, atol=2e-5)
 
 
-def check_all(rank, size, port, found):
-    """In each process: every case on every mesh; what went wrong is put into `found`."""
-    torch.set_num_threads(1)
-    environment = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, str(value))
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        data, tensor = MESHES[size]
-        group = join_process_group(Parallel(data=data, tensor=tensor, timeout=120))
-        for case in CASES[size]:
-            try:
-                compare(group, case)
-                error = ""
-            except AssertionError:
-                error = traceback.format_exc()
-            if group.is_main:
-                found[f"{size} processes, {case[0]}, {case[1]}"] = error
-        dist.destroy_process_group()
+def check_all(rank, size, folder):
+    """In each process: every case; the main one writes what went wrong."""
+    data, tensor = MESHES[size]
+    group = join_process_group(Parallel(data=data, tensor=tensor, timeout=120))
+    for case in CASES[size]:
+        try:
+            compare(group, case)
+            error = ""
+        except AssertionError:
+            error = traceback.format_exc()
+        if group.is_main:
+            (folder / f"{size} processes, {case[0]}, {case[1]}").write_text(error)
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(tmp_path_factory):
     """The errors of all cases by name, empty where there was none."""
-    context = multiprocessing.get_context("forkserver")  # which imports once for all processes
-    context.set_forkserver_preload(["camelid.train.fit", __name__])
-    with context.Manager() as manager:
-        errors = manager.dict()
-        for size in MESHES:
-            with multiprocessing.connection.Listener(("127.0.0.1", 0)) as probe:
-                port = probe.address[1]
-            arguments = (size, port, errors)
-            torch.multiprocessing.start_processes(check_all, arguments, size, start_method="forkserver")
-        return dict(errors)
+    folder = tmp_path_factory.mktemp("found")
+    for size in MESHES:
+        assert start(check_all, size, size, folder) == [0] * size
+    return {path.name: path.read_text() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("name", NAMES)

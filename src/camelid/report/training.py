@@ -13,6 +13,8 @@ from camelid.runs.run import IDENTITY, METRICS, RECIPE, SOURCES, read_metrics
 Records = list[dict[str, Any]]
 VALIDATED = "validation_"
 """What the keys of measures on held-out rows begin with."""
+NOISE_MEMORY, NOISE_STEPS = 0.99, 20
+"""Decay per step of the means of which the noise scale is the ratio, and the steps before it is shown."""
 UNITS = {"align": "mean loss"}
 """The unit of the loss in stages whose loss is not that of a language model."""
 
@@ -62,8 +64,27 @@ def training_plots(records: Records, unit: str = "nats per token") -> tuple[Line
         _plot(records, "Speed", "tokens_per_second", "tokens per second", from_zero=True),
         _plot(records, "Learning rate", "learning_rate", "learning rate"),
         _plot(records, "Gradient norm", "grad_norm", "norm before clipping", from_zero=True),
+        LinePlot("Gradient noise scale", "step", "tokens", (Curve("critical batch", *noise_scale(records)),)),
     )
     return tuple(plot for plot in plots if plot.curves and plot.curves[0].x)
+
+
+def noise_scale(records: Records) -> tuple[list[int], list[float]]:
+    """The steps and the gradient noise scale tr(S) / |G|^2 in tokens, about the critical batch size.
+
+    Both terms are averaged by themselves, as their ratio in a single step says nothing (McCandlish et al.
+    2018, arXiv:1812.06162, appendix A.1). Left out are the first steps, and those where a mean is negative.
+    """
+    steps, scales, square, trace, count = [], [], 0.0, 0.0, 0
+    for record in records:
+        if "gradient_square" in record:
+            count += 1
+            square = NOISE_MEMORY * square + (1 - NOISE_MEMORY) * record["gradient_square"]
+            trace = NOISE_MEMORY * trace + (1 - NOISE_MEMORY) * record["gradient_trace"]
+            if count >= NOISE_STEPS and square > 0 and trace > 0:
+                steps.append(record["step"])
+                scales.append(trace / square)
+    return steps, scales
 
 
 def training_seconds(records: Records) -> float:
@@ -103,6 +124,8 @@ def _facts(folder: Path, records: Records) -> dict[str, str]:
     for key, name in {f"{VALIDATED}loss": "validation loss", **_measures(records)}.items():
         if values := [record[key] for record in records if key in record]:
             facts[name] = f"{values[-1]:.3f}"
+    if (scales := noise_scale(records)[1]) and (tokens := records[-1].get("trained_tokens")):
+        facts["gradient noise scale"] = f"{scales[-1]:,.0f} tokens; a batch trains {tokens:,}"
     seconds = training_seconds(records)
     if seconds:
         facts["tokens per second"] = f"{sum(record.get('tokens', 0) for record in records) / seconds:,.0f}"

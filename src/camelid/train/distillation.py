@@ -74,7 +74,7 @@ def taught_rows(recipe: TuneRecipe, rows: Rows, group: ProcessGroup) -> "TaughtR
     assert recipe.distill.teacher is not None  # the caller has asked
     training, teacher = recipe.training.for_rows(rows.per_epoch), resolve(recipe.distill.teacher)
     dtype = fastest_dtype(group.device) if training.dtype == "auto" else getattr(torch, training.dtype)
-    needed = min(rows.per_epoch, training.total_steps * rows_of_update(training, group.size))
+    needed = min(rows.per_epoch, training.total_steps * rows_of_update(training, group.data_size))
     began = time.perf_counter()
     taught = TaughtRows(
         rows, lambda: load_model(teacher).to(group.device), recipe.distill, recipe.out / TEACHER, dtype

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -112,7 +113,7 @@ def fit(
             updates = step.number + 1
             log.total_steps = clocked.decide(updates)
             last = updates >= log.total_steps
-            record = {**log.step(step), **also()}
+            record = {**log.step(step), **(step.noise._asdict() if step.noise else {}), **also()}
             if last or updates % training.validate_every == 0:
                 record |= _validated(log, step.number, validate)
             run.log(record)
@@ -158,7 +159,8 @@ def fit_rows(
 
     check = None if measure is None else partial(measure, model, setup)
     objective = formula(model, setup.dtype, training.z_loss)
-    trained = fit(run, model, batches_from, objective, training, setup, check, seed, limit)
+    with group.answering(run.folder):
+        trained = fit(run, model, batches_from, objective, training, setup, check, seed, limit)
     return gather(trained, keep=group.is_main)
 
 
@@ -279,7 +281,7 @@ def _optimizer(model: Transformer, training: Training) -> torch.optim.Optimizer:
 
 def _resume(run: Run, model: Transformer, optimizer: torch.optim.Optimizer, group: ProcessGroup) -> int:
     checkpoint = group.broadcast(run.resume())
-    return 0 if checkpoint is None else load_state(checkpoint.folder, model, optimizer)
+    return 0 if checkpoint is None else load_state(checkpoint.folder, model, optimizer, group)
 
 
 def _checkpoint(
@@ -291,5 +293,14 @@ def _checkpoint(
     group: ProcessGroup,
 ) -> None:
     state = training_state(model, optimizer, step)
-    run.save_checkpoint(step, lambda folder: save_state(folder, state), keep=training.keep_checkpoints)
+
+    def write(folder: Path | None) -> None:
+        shared = group.broadcast(folder)
+        assert shared is not None  # broadcast from the main process
+        save_state(shared, state, group)
+
+    if group.is_main:
+        run.save_checkpoint(step, write, keep=training.keep_checkpoints)
+    else:
+        write(None)
     group.barrier()

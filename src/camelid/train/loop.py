@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError
 from camelid.data.rows.batches import AnyBatch
+from camelid.train.noise import NoiseTerms, noise_of_part
 from camelid.train.parallel import ProcessGroup
 from camelid.train.sharding import reduce_gradients
 
@@ -33,6 +34,8 @@ class Step:
     tokens: int
     trained_tokens: int
     seconds: float
+    noise: NoiseTerms | None = None
+    """Of the first micro-batch against the whole update; None if there is only one micro-batch."""
 
 
 def training_steps(
@@ -64,22 +67,25 @@ def training_steps(
         rate = learning_rate(number)
         for settings in optimizer.param_groups:
             settings["lr"] = rate
-        counts = [float(batch.weights.sum()), float((batch.weights > 0).sum())]
-        total_weight, trained = group.sum(torch.tensor(counts, dtype=torch.float64)).tolist()
+        first = batch.weights[:micro_batch_size].sum()
+        counts = [float(batch.weights.sum()), float((batch.weights > 0).sum()), float(first)]
+        total_weight, trained, small = group.sum(torch.tensor(counts, dtype=torch.float64)).tolist()
         if total_weight <= 0:
             raise CamelidError(
                 f"step {number}: no trained token in the batch; check the loss mask with `camelid check`"
             )
-        loss = torch.zeros((), dtype=torch.float64)
+        loss, norm_of_first = torch.zeros((), dtype=torch.float64), 0.0
         seeds = {DROPOUT_SEEDS: dropout_seeds(seed, number, len(batch.tokens), group.data_rank)}
         micro_batches: list[AnyBatch] = [
             *replace(batch, extra={**batch.extra, **seeds}).split(micro_batch_size)
         ]
         for index, micro_batch in enumerate(micro_batches, 1):
-            reduce_gradients(model, index == len(micro_batches))
+            reduce_gradients(model, index in (1, len(micro_batches)))
             part = objective(micro_batch.to(group.device)) / total_weight
             part.backward()
             loss += part.detach().double().cpu()
+            if index == 1 < len(micro_batches):
+                norm_of_first = float(group.gradient_norm(parameters))
         group.sum(loss)
         norm = group.clip_gradients(parameters, gradient_clip)
         if not math.isfinite(float(loss)) or not math.isfinite(norm):
@@ -89,8 +95,9 @@ def training_steps(
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        noise = noise_of_part(norm_of_first, norm, small, total_weight)
         tokens = batch.read_tokens * group.data_size
-        yield Step(number, float(loss), rate, norm, tokens, int(trained), time.perf_counter() - began)
+        yield Step(number, float(loss), rate, norm, tokens, int(trained), time.perf_counter() - began, noise)
 
 
 def dropout_seeds(seed: int, step: int, rows: int, rank: int = 0) -> Int[Tensor, " rows"]:

@@ -1,21 +1,28 @@
 """The processes of a training run on a mesh of data x tensor; a single process is a mesh of one."""
 
+import logging
 import os
-from collections.abc import Iterable
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
 from torch.nn.utils import get_total_norm
 
-from camelid.base.errors import WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.logs import show_warnings_only
 from camelid.model.attention import leave_out_cudnn
 from camelid.recipes.parallel import Parallel
+from camelid.runs.run import list_checkpoints
 from camelid.train.sharding import is_split, local
 
 T = TypeVar("T")
@@ -24,6 +31,8 @@ PATIENCE = timedelta(days=30)
 """How long processes wait for what only the main one does: it tokenises a large corpus for hours, and torch
 would give up after 10 or 30 minutes. A process that ends is noticed at once, by its connections.
 """
+ANSWER = 10.0
+"""Seconds in which every process that still runs says so, once one of them has failed."""
 DATA, TENSOR = "data", "tensor"
 
 
@@ -43,6 +52,8 @@ class ProcessGroup:
     """The processes as [data, tensor]; None: one process."""
     patient: dist.ProcessGroup | None = None
     """The same processes with the timeout `PATIENCE`, for `broadcast` and `barrier`."""
+    store: Store | None = None
+    """Where each process leaves its host and, after a failure, that it still runs."""
 
     @property
     def is_main(self) -> bool:
@@ -107,6 +118,37 @@ class ProcessGroup:
             torch._foreach_mul_(held, (limit / (norm + 1e-6)).clamp(max=1.0).to(held[0].device))
         return float(norm)
 
+    @contextmanager
+    def answering(self, run: Path) -> Iterator[None]:
+        """Turns torch's error about a process that has ended or hangs into a `CamelidError`.
+
+        It names the process, and the last step saved in the folder `run`.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            of_torch = isinstance(error, dist.DistError) or "gloo" in str(error)
+            if self.store is None or not of_torch or not (silent := self._silent(self.store)):
+                raise
+            saved = max((checkpoint.step for checkpoint in list_checkpoints(run)), default=0)
+            state = f"the state after step {saved} is saved" if saved else "no state is saved yet"
+            raise CamelidError(
+                f"lost {' and '.join(silent)} of {self.size} processes; {state}. The same command resumes "
+                f"the run, on any number of processes (torch: {str(error).splitlines()[0]})"
+            ) from error
+
+    def _silent(self, store: Store) -> list[str]:
+        """The processes that do not say that they run within `ANSWER` seconds."""
+        try:
+            store.set(f"runs/{self.rank}", "")
+            waiting, end = list(range(self.size)), time.monotonic() + ANSWER
+            while waiting and time.monotonic() < end:
+                time.sleep(0.1)
+                waiting = [rank for rank in waiting if not store.check([f"runs/{rank}"])]
+            return [f"process {rank} ({store.get(f'host/{rank}').decode()})" for rank in waiting]
+        except RuntimeError:  # the process that holds the store has ended
+            return ["process 0"]
+
     def _sum_all(self, tensor: Tensor) -> Tensor:
         if self.size > 1:
             dist.all_reduce(tensor)
@@ -135,9 +177,12 @@ def join_process_group(parallel: Parallel | None = None) -> ProcessGroup:
         # Counts and losses are summed on the CPU, which NCCL does not support.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=parallel.timeout))
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)  # slow, not wrong
+    store = PrefixStore("camelid", _get_default_store())
+    store.set(f"host/{dist.get_rank()}", f"{socket.gethostname()}, pid {os.getpid()}")
     patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=(DATA, TENSOR))
-    return ProcessGroup(dist.get_rank(), size, device, mesh, patient)
+    return ProcessGroup(dist.get_rank(), size, device, mesh, patient, store)
 
 
 def _mesh_shape(parallel: Parallel, processes: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ one sum restores the states. There is no pipeline, as in PaLM (arXiv:2204.02311,
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ BY_INPUT = Split(weight=Shard(1), inputs=Shard(-1), output=Replicate())
 COPIED = Split(weight=Replicate(), inputs=Replicate(), output=Replicate(), gradient=Partial())
 """Keys and values that all heads share: each process uses all of them, for its own heads only."""
 PER_HEAD = Split(weight=Replicate(), inputs=Shard(2), output=Shard(2))
+SUB_LAYERS = ("*layers.*_attn", "*layers.*.mlp")
 BIAS_OF_HEADS = Split(weight=Shard(1), inputs=Replicate(), output=Shard(0))
 
 
@@ -99,6 +101,19 @@ def split_modules(model: Transformer, mesh: DeviceMesh, plan: Mapping[str, Split
     for pattern, split in plan.items():
         for path in select(modules, [pattern]):
             distribute_module(modules[path], mesh, *_hooks(split))
+    for path in select(modules, SUB_LAYERS) if plan else []:
+        modules[path].register_forward_pre_hook(partial(_enter_once, mesh))
+
+
+def _enter_once(mesh: DeviceMesh, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The states of a sub-layer as one DTensor for all its linears: a single sum of their gradients."""
+    return _as_dtensor(inputs[0], mesh), *inputs[1:]
+
+
+def _as_dtensor(tensor: Tensor, mesh: DeviceMesh, placement: Placement | None = None) -> DTensor:
+    if isinstance(tensor, DTensor):
+        return tensor
+    return DTensor.from_local(tensor, mesh, [placement or Replicate()], run_check=False)
 
 
 def _hooks(split: Split) -> tuple[Any, Any, Any]:
@@ -113,7 +128,7 @@ def _hooks(split: Split) -> tuple[Any, Any, Any]:
             module.register_parameter(name, nn.Parameter(part, parameter.requires_grad))
 
     def enter(_module: nn.Module, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
-        return tuple(DTensor.from_local(each, mesh, [split.inputs], run_check=False) for each in inputs)
+        return tuple(_as_dtensor(each, mesh, split.inputs) for each in inputs)
 
     def leave(_module: nn.Module, output: Any, mesh: DeviceMesh) -> Tensor:
         gradient = None if split.gradient is None else [split.gradient]

@@ -71,7 +71,7 @@ def timed_updates(
         compile_blocks(model, "auto")
     steps = training_steps(
         model,
-        repeat(_random_batch(spec, context, rows).to(device)),
+        repeat(random_batch(spec, context, rows).to(device)),
         cross_entropy(model, dtype),
         OPTIMIZERS[optimizer](model.named_parameters(), weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8),
         lambda step: 1e-4,
@@ -81,7 +81,8 @@ def timed_updates(
     return (step.seconds for step in steps)
 
 
-def _random_batch(spec: ModelSpec, context: int, rows: int) -> Batch | PairBatch:
+def random_batch(spec: ModelSpec, context: int, rows: int) -> Batch | PairBatch:
+    """Rows of random tokens, the same each time; pairs where the model has an encoder."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, spec.vocab_size, (rows, context), generator=generator)
     if spec.encoder_layers:

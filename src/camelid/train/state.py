@@ -1,16 +1,23 @@
 """The state to resume a run exactly: weights, optimiser moments and the step."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from camelid.base.errors import CamelidError
 from camelid.base.json import read_table, write_json
-from camelid.train.sharding import laid_out_as, whole
+from camelid.train.parallel import ProcessGroup
+
+ALONE = "torch.distributed is disabled"
+"""How torch's warning begins that a single process reads a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -23,53 +30,79 @@ class TrainingState:
 
 
 def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> TrainingState:
-    """The state after `step` updates; all processes must call it."""
+    """The state after `step` updates; of a sharded model, each process has its own shards."""
     trained = _trained(model)
     moments = {
-        f"{name}.{kind}": whole(torch.as_tensor(value))
+        f"{name}.{kind}": torch.as_tensor(value)
         for name, parameter in trained.items()
         for kind, value in optimizer.state[parameter].items()
     }
-    weights = {name: whole(parameter.detach()) for name, parameter in trained.items()}
-    return TrainingState(weights, moments, step)
+    return TrainingState({name: each.detach() for name, each in trained.items()}, moments, step)
 
 
-def save_state(folder: Path, state: TrainingState) -> None:
-    """Writes weights.safetensors, optimizer.safetensors and state.json."""
-    for name, tensors in (("weights", state.weights), ("optimizer", state.moments)):
-        save_file(
-            {key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors"
-        )
-    write_json(folder / "state.json", {"step": state.step})
+def save_state(folder: Path, state: TrainingState, group: ProcessGroup | None = None) -> None:
+    """Writes weights.safetensors, optimizer.safetensors and state.json.
+
+    Several processes write a file of safetensors each, with their shards; all must call it with the same
+    folder.
+    """
+    group = group or ProcessGroup()
+    weights, moments = (
+        {name: tensor.contiguous() for name, tensor in part.items()}
+        for part in (state.weights, state.moments)
+    )
+    if group.size == 1:
+        save_file(weights, folder / "weights.safetensors")
+        save_file(moments, folder / "optimizer.safetensors")
+    else:
+        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        save({**weights, **moments}, storage_writer=writer, process_group=group.patient)
+    if group.is_main:
+        write_json(folder / "state.json", {"step": state.step})
 
 
-def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Loads a saved state into model and optimiser; returns the number of updates made so far."""
-    trained = _trained(model)
-    weights = load_file(folder / "weights.safetensors")
-    if weights.keys() != trained.keys():
-        odd = sorted(weights.keys() ^ trained.keys())
-        raise CamelidError(
-            f"{folder}: the saved state is of another model; tensors that differ: {', '.join(odd[:5])}"
-        )
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(laid_out_as(weights[name], parameter))
-    for key, value in load_file(folder / "optimizer.safetensors").items():
+def load_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessGroup | None = None
+) -> int:
+    """Loads a saved state into model and optimiser; returns the number of updates made so far.
+
+    The state may be of another number of processes: each reads only the parts that its shards need.
+    """
+    group, trained = group or ProcessGroup(), _trained(model)
+    stored = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    sizes = {name: each.size for name, each in stored.items()}  # type: ignore[union-attr]
+    odd = [name for name, each in trained.items() if sizes.get(name) != each.shape]
+    odd += [name for name in stored if name not in trained and name.rpartition(".")[0] not in trained]
+    if odd:
+        some = ", ".join(sorted(odd)[:5])
+        raise CamelidError(f"{folder}: the saved state is of another model; tensors that differ: {some}")
+    weights = {name: parameter.detach() for name, parameter in trained.items()}
+    moments = {}
+    for key in stored.keys() - trained.keys():
         name, _, kind = key.rpartition(".")
-        optimizer.state[trained[name]][kind] = _laid_out_as(trained[name], value)
+        dtype = stored[key].properties.dtype  # type: ignore[union-attr]
+        optimizer.state[trained[name]][kind] = moments[key] = _laid_out_as(weights[name], sizes[key], dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ALONE)
+        load(
+            {**weights, **moments},
+            storage_reader=HuggingFaceStorageReader(str(folder)),
+            process_group=group.patient,
+            no_dist=group.size == 1,
+        )
     return int(read_table(folder / "state.json")["step"])
 
 
-def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """A moment as the optimiser itself would allocate it: on the parameter's device, with its strides.
+def _laid_out_as(parameter: Tensor, size: torch.Size, dtype: torch.dtype) -> Tensor:
+    """An empty moment as the optimiser itself would allocate it: on the parameter's device, with its strides
+    and shards.
 
     torch's fused updates go through the memory of parameter and moments in step. A matrix that is stored
     transposed (all of GPT-2's) would meet the moments of other elements.
     """
-    if value.shape != parameter.shape:
-        return value.to(parameter.device)  # step counts, Adafactor's rows and columns
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(laid_out_as(value, parameter))
+    if size != parameter.shape:
+        return torch.empty(size, dtype=dtype, device=parameter.device)  # step counts, Adafactor's rows
+    return torch.empty_like(parameter, dtype=dtype)
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
