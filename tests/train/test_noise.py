@@ -34,7 +34,7 @@ def test_a_run_measures_the_noise_of_a_known_distribution():
 
     steps = training_steps(
         model,
-        batches(2000),
+        batches(600),
         lambda batch: (model(batch.extra["x"])[..., 0] * batch.weights).sum(),
         torch.optim.SGD(model.parameters(), lr=0.0),
         lambda step: 0.0,
@@ -42,12 +42,12 @@ def test_a_run_measures_the_noise_of_a_known_distribution():
         gradient_clip=0.1,
     )
     terms = [step.noise for step in steps]
-    assert sum(each.gradient_square for each in terms) / len(terms) == pytest.approx(1.0, rel=0.1)
+    assert sum(each.gradient_square for each in terms) / len(terms) == pytest.approx(1.0, rel=0.15)
     assert sum(each.gradient_trace for each in terms) / len(terms) == pytest.approx(16.0, rel=0.1)
     records = [{"step": number, **each._asdict()} for number, each in enumerate(terms)]
     shown, scales = noise_scale(records)
     assert shown[0] >= 19
-    assert sum(scales[200:]) / len(scales[200:]) == pytest.approx(16.0, rel=0.15)
+    assert sum(scales[100:]) / len(scales[100:]) == pytest.approx(16.0, rel=0.2)
 
 
 def test_one_micro_batch_measures_nothing():
