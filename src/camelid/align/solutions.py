@@ -1,10 +1,12 @@
 """Solutions of a task's questions, sampled from a model and labelled by their final answers."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from camelid.base.errors import CamelidError
+from camelid.engine.engine import Engine
 from camelid.engine.open_lm import model_identity, open_lm
 from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.methods import Method
@@ -43,14 +45,11 @@ def solve(recipe: AlignRecipe) -> list[Solved]:
     there is not asked again. Raises `CamelidError` if no solution is right or none is wrong.
     """
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
-    programs = [method_of(recipe).program_for(task) for task in tasks]
-    lm = open_lm(recipe.model, recipe.engine)
-    identity = model_identity(recipe.model, recipe.engine)
-    folder, show = recipe.solutions_folder, sys.stderr.isatty()
-    solved: list[Solved] = []
-    for task, program in zip(tasks, programs, strict=True):
-        sampled = evaluate(task, program, lm, folder, model=identity, allow_cut=True, show=show)
-        solved += labelled(task, program, sampled)
+    solved = [
+        each
+        for of_task in sample_solutions(recipe, recipe.model, tasks, recipe.solutions_folder)
+        for each in of_task
+    ]
     right = [solution.right for each in solved for solution in each.solutions]
     if len(set(right)) < 2:
         raise CamelidError(
@@ -59,6 +58,29 @@ def solve(recipe: AlignRecipe) -> list[Solved]:
             "higher --temperature"
         )
     return solved
+
+
+def sample_solutions(
+    recipe: AlignRecipe, model: str, tasks: Sequence[Task], folder: Path
+) -> list[list[Solved]]:
+    """The labelled solutions of each task's questions, `recipe.samples` each; see `solve`."""
+    programs = [method_of(recipe).program_for(task) for task in tasks]
+    lm = open_lm(model, recipe.engine)
+    identity, show = model_identity(model, recipe.engine), sys.stderr.isatty()
+    try:
+        return [
+            [
+                *labelled(
+                    task,
+                    program,
+                    evaluate(task, program, lm, folder, model=identity, allow_cut=True, show=show),
+                )
+            ]
+            for task, program in zip(tasks, programs, strict=True)
+        ]
+    finally:
+        if isinstance(lm, Engine):
+            lm.close()
 
 
 def method_of(recipe: AlignRecipe) -> Method:

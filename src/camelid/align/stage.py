@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from camelid.align.best_of_n_stage import train_best_of_n
 from camelid.align.dpo_stage import train_dpo
 from camelid.align.policy_stage import train_policy
 from camelid.align.reward_stage import train_reward
@@ -17,6 +18,7 @@ METHODS: Mapping[MethodName, Callable[[AlignRecipe, ProcessGroup], Path]] = {
     "dpo": train_dpo,
     "ppo": train_policy,
     "grpo": train_policy,
+    "best-of-n": train_best_of_n,
 }
 
 

@@ -68,7 +68,3 @@ class RewardModel:
     def encode(self, conversation: Conversation) -> list[int]:
         """The tokens that are read, as transformers' `apply_chat_template` gives them."""
         return encode_conversation(self.tokenizer, conversation)[0]
-
-    def shares_tokens(self, tokenizer: Tokenizer) -> bool:
-        """Whether a policy's tokenizer has the same vocabulary; if not, only its text can be scored."""
-        return self.tokenizer.backend.get_vocab() == tokenizer.backend.get_vocab()

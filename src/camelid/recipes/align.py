@@ -13,7 +13,7 @@ from camelid.recipes.rollouts import GRPOSettings, PPOSettings
 from camelid.recipes.settings import ModelName, Paths, Settings
 from camelid.recipes.training import Training
 
-MethodName = Literal["verifier", "reward", "dpo", "ppo", "grpo"]
+MethodName = Literal["verifier", "reward", "dpo", "ppo", "grpo", "best-of-n"]
 
 
 class VerifierSettings(Settings):
@@ -61,6 +61,22 @@ class DPOSettings(Settings):
     )
 
 
+class BestOfNSettings(Settings):
+    """Rounds of best-of-n (ReST-EM, arXiv:2312.06585); `samples` is n."""
+
+    rounds: int = Field(
+        default=1, gt=0, description="rounds of sampling and tuning; several are expert iteration"
+    )
+    keep: int = Field(
+        default=1,
+        gt=0,
+        description="different answers to a question that are tuned on at most, the best ones",
+    )
+    from_base: bool = Field(
+        default=False, description="tune the first model in every round, instead of the last round's"
+    )
+
+
 class AlignRecipe(Recipe):
     """Train on how good answers are: a policy by comparisons or grades, or a model that rates answers."""
 
@@ -70,7 +86,7 @@ class AlignRecipe(Recipe):
     method: MethodName = Field(
         description="what is trained; verifier: a model that rates solutions; reward: a model that rates "
         "answers, on comparisons; dpo: the model itself, on comparisons; ppo, grpo: the model itself, by the "
-        "rewards of its own answers"
+        "rewards of its own answers; best-of-n: the model itself, on the best of its own answers"
     )
     model: ModelName = Field(
         description="checkpoint folder or hub name whose weights training begins with; it also writes the "
@@ -103,8 +119,8 @@ class AlignRecipe(Recipe):
     )
     rewarded_by: str | None = Field(
         default=None,
-        description="ppo, grpo: what rewards answers, FILE.py:NAME or a reward model; by default the task's "
-        "grader",
+        description="ppo, grpo, best-of-n: what rewards answers, FILE.py:NAME or a reward model; by default "
+        "the task's grader",
     )
     too_long: Literal["error", "drop"] = Field(
         default="error", description="dpo, reward: comparisons that exceed the context: fail, or drop them"
@@ -144,6 +160,9 @@ class AlignRecipe(Recipe):
     dpo: DPOSettings = Field(default=DPOSettings(), description="method dpo: the loss")
     ppo: PPOSettings = Field(default=PPOSettings(), description="method ppo: rollouts and the loss")
     grpo: GRPOSettings = Field(default=GRPOSettings(), description="method grpo: rollouts and the loss")
+    best_of_n: BestOfNSettings = Field(
+        default=BestOfNSettings(), description="method best-of-n: rounds, and what is kept"
+    )
     lora: LoRASettings = Field(
         default=LoRASettings(),
         description="dpo, ppo, grpo, reward: train an adapter instead of all weights, with --lora.rank; "
@@ -172,7 +191,7 @@ class AlignRecipe(Recipe):
             raise ValueError("there is nothing to ask; give --task NAME|FILE, or --prompts FILE")
         if self.prompts and self.rewarded_by is None:
             raise ValueError("prompts have no grader; give --rewarded-by FILE.py:NAME or a reward model")
-        if self.method == "verifier" and not self.task:
+        if self.method in ("verifier", "best-of-n") and not self.task:
             raise ValueError("there are no questions to solve; give --task NAME|FILE")
         if self.method in ("dpo", "reward") and not self.comparisons:
             raise ValueError("there are no comparisons to learn from; give --comparisons FILE")

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError, WrongCall, shortened
 from camelid.lm.interface import Prompt
 from camelid.text.conversation import Conversation, Message
@@ -72,7 +71,6 @@ class RewardFunction:
         if not Path(file).is_file():
             raise WrongCall(f"{file}: no such file; a reward function is given as FILE.py:NAME")
         self.name, self.seconds = f"{Path(file).name}:{function}", seconds
-        self.digest = digest_file(Path(file))
         self._path, self._function = Path(file).resolve(), function
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str | None] = queue.Queue()

@@ -1,0 +1,139 @@
+"""Best of n by hand, and rounds of it through the command line that go on where they were stopped."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary
+from camelid.align.solutions import Solution
+from camelid.cli import main as cli
+from camelid.formats.load import load_model
+from camelid.lm.scripted import ScriptedLM
+
+Guessing = Callable[[], ScriptedLM]
+
+
+def rated(*pairs: tuple[str, float]) -> Rated:
+    answers = tuple(Solution("Q", text, right=reward > 0) for text, reward in pairs)
+    return Rated(answers, tuple(reward for _, reward in pairs))
+
+
+def test_the_best_different_answers_are_kept() -> None:
+    one = rated(("a", 0.5), (" b", 2.0), ("b ", 2.0), ("c", 1.0), ("d", -1.0))
+    assert [each.text for each in best_answers(one, 1, -math.inf)] == [" b"]
+    assert [each.text for each in best_answers(one, 3, -math.inf)] == [" b", "c", "a"]
+    assert [each.text for each in best_answers(one, 9, 1.0)] == [" b", "c"]
+    assert best_answers(one, 1, 3.0) == []
+
+
+def test_means_and_the_bound_by_hand() -> None:
+    assert summary([rated(("a", 1.0), ("b", 0.0)), rated(("c", 0.0)), rated()]) == {
+        "reward": 0.25,
+        "best_reward": 0.5,
+    }
+    assert summary([]) == {}
+    assert kl_bound(1) == 0
+    assert kl_bound(4) == pytest.approx(math.log(4) - 0.75)
+    # exact: the best of 3 of many equal answers has rank x with density 3 x^2; the sum is of 3 x^2 ln(3 x^2)
+    grid = [(step + 0.5) / 20000 for step in range(20000)]
+    assert kl_bound(3) == pytest.approx(sum(3 * x * x * math.log(3 * x * x) for x in grid) / 20000, abs=1e-4)
+
+
+BRIEF = {
+    "method": "best-of-n",
+    "chat": None,
+    "samples": "6",
+    "max-new-tokens": "16",
+    "held-out": "0.2",
+    "training.context-length": "128",
+    "training.global-batch-tokens": "512",
+    "training.micro-batch-size": "2",
+    "training.dtype": "float32",
+    "training.compile": "false",
+    "training.steps": "2",
+    "training.learning-rate": "0.001",
+}
+
+
+def words(base: Path, questions: Path, out: Path, **more: str) -> list[str]:
+    settings: dict[str, str | None] = {**BRIEF, "task": str(questions), "out": str(out), **more}
+    flags = [word for name, value in settings.items() for word in (f"--{name}", value) if word is not None]
+    return ["align", str(base), *flags]
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch, guessing: Guessing) -> list[ScriptedLM]:
+    """The scripted models that stand for the one that samples, one for each opening."""
+    opened: list[ScriptedLM] = []
+
+    def open_lm(*settings: object) -> ScriptedLM:
+        opened.append(guessing())
+        return opened[-1]
+
+    monkeypatch.setattr("camelid.align.solutions.open_lm", open_lm)
+    return opened
+
+
+def test_rounds_tune_on_right_answers_and_go_on_where_they_were(
+    chatty: Path,
+    questions: Path,
+    tmp_path: Path,
+    sampled: list[ScriptedLM],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, more = tmp_path / "run", {"best-of-n.rounds": "2", "best-of-n.keep": "2"}
+    assert cli.main(words(chatty, questions, out, **more)) == 0, capsys.readouterr().err
+    first, second, after = json.loads((out / "rounds.json").read_text())
+    assert 0.1 < first["reward"] < 0.5
+    assert first["best_reward"] > first["reward"]
+    assert {*second} == {"kept", "reward", "best_reward", "held_out_reward", "held_out_best_reward"}
+    assert {*after} == {"held_out_reward", "held_out_best_reward"}
+    rows = [json.loads(line) for line in (out / "round-1" / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == first["kept"]
+    numbers = {"red": 1, "blue": 2, "green": 3, "black": 4}
+    for row in rows:
+        asked, reply = (message["content"] for message in row["messages"])
+        [right] = [number for colour, number in numbers.items() if f" {colour}?" in asked]
+        assert reply == f"It is {right}. The answer is {right}."
+    assert len({json.dumps(row) for row in rows}) == len(rows)
+    load_model(out / "model")
+    asked = [len(lm.prompts) for lm in sampled]
+    assert asked[0] == asked[1] == 32 * 6  # every question in each round
+    assert 0 < asked[2] < asked[0]  # the held-out ones at the end
+    (out / "rounds.json").unlink()
+    assert cli.main(words(chatty, questions, out, **more)) == 0
+    assert [len(lm.prompts) for lm in sampled[3:]] == [0, 0, 0]
+    assert json.loads((out / "rounds.json").read_text()) == [first, second, after]
+
+
+def test_a_function_rewards_instead_of_the_grader(
+    chatty: Path,
+    questions: Path,
+    tmp_path: Path,
+    sampled: list[ScriptedLM],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, out = tmp_path / "rewards.py", tmp_path / "run"
+    file.write_text("def high(completion, answer): return int(completion.split()[2][0]) - int(answer)\n")
+    assert cli.main(words(chatty, questions, out, **{"rewarded-by": f"{file}:high"})) == 0
+    [first, _] = json.loads((out / "rounds.json").read_text())
+    assert first["best_reward"] == pytest.approx(4, abs=0.7)  # the wrong answers are 4 too large
+    file.write_text("def high(completion): return None\n")
+    assert cli.main(words(chatty, questions, tmp_path / "other", **{"rewarded-by": f"{file}:high"})) == 1
+    assert "high returned None" in capsys.readouterr().err
+
+
+def test_what_best_of_n_cannot_do_is_refused(
+    chatty: Path, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = words(chatty, questions, tmp_path / "run")
+    for extra, message in (
+        ((*usual, "--lora.rank", "4"), "leave out --lora.rank"),
+        ([word for word in usual if word != "--chat"], "give --chat"),
+        ([word for word in usual if word not in ("--task", str(questions))], "give --task"),
+    ):
+        assert cli.main([*extra]) == 2
+        assert message in capsys.readouterr().err
