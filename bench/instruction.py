@@ -73,7 +73,7 @@ STORY_WAYS: Mapping[str, Flags] = {
     "lora": {"training.learning-rate": 1e-2, "lora.rank": 8},
 }
 STUDENT = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "context_length": 512}
-LEARNS: Flags = TOLD | {"training.learning-rate": 3e-3, "training.epochs": 2}
+LEARNS: Flags = TOLD | {"training.learning-rate": 3e-3, "training.epochs": 1}
 POLICY: Flags = {"distill.on-policy": 0.5, "distill.max-new-tokens": 96}
 STUDENT_WAYS: Mapping[str, Flags] = {
     "rows": {},
@@ -90,7 +90,7 @@ TALKS: Flags = COMMON | {
     "training.context-length": 512,
     "training.global-batch-tokens": 2048,
     "training.micro-batch-size": 4,
-    "training.steps": 150,
+    "training.steps": 100,
     "training.learning-rate": 1e-3,
     "too-long": "drop",
 }
@@ -168,7 +168,7 @@ def students(out: Path, seeds: list[int]) -> None:
             name = f"student-{way.replace(', ', '-').replace(' ', '-')}-{seed}"
             own = data | ({"data.train": made} if way == "teacher's answers" else {})
             taught = {"distill.teacher": teacher} if flags else {}
-            steps = {"training.epochs": 2} if way != "teacher's answers" else {"training.steps": updates(out)}
+            steps = {"training.epochs": 1} if way != "teacher's answers" else {"training.steps": updates(out)}
             tuned(out / name, student, without_length(LEARNS) | steps | flags | taught | own, seed)
             tell(out, out / name, name, student)
 

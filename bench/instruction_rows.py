@@ -206,8 +206,8 @@ FORMS: tuple[Form, ...] = (
 
 
 def rated_answers(names: Sequence[str], most: int) -> list[dict[str, str]]:
-    """AlpacaEval's instructions with the answers of these models, where none is longer than `most`
-    characters."""
+    """AlpacaEval's instructions with the answers of these models, where none is empty or, with its
+    instruction, longer than `most` characters."""
     found = dict[str, dict[str, str]]()
     with lzma.open(RATED, "rt", encoding="utf-8") as file:
         for line in file:
@@ -216,7 +216,7 @@ def rated_answers(names: Sequence[str], most: int) -> list[dict[str, str]]:
                 if row[f"generator_{side}"] in names:
                     own = found.setdefault(row["instruction"], {"instruction": row["instruction"]})
                     own[row[f"generator_{side}"]] = row[f"output_{side}"]
-    whole = [row for row in found.values() if len(row) == len(names) + 1]
+    whole = [row for row in found.values() if len(row) > len(names) and all(map(str.strip, row.values()))]
     return [row for row in whole if max(len(row["instruction"]) + len(row[name]) for name in names) <= most]
 
 

@@ -3,7 +3,8 @@
 Every contender is a process of its own, one after the other: a few updates over the same rows, of which the
 first, with compiling and caches, does not count. Ours is the stage of `camelid tune`; TRL runs with its rows
 packed and padded, and the faster of both is the peer. A token counts if it is not padding. Memory is the peak
-resident size of the process, with the files that it maps.
+resident size of the process, with the files that it maps. With --processor, seconds are those of the
+processor and there is one thread, for a machine that others use too.
 
     python bench/tune.py --peer-python PYTHON_WITH_TRL --json
 """
@@ -127,10 +128,15 @@ def trl(
     return sum(tokens[1:]) / max(1, len(tokens) - 1), seconds
 
 
-def serve(name: str, model: Path, rows: Path, updates: int, dtype: str) -> None:
+def serve(name: str, model: Path, rows: Path, updates: int, dtype: str, processor: bool) -> None:
     """A contender's process: prints its tokens a second and its memory."""
     import resource
 
+    if processor:
+        import torch
+
+        torch.set_num_threads(1)
+        time.perf_counter = time.process_time  # also for camelid's loop
     who, kind = name.rsplit("-", 1)
     if who == "ours":
         tokens, seconds = ours(kind, model, rows, updates, dtype)
@@ -155,13 +161,13 @@ def prepared(folder: Path, count: int) -> tuple[Path, Path]:
 
 
 def measured(
-    names: list[str], python: str, model: Path, rows: Path, updates: int, dtype: str
+    names: list[str], python: str, model: Path, rows: Path, settings: list[str]
 ) -> dict[str, dict[str, float]]:
     """What each contender printed; one that fails is named and left out."""
     found = {}
     for name in names:
         command = [sys.executable if name.startswith("ours") else python, __file__, "--contender", name]
-        command += ["--model", str(model), "--rows", str(rows), "--updates", str(updates), "--dtype", dtype]
+        command += ["--model", str(model), "--rows", str(rows), *settings]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         lines = [line for line in done.stdout.splitlines() if line.startswith('{"speed"')]
         if done.returncode or not lines:
@@ -204,11 +210,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a folder of SmolLM2-135M; by default ../shared's")
     parser.add_argument("--rows", type=Path, help="Alpaca rows as JSON; by default ../shared's first 1,000")
     parser.add_argument("--updates", type=int, default=4, help="updates, the first of which does not count")
+    parser.add_argument("--processor", action="store_true", help="processor seconds of one thread")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     updates, names = arguments.updates, arguments.only
     if arguments.contender:
-        serve(arguments.contender, arguments.model, arguments.rows, updates, arguments.dtype)
+        own = (arguments.contender, arguments.model, arguments.rows, updates, arguments.dtype)
+        serve(*own, arguments.processor)
         return
     if arguments.quick:
         updates, names = 2, [name for name in names if name.endswith("lora")]
@@ -221,7 +229,9 @@ def main() -> None:
         if model is None or rows is None:
             own = prepared(Path(folder), 1000)
             model, rows = model or own[0], rows or own[1]
-        found = measured(names, arguments.peer_python, model, rows, updates, arguments.dtype)
+        settings = ["--updates", str(updates), "--dtype", arguments.dtype]
+        settings += ["--processor"] if arguments.processor else []
+        found = measured(names, arguments.peer_python, model, rows, settings)
     for comparison in comparisons(found):
         text = "{name}: {ours} {unit}, {peer_name} {peer} {unit}: {ratio} times as good"
         print(json.dumps(comparison) if arguments.json else text.format(**comparison), flush=True)
