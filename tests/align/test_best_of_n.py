@@ -133,6 +133,7 @@ def test_what_best_of_n_cannot_do_is_refused(
     for extra, message in (
         ((*usual, "--lora.rank", "4"), "leave out --lora.rank"),
         ([word for word in usual if word != "--chat"], "give --chat"),
+        ((*usual, "--prompts", str(questions)), "best-of-n takes no --prompts"),
         ([word for word in usual if word not in ("--task", str(questions))], "give --task"),
     ):
         assert cli.main([*extra]) == 2

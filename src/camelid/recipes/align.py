@@ -189,6 +189,11 @@ class AlignRecipe(Recipe):
     def _has_data(self) -> Self:
         if self.method in ("ppo", "grpo") and not (self.task or self.prompts):
             raise ValueError("there is nothing to ask; give --task NAME|FILE, or --prompts FILE")
+        if self.prompts and self.method not in ("ppo", "grpo"):
+            raise ValueError(
+                f"{self.method} takes no --prompts; for the best of several answers to them: camelid make "
+                "preferences, then tune on its folder"
+            )
         if self.prompts and self.rewarded_by is None:
             raise ValueError("prompts have no grader; give --rewarded-by FILE.py:NAME or a reward model")
         if self.method in ("verifier", "best-of-n") and not self.task:
