@@ -63,8 +63,10 @@ def timed(out: Path, name: str, *arguments: object) -> Path:
     notes, began = out / f"{name}-minutes.json", time.monotonic()
     before = read_json(notes) if notes.exists() else 0.0
     if not (out / name / "model").exists():
-        camelid(*arguments, "--out", out / name)
-        write_json(notes, before + (time.monotonic() - began) / 60)
+        try:
+            camelid(*arguments, "--out", out / name)
+        finally:
+            write_json(notes, before + (time.monotonic() - began) / 60)
     return out / name / "model"
 
 

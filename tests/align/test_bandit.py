@@ -135,3 +135,5 @@ def test_what_cannot_be_learned_from_stops_the_run(
     assert "the policy has left its language" in capsys.readouterr().err
     assert cli.main(align("ppo", tmp_path / "odd", ppo__minibatches="5")) == 2
     assert "cannot be divided into 5 minibatches" in capsys.readouterr().err
+    assert cli.main(align("ppo", tmp_path / "dropped", lora__rank="4", lora__dropout="0.1")) == 2
+    assert "leave out --lora.dropout" in capsys.readouterr().err

@@ -85,6 +85,7 @@ def test_a_reward_model_rewards_a_task_whose_grader_watches(
     records = read_metrics(out / METRICS)
     assert records[-1]["reward"] > records[1]["reward"]
     assert records[-1]["right"] == 0  # the gold grade beside the reward
+    assert "against the distance from the reference" in (out / "report.html").read_text()
     after = read_answers(out / "answers-after.jsonl")
     asked = [Conversation.of((f"Q: {one.question}\nA:", one.answer)) for one in after]
     assert RewardModel.load(rater).score(asked) == pytest.approx([one.reward for one in after], abs=1e-4)

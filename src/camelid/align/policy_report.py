@@ -46,6 +46,18 @@ def _plots(records: Sequence[Stats]) -> Iterator[LinePlot]:
             if found
         )
         yield LinePlot(title, "step", unit, tuple(curves))
+    watched = [row for row in records if row.get("right", row["reward"]) != row["reward"]]
+    distance = [max(row["kl"], 0.0) ** 0.5 for row in watched]
+    curves_of = {"reward": "reward", "right answers, by the grader": "right"}
+    yield LinePlot(
+        "The reward and the grader against the distance from the reference",
+        "square root of the KL divergence",
+        "mean",
+        tuple(Curve(name, distance, [row[key] for row in watched]) for name, key in curves_of.items())
+        if watched
+        else (),
+        caption="Over-optimised where the reward goes on rising and right answers do not (arXiv:2210.10760).",
+    )
 
 
 def _alarms(records: Sequence[Stats]) -> Iterator[Section]:

@@ -21,13 +21,13 @@ from camelid.align.rollouts import Rollouts
 from camelid.align.solutions import method_of
 from camelid.base.atomic import atomic_folder
 from camelid.base.digest import digest_paths
-from camelid.base.errors import WrongCall
+from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.corpus import Corpus
 from camelid.data.rows.holdout import uniform
 from camelid.engine.engine import Engine
 from camelid.evals.stage import load_tasks
 from camelid.formats.hub import resolve
-from camelid.formats.hugging_face.checkpoint import save_checkpoint
+from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
 from camelid.formats.hugging_face.peft_folder import save_adapter
 from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
 from camelid.lm.sampling import Sampling
@@ -37,7 +37,7 @@ from camelid.report.page import write_report
 from camelid.runs.provenance import Parent
 from camelid.runs.run import METRICS, Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
-from camelid.train.adapting import adapted_model, round_frozen
+from camelid.train.adapting import adapted_model, check_lora, round_frozen
 from camelid.train.clock import TimeLimit
 from camelid.train.fit import Setup, fit, precision
 from camelid.train.parallel import ProcessGroup
@@ -64,6 +64,9 @@ def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | No
     if recipe.lora.dropout:
         raise WrongCall("dropout is off while a policy learns from rewards: leave out --lora.dropout")
     base = resolve(recipe.model)
+    if read_spec(base).encoder_layers:
+        raise CamelidError(f"{base} is an encoder-decoder; policies are trained from decoders")
+    check_lora(recipe.lora, base)
     questions, digests = _questions(recipe)
     rewarding = rewarding_by(recipe.rewarded_by)
     folder = recipe.out / (MODEL if recipe.lora.rank is None else ADAPTER)
