@@ -137,3 +137,5 @@ def test_what_cannot_be_learned_from_stops_the_run(
     assert "cannot be divided into 5 minibatches" in capsys.readouterr().err
     assert cli.main(align("ppo", tmp_path / "dropped", lora__rank="4", lora__dropout="0.1")) == 2
     assert "leave out --lora.dropout" in capsys.readouterr().err
+    assert cli.main(align("ppo", tmp_path / "none", held_out="0.999")) == 2
+    assert "all 12 questions are held out" in capsys.readouterr().err

@@ -94,6 +94,8 @@ def _train(
     check_tokenizer_fits(policy.model.spec, tokenizer)
     trained = [each for each in questions if uniform(each.question) >= recipe.held_out]
     held_out = [each for each in questions if uniform(each.question) < recipe.held_out][:MEASURED]
+    if not trained:
+        raise WrongCall(f"all {len(questions)} questions are held out: lower --held-out, or give more")
     logger.info(f"{len(trained):,} questions, and {len(held_out)} held out to measure with")
     settings, meter = learning.settings, Meter()
     watch = Watch(run.folder / METRICS, settings.largest_kl, settings.allow_cut)

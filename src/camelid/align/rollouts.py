@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ class Rollouts:
 
     def _question(self, place: int) -> Asked:
         epoch, at = divmod(place, len(self.questions))
-        return self.questions[int(shuffled(len(self.questions), self.seed, epoch)[at])]
+        return self.questions[int(_order(len(self.questions), self.seed, epoch)[at])]
 
     def _rewards(self, asked: Sequence[Asked], answers: Sequence[Completion]) -> list[float]:
         rewards = self.reward(asked, [one.text for one in answers])
@@ -120,7 +121,7 @@ class Rollouts:
         return [penalty if one.finish_reason == "length" else reward for one, reward in pairs]
 
     def _keep(self, number: int, rollout: Batch) -> None:
-        """Writes a rollout down, and removes the one before it."""
+        """Writes a rollout down, and removes those that no checkpoint needs any more."""
         columns = {name: getattr(rollout, name) for name in COLUMNS}
         extra = {f"{EXTRA}{name}": column for name, column in rollout.extra.items()}
         self.folder.mkdir(exist_ok=True)
@@ -146,6 +147,10 @@ class Rollouts:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.safetensors"
+
+
+_order = lru_cache(maxsize=2)(shuffled)
+"""The order of the questions in an epoch, which is asked for one question at a time."""
 
 
 def check_sampler(difference: float, bound: float | None, dtype: torch.dtype) -> None:
