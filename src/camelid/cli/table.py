@@ -63,6 +63,8 @@ VERBS: dict[str, Verb] = {
     **_in(
         "Plan",
         **{
+            "scale plan": ("scale_plan", "the best model for a budget, with its recipe"),
+            "scale sweep": ("scale_sweep", "train a ladder of small models and fit a law to them"),
             "scale fit": ("scale_fit", "fit a scaling law to runs: loss by size, tokens, FLOPs"),
         },
         models=("models", "published models: parameters, cost, memory to run"),

@@ -38,6 +38,10 @@ class PretrainRecipe(Recipe):
     objective: PretrainObjective = Field(default=PretrainObjective(), description="pretraining objective")
     training: Training = Field(description="batches, optimiser, schedule")
     parallel: Parallel = Field(default=Parallel(), description="several processes")
+    prediction: SinglePath | None = Field(
+        default=None,
+        description="a prediction.json of camelid scale: kept with the run, whose report says hit or miss",
+    )
     seed: int = Field(default=0, ge=0, description="seed of the initial weights and of the data order")
 
     @property

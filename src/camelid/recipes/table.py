@@ -10,9 +10,11 @@ from camelid.recipes.make import (
     MakeSelfChatRecipe,
     MakeSelfInstructRecipe,
 )
+from camelid.recipes.plan import PlanRecipe
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.quantize import QuantizeRecipe
 from camelid.recipes.recipe import Recipe
+from camelid.recipes.sweep import SweepRecipe
 from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.tune import TuneRecipe
 
@@ -29,4 +31,6 @@ RECIPES: dict[str, type[Recipe]] = {
     "make self-instruct": MakeSelfInstructRecipe,
     "make self-chat": MakeSelfChatRecipe,
     "make clean": CleanRecipe,
+    "scale sweep": SweepRecipe,
+    "scale plan": PlanRecipe,
 }

@@ -8,6 +8,7 @@ from camelid.base.json import read_json, read_table
 from camelid.base.progress import in_bytes, in_time
 from camelid.report.values import Curve, LinePlot, Passage, Report, Section, Table
 from camelid.runs.licences import Licence, concerns
+from camelid.runs.prediction import PREDICTION, Prediction
 from camelid.runs.run import IDENTITY, METRICS, RECIPE, SOURCES, read_metrics
 
 Records = list[dict[str, Any]]
@@ -35,6 +36,7 @@ def training_report(folder: Path) -> Report:
         facts=_facts(folder, records),
         sections=(
             Section("Curves", figures=training_plots(records, UNITS.get(recipe["stage"], "nats per token"))),
+            *_prediction(folder, records),
             *_sources(folder / SOURCES),
             *_licences(identity),
             Section(
@@ -136,6 +138,19 @@ def _facts(folder: Path, records: Records) -> dict[str, str]:
     if (folder / "model").is_dir():
         facts["model on disk"] = in_bytes(size_of(folder / "model"))
     return facts
+
+
+def _prediction(folder: Path, records: Records) -> tuple[Section, ...]:
+    """The prediction that was written before the run, beside its last validation loss."""
+    losses = [record[f"{VALIDATED}loss"] for record in records if f"{VALIDATED}loss" in record]
+    if not losses or not (folder / PREDICTION).is_file():
+        return ()
+    prediction = Prediction.read(folder / PREDICTION)
+    text = (
+        f"Before the run, {prediction.form} ({prediction.source[:12]}) predicted the loss after "
+        f"{prediction.tokens:,.0f} tokens: {prediction.verdict(losses[-1])}."
+    )
+    return (Section("Prediction", text),)
 
 
 def _sources(path: Path) -> tuple[Section, ...]:

@@ -34,6 +34,7 @@ from camelid.base.lock import HeldError, lock_file
 from camelid.recipes.recipe import Recipe, save_recipe
 from camelid.recipes.yaml import dotted_keys
 from camelid.runs.licences import Licence
+from camelid.runs.prediction import PREDICTION
 from camelid.runs.provenance import Parent, provenance
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
     "checkpoints",
 )
 TOKENS, SOURCES = "tokens", "sources.json"
-MADE = (LOCK, IDENTITY, RECIPE, CHECKPOINTS, TOKENS, SOURCES, "tensorboard", "wandb", "wandb-id.txt")
+MADE = (
+    *(LOCK, IDENTITY, RECIPE, CHECKPOINTS, TOKENS, SOURCES, PREDICTION),
+    *("tensorboard", "wandb", "wandb-id.txt"),
+)
 """What can stand in the folder of a run before its first metrics."""
 DIGESTS = "digest.json"
 ELSEWHERE, WITHOUT_LINE = "give another folder with --out", "remove the line to continue"

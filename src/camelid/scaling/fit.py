@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,11 +17,9 @@ from camelid.scaling.fit_page import fit_report
 from camelid.scaling.fitting import LEVEL, Fit, fit_points
 from camelid.scaling.forms import FORMS
 from camelid.scaling.reading import read_runs
+from camelid.scaling.saved import FIT
 
 logger = logging.getLogger(__name__)
-
-FIT = "fit.json"
-"""In the folder of a fit: what --json prints, with the resampled constants."""
 
 
 def scale_fit(
@@ -57,14 +55,14 @@ def scale_fit(
     return fit
 
 
-def save_fit(fit: Fit, sources: dict[str, str], out: Path) -> None:
+def save_fit(fit: Fit, sources: Mapping[str, str], out: Path) -> None:
     """Writes fit.json and report.html into a new folder."""
     points = {name: list(fit.points.column(name)) for name in ("parameters", "tokens", "flops")}
     kept = {
         **fit.as_json(),
         "resamples": [list(each.values()) for each in fit.resamples],
         "runs": {**points, "loss": list(fit.points.loss), "names": list(fit.points.names)},
-        "sources": sources,
+        "sources": dict(sources),
     }
     with atomic_folder(out) as draft:
         write_json(draft / FIT, kept)
@@ -89,7 +87,7 @@ def _print(fit: Fit) -> None:
         )
     for each in fit.held_out:
         guess = each.predicted
-        console.print(
+        print(
             f"held out {each.name}: loss {each.loss:.4f}, predicted {guess.value:.4f} "
             f"({guess.low:.4f} to {guess.high:.4f}): {'hit' if each.hit else 'miss'}"
         )

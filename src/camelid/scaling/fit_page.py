@@ -1,5 +1,7 @@
 """The report of `camelid scale fit`."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from camelid.base.version import __version__
@@ -12,7 +14,7 @@ SHOWN_SIZES = 6
 """Curves in a plot."""
 
 
-def fit_report(fit: Fit, sources: dict[str, str]) -> Report:
+def fit_report(fit: Fit, sources: Mapping[str, str]) -> Report:
     """Constants with intervals, losses beside the law, held-out runs; sources: digest of each path."""
     goodness = {name.replace("_", " "): f"{value:.4f}" for name, value in fit.goodness.items()}
     return Report(

@@ -1,7 +1,10 @@
-"""The best model size and number of tokens for a given training time."""
+"""The best model size and number of tokens for a budget: by tokens per parameter, or by a scaling law."""
 
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from camelid.base.errors import CamelidError
 from camelid.recipes.model_shape import ModelShape
 
 TOKENS_PER_PARAMETER = 20.0
@@ -26,6 +29,17 @@ LADDER = (
 )
 """Width, layers, heads: steps of about 2x in parameters, with the proportions of GPT-2 and LLaMA."""
 
+REPEATS = 15.39
+"""Epochs over which the worth of repeated tokens decays (Muennighoff et al. 2023, arXiv:2305.16264, R_D*)."""
+TRAINING_BYTES = 16
+"""Bytes per parameter in float32 with AdamW: weight, gradient and two moments, without activations."""
+ACTIVATION_BYTES, KEPT_BYTES = 34, 2
+"""Bytes per token and width of one layer's activations (Korthikanti et al. 2022, arXiv:2205.05198, eq. 2,
+without attention scores), and of the input that recomputation keeps of every layer."""
+
+Loss = Callable[[float, float], float]
+"""A law: the loss of N parameters after D tokens."""
+
 
 @dataclass(frozen=True)
 class SizePlan:
@@ -35,6 +49,68 @@ class SizePlan:
     parameters: int
     tokens: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A shape that could be trained, with its parameters and training FLOPs per token."""
+
+    shape: ModelShape
+    parameters: int
+    flops_per_token: float
+
+    @classmethod
+    def of(cls, rung: tuple[int, int, int], vocab_size: int, context_length: int) -> "Candidate":
+        """The shape of this width, layers and heads."""
+        width, layers, heads = rung
+        shape = ModelShape(
+            hidden_size=width,
+            num_layers=layers,
+            num_heads=heads,
+            context_length=context_length,
+            tie_embeddings=True,
+        )
+        spec = shape.spec(vocab_size)
+        return cls(shape, spec.parameter_count(), spec.training_flops_per_token(context_length))
+
+    def device_bytes(self, devices: int) -> float:
+        """Memory of each device: weights, gradients and moments divided, and one row's activations.
+
+        Activations are those of one row with recomputation: the input of every layer, and one layer in full.
+        """
+        tokens, width = self.shape.context_length, self.shape.hidden_size
+        activations = tokens * width * (KEPT_BYTES * self.shape.num_layers + ACTIVATION_BYTES)
+        return TRAINING_BYTES * self.parameters / devices + activations
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may cost: FLOPs for training and later inference together, and what it must fit.
+
+    inference_tokens: expected after training. unique_tokens: of text, repeated beyond. device_bytes: memory
+    of each of `devices`.
+    """
+
+    flops: float
+    inference_tokens: float = 0.0
+    unique_tokens: float = math.inf
+    device_bytes: float = math.inf
+    devices: int = 1
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A shape, its training tokens, what these are worth without repeats, and the predicted loss."""
+
+    candidate: Candidate
+    tokens: float
+    effective_tokens: float
+    loss: float
+
+    @property
+    def training_flops(self) -> float:
+        """FLOPs of the training."""
+        return self.tokens * self.candidate.flops_per_token
 
 
 def plan_training(
@@ -53,27 +129,66 @@ def plan_training(
     Chinchilla's N = sqrt(C / (6 * 20)) rounded down to a rung. If even the smallest rung gets fewer tokens,
     it is used anyway.
     """
-    budget = seconds * flops_per_second
-    chosen = _plan(LADDER[0], budget, seconds, vocab_size, context_length)
-    for rung in LADDER[1:]:
-        plan = _plan(rung, budget, seconds, vocab_size, context_length)
-        if plan.tokens < tokens_per_parameter * plan.parameters:
-            break
-        chosen = plan
-    return chosen
+    limits = Limits(seconds * flops_per_second)
+    rungs = [Candidate.of(rung, vocab_size, context_length) for rung in LADDER]
+    enough = [each for each in rungs if _tokens(each, limits) >= tokens_per_parameter * each.parameters]
+    chosen = max([rungs[0], *enough], key=lambda each: each.parameters)
+    return SizePlan(chosen.shape, chosen.parameters, int(_tokens(chosen, limits)), seconds)
 
 
-def _plan(
-    rung: tuple[int, int, int], budget: float, seconds: float, vocab_size: int, context_length: int
-) -> SizePlan:
-    width, layers, heads = rung
-    shape = ModelShape(
-        hidden_size=width,
-        num_layers=layers,
-        num_heads=heads,
-        context_length=context_length,
-        tie_embeddings=True,
-    )
-    spec = shape.spec(vocab_size)
-    tokens = int(budget / spec.training_flops_per_token(context_length))
-    return SizePlan(shape, spec.parameter_count(), tokens, seconds)
+def plan_run(loss: Loss, limits: Limits, candidates: Iterable[Candidate]) -> RunPlan:
+    """The candidate with the lowest predicted loss within the limits, trained for as long as they pay for.
+
+    A token of inference costs a third of one in training, so D = C / F(N) - I / 3: the more inference is
+    expected, the smaller and longer trained is the best model (LLaMA, arXiv:2302.13971, section 1; Sardana et
+    al. 2024, arXiv:2401.00448). Raises `CamelidError` if none fits.
+    """
+    fitting = [each for each in candidates if each.device_bytes(limits.devices) <= limits.device_bytes]
+    if not fitting:
+        raise CamelidError(
+            f"no model fits into {limits.device_bytes / 1e9:.3g} GB on each of {limits.devices} devices; "
+            "give more --memory or --devices"
+        )
+    plans = [
+        RunPlan(each, tokens, worth, loss(each.parameters, worth))
+        for each in fitting
+        if (tokens := _tokens(each, limits)) >= 1
+        for worth in [effective_tokens(tokens, limits.unique_tokens)]
+    ]
+    if not plans:
+        raise CamelidError(
+            f"{limits.flops:.3g} FLOPs do not pay for {limits.inference_tokens:.3g} tokens of inference with "
+            "any model; raise the budget or lower --inference-tokens"
+        )
+    return min(plans, key=lambda each: each.loss)
+
+
+def effective_tokens(tokens: float, unique: float) -> float:
+    """What `tokens` over `unique` ones are worth, in tokens seen once: U + U R (1 - exp(-(D / U - 1) / R)).
+
+    Muennighoff et al. 2023 (arXiv:2305.16264), eq. 5, R = 15.39: four epochs are nearly as good as new text,
+    and no number of them is worth more than 16.4.
+    """
+    if tokens <= unique:
+        return tokens
+    return unique + unique * REPEATS * (1 - math.exp(-(tokens / unique - 1) / REPEATS))
+
+
+def candidates(vocab_size: int, context_length: int, most_width: int = 24_576) -> Iterator[Candidate]:
+    """Shapes in fine steps up to `most_width`: wide models have relatively fewer layers, as published ones.
+
+    Layers are width / (32 (width / 64)^0.28): 2 at 64, 12 at 768, 40 at 4096, 66 at 8192. Heads have 32
+    dimensions below a width of 512, then 64, and 128 from 4096 on.
+    """
+    width = 64
+    while width <= most_width:
+        layers = max(2, round(width / (32 * (width / 64) ** 0.28)))
+        head = 32 if width < 512 else 64 if width < 4096 else 128
+        yield Candidate.of((width, layers, width // head), vocab_size, context_length)
+        step = 32 if width < 512 else 64 if width < 2048 else 256 if width < 8192 else 512
+        width += step
+
+
+def _tokens(candidate: Candidate, limits: Limits) -> float:
+    """The training tokens that the FLOPs pay for, beside those of inference."""
+    return limits.flops / candidate.flops_per_token - limits.inference_tokens / 3

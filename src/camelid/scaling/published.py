@@ -8,9 +8,8 @@ from rich.table import Table
 from camelid.base.errors import WrongCall
 from camelid.model.presets import PRESETS, preset
 from camelid.model.spec import ModelSpec
+from camelid.scaling.plan import TRAINING_BYTES
 
-TRAINING_BYTES = 16
-"""Bytes per parameter in float32 with AdamW: weight, gradient and two moments, without activations."""
 COLUMNS = (
     "model",
     "parameters",

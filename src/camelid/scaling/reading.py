@@ -66,7 +66,9 @@ def read_runs(paths: Sequence[Path], columns: str | None = None) -> Read:
 
 def run_folders(folder: Path) -> list[RunPoint]:
     """The finished pretraining runs at `folder`, or in its subfolders."""
-    found = [folder] if (folder / IDENTITY).is_file() else sorted(p.parent for p in folder.rglob(IDENTITY))
+    identity, below = folder / IDENTITY, sorted(folder.glob(f"**/*/{IDENTITY}"))
+    single = identity.is_file() and read_table(identity)["recipe"]["stage"] != "scale sweep"
+    found = [folder] if single else [path.parent for path in below]
     if not found:
         raise WrongCall(f"{folder} has no run (no {IDENTITY} below it); give run folders or a table")
     return [run_point(each) for each in found]

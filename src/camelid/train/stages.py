@@ -39,6 +39,7 @@ from camelid.report.page import REPORT, write_report
 from camelid.report.training import training_report
 from camelid.runs.licences import Licence, concerns, licences_of_data, unique
 from camelid.runs.null_run import NullRun
+from camelid.runs.prediction import PREDICTION, Prediction
 from camelid.runs.provenance import Parent
 from camelid.runs.run import SOURCES, Run
 from camelid.text.stream import token_bytes
@@ -91,7 +92,10 @@ def pretrain(recipe: PretrainRecipe, limit: TimeLimit | None = None) -> Path:
     tokenizer = load_tokenizer(recipe.tokenizer)
     spec = recipe.model.spec(tokenizer.vocab_size)
     tensor_plan(spec, group.tensor_size)
+    prediction = None if recipe.prediction is None else Prediction.read(recipe.prediction)
     with open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data, group) as run:
+        if prediction is not None and group.is_main:
+            prediction.write(run.folder / PREDICTION)
         rows, validation = text_rows(recipe, tokenizer, group)
         if group.is_main and (reason := why_own(spec)):
             logger.info(f"{reason}: only camelid can read its folder")
@@ -264,8 +268,9 @@ def open_run(
     if not group.is_main:
         yield NullRun(recipe.out)
         return
-    template = recipe.chat_template if isinstance(recipe, TuneRecipe) else None
-    digests = digest_paths([*data.paths, *([] if template is None else [template])])
+    also = recipe.chat_template if isinstance(recipe, TuneRecipe) else None
+    also = recipe.prediction if isinstance(recipe, PretrainRecipe) else also
+    digests = digest_paths([*data.paths, *([] if also is None else [also])])
     day = None if today is None else today.isoformat()
     licences = _licences(data, parents)
     with Run.create(recipe.out, recipe, parents=parents, data=digests, date=day, licences=licences) as run:

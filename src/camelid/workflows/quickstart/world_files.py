@@ -44,10 +44,7 @@ def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int,
     items: questions per skill.
     """
     with atomic_folder(folder) as draft:
-        games_bytes = min(GAMES_BYTES, int(GAMES_SHARE * text_bytes))
-        _write_rows(draft / "text.jsonl", _until(text_bytes, world.curriculum(games_bytes, seed)))
-        held_out = _until(VALIDATION_BYTES, world.documents("validation", seed))
-        _write_rows(draft / "text-validation.jsonl", held_out)
+        write_text(draft, text_bytes, seed, games_bytes=min(GAMES_BYTES, int(GAMES_SHARE * text_bytes)))
         _write_rows(draft / "chats.jsonl", _chats("train", conversations, seed))
         _write_rows(draft / "chats-validation.jsonl", _chats("validation", VALIDATION_CHATS, seed))
         splits: tuple[tuple[world.Split, str], ...] = (("test", ""), ("longer", "-longer"))
@@ -56,6 +53,13 @@ def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int,
             if split == "test" or world.SKILLS[skill].longer is not None:
                 rows = map(world.task_row, world.items(skill, split, items, seed))
                 _write_rows(draft / "tasks" / f"{skill}{suffix}.jsonl", rows)
+
+
+def write_text(folder: Path, text_bytes: int, seed: int, games_bytes: int = 0) -> None:
+    """Writes text.jsonl of about `text_bytes`, including the games, and text-validation.jsonl without any."""
+    _write_rows(folder / "text.jsonl", _until(text_bytes, world.curriculum(games_bytes, seed)))
+    held_out = _until(VALIDATION_BYTES, world.documents("validation", seed))
+    _write_rows(folder / "text-validation.jsonl", held_out)
 
 
 def _until(size: int, texts: Iterable[str]) -> Iterator[Mapping[str, Any]]:

@@ -1,0 +1,245 @@
+"""`camelid scale plan`: the run that a budget pays for, its predicted loss, and its recipe."""
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from camelid.base.atomic import atomic_folder
+from camelid.base.digest import digest_file
+from camelid.base.errors import CamelidError
+from camelid.base.json import write_json
+from camelid.base.progress import in_bytes, in_time
+from camelid.base.version import __version__
+from camelid.engine.fits import parse_size
+from camelid.recipes.data import TextData
+from camelid.recipes.plan import PlanRecipe
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import save_recipe
+from camelid.recipes.training import OptimizerName, Training
+from camelid.report.page import write_report
+from camelid.report.values import Passage, Report, Section, Table
+from camelid.runs.prediction import PREDICTION, Prediction
+from camelid.scaling.fitting import LEVEL, Fit, predict_losses
+from camelid.scaling.forms import FORMS
+from camelid.scaling.plan import Candidate, Limits, Loss, RunPlan, candidates, plan_run
+from camelid.scaling.points import Points
+from camelid.scaling.rates import step_law, transferred_rate
+from camelid.scaling.saved import REFITTED, fit_file, load_fit
+from camelid.text.tokenizer import load_tokenizer
+from camelid.train.machine import KNOWN_PEAKS
+from camelid.train.speed import training_speed
+
+logger = logging.getLogger(__name__)
+
+STEP_LAW_FROM = 5e7
+"""Parameters from which StepLaw's rates hold; below, the sweep's rule for Muon."""
+SMALL_RATE, SMALL_WIDTH, SMALL_ROWS = 8e-3, 64, 8
+FAR = 10.0
+"""FLOPs beyond the largest fitted run, as a multiple, from which a prediction is called far."""
+REFERENCE_WIDTH = 256
+ALTERNATIVES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Sizes shown beside the best one, as multiples of its parameters."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What computes: useful FLOP/s of all devices, and their number and name."""
+
+    flops_per_second: float
+    devices: int
+    name: str
+
+
+def scale_plan(recipe: PlanRecipe) -> Path:
+    """Writes the plan into the new folder `recipe.out` and prints it; returns the folder.
+
+    plan.json, recipe.yaml for `camelid pretrain`, report.html, and with a law of your own prediction.json.
+    """
+    vocabulary = (
+        recipe.vocab_size if recipe.tokenizer is None else load_tokenizer(recipe.tokenizer).vocab_size
+    )
+    fit = None if recipe.law is None else load_fit(recipe.law)
+    machine, flops = _machine(recipe, vocabulary)
+    limits = Limits(
+        flops,
+        recipe.inference_tokens,
+        recipe.unique_tokens or math.inf,
+        math.inf if recipe.memory is None else parse_size(recipe.memory),
+        recipe.devices,
+    )
+    constants = REFITTED if fit is None else fit.constants
+
+    def loss(parameters: float, tokens: float) -> float:
+        predicted = FORMS["chinchilla"].loss(constants, Points.of([parameters], [tokens], [1.0]))
+        assert predicted is not None  # Chinchilla's law predicts losses
+        return float(predicted[0])
+
+    shapes = list(candidates(vocabulary, recipe.context_length))
+    plan = plan_run(loss, limits, shapes)
+    around = [_at(plan, multiple, loss, limits, shapes) for multiple in ALTERNATIVES]
+    run = training_recipe(recipe, plan)
+    prediction = None if fit is None else _prediction(recipe, fit, plan)
+    facts = _facts(recipe, plan, machine, run, prediction)
+    with atomic_folder(recipe.out) as draft:
+        save_recipe(run, draft / "recipe.yaml")
+        if prediction is not None:
+            prediction.write(draft / PREDICTION)
+        write_json(draft / "plan.json", _as_json(plan, limits, constants, facts), measured=True)
+        shown = [each for each in around if each is not None]
+        write_report(_report(recipe, plan, facts, shown), draft / "report.html")
+    for name, value in facts.items():
+        print(f"{name:<22}{value}")
+    print(f"\ncamelid pretrain {recipe.out / 'recipe.yaml'}")
+    return recipe.out
+
+
+def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
+    """The recipe of the planned run: StepLaw's AdamW for large models, the sweep's Muon for small ones."""
+    context, width = recipe.context_length, plan.candidate.shape.hidden_size
+    optimizer: OptimizerName = "muon"
+    rate, rows = transferred_rate(SMALL_RATE, SMALL_WIDTH, width), SMALL_ROWS
+    if plan.candidate.parameters >= STEP_LAW_FROM:
+        spec = plan.candidate.shape.spec(1)
+        rate, batch = map(float, step_law(float(spec.parameter_count()), plan.tokens))
+        optimizer, rows = "adamw", max(1, round(batch / context))
+    steps = max(1, round(plan.tokens / (rows * context)))
+    return PretrainRecipe(
+        out=recipe.out / "run",
+        data=TextData(train=recipe.train),
+        tokenizer=recipe.tokenizer or Path("runs/tokenizer"),
+        model=plan.candidate.shape,
+        training=Training(
+            steps=steps,
+            global_batch_tokens=rows * context,
+            context_length=context,
+            optimizer=optimizer,
+            learning_rate=float(f"{rate:.3g}"),
+            schedule="cosine",
+            min_learning_rate_ratio=0.05,
+            warmup_fraction=0.02,
+            validate_every=max(1, steps // 10),
+            checkpoint_every=max(1, min(steps, 500)),
+        ),
+        prediction=None if recipe.law is None else recipe.out / PREDICTION,
+    )
+
+
+def _machine(recipe: PlanRecipe, vocabulary: int) -> tuple[Machine, float]:
+    """What computes, and the budget in FLOPs; this machine's speed is measured on a small model."""
+    if recipe.minutes is None:
+        speed = KNOWN_PEAKS[recipe.gpu] * recipe.mfu
+        flops = recipe.flops or (recipe.gpu_hours or 0.0) * 3600 * speed
+        return Machine(speed * recipe.devices, recipe.devices, f"{recipe.devices} x {recipe.gpu}"), flops
+    heads = REFERENCE_WIDTH // 32
+    reference = Candidate.of((REFERENCE_WIDTH, 4, heads), vocabulary, recipe.context_length)
+    logger.info("measuring the speed of this machine")
+    tokens = training_speed(reference.shape.spec(vocabulary), recipe.context_length, 2, compiled=False)
+    speed = tokens * reference.flops_per_token
+    return Machine(speed, 1, "this machine"), 60 * recipe.minutes * speed
+
+
+def _at(
+    plan: RunPlan, multiple: float, loss: Loss, limits: Limits, shapes: list[Candidate]
+) -> RunPlan | None:
+    """The plan with about `multiple` of the best one's parameters, or None if no budget is left for it."""
+    wanted = math.log(multiple * plan.candidate.parameters)
+    nearest = min(shapes, key=lambda each: abs(math.log(each.parameters) - wanted))
+    free = Limits(limits.flops, limits.inference_tokens, limits.unique_tokens)
+    try:
+        return plan_run(loss, free, [nearest])
+    except CamelidError:  # this shape costs more in inference than the whole budget
+        return None
+
+
+def _prediction(recipe: PlanRecipe, fit: Fit, plan: RunPlan) -> Prediction:
+    """The loss by the user's own law, with its interval; warns where the run is far from those fitted."""
+    n, c = float(plan.candidate.parameters), plan.training_flops
+    [guess] = predict_losses(fit, Points.of([n], [plan.effective_tokens], [1.0], flops=[c]))
+    if c > FAR * (most := float(fit.points.flops.max())):
+        logger.warning(
+            f"the run has {c / most:,.0f} times the FLOPs of the largest fitted run: a far extrapolation"
+        )
+    assert recipe.law is not None
+    source = digest_file(fit_file(recipe.law))
+    return Prediction(guess.value, guess.low, guess.high, LEVEL, n, plan.tokens, c, fit.form, source)
+
+
+def _facts(
+    recipe: PlanRecipe, plan: RunPlan, machine: Machine, run: PretrainRecipe, prediction: Prediction | None
+) -> dict[str, str]:
+    """The plan in words, by name."""
+    shape, training = plan.candidate.shape, run.training
+    seconds = plan.training_flops / machine.flops_per_second
+    hours = seconds / 3600 * machine.devices
+    loss = f"{plan.loss:.4f} by Chinchilla's law refitted, for its own data and tokenizer"
+    if prediction is not None:
+        loss = (
+            f"{prediction.loss:.4f} ({prediction.level:.0%}: {prediction.low:.4f} to {prediction.high:.4f})"
+        )
+    repeats = plan.tokens / recipe.unique_tokens if recipe.unique_tokens else 1.0
+    facts = {
+        "parameters": f"{plan.candidate.parameters:,}",
+        "shape": f"width {shape.hidden_size}, {shape.num_layers} layers, {shape.num_heads} heads",
+        "tokens": f"{plan.tokens:,.0f} ({plan.tokens / plan.candidate.parameters:.1f} per parameter)",
+        "predicted loss": loss,
+        "training FLOPs": f"{plan.training_flops:.3g}",
+        "batch": f"{training.global_batch_tokens:,} tokens, {training.steps:,} steps",
+        "learning rate": f"{training.learning_rate:g} ({training.optimizer}), warm-up, then cosine to 5 %",
+        "time": f"{in_time(seconds)} on {machine.name}",
+        "memory per device": in_bytes(plan.candidate.device_bytes(recipe.devices)),
+    }
+    if recipe.inference_tokens:
+        inference = recipe.inference_tokens * plan.candidate.flops_per_token / 3
+        facts["inference FLOPs"] = f"{inference:.3g}"
+    if repeats > 1:
+        facts["epochs"] = f"{repeats:.1f}, worth {plan.effective_tokens:,.0f} tokens"
+    if machine.name != "this machine":
+        facts["GPU-hours"] = f"{hours:,.1f}"
+        if recipe.price is not None:
+            facts["money"] = f"{hours * recipe.price:,.2f} at {recipe.price:g} an hour"
+    return facts
+
+
+def _as_json(
+    plan: RunPlan, limits: Limits, constants: dict[str, float], facts: dict[str, str]
+) -> dict[str, object]:
+    return {
+        "shape": plan.candidate.shape.model_dump(),
+        "parameters": plan.candidate.parameters,
+        "tokens": plan.tokens,
+        "effective_tokens": plan.effective_tokens,
+        "loss": plan.loss,
+        "training_flops": plan.training_flops,
+        "limits": vars(limits),
+        "constants": constants,
+        "facts": facts,
+        "camelid": __version__,
+    }
+
+
+def _report(recipe: PlanRecipe, plan: RunPlan, facts: dict[str, str], around: list[RunPlan]) -> Report:
+    rows = tuple(
+        (
+            f"{each.candidate.parameters:,}",
+            f"{each.tokens:,.0f}",
+            f"{each.tokens / each.candidate.parameters:.1f}",
+            round(each.loss, 4),
+            in_bytes(each.candidate.device_bytes(recipe.devices)),
+        )
+        for each in around
+    )
+    columns = ("parameters", "tokens", "tokens per parameter", "loss", "memory per device")
+    return Report(
+        title="camelid scale plan",
+        summary=f"A model of {plan.candidate.parameters:,} parameters for this budget.",
+        facts={name: facts[name] for name in ("parameters", "tokens", "predicted loss", "time")},
+        commands=(f"camelid pretrain {recipe.out / 'recipe.yaml'}",),
+        sections=(
+            Section(
+                "The plan", passages=(Passage("", "\n".join(f"{k}: {v}" for k, v in facts.items()), True),)
+            ),
+            Section("Other sizes for the same budget", tables=(Table("", columns, rows),)),
+        ),
+        footer=f"Written by camelid {__version__}.",
+    )

@@ -1,0 +1,176 @@
+"""`camelid scale sweep`: a ladder of models, a law fitted to it, and a larger model predicted beforehand."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from camelid.base.atomic import atomic_folder
+from camelid.base.digest import digest_file, digest_paths
+from camelid.base.json import read_table, write_json
+from camelid.base.progress import in_time
+from camelid.recipes.data import TextData
+from camelid.recipes.sweep import SweepRecipe
+from camelid.recipes.tokenizer import TokenizerRecipe
+from camelid.report.page import write_report
+from camelid.runs.prediction import PREDICTION, Prediction
+from camelid.runs.provenance import Parent
+from camelid.runs.run import Run
+from camelid.scaling.fit import save_fit
+from camelid.scaling.fitting import LEVEL, Fit, fit_points, predict_losses
+from camelid.scaling.ladder import Rung, design_ladder, fit_ladder_to_time, ladder_seconds, ladder_shape
+from camelid.scaling.points import Points
+from camelid.scaling.rates import transferred_rate
+from camelid.scaling.reading import run_point
+from camelid.scaling.saved import FIT, FITTED, load_fit
+from camelid.text.tokenizer import load_tokenizer
+from camelid.train.speed import training_speed
+from camelid.train.stages import learn_tokenizer
+from camelid.workflows.quickstart.world_files import write_text
+from camelid.workflows.sweep.coordinates import coordinate_check
+from camelid.workflows.sweep.page import sweep_report
+from camelid.workflows.sweep.rungs import RUNGS, rung_recipe, train_rungs
+
+logger = logging.getLogger(__name__)
+
+PLAN, CHECK = "ladder.json", "coordinates.json"
+TRAINING_SHARE = 0.85
+"""Of the time, for the rungs; the rest is for data, measuring, fitting and the report."""
+BYTES_PER_TOKEN = 3.0
+"""Of the world's text with a vocabulary of 512, rounded up so that no token is repeated."""
+SPEED_SECONDS = 0.7
+
+
+def scale_sweep(recipe: SweepRecipe) -> Path:
+    """Runs the sweep, or goes on with it, and returns its report.
+
+    In OUT: ladder.json with the rungs, decided once; rungs/ with their runs; fit/ with the law of the fitted
+    ones; rungs/NAME/prediction.json, written before the held-out rung is trained.
+    """
+    parents = [] if recipe.tokenizer is None else [Parent.of(recipe.tokenizer)]
+    data = digest_paths([*recipe.text, *recipe.validation])
+    with Run.create(recipe.out, recipe, parents=parents, data=data) as run:
+        rungs = _ladder(recipe, run)
+        check = _check(recipe)
+        text, tokenizer = _text(recipe, rungs), recipe.tokenizer or recipe.out / "tokenizer"
+        if not tokenizer.exists():
+            sample = TokenizerRecipe(
+                out=tokenizer, data=text, vocab_size=recipe.vocab_size, sample_bytes=2_000_000
+            )
+            learn_tokenizer(sample)
+        fitted = [rung_recipe(recipe, rung, text, tokenizer) for rung in rungs if not rung.held_out]
+        train_rungs(fitted, recipe.parallel, recipe.out / RUNGS)
+        points = [run_point(each.out) for each in fitted]
+        fit = _fit(recipe, points)
+        [held] = [rung for rung in rungs if rung.held_out]
+        prediction = _predict(recipe, fit, held)
+        last = rung_recipe(recipe, held, text, tokenizer, prediction)
+        train_rungs([last], 1, recipe.out / RUNGS)
+        page = write_report(
+            sweep_report(recipe.out, fit, [each.out for each in fitted], last.out, check), recipe.out
+        )
+    found, loss = Prediction.read(prediction), run_point(last.out).loss
+    logger.info(found.verdict(loss))
+    print(f"{found.verdict(loss)}\nReport: {page}")
+    return page
+
+
+def _ladder(recipe: SweepRecipe, run: Run) -> list[Rung]:
+    """The rungs: decided once, from the time and the speed of each width on this machine."""
+    path = recipe.out / PLAN
+    if not path.exists():
+        vocabulary = (
+            recipe.vocab_size if recipe.tokenizer is None else load_tokenizer(recipe.tokenizer).vocab_size
+        )
+        sizes = {
+            "vocab_size": vocabulary,
+            "context": recipe.context_length,
+            "batch_tokens": recipe.batch_tokens,
+        }
+        widths, held = recipe.widths, recipe.held_out_width
+        if recipe.tokens_per_parameter is None:
+            speeds = {width: _speed(recipe, width, vocabulary) for width in (*widths, held)}
+            seconds = 60 * recipe.minutes * TRAINING_SHARE
+            rungs = fit_ladder_to_time(seconds, speeds, widths, held, **sizes)
+            logger.info(f"about {in_time(ladder_seconds(rungs, speeds))} of training")
+        else:
+            rungs = design_ladder(widths, held, recipe.tokens_per_parameter, **sizes)
+        write_json(path, {"rungs": [rung.as_json() for rung in rungs]})
+        run.log({"step": 0, "rungs": len(rungs)})
+    rungs = [Rung.of(table) for table in read_table(path)["rungs"]]
+    logger.info(", ".join(f"{rung.name}: {rung.tokens:,} tokens" for rung in rungs))
+    return rungs
+
+
+def _speed(recipe: SweepRecipe, width: int, vocabulary: int) -> float:
+    """Tokens per second of the model of a width on this machine."""
+    return training_speed(
+        ladder_shape(width, recipe.context_length).spec(vocabulary),
+        recipe.context_length,
+        recipe.batch_tokens // recipe.context_length,
+        compiled=False,
+        optimizer=recipe.optimizer,
+        seconds=SPEED_SECONDS,
+    )
+
+
+def _check(recipe: SweepRecipe) -> dict[str, Any]:
+    """The coordinate check of the rule for the learning rate, once."""
+    path = recipe.out / CHECK
+    if not path.exists():
+
+        def rate(width: int) -> float:
+            return transferred_rate(recipe.learning_rate, recipe.base_width, width)
+
+        found = coordinate_check(recipe.widths, rate, recipe.optimizer, recipe.seed)
+        moved = {str(width): value for width, value in found.moved.items()}
+        write_json(path, {"moved": moved, "slope": found.slope, "passed": found.passed})
+        if not found.passed:
+            logger.warning(
+                f"the rate does not transfer: states move as width^{found.slope:.2f}; the widest models may "
+                "be trained at a poor rate"
+            )
+    return read_table(path)
+
+
+def _text(recipe: SweepRecipe, rungs: list[Rung]) -> TextData:
+    """The user's files, or the world's, with as much text as the longest rung reads."""
+    if recipe.text:
+        return TextData(train=recipe.text, validation=recipe.validation)
+    folder = recipe.out / "data"
+    if not folder.exists():
+        with atomic_folder(folder) as draft:
+            write_text(draft, int(BYTES_PER_TOKEN * max(rung.tokens for rung in rungs)), recipe.seed)
+    return TextData(train=(folder / "text.jsonl",), validation=(folder / "text-validation.jsonl",))
+
+
+def _fit(recipe: SweepRecipe, rows: list[Any]) -> Fit:
+    if (recipe.out / FITTED).exists():
+        return load_fit(recipe.out / FITTED)
+    n, d, c, loss, names = zip(*rows, strict=True)
+    points = Points.of(n, d, loss, flops=c, names=[Path(name).name for name in names])
+    fit = fit_points("chinchilla", points, seed=recipe.seed)
+    for warning in fit.warnings:
+        logger.warning(warning)
+    save_fit(fit, digests_of(recipe.out, points.names), recipe.out / FITTED)
+    return fit
+
+
+def digests_of(out: Path, names: tuple[str, ...]) -> Mapping[str, str]:
+    """The digest of the metrics of each run."""
+    return {name: digest_file(out / RUNGS / name / "metrics.jsonl") for name in names}
+
+
+def _predict(recipe: SweepRecipe, fit: Fit, rung: Rung) -> Path:
+    """The prediction of the held-out rung, written once, before it is trained."""
+    path = recipe.out / f"{rung.name}-{PREDICTION}"
+    if not path.exists():
+        size = float(rung.parameters)
+        [guess] = predict_losses(
+            fit, Points.of([size], [rung.tokens], [1.0], flops=[rung.flops]), recipe.seed
+        )
+        source = digest_file(recipe.out / FITTED / FIT)
+        Prediction(
+            guess.value, guess.low, guess.high, LEVEL, size, rung.tokens, rung.flops, fit.form, source
+        ).write(path)
+    return path

@@ -1,0 +1,115 @@
+"""`camelid scale sweep`: finished rungs are never trained again, and the held-out one is predicted before."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from camelid.cli.main import main
+from camelid.recipes.recipe import save_recipe
+from camelid.runs.prediction import Prediction
+from camelid.scaling.reading import run_folders
+from camelid.workflows.sweep import rungs, stage
+from camelid.workflows.sweep.coordinates import Coordinates
+
+WORDS = ["--tokens-per-parameter", "4", "--widths", "16", "32", "48", "64", "--held-out-width", "80"]
+WORDS += ["--vocab-size", "300", "--context-length", "32", "--batch-tokens", "256"]
+
+
+def loss(n: float, d: float) -> float:
+    return 1.5 + 40 / n**0.4 + 60 / d**0.3
+
+
+class FakeTraining:
+    """Writes finished runs whose losses follow a law; stops with Ctrl-C after `stop_after` of them."""
+
+    def __init__(self) -> None:
+        self.trained: list[str] = []
+        self.stop_after = 10**6
+
+    def __call__(self, recipe) -> None:
+        if len(self.trained) == self.stop_after:
+            raise KeyboardInterrupt("stopped")
+        self.trained.append(recipe.out.name)
+        spec = recipe.model.spec(300)
+        recipe.out.mkdir(parents=True)
+        tokens, steps = recipe.training.global_batch_tokens, recipe.training.total_steps
+        identity = {"recipe": recipe.model_dump(mode="json")}
+        (recipe.out / "run.json").write_text(json.dumps(identity))
+        save_recipe(recipe, recipe.out / "recipe.yaml")
+        found = [loss(spec.parameter_count(), tokens * (step + 1)) for step in range(steps)]
+        lines = [{"step": step, "tokens": tokens, "loss": value} for step, value in enumerate(found, 1)]
+        lines[-1]["validation_loss"] = found[-1]
+        (recipe.out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if recipe.prediction is not None:
+            (recipe.out / "prediction.json").write_text(recipe.prediction.read_text())
+        (recipe.out / "model").mkdir()
+        (recipe.out / "model" / "config.json").write_text(json.dumps({"vocab_size": 300}))
+
+
+@pytest.fixture
+def training(monkeypatch) -> FakeTraining:
+    fake = FakeTraining()
+    monkeypatch.setattr(rungs, "pretrain", fake)
+    moved = Coordinates({16: 0.3, 32: 0.3}, 0.0)  # tests/scaling/test_ladder.py measures them
+    monkeypatch.setattr(stage, "coordinate_check", lambda *_: moved)
+    return fake
+
+
+def test_a_stopped_sweep_goes_on_without_repeating_a_rung(tmp_path, training, capsys):
+    out = tmp_path / "sweep"
+    words = ["scale", "sweep", "--out", str(out), *WORDS]
+    training.stop_after = 5
+    assert main(words) == 130
+    assert len(training.trained) == 5
+    training.stop_after = 10**6
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    planned = [rung["name"] for rung in json.loads((out / "ladder.json").read_text())["rungs"]]
+    assert training.trained == planned  # each once, the held-out one last
+    fit = json.loads((out / "fit" / "fit.json").read_text())
+    assert fit["constants"]["alpha"] == pytest.approx(0.4, rel=0.02)
+    assert fit["points"] == len(planned) - 1
+    prediction = Prediction.read(out / f"{planned[-1]}-prediction.json")
+    assert prediction.loss == pytest.approx(loss(prediction.parameters, prediction.tokens), rel=2e-3)
+    assert prediction.hit(prediction.loss)
+    assert "the validation loss is" in text
+    page = (out / "report.html").read_text()
+    for words_of_page in (
+        "Held-out run",
+        "Sample efficiency",
+        "Coordinate check",
+        "Tokens for the same loss",
+    ):
+        assert words_of_page in page
+    before = (out / "report.html").read_bytes()
+    assert main(words) == 0
+    assert training.trained == planned
+    assert (out / "report.html").read_bytes() == before
+    assert len(run_folders(out)) == len(planned)  # for `camelid scale fit OUT`
+
+
+def test_another_sweep_in_the_same_folder_and_bad_settings_are_refused(tmp_path, training, capsys):
+    out = tmp_path / "sweep"
+    training.stop_after = 0
+    assert main(["scale", "sweep", "--out", str(out), *WORDS]) == 130
+    assert main(["scale", "sweep", "--out", str(out), *WORDS, "--learning-rate", "0.1"]) == 2
+    assert "recipe.learning_rate" in capsys.readouterr().err
+    other = ["scale", "sweep", "--out", str(tmp_path / "other")]
+    assert main([*other, "--batch-tokens", "100"]) == 2
+    assert "is not a multiple of context_length" in capsys.readouterr().err
+    assert main([*other, "--validation", "x.txt"]) == 2
+    assert main([*other, *WORDS, "--held-out-width", "64"]) == 2
+    assert not (tmp_path / "other" / "rungs").exists()
+
+
+def test_a_damaged_prediction_is_refused_by_pretrain(tmp_path, capsys):
+    path = tmp_path / "prediction.json"
+    path.write_text(json.dumps({"loss": 2.0}))
+    with pytest.raises(Exception, match="'low' is missing"):
+        Prediction.read(path)
+    good = Prediction(2.0, 1.9, 2.1, 0.9, 1e6, 1e7, 6e13, "chinchilla", "abc")
+    good.write(Path(path))
+    assert Prediction.read(path) == good
+    assert good.verdict(2.05).startswith("hit: the validation loss is 2.0500, predicted 2.0000")
+    assert good.verdict(2.2).startswith("miss")
