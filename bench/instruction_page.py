@@ -118,6 +118,7 @@ def real(rows: Row) -> str:
         for way in WAYS
         if way in rows
     ]
+    body.append(["Alpaca's own answers", "", *("" for _ in kinds), around(rows["rows"]["tokens"]), ""])
     head = ["model", "loss", *map(NAMES.get, kinds, kinds), "tokens", "end"]
     return f"{table(head, body)}\n\n{costs(rows)}"
 
