@@ -35,12 +35,16 @@ from camelid.cli import main as cli
 from camelid.data.rows.batches import collate
 from camelid.data.rows.examples import Example
 from camelid.engine.reward_model import RewardModel
+from camelid.evals.verifier import open_verifier
 from camelid.formats.reward import load_reward_model, save_reward_model
 from camelid.model.reward import last_values, put_reward_head
 from camelid.model.transformer import Transformer
+from camelid.prompting.attempt import Attempt
 from camelid.recipes.align import RewardSettings
 from camelid.runs.run import read_metrics
+from camelid.tasks.item import Item
 from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer
 
 
 def answer(*tokens: int) -> Example:
@@ -246,6 +250,18 @@ def test_a_reward_model_learns_and_transformers_gives_the_same_scores(
         [talk.as_dicts() for talk in talks], return_tensors="pt", padding=True, return_dict=True
     )
     assert theirs(**batch).logits[:, 0].tolist() == pytest.approx(scores, rel=1e-4, abs=1e-5)
+
+
+def test_a_reward_model_chooses_among_attempts(
+    rated: Transformer, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    save_reward_model(tmp_path, rated, special_ids={}, provenance={})
+    tokenizer.save(tmp_path)
+    texts = ["It is 1.", "It is 5678.", " "]
+    attempts = [Attempt(("Q",), (text,), text) for text in texts]
+    found = open_verifier(str(tmp_path), "reward").scorer(Item("q", "Q", "1"), attempts)
+    talks = [Conversation.of(("Q", text)) for text in texts[:2]]
+    assert found == [*RewardModel.load(tmp_path).score(talks), -math.inf]
 
 
 def test_what_cannot_be_compared_is_refused(

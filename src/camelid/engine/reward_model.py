@@ -13,7 +13,7 @@ from camelid.base.errors import CamelidError
 from camelid.engine.device import choose_device
 from camelid.formats.hub import resolve
 from camelid.formats.load import check_tokenizer_fits, load_tokenizer
-from camelid.formats.reward import load_reward_model
+from camelid.formats.reward import is_reward_model, load_reward_model
 from camelid.lm.interface import PromptTooLong
 from camelid.model.reward import last_values
 from camelid.model.spec import RelativeBuckets
@@ -68,3 +68,8 @@ class RewardModel:
     def encode(self, conversation: Conversation) -> list[int]:
         """The tokens that are read, as transformers' `apply_chat_template` gives them."""
         return encode_conversation(self.tokenizer, conversation)[0]
+
+
+def holds_reward_model(path: str | Path) -> bool:
+    """Whether a folder, or a name on the hub, holds a reward model."""
+    return is_reward_model(resolve(path))

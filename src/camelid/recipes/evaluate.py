@@ -97,8 +97,8 @@ class EvaluateRecipe(Recipe):
     )
     verifier: ModelName | None = Field(
         default=None,
-        description="a model from `camelid align --method verifier`: the attempt that it rates highest is "
-        "graded (best of N), and a page shows accuracy against N",
+        description="a model from `camelid align --method verifier` or `reward`: the attempt that it rates "
+        "highest is graded (best of N), and a page shows accuracy against N",
     )
     voters: int = Field(
         default=1,
