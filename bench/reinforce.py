@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from reasoning_claims import LONG, in_steps, paired, right, shown
 from reasoning_documents import LONGER, TRAINED, items
@@ -27,8 +28,8 @@ from camelid.tasks.item import Item
 from camelid.tasks.task import Task
 
 QUESTIONS, TESTED, LONG_TESTED = 6000, 600, 400
-ROWS = 128
-"""Answers in each update of both."""
+ROWS, CONTEXT = 128, 384
+"""Answers in each update of both, and tokens of a row in tuning, which holds one."""
 
 
 def camelid(*arguments: object) -> None:
@@ -97,7 +98,7 @@ def learned(out: Path, model: Path, steps: int, rate: float) -> Path:
 def tuned(out: Path, model: Path, steps: int, rate: float) -> Path:
     """The model after tuning on worked answers."""
     words = ["--task", "pairs", "--data.train", out / "worked.jsonl", "--training.steps", steps]
-    words += ["--training.context-length", 256, "--training.global-batch-tokens", ROWS * 256]
+    words += ["--training.context-length", CONTEXT, "--training.global-batch-tokens", ROWS * CONTEXT]
     words += [
         "--training.learning-rate",
         rate,
@@ -130,31 +131,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/reinforce"))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--tuning-steps", type=int, default=200)
+    parser.add_argument("--tuning-steps", type=int, default=100)
+    parser.add_argument("--tuning-rate", type=float, default=1e-3)
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "worked.jsonl").exists():
         write_files(out)
-    models = {
-        "before": arguments.model,
-        "grpo": learned(out, arguments.model, arguments.steps, arguments.rate),
-        "tuned": tuned(out, arguments.model, arguments.tuning_steps, arguments.rate),
+    before, results = asked(arguments.model, "before", out), dict[str, Any]()
+    learners = {
+        "grpo": lambda: learned(out, arguments.model, arguments.steps, arguments.rate),
+        "tuned": lambda: tuned(out, arguments.model, arguments.tuning_steps, arguments.tuning_rate),
     }
-    found = {name: asked(model, name, out) for name, model in models.items()}
-    results = {
-        name: {
-            which: {
-                "right": sum(right(evaluation)),
-                "n": len(right(evaluation)),
-                "change": paired(found["before"][which], evaluation),
-            }
-            for which, evaluation in evaluations.items()
-        }
-        for name, evaluations in found.items()
-    }
-    write_json(out / "results.json", results)
+    results["before"] = counted(before, before)
+    for name, learner in learners.items():
+        results[name] = counted(asked(learner(), name, out), before)
+        results[name]["minutes"] = read_json(out / f"{name}-minutes.json")
+        write_json(out / "results.json", results)
     print(json.dumps(results, indent=1))
+
+
+def counted(found: dict[str, Evaluation], before: dict[str, Evaluation]) -> dict[str, Any]:
+    """Right answers of each kind of question, and the paired change."""
+    return {
+        which: {
+            "right": sum(right(evaluation)),
+            "n": len(right(evaluation)),
+            "change": paired(before[which], evaluation),
+        }
+        for which, evaluation in found.items()
+    }
 
 
 if __name__ == "__main__":
