@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from camelid.base.errors import WrongCall
-from camelid.scaling.ladder import Rung, design_ladder, fit_ladder_to_time, ladder_seconds, ladder_shape
+from camelid.scaling.ladder import (
+    Rung,
+    check_ladder,
+    design_ladder,
+    fit_ladder_to_time,
+    ladder_seconds,
+    ladder_shape,
+)
 from camelid.scaling.rates import step_law, transferred_rate
 from camelid.workflows.sweep.coordinates import coordinate_check
 
@@ -45,6 +52,18 @@ def test_the_time_decides_the_tokens():
     assert fit_ladder_to_time(1e9, SPEEDS, WIDTHS, 112, **SIZES) == design_ladder(WIDTHS, 112, 20, **SIZES)
     with pytest.raises(WrongCall, match="minutes of training on this machine"):
         fit_ladder_to_time(60.0, SPEEDS, WIDTHS, 112, **SIZES)
+
+
+def test_rungs_of_a_few_updates_are_left_out():
+    rungs = design_ladder(WIDTHS, 112, 2, **SIZES)
+    assert min(rung.tokens for rung in rungs) >= 50 * 1024
+    assert [rung.tokens for rung in rungs if rung.shape.hidden_size == 32] == [
+        84 * 1024,
+        169 * 1024,
+        337 * 1024,
+    ]
+    with pytest.raises(WrongCall, match="only 5 models would make 50 updates"):
+        check_ladder(design_ladder(WIDTHS, 112, 0.25, **SIZES))
 
 
 def test_impossible_widths_are_refused():

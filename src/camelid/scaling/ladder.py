@@ -12,6 +12,8 @@ MULTIPLES = (0.5, 1.0, 2.0, 4.0)
 HELD_OUT_COMPUTE = 3.0
 """FLOPs of the held-out rung, relative to the largest fitted one."""
 MOST_TOKENS_PER_PARAMETER, LEAST_TOKENS_PER_PARAMETER = 20.0, 1.0
+LEAST_STEPS, LEAST_RUNGS = 50, 7
+"""Updates of a rung, and fitted rungs: after a few updates no loss follows a law (docs/scaling.md)."""
 RUNG_SECONDS = 12.0
 """Time of a rung beside its updates: start, reading, validation."""
 HEAD_WIDTH = 16
@@ -68,7 +70,8 @@ def design_ladder(
     """Each width at `MULTIPLES` of the tokens, up to the FLOPs of the widest at 1; then the held-out rung.
 
     So the small models are trained for long, the large ones briefly, and no rung dominates the cost; the
-    held-out rung has `HELD_OUT_COMPUTE` times the FLOPs of the largest. Tokens are whole batches.
+    held-out rung has `HELD_OUT_COMPUTE` times the FLOPs of the largest. Tokens are
+    whole batches. Rungs of fewer than `LEAST_STEPS` updates are left out.
     """
     if sorted(set(widths)) != list(widths) or held_out_width <= widths[-1]:
         raise WrongCall(f"--widths {widths} must ascend, and --held-out-width {held_out_width} exceed them")
@@ -83,7 +86,7 @@ def design_ladder(
         for rung in rungs
         if rung.tokens <= 1.01 * tokens_per_parameter * rung.parameters + batch_tokens
     )
-    kept = [rung for rung in rungs if rung.flops <= 1.01 * most]
+    kept = [r for r in rungs if r.flops <= 1.01 * most and r.tokens >= LEAST_STEPS * batch_tokens]
     shape = ladder_shape(held_out_width, context)
     tokens = HELD_OUT_COMPUTE * most / shape.spec(vocab_size).training_flops_per_token(context)
     return [*kept, _rung(shape, tokens, vocab_size, context, batch_tokens, held_out=True)]
@@ -113,6 +116,16 @@ def fit_ladder_to_time(
         middle = (low + high) / 2
         low, high = (middle, high) if ladder_seconds(ladder(middle), speeds) <= seconds else (low, middle)
     return ladder(low)
+
+
+def check_ladder(rungs: Sequence[Rung]) -> None:
+    """Raises `WrongCall` if fewer than `LEAST_RUNGS` rungs are left to fit."""
+    fitted = sum(not rung.held_out for rung in rungs)
+    if fitted < LEAST_RUNGS:
+        raise WrongCall(
+            f"only {fitted} models would make {LEAST_STEPS} updates, and {LEAST_RUNGS} are needed; give more "
+            "--minutes or --tokens-per-parameter, or a smaller --batch-tokens"
+        )
 
 
 def ladder_seconds(rungs: Sequence[Rung], speeds: Mapping[int, float]) -> float:

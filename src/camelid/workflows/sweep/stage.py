@@ -18,7 +18,14 @@ from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.scaling.fit import save_fit
 from camelid.scaling.fitting import LEVEL, Fit, fit_points, predict_losses
-from camelid.scaling.ladder import Rung, design_ladder, fit_ladder_to_time, ladder_seconds, ladder_shape
+from camelid.scaling.ladder import (
+    Rung,
+    check_ladder,
+    design_ladder,
+    fit_ladder_to_time,
+    ladder_seconds,
+    ladder_shape,
+)
 from camelid.scaling.points import Points
 from camelid.scaling.rates import transferred_rate
 from camelid.scaling.reading import run_point
@@ -95,6 +102,7 @@ def _ladder(recipe: SweepRecipe, run: Run) -> list[Rung]:
             logger.info(f"about {in_time(ladder_seconds(rungs, speeds))} of training")
         else:
             rungs = design_ladder(widths, held, recipe.tokens_per_parameter, **sizes)
+        check_ladder(rungs)
         write_json(path, {"rungs": [rung.as_json() for rung in rungs]})
         run.log({"step": 0, "rungs": len(rungs)})
     rungs = [Rung.of(table) for table in read_table(path)["rungs"]]
