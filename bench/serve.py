@@ -35,7 +35,7 @@ from typing import Any
 
 import psutil
 from decode_models import prepare
-from serve_load import SECONDS, Answer, ask, clients, completion
+from serve_load import PATIENCE, Answer, ask, clients, completion
 
 WORDS = ("river", "stone", "lamp", "orange", "window", "dog", "bridge", "letter", "garden", "cloud", "train")
 COUNTS = (1, 4, 16, 64)
@@ -148,7 +148,7 @@ async def soak(server: Server, seconds: float, capacity: float) -> Row:
         if kind < 0.2:
             body |= {"temperature": 1.0, "n": 2}
         try:
-            async with asyncio.timeout(0.3 if kind > 0.9 else SECONDS):  # a tenth leaves
+            async with asyncio.timeout(0.3 if kind > 0.9 else PATIENCE):  # a tenth leaves
                 answer = await ask(server.port, "/v1/completions", body)
             statuses[str(answer.status) if answer.status != 200 or answer.pieces else "unanswered"] += 1
         except TimeoutError:
@@ -233,6 +233,8 @@ def main() -> None:
     arguments.port = free_port()
     serve = [sys.executable, "-m", "camelid", "serve", str(paths["4 bits"]), "--port", str(arguments.port)]
     serve += ["--log", os.devnull, "--max-of-one", "256"]
+    if arguments.soak:  # a cache that is full within the first minute, so that what grows later is a leak
+        serve += ["--cache-tokens", "16384"]
     peer = [arguments.peer_python, "-m", "llama_cpp.server", "--model", str(paths["q4_0"])]
     peer += ["--port", str(arguments.port), "--n_ctx", "2048", "--n_threads", str(os.cpu_count())]
     peer += ["--verbose", "false", "--interrupt_requests", "false"]  # else a request ends the one before

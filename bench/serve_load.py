@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Body = dict[str, Any]
-SECONDS = 95.0
+PATIENCE = 900.0
+"""Seconds after which a request counts as not answered; a full queue takes minutes."""
 
 
 @dataclass
