@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from camelid.base.errors import CamelidError
+from camelid.report.page import render
+from camelid.scaling.fit_page import fit_report
 from camelid.scaling.fitting import fit_points
 from camelid.scaling.forms import FORMS, frontier
 from camelid.scaling.frontier import Envelope, IsoFlop
@@ -85,6 +87,12 @@ def test_an_envelope_of_training_curves_finds_the_exponent():
     assert high > TRUE["a"] - 0.03
     found = list(Envelope().best(Points.of(n, d, loss(n, d))))
     assert all(each.parameters * each.tokens * 6 == pytest.approx(each.flops, rel=1e-3) for each in found)
+
+
+def test_the_page_of_a_frontier_draws_the_best_sizes():
+    page = render(fit_report(fit_points("isoflop", isoflops(0.4, 2.5), resamples=0), {}))
+    assert "Best size" in page
+    assert "log10 parameters" in page
 
 
 def test_runs_that_give_no_frontier_are_refused():

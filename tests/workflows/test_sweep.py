@@ -1,6 +1,7 @@
 """`camelid scale sweep`: finished rungs are never trained again, and the held-out one is predicted before."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def training(monkeypatch) -> FakeTraining:
     monkeypatch.setattr(rungs, "pretrain", fake)
     moved = Coordinates({16: 0.3, 32: 0.3}, 0.0)  # tests/scaling/test_ladder.py measures them
     monkeypatch.setattr(stage, "coordinate_check", lambda *_: moved)
+    monkeypatch.setattr(stage, "fit_points", partial(stage.fit_points, resamples=30))
     return fake
 
 

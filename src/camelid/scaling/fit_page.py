@@ -8,6 +8,7 @@ from camelid.base.version import __version__
 from camelid.report.values import Curve, Estimate, LinePlot, Report, Section, Table
 from camelid.scaling.fitting import LEVEL, Fit
 from camelid.scaling.forms import FORMS, frontier
+from camelid.scaling.frontier import Envelope, IsoFlop
 from camelid.scaling.points import Points
 
 SHOWN_SIZES = 6
@@ -27,6 +28,7 @@ def fit_report(fit: Fit, sources: Mapping[str, str]) -> Report:
             *_losses(fit),
             *_held_out(fit),
             *_frontier(fit),
+            *_best_sizes(fit),
             Section("Data", tables=(Table("", ("file", "sha256"), tuple(sources.items())),), folded=True),
         ),
         footer=f"Written by camelid {__version__}.",
@@ -76,6 +78,23 @@ def _losses(fit: Fit) -> tuple[Section, ...]:
 
 def _curve(name: str, runs: Points, values: list[float] | None = None) -> Curve:
     return Curve(name, list(np.log10(runs.tokens)), list(runs.loss) if values is None else values)
+
+
+def _best_sizes(fit: Fit) -> tuple[Section, ...]:
+    """The best size of each budget, and the power law through them."""
+    form = FORMS[fit.form]
+    if not isinstance(form, IsoFlop | Envelope):
+        return ()
+    found = list(form.best(fit.points))
+    flops = [float(np.log10(best.flops)) for best in found]
+    law = [float(np.log10(fit.constants["g"]) + fit.constants["a"] * x) for x in flops]
+    curves = (
+        Curve("best", flops, [float(np.log10(best.parameters)) for best in found]),
+        Curve("power law", flops, law),
+    )
+    return (
+        Section("Best size", figures=(LinePlot("By budget", "log10 FLOPs", "log10 parameters", curves),)),
+    )
 
 
 def _held_out(fit: Fit) -> tuple[Section, ...]:
