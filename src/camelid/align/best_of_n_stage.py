@@ -122,6 +122,7 @@ def _tuned(recipe: AlignRecipe, model: str, best: Sequence[Solution], folder: Pa
         TuneRecipe(
             model=recipe.model if recipe.best_of_n.from_base else model,
             data=MixedData(train=(rows,), validation_fraction=0.0),
+            too_long=recipe.too_long,
             training=recipe.training,
             seed=recipe.seed,
             out=folder / "tune",

@@ -123,7 +123,8 @@ class AlignRecipe(Recipe):
         "the task's grader",
     )
     too_long: Literal["error", "drop"] = Field(
-        default="error", description="dpo, reward: comparisons that exceed the context: fail, or drop them"
+        default="error",
+        description="dpo, reward, best-of-n: rows that exceed the context: fail, or drop them",
     )
     skip_bad_rows: bool = Field(
         default=False, description="dpo, reward: skip malformed rows, counting them, instead of stopping"
