@@ -27,6 +27,7 @@ from camelid.serve.bodies import (
 from camelid.serve.chat import chat_response, chat_stream
 from camelid.serve.completions import completion_response, completion_stream
 from camelid.serve.connection import Patience
+from camelid.serve.description import description
 from camelid.serve.errors import ApiError, as_api_error
 from camelid.serve.guard import Guard, Rules
 from camelid.serve.messages import count_response, messages_response, messages_stream
@@ -74,6 +75,7 @@ def make_app(
         Route("/tokenize", _refusing(api.tokenize), methods=["POST"]),
         Route("/detokenize", _refusing(api.detokenize), methods=["POST"]),
         Route("/metrics", _refusing(api.metrics)),
+        Route("/openapi.json", _refusing(api.describe)),
     ]
     api.counts = Metrics(models, [route.path for route in routes])
     app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
@@ -99,6 +101,9 @@ class Api:
 
     async def one_model(self, request: Request) -> Response:
         return JSONResponse(self.models.card(request.path_params["name"]))
+
+    async def describe(self, _: Request) -> Response:
+        return JSONResponse(description())
 
     async def page(self, _: Request) -> Response:
         return HTMLResponse(page(), headers={"Content-Security-Policy": content_policy()})
