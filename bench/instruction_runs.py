@@ -23,9 +23,9 @@ from camelid.recipes.recipe import load_recipe
 from camelid.recipes.tune import TuneRecipe
 from camelid.runs.run import read_metrics
 from camelid.text.conversation import Conversation, Message
-from camelid.train.fit import validation_loss
 from camelid.train.stages import token_lengths
 from camelid.train.training_rows import decoder_rows
+from camelid.train.validation import validation_loss
 
 NUMBERS = "numbers.json"
 CHUNK = 36

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
 from camelid.base.errors import CamelidError
 from camelid.train.loop import training_steps
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS, adamw
-from camelid.train.state import load_state, save_state, training_state
+from camelid.train.state import load_state, naming_process, save_state, training_state
 
 
 def optimizer_of(model):
@@ -94,3 +95,10 @@ def test_the_state_of_another_model_is_refused(tiny, random_batch, tmp_path):
         CamelidError, match=r"the saved state is of another model; tensors that differ: layers\.1"
     ):
         load_state(tmp_path, other, optimizer_of(other))
+
+
+def test_the_process_that_could_not_write_is_named(tmp_path):
+    full = OSError(28, "No space left on device")
+    words = "process 1 could not read or write its part: .Errno 28. No space left"
+    with pytest.raises(CamelidError, match=words), naming_process(tmp_path):
+        raise CheckpointException("write", {2: (full, None), 1: (full, None)})

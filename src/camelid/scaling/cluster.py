@@ -7,9 +7,8 @@ AdamW's moments in float32, activations in 2 bytes.
 from dataclasses import dataclass
 
 from camelid.model.spec import ModelSpec
+from camelid.scaling.published import TRAINING_BYTES
 
-STATE_BYTES = 16
-"""Weight, gradient and two moments of a parameter, in float32."""
 GATHERED_BYTES, ACTIVATION_BYTES = 4, 2
 
 
@@ -40,7 +39,7 @@ def split_parameters(spec: ModelSpec) -> int:
 def state_bytes(spec: ModelSpec, mesh: Mesh) -> float:
     """Weights, gradients and moments: 16 (S / tensor + N - S) / data, with S split of N parameters."""
     split = split_parameters(spec)
-    return STATE_BYTES * (split / mesh.tensor + spec.parameter_count() - split) / mesh.data
+    return TRAINING_BYTES * (split / mesh.tensor + spec.parameter_count() - split) / mesh.data
 
 
 def activation_bytes(spec: ModelSpec, tokens: int) -> float:
@@ -63,7 +62,7 @@ def data_traffic(spec: ModelSpec, mesh: Mesh, micro_batches: int = 1) -> float:
     micro-batch, for the forward and the backward pass; gradients are summed after the last one, and after the
     first one to measure the gradient noise.
     """
-    held = GATHERED_BYTES * (state_bytes(spec, Mesh(1, mesh.tensor)) / STATE_BYTES)
+    held = GATHERED_BYTES * (state_bytes(spec, Mesh(1, mesh.tensor)) / TRAINING_BYTES)
     return (mesh.data - 1) / mesh.data * held * (2 * micro_batches + min(2, micro_batches))
 
 

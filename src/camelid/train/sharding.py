@@ -7,6 +7,7 @@ section 3): the first linears by output, so that a process has whole heads, and 
 one sum restores the states. There is no pipeline, as in PaLM (arXiv:2204.02311, section 4).
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +20,15 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from torch.distributed.tensor.placement_types import Placement
 
 from camelid.base.errors import WrongCall
+from camelid.base.progress import in_bytes
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
 
+logger = logging.getLogger(__name__)
+
+STATE_BYTES = 16
+"""A trained parameter with its gradient and two moments, in float32."""
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -92,6 +98,11 @@ def shard(model: Transformer, mesh: DeviceMesh | None) -> Transformer:
             # Gradients are divided by the update's trained tokens, so that they are summed, not averaged.
             sharded.set_gradient_divide_factor(1.0)
             sharded.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
+        held = sum(local(each.detach()).numel() for each in model.parameters() if each.requires_grad)
+        logger.info(
+            f"a mesh of {data.size()} x {tensor.size()} processes (data x tensor), each with about "
+            f"{in_bytes(STATE_BYTES * held)} of weights, gradients and AdamW's moments"
+        )
     return model
 
 

@@ -1,13 +1,15 @@
 """The state to resume a run exactly: weights, optimiser moments and the step."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -56,7 +58,8 @@ def save_state(folder: Path, state: TrainingState, group: ProcessGroup | None = 
         save_file(moments, folder / "optimizer.safetensors")
     else:
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        save({**weights, **moments}, storage_writer=writer, process_group=group.patient)
+        with naming_process(folder):
+            save({**weights, **moments}, storage_writer=writer, process_group=group.patient)
     if group.is_main:
         write_json(folder / "state.json", {"step": state.step})
 
@@ -82,7 +85,7 @@ def load_state(
         name, _, kind = key.rpartition(".")
         dtype = stored[key].properties.dtype  # type: ignore[union-attr]
         optimizer.state[trained[name]][kind] = moments[key] = _laid_out_as(weights[name], sizes[key], dtype)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), naming_process(folder):
         warnings.filterwarnings("ignore", ALONE)
         load(
             {**weights, **moments},
@@ -91,6 +94,16 @@ def load_state(
             no_dist=group.size == 1,
         )
     return int(read_table(folder / "state.json")["step"])
+
+
+@contextmanager
+def naming_process(folder: Path) -> Iterator[None]:
+    """Raises `CamelidError` with the first process that could not read or write its part, and why."""
+    try:
+        yield
+    except CheckpointException as error:
+        rank, (reason, _) = min(error.failures.items())
+        raise CamelidError(f"{folder}: process {rank} could not read or write its part: {reason}") from error
 
 
 def _laid_out_as(parameter: Tensor, size: torch.Size, dtype: torch.dtype) -> Tensor:

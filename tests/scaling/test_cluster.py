@@ -1,0 +1,97 @@
+"""Formulas of meshes against sharded models, numbers worked by hand, and PaLM's table 3."""
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from camelid.formats.hugging_face.checkpoint import blank_model
+from camelid.model.presets import preset
+from camelid.model.spec import FeedForward, ModelSpec
+from camelid.scaling.cluster import (
+    Mesh,
+    activation_bytes,
+    data_traffic,
+    gathered_bytes,
+    model_flops_utilisation,
+    pipeline_bubble,
+    split_parameters,
+    state_bytes,
+    tensor_traffic,
+)
+from camelid.scaling.published import TRAINING_BYTES
+from camelid.train.sharding import local, shard
+
+SPEC = ModelSpec.llama(vocab_size=10, hidden_size=4, num_layers=3, num_heads=2, context_length=8)
+WIDTH = SPEC.feed_forward.width
+SPLIT = 3 * (4 * 16 + 3 * 4 * WIDTH)
+MT_NLG = ModelSpec.llama(
+    vocab_size=50257, hidden_size=20480, num_layers=105, num_heads=128, context_length=2048
+)
+SPECS = {
+    "palm-540b": preset("palm-540b"),
+    # MT-NLG's sizes: arXiv:2201.11990, section 3.2
+    "mt-nlg-530b": replace(MT_NLG, feed_forward=FeedForward(4 * 20480, "gelu")),
+}
+
+
+@pytest.mark.parametrize(("name", "mesh"), [("llama-65b", Mesh(512)), ("palm-540b", Mesh(64, 8))])
+def test_the_first_of_512_processes_holds_what_the_formula_says(name, mesh):
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=mesh.size)
+    try:
+        devices = init_device_mesh("cpu", (mesh.data, mesh.tensor), mesh_dim_names=("data", "tensor"))
+        model = shard(blank_model(preset(name)), devices)
+        held = TRAINING_BYTES * sum(local(each.detach()).numel() for each in model.parameters())
+    finally:
+        dist.destroy_process_group()
+    assert held == pytest.approx(state_bytes(preset(name), mesh), rel=0.05)
+
+
+def test_sizes_by_hand():
+    assert split_parameters(SPEC) == SPLIT
+    rest = SPEC.parameter_count() - SPLIT
+    assert state_bytes(SPEC, Mesh(4, 2)) == 16 * (SPLIT / 8 + rest / 4)
+    assert activation_bytes(SPEC, 100) == 2 * 3 * 100 * 4
+    embeddings = 10 * 4 * (1 if SPEC.tie_embeddings else 2)
+    assert gathered_bytes(SPEC, Mesh(4, 2)) == 4 * (SPLIT / 3 + embeddings)
+
+
+def test_traffic_by_hand():
+    """Three quarters of every tensor leave a process in a ring of 4; nothing leaves it alone."""
+    assert data_traffic(SPEC, Mesh(1)) == 0
+    assert data_traffic(SPEC, Mesh(4)) == 0.75 * 4 * SPEC.parameter_count() * 3
+    assert data_traffic(SPEC, Mesh(4), micro_batches=5) == 0.75 * 4 * SPEC.parameter_count() * 12
+    assert tensor_traffic(SPEC, Mesh(4), 100) == 0
+    assert tensor_traffic(SPEC, Mesh(1, 2), 100, recomputed=False) == 3 * 4 * (2 * 0.5) * 100 * 4 * 2
+
+
+def test_bubbles_by_hand():
+    """Four stages idle for 3 of 11 steps of 8 micro-batches, and for 3 of 19 with half-stages."""
+    assert pipeline_bubble(4, 8) == pytest.approx(3 / 11)
+    assert pipeline_bubble(4, 8, interleaved=2) == pytest.approx(3 / 19)
+    assert pipeline_bubble(1, 8) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens_per_second", "devices", "peak", "context", "published"),
+    [
+        ("palm-540b", 238.3e3, 6144, 275e12, 2048, 0.462),
+        ("mt-nlg-530b", 65.43e3, 2240, 312e12, 2048, 0.302),
+    ],
+)
+def test_the_utilisations_of_palms_table_3(name, tokens_per_second, devices, peak, context, published):
+    """With attention; from the throughputs in PaLM's section 4.1 and appendix B."""
+    flops = SPECS[name].training_flops_per_token(context)
+    found = model_flops_utilisation(tokens_per_second, devices, peak, flops)
+    assert found == pytest.approx(published, abs=0.004)
+
+
+def test_the_page_has_the_table_of_the_script():
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "distributed.md").read_text(encoding="utf-8")
+    for line in runpy.run_path(str(docs / "plan_cluster.py"))["rows"]():
+        assert line in page
