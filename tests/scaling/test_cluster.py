@@ -23,7 +23,7 @@ from camelid.scaling.cluster import (
     state_bytes,
     tensor_traffic,
 )
-from camelid.scaling.published import TRAINING_BYTES
+from camelid.scaling.plan import TRAINING_BYTES
 from camelid.train.sharding import local, shard
 
 SPEC = ModelSpec.llama(vocab_size=10, hidden_size=4, num_layers=3, num_heads=2, context_length=8)

@@ -7,7 +7,7 @@ AdamW's moments in float32, activations in 2 bytes.
 from dataclasses import dataclass
 
 from camelid.model.spec import ModelSpec
-from camelid.scaling.published import TRAINING_BYTES
+from camelid.scaling.plan import TRAINING_BYTES
 
 GATHERED_BYTES, ACTIVATION_BYTES = 4, 2
 
