@@ -12,7 +12,7 @@ import pytest
 from camelid.base.errors import CamelidError
 from camelid.base.home import camelid_home
 from camelid.base.memory import free_memory, peak_memory, resident_memory
-from camelid.engine import terminal
+from camelid.engine.line_history import line_history
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_chat_goes_on_where_what_is_typed_cannot_be_kept(
     if trouble == "a full disk":
         monkeypatch.setenv("CAMELID_HOME", str(tmp_path))
         monkeypatch.setattr("readline.write_history_file", full_disk)
-    with pytest.raises(ValueError, match="the first error"), terminal._line_history():
+    with pytest.raises(ValueError, match="the first error"), line_history():
         raise ValueError("the first error")
     assert ("is typed here is not kept" in caplog.text) == (trouble != "a full disk")
 

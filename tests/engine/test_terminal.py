@@ -76,6 +76,13 @@ def test_answers_are_taken_back_asked_again_and_kept(
         talk(monkeypatch, ScriptedLM([]), f"/load {file}\n")
 
 
+def test_a_text_of_several_lines_is_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = ScriptedLM(["one", "two", "three"])
+    talk(monkeypatch, lm, 'a \\\nb\n"""def f():\n    return 1\n\nWhat is f()?"""\n"""\nc\n"""\n')
+    asked = [prompt.messages[-1].content for prompt in lm.prompts if isinstance(prompt, Conversation)]
+    assert asked == ["a \nb", "def f():\n    return 1\n\nWhat is f()?", "c"]
+
+
 def test_a_conversation_goes_on_with_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
     show_log()
     monkeypatch.setattr("sys.stdin", io.StringIO("a\n/model other\nb\n"))

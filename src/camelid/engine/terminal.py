@@ -1,18 +1,18 @@
 """`camelid generate` and `camelid chat`: a model in the terminal."""
 
-import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.base.home import make_home
 from camelid.base.json import read_table, write_json
 from camelid.engine.engine import Engine
+from camelid.engine.line_history import line_history
 from camelid.engine.open_lm import open_lm
+from camelid.engine.terminal_output import printing
 from camelid.lm.interface import LM, Completion, Prompt, PromptTooLong
 from camelid.lm.sampling import Sampling
 from camelid.recipes.engine import EngineSettings
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 ANSWER_SHARE = 4
 """A chat keeps this part of the context free for an answer, or --max-new-tokens if that is less."""
 
-HELP = """\
+QUOTES = '"""'
+HELP = '''\
 /retry          another answer to the last question
 /undo           forget the last question and its answer
 /reset          forget the conversation
@@ -33,8 +34,9 @@ HELP = """\
 /load FILE      go on with a saved conversation
 /model NAME     go on with another model
 /stats          tokens and speed of the last answer, and of the conversation
-/help           this list; a line that ends in \\ goes on in the next
-/exit           leave (so does Ctrl-D); Ctrl-C stops an answer"""
+/help           this list; a line that ends in \\ goes on in the next, and
+                """ begins and ends a text of several lines
+/exit           leave (so does Ctrl-D); Ctrl-C stops an answer'''
 
 
 def generate(
@@ -79,15 +81,19 @@ def chat(
     engine: EngineSettings,
     server: ServerSettings | None = None,
     system: str | None = None,
+    markdown: bool = True,
 ) -> None:
-    """Answers what is typed, turn by turn, until /exit or the end of the input."""
+    """Answers what is typed, turn by turn, until /exit or the end of the input.
+
+    markdown: whether a terminal shows answers as Markdown.
+    """
     _check_output()
 
     def connect(name: str) -> LM:
         return open_lm(name, engine, server)
 
-    session = ChatSession(connect(model), sampling, system, connect)
-    with _line_history():
+    session = ChatSession(connect(model), sampling, system, connect, markdown)
+    with line_history():
         while session.turn():
             pass
     _log_draft_tokens(session.lm, session.asked)
@@ -103,11 +109,12 @@ class ChatSession:
         sampling: Sampling,
         system: str | None = None,
         connect: Callable[[str], LM] | None = None,
+        markdown: bool = True,
     ) -> None:
         self.lm, self.sampling, self.system = lm, sampling, system
         self.messages: list[Message] = []
         self.asked: Prompt = ""
-        self._connect = connect
+        self._connect, self._markdown = connect, markdown
         self._last: tuple[Completion, float] | None = None
         self._typed_by_hand = sys.stdin is not None and sys.stdin.isatty()
         if self._typed_by_hand:
@@ -116,9 +123,7 @@ class ChatSession:
     def turn(self) -> bool:
         """Reads a line and answers it or obeys it; False at the end."""
         try:
-            line = self._line().strip()
-            while line.endswith("\\"):
-                line = f"{line[:-1]}\n{self._line().rstrip()}"
+            line = self._typed()
         except EOFError:
             return False
         except UnicodeDecodeError as error:
@@ -139,6 +144,18 @@ class ChatSession:
         if line:
             self._answer(line)
         return True
+
+    def _typed(self) -> str:
+        """A line, which goes on in the next after a backslash, or all lines between two `QUOTES`."""
+        text = self._line().strip()
+        if text.startswith(QUOTES):
+            text = text.removeprefix(QUOTES)
+            while not text.endswith(QUOTES):
+                text += f"\n{self._line().rstrip()}"
+            return text.removesuffix(QUOTES).strip()
+        while text.endswith("\\"):
+            text = f"{text[:-1]}\n{self._line().rstrip()}"
+        return text
 
     def _line(self) -> str:
         """The next line; raises `EOFError` at the end. `input` needs standard output and error, a pipe has
@@ -251,30 +268,32 @@ class ChatSession:
         """The answer, or None if `kept` has turns to drop and is too long for the model."""
         self.asked = _conversation(self.system, question, kept)
         try:
-            return _show(self.lm, self.asked, self.sampling, stoppable=self._typed_by_hand)
+            return _show(self.lm, self.asked, self.sampling, self._typed_by_hand, self._markdown)
         except PromptTooLong:
             if not kept:
                 raise
             return None
 
 
-def _show(lm: LM, prompt: Prompt, sampling: Sampling, stoppable: bool = False) -> Completion:
+def _show(
+    lm: LM, prompt: Prompt, sampling: Sampling, stoppable: bool = False, markdown: bool = False
+) -> Completion:
     """Prints a completion as it comes and gives it back; where it is `stoppable`, Ctrl-C cuts it there."""
     shown = ""
     pieces = lm.stream(prompt, sampling)
-    try:
-        while True:
-            piece = next(pieces)
-            shown += piece
-            print(piece, end="", flush=True)
-    except StopIteration as end:
-        completion: Completion = end.value
-    except KeyboardInterrupt:
-        if not stoppable:
-            raise
-        pieces.close()
-        completion = Completion(shown, (), (), "stop")
-    print(flush=True)
+    with printing(markdown) as show:
+        try:
+            while True:
+                piece = next(pieces)
+                shown += piece
+                show(piece)
+        except StopIteration as end:
+            completion: Completion = end.value
+        except KeyboardInterrupt:
+            if not stoppable:
+                raise
+            pieces.close()
+            completion = Completion(shown, (), (), "stop")
     return completion
 
 
@@ -295,30 +314,3 @@ def _log_draft_tokens(lm: LM, after: Prompt) -> None:
             f"{accepted}: {lm.proposer.tokens_a_step:.2f} tokens per step with draft tokens, "
             f"{speed_up:.2f} times as fast as without"
         )
-
-
-@contextlib.contextmanager
-def _line_history() -> Iterator[None]:
-    """Arrow keys bring back what was typed, also in earlier chats; kept in CAMELID_HOME/chat_history."""
-    try:
-        import readline
-    except ModuleNotFoundError:  # Python on Windows has none; typing works all the same
-        yield
-        return
-    if sys.stdin is None or not sys.stdin.isatty():
-        yield
-        return
-    readline.set_history_length(1000)
-    try:
-        path = make_home() / "chat_history"
-        if path.is_file():
-            readline.read_history_file(path)
-    except (OSError, CamelidError) as error:
-        logger.info(f"{error}; what is typed here is not kept")
-        yield
-        return
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # the disk is full; this must not hide why the chat ends
-            readline.write_history_file(path)
