@@ -3,7 +3,7 @@
     python bench/scale.py --json
 
 Whole updates of the 33.7 M-parameter LLaMA of `bench/train.py` over 8 rows of 512 tokens in float32, eager.
-Each contender is started once, makes two updates to warm up, and its speed is that of the median of the next.
+Each contender is started once, makes one update to warm up, and its speed is that of the median of the next.
 The losses of both must agree. A checkpoint has weights and moments; its cost is relative to 100 updates.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROWS, CONTEXT, VOCABULARY, WIDTH, LAYERS, HEADS, FEED_FORWARD = 8, 512, 8192, 512, 8, 8, 1376
-WARM_UP, UPDATES, SAVED_EVERY = 2, 3, 100
+WARM_UP, UPDATES, SAVED_EVERY = 1, 3, 100
 
 
 def work(layers: int) -> None:

@@ -76,9 +76,9 @@ def trained(group, architecture, optimizer_name, changes):
         group=group,
     )
     token_bytes = torch.ones(VOCAB, dtype=torch.long).numpy()
-    held_out = [validation_loss(model, rows, token_bytes, torch.float32, 2).nats_per_token]
+    held_out = [validation_loss(model, rows, token_bytes, torch.float32, 2, group).nats_per_token]
     numbers = [[step.loss, step.grad_norm, step.trained_tokens] for step in steps]
-    held_out.append(validation_loss(model, rows, token_bytes, torch.float32, 2).nats_per_token)
+    held_out.append(validation_loss(model, rows, token_bytes, torch.float32, 4, group).nats_per_token)
     gather(model, keep=group.is_main)
     state = {name: each.detach() for name, each in model.named_parameters()}
     return torch.tensor(numbers), torch.tensor(held_out), gradients, state

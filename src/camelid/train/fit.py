@@ -175,8 +175,7 @@ def measured_loss(
         return None
 
     def measure(model: Transformer, setup: Setup) -> ValidationLoss:
-        device, dtype = setup.group.device, setup.dtype
-        return validation_loss(model, rows, token_bytes, dtype, setup.micro_batch_size, device)
+        return validation_loss(model, rows, token_bytes, setup.dtype, setup.micro_batch_size, setup.group)
 
     return measure
 

@@ -1,7 +1,8 @@
 """The loss of a model on held-out rows."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,11 +10,12 @@ from numpy.typing import NDArray
 
 from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError
-from camelid.data.rows.batches import in_order
+from camelid.data.rows.batches import AnyBatch, collate
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.model.transformer import Transformer
 from camelid.train.objectives import cross_entropy
+from camelid.train.parallel import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,33 @@ def validation_loss(
     token_bytes: NDArray[np.int64],
     dtype: torch.dtype,
     micro_batch_size: int = 8,
-    device: torch.device | str = "cpu",
+    group: ProcessGroup | None = None,
 ) -> ValidationLoss:
-    """Loss over one epoch of rows, weighted as in training; raises `CamelidError` if all weights are 0."""
+    """Loss over one epoch of rows, weighted as in training; raises `CamelidError` if all weights are 0.
+
+    Processes that share the rows of an update share these too, and all get the same result.
+    """
+    group = group or ProcessGroup()
     was_training = model.training
     model.eval()
     objective = cross_entropy(model, dtype)
     sizes = torch.from_numpy(token_bytes)
-    nats, tokens, size = 0.0, 0.0, 0.0
-    for batch in share_cores(in_order(rows, micro_batch_size)):
-        nats += float(objective(batch.to(device)))
-        tokens += float(batch.weights.sum())
-        size += float((sizes[batch.targets] * batch.weights).sum())
+    sums = torch.zeros(3, dtype=torch.float64)
+    for batch in share_cores(_share(rows, micro_batch_size, group)):
+        loss = objective(batch.to(group.device))
+        size = (sizes[batch.targets] * batch.weights).sum()
+        sums += torch.tensor([float(loss), float(batch.weights.sum()), float(size)], dtype=torch.float64)
+    nats, tokens, size_of_text = group.sum(sums).tolist()
     model.train(was_training)
     if tokens == 0:
         raise CamelidError("the validation rows have no trained token; check them with `camelid check`")
-    return ValidationLoss(nats / tokens, nats / math.log(2) / max(size, 1.0))
+    return ValidationLoss(nats / tokens, nats / math.log(2) / max(size_of_text, 1.0))
+
+
+def _share(rows: Rows | PairRows, size: int, group: ProcessGroup) -> Iterator[AnyBatch]:
+    """Every so many-th batch; all processes get as many, the last ones perhaps one whose weights are 0."""
+    count = -(-rows.per_epoch // size)
+    for number in range(group.data_rank, -(-count // group.data_size) * group.data_size, group.data_size):
+        first = min(number, count - 1) * size
+        batch = collate([rows[index] for index in range(first, min(first + size, rows.per_epoch))])
+        yield batch if number < count else replace(batch, weights=torch.zeros_like(batch.weights))
