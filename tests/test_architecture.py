@@ -122,3 +122,9 @@ def test_files_stay_readable():
         if (lines := len(path.read_text().splitlines())) > 330
     }
     assert not long
+
+
+def test_no_two_test_files_have_the_same_name():
+    """Where both are collected, pytest refuses the second; one of them alone passes."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert not [name for name in set(names) if names.count(name) > 1]

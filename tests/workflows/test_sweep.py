@@ -52,7 +52,7 @@ class FakeTraining:
 def training(monkeypatch) -> FakeTraining:
     fake = FakeTraining()
     monkeypatch.setattr(rungs, "pretrain", fake)
-    moved = Coordinates({16: 0.3, 32: 0.3}, 0.0)  # tests/scaling/test_ladder.py measures them
+    moved = Coordinates({16: 0.3, 32: 0.3}, 0.0)  # tests/scaling/test_sweep_ladder.py measures them
     monkeypatch.setattr(stage, "coordinate_check", lambda *_: moved)
     monkeypatch.setattr(stage, "fit_points", partial(stage.fit_points, resamples=30))
     return fake
