@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from camelid.base.errors import CamelidError
+from camelid.base.json import json_line
 from camelid.base.parent import end_with_parent
 from camelid.tasks.python_file import executed, place_of
 
@@ -46,7 +47,7 @@ def serve(path: Path, name: str, parent: int) -> None:
 
 
 def _say(answers: IO[str], answer: Table) -> None:
-    answers.write(json.dumps(answer) + "\n")
+    answers.write(json_line(answer))
     answers.flush()
 
 
