@@ -24,8 +24,8 @@ class BadRows:
         """Lists the row if bad rows are skipped; otherwise raises `CamelidError`."""
         if not self.skip:
             raise CamelidError(
-                f"{where}: {problem} (fix the row; or skip and list bad rows with --data.skip-bad-rows, in "
-                "`camelid check` --skip-bad-rows)"
+                f"{where}: {problem} (fix the row; or skip and list bad rows with --skip-bad-rows, which is "
+                "--data.skip-bad-rows where a command has --data.train)"
             )
         self.listed.append(f"{where}: {problem}")
 
