@@ -10,13 +10,14 @@ TRL has no PPO any more (1.16), so ours stands alone.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from contenders import measured, show, with_trl
 
 QUESTIONS, GROUP, TOKENS, PAIRS = 4, 8, 32, 16
 KINDS = ("grpo", "dpo", "ppo")
@@ -157,22 +158,6 @@ def serve(name: str, folder: Path, updates: int) -> None:
     print(json.dumps({"speed": speed, "megabytes": megabytes}), flush=True)
 
 
-def measured(names: list[str], python: str, folder: Path, updates: int) -> dict[str, dict[str, float]]:
-    """What each contender printed; one that fails is named and left out."""
-    found = {}
-    for name in names:
-        command = [sys.executable if name.startswith("ours") else python, __file__, "--contender", name]
-        command += ["--folder", str(folder), "--updates", str(updates)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        lines = [line for line in done.stdout.splitlines() if line.startswith('{"speed"')]
-        if done.returncode or not lines:
-            print(f"{name} is left out: it ended with the message above", file=sys.stderr, flush=True)
-            continue
-        found[name] = json.loads(lines[-1])
-        print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
-    return found
-
-
 def comparisons(found: dict[str, dict[str, float]]) -> Iterator[dict[str, object]]:
     """Speed and memory of each kind beside TRL's."""
     for kind in KINDS:
@@ -205,19 +190,15 @@ def main() -> None:
     if arguments.contender:
         serve(arguments.contender, arguments.folder, arguments.updates)
         return
-    names = arguments.only
-    probe = [arguments.peer_python, "-c", "import trl, datasets"]
-    if subprocess.run(probe, capture_output=True).returncode:
-        print("TRL is left out: pip install trl datasets", file=sys.stderr)
-        names = [name for name in names if name.startswith("ours")]
+    names = with_trl(arguments.only, arguments.peer_python, ("trl", "datasets"))
+    updates = 2 if arguments.quick else arguments.updates
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = arguments.folder or Path(temporary) / "bench"
         if not folder.exists():
             prepared(folder)
-        found = measured(names, arguments.peer_python, folder, 2 if arguments.quick else arguments.updates)
-    for comparison in comparisons(found):
-        text = "{name}: {ours} {unit}, {peer_name} {peer} {unit}: {ratio} times as good"
-        print(json.dumps(comparison) if arguments.json else text.format(**comparison), flush=True)
+        words = ["--folder", str(folder), "--updates", str(updates)]
+        found = measured(__file__, names, arguments.peer_python, words)
+    show(comparisons(found), arguments.json)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ processor and there is one thread, for a machine that others use too.
 import argparse
 import contextlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from contenders import measured, show, with_trl
 
 CONTEXT, RANK, ALPHA = 512, 8, 16
 OUR_ROWS, PACKED_ROWS, PADDED_ROWS = 2, 4, 8
@@ -160,24 +161,6 @@ def prepared(folder: Path, count: int) -> tuple[Path, Path]:
     return folder / "model", folder / "rows.json"
 
 
-def measured(
-    names: list[str], python: str, model: Path, rows: Path, settings: list[str]
-) -> dict[str, dict[str, float]]:
-    """What each contender printed; one that fails is named and left out."""
-    found = {}
-    for name in names:
-        command = [sys.executable if name.startswith("ours") else python, __file__, "--contender", name]
-        command += ["--model", str(model), "--rows", str(rows), *settings]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        lines = [line for line in done.stdout.splitlines() if line.startswith('{"speed"')]
-        if done.returncode or not lines:
-            print(f"{name} is left out: it ended with the message above", file=sys.stderr, flush=True)
-            continue
-        found[name] = json.loads(lines[-1])
-        print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
-    return found
-
-
 def comparisons(found: dict[str, dict[str, float]]) -> Iterator[dict[str, object]]:
     """For each kind, speed and memory beside TRL's faster setting."""
     for kind, label in KINDS.items():
@@ -220,21 +203,17 @@ def main() -> None:
         return
     if arguments.quick:
         updates, names = 2, [name for name in names if name.endswith("lora")]
-    probe = [arguments.peer_python, "-c", "import trl, peft, datasets"]
-    if subprocess.run(probe, capture_output=True).returncode:
-        print("TRL is left out: pip install trl peft datasets", file=sys.stderr)
-        names = [name for name in names if name.startswith("ours")]
+    names = with_trl(names, arguments.peer_python, ("trl", "peft", "datasets"))
     with tempfile.TemporaryDirectory() as folder:
         model, rows = arguments.model, arguments.rows
         if model is None or rows is None:
             own = prepared(Path(folder), 1000)
             model, rows = model or own[0], rows or own[1]
-        settings = ["--updates", str(updates), "--dtype", arguments.dtype]
-        settings += ["--processor"] if arguments.processor else []
-        found = measured(names, arguments.peer_python, model, rows, settings)
-    for comparison in comparisons(found):
-        text = "{name}: {ours} {unit}, {peer_name} {peer} {unit}: {ratio} times as good"
-        print(json.dumps(comparison) if arguments.json else text.format(**comparison), flush=True)
+        words = ["--model", str(model), "--rows", str(rows)]
+        words += ["--updates", str(updates), "--dtype", arguments.dtype]
+        words += ["--processor"] if arguments.processor else []
+        found = measured(__file__, names, arguments.peer_python, words)
+    show(comparisons(found), arguments.json)
 
 
 if __name__ == "__main__":
