@@ -71,44 +71,28 @@ def timed(out: Path, name: str, *arguments: object) -> Path:
     return out / name / "model"
 
 
+def training(steps: int, rate: float) -> list[object]:
+    """The settings that both trainings share."""
+    words: list[object] = ["--training.steps", steps, "--training.learning-rate", rate]
+    words += ["--training.schedule", "linear", "--training.dtype", "float32"]
+    return [*words, "--training.weight-decay", 0]
+
+
 def learned(out: Path, model: Path, steps: int, rate: float) -> Path:
     """The model after GRPO."""
     words = ["--task", out / "questions.jsonl", "--exemplars", out / "exemplars.jsonl", "--shots", 3]
     words += ["--program", "chain_of_thought", "--max-new-tokens", LONG.max_new_tokens, "--held-out", 0.02]
-    words += ["--grpo.questions", ROWS // 8, "--grpo.kl", 0.01, "--training.steps", steps]
-    words += [
-        "--training.learning-rate",
-        rate,
-        "--training.schedule",
-        "linear",
-        "--training.dtype",
-        "float32",
-    ]
-    words += [
-        "--training.weight-decay",
-        0,
-        "--training.validate-every",
-        25,
-        "--training.checkpoint-every",
-        25,
-    ]
-    return timed(out, "grpo", "align", model, "--method", "grpo", *words)
+    words += ["--grpo.questions", ROWS // 8, "--grpo.kl", 0.01]
+    words += ["--training.validate-every", 25, "--training.checkpoint-every", 25]
+    return timed(out, "grpo", "align", model, "--method", "grpo", *words, *training(steps, rate))
 
 
 def tuned(out: Path, model: Path, steps: int, rate: float) -> Path:
     """The model after tuning on worked answers."""
-    words = ["--task", "pairs", "--data.train", out / "worked.jsonl", "--training.steps", steps]
+    words = ["--task", "pairs", "--data.train", out / "worked.jsonl"]
     words += ["--training.context-length", CONTEXT, "--training.global-batch-tokens", ROWS * CONTEXT]
-    words += [
-        "--training.learning-rate",
-        rate,
-        "--training.schedule",
-        "linear",
-        "--training.dtype",
-        "float32",
-    ]
-    words += ["--training.weight-decay", 0, "--training.compile", "false", "--training.checkpoint-every", 50]
-    return timed(out, "tuned", "tune", model, *words)
+    words += ["--training.compile", "false", "--training.checkpoint-every", 50]
+    return timed(out, "tuned", "tune", model, *words, *training(steps, rate))
 
 
 def asked(model: Path, name: str, out: Path) -> dict[str, Evaluation]:

@@ -8,6 +8,14 @@ from typing import Any
 from camelid.serve import running
 from camelid.serve.models import Models
 
+CITY = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Oslo"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+"""The parameters of a tool that tests let the model call."""
+
 
 class Server(running.Server):
     """A server that tells its address; it runs until the block ends."""

@@ -7,7 +7,7 @@ import anthropic
 import httpx
 import pytest
 from anthropic import Anthropic
-from running_server import Server
+from running_server import CITY, Server
 
 from camelid.engine.engine import Engine
 from camelid.serve.app import make_app
@@ -18,12 +18,6 @@ from camelid.text.conversation import Conversation
 GREEDY = {"temperature": 0}
 """The client no longer knows it; the server does."""
 QUESTION = {"role": "user", "content": "the cat sat"}
-CITY = {
-    "type": "object",
-    "properties": {"city": {"enum": ["Rome", "Oslo"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
 TOOL = {"name": "weather", "description": "the weather", "input_schema": CITY}
 
 

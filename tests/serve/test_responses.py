@@ -6,17 +6,12 @@ from typing import Any
 import httpx
 import pytest
 from openai import BadRequestError, OpenAI
+from running_server import CITY
 
 from camelid.engine.engine import Engine
 from camelid.text.conversation import Conversation
 
 QUESTION = {"role": "user", "content": "the cat sat"}
-CITY = {
-    "type": "object",
-    "properties": {"city": {"enum": ["Rome", "Oslo"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
 TOOL = {"type": "function", "name": "weather", "parameters": CITY, "strict": True}
 
 
