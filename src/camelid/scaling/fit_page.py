@@ -8,7 +8,7 @@ from camelid.base.version import __version__
 from camelid.report.values import Curve, Estimate, LinePlot, Report, Section, Table
 from camelid.scaling.fitting import LEVEL, Fit
 from camelid.scaling.forms import FORMS, frontier
-from camelid.scaling.frontier import Envelope, IsoFlop
+from camelid.scaling.frontier import Frontier
 from camelid.scaling.points import Points
 
 SHOWN_SIZES = 6
@@ -83,7 +83,7 @@ def _curve(name: str, runs: Points, values: list[float] | None = None) -> Curve:
 def _best_sizes(fit: Fit) -> tuple[Section, ...]:
     """The best size of each budget, and the power law through them."""
     form = FORMS[fit.form]
-    if not isinstance(form, IsoFlop | Envelope):
+    if not isinstance(form, Frontier):
         return ()
     found = list(form.best(fit.points))
     flops = [float(np.log10(best.flops)) for best in found]

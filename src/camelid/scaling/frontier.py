@@ -4,9 +4,10 @@ Both find the size with the lowest loss at each of several budgets C and fit N =
 (Hoffmann et al. 2022, arXiv:2203.15556, section 3, approaches 1 and 2).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from scipy.interpolate import Akima1DInterpolator
@@ -38,8 +39,31 @@ class Best(NamedTuple):
     loss: float
 
 
+class Frontier(ABC):
+    """Power laws of the best sizes; how these are found is what the two approaches differ in."""
+
+    formula: ClassVar[str] = "N = g C^a, D = h C^b"
+    objective: ClassVar[str] = "squares of ln N and of ln D over the budgets"
+
+    @abstractmethod
+    def best(self, points: Points) -> Iterator[Best]:
+        """The best size at each budget."""
+
+    def fit(self, points: Points, near: Mapping[str, float] | None = None) -> tuple[dict[str, float], float]:
+        """The constants of the frontier, and the squares that are left."""
+        return power_laws(list(self.best(points)))
+
+    def loss(self, constants: Mapping[str, float], points: Points) -> None:  # noqa: B027
+        """The frontier predicts no loss."""
+
+    def draw(self, points: Points, generator: np.random.Generator) -> Points:
+        """`SHARE` of the runs, without replacement."""
+        count = max(1, round(SHARE * len(points)))
+        return points.take(np.sort(generator.choice(len(points), count, replace=False)))
+
+
 @dataclass(frozen=True)
-class IsoFlop:
+class IsoFlop(Frontier):
     """For each budget the best size on a curve through the final losses of several sizes.
 
     parabola: least squares in ln N (the paper's); akima: an Akima spline through the losses, as Porian et al.
@@ -47,8 +71,6 @@ class IsoFlop:
     """
 
     curve: Literal["parabola", "akima"]
-    formula: str = "N = g C^a, D = h C^b"
-    objective: str = "squares of ln N and of ln D over the budgets"
 
     def best(self, points: Points) -> Iterator[Best]:
         """The best size of each budget whose sizes enclose it."""
@@ -65,17 +87,6 @@ class IsoFlop:
                 f"and {LEAST_BUDGETS} are needed; give runs of several sizes at equal FLOPs, on both sides "
                 "of the best"
             )
-
-    def fit(self, points: Points, near: Mapping[str, float] | None = None) -> tuple[dict[str, float], float]:
-        """The constants of the frontier, and the squares that are left."""
-        return power_laws(list(self.best(points)))
-
-    def loss(self, constants: Mapping[str, float], points: Points) -> None:
-        """The frontier predicts no loss."""
-
-    def draw(self, points: Points, generator: np.random.Generator) -> Points:
-        """`SHARE` of the runs."""
-        return share_of(points, generator)
 
     def warnings(self, points: Points) -> Iterator[str]:
         """Grids that are wide or off-centre, where parabolas are biased even without noise, and the bias.
@@ -102,9 +113,10 @@ class IsoFlop:
         x, loss, tokens = x[order], runs.loss[order], np.log(runs.tokens[order])
         if self.curve == "parabola":
             middle = x.mean()
-            bend, slope, _ = np.polyfit(x - middle, loss, 2)
+            parabola = np.polyfit(x - middle, loss, 2)
+            bend, slope, _ = parabola
             best = middle - slope / (2 * bend) if bend > 0 else x[0]
-            lowest = float(np.polyval(np.polyfit(x - middle, loss, 2), best - middle))
+            lowest = float(np.polyval(parabola, best - middle))
         else:
             fine = np.linspace(x[0], x[-1], FINE)
             values = Akima1DInterpolator(*_means(x, loss))(fine)
@@ -125,12 +137,8 @@ class IsoFlop:
         return power_laws(found)[0]["a"] - law["beta"] / (law["alpha"] + law["beta"])
 
 
-@dataclass(frozen=True)
-class Envelope:
+class Envelope(Frontier):
     """At each of many budgets the size whose training curve is lowest; runs are points along the curves."""
-
-    formula: str = "N = g C^a, D = h C^b"
-    objective: str = "squares of ln N and of ln D over the budgets"
 
     def best(self, points: Points) -> Iterator[Best]:
         """The lowest curve at `BUDGETS` budgets, where at least two sizes have one."""
@@ -157,17 +165,6 @@ class Envelope:
                 "with the losses of each size after several numbers of tokens, over overlapping FLOPs"
             )
 
-    def fit(self, points: Points, near: Mapping[str, float] | None = None) -> tuple[dict[str, float], float]:
-        """The constants of the frontier, and the squares that are left."""
-        return power_laws(list(self.best(points)))
-
-    def loss(self, constants: Mapping[str, float], points: Points) -> None:
-        """The frontier predicts no loss."""
-
-    def draw(self, points: Points, generator: np.random.Generator) -> Points:
-        """`SHARE` of the runs."""
-        return share_of(points, generator)
-
     def warnings(self, points: Points) -> Iterator[str]:
         """The envelope steps from size to size: few sizes give a coarse exponent."""
         sizes = len({best.parameters for best in self.best(points)})
@@ -181,12 +178,6 @@ def power_laws(found: list[Best]) -> tuple[dict[str, float], float]:
     (a, g), (b, h) = np.polyfit(flops, sizes, 1), np.polyfit(flops, tokens, 1)
     left = ((sizes - a * flops - g) ** 2).sum() + ((tokens - b * flops - h) ** 2).sum()
     return {"a": float(a), "g": float(np.exp(g)), "b": float(b), "h": float(np.exp(h))}, float(left)
-
-
-def share_of(points: Points, generator: np.random.Generator) -> Points:
-    """`SHARE` of the points, without replacement."""
-    count = max(1, round(SHARE * len(points)))
-    return points.take(np.sort(generator.choice(len(points), count, replace=False)))
 
 
 def _budget(runs: Points) -> float:
