@@ -27,7 +27,6 @@ from camelid.serve.bodies import (
 from camelid.serve.chat import chat_response, chat_stream
 from camelid.serve.completions import completion_response, completion_stream
 from camelid.serve.connection import Patience
-from camelid.serve.description import description
 from camelid.serve.errors import ApiError, as_api_error
 from camelid.serve.guard import Guard, Rules
 from camelid.serve.messages import count_response, messages_response, messages_stream
@@ -103,6 +102,8 @@ class Api:
         return JSONResponse(self.models.card(request.path_params["name"]))
 
     async def describe(self, _: Request) -> Response:
+        from camelid.serve.description import description  # its libraries would slow the start
+
         return JSONResponse(description())
 
     async def page(self, _: Request) -> Response:

@@ -16,7 +16,8 @@ MOST_SAMPLES = 128
 """Answers to one request, as in OpenAI's API."""
 MOST_ALTERNATIVES = 20
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+"""Of all bodies; the validator of each is built at its first request, so that the server starts sooner."""
 Body = TypeVar("Body", bound="Named")
 Tokens = list[int]
 
@@ -24,7 +25,7 @@ Tokens = list[int]
 class Part(BaseModel):
     """A part of a message's content; only text is read."""
 
-    model_config = STRICT
+    model_config = STRICT | {"defer_build": False}  # it is read in several threads
     type: Literal["text"]
     text: str
 
