@@ -163,6 +163,9 @@ def test_models_are_listed(client: OpenAI, url: str) -> None:
         ({"logit_bias": {"-1": 1}}, "logit_bias"),
         ({"max_tokens": -(10**30)}, "max_tokens is -1000"),
         ({"tool_choice": "required"}, "tool_choice needs tools"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "chat template does not know it"),
+        ({"chat_template_kwargs": {"messages": []}}, "is the template's own"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}}, "itself"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}}, "not"),
     ],
 )

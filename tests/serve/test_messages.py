@@ -1,6 +1,7 @@
 """Anthropic's `/v1/messages` over a real socket, asked with the official client."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -14,11 +15,19 @@ from camelid.serve.app import make_app
 from camelid.serve.guard import Rules, digest_of
 from camelid.serve.models import Models, Served
 from camelid.text.conversation import Conversation
+from camelid.text.tokenizer import Tokenizer
 
 GREEDY = {"temperature": 0}
 """The client no longer knows it; the server does."""
 QUESTION = {"role": "user", "content": "the cat sat"}
 TOOL = {"name": "weather", "description": "the weather", "input_schema": CITY}
+
+THINKING = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + ' ' + message.content + '<|im_end|>' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant <think>' }}
+{%- if enable_thinking is defined and not enable_thinking %}{{ '</think>' }}{% endif %}{% endif %}"""
+"""A chat template that lets a model think, or not."""
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +133,7 @@ def test_tokens_are_counted(client: Anthropic, calling: Engine) -> None:
         ({"tool_choice": {"type": "any"}}, "tool_choice needs tools"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice names 'x'"),
         ({"tools": [TOOL | {"input_schema": {"not": {}}}], "tool_choice": {"type": "any"}}, "not"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "thinking"),
+        ({"thinking": {"type": "enabled"}}, "thinking is {'type': 'enabled'}"),
         ({"zq": 1}, "zq is not supported here; the fields are"),
     ],
 )
@@ -146,3 +155,38 @@ def test_errors_are_the_clients_own(client: Anthropic, engine: Engine) -> None:
             ask(Anthropic(base_url=server.url, api_key="wrong", max_retries=0), model="tiny")
         right = Anthropic(base_url=server.url, api_key="secret", max_retries=0)
         assert ask(right, model="tiny").usage.output_tokens == 12
+
+
+@pytest.fixture(scope="module")
+def thinker(calling: Engine) -> Iterator[Anthropic]:
+    """A client of a model whose template lets it think, unless it is told not to."""
+    tokenizer = Tokenizer(calling.tokenizer.backend, calling.tokenizer.config, chat_template=THINKING)
+    with Engine(calling.model, tokenizer) as own, Server(make_app(Models([Served("caller", own)]))) as server:
+        yield Anthropic(base_url=server.url, api_key="none", max_retries=0)
+
+
+@pytest.mark.parametrize("thinking", [None, {"type": "adaptive"}, {"type": "enabled", "budget_tokens": 1024}])
+def test_thoughts_are_blocks(thinker: Anthropic, thinking: dict[str, Any] | None) -> None:
+    settings: dict[str, Any] = {"max_tokens": 2000} | ({"thinking": thinking} if thinking else {})
+    answer = ask(thinker, **settings)
+    assert answer.content[0].type == "thinking"
+    assert answer.content[0].thinking
+    with thinker.messages.stream(
+        model="caller", messages=[QUESTION], extra_body=GREEDY, **settings
+    ) as stream:
+        streamed = stream.get_final_message()
+    assert [block.to_dict() for block in streamed.content] == [block.to_dict() for block in answer.content]
+    off = ask(thinker, thinking={"type": "disabled"})
+    assert [block.type for block in off.content] == ["text"]
+
+
+def test_thoughts_that_a_model_does_not_have(client: Anthropic, thinker: Anthropic) -> None:
+    assert ask(client, thinking={"type": "disabled"}).content[0].type == "text"
+    for kind in ({"type": "adaptive"}, {"type": "enabled", "budget_tokens": 1024}):
+        with pytest.raises(anthropic.BadRequestError, match="chat template marks no thoughts"):
+            ask(client, max_tokens=2000, thinking=kind)
+        with pytest.raises(anthropic.BadRequestError, match="chat template marks no thoughts"):
+            client.messages.count_tokens(model="caller", messages=[QUESTION], thinking=kind)  # type: ignore[arg-type]
+    for budget, words in ((1024, "must be less than max_tokens, 1024"), (3, "greater than or equal to 1024")):
+        with pytest.raises(anthropic.BadRequestError, match=words):
+            ask(thinker, max_tokens=1024, thinking={"type": "enabled", "budget_tokens": budget})

@@ -108,7 +108,8 @@ class Constraint:
         self.allowed: Int[ndarray, " allowed"] = np.concatenate([text, silent, stops])
         if not may_end and not len(self.allowed):
             raise CamelidError(
-                f"{_named(self._sampling)} requires text that this model's vocabulary has no token for"
+                f"{_named(self._sampling)} requires text that this model's vocabulary has no token for; a "
+                "schema that refers only to itself has no text at all"
             )
 
 

@@ -149,6 +149,7 @@ class ChatBody(Common):
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: Literal[True] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     def conversation(self) -> Conversation:
         """The messages, with content in parts put together; raises `ApiError` naming the wrong one."""
@@ -161,7 +162,7 @@ class ChatBody(Common):
             tools = functions(self.tools, "tools") if self.offers_tools else None
         except CamelidError as error:
             raise ApiError(400, str(error), param="tools") from error
-        return Conversation(read.messages, tools)
+        return Conversation(read.messages, tools, {"chat_template_kwargs": self.chat_template_kwargs})
 
     @property
     def offers_tools(self) -> bool:

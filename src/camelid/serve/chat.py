@@ -1,7 +1,7 @@
 """`/v1/chat/completions`, and what it shares with the other ways to ask for an answer in a conversation."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ class Chat:
     @classmethod
     def _begin(cls, served: Served, body: ChatBody) -> "Chat":
         conversation, engine = body.conversation(), served.engine
+        _check_variables(served, body.chat_template_kwargs or {})
         form = _call_form(served) if body.offers_tools else None
         constraint, lead = body.constraint(), ""
         prompt = served.encode(conversation)
@@ -166,6 +167,15 @@ def _choice(chat: Chat, index: int, parts: Parts) -> Shape:
         "logprobs": logprobs,
         "finish_reason": reason(generation, bool(parts.calls)),
     }
+
+
+def _check_variables(served: Served, names: Iterable[str]) -> None:
+    if unknown := [name for name in names if not served.template_knows(name)]:
+        raise ApiError(
+            400,
+            f"chat_template_kwargs.{unknown[0]}: the model's chat template does not know it",
+            param="chat_template_kwargs",
+        )
 
 
 def _call_form(served: Served) -> CallForm:

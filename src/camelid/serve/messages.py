@@ -14,12 +14,13 @@ from camelid.serve.models import Served
 from camelid.serve.reply import calls_of
 
 Shape = dict[str, Any]
+SWITCH = "enable_thinking"
+"""The variable with which templates let a model think or not, as Qwen's."""
 
 
 async def count_response(served: Served, body: CountBody) -> Shape:
     """How many tokens a prompt has."""
-    _refuse_to_switch_thoughts_off(served, body)
-    chat = await Chat.begin(served, body.chat(max_tokens=1))
+    chat = await Chat.begin(served, body.chat(max_tokens=1, chat_template_kwargs=_switch(served, body)))
     return {"input_tokens": len(chat.generations[0].prompt)}
 
 
@@ -97,15 +98,23 @@ class Blocks:
 
 
 async def _begin(served: Served, body: MessagesBody) -> Chat:
-    _refuse_to_switch_thoughts_off(served, body)
-    return await Chat.begin(served, body.asked())
+    return await Chat.begin(served, body.asked(chat_template_kwargs=_switch(served, body)))
 
 
-def _refuse_to_switch_thoughts_off(served: Served, body: CountBody) -> None:
-    if body.thinking is not None and served.thinks:
+def _switch(served: Served, body: CountBody) -> dict[str, bool] | None:
+    """What tells the model's template to let it think or not; raises `ApiError` 400 where it cannot."""
+    if body.thinking is None:
+        return None
+    wanted = body.thinking.type != "disabled"
+    if wanted and not served.thinks:
         raise ApiError(
-            400, "thinking cannot be disabled: it is in this model's chat template", param="thinking"
+            400, f"thinking cannot be {body.thinking.type}: this model's chat template marks no thoughts"
         )
+    if served.template_knows(SWITCH):
+        return {SWITCH: wanted}
+    if served.thinks and not wanted:
+        raise ApiError(400, "thinking cannot be disabled: this model's chat template always asks for it")
+    return None
 
 
 def _message(served: Served, generation: Generation) -> Shape:

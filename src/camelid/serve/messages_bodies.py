@@ -10,6 +10,8 @@ from camelid.serve.bodies import STRICT, Asking, ChatBody, Named, validated
 from camelid.serve.errors import ApiError
 
 Shape = dict[str, Any]
+LEAST_BUDGET = 1024
+"""Tokens of thoughts, as in Anthropic's API."""
 
 
 class _Strict(BaseModel):
@@ -127,10 +129,29 @@ class Metadata(_Strict):
     user_id: str | None = None
 
 
+class ThinkingOn(_Strict):
+    """Thoughts before the answer. The budget is a target that the model is not told and not held to; thoughts
+    count as the answer's tokens."""
+
+    type: Literal["enabled"]
+    budget_tokens: int = Field(ge=LEAST_BUDGET)
+    display: Literal["summarized"] | None = None
+
+
+class ThinkingAdaptive(_Strict):
+    """Thoughts as the model likes."""
+
+    type: Literal["adaptive"]
+    display: Literal["summarized"] | None = None
+
+
 class ThinkingOff(_Strict):
-    """The only setting of `thinking`: whether a model thinks is in its template."""
+    """No thoughts."""
 
     type: Literal["disabled"]
+
+
+Thinking = Annotated[ThinkingOn | ThinkingAdaptive | ThinkingOff, Field(discriminator="type")]
 
 
 class OutputFormat(_Strict):
@@ -153,7 +174,7 @@ class CountBody(Named):
     system: str | list[TextBlock] | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
-    thinking: ThinkingOff | None = None
+    thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     cache_control: Shape | None = None
 
@@ -195,9 +216,16 @@ class MessagesBody(CountBody, Asking):
     metadata: Metadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
 
-    def asked(self) -> ChatBody:
+    def asked(self, **settings: Any) -> ChatBody:
         """The same request for a chat completion."""
+        if isinstance(self.thinking, ThinkingOn) and self.thinking.budget_tokens >= self.max_tokens:
+            raise ApiError(
+                400,
+                f"thinking.budget_tokens is {self.thinking.budget_tokens}; it must be less than max_tokens, "
+                f"{self.max_tokens}",
+            )
         return self.chat(
+            **settings,
             max_tokens=self.max_tokens,
             stop=self.stop_sequences,
             temperature=self.temperature,

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import itertools
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -84,21 +85,19 @@ class Served:
         template = self.engine.tokenizer.chat_template
         return template is not None and THOUGHT in template.source
 
+    def template_knows(self, variable: str) -> bool:
+        """Whether the template asks for a variable of this name."""
+        template = self.engine.tokenizer.chat_template
+        return template is not None and bool(re.search(rf"\b{re.escape(variable)}\b", template.source))
+
     def card(self) -> dict[str, Any]:
         """The model's entry in `/v1/models`.
 
         byte_stable: whether an answer is the same bytes in any batch, with a warm or cold cache: only the
         decoder in C adds up in one order.
         """
-        return {
-            "id": self.name,
-            "object": "model",
-            "created": self.created,
-            "owned_by": "camelid",
-            "context_length": self.engine.context_length,
-            "byte_stable": isinstance(self.engine.decoder, NativeDecoder),
-            "state": "loaded",
-        }
+        stable = isinstance(self.engine.decoder, NativeDecoder)
+        return _card(self.name, self.created, self.engine.context_length, stable, "loaded")
 
 
 @dataclass(frozen=True)
@@ -226,16 +225,8 @@ class Models:
         parent = {} if source.parent is None else {"parent": source.parent}
         if instance is not None and instance.served is not None:
             return instance.served.card() | parent
-        return {
-            "id": found,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "camelid",
-            "context_length": source.context_length,
-            "byte_stable": None,
-            "state": "unloaded" if instance is None else "loading",
-            **parent,
-        }
+        state = "unloaded" if instance is None else "loading"
+        return _card(found, self._created, source.context_length, None, state) | parent
 
     def _named(self, name: str | None) -> str:
         known = ", ".join(self._counted)
@@ -284,6 +275,20 @@ class Models:
         _ = engine.decoder  # with its memory
         counted = self._counted[source.name]
         return Served(source.name, engine, self._created, counted, self._most_tokens)
+
+
+def _card(
+    name: str, created: int, context_length: int, byte_stable: bool | None, state: str
+) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "camelid",
+        "context_length": context_length,
+        "byte_stable": byte_stable,
+        "state": state,
+    }
 
 
 def _unload(instance: _Instance) -> None:
