@@ -1,11 +1,11 @@
-"""`camelid serve` beside llama-cpp-python's server, SmolLM2-135M in 4 bits: python bench/serve.py --json
+"""`camelid serve` beside llama.cpp's server, SmolLM2-135M in 4 bits: python bench/serve.py --json
 
 Each server is a process of its own; the load comes from this one over loopback, as streams of greedy
 completions of --new tokens after prompts of about 60. The rows:
 
     tokens/s at N    all new tokens a second with N clients, each with one request after the other
     first at N       seconds to the first token, the median and the 95th percentile
-    start            seconds from the command to the first answer of /health (bar: 3)
+    start            seconds from the command to the first answer (bar: 3)
     idle             CPU seconds a second of a server with nothing to do
     outside          share of the server's CPU seconds that its event loop takes at 16 clients (bar: 5 %)
     second turn      time to the first token of the second turn over the first's, of about 1,000 tokens
@@ -13,15 +13,16 @@ completions of --new tokens after prompts of about 60. The rows:
 
 --soak SECONDS adds mixed load at one and a half times the capacity, with clients that leave: every accepted
 request must be answered, every refused one have status 429, and memory stay as it is (30 minutes: 1800). The
-peer answers one request at a time; name its interpreter with --peer-python where llama_cpp is installed apart
-(pip install "llama-cpp-python[server]").
+peer is llama-server with 16 slots, built from llama.cpp's source, if --llama-server names one or it is on the
+path. Else it is llama-cpp-python's server, which answers one request at a time; name its interpreter with
+--peer-python where llama_cpp is installed apart (pip install "llama-cpp-python[server]").
 """
 
 import argparse
 import asyncio
 import json
 import os
-import random
+import shutil
 import socket
 import statistics
 import subprocess
@@ -29,34 +30,25 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import psutil
 from decode_models import prepare
-from serve_load import PATIENCE, Answer, ask, clients, completion
+from serve_load import Answer, ask, clients, completion, mixed_load, texts_of
 
-WORDS = ("river", "stone", "lamp", "orange", "window", "dog", "bridge", "letter", "garden", "cloud", "train")
 COUNTS = (1, 4, 16, 64)
+SLOTS, SLOT_TOKENS = 16, 2048
 Row = dict[str, object]
-
-
-def prompts(count: int, words: int, seed: int) -> list[str]:
-    """Texts that begin differently, so that no server shares their prefixes."""
-    draw = random.Random(seed)
-    return [" ".join(draw.choices(WORDS, k=words)) for _ in range(count)]
 
 
 class Server:
     """A server's process, from its start until it is asked to end."""
 
-    def __init__(self, words: list[str], port: int, environment: dict[str, str] | None = None) -> None:
-        self.port, began = port, time.perf_counter()
+    def __init__(self, name: str, words: list[str], port: int) -> None:
+        self.name, self.port, began = name, port, time.perf_counter()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 -- as long as the process
-        self.process = subprocess.Popen(
-            words, stdout=self.log, stderr=self.log, env=os.environ | (environment or {})
-        )
+        self.process = subprocess.Popen(words, stdout=self.log, stderr=self.log)
         while not self._answers():
             if self.process.poll() is not None:
                 self.log.seek(0)
@@ -89,9 +81,9 @@ class Server:
 def throughput(server: Server, arguments: argparse.Namespace, bias: dict[str, float]) -> dict[str, float]:
     """Rows of speed by name."""
     found: dict[str, float] = {}
-    asyncio.run(clients(server.port, prompts(2, 45, 99), 2, 8, bias))
+    asyncio.run(clients(server.port, texts_of(2, 45, 99), 2, 8, bias))
     for count in arguments.clients:
-        texts = prompts(max(arguments.requests, count), 45, count)
+        texts = texts_of(max(arguments.requests, count), 45, count)
         total, main = server.cpu()
         seconds, answers = asyncio.run(clients(server.port, texts, count, arguments.new, bias))
         used, loop = (after - before for after, before in zip(server.cpu(), (total, main), strict=True))
@@ -100,7 +92,7 @@ def throughput(server: Server, arguments: argparse.Namespace, bias: dict[str, fl
         found[f"tokens/s at {count}"] = len(answers) * arguments.new / seconds
         found[f"first p50 at {count}"] = statistics.median(firsts)
         found[f"first p95 at {count}"] = firsts[int(0.95 * (len(firsts) - 1))]
-        if count == 16:
+        if count == 16 and server.name == "camelid":  # the main thread of others computes
             found["outside"] = loop / used
     return found
 
@@ -113,7 +105,7 @@ def check(answers: list[Answer]) -> None:
 
 def second_turn(server: Server) -> float:
     """First token of a second turn over that of the first, both of one conversation."""
-    text = prompts(1, 680, 5)[0]
+    text = texts_of(1, 680, 5)[0]
 
     def first(prompt: str) -> Answer:
         return asyncio.run(ask(server.port, "/v1/completions", completion(prompt, 16)))
@@ -126,7 +118,7 @@ def second_turn(server: Server) -> float:
 
 def stable(server: Server) -> float:
     """The share of prompts whose answers are the same bytes alone, again, and among 16."""
-    texts = prompts(16, 30, 7)
+    texts = texts_of(16, 30, 7)
 
     async def together() -> list[Answer]:
         asked = [ask(server.port, "/v1/completions", completion(each, 24)) for each in texts]
@@ -139,43 +131,22 @@ def stable(server: Server) -> float:
     return statistics.mean(len({each.text for each in row}) == 1 for row in rows)
 
 
-async def soak(server: Server, seconds: float, capacity: float) -> Row:
+def soak(server: Server, seconds: float, capacity: float) -> Row:
     """Mixed load at 1.5 times the capacity in requests a second; memory is compared after the first fifth."""
-    draw, statuses, memory, tasks = random.Random(0), Counter[str](), list[int](), set[asyncio.Task[None]]()
+    memory = list[int]()
 
-    async def one(text: str, kind: float) -> None:
-        body: dict[str, Any] = completion(text, draw.choice((4, 16, 48)))
-        if kind < 0.2:
-            body |= {"temperature": 1.0, "n": 2}
-        try:
-            async with asyncio.timeout(0.3 if kind > 0.9 else PATIENCE):  # a tenth leaves
-                answer = await ask(server.port, "/v1/completions", body)
-            statuses[str(answer.status) if answer.status != 200 or answer.pieces else "unanswered"] += 1
-        except TimeoutError:
-            statuses["left" if kind > 0.9 else "late"] += 1
-        except OSError as error:
-            statuses[type(error).__name__] += 1
+    def note() -> None:
+        memory.append(server.of.memory_info().rss)
 
-    end, tick = time.monotonic() + seconds, time.monotonic()
-    while time.monotonic() < end:
-        task = asyncio.create_task(one(" ".join(draw.choices(WORDS, k=draw.randint(5, 120))), draw.random()))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        if time.monotonic() > tick:
-            memory.append(server.of.memory_info().rss)
-            tick += 2
-        await asyncio.sleep(draw.expovariate(1.5 * capacity))
-    await asyncio.gather(*tasks)
+    found = asyncio.run(mixed_load(server.port, seconds, 1.5 * capacity, each_second=note))
     settled = memory[len(memory) // 5 :]
-    growth = statistics.mean(settled[-5:]) / statistics.mean(settled[:5])
-    fine = set(statuses) <= {"200", "429", "left"}
-    return {"name": "soak", "seconds": seconds, "statuses": dict(statuses), "memory": growth, "fine": fine}
+    growth = statistics.mean(settled[-10:]) / statistics.mean(settled[:10])
+    fine = set(found) <= {"200", "429", "left"}
+    return {"name": "soak", "seconds": seconds, "statuses": dict(found), "memory": growth, "fine": fine}
 
 
-def measured(
-    name: str, words: list[str], arguments: argparse.Namespace, **environment: str
-) -> dict[str, Any]:
-    server = Server(words, arguments.port, environment)
+def measured(name: str, words: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    server = Server(name, words, arguments.port)
     bias = {str(token): -100.0 for token in arguments.ends}
     try:
         found: dict[str, Any] = {"start": server.start}
@@ -186,7 +157,7 @@ def measured(
         found["second turn"], found["byte-stable"] = second_turn(server), stable(server)
         if arguments.soak and name == "camelid":
             rate = found["tokens/s at 16"] / 40  # a request has some prompt and new tokens
-            print(json.dumps(asyncio.run(soak(server, arguments.soak, rate))), flush=True)
+            print(json.dumps(soak(server, arguments.soak, rate)), flush=True)
         return found
     finally:
         server.end()
@@ -206,6 +177,18 @@ def rows(ours: dict[str, float], peer: dict[str, float], peer_name: str) -> list
     return found
 
 
+def peer_of(arguments: argparse.Namespace, model: Path) -> tuple[str, list[str]]:
+    """The name and the command of the peer."""
+    port, threads = str(arguments.port), str(os.cpu_count())
+    if arguments.llama_server:
+        words = [arguments.llama_server, "--model", str(model), "--port", port, "--threads", threads]
+        words += ["--parallel", str(SLOTS), "--ctx-size", str(SLOTS * SLOT_TOKENS)]
+        return "llama-server", words
+    words = [arguments.peer_python, "-m", "llama_cpp.server", "--model", str(model), "--port", port]
+    words += ["--n_ctx", str(SLOT_TOKENS), "--n_threads", threads, "--verbose", "false"]
+    return "llama-cpp-python", [*words, "--interrupt_requests", "false"]  # else one ends the one before
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
@@ -217,6 +200,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer requests")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "camelid-bench-decode")
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has llama_cpp.server")
+    parser.add_argument("--llama-server", default=shutil.which("llama-server"), help="llama.cpp's program")
     parser.add_argument("--only", choices=["camelid", "peer"], help="one of the two servers")
     parser.add_argument("--clients", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--requests", type=int, default=64, help="for each row, at least one for each client")
@@ -235,13 +219,11 @@ def main() -> None:
     serve += ["--log", os.devnull, "--max-of-one", "256"]
     if arguments.soak:  # a cache that is full within the first minute, so that what grows later is a leak
         serve += ["--cache-tokens", "16384"]
-    peer = [arguments.peer_python, "-m", "llama_cpp.server", "--model", str(paths["q4_0"])]
-    peer += ["--port", str(arguments.port), "--n_ctx", "2048", "--n_threads", str(os.cpu_count())]
-    peer += ["--verbose", "false", "--interrupt_requests", "false"]  # else a request ends the one before
+    peer_name, peer = peer_of(arguments, paths["q4_0"])
     empty: dict[str, Any] = {}
     ours = empty if arguments.only == "peer" else measured("camelid", serve, arguments)
-    theirs = empty if arguments.only == "camelid" else measured("llama-cpp-python", peer, arguments)
-    for row in rows(ours or theirs, theirs if ours else empty, "llama-cpp-python's server"):
+    theirs = empty if arguments.only == "camelid" else measured(peer_name, peer, arguments)
+    for row in rows(ours or theirs, theirs if ours else empty, peer_name):
         print(json.dumps(row) if arguments.json else row)
 
 

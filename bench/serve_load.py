@@ -1,25 +1,31 @@
-"""A light client for `bench/serve.py`: streams over plain sockets, so that the load costs few cycles."""
+"""A light client for `bench/serve.py`: streams over plain sockets, so that the load costs few cycles, and the
+mixed load of its soak."""
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 Body = dict[str, Any]
+WORDS = ("river", "stone", "lamp", "orange", "window", "dog", "bridge", "letter", "garden", "cloud", "train")
 PATIENCE = 900.0
 """Seconds after which a request counts as not answered; a full queue takes minutes."""
 
 
 @dataclass
 class Answer:
-    """One response: seconds to its first text and to its end, its texts, tokens, and status."""
+    """One response: seconds to its first text and to its end, its texts, and whether the stream came to its
+    proper end."""
 
     status: int = 0
     first: float = 0.0
     whole: float = 0.0
     pieces: list[str] = field(default_factory=list)
+    ended: bool = False
     error: str = ""
 
     @property
@@ -41,6 +47,7 @@ async def ask(port: int, path: str, body: Body) -> Answer:
         rest = b""
         async for line in reader:
             rest += line
+            answer.ended |= line.startswith(b"data: [DONE]") and b'"error"' not in rest
             for text in texts(line):
                 answer.first = answer.first or time.perf_counter() - began
                 answer.pieces.append(text)
@@ -79,3 +86,55 @@ async def clients(
     began = time.perf_counter()
     await asyncio.gather(*[client() for _ in range(count)])
     return time.perf_counter() - began, answers
+
+
+async def mixed_load(
+    port: int,
+    seconds: float,
+    rate: float,
+    *,
+    most_words: int = 120,
+    each_second: Callable[[], object] = lambda: None,
+) -> Counter[str]:
+    """How many requests ended how, of `rate` a second: short and long ones, one in five with two samples, and
+    one in ten whose client leaves.
+
+    Answered to their end they count as 200, refused ones by their status, those that leave as `left`.
+    """
+    draw, found, tasks = random.Random(0), Counter[str](), set[asyncio.Task[None]]()
+
+    async def one(text: str, kind: float) -> None:
+        body = completion(text, draw.choice((4, 16, 48)))
+        if kind < 0.2:
+            body |= {"temperature": 1.0, "n": 2}
+        leaves = kind > 0.9
+        try:
+            async with asyncio.timeout(0.3 if leaves else PATIENCE):
+                answer = await ask(port, "/v1/completions", body)
+            found[str(answer.status) if answer.status != 200 or answer.ended else "cut off"] += 1
+        except TimeoutError:
+            found["left" if leaves else "late"] += 1
+        except (OSError, IndexError) as error:  # no connection, or closed without a status
+            found[type(error).__name__] += 1
+
+    end, tick = time.monotonic() + seconds, time.monotonic()
+    while time.monotonic() < end:
+        task = asyncio.create_task(one(_words(draw, draw.randint(1, most_words)), draw.random()))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        if time.monotonic() > tick:
+            each_second()
+            tick += 1
+        await asyncio.sleep(draw.expovariate(rate))
+    await asyncio.gather(*tasks)
+    return found
+
+
+def texts_of(count: int, words: int, seed: int) -> list[str]:
+    """Texts that begin differently, so that no server shares their prefixes."""
+    draw = random.Random(seed)
+    return [_words(draw, words) for _ in range(count)]
+
+
+def _words(draw: random.Random, count: int) -> str:
+    return " ".join(draw.choices(WORDS, k=count))

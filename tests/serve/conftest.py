@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from running_server import Server
@@ -11,9 +12,18 @@ from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.serve.app import make_app
 from camelid.serve.models import Models, Served
+from camelid.serve.request_log import logging_to
 from camelid.text.tokenizer import Tokenizer, train_tokenizer
 
 WORDS = "the cat sat on a mat and then one two three dogs ran over to it; ümläut, 漢字 😀.\n"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def request_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file with a line for each request, which would otherwise be among pytest's own."""
+    file = tmp_path_factory.mktemp("log") / "requests.jsonl"
+    with logging_to(file):
+        yield file
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Slow, vanishing and many clients, and the end of the server: others do not notice, and memory is freed."""
 
 import asyncio
+import importlib
 import json
 import signal
 import socket
@@ -164,6 +165,18 @@ def test_two_hundred_connections_at_once(engine: Engine) -> None:
         texts = {each.json()["choices"][0]["message"]["content"] for each in responses if each.is_success}
         assert len(texts) == 1
         assert not engine.decoder.pool.used
+
+
+def test_more_than_its_capacity(engine: Engine, slow_steps: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The soak of `bench/serve.py` for three seconds: each request is answered whole or refused by 429."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
+    load = importlib.import_module("serve_load")
+    with Server(make_app(models_of(engine), Rules(most_of_one=8))) as server:
+        ends = asyncio.run(load.mixed_load(server.address[1], seconds=3, rate=30, most_words=8))
+        wait_for(lambda: not engine.decoder.pool.used)
+    assert set(ends) == {"200", "429", "left"}, ends
+    assert not engine.scheduler.running
+    assert not engine.scheduler.waiting
 
 
 def test_a_rate_is_kept(engine: Engine) -> None:
