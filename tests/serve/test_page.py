@@ -59,10 +59,10 @@ def ask(page: Page, text: str) -> None:
     page.wait_for_selector('#send:text("Send")')
 
 
-def events_of(text: str) -> str:
+def events_of(text: str, kind: str = "content") -> str:
     """The body of a streamed answer of this text, in pieces of seven characters."""
     pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
-    choices = [{"index": 0, "delta": {"content": piece}, "finish_reason": None} for piece in pieces]
+    choices = [{"index": 0, "delta": {kind: piece}, "finish_reason": None} for piece in pieces]
     events = [{"choices": [choice]} for choice in choices]
     events.append({"choices": [], "usage": {"completion_tokens": 9, "total_tokens": 12}, "timings": {}})
     return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
@@ -143,6 +143,21 @@ def test_markup_in_an_answer_never_runs(page: Page) -> None:
     assert body.locator("ol > li").count() == 2
     assert body.locator("ol ul code.tex").inner_text() == "x^2 < 3"
     assert "<script>" in body.inner_text()
+
+
+def test_thoughts_are_apart_from_the_answer(page: Page) -> None:
+    thoughts = events_of("Hm, <b>what</b> is it?", "reasoning_content").partition('data: {"choices": []')[0]
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(content_type="text/event-stream", body=thoughts + events_of("It is.")),
+    )
+    ask(page, "think")
+    body = page.locator("article.assistant .body").last
+    assert body.locator("summary").inner_text() == "Thoughts"
+    assert not body.locator("details p").is_visible()
+    body.locator("summary").click()
+    assert body.locator("details p").inner_text() == "Hm, <b>what</b> is it?"
+    assert body.locator(":scope > p").inner_text() == "It is."
 
 
 def test_what_was_typed_is_not_lost_where_the_server_fails(page: Page) -> None:

@@ -54,7 +54,8 @@ class Client {
         if (piece.error) throw new Error(piece.error.message);
         if (piece.usage) Object.assign(end, { usage: piece.usage, timings: piece.timings });
         for (const choice of piece.choices) {
-          if (choice.delta.content) onPiece(choice.delta.content, choice.logprobs ? choice.logprobs.content : []);
+          const { content, reasoning_content: thought } = choice.delta;
+          if (content || thought) onPiece(content || "", thought || "", choice.logprobs ? choice.logprobs.content : []);
           if (choice.finish_reason) end.reason = choice.finish_reason;
         }
       }

@@ -66,8 +66,9 @@ async function answer(questionId) {
   };
   try {
     const end = await client.stream({ model: node.model, messages: messagesTo(questionId), ...settings() }, running.signal,
-      (text, pieces) => {
+      (text, thought, pieces) => {
         node.content += text;
+        if (thought) node.thoughts = (node.thoughts || "") + thought;
         tokens.push(...pieces);
         if (tokens.length) node.tokens = tokens;
         if (drawn) { drawn = false; requestAnimationFrame(redraw); }
@@ -78,8 +79,8 @@ async function answer(questionId) {
     $("live").textContent = node.content.slice(0, 2000);
   } catch (error) {
     if (error.name === "AbortError") node.note = "Stopped.";
-    else { node.note = node.content ? "The answer was broken off." : null; showNotice(error.message); }
-    if (!node.content && error.name !== "AbortError") drop(conversation, node);
+    else { node.note = node.content || node.thoughts ? "The answer was broken off." : null; showNotice(error.message); }
+    if (!node.content && !node.thoughts && error.name !== "AbortError") drop(conversation, node);
   } finally {
     running = null;
     store.save();

@@ -49,8 +49,17 @@ function messageView(conversation, node, actions) {
 function fill(body, node) {
   if (node.role === "user") body.replaceChildren(element("p", { class: "typed" }, node.content));
   else if (node.tokens && node.tokens.length) body.replaceChildren(probabilities(node.tokens));
-  else body.replaceChildren(...markdown(node.content), ...(node.content ? [] : [element("span", { class: "dots", "aria-label": "waiting" }, "···")]));
+  else body.replaceChildren(...markdown(node.content), ...(node.content || node.note ? [] : [element("span", { class: "dots", "aria-label": "waiting" }, "···")]));
+  if (node.thoughts) body.prepend(thoughtsView(node));
   if (node.note) body.append(element("p", { class: "note" }, node.note));
+}
+
+// Thoughts are open while there is no answer yet, and as the reader leaves them.
+function thoughtsView(node) {
+  const view = element("details", { class: "thoughts" }, element("summary", {}, "Thoughts"), element("p", { class: "typed" }, node.thoughts));
+  view.open = node.opened ?? !node.content;
+  view.firstChild.addEventListener("click", () => { node.opened = !view.open; });
+  return view;
 }
 
 function probabilities(tokens) {
