@@ -112,7 +112,7 @@ function statsOf(end) {
 
 function showUsage(usage, model) {
   const card = models.find((each) => each.id === model);
-  $("usage").textContent = usage && card ? `${usage.total_tokens} of ${card.context_length} tokens` : "";
+  $("usage").replaceChildren(...(usage && card ? [`${usage.total_tokens} of ${card.context_length}`, element("span", { class: "unit" }, " tokens")] : []));
 }
 
 function stop() { if (running) running.abort(); }
