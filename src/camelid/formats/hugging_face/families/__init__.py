@@ -1,6 +1,7 @@
 """Hugging Face `config.json` to `ModelSpec` and back: one table entry per architecture."""
 
 from dataclasses import fields
+from functools import lru_cache
 
 from camelid.base.errors import CamelidError, shortened
 from camelid.formats.hugging_face.families.config import Config
@@ -43,6 +44,7 @@ def family_of(config: Config) -> Family:
     raise CamelidError(f"config.json: the architecture is {found}; supported: {supported}")
 
 
+@lru_cache  # a folder is read tensor by tensor, and each asks
 def family_for(spec: ModelSpec) -> Family:
     """The family that writes this spec: the first of transformers that expresses it, else our own."""
     return next(family for family in FAMILIES if not _changed(family, spec))
