@@ -191,7 +191,7 @@ def test_sentinels_that_leave_no_room_are_refused_with_the_way_out():
 def test_settings_that_change_no_result_are_marked():
     """The rows at once are not: several sizes give other sums, and so other weights."""
     training = ("validate_every", "checkpoint_every", "keep_checkpoints", "track")
-    data, free = ["data.licence", "data.workers"], [f"training.{name}" for name in training]
+    data, free = ["data.licence", "data.workers", "data.on"], [f"training.{name}" for name in training]
     free += [f"parallel.{name}" for name in ("data", "tensor", "timeout")]
     assert dotted_keys(PretrainRecipe, free=True) == [*data, *free]
     assert dotted_keys(TuneRecipe, free=True) == [*data, "show", *free, "licence"]

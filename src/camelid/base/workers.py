@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from camelid.base.cluster import Cluster
 from camelid.base.errors import CamelidError
 from camelid.base.parent import end_with_parent
 
@@ -22,13 +23,18 @@ def in_order(
     arguments: tuple[Any, ...],
     workers: int,
     flag: str,
+    on: str | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with its result, in order, for any number of workers; at most two per worker are in flight.
 
     start: called once in each process with `arguments`, gives the function that does the work. With one
-    worker it is done here. The processes end with this one. Raises the work's own errors, and `CamelidError`
-    if a process is killed, which names the `flag` of their number.
+    worker it is done here. The processes end with this one. on: a Ray cluster that does the work instead, see
+    `Cluster`. Raises the work's own errors, and `CamelidError` if a process is killed, which names the `flag`
+    of their number.
     """
+    if on is not None:
+        yield from Cluster(on, start, arguments).in_order(items)
+        return
     if workers == 1:
         work = start(*arguments)
         yield from ((item, work(item)) for item in items)

@@ -11,7 +11,8 @@ from camelid.base.digest import digest_path
 from camelid.base.errors import WrongCall
 from camelid.data.read.corpus import Corpus
 from camelid.engine.conventions import described
-from camelid.engine.open_lm import model_identity, open_lm
+from camelid.engine.fan_out import open_on
+from camelid.engine.open_lm import model_identity
 from camelid.evals.evaluate import Evaluation, evaluate, log_warnings
 from camelid.evals.methods import Method
 from camelid.evals.results import Result, print_table, write_results
@@ -36,7 +37,7 @@ def evaluate_recipe(
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
     method = method_of(recipe)
     programs = [method.program_for(each) for each in tasks]
-    lm = open_lm(recipe.model, recipe.engine, recipe.server)
+    lm = open_on(recipe.model, recipe.engine, recipe.server, recipe.on)
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
     evaluations = [
         evaluate(

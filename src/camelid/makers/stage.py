@@ -25,7 +25,8 @@ from camelid.data.read.conversation_shape import PROVENANCE
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.files import CARD, MADE_ROWS
 from camelid.data.read.prompts import Question, Questions
-from camelid.engine.open_lm import is_url, model_identity, open_lm
+from camelid.engine.fan_out import open_on
+from camelid.engine.open_lm import is_url, model_identity
 from camelid.evals.rewards import open_reward
 from camelid.lm.sampling import Sampling
 from camelid.makers import answers, preferences, self_chat, self_instruct
@@ -129,7 +130,7 @@ def _working(
 ) -> Iterator[tuple[Teacher, dict[str, Any]]]:
     """The teacher with its earlier replies, and its part of the card; the folder is locked meanwhile."""
     _refuse_foreign(recipe.out)
-    lm = open_lm(recipe.teacher, recipe.engine, recipe.server)
+    lm = open_on(recipe.teacher, recipe.engine, recipe.server, recipe.on)
     identity = lm.identity or model_identity(recipe.teacher, recipe.engine)
     recipe.out.mkdir(parents=True, exist_ok=True)
     journal = Journal(

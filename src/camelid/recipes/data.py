@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from camelid.recipes.settings import FREE, ONLY_IN_FILE, Paths, Settings, SinglePath
+from camelid.recipes.settings import FREE, ONLY_IN_FILE, Paths, Settings, SinglePath, cluster_field
 
 
 class TextData(Settings):
@@ -39,6 +39,7 @@ class TextData(Settings):
         description='tokenising processes; with more than one, a script needs `if __name__ == "__main__":`',
         json_schema_extra=FREE,
     )
+    on: str | None = cluster_field("tokenise")
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.server import ServerSettings
-from camelid.recipes.settings import ModelName, Paths, SinglePath
+from camelid.recipes.settings import ModelName, Paths, SinglePath, cluster_field
 
 Convention = Literal["overlapping", "papers", "llama.cpp"]
 """How a text is cut into windows for its perplexity, see `engine.conventions`."""
@@ -134,5 +134,6 @@ class EvaluateRecipe(Recipe):
         default=False,
         description="warn instead of failing if every reply is empty or cut at the length limit",
     )
+    on: str | None = cluster_field("answer")
     engine: EngineSettings = Field(default=EngineSettings(), description="how the model runs on this machine")
     server: ServerSettings = Field(default=ServerSettings(), description="how a model behind a URL is asked")

@@ -7,7 +7,7 @@ from pydantic import Field
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.server import ServerSettings
-from camelid.recipes.settings import FREE, ModelName, Paths
+from camelid.recipes.settings import FREE, ModelName, Paths, cluster_field
 
 
 class MakeRecipe(Recipe):
@@ -45,6 +45,7 @@ class MakeRecipe(Recipe):
         description="terms that the teacher's provider sets for its output, for the card",
         json_schema_extra=FREE,
     )
+    on: str | None = cluster_field("answer")
     engine: EngineSettings = Field(
         default=EngineSettings(), description="how the teacher runs on this machine", json_schema_extra=FREE
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
@@ -69,6 +69,16 @@ def _as_text(value: object) -> object:
 def _as_tuple(value: Any) -> Any:
     paths = (value,) if isinstance(value, str | Path) else value
     return tuple(map(_not_empty, paths)) if isinstance(paths, list | tuple) else paths
+
+
+def cluster_field(what: str) -> Any:
+    """The field for a Ray cluster that does some work; it changes no result."""
+    return Field(
+        default=None,
+        min_length=1,
+        description=f"{what} on a Ray cluster: local, ray://HOST:10001, or HOST:6379 of its head",
+        json_schema_extra=FREE,
+    )
 
 
 ModelName = Annotated[str, BeforeValidator(_as_text)]

@@ -49,7 +49,12 @@ def text_rows(
                 documents = logged_documents(data, paths)
                 fraction = held_out if name == "train" else 0.0
                 write_shards(
-                    documents, tokenizer, folder / name, validation_fraction=fraction, workers=data.workers
+                    documents,
+                    tokenizer,
+                    folder / name,
+                    validation_fraction=fraction,
+                    workers=data.workers,
+                    on=data.on,
                 )
     group.barrier()  # wait until the main process has written the shards
     order = recipe.seed if data.shuffle else None

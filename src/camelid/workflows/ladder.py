@@ -8,7 +8,8 @@ from functools import partial
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import write_json
-from camelid.engine.open_lm import model_identity, open_lm
+from camelid.engine.fan_out import open_on
+from camelid.engine.open_lm import model_identity
 from camelid.evals.evaluate import Evaluation, evaluate, log_warnings
 from camelid.evals.methods import Method, exemplar_pool
 from camelid.evals.results import print_table, write_results
@@ -57,7 +58,7 @@ def _climb(recipe: EvaluateRecipe) -> None:
     settings = method_of(recipe)
     # Before the model is loaded: exemplars that are among the questions, for example, are refused at once.
     ways = [[(method, method.program_for(task)) for method in rungs(task, settings)] for task in tasks]
-    lm = open_lm(recipe.model, recipe.engine, recipe.server)
+    lm = open_on(recipe.model, recipe.engine, recipe.server, recipe.on)
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
     for task, its_ways in zip(tasks, ways, strict=True):
         climbed = list[Evaluation]()

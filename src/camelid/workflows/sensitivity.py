@@ -12,7 +12,8 @@ from statistics import fmean, pstdev
 
 from camelid.base.errors import WrongCall
 from camelid.base.json import read_table, write_json
-from camelid.engine.open_lm import model_identity, open_lm
+from camelid.engine.fan_out import open_on
+from camelid.engine.open_lm import model_identity
 from camelid.evals.evaluate import Evaluation, evaluate, log_warnings
 from camelid.evals.methods import Method
 from camelid.evals.results import print_table, write_results
@@ -92,7 +93,7 @@ def measure_sensitivity(recipe: EvaluateRecipe) -> None:
         )
         for task in tasks
     ]
-    lm = open_lm(recipe.model, recipe.engine, recipe.server)
+    lm = open_on(recipe.model, recipe.engine, recipe.server, recipe.on)
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
     for task, its_variants in zip(tasks, made, strict=True):
         known: dict[str, Evaluation] = {}

@@ -38,13 +38,15 @@ def write_shards(
     *,
     validation_fraction: float = 0.01,
     workers: int = 1,
+    on: str | None = None,
     shard_tokens: int = SHARD_TOKENS,
     progress: Callable[[int], None] = lambda written: None,
 ) -> dict[str, Any]:
     """Tokenises documents (text, location) into a new `folder` and returns its `meta.json`.
 
     The order is kept and does not depend on `workers`. Several workers are separate processes, so a script
-    that uses more than one needs the usual `if __name__ == "__main__"`. `progress` is called with the bytes
+    that uses more than one needs the usual `if __name__ == "__main__"`. `on`: a Ray cluster that tokenises
+    instead. `progress` is called with the bytes
     of text written so far. The folder appears only when it is complete. Raises `CamelidError` on an empty
     document or corpus, on invalid text, and if `folder` is not empty.
     """
@@ -54,7 +56,7 @@ def write_shards(
     with _fresh_folder(Path(folder)) as fresh:
         writers = {split: _SplitWriter(fresh, split, tokenizer.vocab_size, shard_tokens) for split in SPLITS}
         written = 0
-        for (text, split, _), ids in encoded(pieces, tokenizer, workers):
+        for (text, split, _), ids in encoded(pieces, tokenizer, workers, on):
             size = len(text.encode())
             writers[split].add(ids, size)
             written += size

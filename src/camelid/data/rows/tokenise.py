@@ -15,8 +15,10 @@ from camelid.text.tokenizer import Tokenizer
 BATCH_CHARACTERS = 1 << 20
 
 
-def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> Iterator[tuple[Piece, Ids]]:
-    """Each piece with its ids, in order, for any number of workers.
+def encoded(
+    pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1, on: str | None = None
+) -> Iterator[tuple[Piece, Ids]]:
+    """Each piece with its ids, in order, for any number of workers; on: the Ray cluster that does the work.
 
     Several workers are separate processes, which end with this one, with at most two batches per worker in
     flight. Raises `CamelidError` with the location of a text that is not valid Unicode, and if a worker is
@@ -25,7 +27,7 @@ def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer, workers: int = 1) -> 
     if workers < 1:
         raise WrongCall(f"workers is {workers}; it must be at least 1")
     arguments = _parts(tokenizer)
-    for batch, ids in in_order(_batched(pieces), _start, arguments, workers, "--data.workers"):
+    for batch, ids in in_order(_batched(pieces), _start, arguments, workers, "--data.workers", on):
         yield from zip(batch, ids, strict=True)
 
 

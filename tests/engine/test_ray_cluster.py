@@ -1,0 +1,132 @@
+"""Work on a Ray of two nodes on this machine gives what one process gives, and survives lost workers."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from camelid.base import cluster as fan_out
+from camelid.base.cluster import Cluster
+from camelid.base.errors import CamelidError
+from camelid.cli.main import main
+from camelid.data.rows.shards import TokenShards, write_shards
+from camelid.formats.hugging_face.checkpoint import save_checkpoint
+from camelid.model.transformer import Transformer
+from camelid.text.tokenizer import Tokenizer
+
+COLOURS = ("red", "blue", "green", "black")
+
+
+def test_without_ray_the_extra_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["eval", "model", "--task", "world/coin_flip", "--on", "local", "--out", str(tmp_path)]) == 2
+    assert 'pip install "camelid[ray]"' in capsys.readouterr().err
+
+
+def test_a_server_is_not_fanned_out(tmp_path, capsys):
+    words = ["eval", "http://127.0.0.1:1", "--task", "world/coin_flip", "--on", "local"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert "http://127.0.0.1:1 is a server" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Any]:
+    """A Ray of two nodes with a core each; more nodes may be added."""
+    ray = pytest.importorskip("ray", reason="ray is not installed (the extra `ray`)")
+    from ray.cluster_utils import Cluster as RayNodes
+
+    nodes = RayNodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes.add_node(num_cpus=1)
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer: Tokenizer, tiny) -> Path:
+    path: Path = tmp_path_factory.mktemp("model")
+    model: Transformer = tiny(context_length=64)
+    save_checkpoint(path, model)
+    tokenizer.save(path)
+    return path
+
+
+def test_the_same_tokens(two_nodes, tokenizer: Tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("camelid.data.rows.tokenise.BATCH_CHARACTERS", 2000)
+    documents = [(f"The {i} llamas ran to hill {i * 7}.\n" * (i % 9 + 1), f"a:{i}") for i in range(300)]
+    here = write_shards(documents, tokenizer, tmp_path / "here", validation_fraction=0.1)
+    there = write_shards(
+        documents, tokenizer, tmp_path / "there", validation_fraction=0.1, on=two_nodes.address
+    )
+    assert here == there
+    assert TokenShards(tmp_path / "there").token_count > 0
+    with pytest.raises(CamelidError, match="a:1: "):  # the work's own error, with its place
+        write_shards([("good", "a:0"), ("\ud800", "a:1")], tokenizer, tmp_path / "bad", on=two_nodes.address)
+
+
+def test_the_same_answers_of_eval_and_make(two_nodes, folder: Path, tmp_path):
+    rows = tmp_path / "questions.jsonl"
+    rows.write_text(
+        "".join(json.dumps({"question": f"Which is {c}?", "answer": "1"}) + "\n" for c in COLOURS)
+    )
+    lines = []
+    for name, words in (("here", []), ("there", ["--on", two_nodes.address])):
+        sampled = ["--max-new-tokens", "8", "--temperature", "1", "--allow-cut"]
+        out = tmp_path / name
+        assert main(["eval", str(folder), "--task", str(rows), "--out", str(out), *sampled, *words]) == 0
+        [file] = out.glob("questions*.jsonl")
+        lines.append([json.loads(line) for line in file.read_text().splitlines()])
+    for line in (*lines[0], *lines[1]):
+        line.pop("seconds", None)
+    assert lines[0] == lines[1]
+
+    made = []
+    for name, words in (("made-here", []), ("made-there", ["--on", two_nodes.address])):
+        out = tmp_path / name
+        settings = ["--max-new-tokens", "12", "--tries", "1", "--least-kept", "0"]
+        main(["make", "answers", str(folder), str(rows), "--out", str(out), *settings, *words])
+        replies = [json.loads(line) for line in (out / "replies.jsonl").read_text().splitlines()]
+        made.append({row["id"]: row["text"] for row in replies})
+    assert len(made[0]) == len(COLOURS)
+    assert made[0] == made[1]
+
+
+def test_a_killed_worker_and_a_lost_node(two_nodes, tmp_path, monkeypatch):
+    third = two_nodes.add_node(num_cpus=1)
+    begun, killed, die = tmp_path / "begun", tmp_path / "killed", signal.SIGKILL
+
+    def start(factor: int):
+        def work(item: int) -> int:
+            if item == 3 and not killed.exists():
+                killed.touch()
+                os.kill(os.getpid(), die)
+            begun.touch()
+            time.sleep(0.05)
+            return factor * item
+
+        return work
+
+    done = Cluster(two_nodes.address, start, (3,)).in_order(range(40))
+    results = [next(done)]
+    assert begun.exists()
+    two_nodes.remove_node(third, allow_graceful=False)
+    results += done
+    assert results == [(item, 3 * item) for item in range(40)]
+    assert killed.exists()
+
+
+def test_a_piece_that_always_kills_ends_the_job(two_nodes, monkeypatch):
+    monkeypatch.setattr(fan_out, "LOST_AT_MOST", 0)
+    die = signal.SIGKILL
+
+    def start():
+        return lambda item: os.kill(os.getpid(), die) if item == 1 else item
+
+    with pytest.raises(CamelidError, match="was lost with its worker more than 0 times"):
+        [*Cluster(two_nodes.address, start, ()).in_order(range(3))]
