@@ -1,11 +1,13 @@
 """Fits against published and worked-out constants, and against other optimisers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, least_squares
 
+from camelid.scaling.fit import save_fit
 from camelid.scaling.fitting import fit_points, predict_losses
 from camelid.scaling.forms import FORMS, frontier
 from camelid.scaling.huber import fit_huber, objective
@@ -13,6 +15,7 @@ from camelid.scaling.laws import CHINCHILLA, LAWS, predict
 from camelid.scaling.points import Points
 from camelid.scaling.projection import fit_projection
 from camelid.scaling.reading import read_runs
+from camelid.scaling.saved import load_fit
 
 PUBLISHED = {
     "chinchilla": {"E": 1.69, "A": 406.4, "alpha": 0.34, "B": 410.7, "beta": 0.28},
@@ -135,3 +138,21 @@ def test_intervals_cover_the_truth_and_held_out_runs_are_predicted():
     assert same.as_json() == fit.as_json()
     [near] = predict_losses(fit, exact.take([0]))
     assert near.low < exact.loss[0] < near.high
+
+
+def test_a_law_that_bends_has_wider_intervals_beyond_its_runs(tmp_path: Path):
+    """Losses that leave the law with compute: the largest runs, predicted by the others, show how far."""
+
+    def bent(points: Points) -> np.ndarray:
+        exact = predict(CHINCHILLA, CHINCHILLA.theta(PUBLISHED["chinchilla"]), points)
+        return exact * (1 + 0.002 * np.log(points.flops / points.flops.min()) ** 2)
+
+    fit = fit_points("chinchilla", grid(bent), resamples=25)
+    assert len(fit.beyond) == 30 // 4
+    assert np.abs(fit.beyond).mean() > 2 * np.abs(fit.errors).mean()
+    larger = Points.of([1e11], [1e13], [1.0])
+    [found], [naive] = (predict_losses(each, larger) for each in (fit, replace(fit, beyond=np.zeros(0))))
+    assert found.value == naive.value
+    assert found.high - found.low > 1.3 * (naive.high - naive.low)
+    save_fit(fit, {}, tmp_path / "fit")
+    assert predict_losses(load_fit(tmp_path / "fit"), larger) == [found]

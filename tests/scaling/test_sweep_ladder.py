@@ -49,6 +49,13 @@ def test_the_time_decides_the_tokens():
         assert 0.97 * seconds < ladder_seconds(rungs, SPEEDS) <= seconds
     by_hand = sum(rung.tokens / SPEEDS[rung.shape.hidden_size] + 12 for rung in rungs)
     assert ladder_seconds(rungs, SPEEDS) == pytest.approx(by_hand)
+    *fitted, held = sorted(rung.tokens / SPEEDS[rung.shape.hidden_size] + 12 for rung in rungs)
+    assert held == rungs[-1].tokens / SPEEDS[112] + 12
+    two = ladder_seconds(rungs, SPEEDS, 2) - held
+    assert sum(fitted) / 2 <= two <= sum(fitted) / 2 + fitted[-1] / 2
+    assert ladder_seconds(rungs, SPEEDS, 99) == pytest.approx(fitted[-1] + held)
+    more = fit_ladder_to_time(1800.0, SPEEDS, WIDTHS, 112, parallel=2, **SIZES)
+    assert more[-1].tokens > rungs[-1].tokens
     assert fit_ladder_to_time(1e9, SPEEDS, WIDTHS, 112, **SIZES) == design_ladder(WIDTHS, 112, 20, **SIZES)
     with pytest.raises(WrongCall, match="minutes of training on this machine"):
         fit_ladder_to_time(60.0, SPEEDS, WIDTHS, 112, **SIZES)

@@ -6,6 +6,7 @@ from typing import Any
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.json import read_json, read_table
 from camelid.base.progress import in_bytes, in_time
+from camelid.report.stopping import when_to_stop
 from camelid.report.values import Curve, LinePlot, Passage, Report, Section, Table
 from camelid.runs.licences import Licence, concerns
 from camelid.runs.prediction import PREDICTION, Prediction
@@ -36,7 +37,8 @@ def training_report(folder: Path) -> Report:
         facts=_facts(folder, records),
         sections=(
             Section("Curves", figures=training_plots(records, UNITS.get(recipe["stage"], "nats per token"))),
-            *_prediction(folder, records),
+            *prediction_section(folder, records),
+            *when_to_stop(records),
             *_sources(folder / SOURCES),
             *_licences(identity),
             Section(
@@ -140,7 +142,7 @@ def _facts(folder: Path, records: Records) -> dict[str, str]:
     return facts
 
 
-def _prediction(folder: Path, records: Records) -> tuple[Section, ...]:
+def prediction_section(folder: Path, records: Records) -> tuple[Section, ...]:
     """The prediction that was written before the run, beside its last validation loss."""
     losses = [record[f"{VALIDATED}loss"] for record in records if f"{VALIDATED}loss" in record]
     if not losses or not (folder / PREDICTION).is_file():

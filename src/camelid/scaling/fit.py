@@ -60,6 +60,7 @@ def save_fit(fit: Fit, sources: Mapping[str, str], out: Path) -> None:
     points = {name: list(fit.points.column(name)) for name in ("parameters", "tokens", "flops")}
     kept = {
         **fit.as_json(),
+        "beyond": list(fit.beyond),
         "resamples": [list(each.values()) for each in fit.resamples],
         "runs": {**points, "loss": list(fit.points.loss), "names": list(fit.points.names)},
         "sources": dict(sources),

@@ -40,7 +40,7 @@ class Fit:
     """A fitted form: constants with their bootstrap resamples, and how well it describes the runs.
 
     errors: ln of the predicted loss over the measured one, of each run fitted; empty for forms that predict
-    no loss, as goodness is.
+    no loss, as goodness is. beyond: the same of the quarter with the most FLOPs, predicted by the others.
     """
 
     form: str
@@ -50,6 +50,7 @@ class Fit:
     dropped: Points
     resamples: tuple[dict[str, float], ...] = ()
     errors: Floats = field(default_factory=lambda: np.zeros(0))
+    beyond: Floats = field(default_factory=lambda: np.zeros(0))
     held_out: tuple[HeldOut, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -133,7 +134,8 @@ def fit_points(
     predicted = chosen.loss(constants, used)
     errors = np.zeros(0) if predicted is None else np.log(predicted / used.loss)
     warnings = (*chosen.warnings(used), *_warnings(errors, used))
-    fit = Fit(form, constants, objective, used, dropped, again, errors, (), warnings)
+    beyond = _beyond(chosen, used, constants) if len(errors) else errors
+    fit = Fit(form, constants, objective, used, dropped, again, errors, beyond, (), warnings)
     undetermined = [
         f"{name} is hardly determined: between {low:.3g} and {high:.3g}"
         for name, (low, high) in fit.intervals.items()
@@ -149,10 +151,12 @@ def fit_points(
 
 
 def predict_losses(fit: Fit, points: Points, seed: int = 0) -> list[Estimate]:
-    """The predicted loss of runs with a 90 % interval: of the resampled constants, and of a run's own noise.
+    """The predicted loss of runs with a 90 % interval: of the resampled constants, and of an error.
 
-    Each resample of the constants predicts, times one error drawn from those of the runs fitted, enlarged by
-    the degrees of freedom that the constants took. Raises `WrongCall` for a form that predicts no loss.
+    Each resample of the constants predicts, times one error. Errors are drawn from those of the runs fitted,
+    enlarged by the degrees of freedom that the constants took, or, if these are larger, from those of the
+    largest runs as the others predict them: a law is an approximation, which is worse beyond the runs than
+    among them. Raises `WrongCall` for a form that predicts no loss.
     """
     form = FORMS[fit.form]
     value = form.loss(fit.constants, points)
@@ -160,9 +164,11 @@ def predict_losses(fit: Fit, points: Points, seed: int = 0) -> list[Estimate]:
         raise WrongCall(f"--form {fit.form} gives the best sizes, not losses, so nothing can be held out")
     if not fit.resamples:
         raise WrongCall("an interval of a prediction needs resamples; give --resamples at least 20")
-    draws = np.random.default_rng(seed).choice(fit.errors, (len(fit.resamples), 20))
     free = max(1, len(fit.errors) - len(fit.constants))
-    noise = np.exp(-draws * np.sqrt(len(fit.errors) / free))
+    among = fit.errors * np.sqrt(len(fit.errors) / free)
+    worse = len(fit.beyond) > 0 and (fit.beyond**2).mean() > (among**2).mean()
+    draws = np.random.default_rng(seed).choice(fit.beyond if worse else among, (len(fit.resamples), 20))
+    noise = np.exp(-draws)
     losses = [form.loss(each, points) for each in fit.resamples]
     spread = np.stack([loss for loss in losses if loss is not None])[:, None, :] * noise[:, :, None]
     ends = (_between(spread[:, :, k].ravel()) for k in range(len(points)))
@@ -181,6 +187,19 @@ def _parts(points: Points, drop_highest: int, hold_out: int) -> tuple[Points, Po
     by_flops = keep[np.argsort(points.flops[keep], kind="stable")]
     fitted, held = by_flops[: len(keep) - hold_out], by_flops[len(keep) - hold_out :]
     return points.take(np.sort(fitted)), points.take(dropped), points.take(held)
+
+
+def _beyond(form: Form, points: Points, constants: Constants) -> Floats:
+    """The errors of the quarter of the runs with the most FLOPs by the law of the others, if that is one."""
+    order = np.argsort(points.flops, kind="stable")
+    below, above = np.split(order, [len(order) - len(order) // 4])
+    try:
+        form.check(points.take(below))
+        law, _ = form.fit(points.take(below), constants)
+    except CamelidError:
+        return np.zeros(0)
+    predicted = form.loss(law, points.take(above))
+    return np.zeros(0) if predicted is None else np.log(predicted / points.loss[above])
 
 
 def _bootstrap(

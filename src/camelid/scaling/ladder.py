@@ -93,9 +93,14 @@ def design_ladder(
 
 
 def fit_ladder_to_time(
-    seconds: float, speeds: Mapping[int, float], widths: Sequence[int], held_out_width: int, **sizes: int
+    seconds: float,
+    speeds: Mapping[int, float],
+    widths: Sequence[int],
+    held_out_width: int,
+    parallel: int = 1,
+    **sizes: int,
 ) -> list[Rung]:
-    """The ladder with the most tokens per parameter that ends in `seconds`.
+    """The ladder with the most tokens per parameter that ends in `seconds`, `parallel` rungs at a time.
 
     speeds: tokens per second at each width; sizes: see `design_ladder`. Raises `WrongCall` if it would give
     models less than a token per parameter.
@@ -105,16 +110,17 @@ def fit_ladder_to_time(
     def ladder(tokens_per_parameter: float) -> list[Rung]:
         return design_ladder(widths, held_out_width, tokens_per_parameter, **sizes)
 
-    if ladder_seconds(ladder(high), speeds) <= seconds:
+    if ladder_seconds(ladder(high), speeds, parallel) <= seconds:
         return ladder(high)
-    if (least := ladder_seconds(ladder(low), speeds)) > seconds:
+    if (least := ladder_seconds(ladder(low), speeds, parallel)) > seconds:
         raise WrongCall(
             f"these widths need at least {least / 60:.1f} minutes of training on this machine, for one token "
             f"per parameter, and the sweep has {seconds / 60:.1f}; give more --minutes, or smaller --widths"
         )
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if ladder_seconds(ladder(middle), speeds) <= seconds else (low, middle)
+        fits = ladder_seconds(ladder(middle), speeds, parallel) <= seconds
+        low, high = (middle, high) if fits else (low, middle)
     return ladder(low)
 
 
@@ -128,9 +134,16 @@ def check_ladder(rungs: Sequence[Rung]) -> None:
         )
 
 
-def ladder_seconds(rungs: Sequence[Rung], speeds: Mapping[int, float]) -> float:
-    """The time of all rungs, one after another."""
-    return sum(rung.tokens / speeds[rung.shape.hidden_size] + RUNG_SECONDS for rung in rungs)
+def ladder_seconds(rungs: Sequence[Rung], speeds: Mapping[int, float], parallel: int = 1) -> float:
+    """The time of all rungs: the fitted ones `parallel` at a time, the longest first, then the held-out."""
+    ends, last = [0.0] * parallel, 0.0
+    costs = [(rung.tokens / speeds[rung.shape.hidden_size] + RUNG_SECONDS, rung.held_out) for rung in rungs]
+    for cost, held_out in sorted(costs, reverse=True):
+        if held_out:
+            last += cost
+        else:
+            ends[ends.index(min(ends))] += cost
+    return max(ends) + last
 
 
 def _rung(

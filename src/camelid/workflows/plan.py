@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from camelid.base.atomic import atomic_folder
-from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError
 from camelid.base.json import write_json
 from camelid.base.progress import in_bytes, in_time
@@ -20,12 +19,10 @@ from camelid.recipes.training import OptimizerName, Training
 from camelid.report.page import write_report
 from camelid.report.values import Passage, Report, Section, Table
 from camelid.runs.prediction import PREDICTION, Prediction
-from camelid.scaling.fitting import LEVEL, Fit, predict_losses
-from camelid.scaling.forms import FORMS
 from camelid.scaling.plan import Candidate, Limits, Loss, RunPlan, candidates, plan_run
-from camelid.scaling.points import Points
 from camelid.scaling.rates import step_law, transferred_rate
-from camelid.scaling.saved import REFITTED, fit_file, load_fit
+from camelid.scaling.saved import REFITTED, load_fit, loss_by, predict_run
+from camelid.scaling.stopping import earliest_stop
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.machine import KNOWN_PEAKS
 from camelid.train.speed import training_speed
@@ -35,8 +32,6 @@ logger = logging.getLogger(__name__)
 STEP_LAW_FROM = 5e7
 """Parameters from which StepLaw's rates hold; below, the sweep's rule for Muon."""
 SMALL_RATE, SMALL_WIDTH, SMALL_ROWS = 8e-3, 64, 8
-FAR = 10.0
-"""FLOPs beyond the largest fitted run, as a multiple, from which a prediction is called far."""
 REFERENCE_WIDTH = 256
 ALTERNATIVES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Sizes shown beside the best one, as multiples of its parameters."""
@@ -69,17 +64,15 @@ def scale_plan(recipe: PlanRecipe) -> Path:
         recipe.devices,
     )
     constants = REFITTED if fit is None else fit.constants
-
-    def loss(parameters: float, tokens: float) -> float:
-        predicted = FORMS["chinchilla"].loss(constants, Points.of([parameters], [tokens], [1.0]))
-        assert predicted is not None  # Chinchilla's law predicts losses
-        return float(predicted[0])
-
+    loss = loss_by(constants)
     shapes = list(candidates(vocabulary, recipe.context_length))
     plan = plan_run(loss, limits, shapes)
     around = [_at(plan, multiple, loss, limits, shapes) for multiple in ALTERNATIVES]
     run = training_recipe(recipe, plan)
-    prediction = None if fit is None else _prediction(recipe, fit, plan)
+    prediction = None
+    if recipe.law is not None:
+        size, flops = float(plan.candidate.parameters), plan.training_flops
+        prediction = predict_run(recipe.law, size, plan.tokens, flops, worth=plan.effective_tokens)
     facts = _facts(recipe, plan, machine, run, prediction)
     with atomic_folder(recipe.out) as draft:
         save_recipe(run, draft / "recipe.yaml")
@@ -152,19 +145,6 @@ def _at(
         return None
 
 
-def _prediction(recipe: PlanRecipe, fit: Fit, plan: RunPlan) -> Prediction:
-    """The loss by the user's own law, with its interval; warns where the run is far from those fitted."""
-    n, c = float(plan.candidate.parameters), plan.training_flops
-    [guess] = predict_losses(fit, Points.of([n], [plan.effective_tokens], [1.0], flops=[c]))
-    if c > FAR * (most := float(fit.points.flops.max())):
-        logger.warning(
-            f"the run has {c / most:,.0f} times the FLOPs of the largest fitted run: a far extrapolation"
-        )
-    assert recipe.law is not None
-    source = digest_file(fit_file(recipe.law))
-    return Prediction(guess.value, guess.low, guess.high, LEVEL, n, plan.tokens, c, fit.form, source)
-
-
 def _facts(
     recipe: PlanRecipe, plan: RunPlan, machine: Machine, run: PretrainRecipe, prediction: Prediction | None
 ) -> dict[str, str]:
@@ -194,6 +174,9 @@ def _facts(
         facts["inference FLOPs"] = f"{inference:.3g}"
     if repeats > 1:
         facts["epochs"] = f"{repeats:.1f}, worth {plan.effective_tokens:,.0f} tokens"
+        blocks = plan.candidate.shape.spec(1).parameter_count()
+        stop = earliest_stop(blocks, recipe.unique_tokens or plan.tokens, training.global_batch_tokens)
+        facts["stop not before"] = f"{stop:,.0f} steps, by Kaplan's eq. 5.7 for its own text"
     if machine.name != "this machine":
         facts["GPU-hours"] = f"{hours:,.1f}"
         if recipe.price is not None:

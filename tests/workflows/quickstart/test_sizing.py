@@ -41,6 +41,7 @@ def job_of(tmp_path, minutes=10.0, text=(), base=None, used=0.0):
         out=tmp_path / "out",
         text=text,
         base=base,
+        law=None,
         journal=journal,
         budget=Budget(60 * minutes, used_before=used),
     )

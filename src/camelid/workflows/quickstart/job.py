@@ -25,6 +25,8 @@ class Job:
     journal: Journal
     budget: Budget
     reinforces: bool = False
+    law: Path | None = None
+    """The folder of a scaling law, which chooses the size and predicts the loss of pretraining."""
 
     @property
     def asks_the_world(self) -> bool:

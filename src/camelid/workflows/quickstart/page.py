@@ -8,7 +8,7 @@ from camelid.evals.evaluate import Evaluation, compare_evaluations
 from camelid.evals.results import Result
 from camelid.formats.hugging_face.checkpoint import read_spec, weight_files
 from camelid.report.page import write_report
-from camelid.report.training import training_plots
+from camelid.report.training import prediction_section, training_plots
 from camelid.report.values import BarPlot, Dialogue, Estimate, Passage, Report, Section, Table
 from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.graders import STRICT
@@ -91,6 +91,8 @@ def _sections(job: Job, results: Results) -> Iterator[Section]:
             f"“{REQUEST}”, sampled at temperature 0.7 from the 4-bit model with seed {job.seed}.",
             passages=tuple(Passage(f"Story {n}", text) for n, text in enumerate(results.stories, 1)),
         )
+    if (path := job.out / "pretrain" / METRICS).exists():
+        yield from prediction_section(path.parent, read_metrics(path))
     for stage in ("pretrain", "tune", "reinforce"):
         if (path := job.out / stage / METRICS).exists():
             yield Section(f"Training: {stage}", figures=training_plots(read_metrics(path)))

@@ -16,6 +16,8 @@ from camelid.recipes.rollouts import GRPOSettings
 from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.training import OptimizerName, Training
 from camelid.recipes.tune import TuneRecipe
+from camelid.runs.prediction import PREDICTION
+from camelid.scaling.saved import predict_run
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.clock import TimeLimit
 from camelid.train.training_rows import decoder_rows
@@ -72,8 +74,19 @@ def pretrain_recipe(job: Job) -> PretrainRecipe:
         tokenizer=job.tokenizer,
         model=shape,
         training=_training(sizes, BATCH_ROWS, CONTEXT, rate, "muon"),
+        prediction=_prediction(job, sizes, shape),
         seed=job.seed,
     )
+
+
+def _prediction(job: Job, sizes: Mapping[str, Any], shape: ModelShape) -> Path | None:
+    """The loss of pretraining by the job's law, written once before the run; nothing without a law."""
+    path = job.out / PREDICTION
+    if job.law is not None and not path.exists():
+        spec, tokens = shape.spec(sizes["vocab_size"]), sizes["steps"] * BATCH_ROWS * CONTEXT
+        flops = tokens * spec.training_flops_per_token(CONTEXT)
+        predict_run(job.law, spec.parameter_count(), tokens, flops, seed=job.seed).write(path)
+    return None if job.law is None else path
 
 
 def pretrain_limit(job: Job) -> TimeLimit:

@@ -10,7 +10,8 @@ from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec
 from camelid.recipes.model_shape import ModelShape
 from camelid.runs.run import METRICS, read_metrics
-from camelid.scaling.plan import plan_training
+from camelid.scaling.plan import LADDER, Candidate, Limits, SizePlan, plan_run, plan_training
+from camelid.scaling.saved import load_fit, loss_by
 from camelid.train.speed import training_speed
 from camelid.workflows.quickstart.budget import TUNING_SHARE
 from camelid.workflows.quickstart.job import Job
@@ -52,13 +53,7 @@ def size_pretraining(job: Job) -> dict[str, Any]:
     compiled = seconds >= COMPILE_FROM_SECONDS
     rough = training_speed(reference, CONTEXT, BATCH_ROWS, compiled=False)
     flops = rough * reference.training_flops_per_token(CONTEXT)
-    plan = plan_training(
-        seconds,
-        flops,
-        vocab_size=vocab_size,
-        context_length=CONTEXT,
-        tokens_per_parameter=TOKENS_PER_PARAMETER,
-    )
+    plan = _best_size(job, seconds, flops, vocab_size)
     speed = training_speed(
         plan.shape.spec(vocab_size), CONTEXT, BATCH_ROWS, compiled=compiled, optimizer="muon"
     )
@@ -74,6 +69,21 @@ def size_pretraining(job: Job) -> dict[str, Any]:
         "steps": max(20, tokens // (BATCH_ROWS * CONTEXT)),
         "tuning_tokens": int(speed * tuning),
     }
+
+
+def _best_size(job: Job, seconds: float, flops_per_second: float, vocab_size: int) -> SizePlan:
+    """The size with the lowest loss by the job's law, else by tokens per parameter."""
+    if job.law is None:
+        return plan_training(
+            seconds,
+            flops_per_second,
+            vocab_size=vocab_size,
+            context_length=CONTEXT,
+            tokens_per_parameter=TOKENS_PER_PARAMETER,
+        )
+    rungs = [Candidate.of(rung, vocab_size, CONTEXT) for rung in LADDER]
+    run = plan_run(loss_by(load_fit(job.law).constants), Limits(seconds * flops_per_second), rungs)
+    return SizePlan(run.candidate.shape, run.candidate.parameters, int(run.tokens), seconds)
 
 
 def size_tuning(job: Job, rows_per_epoch: int, validation_rows: int, context: int) -> dict[str, Any]:

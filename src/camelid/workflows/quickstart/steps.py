@@ -26,12 +26,14 @@ def make_assistant(
     base: str | None = None,
     seed: int = 0,
     reinforce: bool = False,
+    law: Path | None = None,
 ) -> None:
     """Makes a model that you can talk to: tokenizer, pretraining, tuning, 4 bits, evaluation, report.
 
     minutes: time for the whole job, which determines the sizes; text and chats: files instead of the
     generated world; base: a model folder or hub name to tune instead of pretraining one; reinforce: let the
-    tuned model practise the world's hard skills. Raises `WrongCall` if these contradict each other.
+    tuned model practise the world's hard skills; law: folder of the law that sizes pretraining. Raises
+    `WrongCall` if these contradict each other.
     """
     if not (minutes >= LEAST_MINUTES and math.isfinite(60 * minutes)):
         raise WrongCall(f"--minutes is {minutes:g}; it must be a finite number of at least {LEAST_MINUTES:g}")
@@ -41,6 +43,8 @@ def make_assistant(
         raise WrongCall(
             "--from needs --chats FILE: the generated conversations only suit a model of the generated world"
         )
+    if base is not None and law is not None:
+        raise WrongCall("--from trains no model from scratch, so --law has nothing to predict; leave one out")
     if reinforce and chats:
         raise WrongCall(
             "--reinforce practises the generated world's questions, which a model tuned on --chats cannot be "
@@ -48,7 +52,7 @@ def make_assistant(
         )
     if missing := [path for path in (*text, *chats) if not path.exists()]:
         raise WrongCall(f"{missing[0]}: no such file or folder; --text and --chats need existing paths")
-    _check_inputs(text, chats, base)
+    _check_inputs(text, chats, base, law)
     arguments = {
         "minutes": minutes,
         "text": [str(path) for path in text],
@@ -56,25 +60,31 @@ def make_assistant(
         "from": base,
         "seed": seed,
         "reinforce": reinforce,
+        "law": False if law is None else str(law),
     }
     journal = Journal(out, arguments)
     with WorkingClock(journal.keep_time) as clock:
         journal.clock = clock
         budget = Budget(60 * minutes, used_before=sum(journal.seconds.values()), clock=clock)
         budget.reinforces = reinforce
-        _run(Job(out, text, chats, base, seed, journal, budget, reinforce))
+        _run(Job(out, text, chats, base, seed, journal, budget, reinforce, law))
 
 
-def _check_inputs(text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None) -> None:
+def _check_inputs(
+    text: tuple[Path, ...], chats: tuple[Path, ...], base: str | None, law: Path | None
+) -> None:
     """Reads the first document and conversation and finds the model, so that bad inputs fail before any
     work."""
     from camelid.data.read.conversations import Conversations
     from camelid.data.read.corpus import Corpus
     from camelid.formats.hub import resolve
     from camelid.formats.hugging_face.checkpoint import read_spec
+    from camelid.scaling.saved import load_fit
     from camelid.text.tokenizer import load_tokenizer
     from camelid.train.stages import check_chat
 
+    if law is not None:
+        load_fit(law)
     if text:
         next(iter(Corpus(text, skip_bad_rows=True)))
     if chats:

@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from camelid.base.errors import CamelidError
 from camelid.recipes.data import TextData
@@ -71,7 +74,7 @@ def train_rungs(recipes: Sequence[PretrainRecipe], parallel: int, folder: Path) 
             logger.info(f"\nrung {number} of {len(left)}: {recipe.out.name}")
             pretrain(recipe)
         return
-    threads = max(1, (os.cpu_count() or 1) // parallel)
+    threads = threads_of(parallel)
     processes: list[subprocess.Popen[bytes]] = []
 
     def train(recipe: PretrainRecipe) -> None:
@@ -97,6 +100,22 @@ def train_rungs(recipes: Sequence[PretrainRecipe], parallel: int, folder: Path) 
                 if process.poll() is None:
                     process.send_signal(signal.SIGINT)
             raise
+
+
+def threads_of(parallel: int) -> int:
+    """The threads of each of so many processes."""
+    return max(1, torch.get_num_threads() // parallel)
+
+
+@contextmanager
+def threads_each(parallel: int) -> Iterator[None]:
+    """Computes with the threads of one of so many processes meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_of(parallel))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cost(recipe: PretrainRecipe) -> int:

@@ -17,7 +17,7 @@ from camelid.runs.prediction import PREDICTION, Prediction
 from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.scaling.fit import save_fit
-from camelid.scaling.fitting import LEVEL, Fit, fit_points, predict_losses
+from camelid.scaling.fitting import Fit, fit_points
 from camelid.scaling.ladder import (
     Rung,
     check_ladder,
@@ -29,14 +29,14 @@ from camelid.scaling.ladder import (
 from camelid.scaling.points import Points
 from camelid.scaling.rates import transferred_rate
 from camelid.scaling.reading import run_point
-from camelid.scaling.saved import FIT, FITTED, load_fit
+from camelid.scaling.saved import FITTED, load_fit, predict_run
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.speed import training_speed
 from camelid.train.stages import learn_tokenizer
 from camelid.workflows.quickstart.world_files import write_text
 from camelid.workflows.sweep.coordinates import coordinate_check
 from camelid.workflows.sweep.page import sweep_report
-from camelid.workflows.sweep.rungs import RUNGS, rung_recipe, train_rungs
+from camelid.workflows.sweep.rungs import RUNGS, rung_recipe, threads_each, train_rungs
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def scale_sweep(recipe: SweepRecipe) -> Path:
         points = [run_point(each.out) for each in fitted]
         fit = _fit(recipe, points)
         [held] = [rung for rung in rungs if rung.held_out]
-        prediction = _predict(recipe, fit, held)
+        prediction = _predict(recipe, held)
         last = rung_recipe(recipe, held, text, tokenizer, prediction)
         train_rungs([last], 1, recipe.out / RUNGS)
         page = write_report(
@@ -96,10 +96,12 @@ def _ladder(recipe: SweepRecipe, run: Run) -> list[Rung]:
         }
         widths, held = recipe.widths, recipe.held_out_width
         if recipe.tokens_per_parameter is None:
-            speeds = {width: _speed(recipe, width, vocabulary) for width in (*widths, held)}
+            with threads_each(recipe.parallel):
+                speeds = {width: _speed(recipe, width, vocabulary) for width in widths}
+            speeds[held] = _speed(recipe, held, vocabulary)
             seconds = 60 * recipe.minutes * TRAINING_SHARE
-            rungs = fit_ladder_to_time(seconds, speeds, widths, held, **sizes)
-            logger.info(f"about {in_time(ladder_seconds(rungs, speeds))} of training")
+            rungs = fit_ladder_to_time(seconds, speeds, widths, held, recipe.parallel, **sizes)
+            logger.info(f"about {in_time(ladder_seconds(rungs, speeds, recipe.parallel))} of training")
         else:
             rungs = design_ladder(widths, held, recipe.tokens_per_parameter, **sizes)
         check_ladder(rungs)
@@ -169,16 +171,10 @@ def digests_of(out: Path, names: tuple[str, ...]) -> Mapping[str, str]:
     return {name: digest_file(out / RUNGS / name / "metrics.jsonl") for name in names}
 
 
-def _predict(recipe: SweepRecipe, fit: Fit, rung: Rung) -> Path:
+def _predict(recipe: SweepRecipe, rung: Rung) -> Path:
     """The prediction of the held-out rung, written once, before it is trained."""
     path = recipe.out / f"{rung.name}-{PREDICTION}"
     if not path.exists():
         size = float(rung.parameters)
-        [guess] = predict_losses(
-            fit, Points.of([size], [rung.tokens], [1.0], flops=[rung.flops]), recipe.seed
-        )
-        source = digest_file(recipe.out / FITTED / FIT)
-        Prediction(
-            guess.value, guess.low, guess.high, LEVEL, size, rung.tokens, rung.flops, fit.form, source
-        ).write(path)
+        predict_run(recipe.out / FITTED, size, rung.tokens, rung.flops, seed=recipe.seed).write(path)
     return path
