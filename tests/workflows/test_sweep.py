@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from camelid.cli.main import main
-from camelid.recipes.recipe import save_recipe
+from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import load_recipe, save_recipe
 from camelid.runs.prediction import Prediction
 from camelid.scaling.reading import run_folders
 from camelid.workflows.sweep import rungs, stage
@@ -89,6 +90,12 @@ def test_a_stopped_sweep_goes_on_without_repeating_a_rung(tmp_path, training, ca
     assert training.trained == planned
     assert (out / "report.html").read_bytes() == before
     assert len(run_folders(out)) == len(planned)  # for `camelid scale fit OUT`
+    words = ["--vocab-size", "300", "--context-length", "32", "--flops", "1e11", "--out", str(tmp_path / "p")]
+    assert main(["scale", "plan", "--law", str(out), *words]) == 0
+    recipe = load_recipe(PretrainRecipe, tmp_path / "p" / "recipe.yaml")
+    run, width = recipe.training, recipe.model.hidden_size
+    assert (run.optimizer, run.global_batch_tokens, run.warmup_fraction) == ("muon", 256, rungs.WARMUP)
+    assert run.learning_rate == pytest.approx(8e-3 * 64 / width, rel=0.01)  # as the law's own rungs
 
 
 def test_another_sweep_in_the_same_folder_and_bad_settings_are_refused(tmp_path, training, capsys):

@@ -14,11 +14,13 @@ from camelid.engine.fits import parse_size
 from camelid.recipes.data import TextData
 from camelid.recipes.plan import PlanRecipe
 from camelid.recipes.pretrain import PretrainRecipe
-from camelid.recipes.recipe import save_recipe
+from camelid.recipes.recipe import load_recipe, save_recipe
+from camelid.recipes.sweep import SweepRecipe
 from camelid.recipes.training import OptimizerName, Training
 from camelid.report.page import write_report
 from camelid.report.values import Passage, Report, Section, Table
 from camelid.runs.prediction import PREDICTION, Prediction
+from camelid.runs.run import RECIPE
 from camelid.scaling.plan import Candidate, Limits, Loss, RunPlan, candidates, plan_run
 from camelid.scaling.rates import step_law, transferred_rate
 from camelid.scaling.saved import REFITTED, load_fit, loss_by, predict_run
@@ -26,12 +28,15 @@ from camelid.scaling.stopping import earliest_stop
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.machine import KNOWN_PEAKS
 from camelid.train.speed import training_speed
+from camelid.workflows.sweep.rungs import WARMUP
 
 logger = logging.getLogger(__name__)
 
 STEP_LAW_FROM = 5e7
 """Parameters from which StepLaw's rates hold; below, the sweep's rule for Muon."""
 SMALL_RATE, SMALL_WIDTH, SMALL_ROWS = 8e-3, 64, 8
+SWEEP_STAGE = "stage: scale sweep"
+"""The line of a sweep's recipe."""
 REFERENCE_WIDTH = 256
 ALTERNATIVES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Sizes shown beside the best one, as multiples of its parameters."""
@@ -88,11 +93,15 @@ def scale_plan(recipe: PlanRecipe) -> Path:
 
 
 def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
-    """The recipe of the planned run: StepLaw's AdamW for large models, the sweep's Muon for small ones."""
+    """The recipe of the planned run: that of the law's sweep, which a law holds for; without one, StepLaw's
+    AdamW for large models and Muon for small ones."""
     context, width = recipe.context_length, plan.candidate.shape.hidden_size
     optimizer: OptimizerName = "muon"
-    rate, rows = transferred_rate(SMALL_RATE, SMALL_WIDTH, width), SMALL_ROWS
-    if plan.candidate.parameters >= STEP_LAW_FROM:
+    rate, rows, warmup = transferred_rate(SMALL_RATE, SMALL_WIDTH, width), SMALL_ROWS, 0.02
+    if (sweep := _sweep(recipe)) is not None:
+        optimizer, warmup, rows = sweep.optimizer, WARMUP, max(1, sweep.batch_tokens // context)
+        rate = transferred_rate(sweep.learning_rate, sweep.base_width, width)
+    elif plan.candidate.parameters >= STEP_LAW_FROM:
         spec = plan.candidate.shape.spec(1)
         rate, batch = map(float, step_law(float(spec.parameter_count()), plan.tokens))
         optimizer, rows = "adamw", max(1, round(batch / context))
@@ -110,12 +119,26 @@ def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
             learning_rate=float(f"{rate:.3g}"),
             schedule="cosine",
             min_learning_rate_ratio=0.05,
-            warmup_fraction=0.02,
+            warmup_fraction=warmup,
             validate_every=max(1, steps // 10),
             checkpoint_every=max(1, min(steps, 500)),
         ),
         prediction=None if recipe.law is None else recipe.out / PREDICTION,
     )
+
+
+def _sweep(recipe: PlanRecipe) -> SweepRecipe | None:
+    """The sweep that the law comes from, if it does; warns where the planned rows have another length."""
+    path = None if recipe.law is None else recipe.law / RECIPE
+    if path is None or not path.is_file() or SWEEP_STAGE not in path.read_text(encoding="utf-8"):
+        return None
+    sweep = load_recipe(SweepRecipe, path)
+    if sweep.context_length != recipe.context_length:
+        logger.warning(
+            f"the law's sweep has rows of {sweep.context_length} tokens, and the plan of "
+            f"{recipe.context_length}: its losses are others; give --context-length {sweep.context_length}"
+        )
+    return sweep
 
 
 def _machine(recipe: PlanRecipe, vocabulary: int) -> tuple[Machine, float]:

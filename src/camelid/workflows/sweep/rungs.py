@@ -24,6 +24,8 @@ from camelid.train.stages import MODEL, pretrain
 
 logger = logging.getLogger(__name__)
 
+WARMUP = 0.05
+"""Share of the updates in which the rate rises."""
 RUNGS = "rungs"
 """The subfolder of a sweep with the runs."""
 
@@ -46,7 +48,7 @@ def rung_recipe(
             learning_rate=transferred_rate(recipe.learning_rate, recipe.base_width, rung.shape.hidden_size),
             schedule="cosine",
             min_learning_rate_ratio=0.05,
-            warmup_fraction=0.05,
+            warmup_fraction=WARMUP,
             dtype=recipe.dtype,
             compile=False,
             validate_every=steps,
