@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,14 @@ def test_a_server_is_not_fanned_out(tmp_path, capsys):
     words = ["eval", "http://127.0.0.1:1", "--task", "world/coin_flip", "--on", "local"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 2
     assert "http://127.0.0.1:1 is a server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "head"])
+def test_a_cluster_that_does_not_answer(address, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    words = ["eval", "model", "--task", "world/coin_flip", "--on", address, "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    assert f"--on {address}: no Ray cluster answers" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ The extra `ray`. Every node needs this version of Camelid, and sees the same fil
 """
 
 import logging
+import socket
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 LOCAL = "local"
 """The address of a Ray that is started here, with this machine's cores."""
+ANSWERS_WITHIN = 10.0
+"""Seconds in which a cluster takes a connection."""
 LOST_AT_MOST = 5
 """Workers that may be lost over one piece; more often than that, the piece itself ends them."""
 
@@ -94,13 +97,16 @@ def _connected(address: str) -> Any:
         raise WrongCall('--on needs ray; install it with pip install "camelid[ray]"') from None
     if not ray.is_initialized():
         try:
+            if address != LOCAL:
+                host, _, port = address.removeprefix("ray://").rpartition(":")
+                socket.create_connection((host, int(port)), ANSWERS_WITHIN).close()  # Ray waits for minutes
             ray.init(
                 None if address == LOCAL else address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **({"include_dashboard": False} if address == LOCAL else {}),
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise CamelidError(
                 f"--on {address}: no Ray cluster answers ({reason_of(error)}); give {LOCAL}, or "
                 "ray://HOST:10001 of a running one"
