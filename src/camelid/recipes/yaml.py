@@ -15,6 +15,7 @@ from camelid.base.errors import WrongCall
 from camelid.recipes.settings import flag, is_flat, is_free
 
 Nested = dict[str, Any]
+BOOLEAN, TEXT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ def parse_yaml(path: Path) -> Source:
     except UnicodeDecodeError as error:
         raise WrongCall(f"{path}: not UTF-8 text (byte {error.start}); a recipe is a YAML file") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        _keep_words(root)
+        values = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}" if mark is None else f"{path}:{mark.line + 1}"
@@ -61,6 +64,18 @@ def parse_yaml(path: Path) -> Source:
             )
         lines[key] = line
     return Source(path, values, lines)
+
+
+def _keep_words(node: yaml.Node | None) -> None:
+    """Reads the key `on` as a word: YAML 1.1 makes true and false of on, off, yes and no."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag == BOOLEAN:
+                key.tag = TEXT
+            _keep_words(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _keep_words(each)
 
 
 def _keys(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
