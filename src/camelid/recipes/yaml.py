@@ -192,9 +192,9 @@ def to_yaml(model: BaseModel, indent: str = "") -> str:
         inner = getattr(model, name)
         comment = f"{indent}# {info.description}\n"
         if isinstance(inner, BaseModel):
-            blocks.append(f"\n{comment}{indent}{name}:\n{to_yaml(inner, indent + '  ')}\n")
+            blocks.append(f"\n{comment}{indent}{_scalar(name)}:\n{to_yaml(inner, indent + '  ')}\n")
         else:
-            blocks.append(f"{comment}{indent}{name}: {_scalar(values[name])}\n")
+            blocks.append(f"{comment}{indent}{_scalar(name)}: {_scalar(values[name])}\n")
     return "".join(blocks).replace("\n\n\n", "\n\n").strip("\n") + ("\n" if not indent else "")
 
 
