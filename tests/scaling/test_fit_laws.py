@@ -153,6 +153,7 @@ def test_a_law_that_bends_has_wider_intervals_beyond_its_runs(tmp_path: Path):
     larger = Points.of([1e11], [1e13], [1.0])
     [found], [naive] = (predict_losses(each, larger) for each in (fit, replace(fit, beyond=np.zeros(0))))
     assert found.value == naive.value
+    assert found.low <= found.value <= found.high
     assert found.high - found.value > 2 * (naive.high - naive.value)  # upwards, where the losses bend to
     save_fit(fit, {}, tmp_path / "fit")
     assert predict_losses(load_fit(tmp_path / "fit"), larger) == [found]

@@ -172,7 +172,10 @@ def predict_losses(fit: Fit, points: Points, seed: int = 0) -> list[Estimate]:
     losses = [form.loss(each, points) for each in fit.resamples]
     spread = np.stack([loss for loss in losses if loss is not None])[:, None, :] * noise[:, :, None]
     ends = (_between(spread[:, :, k].ravel()) for k in range(len(points)))
-    return [Estimate(float(middle), low, high) for middle, (low, high) in zip(value, ends, strict=True)]
+    return [
+        Estimate(middle, min(low, middle), max(high, middle))  # errors beyond the runs may all have one sign
+        for middle, (low, high) in zip(value.tolist(), ends, strict=True)
+    ]
 
 
 def _parts(points: Points, drop_highest: int, hold_out: int) -> tuple[Points, Points, Points]:

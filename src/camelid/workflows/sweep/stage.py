@@ -41,8 +41,10 @@ from camelid.workflows.sweep.rungs import RUNGS, rung_recipe, threads_each, trai
 logger = logging.getLogger(__name__)
 
 PLAN, CHECK = "ladder.json", "coordinates.json"
+CONSTANT_SECONDS = 60.0
+"""For data, tokenizer, measuring and fitting, however long the rungs are."""
 TRAINING_SHARE = 0.85
-"""Of the time, for the rungs; the rest is for data, measuring, fitting and the report."""
+"""Of the rest, for the rungs: two at a time are slower than measured one at a time."""
 BYTES_PER_TOKEN = 3.0
 """Of the world's text with a vocabulary of 512, rounded up so that no token is repeated."""
 SPEED_SECONDS = 0.7
@@ -99,7 +101,7 @@ def _ladder(recipe: SweepRecipe, run: Run) -> list[Rung]:
             with threads_each(recipe.parallel):
                 speeds = {width: _speed(recipe, width, vocabulary) for width in widths}
             speeds[held] = _speed(recipe, held, vocabulary)
-            seconds = 60 * recipe.minutes * TRAINING_SHARE
+            seconds = TRAINING_SHARE * max(0.0, 60 * recipe.minutes - CONSTANT_SECONDS)
             rungs = fit_ladder_to_time(seconds, speeds, widths, held, recipe.parallel, **sizes)
             logger.info(f"about {in_time(ladder_seconds(rungs, speeds, recipe.parallel))} of training")
         else:
