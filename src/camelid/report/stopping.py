@@ -6,7 +6,7 @@ from typing import Any
 from camelid.report.values import Section
 
 RISE = 0.005
-"""Relative rise of the validation loss above its lowest that is no noise."""
+"""Relative rise of the validation loss above its lowest that is more than noise."""
 LEAST = 4
 """Validations from which on anything is said."""
 

@@ -79,8 +79,8 @@ def predict_run(
     worth: of its tokens, where some are repeats.
     """
     fit = load_fit(law)
-    seen = Points.of([parameters], [worth or tokens], [1.0], flops=[flops])
-    [guess] = predict_losses(fit, seen, seed)
+    planned = Points.of([parameters], [worth or tokens], [1.0], flops=[flops])
+    [guess] = predict_losses(fit, planned, seed)
     if flops > FAR * (most := float(fit.points.flops.max())):
         logger.warning(
             f"the run has {flops / most:,.0f} times the FLOPs of the largest fitted run: a far extrapolation"
