@@ -2,6 +2,7 @@
 
     python bench/instruction.py run                  # tunes and answers: all claims, or those named
     python bench/instruction.py measure              # grades; a file of each claim in docs/instruction
+                                                     # and, for `test`, the answers for a judge
     python bench/instruction.py write                # the tables of the page
 
 Everything lies in --out (runs/instruction) and is made once; what exists is kept, and a stopped call goes on.
@@ -14,7 +15,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from instruction_measure import MEASURES
+from instruction_measure import MEASURES, answers_to_keep
 from instruction_page import DATA, write_page
 from instruction_rows import (
     SHARED,
@@ -117,10 +118,12 @@ def real(out: Path, seeds: list[int]) -> None:
 
 
 def test(out: Path, seeds: list[int]) -> None:
-    """SmolLM2's answers to self-instruct's 252 and Koala's 180 prompts."""
-    prompts = [row["prompt"] for row in test_prompts()]
-    path = out / "answers" / "test-base.jsonl"
-    answered(path, {"path": smollm2(out)}, prompts, max_new_tokens=TEST_ANSWER)
+    """Answers to self-instruct's 252 and Koala's 180 prompts: of SmolLM2, and of LoRA's where `real` ran."""
+    prompts, model = [row["prompt"] for row in test_prompts()], smollm2(out)
+    for way, folder in (("base", model), ("lora", out / "real-lora")):
+        if folder.exists():
+            path = out / "answers" / f"test-{way}.jsonl"
+            answered(path, result_of(folder, model), prompts, max_new_tokens=TEST_ANSWER)
 
 
 def smollm2(out: Path) -> Path:
@@ -319,6 +322,9 @@ def main() -> None:
         else:
             DATA.mkdir(exist_ok=True)
             write_json(DATA / f"{claim}.json", MEASURES[claim](out, seeds))
+            for name, rows in answers_to_keep(out).items() if claim == "test" else ():
+                (DATA / f"{name}.jsonl").unlink(missing_ok=True)
+                write_rows(DATA / f"{name}.jsonl", rows)
 
 
 if __name__ == "__main__":

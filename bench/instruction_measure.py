@@ -217,18 +217,34 @@ def real(out: Path, seeds: Sequence[int]) -> Row:
 
 def test(out: Path, seeds: Sequence[int]) -> Row:
     """Answers to self-instruct's and Koala's prompts: how many, how long, how many end."""
-    answers = read_lines(out / "answers" / "test-base.jsonl")
-    prompts = test_prompts()[: len(answers)]
     rows: Row = {}
-    for kind in ("user_oriented", "koala"):
-        own = [each for each, row in zip(answers, prompts, strict=True) if str(row["id"]).startswith(kind)]
-        if own:
-            rows[kind] = {
-                "n": len(own),
-                "tokens": fmean(each["tokens"] for each in own),
-                "ended": fmean(each["ended"] for each in own),
-            }
+    for way, answers in _test_answers(out).items():
+        for kind in ("user_oriented", "koala"):
+            if own := [row for name, row in answers.items() if name.startswith(kind)]:
+                rows.setdefault(way, {})[kind] = {
+                    "n": len(own),
+                    "tokens": fmean(each["tokens"] for each in own),
+                    "ended": fmean(each["ended"] for each in own),
+                }
     return rows
+
+
+def answers_to_keep(out: Path) -> dict[str, list[Row]]:
+    """The answers of `test` for a judge, by the name of their file: the prompts' ids, not their text, which
+    is others'."""
+    return {
+        f"test-{way}": [
+            {"id": name, "text": row["text"], "ended": row["ended"]} for name, row in found.items()
+        ]
+        for way, found in _test_answers(out).items()
+    }
+
+
+def _test_answers(out: Path) -> dict[str, dict[str, Row]]:
+    """By way, where it has answered: the answers by the id of their prompt."""
+    ids = [str(row["id"]) for row in test_prompts()]
+    found = {way: read_lines(out / "answers" / f"test-{way}.jsonl") for way in ("base", "lora")}
+    return {way: dict(zip(ids, rows, strict=False)) for way, rows in found.items() if rows}
 
 
 MEASURES: Mapping[str, Callable[[Path, Sequence[int]], Row]] = {

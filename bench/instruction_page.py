@@ -126,10 +126,11 @@ def real(rows: Row) -> str:
 def test(rows: Row) -> str:
     names = {"user_oriented": "self-instruct's", "koala": "Koala's"}
     body = [
-        [names[kind], row["n"], f"{row['tokens']:.0f}", f"{100 * row['ended']:.0f} %"]
-        for kind, row in rows.items()
+        [WAYS[way], names[kind], row["n"], f"{row['tokens']:.0f}", f"{100 * row['ended']:.0f} %"]
+        for way, kinds in rows.items()
+        for kind, row in kinds.items()
     ]
-    return table(["prompts", "answers", "tokens", "end within the limit"], body)
+    return table(["model", "prompts", "answers", "tokens", "end within the limit"], body)
 
 
 TABLES: Mapping[str, Callable[[Row], str]] = {

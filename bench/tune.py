@@ -1,5 +1,7 @@
 """Tuning SmolLM2-135M on real Alpaca rows, all of it and by LoRA: ours beside TRL's SFTTrainer (with PEFT).
 
+LitGPT's LoRA is a further peer where --litgpt-python names an interpreter that has it.
+
 Every contender is a process of its own, one after the other: a few updates over the same rows, of which the
 first, with compiling and caches, does not count. Ours is the stage of `camelid tune`; TRL runs with its rows
 packed and padded, and the faster of both is the peer. A token counts if it is not padding. Memory is the peak
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from contenders import measured, show, with_trl
@@ -28,7 +31,8 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 GGUF = SHARED / "weights" / "smollm2-135m-instruct-q4_1" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 ROWS = SHARED / "data" / "instruct" / "alpaca" / "alpaca_5000.json.gz"
 KINDS = {"full": "all weights", "lora": f"LoRA of rank {RANK} on all linears"}
-CONTENDERS = [f"{who}-{kind}" for kind in KINDS for who in ("ours", "trl-packed", "trl-padded")]
+LITGPT = "litgpt-lora"
+CONTENDERS = [f"{who}-{kind}" for kind in KINDS for who in ("ours", "trl-packed", "trl-padded")] + [LITGPT]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -129,6 +133,59 @@ def trl(
     return sum(tokens[1:]) / max(1, len(tokens) - 1), seconds
 
 
+def litgpt(model: Path, rows: Path, updates: int, dtype: str) -> tuple[float, list[float]]:
+    """LitGPT's `finetune_lora` with rows of one example each, padded to the longest.
+
+    An update is timed from its loss to the next one's, of which LitGPT is asked for one more.
+    """
+    import shutil
+
+    import torch
+    from litgpt.args import EvalArgs, TrainArgs
+    from litgpt.data import JSON
+    from litgpt.finetune import lora
+    from litgpt.scripts.convert_hf_checkpoint import convert_hf_checkpoint
+
+    tokens, stamps, loss = list[int](), list[float](), lora.chunked_cross_entropy
+
+    def timed(logits, targets, *rest, **more):
+        if torch.is_grad_enabled():
+            tokens.append(int(targets.ne(-100).sum()) + len(targets))  # the first of each row is no target
+            stamps.append(time.perf_counter())
+        return loss(logits, targets, *rest, **more)
+
+    lora.chunked_cross_entropy = timed
+    lora.merge_lora = lambda **_: None
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(shutil.copytree(model, Path(folder) / "SmolLM2-135M-Instruct"))
+        convert_hf_checkpoint(base)
+        read = [row for row in json.loads(Path(rows).read_text(encoding="utf-8")) if row["output"]]
+        (Path(folder) / "rows.json").write_text(json.dumps(read), encoding="utf-8")
+        places = ("query", "key", "value", "projection", "mlp")
+        lora.setup(
+            base,
+            Path(folder) / "out",
+            precision="bf16-true" if dtype == "bfloat16" else "32-true",
+            lora_r=RANK,
+            lora_alpha=ALPHA,
+            lora_dropout=0.0,
+            **{f"lora_{place}": True for place in places},
+            data=JSON(Path(folder) / "rows.json", val_split_fraction=0.01, num_workers=0),
+            train=TrainArgs(
+                save_interval=None,
+                global_batch_size=PADDED_ROWS,
+                micro_batch_size=PADDED_ROWS,
+                lr_warmup_steps=1,
+                epochs=1,
+                max_steps=updates + 1,
+                max_seq_length=CONTEXT,
+            ),
+            eval=EvalArgs(interval=updates + 2, max_new_tokens=1, max_iters=1, final_validation=False),
+        )
+    seconds = [later - sooner for sooner, later in pairwise(stamps)]
+    return sum(tokens[1:]) / max(1, len(tokens) - 1), seconds
+
+
 def serve(name: str, model: Path, rows: Path, updates: int, dtype: str, processor: bool) -> None:
     """A contender's process: prints its tokens a second and its memory."""
     import resource
@@ -141,6 +198,8 @@ def serve(name: str, model: Path, rows: Path, updates: int, dtype: str, processo
     who, kind = name.rsplit("-", 1)
     if who == "ours":
         tokens, seconds = ours(kind, model, rows, updates, dtype)
+    elif name == LITGPT:
+        tokens, seconds = litgpt(model, rows, updates, dtype)
     else:
         tokens, seconds = trl(kind, who == "trl-packed", model, rows, updates, dtype)
     later = seconds[1:]
@@ -162,17 +221,20 @@ def prepared(folder: Path, count: int) -> tuple[Path, Path]:
 
 
 def comparisons(found: dict[str, dict[str, float]]) -> Iterator[dict[str, object]]:
-    """For each kind, speed and memory beside TRL's faster setting."""
-    for kind, label in KINDS.items():
-        peers = {name: each for name, each in found.items() if name.startswith("trl") and name.endswith(kind)}
-        mine = found.get(f"ours-{kind}")
-        if mine is None or not peers:
+    """For each kind, speed and memory beside TRL's faster setting, and for LoRA beside LitGPT."""
+    pairs = list[tuple[str, str, str]]()
+    for kind in KINDS:
+        trl = [name for name in found if name.startswith("trl") and name.endswith(kind)]
+        if trl:
+            fastest = max(trl, key=lambda name: found[name]["speed"])
+            pairs.append((kind, fastest, f"TRL SFTTrainer, {fastest.split('-')[1]}"))
+    pairs += [("lora", LITGPT, "LitGPT finetune_lora")] if LITGPT in found else []
+    for kind, peer, peer_name in pairs:
+        if (mine := found.get(f"ours-{kind}")) is None:
             continue
-        fastest = max(peers, key=lambda name: peers[name]["speed"])
-        verb = "lora" if kind == "lora" else "tune"
-        peer_name = f"TRL SFTTrainer, {fastest.split('-')[1]}"
+        verb, label = "lora" if kind == "lora" else "tune", KINDS[kind]
         for what, key, unit in ((verb, "speed", "tokens/s"), ("memory", "megabytes", "MB")):
-            own, theirs = mine[key], peers[fastest][key]
+            own, theirs = mine[key], found[peer][key]
             yield {
                 "name": f"{what} SmolLM2-135M, {label}",
                 "ours": round(own, 1),
@@ -188,6 +250,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line, nothing else")
     parser.add_argument("--quick", action="store_true", help="two updates instead of four, only LoRA")
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has trl and peft")
+    parser.add_argument("--litgpt-python", help="interpreter that has litgpt; without it LitGPT is left out")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--only", choices=CONTENDERS, nargs="+", default=CONTENDERS)
     parser.add_argument("--model", type=Path, help="a folder of SmolLM2-135M; by default ../shared's")
@@ -203,7 +266,12 @@ def main() -> None:
         return
     if arguments.quick:
         updates, names = 2, [name for name in names if name.endswith("lora")]
-    names = with_trl(names, arguments.peer_python, ("trl", "peft", "datasets"))
+    beside = [LITGPT] if LITGPT in names and arguments.litgpt_python else []
+    if LITGPT in names and not beside:
+        print("LitGPT is left out: give --litgpt-python (pip install litgpt)", file=sys.stderr)
+    names = with_trl(
+        [name for name in names if name != LITGPT], arguments.peer_python, ("trl", "peft", "datasets")
+    )
     with tempfile.TemporaryDirectory() as folder:
         model, rows = arguments.model, arguments.rows
         if model is None or rows is None:
@@ -213,6 +281,7 @@ def main() -> None:
         words += ["--updates", str(updates), "--dtype", arguments.dtype]
         words += ["--processor"] if arguments.processor else []
         found = measured(__file__, names, arguments.peer_python, words)
+        found |= measured(__file__, beside, arguments.litgpt_python, words)
     show(comparisons(found), arguments.json)
 
 
