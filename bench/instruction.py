@@ -61,8 +61,8 @@ WAYS: Mapping[str, Flags] = {
 ANSWER, TEST_ANSWER = 80, 64
 """Most tokens of SmolLM2's answers."""
 
-ORDERS, HELD_ORDERS, STORY = 3000, 200, 130
-"""Orders for stories in training and held out, and the most tokens of a story."""
+ORDERS, COMPARED, HELD_ORDERS, STORY = 3000, 1000, 200, 130
+"""Orders for stories in training, those of them with comparisons, orders held out, most tokens of a story."""
 TOLD: Flags = COMMON | {
     "training.context-length": 256,
     "training.global-batch-tokens": 2048,
@@ -266,7 +266,7 @@ def story_data(out: Path, kind: str = "good") -> dict[str, object]:
     """Files of orders with the good stories, or with the good and the bad ones."""
     train, held = orders(False), orders(True)
     if kind == "comparisons":
-        keys = ("prompt", "chosen", "rejected")
+        train, keys = train[:COMPARED], ("prompt", "chosen", "rejected")
         return {
             f"data.{name}": write_rows(
                 out / f"comparisons-{name}.jsonl", [{key: row[key] for key in keys} for row in rows]
