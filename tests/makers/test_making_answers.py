@@ -152,7 +152,7 @@ def test_a_teacher_of_refusals_is_stopped_early(
     assert main([*words, "--window", "4"]) == 1
     assert len(lm.prompts) == 4
     assert (
-        "only 0 of the last 4 first replies were kept (refuses 4; one that refuses:"
+        "only 0 of the last 4 first replies were kept (refuses 4; an example of 'refuses':"
         in capsys.readouterr().err
     )
     assert not (tmp_path / "out" / "rows.jsonl").exists()

@@ -29,7 +29,7 @@ class Gate:
             self.closed = True
             example = next(text for reason, text in self._last if reason == often)
             raise CamelidError(
-                f"only {kept} of the last {size} {self.unit} were kept ({listed}; one that {often}: "
+                f"only {kept} of the last {size} {self.unit} were kept ({listed}; an example of '{often}': "
                 f"{shortened(example, 200)}), fewer than --least-kept {self.least:g}; stopped early, with "
                 "all replies on disk. Use a stronger teacher or other settings, or lower --least-kept and "
                 "run the same command again"
