@@ -109,6 +109,7 @@ def test_the_record_has_the_values_of_its_own_step(clock):
     record = log.step(Update(1, tokens=100, seconds=0.5))
     assert record["tokens_per_second"] == 200
     assert record["mfu"] == pytest.approx(2e-4)
+    assert "mfu" not in StepLog(3, None, show=False).step(Update(0, tokens=100, seconds=1.0))
     assert (record["step"], record["trained_tokens"], record["seconds"]) == (2, 4000, 0.5)
 
 

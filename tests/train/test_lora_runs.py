@@ -15,6 +15,7 @@ from camelid.cli import main as cli
 from camelid.engine.engine import Engine
 from camelid.model.adapters import add_lora
 from camelid.model.lora import LoRA
+from camelid.model.reward import put_reward_head
 from camelid.runs.run import read_metrics
 from camelid.train.adapting import round_frozen, training_flops_per_token
 from camelid.train.objectives import cross_entropy
@@ -196,3 +197,12 @@ def test_frozen_weights_cost_no_gradient(tiny):
     assert training_flops_per_token(model, 8) == whole
     add_lora(model, LoRA(2, 8.0), ("layers.0.self_attn.q_proj",))
     assert training_flops_per_token(model, 8) == whole - 2 * weights + 6 * 2 * (16 + 16)
+
+
+def test_a_reward_model_costs_one_row_of_output(tiny):
+    model = tiny(tie_embeddings=False)
+    whole, saved = (
+        model.spec.training_flops_per_token(8),
+        (model.spec.vocab_size - 1) * model.spec.hidden_size,
+    )
+    assert training_flops_per_token(put_reward_head(model), 8) == whole - 6 * saved

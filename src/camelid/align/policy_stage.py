@@ -121,6 +121,7 @@ def _train(
             recipe.seed,
             limit,
             also=metrics,
+            samples=True,
         )
     _save(policy.model, folder, base, tokenizer, run)
 

@@ -158,12 +158,16 @@ class StepLog:
     On a terminal the line is live; elsewhere one is logged about every `PLAIN_INTERVAL` seconds, and for the
     first and the last step. Speed, MFU and time left are smoothed. `flops_share`: FLOPs per token divided by
     the machine's peak FLOP/s; times tokens per second it is the MFU (model FLOPs utilisation; PaLM,
-    arXiv:2204.02311, appendix B). Each method returns the record for metrics.jsonl, with the values of that
-    step, in which `step` counts the updates made.
+    arXiv:2204.02311, appendix B), and None for batches of changing width. Each method returns the record
+    for metrics.jsonl, with the values of that step, in which `step` counts the updates made.
     """
 
     def __init__(
-        self, total_steps: int, flops_share: float, show: bool = True, console: Console | None = None
+        self,
+        total_steps: int,
+        flops_share: float | None,
+        show: bool = True,
+        console: Console | None = None,
     ) -> None:
         self.total_steps = total_steps
         self.flops_share = flops_share
@@ -192,7 +196,6 @@ class StepLog:
             "trained_tokens": update.trained_tokens,
             "seconds": update.seconds,
             "tokens_per_second": speed,
-            "mfu": speed * self.flops_share,
             "memory_bytes": memory_bytes(),
         }
         smooth = self._pace.tokens_per_second
@@ -202,10 +205,12 @@ class StepLog:
             (5, f"lr {update.learning_rate:.2e}"),
             (4, f"grad_norm {update.grad_norm:.2f}"),
             (3, f"tok/s {smooth:,.0f}"),
-            (7, f"mfu {smooth * self.flops_share:.1%}"),
             (6, f"mem {in_bytes(record['memory_bytes'])}"),
             (2, f"eta {in_time(self._pace.seconds_for(self.total_steps - done))}"),
         ]
+        if self.flops_share is not None:
+            record["mfu"] = speed * self.flops_share
+            fields.insert(-2, (7, f"mfu {smooth * self.flops_share:.1%}"))
         self._display.update(done / self.total_steps, fields, always=done == self.total_steps)
         return record
 

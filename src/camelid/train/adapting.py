@@ -82,10 +82,12 @@ def round_frozen(model: Transformer, dtype: torch.dtype) -> None:
 
 def training_flops_per_token(model: Transformer, context: int) -> float:
     """`ModelSpec.training_flops_per_token`, less the gradients of frozen matrices: 4 N and 6 for each weight
-    of an adapter, where N are the weights of the model's products."""
-    flops = model.spec.training_flops_per_token(context)
+    of an adapter, where N are the weights of the model's products; a reward model's output is one row."""
+    spec, rows = model.spec, len(model.head.weight)
+    missing = (spec.vocab_size - rows) * spec.hidden_size
+    flops = spec.training_flops_per_token(context) - 6 * missing
     if not (updates := adapted(model)):
         return flops
     stacks = 2 if model.encoder is not None else 1  # a token passes one of them
     trained = sum(each.lora_a.numel() + each.lora_b.numel() for each in updates.values())
-    return flops + (6 * trained - 2 * model.spec.matmul_parameters()) / stacks
+    return flops + (6 * trained - 2 * (spec.matmul_parameters() - missing)) / stacks

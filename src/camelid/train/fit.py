@@ -76,6 +76,7 @@ def fit(
     limit: TimeLimit | None = None,
     *,
     also: Callable[[], Mapping[str, float]] = dict,
+    samples: bool = False,
 ) -> M:
     """Trains `model` by `objective`, from the run's newest intact checkpoint, and returns it.
 
@@ -85,7 +86,8 @@ def fit(
     infinite, or diverges.
 
     limit: lets the run end before the recipe's last step, by the clock (`train.clock`; one process). also:
-    further metrics of an update, asked for after it.
+    further metrics of an update, asked for after it. samples: the model samples its batches, whose widths
+    change, and whose rows are sorted by length: neither MFU nor gradient noise is logged.
     """
     optimizer = _optimizer(model.train(), training)
     done = _resume(run, model, optimizer, setup.group)
@@ -104,7 +106,7 @@ def fit(
     )
     with (
         stop_between_steps() as stop,
-        _step_log(model, training, setup) as log,
+        _step_log(model, training, setup, samples) as log,
         _tracked(run, training, setup) as track,
     ):
         if done == 0:
@@ -113,7 +115,7 @@ def fit(
             updates = step.number + 1
             log.total_steps = clocked.decide(updates)
             last = updates >= log.total_steps
-            record = {**log.step(step), **(step.noise._asdict() if step.noise else {}), **also()}
+            record = {**log.step(step), **_noise(step, samples), **also()}
             if last or updates % training.validate_every == 0:
                 record |= _validated(log, step.number, validate)
             run.log(record)
@@ -204,6 +206,11 @@ def prepare(model: Transformer, training: Training) -> Transformer:
     return model
 
 
+def _noise(step: Step, samples: bool) -> Mapping[str, float]:
+    """The terms of the gradient noise scale; samples are sorted by length, so that no part stands for all."""
+    return step.noise._asdict() if step.noise and not samples else {}
+
+
 def _rate(step: int, training: Training) -> float:
     return learning_rate(
         step,
@@ -256,7 +263,9 @@ def _decided_dtype(run: Run, device: torch.device) -> torch.dtype:
     return fastest_dtype(device) if kept is None else getattr(torch, kept)
 
 
-def _step_log(model: Transformer, training: Training, setup: Setup) -> StepLog:
+def _step_log(model: Transformer, training: Training, setup: Setup, samples: bool) -> StepLog:
+    if samples:
+        return StepLog(training.total_steps, None, setup.group.is_main)
     flops = training_flops_per_token(model, training.context_length)
     peak = peak_flops(setup.group.device, setup.dtype) * setup.group.size
     return StepLog(training.total_steps, flops / peak, setup.group.is_main)
