@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from camelid.align.held_out import read_answers
+from camelid.base.errors import CamelidError
 from camelid.cli import main as cli
 from camelid.engine.reward_model import RewardModel
 from camelid.formats.load import load_model
@@ -68,7 +69,11 @@ def test_a_function_rewards_prompts(
 
 
 def test_a_reward_model_rewards_a_task_whose_grader_watches(
-    chatty: Path, tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+    chatty: Path,
+    tmp_path: Path,
+    tokenizer: Tokenizer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     task, rater, out = tmp_path / "task.jsonl", tmp_path / "rater", tmp_path / "run"
     rows = [{"question": f"{n}: which?", "answer": "5", "grader": "exact"} for n in range(12)]
@@ -89,3 +94,6 @@ def test_a_reward_model_rewards_a_task_whose_grader_watches(
     after = read_answers(out / "answers-after.jsonl")
     asked = [Conversation.of((f"Q: {one.question}\nA:", one.answer)) for one in after]
     assert RewardModel.load(rater).score(asked) == pytest.approx([one.reward for one in after], abs=1e-4)
+    monkeypatch.setattr("camelid.engine.reward_model.free_memory", lambda *_: 1000)
+    with pytest.raises(CamelidError, match="does not fit into memory: its weights take"):
+        RewardModel.load(rater)

@@ -10,10 +10,13 @@ from pathlib import Path
 import torch
 
 from camelid.base.errors import CamelidError
+from camelid.base.memory import free_memory
 from camelid.engine.device import choose_device
+from camelid.engine.memory import gigabytes
 from camelid.formats.hub import resolve
+from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.formats.load import check_tokenizer_fits, load_tokenizer
-from camelid.formats.reward import is_reward_model, load_reward_model
+from camelid.formats.reward import is_reward_model, load_reward_model, read_reward_spec, reward_values
 from camelid.lm.interface import PromptTooLong
 from camelid.model.reward import last_values
 from camelid.model.spec import RelativeBuckets
@@ -48,6 +51,7 @@ class RewardModel:
     ) -> "RewardModel":
         """The reward model in a folder; rows: conversations that are computed together."""
         folder, place = resolve(path), choose_device(device)
+        _refuse_too_large(folder, dtype, place)
         model, tokenizer = load_reward_model(folder, dtype).to(place), load_tokenizer(folder)
         check_tokenizer_fits(model.spec, tokenizer)
         return cls(model, tokenizer, rows, str(path))
@@ -68,6 +72,17 @@ class RewardModel:
     def encode(self, conversation: Conversation) -> list[int]:
         """The tokens that are read, as transformers' `apply_chat_template` gives them."""
         return encode_conversation(self.tokenizer, conversation)[0]
+
+
+def _refuse_too_large(folder: Path, dtype: torch.dtype, device: torch.device) -> None:
+    """Raises `CamelidError` where the weights do not fit into the device's free memory."""
+    size, free = reward_values(read_reward_spec(folder)) * dtype.itemsize, free_memory(device)
+    if size > free:
+        raise CamelidError(
+            f"the reward model {folder} does not fit into memory: its weights take {gigabytes(size)} in "
+            f"{dtype_name(dtype)}, and {gigabytes(free)} are free; close other programs, or train a smaller "
+            "one with camelid align --method reward"
+        )
 
 
 def holds_reward_model(path: str | Path) -> bool:

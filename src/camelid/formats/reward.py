@@ -68,13 +68,8 @@ def save_reward_model(
     )
 
 
-def load_reward_model(path_or_name: str | Path, dtype: torch.dtype = torch.float32) -> Transformer:
-    """The model in evaluation mode, its weights in `dtype`; `model(ids)` is [batch, time, 1].
-
-    Raises `CamelidError` if the folder is not a sequence classifier with one label.
-    """
-    check_dtype(dtype)
-    folder = resolve(path_or_name)
+def read_reward_spec(folder: Path) -> ModelSpec:
+    """The spec of the model below the head; raises `CamelidError` if the folder is no sequence classifier."""
     config = read_config(folder)
     if not _is_classifier(config):
         raise CamelidError(
@@ -82,7 +77,17 @@ def load_reward_model(path_or_name: str | Path, dtype: torch.dtype = torch.float
             f"...{CLASSIFIER}; train one with camelid align --method reward"
         )
     with naming(folder):
-        spec = family_of({**config, "architectures": None}).read(config)
+        return family_of({**config, "architectures": None}).read(config)
+
+
+def load_reward_model(path_or_name: str | Path, dtype: torch.dtype = torch.float32) -> Transformer:
+    """The model in evaluation mode, its weights in `dtype`; `model(ids)` is [batch, time, 1].
+
+    Raises `CamelidError` if the folder is not a sequence classifier with one label.
+    """
+    check_dtype(dtype)
+    folder = resolve(path_or_name)
+    spec = read_reward_spec(folder)
     tensors = read_tensors(folder)
     head = tensors.pop(HEAD, None)
     if head is None or head.shape != (1, spec.hidden_size):
@@ -96,6 +101,11 @@ def load_reward_model(path_or_name: str | Path, dtype: torch.dtype = torch.float
     assert model.lm_head is not None  # just put there
     model.lm_head.weight.data = head.to(dtype)
     return model.eval()
+
+
+def reward_values(spec: ModelSpec) -> int:
+    """The number of weights of a reward model, whose head has a value for each hidden one."""
+    return spec.parameter_count() - _output_values(spec) + spec.hidden_size
 
 
 def _output_values(spec: ModelSpec) -> int:
