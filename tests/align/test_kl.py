@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,9 @@ from camelid.align.policy import Policy
 from camelid.align.questions import asked_by
 from camelid.align.rollouts import as_batch, check_sampler
 from camelid.base.errors import CamelidError
+from camelid.data.rows.batches import collate
+from camelid.data.rows.examples import Example
+from camelid.data.rows.packing import lay_out
 from camelid.engine.engine import Engine
 from camelid.formats.load import load_model, load_tokenizer
 from camelid.lm.sampling import Sampling
@@ -118,3 +122,18 @@ def test_a_recipe_of_ppo_needs_questions(tmp_path: Path) -> None:
     values = {"method": "ppo", "model": "m", "out": tmp_path, "training": {"steps": 1}}
     with pytest.raises(ValueError, match="there is nothing to ask"):
         AlignRecipe.model_validate(values)
+
+
+def test_rows_of_different_lengths_are_scored_as_each_by_itself() -> None:
+    lengths = (7, 2, 5, 1, 6)
+    examples = [Example(np.arange(n), np.arange(1, n + 1), np.ones(n, np.float32)) for n in lengths]
+    spec = ModelSpec.llama(vocab_size=9, hidden_size=8, num_layers=1, num_heads=1, context_length=16)
+    model, other = (Transformer(spec).initialize(seed, std=0.7).eval() for seed in (0, 1))
+    policy = Policy(model, other, torch.float32, 2, CPU)
+    whole = policy.scored(collate([lay_out([each], 10, 0) for each in examples]))
+    assert whole.by_length().tolist() == [3, 1, 2, 4, 0]
+    for row, (each, n) in enumerate(zip(examples, lengths, strict=True)):
+        alone = policy.scored(collate([lay_out([each], n, 0)]))
+        for name, column in alone.extra.items():
+            assert torch.allclose(whole.extra[name][row, :n], column[0], atol=1e-6), name
+            assert not whole.extra[name][row, n:].any()

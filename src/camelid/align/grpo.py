@@ -9,7 +9,7 @@ from camelid.align.columns import ADVANTAGE, OLD, REFERENCE, SAMPLED
 from camelid.align.kl import k3
 from camelid.align.meter import Meter
 from camelid.align.surrogate import clipped, importance
-from camelid.data.rows.batches import AnyBatch
+from camelid.data.rows.batches import AnyBatch, Batch
 from camelid.model.transformer import Transformer
 from camelid.recipes.rollouts import GRPOSettings
 from camelid.train.loop import Objective
@@ -41,6 +41,8 @@ def grpo(model: Transformer, dtype: torch.dtype, settings: GRPOSettings, meter: 
     """The loss summed over the sampled tokens: the clipped surrogate + beta k3 (equations 3 and 4)."""
 
     def summed_loss(batch: AnyBatch) -> Tensor:
+        assert isinstance(batch, Batch)  # rollouts are rows of a decoder
+        batch = batch.trimmed()
         extra, answered = batch.extra, batch.weights > 0
 
         def loss(hidden: Tensor, weight: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from camelid.align.columns import ENTROPY, KL, OLD, REFERENCE, VALUE
@@ -39,8 +40,15 @@ class Policy:
     def scored(self, batch: Batch) -> Batch:
         """The batch with what is known of its tokens before an update: log-probabilities of policy and
         reference, their exact KL divergence, the entropy, and values where there is a value head."""
-        parts = [self._columns(part.to(self.device)) for part in batch.split(self.rows_at_once)]
-        columns = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+        width, by_length = batch.tokens.shape[1], batch.by_length()
+        parts = [
+            self._columns(part.trimmed().to(self.device))
+            for part in batch.take(by_length).split(self.rows_at_once)
+        ]
+        back, columns = by_length.argsort(), {}
+        for name in parts[0]:
+            padded = [F.pad(part[name], (0, width - part[name].shape[1])) for part in parts]
+            columns[name] = torch.cat(padded).cpu()[back]
         return replace(batch, extra={**batch.extra, **columns})
 
     def _columns(self, batch: Batch) -> dict[str, Tensor]:

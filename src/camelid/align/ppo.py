@@ -10,7 +10,7 @@ from camelid.align.columns import ADVANTAGE, OLD, RETURN, SAMPLED, TEXT, VALUE
 from camelid.align.critic import values_of
 from camelid.align.meter import Meter
 from camelid.align.surrogate import clipped, importance
-from camelid.data.rows.batches import AnyBatch
+from camelid.data.rows.batches import AnyBatch, Batch
 from camelid.model.transformer import Transformer
 from camelid.recipes.rollouts import PPOSettings
 from camelid.train.loop import Objective
@@ -86,6 +86,8 @@ def ppo(model: Transformer, dtype: torch.dtype, settings: PPOSettings, meter: Me
     """
 
     def summed_loss(batch: AnyBatch) -> Tensor:
+        assert isinstance(batch, Batch)  # rollouts are rows of a decoder
+        batch = batch.trimmed()
         extra, trained = batch.extra, batch.weights > 0
         answered = trained & (extra[TEXT] == 0)
 

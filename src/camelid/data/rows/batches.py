@@ -69,6 +69,16 @@ class Batch(_Columns):
         """Tokens that the model reads, padding included."""
         return self.tokens.numel()
 
+    def by_length(self) -> Int[Tensor, " batch"]:
+        """The rows' numbers in order of their last trained tokens."""
+        places = torch.arange(1, self.tokens.shape[1] + 1, device=self.tokens.device)
+        return ((self.weights > 0) * places).amax(1).argsort(stable=True)
+
+    def trimmed(self) -> Self:
+        """Without what follows the last trained token of every row, on which no earlier one depends."""
+        width = int(self.weights.any(0).nonzero().max()) + 1
+        return self._map(lambda column: column[:, :width] if column.ndim > 1 else column)
+
 
 @dataclass(frozen=True)
 class PairBatch(_Columns):
