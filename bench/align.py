@@ -1,11 +1,15 @@
 """GRPO and DPO on a 30 M model: ours beside TRL's trainers, with the same answers, lengths and updates.
 
-Every contender is a process of its own. GRPO samples eight answers of 32 tokens to each of four questions,
-generation included, with a KL term; DPO trains on 16 pairs. The first update, with compiling and caches, does
-not count. The model is new, so that no answer ends early. Memory is the peak resident size of the process.
-TRL has no PPO any more (1.16), so ours stands alone.
+Every contender is a process of its own, in float32. GRPO samples eight answers of 32 tokens to each of four
+questions, generation included, with a KL term; DPO trains on about 16 pairs an update, and the reference's
+log-probabilities, which both compute once, count. The first update, with compiling and caches, does not. The
+model is new, so that no answer ends early. Memory is the peak resident size of the process. TRL has no PPO
+any more (1.16), so ours stands alone. TRL computes --peer-batch answers or pairs at a time.
 
     python bench/align.py --peer-python PYTHON_WITH_TRL --json
+
+The row `rollouts` is of ours alone: tokens/s of sampling in training beside those of the engine by itself. On
+standard error, `handing` is the share of a step that the new weights take on their way to the engine.
 """
 
 import argparse
@@ -14,12 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from contenders import measured, show, with_trl
+from contenders import Figures, measured, show, with_trl
 
-QUESTIONS, GROUP, TOKENS, PAIRS = 4, 8, 32, 16
+QUESTIONS, GROUP, TOKENS, PAIRS, CONTEXT = 4, 8, 32, 16, 512
+clock = time.process_time if "--processor-time" in sys.argv else time.perf_counter
 KINDS = ("grpo", "dpo", "ppo")
 CONTENDERS = [f"{who}-{kind}" for kind in KINDS for who in ("ours", "trl") if (who, kind) != ("trl", "ppo")]
 REWARDS = """
@@ -60,9 +66,28 @@ def prepared(folder: Path) -> None:
     (folder / "rewards.py").write_text(REWARDS)
 
 
-def ours(kind: str, folder: Path, updates: int) -> tuple[int, list[float]]:
-    """Answers or pairs of an update, and when each had ended."""
+def clocked(owner: Any, name: str) -> list[float]:
+    """The seconds of each call of a function or method from now on."""
+    seconds, function = list[float](), getattr(owner, name)
+
+    @wraps(function)
+    def timed(*given: Any, **named: Any) -> Any:
+        began = clock()
+        result = function(*given, **named)
+        seconds.append(clock() - began)
+        return result
+
+    setattr(owner, name, timed)
+    return seconds
+
+
+def ours(kind: str, folder: Path, updates: int, batch: int) -> Figures:
+    """Answers or pairs a second, and what a step of GRPO is made of."""
+    from camelid.align import dpo_stage
+    from camelid.align.preference_rows import PackedPairs
+    from camelid.align.rollouts import Rollouts
     from camelid.align.stage import align
+    from camelid.engine.engine import Engine
     from camelid.recipes.align import AlignRecipe
     from camelid.recipes.recipe import load_recipe
     from camelid.runs.run import Run
@@ -71,14 +96,22 @@ def ours(kind: str, folder: Path, updates: int) -> tuple[int, list[float]]:
     log = Run.log
 
     def timed(run: Run, record: dict[str, Any]) -> None:
-        ended.append(time.perf_counter())
+        ended.append(clock())
         log(run, record)
 
     Run.log = timed  # type: ignore[method-assign, assignment]
+    handing, sampling = clocked(Engine, "set_weights"), clocked(Rollouts, "_answers")
+    reference, packed = clocked(dpo_stage, "with_reference"), list[PackedPairs]()
+
+    def packing(*given: Any) -> PackedPairs:
+        packed.append(PackedPairs(*given))
+        return packed[-1]
+
+    dpo_stage.PackedPairs = packing  # type: ignore[misc, assignment]
     training = {"steps": updates, "learning_rate": 1e-5, "dtype": "float32", "compile": False}
     settings: dict[str, Any] = {"method": kind, "model": folder / "model", "held_out": 0.0}
     if kind == "dpo":
-        training |= {"context_length": 256, "global_batch_tokens": 256 * PAIRS}
+        training |= {"context_length": CONTEXT, "global_batch_tokens": CONTEXT * PAIRS // 2}
         settings |= {"comparisons": [folder / "pairs.jsonl"]}
     else:
         settings |= {"prompts": [folder / "prompts.jsonl"], "max_new_tokens": TOKENS}
@@ -87,10 +120,35 @@ def ours(kind: str, folder: Path, updates: int) -> tuple[int, list[float]]:
         settings[kind] = sizes | ({"group": GROUP} if kind == "grpo" else {"epochs": 1})
     with tempfile.TemporaryDirectory() as out:
         align(load_recipe(AlignRecipe, overrides=settings | {"out": Path(out) / "run", "training": training}))
-    return PAIRS if kind == "dpo" else QUESTIONS * GROUP, ended
+    step = (ended[-1] - ended[1]) / (len(ended) - 2)
+    if kind == "dpo":
+        pairs = len(packed[-1]._pairs)
+        count = PAIRS // 2 * pairs / packed[-1].per_epoch
+        return {"speed": 1 / (step / count + sum(reference) / pairs), "pairs": count}
+    figures = {"speed": QUESTIONS * GROUP / step, "handing": handing[-1] / step}
+    tokens = QUESTIONS * GROUP * TOKENS
+    return figures | {"rollout": tokens / min(sampling[1:]), "engine": tokens / by_itself(folder)}
 
 
-def trl(kind: str, folder: Path, updates: int) -> tuple[int, list[float]]:
+def by_itself(folder: Path) -> float:
+    """Seconds in which the engine samples a rollout's answers when it does nothing else."""
+    import torch
+
+    from camelid import LM, Conversation, Message
+
+    rows = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    prompts = [Conversation((Message("user", row["prompt"]),)) for row in rows]
+    how = {"max_new_tokens": TOKENS, "temperature": 1.0, "samples": GROUP}
+    seconds = []
+    with LM(folder / "model", dtype=torch.float32) as lm:
+        for first in range(0, 4 * QUESTIONS, QUESTIONS):
+            began = clock()
+            lm.generate(prompts[first : first + QUESTIONS], **how)
+            seconds.append(clock() - began)
+    return min(seconds[1:])
+
+
+def trl(kind: str, folder: Path, updates: int, batch: int) -> Figures:
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -100,17 +158,24 @@ def trl(kind: str, folder: Path, updates: int) -> tuple[int, list[float]]:
 
     class Clock(TrainerCallback):
         def on_train_begin(self, *_, **__):
-            ended.append(time.perf_counter())
+            ended.append(clock())
 
         def on_step_end(self, *_, **__):
-            ended.append(time.perf_counter())
+            ended.append(clock())
 
     def letters(completions, **_):
-        return [sum(each.islower() for each in one) / max(1, len(one)) for one in completions]
+        texts = [one[0]["content"] for one in completions]
+        return [sum(each.islower() for each in one) / max(1, len(one)) for one in texts]
 
     def rows(name: str) -> Dataset:
         lines = (folder / f"{name}.jsonl").read_text().splitlines()
-        return Dataset.from_list([json.loads(line) for line in lines])
+        roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+        return Dataset.from_list(
+            [
+                {key: [{"role": roles[key], "content": text}] for key, text in json.loads(line).items()}
+                for line in lines
+            ]
+        )
 
     count = PAIRS if kind == "dpo" else QUESTIONS * GROUP
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
@@ -119,7 +184,8 @@ def trl(kind: str, folder: Path, updates: int) -> tuple[int, list[float]]:
         shared: dict[str, Any] = {
             "output_dir": out,
             "max_steps": updates,
-            "per_device_train_batch_size": count,
+            "per_device_train_batch_size": batch or count,
+            "gradient_accumulation_steps": count // (batch or count),
             "use_cpu": True,
             "bf16": False,
             "gradient_checkpointing": False,
@@ -135,7 +201,8 @@ def trl(kind: str, folder: Path, updates: int) -> tuple[int, list[float]]:
         }
         trainer: Any
         if kind == "dpo":
-            settings = DPOConfig(**shared, max_length=256)
+            reference = clocked(DPOTrainer, "_precompute_ref_logps")
+            settings = DPOConfig(**shared, max_length=CONTEXT, precompute_ref_log_probs=True)
             trainer = DPOTrainer(args=settings, train_dataset=rows("pairs"), **common)
         else:
             more = {"num_generations": GROUP, "max_completion_length": TOKENS, "beta": 0.04}
@@ -143,23 +210,33 @@ def trl(kind: str, folder: Path, updates: int) -> tuple[int, list[float]]:
             data = rows("prompts")
             trainer = GRPOTrainer(args=settings, reward_funcs=letters, train_dataset=data, **common)
         trainer.train()
-    return count, ended
+    step = (ended[-1] - ended[1]) / (len(ended) - 2)
+    return {"speed": 1 / (step / count + (reference[0] / 64 if kind == "dpo" else 0.0))}
 
 
-def serve(name: str, folder: Path, updates: int) -> None:
+def serve(name: str, folder: Path, updates: int, batch: int) -> None:
     """A contender's process: prints its answers or pairs a second and its memory."""
     import resource
 
     who, kind = name.split("-")
-    contender: Callable[[str, Path, int], tuple[int, list[float]]] = ours if who == "ours" else trl
-    count, ended = contender(kind, folder, updates)
-    speed = count * (len(ended) - 2) / (ended[-1] - ended[1])
+    contender: Callable[[str, Path, int, int], Figures] = ours if who == "ours" else trl
+    figures = contender(kind, folder, updates, batch)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"speed": speed, "megabytes": megabytes}), flush=True)
+    print(json.dumps(figures | {"megabytes": megabytes}), flush=True)
 
 
 def comparisons(found: dict[str, dict[str, float]]) -> Iterator[dict[str, object]]:
-    """Speed and memory of each kind beside TRL's."""
+    """Speed and memory of each kind beside TRL's, and of rollouts beside the engine by itself."""
+    for name in ("grpo", "ppo"):
+        if rollouts := found.get(f"ours-{name}"):
+            yield {
+                "name": f"rollouts {name} 29.5 M",
+                "ours": round(rollouts["rollout"]),
+                "peer": round(rollouts["engine"]),
+                "peer_name": "the engine by itself",
+                "unit": "tokens/s",
+                "ratio": round(rollouts["rollout"] / rollouts["engine"], 2),
+            }
     for kind in KINDS:
         mine, peer = found.get(f"ours-{kind}"), found.get(f"trl-{kind}")
         if mine is None or peer is None:
@@ -185,10 +262,16 @@ def main() -> None:
     parser.add_argument("--only", choices=CONTENDERS, nargs="+", default=CONTENDERS)
     parser.add_argument("--folder", type=Path, help="folder of model and data, made where it is missing")
     parser.add_argument("--updates", type=int, default=4, help="updates, the first of which does not count")
+    parser.add_argument("--peer-batch", type=int, default=0, help="answers or pairs at a time; 0: all")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="per second of processor time, where others use the machine",
+    )
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contender:
-        serve(arguments.contender, arguments.folder, arguments.updates)
+        serve(arguments.contender, arguments.folder, arguments.updates, arguments.peer_batch)
         return
     names = with_trl(arguments.only, arguments.peer_python, ("trl", "datasets"))
     updates = 2 if arguments.quick else arguments.updates
@@ -197,6 +280,8 @@ def main() -> None:
         if not folder.exists():
             prepared(folder)
         words = ["--folder", str(folder), "--updates", str(updates)]
+        words += ["--peer-batch", str(arguments.peer_batch)]
+        words += ["--processor-time"] if arguments.processor_time else []
         found = measured(__file__, names, arguments.peer_python, words)
     show(comparisons(found), arguments.json)
 
