@@ -63,6 +63,7 @@ def test_a_function_rewards_prompts(
     bad = function.replace("letters", "nothing")
     assert cli.main(words(chatty, "grpo", tmp_path / "none", rewarded_by=bad, **asked)) == 1
     assert "nothing" in (said := capsys.readouterr().err)
+    assert "of prompt '" in said
     assert "which number?" in said
     assert cli.main(words(chatty, "grpo", tmp_path / "alone", **asked)) == 2
     assert "give --rewarded-by FILE.py:NAME" in capsys.readouterr().err

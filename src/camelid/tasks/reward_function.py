@@ -49,6 +49,11 @@ class Sample:
         return replace(prompt, messages=(*prompt.messages, Message("assistant", self.completion)))
 
     @property
+    def asked(self) -> str:
+        """The text of the prompt, of a conversation its last turn."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt.messages[-1].content or ""
+
+    @property
     def as_json(self) -> dict[str, Any]:
         """The sample as a reward function is given it: a conversation as its list of messages."""
         prompt = self.prompt if isinstance(self.prompt, str) else self.prompt.as_dicts()
@@ -93,9 +98,7 @@ class RewardFunction:
         try:
             answer = self._ask(json.dumps(sample.as_json), self.seconds)
         except CamelidError as error:
-            shown = (
-                f"completion {shortened(sample.completion, 200)} of prompt {shortened(sample.prompt, 200)}"
-            )
+            shown = f"completion {shortened(sample.completion, 200)} of prompt {shortened(sample.asked, 200)}"
             raise CamelidError(f"the reward function {self.name} {error}; sample {index}, {shown}") from None
         return float(answer["reward"])
 
