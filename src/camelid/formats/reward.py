@@ -69,7 +69,7 @@ def save_reward_model(
 
 
 def read_reward_spec(folder: Path) -> ModelSpec:
-    """The spec of the model below the head; raises `CamelidError` if the folder is no sequence classifier."""
+    """The spec of the model below the head; raises `CamelidError` unless it is a sequence classifier."""
     config = read_config(folder)
     if not _is_classifier(config):
         raise CamelidError(
