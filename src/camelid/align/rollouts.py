@@ -78,8 +78,8 @@ class Rollouts:
         epoch, part = divmod(update, self.settings.minibatches)
         order = shuffled(len(rollout.tokens), self.seed, number * self.settings.epochs + epoch)
         chosen = torch.from_numpy(np.array_split(order, self.settings.minibatches)[part].copy())
-        part = rollout.take(chosen)
-        return part.take(part.by_length())  # micro-batches of similar length need little padding
+        rows = rollout.take(chosen)
+        return rows.take(rows.by_length())  # micro-batches of similar length need little padding
 
     def _sampled(self, number: int) -> Batch:
         self.engine.set_weights()
