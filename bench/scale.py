@@ -4,7 +4,8 @@
 
 Whole updates of the 33.7 M-parameter LLaMA of `bench/train.py` over 8 rows of 512 tokens in float32, eager.
 Each contender is started once, makes one update to warm up, and its speed is that of the median of the next.
-The losses of both must agree. A checkpoint has weights and moments; its cost is relative to 100 updates.
+The losses of both must agree. Saving costs what an update takes longer while a state is copied and written,
+relative to 100 updates.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -28,17 +30,18 @@ def work(layers: int) -> None:
     """One of the processes: trains on its share, and the main one prints what it has measured as JSON."""
     import torch
 
-    from camelid.base.digest import digest_file
     from camelid.base.memory import keep_freed_memory
     from camelid.model.spec import ModelSpec
     from camelid.model.transformer import Transformer
+    from camelid.runs.null_run import NullRun
+    from camelid.runs.run import Run
     from camelid.train.loop import training_steps
     from camelid.train.objectives import cross_entropy
     from camelid.train.optim import adamw
     from camelid.train.parallel import join_process_group
+    from camelid.train.saving import Saver
     from camelid.train.sharding import shard
     from camelid.train.speed import random_batch
-    from camelid.train.state import save_state, training_state
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     group = join_process_group()
@@ -65,30 +68,36 @@ def work(layers: int) -> None:
         group=group,
     )
     found = [next(steps) for _ in range(WARM_UP + UPDATES)]
-    folder = Path(group.broadcast(tempfile.mkdtemp()))
-    began = time.perf_counter()
-    save_state(folder, training_state(model, optimizer, 0), group)
+    seconds = statistics.median(step.seconds for step in found[WARM_UP:])
+    with ExitStack() as stack:
+        folder = Path(group.from_main(lambda: stack.enter_context(tempfile.TemporaryDirectory())))
+        run = Run(folder, (folder / "run.lock").open("w"), fresh=False) if group.is_main else NullRun(folder)
+        saver = stack.enter_context(Saver(run, model, optimizer, group, keep=1))
+        began = time.perf_counter()
+        saver.save(1)
+        copying = time.perf_counter() - began
+        found.append(next(steps))
+        saver.finish()
+        saving = time.perf_counter() - began - seconds
     if group.is_main:
-        digests = [digest_file(path) for path in folder.iterdir()]
-        saving = time.perf_counter() - began
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-        seconds = statistics.median(step.seconds for step in found[WARM_UP:])
         losses = [step.loss for step in found]
-        print(json.dumps({"seconds": seconds, "saving": saving, "losses": losses, "files": len(digests)}))
+        print(json.dumps({"seconds": seconds, "saving": saving, "copying": copying, "losses": losses}))
 
 
 def measure(processes: int, threads: int, layers: int) -> dict[str, Any]:
     """What the main one of so many processes prints."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address = ("--master-addr", "127.0.0.1", "--master-port", str(probe.getsockname()[1]))
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", str(processes), *address)
-    command = (sys.executable, *launcher, __file__, "--work", "--layers", str(layers))
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    command = (sys.executable, __file__, "--work", "--layers", str(layers))
+    common = os.environ | address | {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
+    started = []
+    for rank in range(processes):  # as torchrun does, but in this session, so that its priority counts
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        started.append(subprocess.Popen(command, env=common | own, stdout=subprocess.PIPE, text=True))
+    said = [process.communicate()[0] for process in started]
+    assert all(process.returncode == 0 for process in started)
+    return json.loads(said[0].splitlines()[-1])  # type: ignore[no-any-return]
 
 
 def main() -> None:

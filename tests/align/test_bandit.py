@@ -1,6 +1,7 @@
 """PPO and GRPO through the command line on a question whose best answers are known, and runs that stop."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,8 +101,13 @@ def test_a_killed_run_resumes_to_the_same_curve(
     class KilledError(BaseException):
         pass
 
+    seen = []
+
     def killing(*_: object) -> None:
-        if latest_checkpoint(tmp_path / "killed") is not None:
+        seen.append(1)
+        if len(seen) > killed_at:  # a thread writes the checkpoint
+            while latest_checkpoint(tmp_path / "killed") is None:
+                time.sleep(0.01)
             raise KilledError
 
     with monkeypatch.context() as patch:

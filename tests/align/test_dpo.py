@@ -19,8 +19,7 @@ from camelid.model.transformer import Transformer
 from camelid.recipes.align import DPOSettings
 from camelid.runs.run import read_metrics
 from camelid.train.losses import chunked_logprobs
-
-CPU = torch.device("cpu")
+from camelid.train.parallel import ProcessGroup
 
 
 def example(prompt: tuple[int, ...], answer: tuple[int, ...]) -> Example:
@@ -65,7 +64,7 @@ def test_the_formula_by_hand() -> None:
 @pytest.mark.parametrize("mean", [False, True])
 def test_the_loss_of_packed_pairs_is_that_of_each_answer_by_itself(model: Transformer, mean: bool) -> None:
     policy, settings = changed(model), DPOSettings(beta=0.3, length_normalised=mean)
-    pairs = with_reference(PAIRS, model, torch.float32, CPU, 16)
+    pairs = with_reference(PAIRS, model, torch.float32, 16, ProcessGroup())
     rows = PackedPairs(pairs, 16, 0, 0)
     assert rows.per_epoch == 2
     batch = collate([rows[0], rows[1]])
@@ -81,7 +80,7 @@ def test_the_loss_of_packed_pairs_is_that_of_each_answer_by_itself(model: Transf
 
 
 def test_training_begins_at_log_2_with_ratios_of_0(model: Transformer) -> None:
-    pairs = with_reference(PAIRS, model, torch.float32, CPU, 16)
+    pairs = with_reference(PAIRS, model, torch.float32, 16, ProcessGroup())
     batch = collate([PackedPairs(pairs, 16, 0, 0)[0]])
     assert isinstance(batch, Batch)
     count = float(batch.weights.sum())
@@ -95,7 +94,7 @@ def test_training_begins_at_log_2_with_ratios_of_0(model: Transformer) -> None:
 
 
 def test_the_reference_stays_with_its_tokens(model: Transformer) -> None:
-    for pair in with_reference(PAIRS, model, torch.float32, CPU, 16):
+    for pair in with_reference(PAIRS, model, torch.float32, 16, ProcessGroup()):
         for one in pair:
             assert one.extra[REFERENCE].sum() == pytest.approx(log_probability(model, one), rel=1e-4)
             assert not one.extra[REFERENCE][one.weights == 0].any()

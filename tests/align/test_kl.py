@@ -28,9 +28,9 @@ from camelid.model.transformer import Transformer
 from camelid.prompting.programs import direct
 from camelid.recipes.align import AlignRecipe
 from camelid.tasks.task import load_task
+from camelid.train.parallel import ProcessGroup
 
 VOCABULARY, LENGTH = 4, 3
-CPU = torch.device("cpu")
 
 
 def tiny(seed: int) -> Transformer:
@@ -95,7 +95,9 @@ def test_a_policy_knows_its_samples_and_an_adapter_its_base(chatty: Path, tmp_pa
     batch = as_batch(answers)
     answered = batch.weights > 0
     assert int(answered.sum()) == sum(len(one.tokens) for one in answers)
-    scored = [Policy(model, other, torch.float32, 5, CPU).scored(batch).extra for other in (None, base)]
+    scored = [
+        Policy(model, other, torch.float32, 5, ProcessGroup()).scored(batch).extra for other in (None, base)
+    ]
     for name in (OLD, REFERENCE, KL, ENTROPY):
         torch.testing.assert_close(scored[0][name], scored[1][name], rtol=1e-5, atol=1e-5)
         assert not scored[0][name][~answered].any()

@@ -56,6 +56,9 @@ def test_sizes_by_hand():
     rest = SPEC.parameter_count() - SPLIT
     assert state_bytes(SPEC, Mesh(4, 2)) == 16 * (SPLIT / 8 + rest / 4)
     assert activation_bytes(SPEC, 100) == 2 * 3 * 100 * 4
+    inner = 2 * (2 + 2) * 2 + 2 * WIDTH  # two heads of 2 values; two matrices into the feed-forward width
+    assert activation_bytes(SPEC, 100, "selective", 4) == 3 * 100 * 4 * (3 * 4 + inner)
+    assert activation_bytes(SPEC, 100, "none", 4) == 3 * 100 * (2 * 12 * 4 + 4 * (inner + 2 * WIDTH))
     embeddings = 10 * 4 * (1 if SPEC.tie_embeddings else 2)
     assert gathered_bytes(SPEC, Mesh(4, 2)) == 4 * (SPLIT / 3 + embeddings)
 
@@ -65,6 +68,7 @@ def test_traffic_by_hand():
     assert data_traffic(SPEC, Mesh(1)) == 0
     assert data_traffic(SPEC, Mesh(4)) == 0.75 * 4 * SPEC.parameter_count() * 3
     assert data_traffic(SPEC, Mesh(4), micro_batches=5) == 0.75 * 4 * SPEC.parameter_count() * 12
+    assert data_traffic(SPEC, Mesh(4), gathered=2) == 0.75 * (2 * 2 + 4) * SPEC.parameter_count()
     assert tensor_traffic(SPEC, Mesh(4), 100) == 0
     assert tensor_traffic(SPEC, Mesh(1, 2), 100, recomputed=False) == 3 * 4 * (2 * 0.5) * 100 * 4 * 2
 

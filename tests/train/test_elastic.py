@@ -3,9 +3,10 @@
 import contextlib
 import io
 import os
-import shutil
 import signal
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,12 +27,22 @@ SETTINGS = {
     "training__micro_batch_size": 1,
     "training__eps": 1e-4,
 }
-SEGMENTS = ((1, 1, 3), (2, 1, 5), (4, 2, 7), (1, 1, None))
-"""Processes, those that share a matrix, and the update in which the last process is killed."""
+SEGMENTS = (
+    (1, 1, 3, signal.SIGKILL),
+    (2, 1, 5, signal.SIGSTOP),
+    (4, 2, 7, signal.SIGKILL),
+    (1, 1, None, None),
+)
+"""Processes, those that share a matrix, and the update in which the last process gets a signal."""
+PATIENCE = "8"
+"""Seconds after which a process that hangs ends the job."""
 
 
-def run(rank, words, kill_at, consumed, errors):
-    """The command line in a process that keeps which tokens it computes, and is killed if it shall be."""
+def run(rank, words, kill_at, number, consumed, errors):
+    """The command line in a process that keeps which tokens it computes, and is killed if it shall be.
+
+    It is killed or stopped once the state before is on disk, which a thread writes.
+    """
     from camelid.train import fit, parallel
 
     parallel.ANSWER = 4.0
@@ -40,7 +51,10 @@ def run(rank, words, kill_at, consumed, errors):
     def watched(rows, size, start, data_rank, data_size):
         for step, batch in enumerate(read(rows, size, start, data_rank, data_size), start):
             if step == kill_at and rank == int(os.environ["WORLD_SIZE"]) - 1:
-                os.kill(os.getpid(), signal.SIGKILL)
+                checkpoints = Path(words[words.index("--out") + 1]) / "checkpoints"
+                while not (checkpoints / f"step-{kill_at - kill_at % 2:08}").exists():
+                    time.sleep(0.01)
+                os.kill(os.getpid(), number)
             np.save(consumed / f"{step:04}-{data_rank:04}.npy", batch.tokens.numpy())
             yield batch
 
@@ -49,6 +63,17 @@ def run(rank, words, kill_at, consumed, errors):
         code = cli.main(words)
     (errors / f"{rank}.txt").write_text(said.getvalue())
     sys.exit(code)
+
+
+def tune_all(rank, tuned, errors):
+    """Several tunings in one group of processes, and one that is refused."""
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        codes = [cli.main(words) for words in tuned]
+    (errors / f"{rank}.txt").write_text(said.getvalue())
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        codes.append(cli.main([*tuned[-1], "--lora.dropout", "0.1"]) - 2)
+    (errors / "refused.txt").write_text(said.getvalue()) if rank == 0 else None
+    sys.exit(any(codes))
 
 
 def assert_same_run(one, other, artefact):
@@ -68,16 +93,19 @@ def assert_same_run(one, other, artefact):
 def test_kills_and_other_numbers_of_processes_change_nothing(tmp_path, pretrain_words):
     words = pretrain_words(tmp_path / "unbroken", **SETTINGS)
     (tmp_path / "tokens").mkdir()
-    assert start(run, 1, words, None, tmp_path / "tokens", tmp_path) == [0]
+    assert start(run, 1, words, None, None, tmp_path / "tokens", tmp_path) == [0]
     consumed = {path.name[:4]: np.load(path) for path in sorted((tmp_path / "tokens").iterdir())}
     assert len(consumed) == STEPS
 
     out, found = tmp_path / "elastic", {}
-    for number, (size, tensor, kill_at) in enumerate(SEGMENTS):
-        (folder := tmp_path / f"segment-{number}").mkdir()
+    for place, (size, tensor, kill_at, number) in enumerate(SEGMENTS):
+        (folder := tmp_path / f"segment-{place}").mkdir()
         words = [*pretrain_words(out, **SETTINGS), "--parallel.tensor", str(tensor)]
-        codes = start(run, size, words, kill_at, folder, tmp_path)
-        assert codes == ([0] if kill_at is None else [*[1] * (size - 1), -signal.SIGKILL]), number
+        began = time.monotonic()
+        words += ["--parallel.timeout", PATIENCE] if number == signal.SIGSTOP else []
+        codes = start(run, size, words, kill_at, number, folder, tmp_path)
+        assert codes == ([0] if kill_at is None else [*[1] * (size - 1), -signal.SIGKILL]), place
+        assert time.monotonic() - began < 60, place
         if size > 1:
             said = (tmp_path / "0.txt").read_text()
             assert f"lost process {size - 1} (" in said
@@ -96,9 +124,9 @@ def test_an_adapter_of_two_processes_is_that_of_one(tmp_path, tune_words):
     settings = {"lora__rank": 2, "training__learning_rate": 0.01, "training__eps": 1e-4, "training__steps": 4}
     words = tune_words(tmp_path / "one", **settings)
     assert cli.main(words) == 0
-    assert start(run, 2, tune_words(tmp_path / "two", **settings), None, tmp_path, tmp_path) == [0, 0]
-    assert_same_run(tmp_path / "two", tmp_path / "one", "adapter/adapter_model.safetensors")
-    shutil.rmtree(tmp_path / "two")
-    tensor = [*words, "--parallel.tensor", "2"]
-    assert start(run, 2, tensor, None, tmp_path, tmp_path) == [2, 2]
-    assert "adapters are trained on whole matrices" in (tmp_path / "0.txt").read_text()
+    outs = {size: tmp_path / f"tensor-{size}" for size in ("1", "2")}
+    tuned = [[*tune_words(out, **settings), "--parallel.tensor", size] for size, out in outs.items()]
+    assert start(tune_all, 2, tuned, tmp_path) == [0, 0], (tmp_path / "0.txt").read_text()
+    for out in outs.values():
+        assert_same_run(out, tmp_path / "one", "adapter/adapter_model.safetensors")
+    assert "masks would depend on the mesh" in (tmp_path / "refused.txt").read_text()

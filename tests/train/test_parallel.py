@@ -133,7 +133,10 @@ def use_every_method(rank, size, store):
         group = ProcessGroup(rank, size, mesh=mesh)
         assert (group.data_rank, group.data_size, group.tensor_size) == (rank, size, 1)
         assert group.broadcast({"from": rank}) == {"from": 0}
-        assert [group.any_rank(rank == one) for one in (0, size - 1, size)] == [True, True, False]
+        assert group.any_rank(rank == 0, rank == size - 1, rank == size) == [True, True, False]
+        assert group.collect(rank) == [0, 1, 2]
+        assert group.together([10 * item for item in group.own(range(5))]) == [0, 10, 20, 30, 40]
+        assert group.from_main(lambda: rank) == 0
         numbers = torch.tensor([1.0, float(rank)])
         assert group.sum(numbers) is numbers
         assert numbers.tolist() == [size, sum(range(size))]
@@ -156,7 +159,9 @@ def test_a_group_of_one_uses_no_communication():
     group = ProcessGroup()
     assert group.is_main
     assert group.broadcast("mine") == "mine"
-    assert (group.any_rank(True), group.any_rank(False)) == (True, False)
+    assert group.any_rank(True, False) == [True, False]
+    assert (group.collect(1), group.from_main(lambda: 2)) == ([1], 2)
+    assert group.together(group.own(range(3))) == [0, 1, 2]
     assert (group.data_rank, group.data_size, group.tensor_size) == (0, 1, 1)
     group.barrier()
 

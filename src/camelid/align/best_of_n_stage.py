@@ -12,6 +12,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from camelid.lm.interface import Prompt
 from camelid.recipes.align import AlignRecipe
 from camelid.recipes.data import MixedData
 from camelid.recipes.tune import TuneRecipe
+from camelid.runs.null_run import shared_run
 from camelid.runs.provenance import Parent
-from camelid.runs.run import Run
 from camelid.tasks.item import Item
 from camelid.tasks.reward_function import Sample
 from camelid.tasks.task import Task
@@ -61,24 +62,25 @@ def train_best_of_n(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     if recipe.rewarded_by is not None:
         data[recipe.rewarded_by] = digest_of_reward(recipe.rewarded_by)
     model, rounds = recipe.model, list[dict[str, Any]]()
-    with Run.create(recipe.out, recipe, parents=[Parent.of(resolve(recipe.model))], data=data):
+    parents = [Parent.of(resolve(recipe.model))]
+    with shared_run(recipe, group.is_main, parents=parents, data=data):
         logger.info(f"best of {recipe.samples}: at most {kl_bound(recipe.samples):.2f} nats from the model")
         for number in range(1, recipe.best_of_n.rounds + 1):
             folder = recipe.out / f"round-{number}"
-            trained, held_out = _rated(recipe, model, tasks, reward, folder / "solutions")
+            rated = partial(_rated, recipe, model, tasks, reward, folder / "solutions")
+            trained, held_out = group.from_main(rated)
             best = _best(recipe, trained)
             rounds.append({"kept": len(best), **_measures(trained, held_out)})
-            write_json(recipe.out / ROUNDS, rounds)
+            _write(recipe, rounds, group)
             logger.info(f"round {number}: {_in_words(rounds[-1])}")
-            model = str(_tuned(recipe, model, best, folder))
+            model = str(_tuned(recipe, model, best, folder, group))
         if held_out:
-            _, after = _rated(
-                recipe, model, [_held_out(recipe, task) for task in tasks], reward, recipe.out / "after"
-            )
+            kept = [_held_out(recipe, task) for task in tasks]
+            _, after = group.from_main(partial(_rated, recipe, model, kept, reward, recipe.out / "after"))
             rounds.append(_measures([], after))
-            write_json(recipe.out / ROUNDS, rounds)
+            _write(recipe, rounds, group)
             logger.info(f"after the last round: {_in_words(rounds[-1])}")
-        if not (recipe.out / MODEL).exists():
+        if group.is_main and not (recipe.out / MODEL).exists():
             with atomic_folder(recipe.out / MODEL) as draft:
                 shutil.copytree(model, draft, dirs_exist_ok=True)
     return recipe.out / MODEL
@@ -114,16 +116,26 @@ def _best(recipe: AlignRecipe, rated: Sequence[Rated]) -> list[Solution]:
     return best
 
 
-def _tuned(recipe: AlignRecipe, model: str, best: Sequence[Solution], folder: Path) -> Path:
+def _write(recipe: AlignRecipe, rounds: Sequence[Mapping[str, Any]], group: ProcessGroup) -> None:
+    if group.is_main:
+        write_json(recipe.out / ROUNDS, rounds)
+
+
+def _tuned(
+    recipe: AlignRecipe, model: str, best: Sequence[Solution], folder: Path, group: ProcessGroup
+) -> Path:
     """The folder of the model tuned on the best answers."""
     rows = folder / "rows.jsonl"
-    write_text_atomically(rows, "".join(json_line(_row(one.prompt, one.text)) for one in best))
+    if group.is_main:
+        write_text_atomically(rows, "".join(json_line(_row(one.prompt, one.text)) for one in best))
+    group.barrier()
     return tune(
         TuneRecipe(
             model=recipe.model if recipe.best_of_n.from_base else model,
             data=MixedData(train=(rows,), validation_fraction=0.0),
             too_long=recipe.too_long,
             training=recipe.training,
+            parallel=recipe.parallel,
             seed=recipe.seed,
             out=folder / "tune",
         )

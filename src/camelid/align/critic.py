@@ -19,7 +19,7 @@ def add_value_head(model: Transformer) -> None:
     """Adds a head that values everything 0."""
     place = model.embed_tokens.weight.device
     model.register_parameter(WEIGHT, nn.Parameter(torch.zeros(model.spec.hidden_size, device=place)))
-    model.register_parameter(BIAS, nn.Parameter(torch.zeros((), device=place)))
+    model.register_parameter(BIAS, nn.Parameter(torch.zeros(1, device=place)))
 
 
 def has_value_head(model: Transformer) -> bool:

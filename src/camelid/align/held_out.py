@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from camelid.align.policy import Policy
 from camelid.align.questions import Asked
 from camelid.align.rewarding import Rewarding
 from camelid.align.summary import grades
@@ -37,31 +38,37 @@ class HeldOut:
     """Measures a policy by its greedy answers, and writes the first and the newest ones into its run."""
 
     engine: Engine
+    policy: Policy
     questions: Sequence[Asked]
     reward: Rewarding
     folder: Path
 
     def __call__(self) -> Quality:
         """The mean reward and the grades, with the present weights."""
+        self.policy.renew_sampler()
         self.engine.set_weights()
-        texts = [one.text for one in self._answers()]
-        rewards = self.reward(self.questions, texts)
+        group = self.policy.group
+        asked = group.own(self.questions)
+        own = [one.text for one in self._answers(asked)]
+        pairs = group.together([*zip(own, self.reward(asked, own) if asked else [], strict=True)])
+        texts, rewards = [text for text, _ in pairs], [reward for _, reward in pairs]
         found = []
         for each, text, reward in zip(self.questions, texts, rewards, strict=True):
             grade = each.grade(text)
             found.append(Answered(each.question, text, reward, None if grade is None else grade.value))
-        for name in (AFTER, *([] if (self.folder / BEFORE).exists() else [BEFORE])):
+        names = (AFTER, *([] if (self.folder / BEFORE).exists() else [BEFORE]))
+        for name in names if group.is_main else ():
             write_text_atomically(self.folder / name, "".join(json_line(asdict(one)) for one in found))
         return Quality({"reward": sum(rewards) / len(rewards), **grades(self.questions, texts)})
 
-    def _answers(self) -> list[Completion]:
+    def _answers(self, questions: Sequence[Asked]) -> list[Completion]:
         found: dict[int, Completion] = {}
-        for sampling in dict.fromkeys(each.sampling for each in self.questions):
-            places = [at for at, each in enumerate(self.questions) if each.sampling == sampling]
-            prompts = [self.questions[at].prompt for at in places]
+        for sampling in dict.fromkeys(each.sampling for each in questions):
+            places = [at for at, each in enumerate(questions) if each.sampling == sampling]
+            prompts = [questions[at].prompt for at in places]
             replies = self.engine.generate(prompts, replace(sampling, temperature=0.0))
             found |= {at: reply for at, [reply] in zip(places, replies, strict=True)}
-        return [found[at] for at in range(len(self.questions))]
+        return [found[at] for at in range(len(questions))]
 
 
 def read_answers(path: Path) -> list[Answered]:

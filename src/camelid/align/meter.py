@@ -3,16 +3,19 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from camelid.align.kl import k3
 from camelid.recipes.rollouts import RolloutSettings
+from camelid.train.parallel import ProcessGroup
 
 
 @dataclass
 class Meter:
-    """Means over the tokens of an update, from its micro-batches."""
+    """Means over the tokens of an update, from its micro-batches in all processes."""
 
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     tokens: int = 0
 
@@ -36,8 +39,10 @@ class Meter:
         self.sums[name] += float(values.sum())
 
     def read(self) -> dict[str, float]:
-        """The means, which are then forgotten."""
-        means = {name: total / max(1, self.tokens) for name, total in self.sums.items()}
+        """The means, which are then forgotten; all processes must call it."""
+        values = torch.tensor([*self.sums.values(), self.tokens], dtype=torch.float64)
+        *totals, tokens = self.group.sum(values).tolist()
+        means = {name: total / max(1, tokens) for name, total in zip(self.sums, totals, strict=True)}
         self.sums.clear()
         self.tokens = 0
         return means

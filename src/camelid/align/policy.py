@@ -1,5 +1,6 @@
 """A policy in training beside the model that it began as: what both think of sampled answers."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,8 +15,15 @@ from camelid.align.kl import entropy, exact_kl
 from camelid.data.rows.batches import Batch
 from camelid.engine.weights import in_evaluation
 from camelid.model.adapters import without_adapters
+from camelid.model.layers import logits
 from camelid.model.transformer import Transformer
 from camelid.train import losses
+from camelid.train.objectives import read_out
+from camelid.train.parallel import ProcessGroup
+from camelid.train.sharding import shard, whole
+
+Outputs = tuple[Tensor, Tensor]
+"""Hidden states and the output matrix."""
 
 
 @dataclass
@@ -23,58 +31,84 @@ class Policy:
     """The model in training, and its reference; None: the same weights with the adapter off.
 
     `frozen` is the model without dropout, over the same parameters: ratios of probabilities compare weights,
-    not dropout's draws.
+    not dropout's draws. `sampler` is what answers are sampled from: the model itself, or where several
+    processes share its weights a whole copy in each, see `renew_sampler`. The reference is whole in each.
     """
 
     model: Transformer
     reference: Transformer | None
     dtype: torch.dtype
     rows_at_once: int
-    device: torch.device
+    group: ProcessGroup
     frozen: Transformer = field(init=False)
+    sampler: Transformer = field(init=False)
 
     def __post_init__(self) -> None:
+        self.sampler = self.model if self.group.size == 1 else copy.deepcopy(self.model)
+        shard(self.model, self.group.mesh, self.group.gathered)
         self.frozen = in_evaluation(self.model)
+
+    @torch.no_grad()
+    def renew_sampler(self) -> None:
+        """Gives the sampler the present weights; all processes must call it."""
+        if self.sampler is not self.model:
+            for own, trained in zip(self.sampler.parameters(), self.model.parameters(), strict=True):
+                if trained.requires_grad:
+                    own.copy_(whole(trained.detach()))
 
     @torch.no_grad()
     def scored(self, batch: Batch) -> Batch:
         """The batch with what is known of its tokens before an update: log-probabilities of policy and
-        reference, their exact KL divergence, the entropy, and values where there is a value head."""
-        width, by_length = batch.tokens.shape[1], batch.by_length()
+        reference, their exact KL divergence, the entropy, and values where there is a value head.
+
+        Processes of the data dimension share the rows, which must be as many for each.
+        """
+        group, share = self.group, self.group.share_of(batch)
+        width, by_length = batch.tokens.shape[1], share.by_length()
         parts = [
-            self._columns(part.trimmed().to(self.device))
-            for part in batch.take(by_length).split(self.rows_at_once)
+            self._columns(part.trimmed().to(group.device))
+            for part in share.take(by_length).split(self.rows_at_once)
         ]
-        back, columns = by_length.argsort(), {}
+        back = by_length.argsort()
+        own: dict[str, Tensor] = {}
         for name in parts[0]:
             padded = [F.pad(part[name], (0, width - part[name].shape[1])) for part in parts]
-            columns[name] = torch.cat(padded).cpu()[back]
+            own[name] = torch.cat(padded).cpu()[back]
+        shares = group.collect(own)[:: group.tensor_size]
+        columns = {name: torch.cat([each[name] for each in shares]) for name in own}
         return replace(batch, extra={**batch.extra, **columns})
 
     def _columns(self, batch: Batch) -> dict[str, Tensor]:
         """The columns of a micro-batch, 0 outside answers; a chunk's logits exist at a time."""
-        hidden = self._hidden(self.frozen, batch)
         with self._as_reference() as reference:
-            others = self._hidden(reference, batch)
+            others = _states_and_matrix(reference, batch, self.dtype)
+        columns: dict[str, Tensor] = {}
+
+        def read(hidden: Tensor, weight: Tensor) -> Tensor:
+            # An adapter leaves the output matrix as it is, which processes hold only while they compute.
+            matrix = weight if self.reference is None else others[1]
+            columns.update(self._compared((hidden, weight), (others[0], matrix), batch))
+            return hidden
+
+        read_out(self.frozen, batch, read, self.dtype)
+        return {name: column.view_as(batch.weights) for name, column in columns.items()}
+
+    def _compared(self, own: Outputs, other: Outputs, batch: Batch) -> dict[str, Tensor]:
         names = (OLD, REFERENCE, KL, ENTROPY)
         columns = {name: torch.zeros_like(batch.weights).flatten() for name in names}
         answered = batch.weights.flatten().nonzero()[:, 0]
         rows = max(1, losses.CHUNK_VALUES // self.model.spec.vocab_size)
         for chosen in torch.split(answered, rows):
-            own = self.frozen.unembed(hidden.flatten(0, 1)[chosen]).float()
-            other = (self.reference or self.frozen).unembed(others.flatten(0, 1)[chosen]).float()
+            ours, theirs = (
+                logits(hidden.flatten(0, 1)[chosen], matrix).float() for hidden, matrix in (own, other)
+            )
             targets = batch.targets.flatten()[chosen, None]
-            for name, logits in ((OLD, own), (REFERENCE, other)):
-                columns[name][chosen] = logits.log_softmax(-1).gather(-1, targets)[:, 0]
-            columns[KL][chosen], columns[ENTROPY][chosen] = exact_kl(own, other), entropy(own)
+            for name, found in ((OLD, ours), (REFERENCE, theirs)):
+                columns[name][chosen] = found.log_softmax(-1).gather(-1, targets)[:, 0]
+            columns[KL][chosen], columns[ENTROPY][chosen] = exact_kl(ours, theirs), entropy(ours)
         if has_value_head(self.model):
-            columns[VALUE] = (values_of(self.model, hidden) * (batch.weights > 0)).flatten()
-        return {name: column.view_as(batch.weights) for name, column in columns.items()}
-
-    def _hidden(self, model: Transformer, batch: Batch) -> Tensor:
-        return model.hidden_states(
-            batch.tokens, positions=batch.positions, documents=batch.documents, dtype=self.dtype
-        )
+            columns[VALUE] = (values_of(self.model, own[0]) * (batch.weights > 0)).flatten()
+        return columns
 
     @contextmanager
     def _as_reference(self) -> Iterator[Transformer]:
@@ -83,3 +117,14 @@ class Policy:
             return
         with without_adapters(self.frozen):
             yield self.frozen
+
+
+def _states_and_matrix(model: Transformer, batch: Batch, dtype: torch.dtype) -> Outputs:
+    found: list[Tensor] = []
+
+    def keep(hidden: Tensor, weight: Tensor) -> Tensor:
+        found[:] = hidden, weight
+        return hidden
+
+    read_out(model, batch, keep, dtype)
+    return found[0], found[1]

@@ -34,6 +34,7 @@ from camelid.lm.sampling import Sampling
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
 from camelid.report.page import write_report
+from camelid.runs.null_run import shared_run
 from camelid.runs.provenance import Parent
 from camelid.runs.run import METRICS, Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
@@ -41,6 +42,7 @@ from camelid.train.adapting import adapted_model, check_lora, round_frozen
 from camelid.train.clock import TimeLimit
 from camelid.train.fit import Setup, fit, precision
 from camelid.train.parallel import ProcessGroup
+from camelid.train.sharding import gather, tensor_plan
 from camelid.train.stages import ADAPTER, MODEL
 
 logger = logging.getLogger(__name__)
@@ -66,14 +68,17 @@ def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | No
     base = resolve(recipe.model)
     if read_spec(base).encoder_layers:
         raise CamelidError(f"{base} is an encoder-decoder; policies are trained from decoders")
-    check_lora(recipe.lora, base)
+    tensor_plan(read_spec(base), group.tensor_size)
+    check_lora(recipe.lora, base, group.tensor_size)
+    _check_shares(recipe, group)
     questions, digests = _questions(recipe)
     rewarding = rewarding_by(recipe.rewarded_by)
     folder = recipe.out / (MODEL if recipe.lora.rank is None else ADAPTER)
-    with Run.create(recipe.out, recipe, parents=[Parent.of(base)], data=digests) as run:
+    with shared_run(recipe, group.is_main, parents=[Parent.of(base)], data=digests) as run:
         if not folder.exists():
             _train(recipe, run, base, questions, rewarding, group, folder, limit)
-        write_report(policy_report(run.folder), run.folder)
+        if group.is_main:
+            write_report(policy_report(run.folder), run.folder)
     return folder
 
 
@@ -90,20 +95,21 @@ def _train(
     tokenizer = load_tokenizer(base)
     dtype = precision(run, recipe.training, group)
     learning = _learning(recipe, tokenizer)
-    policy = _policy(recipe, base, dtype, group.device)
+    policy = _policy(recipe, base, dtype, group)
     check_tokenizer_fits(policy.model.spec, tokenizer)
-    trained = [each for each in questions if uniform(each.question) >= recipe.held_out]
+    asked = [each for each in questions if uniform(each.question) >= recipe.held_out]
     held_out = [each for each in questions if uniform(each.question) < recipe.held_out][:MEASURED]
-    if not trained:
+    if not asked:
         raise WrongCall(f"all {len(questions)} questions are held out: lower --held-out, or give more")
-    logger.info(f"{len(trained):,} questions, and {len(held_out)} held out to measure with")
-    settings, meter = learning.settings, Meter()
+    logger.info(f"{len(asked):,} questions, and {len(held_out)} held out to measure with")
+    settings, meter = learning.settings, Meter(group)
     watch = Watch(run.folder / METRICS, settings.largest_kl, settings.allow_cut)
-    with Engine(policy.model, tokenizer, dtype=dtype, max_batch=recipe.engine.max_batch) as engine:
+    engine = Engine(policy.sampler, tokenizer, dtype=dtype, max_batch=recipe.engine.max_batch)
+    with group.answering(run.folder), engine:
         rollouts = Rollouts(
-            engine, trained, policy, rewarding, learning, watch, run.folder / ROLLOUTS, recipe.seed
+            engine, asked, policy, rewarding, learning, watch, run.folder / ROLLOUTS, recipe.seed
         )
-        measure = HeldOut(engine, held_out, rewarding, run.folder)
+        measure = HeldOut(engine, policy, held_out, rewarding, run.folder)
 
         def metrics() -> Mapping[str, float]:
             stats = {**rollouts.stats, **meter.read()}
@@ -123,7 +129,9 @@ def _train(
             also=metrics,
             samples=True,
         )
-    _save(policy.model, folder, base, tokenizer, run)
+    trained = gather(policy.model, keep=group.is_main)
+    if group.is_main:
+        _save(trained, folder, base, tokenizer, run)
 
 
 def _questions(recipe: AlignRecipe) -> tuple[list[Asked], dict[str, str]]:
@@ -150,19 +158,33 @@ def _learning(recipe: AlignRecipe, tokenizer: Tokenizer) -> Learning:
     return PPO(recipe.ppo, text)
 
 
-def _policy(recipe: AlignRecipe, base: Path, dtype: torch.dtype, device: torch.device) -> Policy:
+def _check_shares(recipe: AlignRecipe, group: ProcessGroup) -> None:
+    """Raises `WrongCall` if the processes cannot share the rows of an update equally."""
+    settings = recipe.grpo if recipe.method == "grpo" else recipe.ppo
+    rows = settings.questions * settings.group // settings.minibatches
+    if recipe.method == "ppo" and recipe.ppo.pretraining:
+        rows += recipe.ppo.pretraining_rows
+    if rows % group.data_size:
+        raise WrongCall(
+            f"an update has {rows} rows (questions x group / minibatches, and pretraining text), which "
+            f"{group.data_size} processes cannot share equally; give --{recipe.method}.questions "
+            f"{settings.questions * group.data_size}, or start a number of processes that divides {rows}"
+        )
+
+
+def _policy(recipe: AlignRecipe, base: Path, dtype: torch.dtype, group: ProcessGroup) -> Policy:
     """The model to train, with a value head for PPO, and its reference, which an adapter needs no copy of."""
     adapts, reference = recipe.lora.rank is not None, None
     model = adapted_model(base, recipe.lora, recipe.seed) if adapts else load_model(base)
     if adapts:
         round_frozen(model, dtype)
     else:
-        reference = load_model(base, dtype).to(device).requires_grad_(False)
-    model.to(device)
+        reference = load_model(base, dtype).to(group.device).requires_grad_(False)
+    model.to(group.device)
     if recipe.method == "ppo":
         add_value_head(model)
     rows = recipe.training.micro_batch_size or ROWS_AT_ONCE
-    return Policy(model, reference, dtype, rows, device)
+    return Policy(model, reference, dtype, rows, group)
 
 
 def _save(model: Transformer, folder: Path, base: Path, tokenizer: Tokenizer, run: Run) -> None:

@@ -7,10 +7,11 @@ import torch
 
 from camelid.align.dpo import dpo_losses, log_ratios
 from camelid.align.preference_rows import PackedPairs, Pair, target_logprobs
-from camelid.data.rows.batches import Batch, in_order
+from camelid.data.rows.batches import Batch
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import DPOSettings
 from camelid.train.fit import Measure, Setup
+from camelid.train.validation import share_of_epoch
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,16 @@ def preference_quality(
         was_training = model.training
         model.eval()
         chosen, rejected = [], []
-        for batch in in_order(rows, setup.micro_batch_size):
+        for batch in share_of_epoch(rows, setup.micro_batch_size, setup.group):
             placed = batch.to(setup.group.device)
             assert isinstance(placed, Batch)
             logprobs = target_logprobs(model, placed, setup.dtype)
             better, worse = log_ratios(logprobs, placed, mean=settings.length_normalised)
-            chosen.append(better)
-            rejected.append(worse)
+            chosen.append(better.cpu())
+            rejected.append(worse.cpu())
         model.train(was_training)
-        better, worse = torch.cat(chosen), torch.cat(rejected)
+        shares = setup.group.collect((torch.cat(chosen), torch.cat(rejected)))[:: setup.group.tensor_size]
+        better, worse = (torch.cat(parts) for parts in zip(*shares, strict=True))
         ahead = (better > worse).float() + 0.5 * (better == worse).float()
         return PreferenceQuality(
             {

@@ -18,6 +18,7 @@ from camelid.recipes.align import AlignRecipe
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.losses import chunked_logprobs
 from camelid.train.objectives import read_out
+from camelid.train.parallel import ProcessGroup
 
 Pair = tuple[Example, Example]
 """The better and the worse answer."""
@@ -68,15 +69,18 @@ class PackedPairs:
 
 @torch.no_grad()
 def with_reference(
-    pairs: Sequence[Pair], model: Transformer, dtype: torch.dtype, device: torch.device, context: int
+    pairs: Sequence[Pair], model: Transformer, dtype: torch.dtype, context: int, group: ProcessGroup
 ) -> list[Pair]:
-    """The pairs with the log-probability of each target under the model as it is now, computed once."""
-    model.eval().to(device)
-    rows = PackedPairs(pairs, context, 0, 0)
-    placed: list[Pair | None] = [None] * len(pairs)
-    for members in track(rows._bins, "reference log-probabilities", show=len(rows._bins) > 100):
+    """The pairs with the log-probability of each target under the model as it is now, computed once.
+
+    Processes share the work; each has the whole model.
+    """
+    model.eval().to(group.device)
+    own = group.own(PackedPairs(pairs, context, 0, 0)._bins)
+    placed: dict[int, Pair] = {}
+    for members in track(own, "reference log-probabilities", show=group.is_main and len(own) > 100):
         pieces = [example for at in members for example in pairs[at]]
-        batch = collate([lay_out(pieces, context, 0)]).to(device)
+        batch = collate([lay_out(pieces, context, 0)]).to(group.device)
         assert isinstance(batch, Batch)
         found = target_logprobs(model, batch, dtype)[0].cpu().numpy()
         start = 0
@@ -87,7 +91,8 @@ def with_reference(
             start += len(piece)
         for at, one, other in zip(members, valued[::2], valued[1::2], strict=True):
             placed[at] = one, other
-    return [pair for pair in placed if pair is not None]
+    of_all = {at: pair for part in group.collect(placed) for at, pair in part.items()}
+    return [of_all[at] for at in range(len(pairs))]
 
 
 def target_logprobs(model: Transformer, batch: Batch, dtype: torch.dtype) -> torch.Tensor:

@@ -22,12 +22,14 @@ from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
 from camelid.report.page import write_report
 from camelid.report.training import training_report
+from camelid.runs.null_run import shared_run
 from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.adapting import adapted_model, check_lora
 from camelid.train.fit import Setup, fit_rows, rows_of_update
 from camelid.train.parallel import ProcessGroup
+from camelid.train.sharding import tensor_plan
 from camelid.train.stages import MODEL, check_chat
 
 logger = logging.getLogger(__name__)
@@ -39,16 +41,17 @@ QUALITY = "quality.json"
 def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     """Trains a reward model on comparisons; returns its folder, which transformers loads as a classifier."""
     base = resolve(recipe.model)
-    rows_of_update(recipe.training, group.size)
+    rows_of_update(recipe.training, group.data_size)
     spec, tokenizer = read_spec(base), load_tokenizer(base)
+    tensor_plan(spec, group.tensor_size)
     check_chat(base, tokenizer, spec.encoder_layers > 0)
     check_rewardable(spec, base)
     check_tokenizer_fits(spec, tokenizer)
-    check_lora(recipe.lora, base)
+    check_lora(recipe.lora, base, group.tensor_size)
     if recipe.lora.base == "nf4":
         raise WrongCall("a reward model's adapter is merged, which a 4-bit base prevents; remove --lora.base")
     digests = digest_paths(recipe.comparisons)
-    with Run.create(recipe.out, recipe, parents=[Parent.of(base)], data=digests) as run:
+    with shared_run(recipe, group.is_main, parents=[Parent.of(base)], data=digests) as run:
         if not (recipe.out / MODEL).exists():
             longest = math.inf if isinstance(spec.positions, RelativeBuckets) else spec.context_length
             found = read_comparisons(recipe, tokenizer, apart=False, longest=longest)
@@ -58,7 +61,8 @@ def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
                     "and score_rejected, or answers with a score"
                 )
             _train(recipe, run, base, tokenizer, found, group)
-        write_report(training_report(run.folder), run.folder)
+        if group.is_main:
+            write_report(training_report(run.folder), run.folder)
     return recipe.out / MODEL
 
 
@@ -84,6 +88,8 @@ def _train(
         formula=ranking_loss(recipe.reward),
         measure=measure if found.held_out else None,
     )
+    if not group.is_main:
+        return
     if last:
         _show(run, last[0])
     last_id = int(found.train[0].examples[0].targets[-1])

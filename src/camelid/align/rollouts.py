@@ -1,7 +1,7 @@
 """Samples of the policy as batches: questions, answers by the engine with the present weights, rewards."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from camelid.align.alarms import Watch
 from camelid.align.columns import SAMPLED
@@ -26,6 +27,7 @@ from camelid.data.rows.packing import lay_out, shuffled
 from camelid.engine.engine import Engine
 from camelid.lm.interface import Completion
 from camelid.recipes.rollouts import RolloutSettings
+from camelid.train.parallel import ProcessGroup
 
 Stats = dict[str, float]
 STATS, EXTRA = "stats", "extra."
@@ -42,9 +44,10 @@ LOOSE = 1.0
 class Rollouts:
     """Batches of sampled answers, `settings.updates` from each rollout; `stats` describes the last one.
 
-    The questions of a rollout and the seeds of its samples depend only on `seed` and its number. If several
-    updates are made with a rollout, it is kept in `folder` until the next one, so that a run which is killed
-    between them resumes with it.
+    The questions of a rollout and the seeds of its samples depend only on `seed` and its number. Several
+    processes share the questions; then each has the whole rollout, and takes its rows of every update. If
+    several updates are made with a rollout, it is kept in `folder` until the next one, so that a run which
+    is killed between them resumes with it.
     """
 
     engine: Engine
@@ -71,7 +74,8 @@ class Rollouts:
             number, done = divmod(step, self.settings.updates)
             rollout = self._kept(number) if done else self._sampled(number)
             for update in range(done, self.settings.updates):
-                yield self.learning.completed(self._minibatch(rollout, number, update), step)
+                whole = self.learning.completed(self._minibatch(rollout, number, update), step)
+                yield self.group.share_of(whole)
                 step += 1
 
     def _minibatch(self, rollout: Batch, number: int, update: int) -> Batch:
@@ -81,32 +85,53 @@ class Rollouts:
         rows = rollout.take(chosen)
         return rows.take(rows.by_length())  # micro-batches of similar length need little padding
 
+    @property
+    def group(self) -> ProcessGroup:
+        """The processes that share the work."""
+        return self.policy.group
+
     def _sampled(self, number: int) -> Batch:
+        self.policy.renew_sampler()
         self.engine.set_weights()
-        asked, answers = self._answers(number)
-        rewards = torch.tensor(self._rewards(asked, answers)).view(-1, self.settings.group)
+        asked, answers, rewards = self._rewarded(number)
         scored = self.policy.scored(as_batch(answers))
         self.stats = summary(asked, answers, rewards, scored)
         bound = self.settings.largest_difference
         check_sampler(self.stats["sampler_difference"], bound, self.policy.dtype)
         rollout = self.learning.taught(scored, rewards, self.stats)
         self.watch.check(self.stats)
-        if self.settings.updates > 1:
+        if self.settings.updates > 1 and self.group.is_main:
             self._keep(number, rollout)
         return rollout
 
-    def _answers(self, number: int) -> tuple[list[Asked], list[Completion]]:
-        """The questions of a rollout, each as often as it is answered, and all answers as one batch of the
-        engine."""
+    def _rewarded(self, number: int) -> tuple[list[Asked], list[Completion], Tensor]:
+        """The questions of a rollout, each as often as it is answered, all answers, and their rewards
+        [questions, group]."""
+        group, places = self.settings.group, range(self.settings.questions)
+        asked, answers = self._answers(number, self.group.own(places))
+        own = [*zip(answers, self._rewards(asked, answers) if asked else [], strict=True)]
+        # The answers to one question are computed by one process.
+        found = self.group.together([own[at : at + group] for at in range(0, len(own), group)])
+        questions = [self._question(number * len(places) + place) for place in places]
+        rewards = torch.tensor([[reward for _, reward in each] for each in found])
+        return (
+            [each for each in questions for _ in range(group)],
+            [answer for each in found for answer, _ in each],
+            rewards,
+        )
+
+    def _answers(self, number: int, places: Iterable[int]) -> tuple[list[Asked], list[Completion]]:
+        """The questions at these places of a rollout, each as often as it is answered, and all answers as one
+        batch of the engine."""
         asked, requests = [], []
-        for place in range(self.settings.questions):
+        for place in places:
             each = self._question(number * self.settings.questions + place)
             seed = int(np.random.default_rng([self.seed, number, place]).integers(2**31))
             sampling = replace(each.sampling, temperature=1.0, samples=self.settings.group, seed=seed)
             for sample in range(self.settings.group):
                 asked.append(each)
                 requests.append(self.engine.request(each.prompt, sampling, sample))
-        for _ in self.engine.updates(requests):
+        for _ in self.engine.updates(requests) if requests else ():
             pass
         return asked, [request.completion() for request in requests]
 

@@ -8,7 +8,6 @@ from camelid.align.dpo_stage import train_dpo
 from camelid.align.policy_stage import train_policy
 from camelid.align.reward_stage import train_reward
 from camelid.align.verifier_stage import train_verifier
-from camelid.base.errors import WrongCall
 from camelid.recipes.align import AlignRecipe, MethodName
 from camelid.train.parallel import ProcessGroup, join_process_group
 
@@ -24,7 +23,4 @@ METHODS: Mapping[MethodName, Callable[[AlignRecipe, ProcessGroup], Path]] = {
 
 def align(recipe: AlignRecipe) -> Path:
     """Aligns a model as the recipe says; returns the folder of the result in `recipe.out`."""
-    group = join_process_group()
-    if group.size > 1:
-        raise WrongCall("camelid align runs in one process: start it without torchrun")
-    return METHODS[recipe.method](recipe, group)
+    return METHODS[recipe.method](recipe, join_process_group(recipe.parallel))

@@ -18,11 +18,13 @@ from camelid.model.values import ValueModel, with_reserved_token
 from camelid.recipes.align import AlignRecipe
 from camelid.report.page import write_report
 from camelid.report.training import training_report
+from camelid.runs.null_run import shared_run
 from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.fit import fit_rows, rows_of_update
 from camelid.train.parallel import ProcessGroup
+from camelid.train.sharding import tensor_plan
 from camelid.train.stages import MODEL, check_context
 
 logger = logging.getLogger(__name__)
@@ -34,13 +36,14 @@ def train_verifier(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     Both parts go on where a stopped call left them.
     """
     base = resolve(recipe.model)
-    rows_of_update(recipe.training, group.size)
+    rows_of_update(recipe.training, group.data_size)
     spec, tokenizer = read_spec(base), load_tokenizer(base)
+    tensor_plan(spec, group.tensor_size)
     if spec.encoder_layers:
         raise CamelidError(f"{base} is an encoder-decoder; verifiers are trained from decoders")
     check_context(recipe.training.context_length, base, spec)
     check_tokenizer_fits(spec, tokenizer)
-    questions = solve(recipe)
+    questions = group.from_main(partial(solve, recipe))
     data = verifier_data(recipe, questions, tokenizer, spec)
     labels = [solution.right for each in questions for solution in each.solutions]
     logger.info(
@@ -48,11 +51,12 @@ def train_verifier(recipe: AlignRecipe, group: ProcessGroup) -> Path:
         f"{sum(labels) / len(labels):.1%} right; {len(data.held_out)} questions are held out"
     )
     digests = {str(recipe.solutions_folder): data.rows.digest}
-    with Run.create(recipe.out, recipe, parents=[Parent.of(base)], data=digests) as run:
+    with shared_run(recipe, group.is_main, parents=[Parent.of(base)], data=digests) as run:
         folder = recipe.out / MODEL
         if not folder.exists():
             _train(recipe, run, base, tokenizer, data, group)
-        write_report(training_report(run.folder), run.folder)
+        if group.is_main:
+            write_report(training_report(run.folder), run.folder)
     return folder
 
 
@@ -64,6 +68,8 @@ def _train(
     trained = fit_rows(
         run, model, data.rows, recipe.training, group, recipe.seed, formula=verifier_loss, measure=measure
     )
+    if not group.is_main:
+        return
     with atomic_folder(recipe.out / MODEL) as draft:
         save_value_model(draft, trained, special_ids=special_ids(tokenizer), provenance=run.identity)
         tokenizer.save(draft)

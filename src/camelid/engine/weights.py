@@ -1,7 +1,6 @@
 """The weights of a model that is trained elsewhere: computed with as in evaluation, watched, and
 exchanged."""
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -30,7 +29,8 @@ def in_evaluation(module: Module, twins: dict[nn.Module, nn.Module] | None = Non
     as it is."""
     twins = {} if twins is None else twins
     if module not in twins:
-        twin = twins[module] = copy.copy(module)
+        twin = twins[module] = object.__new__(type(module))  # FSDP's classes cannot be copied
+        twin.__dict__.update(module.__dict__)
         twin.training = False
         twin._modules = {
             name: child and in_evaluation(child, twins) for name, child in module._modules.items()

@@ -1,7 +1,9 @@
 """Weight initialisation, as in the papers."""
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from camelid.model.spec import ModelSpec
 
@@ -9,7 +11,13 @@ WRITES_TO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
 @torch.no_grad()
-def initialize(model: nn.Module, spec: ModelSpec, seed: int, std: float | None = None) -> None:
+def initialize(
+    model: nn.Module,
+    spec: ModelSpec,
+    seed: int,
+    std: float | None = None,
+    put: Callable[[nn.Parameter, Tensor], object] | None = None,
+) -> None:
     """Draws every parameter from a normal distribution; gains are 1 and biases 0.
 
     GPT-2's way: one std for all, matrices that write to the residual stream divided by sqrt(2 layers)
@@ -18,20 +26,25 @@ def initialize(model: nn.Module, spec: ModelSpec, seed: int, std: float | None =
     narrow models learn attention sooner. T5's and PaLM's way (arXiv:2204.02311, section 5), where there is an
     encoder or the outputs are scaled: embeddings 1 and matrices 1/sqrt(inputs). In both, queries of unscaled
     attention are divided by sqrt(head_dim).
+
+    put: places a whole new tensor, one at a time, where a parameter holds only a part of it.
     """
     generator = torch.Generator().manual_seed(seed)
     by_inputs = spec.output_scale != 1 or spec.encoder_layers > 0
     common = (2 / (5 * spec.hidden_size)) ** 0.5 if std is None else std
     for name, parameter in model.named_parameters():
+        drawn = parameter if put is None else torch.empty(parameter.shape, dtype=parameter.dtype)
         if name.endswith(("norm.weight", "layernorm.weight")):
-            parameter.fill_(1.0)
+            drawn.fill_(1.0)
         elif name.endswith("bias"):
-            parameter.zero_()
+            drawn.zero_()
         else:
             scale = _by_inputs(name, parameter, spec) if by_inputs else _common(name, common, spec)
             if spec.attention_scale == 1 and name.endswith("q_proj.weight"):
                 scale *= spec.head_dim**-0.5
-            parameter.normal_(0.0, scale, generator=generator)
+            drawn.normal_(0.0, scale, generator=generator)
+        if put is not None:
+            put(parameter, drawn)
 
 
 def _common(name: str, std: float, spec: ModelSpec) -> float:

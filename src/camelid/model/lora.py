@@ -68,6 +68,10 @@ class LoRALinear(nn.Module):
         inputs = dropped(x, self.settings.dropout, seeds, self.site) if self.training else x
         low = F.linear(inputs, self.lora_a.to(x.dtype)).flatten(0, -2)
         result: Tensor = self.base(x)
+        if type(result) is not Tensor:  # split by tensor parallelism, which adds nothing in place
+            return result + self.settings.scale * F.linear(
+                low.view(*x.shape[:-1], -1), self.lora_b.to(x.dtype)
+            )
         # Added inside the product: passes over [time, outer] cost as much as the thin products.
         result.view(-1, self.out_features).addmm_(low, self.lora_b.to(x.dtype).T, alpha=self.settings.scale)
         return result

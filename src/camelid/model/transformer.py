@@ -5,12 +5,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from camelid.model.attention import past_mask
 from camelid.model.blocks import Block, ParallelBlock
@@ -54,7 +55,7 @@ class Stack(nn.Module):
             self.relative_bias = RelativeBias(spec.positions, spec.num_heads, bidirectional=encoder)
         self.recompute_activations = False
         self.adapter_dropout = 0.0
-        self.run_block: RunBlock = _run_block
+        self.run_block: RunBlock = run_block
 
     def forward(
         self,
@@ -273,5 +274,32 @@ class Transformer(Stack):
         return hidden if self.spec.output_scale == 1 else hidden * self.spec.output_scale
 
 
-def _run_block(block: nn.Module, x: Tensor, context: Context) -> Tensor:
+def run_block(block: nn.Module, x: Tensor, context: Context) -> Tensor:
+    """The block's output; autograd keeps what the backward pass needs."""
     return block(x, context)  # type: ignore[no-any-return]
+
+
+KEPT = [
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.camelid.blocked_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+]
+"""What `run_selectively` keeps: the results of linears and of attention, which take most of the time."""
+
+
+def run_selectively(block: nn.Module, x: Tensor, context: Context) -> Tensor:
+    """The block's output, keeping only `KEPT`; norms, activations and the like are computed again."""
+    if not torch.is_grad_enabled():
+        return run_block(block, x, context)
+    result: Tensor = checkpoint(
+        run_block,
+        block,
+        x,
+        context,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=partial(create_selective_checkpoint_contexts, KEPT),
+    )
+    return result

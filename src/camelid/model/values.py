@@ -16,7 +16,7 @@ from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 
 OWN = ("gain", "bias")
-"""The parameters that a Transformer does not have."""
+"""The parameters that a Transformer does not have, each with one value: FSDP shards no scalars."""
 
 
 class ValueModel(Transformer):
@@ -25,14 +25,14 @@ class ValueModel(Transformer):
     def __init__(self, spec: ModelSpec, reserved: int) -> None:
         super().__init__(spec)
         self.reserved = reserved
-        self.gain, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
+        self.gain, self.bias = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
 
     @classmethod
     def of(cls, model: Transformer, reserved: int, gain: float = 1.0, bias: float = 0.0) -> "ValueModel":
         """The model with a value head, sharing its weights' memory."""
         with torch.device("meta"):
             valued = cls(model.spec, reserved)
-        own = {"gain": torch.tensor(gain), "bias": torch.tensor(bias)}
+        own = {"gain": torch.tensor([gain]), "bias": torch.tensor([bias])}
         valued.load_state_dict({**model.state_dict(), **own}, assign=True)
         return valued.train(model.training)
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import REPEATED, CalculatorName
 from camelid.recipes.lora import LoRASettings
+from camelid.recipes.parallel import Parallel
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.rollouts import GRPOSettings, PPOSettings
 from camelid.recipes.settings import ModelName, Paths, Settings
@@ -176,6 +177,7 @@ class AlignRecipe(Recipe):
         description="share of the questions or comparisons that measure the result and do not train it",
     )
     training: Training = Field(description="batches, optimiser, schedule")
+    parallel: Parallel = Field(default=Parallel(), description="how several processes share the run")
     seed: int = Field(default=0, ge=0, description="seed of the data order")
     engine: EngineSettings = Field(
         default=EngineSettings(), description="how the model runs on this machine while it writes solutions"

@@ -1,5 +1,7 @@
 """Settings of training over several processes, shared by the stages that train."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from camelid.recipes.settings import FREE, Settings
@@ -19,6 +21,12 @@ class Parallel(Settings):
         default=1,
         gt=0,
         description="processes that share each matrix product, attention by heads",
+        json_schema_extra=FREE,
+    )
+    gather: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="precision in which weights are gathered; bfloat16 sends half as much, needs activations "
+        "in bfloat16, and rounds the gains of norms",
         json_schema_extra=FREE,
     )
     timeout: float = Field(

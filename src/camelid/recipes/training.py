@@ -78,8 +78,10 @@ class Training(Settings):
         default="auto",
         description="use torch.compile; auto: if a working compiler is found",
     )
-    recompute_activations: bool = Field(
-        default=False, description="recompute activations in the backward pass to save memory"
+    recompute_activations: Literal["selective"] | bool = Field(
+        default=False,
+        description="recompute activations in the backward pass to save memory: all of a layer, or "
+        "(selective) what is cheap, such as norms",
     )
     validate_every: int = Field(
         default=100, gt=0, description="steps between validations", json_schema_extra=FREE

@@ -1,10 +1,12 @@
-"""The run as other processes than the main one see it: they do not write to the folder."""
+"""One run of several processes: the main one writes its folder, the others do not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from camelid.recipes.recipe import Recipe
+from camelid.runs.provenance import Parent
 from camelid.runs.run import Checkpoint, Run
 
 
@@ -31,3 +33,10 @@ class NullRun(Run):
     def resume(self) -> Checkpoint | None:
         """The main process broadcasts its checkpoint to the others."""
         return None
+
+
+def shared_run(
+    recipe: Recipe, is_main: bool, *, parents: Iterable[Parent] = (), data: Mapping[str, str] | None = None
+) -> Run:
+    """The run in the main process, see `Run.create`, and a `NullRun` in the others."""
+    return Run.create(recipe.out, recipe, parents=parents, data=data) if is_main else NullRun(recipe.out)

@@ -5,11 +5,16 @@ AdamW's moments in float32, activations in 2 bytes.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from camelid.model.spec import ModelSpec
 from camelid.scaling.plan import TRAINING_BYTES
 
 GATHERED_BYTES, ACTIVATION_BYTES = 4, 2
+CHUNK_VALUES = 16 * 2**20
+"""Logits that exist at a time, as in `train.losses`."""
+Recomputed = Literal["none", "selective", "full"]
+"""What the backward pass computes again of the forward pass of a block."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,55 @@ def state_bytes(spec: ModelSpec, mesh: Mesh) -> float:
     return TRAINING_BYTES * (split / mesh.tensor + spec.parameter_count() - split) / mesh.data
 
 
-def activation_bytes(spec: ModelSpec, tokens: int) -> float:
-    """The states between blocks that are kept for `tokens` tokens of a pass with recomputed activations."""
-    return float(ACTIVATION_BYTES * (spec.num_layers + spec.encoder_layers) * tokens * spec.hidden_size)
+def activation_bytes(
+    spec: ModelSpec, tokens: int, recomputed: Recomputed = "full", bytes_each: int = ACTIVATION_BYTES
+) -> float:
+    """What is kept of `tokens` tokens from the forward to the backward pass of the blocks of a decoder.
+
+    Per token and block, with b bytes for each value, width d, A values of queries and K of keys (and as many
+    of values), and G matrices into a feed-forward width F, where all of a block is recomputed (full): b d,
+    its input. selective: b (3 d + 2 A + 2 K + G F), with the results of linears and attention. none: (8 + b)
+    d for each norm and b (2 A + 2 K + 2 G F). Rows of up to 1,024 tokens on CPUs also keep probabilities,
+    which are left out.
+    """
+    blocks = spec.num_layers + spec.encoder_layers
+    return float(blocks * tokens * _kept_of_token(spec, recomputed, bytes_each))
+
+
+def _kept_of_token(spec: ModelSpec, recomputed: Recomputed, bytes_each: int) -> float:
+    width, feed_forward = spec.hidden_size, spec.feed_forward.width
+    attention = 2 * (spec.num_heads + spec.num_kv_heads) * spec.head_dim
+    into = 2 if spec.feed_forward.gated else 1
+    match recomputed:
+        case "full":
+            return bytes_each * width
+        case "selective":
+            return bytes_each * (3 * width + attention + into * feed_forward)
+        case "none":
+            # An RMS norm keeps its input and the normalised one in float32, and its result.
+            count = 2 if not spec.parallel or spec.separate_norms else 1
+            norms = count * ((8 if spec.norm.kind == "rms" else 4) + bytes_each) * width
+            # What enters the activation, what leaves it, the other factor, and their product.
+            inner = (2 * into) * feed_forward
+            return norms + bytes_each * (attention + inner)
+
+
+def peak_activation_bytes(
+    spec: ModelSpec, tokens: int, recomputed: Recomputed, bytes_each: int = ACTIVATION_BYTES
+) -> float:
+    """The most memory above weights and gradients in a pass over `tokens` tokens.
+
+    That is what is kept of all blocks and what the loss needs: the states and their gradient, a chunk of
+    logits, the gradient of the output matrix. Or, where it is more, what is kept of all blocks but one,
+    everything of that one, and gradients inside of it: of the feed-forward width's values and three states.
+    """
+    into = 2 if spec.feed_forward.gated else 1
+    kept = activation_bytes(spec, tokens, recomputed, bytes_each)
+    chunk = min(tokens * spec.vocab_size, CHUNK_VALUES)
+    loss = bytes_each * (2 * tokens * spec.hidden_size + chunk) + 4 * spec.vocab_size * spec.hidden_size
+    others = kept - tokens * _kept_of_token(spec, recomputed, bytes_each)
+    gradients = bytes_each * ((into + 1) * spec.feed_forward.width + 3 * spec.hidden_size)
+    return max(kept + loss, others + tokens * (_kept_of_token(spec, "none", bytes_each) + gradients))
 
 
 def gathered_bytes(spec: ModelSpec, mesh: Mesh) -> float:
@@ -55,15 +106,18 @@ def gathered_bytes(spec: ModelSpec, mesh: Mesh) -> float:
     return GATHERED_BYTES * (2 * block + embeddings)
 
 
-def data_traffic(spec: ModelSpec, mesh: Mesh, micro_batches: int = 1) -> float:
+def data_traffic(
+    spec: ModelSpec, mesh: Mesh, micro_batches: int = 1, gathered: int = GATHERED_BYTES
+) -> float:
     """Bytes that a process sends per update for the data dimension.
 
     A ring sends (D - 1) / D of a tensor to gather it or to sum and scatter it. Weights are gathered twice per
-    micro-batch, for the forward and the backward pass; gradients are summed after the last one, and after the
-    first one to measure the gradient noise.
+    micro-batch, for the forward and the backward pass, in `gathered` bytes a parameter; gradients are summed
+    in float32 after the last one, and after the first one to measure the gradient noise.
     """
-    held = GATHERED_BYTES * (state_bytes(spec, Mesh(1, mesh.tensor)) / TRAINING_BYTES)
-    return (mesh.data - 1) / mesh.data * held * (2 * micro_batches + min(2, micro_batches))
+    held = state_bytes(spec, Mesh(1, mesh.tensor)) / TRAINING_BYTES
+    sent = 2 * micro_batches * gathered + min(2, micro_batches) * GATHERED_BYTES
+    return (mesh.data - 1) / mesh.data * held * sent
 
 
 def tensor_traffic(spec: ModelSpec, mesh: Mesh, tokens: int, recomputed: bool = True) -> float:

@@ -28,10 +28,12 @@ def check_lora(lora: LoRASettings, base: Path, tensor_size: int = 1) -> list[str
     `WrongCall` if several processes share each matrix (`tensor_size`).
     """
     quantised = "quantization_config" in read_config(base)
-    if tensor_size > 1 and (quantised or lora.rank is not None):
+    if tensor_size > 1 and (quantised or lora.base == "nf4" or lora.dropout):
+        what = "whose masks would depend on the mesh" if lora.dropout else "whose matrices stay whole"
         raise WrongCall(
-            f"parallel.tensor is {tensor_size}, and adapters are trained on whole matrices; give "
-            "--parallel.tensor 1: their processes share the rows"
+            f"parallel.tensor is {tensor_size}, and the adapter has "
+            f"{'dropout' if lora.dropout else 'a base of few bits'}, {what}; give --parallel.tensor 1: "
+            "its processes share the rows"
         )
     if quantised and lora.rank is None:
         raise CamelidError(

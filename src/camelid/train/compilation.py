@@ -14,7 +14,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from camelid.base.errors import CamelidError
 from camelid.model.layers import Context
-from camelid.model.transformer import RunBlock, Transformer
+from camelid.model.transformer import RunBlock, Transformer, run_block
 
 
 def compile_blocks(model: Transformer, mode: Literal["auto"] | bool = "auto") -> None:
@@ -32,8 +32,9 @@ class _CompiledBlock:
 
     def __init__(self, eager: RunBlock, *, required: bool) -> None:
         self.eager, self.required = eager, required
-        # Compile for each shape separately: dynamic shapes lose most of the speed-up.
-        self.compiled: RunBlock = torch.compile(eager, dynamic=False)
+        # Compile for each shape separately: dynamic shapes lose most of the speed-up. A compiled block
+        # recomputes what is cheap by itself, so it is never the selective one.
+        self.compiled: RunBlock = torch.compile(run_block, dynamic=False)
 
     def __call__(self, block: nn.Module, x: Tensor, context: Context) -> Tensor:
         if not torch.is_grad_enabled():

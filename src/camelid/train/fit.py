@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,8 +19,8 @@ from camelid.data.rows.batches import AnyBatch, batches
 from camelid.data.rows.packing import Rows
 from camelid.data.rows.pairs import PairRows
 from camelid.formats.hugging_face.tensor_files import dtype_name
-from camelid.model.adapters import has_quantised_base
-from camelid.model.transformer import Transformer
+from camelid.model.adapters import adapted, has_quantised_base
+from camelid.model.transformer import Transformer, run_selectively
 from camelid.recipes.training import Training
 from camelid.runs.run import METRICS, Run, read_metrics
 from camelid.train.adapting import round_frozen, training_flops_per_token
@@ -33,9 +32,10 @@ from camelid.train.machine import fastest_dtype, peak_flops, rows_at_once
 from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS, check_adafactor_rate
 from camelid.train.parallel import ProcessGroup
+from camelid.train.saving import Saver
 from camelid.train.schedule import learning_rate
 from camelid.train.sharding import gather, shard
-from camelid.train.state import load_state, save_state, training_state
+from camelid.train.state import load_state
 from camelid.train.track import Log, tracked
 from camelid.train.validation import ValidationLoss, validation_loss
 
@@ -108,6 +108,7 @@ def fit(
         stop_between_steps() as stop,
         _step_log(model, training, setup, samples) as log,
         _tracked(run, training, setup) as track,
+        Saver(run, model, optimizer, setup.group, training.keep_checkpoints) as saver,
     ):
         if done == 0:
             run.log({"step": 0, "dtype": dtype_name(setup.dtype), **_validated(log, -1, validate)})
@@ -120,9 +121,13 @@ def fit(
                 record |= _validated(log, step.number, validate)
             run.log(record)
             track(record)
-            stopping = setup.group.any_rank(bool(stop))
+            stopping, failed = setup.group.any_rank(bool(stop), saver.failed)
+            if failed:
+                saver.finish()  # raises
             if stopping or last or updates % training.checkpoint_every == 0:
-                _checkpoint(run, model, optimizer, updates, training, setup.group)
+                saver.save(updates)
+            if stopping or last:
+                saver.finish()
             if stopping and not last:
                 raise KeyboardInterrupt(f"stopped after step {updates}; the state is saved")
     return model.eval()
@@ -152,8 +157,13 @@ def fit_rows(
     training = training.for_rows(rows.per_epoch)
     batch_rows = rows_of_update(training, group.data_size)
     setup = _setup(run, training, batch_rows, model.spec.hidden_size, group)
+    if group.gathered not in (None, setup.dtype):
+        raise WrongCall(
+            "parallel.gather is bfloat16, and activations are float32: weights would be rounded that are not "
+            "now; give --training.dtype bfloat16, or leave it out"
+        )
     round_frozen(model, setup.dtype)
-    prepare(shard(model.to(group.device), group.mesh), training)
+    prepare(shard(model.to(group.device), group.mesh, group.gathered), training)
 
     def batches_from(step: int) -> Iterator[AnyBatch]:
         read = batches(rows, batch_rows, step, group.data_rank, group.data_size)
@@ -198,8 +208,15 @@ def rows_of_update(training: Training, processes: int) -> int:
 
 def prepare(model: Transformer, training: Training) -> Transformer:
     """Sets up activation recomputation and compilation as the recipe says; returns the model."""
+    if training.recompute_activations == "selective" and adapted(model):
+        raise WrongCall(
+            "adapters add to the results that selective recomputation would keep; give "
+            "--training.recompute-activations true or false"
+        )
     for stack in model.stacks:
-        stack.recompute_activations = training.recompute_activations
+        stack.recompute_activations = training.recompute_activations is True
+        if training.recompute_activations == "selective":
+            stack.run_block = run_selectively
     # Blocks over quantised weights stay eager: dynamo cannot follow their own backward pass.
     eager = training.compile == "auto" and has_quantised_base(model)
     compile_blocks(model, False if eager else training.compile)
@@ -290,25 +307,3 @@ def _optimizer(model: Transformer, training: Training) -> torch.optim.Optimizer:
 def _resume(run: Run, model: Transformer, optimizer: torch.optim.Optimizer, group: ProcessGroup) -> int:
     checkpoint = group.broadcast(run.resume())
     return 0 if checkpoint is None else load_state(checkpoint.folder, model, optimizer, group)
-
-
-def _checkpoint(
-    run: Run,
-    model: Transformer,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    training: Training,
-    group: ProcessGroup,
-) -> None:
-    state = training_state(model, optimizer, step)
-
-    def write(folder: Path | None) -> None:
-        shared = group.broadcast(folder)
-        assert shared is not None  # broadcast from the main process
-        save_state(shared, state, group)
-
-    if group.is_main:
-        run.save_checkpoint(step, write, keep=training.keep_checkpoints)
-    else:
-        write(None)
-    group.barrier()

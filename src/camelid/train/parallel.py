@@ -4,12 +4,12 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,16 +20,22 @@ from torch.nn.utils import get_total_norm
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.base.logs import show_warnings_only
+from camelid.data.rows.batches import Batch, PairBatch
 from camelid.model.attention import leave_out_cudnn
 from camelid.recipes.parallel import Parallel
 from camelid.runs.run import list_checkpoints
 from camelid.train.sharding import is_split, local
 
 T = TypeVar("T")
+B = TypeVar("B", Batch, PairBatch)
 
 PATIENCE = timedelta(days=30)
 """How long processes wait for what only the main one does: it tokenises a large corpus for hours, and torch
 would give up after 10 or 30 minutes. A process that ends is noticed at once, by its connections.
+"""
+SAVING = 3
+"""How many times longer processes wait for each other while they write a state than within an update: the
+main one computes the digests of all files meanwhile.
 """
 ANSWER = 10.0
 """Seconds in which every process that still runs says so, once one of them has failed."""
@@ -50,8 +56,12 @@ class ProcessGroup:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     mesh: DeviceMesh | None = None
     """The processes as [data, tensor]; None: one process."""
+    gathered: torch.dtype | None = None
+    """The precision in which weights are gathered; None: their own."""
     patient: dist.ProcessGroup | None = None
     """The same processes with the timeout `PATIENCE`, for `broadcast` and `barrier`."""
+    saving: dist.ProcessGroup | None = None
+    """The same processes for the thread that saves; see `SAVING`."""
     store: Store | None = None
     """Where each process leaves its host and, after a failure, that it still runs."""
 
@@ -83,9 +93,39 @@ class ProcessGroup:
         dist.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]
 
-    def any_rank(self, flag: bool) -> bool:
-        """Whether `flag` is true in any process; all processes get the same answer."""
-        return bool(self._sum_all(torch.tensor(float(flag))) > 0)
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What `make` returns in the main process, the only one that calls it, in every process."""
+        box = self.broadcast([make()] if self.is_main else [])
+        return box[0]
+
+    def collect(self, own: T) -> list[T]:
+        """Every process's value in the order of their ranks, however long it takes."""
+        if self.size == 1:
+            return [own]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, own, group=self.patient)
+        return found
+
+    def own(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's share of items, of which any may compute any; see `together`."""
+        return items[self.rank :: self.size]
+
+    def together(self, found: Sequence[T]) -> list[T]:
+        """What all processes have found for their `own` items, in the order of these."""
+        shares = self.collect([*found])
+        places = range(sum(map(len, shares)))
+        return [shares[place % self.size][place // self.size] for place in places]
+
+    def share_of(self, batch: B) -> B:
+        """This process's rows of a batch that all processes have; raises `WrongCall` if they are uneven."""
+        rows, processes = len(batch.tokens), self.data_size
+        if rows % processes:
+            raise WrongCall(f"{processes} processes cannot share {rows} rows equally")
+        return batch.split(rows // processes)[self.data_rank]
+
+    def any_rank(self, *flags: bool) -> list[bool]:
+        """Whether each flag is true in any process; all processes get the same answers."""
+        return (self._sum_all(torch.tensor(flags, dtype=torch.float32)) > 0).tolist()
 
     def barrier(self) -> None:
         """Waits until every process has reached this call, however long it takes."""
@@ -183,8 +223,10 @@ def join_process_group(parallel: Parallel | None = None) -> ProcessGroup:
     store = PrefixStore("camelid", _get_default_store())
     store.set(f"host/{dist.get_rank()}", f"{socket.gethostname()}, pid {os.getpid()}")
     patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    saving = dist.new_group(backend="gloo", timeout=SAVING * timedelta(seconds=parallel.timeout))
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=(DATA, TENSOR))
-    return ProcessGroup(dist.get_rank(), size, device, mesh, patient, store)
+    gathered = torch.bfloat16 if parallel.gather == "bfloat16" else None
+    return ProcessGroup(dist.get_rank(), size, device, mesh, gathered, patient, saving, store)
 
 
 def _mesh_shape(parallel: Parallel, processes: int) -> tuple[int, int]:

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_module, distribute_tensor
 from torch.distributed.tensor.placement_types import Placement
 
 from camelid.base.errors import WrongCall
 from camelid.base.progress import in_bytes
+from camelid.formats.hugging_face.checkpoint import blank_model
+from camelid.model.initialize import initialize
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
@@ -29,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 STATE_BYTES = 16
 """A trained parameter with its gradient and two moments, in float32."""
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M", bound=Transformer)
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,22 @@ def tensor_plan(spec: ModelSpec, processes: int) -> dict[str, Split]:
     return patterns
 
 
-def shard(model: Transformer, mesh: DeviceMesh | None) -> Transformer:
-    """Shards the weights of a model over `mesh` [data, tensor], in place; None: nothing to do."""
-    if mesh is not None:
+def shard(model: M, mesh: DeviceMesh | None, gathered: torch.dtype | None = None) -> M:
+    """Shards the weights of a model over `mesh` [data, tensor], in place, unless they are; None: one process.
+
+    gathered: the precision in which a block's weights are gathered; gradients are summed in float32.
+    """
+    if mesh is not None and not isinstance(model, FSDPModule):
         data, tensor = mesh["data"], mesh["tensor"]
+        policy = MixedPrecisionPolicy(
+            param_dtype=gathered, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
         split_modules(model, tensor, tensor_plan(model.spec, tensor.size()))
         blocks = [block for stack in model.stacks for block in stack.layers]
         modules: list[nn.Module] = [*blocks, *reversed(model.stacks)]  # the root, which holds all, last
         for module in modules:
             # Also the root: `model.parameters()` are the shards whenever no pass is under way.
-            sharded = fully_shard(module, mesh=data, reshard_after_forward=True)
+            sharded = fully_shard(module, mesh=data, reshard_after_forward=True, mp_policy=policy)
             # Gradients are divided by the update's trained tokens, so that they are summed, not averaged.
             sharded.set_gradient_divide_factor(1.0)
             sharded.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
@@ -103,6 +112,28 @@ def shard(model: Transformer, mesh: DeviceMesh | None) -> Transformer:
             f"a mesh of {data.size()} x {tensor.size()} processes (data x tensor), each with about "
             f"{in_bytes(STATE_BYTES * held)} of weights, gradients and AdamW's moments"
         )
+    return model
+
+
+def new_model(
+    spec: ModelSpec,
+    seed: int,
+    mesh: DeviceMesh | None,
+    device: torch.device,
+    gathered: torch.dtype | None = None,
+) -> Transformer:
+    """A model with the weights that `Transformer(spec).initialize(seed)` draws, sharded over `mesh`.
+
+    Each process allocates its shards only. All draw the same numbers, one whole tensor at a time.
+    """
+    if mesh is None:
+        return Transformer(spec).initialize(seed).to(device)
+    model = shard(blank_model(spec), mesh, gathered).to_empty(device=device)
+
+    def put(parameter: nn.Parameter, drawn: Tensor) -> None:
+        parameter.copy_(laid_out_as(drawn.to(device), parameter))
+
+    initialize(model, spec, seed, put=put)
     return model
 
 
@@ -127,19 +158,26 @@ def _as_dtensor(tensor: Tensor, mesh: DeviceMesh, placement: Placement | None = 
     return DTensor.from_local(tensor, mesh, [placement or Replicate()], run_check=False)
 
 
+def _placement(name: str, parameter: Tensor, of_weight: Placement) -> Placement:
+    """That of a parameter beside a weight: a bias and the B of an adapter have outputs, its A inputs only."""
+    by_input = of_weight == Shard(1)
+    if name == "lora_a":
+        return of_weight if by_input else Replicate()
+    has_outputs_only = parameter.ndim == 1 or name == "lora_b"
+    return Replicate() if has_outputs_only and by_input else of_weight
+
+
 def _hooks(split: Split) -> tuple[Any, Any, Any]:
     """What `distribute_module` does to the parameters, and before and after the module is called."""
 
     def partition(_name: str, module: nn.Module, mesh: DeviceMesh) -> None:
         for name, parameter in list(module.named_parameters(recurse=False)):
-            # A bias has outputs only: whole where the weight is split by input.
-            whole_bias = parameter.ndim == 1 and split.weight == Shard(1)
-            placement = Replicate() if whole_bias else split.weight
+            placement = _placement(name, parameter, split.weight)
             part = distribute_tensor(parameter.detach(), mesh, [placement], src_data_rank=None)
             module.register_parameter(name, nn.Parameter(part, parameter.requires_grad))
 
     def enter(_module: nn.Module, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
-        return tuple(_as_dtensor(each, mesh, split.inputs) for each in inputs)
+        return _as_dtensor(inputs[0], mesh, split.inputs), *inputs[1:]
 
     def leave(_module: nn.Module, output: Any, mesh: DeviceMesh) -> Tensor:
         gradient = None if split.gradient is None else [split.gradient]

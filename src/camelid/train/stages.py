@@ -52,7 +52,7 @@ from camelid.train.fit import Formula, fit_rows, measured_loss, rows_of_update
 from camelid.train.objectives import cross_entropy
 from camelid.train.on_policy import Answer, OnPolicy
 from camelid.train.parallel import ProcessGroup, join_process_group
-from camelid.train.sharding import tensor_plan
+from camelid.train.sharding import new_model, tensor_plan
 from camelid.train.training_rows import (
     decoder_rows,
     logged_documents,
@@ -99,7 +99,7 @@ def pretrain(recipe: PretrainRecipe, limit: TimeLimit | None = None) -> Path:
         rows, validation = text_rows(recipe, tokenizer, group)
         if group.is_main and (reason := why_own(spec)):
             logger.info(f"{reason}: only camelid can read its folder")
-        model = Transformer(spec).initialize(recipe.seed)
+        model = new_model(spec, recipe.seed, group.mesh, group.device, group.gathered)
         return _train(recipe, run, model, tokenizer, rows, validation, group, limit)
 
 
@@ -116,6 +116,11 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAns
     tokenizer = with_template(load_tokenizer(base), recipe.chat_template)
     spec = read_spec(base)
     tensor_plan(spec, group.tensor_size)
+    if recipe.distill.on_policy and group.size > 1:
+        raise WrongCall(
+            f"distill.on_policy lets the student answer, and {group.size} processes share its weights; start "
+            "it without torchrun, or leave out --distill.on-policy"
+        )
     encodes = spec.encoder_layers > 0
     check_lora(recipe.lora, base, group.tensor_size)
     _check_task(recipe, base, tokenizer, encodes)

@@ -50,7 +50,7 @@ def validation_loss(
     objective = cross_entropy(model, dtype)
     sizes = torch.from_numpy(token_bytes)
     sums = torch.zeros(3, dtype=torch.float64)
-    for batch in share_cores(_share(rows, micro_batch_size, group)):
+    for batch in share_cores(share_of_epoch(rows, micro_batch_size, group)):
         loss = objective(batch.to(group.device))
         size = (sizes[batch.targets] * batch.weights).sum()
         sums += torch.tensor([float(loss), float(batch.weights.sum()), float(size)], dtype=torch.float64)
@@ -61,7 +61,7 @@ def validation_loss(
     return ValidationLoss(nats / tokens, nats / math.log(2) / max(size_of_text, 1.0))
 
 
-def _share(rows: Rows | PairRows, size: int, group: ProcessGroup) -> Iterator[AnyBatch]:
+def share_of_epoch(rows: Rows | PairRows, size: int, group: ProcessGroup) -> Iterator[AnyBatch]:
     """Every so many-th batch; all processes get as many, the last ones perhaps one whose weights are 0."""
     count = -(-rows.per_epoch // size)
     for number in range(group.data_rank, -(-count // group.data_size) * group.data_size, group.data_size):

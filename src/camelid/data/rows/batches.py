@@ -121,13 +121,6 @@ def batches(
         yield collate([rows[index] for index in range(first, first + share)])
 
 
-def in_order(rows: Rows | PairRows, size: int) -> Iterator[AnyBatch]:
-    """One epoch of rows in order; the last batch may be smaller."""
-    for first in range(0, rows.per_epoch, size):
-        last = min(first + size, rows.per_epoch)
-        yield collate([rows[index] for index in range(first, last)])
-
-
 def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
     """Rows stacked into one batch; pairs are padded to their longest source and longest target.
 

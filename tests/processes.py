@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 
+import psutil
 import torch
 
 
@@ -18,6 +19,8 @@ def start(function, size, *arguments):
         _prepared, (function, size, port, arguments), size, join=False, start_method="forkserver"
     )
     for process in context.processes:
+        if process.is_alive() and psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+            process.kill()  # the others have ended
         process.join(240)
     return [process.exitcode for process in context.processes]
 

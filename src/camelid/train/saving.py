@@ -1,0 +1,123 @@
+"""Checkpoints that are written while training goes on."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from camelid.base.errors import CamelidError
+from camelid.base.memory import free_memory
+from camelid.model.transformer import Transformer
+from camelid.runs.run import CHECKPOINTS, Run
+from camelid.train.parallel import ProcessGroup
+from camelid.train.sharding import local
+from camelid.train.state import TrainingState, save_state, training_state
+
+logger = logging.getLogger(__name__)
+
+ROOM = 0.5
+"""The share of the free memory that a copy of the state may take."""
+
+
+class Saver:
+    """Saves the state of a run in a thread, from a copy in the CPU's memory; a context manager.
+
+    All processes must call the methods in the same order. One state is written at a time. Where there is no
+    room for the copy, training waits instead. If a state cannot be written, `failed` says so soon, and
+    `finish` raises `CamelidError` in all processes; the checkpoint before it stays valid.
+    """
+
+    def __init__(
+        self, run: Run, model: Transformer, optimizer: torch.optim.Optimizer, group: ProcessGroup, keep: int
+    ) -> None:
+        self._run, self._model, self._optimizer, self._keep = run, model, optimizer, keep
+        self._group = replace(group, patient=group.saving)  # another thread needs a group of its own
+        self._thread: Thread | None = None
+        self._reasons: list[str] = []
+        self._step = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Where a process is lost, torch raises a RuntimeError, and the others may never answer the thread.
+        lost = self._group.size > 1 and isinstance(error, RuntimeError)
+        if self._thread is not None and not lost:
+            self._thread.join()
+            for reason in self._reasons:
+                logger.warning(reason)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the state that is being written, or was written last, could not be."""
+        return bool(self._reasons)
+
+    def save(self, step: int) -> None:
+        """Saves the state after `step` updates, once the one before it is written."""
+        self.finish()
+        state, self._step = training_state(self._model, self._optimizer, step), step
+        if size_of(state) * int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > ROOM * free_memory():
+            self._write(state)
+            self.finish()
+            return
+        self._thread = Thread(target=self._write, args=(copied(state),), daemon=True, name=f"step-{step}")
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Waits until the last state is written; raises `CamelidError` if it could not be."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._reasons:
+            reasons, self._reasons = self._reasons, []
+            raise CamelidError(
+                f"{self._run.folder / CHECKPOINTS}: the state after step {self._step} could not be saved "
+                f"({'; '.join(reasons)}). The checkpoint before it is kept; mend this, and the same command "
+                "resumes the run from there"
+            )
+
+    def _write(self, state: TrainingState) -> None:
+        """Writes the state; every process learns what went wrong in any."""
+        reason, shared = "", False
+
+        def write(folder: Path) -> None:
+            nonlocal shared
+            shared = True
+            save_state(self._group.broadcast(folder), state, self._group)
+
+        try:
+            if self._group.is_main:
+                self._run.save_checkpoint(state.step, write, keep=self._keep)
+            elif (folder := self._group.broadcast(None)) is not None:
+                save_state(folder, state, self._group)
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            if self._group.is_main and not shared:
+                self._group.broadcast(None)
+        try:
+            self._reasons = [*dict.fromkeys(filter(None, self._group.collect(reason)))]
+        except RuntimeError as error:  # another process has ended: the next update names it
+            logger.debug(f"the state after step {state.step} was not saved everywhere: {error}")
+
+
+def copied(state: TrainingState) -> TrainingState:
+    """The state in memory of its own, on the CPU."""
+
+    def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+
+    return TrainingState(copies(state.weights), copies(state.moments), state.step)
+
+
+def size_of(state: TrainingState) -> int:
+    """Bytes of this process's part of a state."""
+    return sum(local(each).nbytes for each in (*state.weights.values(), *state.moments.values()))
