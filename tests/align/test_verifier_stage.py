@@ -52,7 +52,7 @@ def test_a_verifier_learns_to_choose_what_the_majority_gets_wrong(
     assert records[-1]["validation_right_first"] > 0.95
     assert records[-1]["validation_squared_error"] < records[0]["validation_squared_error"] / 2
 
-    monkeypatch.setattr(stage, "open_lm", lambda *_: guessing())
+    monkeypatch.setattr(stage, "open_on", lambda *_: guessing())
     evaluated = tmp_path / "evaluated"
     command = ["eval", str(base), "--task", str(questions), "--samples", "8"]
     assert cli.main([*command, "--verifier", str(out / "model"), "--out", str(evaluated)]) == 0

@@ -168,7 +168,7 @@ def test_a_list_that_is_given_again_goes_on(monkeypatch) -> None:
 
 def test_settings_that_change_answers_make_another_evaluation(tmp_path: Path, monkeypatch) -> None:
     models: list[str] = []
-    monkeypatch.setattr("camelid.evals.stage.open_lm", lambda *_: ScriptedLM(lambda _: "heads"))
+    monkeypatch.setattr("camelid.evals.stage.open_on", lambda *_: ScriptedLM(lambda _: "heads"))
     for more in ([], ["--dtype", "float32", "--cache", "8-bit"], ["--max-batch", "3"]):
         out = tmp_path / str(len(models))
         words = ["--task", "world/coin_flip", "--limit", "2", "--allow-cut", "--out", str(out)]

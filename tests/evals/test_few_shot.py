@@ -212,7 +212,7 @@ def test_wrong_calls(
     words: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr("camelid.evals.stage.open_lm", lambda *_: ScriptedLM([]))
+    monkeypatch.setattr("camelid.evals.stage.open_on", lambda *_: ScriptedLM([]))
     files = {"DATA": write(tmp_path / "a.jsonl", *SIDES[:2])}
     cups = {"sentence": "Cups _ break.", "option1": "do", "option2": "can", "answer": "1"}
     files["CUPS"] = write(tmp_path / "b.jsonl", cups)

@@ -16,7 +16,7 @@ ROWS = [{"question": f"{n} + 1 = ?", "answer": str(n + 1), "rationale": f"{n} an
 @pytest.fixture
 def lm(monkeypatch: pytest.MonkeyPatch) -> ScriptedLM:
     scripted = ScriptedLM(lambda _: " The answer is 2.", lambda _, text: -float(len(text)))
-    monkeypatch.setattr("camelid.evals.stage.open_lm", lambda *settings: scripted)
+    monkeypatch.setattr("camelid.evals.stage.open_on", lambda *settings: scripted)
     return scripted
 
 

@@ -31,7 +31,7 @@ def taught(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], ScriptedLM]:
 
     def teach(answers: Sequence[str] | Callable[[Prompt], str]) -> ScriptedLM:
         lm = ScriptedLM(answers)
-        monkeypatch.setattr("camelid.makers.stage.open_lm", lambda *settings: lm)
+        monkeypatch.setattr("camelid.makers.stage.open_on", lambda *settings: lm)
         return lm
 
     return teach

@@ -46,7 +46,7 @@ def make_slowly(words: list[str]) -> None:
         time.sleep(0.02)
         return teacher(prompt)
 
-    stage.open_lm = lambda *settings: ScriptedLM(slowly)
+    stage.open_on = lambda *settings: ScriptedLM(slowly)
     main(words)
 
 

@@ -13,7 +13,7 @@ from camelid.lm.scripted import ScriptedLM
 def test_a_made_folder_is_tuned_on_by_its_name(
     tune_words: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("camelid.makers.stage.open_lm", lambda *_: ScriptedLM(lambda _: "Tom took a kite."))
+    monkeypatch.setattr("camelid.makers.stage.open_on", lambda *_: ScriptedLM(lambda _: "Tom took a kite."))
     questions = tmp_path / "questions.txt"
     questions.write_text("".join(f"Who took kite {number}?\n" for number in range(12)))
     made, out = tmp_path / "made", tmp_path / "run"

@@ -31,7 +31,7 @@ def test_the_page_compares_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
     data = tmp_path / "test.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     lm = ScriptedLM(reasons)
-    monkeypatch.setattr(ladder, "open_lm", lambda *_: lm)
+    monkeypatch.setattr(ladder, "open_on", lambda *_: lm)
     recipe = EvaluateRecipe(
         model="scripted", task=("gsm8k",), data=(data,), ladder=True, samples=5, out=tmp_path / "out"
     )

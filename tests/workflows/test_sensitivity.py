@@ -84,7 +84,7 @@ def test_exemplars_without_steps_are_refused_before_the_model_is_loaded(
 ) -> None:
     (tmp_path / "shown.jsonl").write_text('{"question": "1 and 1?", "answer": "#### 2"}\n' * 4)
     (tmp_path / "data.jsonl").write_text(json.dumps({**ROWS[0], "answer": "#### 2"}) + "\n")
-    monkeypatch.setattr(sensitivity, "open_lm", lambda *_: pytest.fail("the model is not needed"))
+    monkeypatch.setattr(sensitivity, "open_on", lambda *_: pytest.fail("the model is not needed"))
     recipe = EvaluateRecipe(
         model="m",
         task=("gsm8k",),
@@ -164,7 +164,7 @@ def test_the_seed_draws_other_orders() -> None:
 @pytest.fixture
 def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     def run(lm: ScriptedLM, made: Task | None, **more: Any) -> Path:
-        monkeypatch.setattr(sensitivity, "open_lm", lambda *_: lm)
+        monkeypatch.setattr(sensitivity, "open_on", lambda *_: lm)
         if made is not None:
             monkeypatch.setattr(sensitivity, "load_tasks", lambda *_: [made])
         recipe = EvaluateRecipe(
