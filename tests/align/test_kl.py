@@ -131,7 +131,7 @@ def test_rows_of_different_lengths_are_scored_as_each_by_itself() -> None:
     examples = [Example(np.arange(n), np.arange(1, n + 1), np.ones(n, np.float32)) for n in lengths]
     spec = ModelSpec.llama(vocab_size=9, hidden_size=8, num_layers=1, num_heads=1, context_length=16)
     model, other = (Transformer(spec).initialize(seed, std=0.7).eval() for seed in (0, 1))
-    policy = Policy(model, other, torch.float32, 2, CPU)
+    policy = Policy(model, other, torch.float32, 2, ProcessGroup())
     whole = policy.scored(collate([lay_out([each], 10, 0) for each in examples]))
     assert whole.by_length().tolist() == [3, 1, 2, 4, 0]
     for row, (each, n) in enumerate(zip(examples, lengths, strict=True)):
