@@ -174,7 +174,7 @@ def test_more_than_its_capacity(engine: Engine, slow_steps: None, monkeypatch: p
     with Server(make_app(models_of(engine), Rules(most_of_one=8))) as server:
         ends = asyncio.run(load.mixed_load(server.address[1], seconds=3, rate=30, most_words=8))
         wait_for(lambda: not engine.decoder.pool.used)
-    assert set(ends) == {"200", "429", "left"}, ends
+    assert {"200", "429"} <= set(ends) <= {"200", "429", "left"}, ends
     assert not engine.scheduler.running
     assert not engine.scheduler.waiting
 

@@ -53,7 +53,7 @@ def test_only_the_adapter_has_optimiser_state(adapter):
 
 def test_micro_batches_and_recomputation_do_not_change_the_curve(adapter, tmp_path, tune_words):
     words = tune_words(tmp_path / "run", training__steps=12, training__micro_batch_size=4, **LORA)
-    assert cli.main([*words, "--training.recompute-activations"]) == 0
+    assert cli.main([*words, "--training.recompute-activations", "true"]) == 0
     assert losses(tmp_path / "run") == pytest.approx(losses(adapter.parent), rel=1e-4)
 
 
@@ -141,7 +141,7 @@ def test_adapters_are_trained_on_quantised_weights(base, tmp_path, pretrained, t
         assert "only an adapter on it can be trained" in capsys.readouterr().err
     else:
         words += ["--lora.base", "nf4"]
-    assert cli.main([*words, "--training.recompute-activations"]) == 0
+    assert cli.main([*words, "--training.recompute-activations", "true"]) == 0
     curve = losses(tmp_path / "run")
     assert curve[-1] < curve[0] - 0.1
     folder, ids = tmp_path / "run" / "adapter", torch.tensor([[3, 4, 5]])

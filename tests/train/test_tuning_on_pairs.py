@@ -84,15 +84,15 @@ def test_resumed_is_unbroken(kind, bases, pairs, tmp_path, monkeypatch):
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     every = {"training__steps": 6, "training__checkpoint_every": 3}
     assert cli.main(words(bases[kind], whole, pairs, **every)) == 0
-    from camelid.train import fit
+    from camelid.train.saving import Saver
 
-    saved = fit._checkpoint
+    save = Saver.save
 
-    def stops(run, model, optimizer, step, *others):
-        saved(run, model, optimizer, step, *others)
+    def stops(saver, step):
+        save(saver, step)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit, "_checkpoint", stops)
+    monkeypatch.setattr(Saver, "save", stops)
     assert cli.main(words(bases[kind], halved, pairs, **every)) != 0
     monkeypatch.undo()
     assert cli.main(words(bases[kind], halved, pairs, **every)) == 0

@@ -1,6 +1,5 @@
 """`camelid serve`."""
 
-import gc
 from typing import Annotated
 
 from tyro.conf import Positional
@@ -20,9 +19,6 @@ def serve(
     Args:
         models: checkpoint folders, or names on the hub; several are loaded as they are asked for
     """
-    gc.disable()  # modules stay, so there is nothing to collect among their objects, now or later
     from camelid.serve.running import serve as run
 
-    gc.freeze()
-    gc.enable()
     run(models, settings, engine)

@@ -27,7 +27,6 @@ class Parallel(Settings):
         default="float32",
         description="precision in which weights are gathered; bfloat16 sends half as much, needs activations "
         "in bfloat16, and rounds the gains of norms",
-        json_schema_extra=FREE,
     )
     timeout: float = Field(
         default=600.0,

@@ -177,7 +177,9 @@ def _hooks(split: Split) -> tuple[Any, Any, Any]:
             module.register_parameter(name, nn.Parameter(part, parameter.requires_grad))
 
     def enter(_module: nn.Module, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
-        return _as_dtensor(inputs[0], mesh, split.inputs), *inputs[1:]
+        return tuple(
+            _as_dtensor(each, mesh, split.inputs) if isinstance(each, Tensor) else each for each in inputs
+        )
 
     def leave(_module: nn.Module, output: Any, mesh: DeviceMesh) -> Tensor:
         gradient = None if split.gradient is None else [split.gradient]
