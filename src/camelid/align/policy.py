@@ -74,7 +74,7 @@ class Policy:
         for name in parts[0]:
             padded = [F.pad(part[name], (0, width - part[name].shape[1])) for part in parts]
             own[name] = torch.cat(padded).cpu()[back]
-        shares = group.collect(own)[:: group.tensor_size]
+        shares = group.collect_by_rows(own)
         columns = {name: torch.cat([each[name] for each in shares]) for name in own}
         return replace(batch, extra={**batch.extra, **columns})
 

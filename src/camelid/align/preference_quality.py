@@ -42,7 +42,7 @@ def preference_quality(
             chosen.append(better.cpu())
             rejected.append(worse.cpu())
         model.train(was_training)
-        shares = setup.group.collect((torch.cat(chosen), torch.cat(rejected)))[:: setup.group.tensor_size]
+        shares = setup.group.collect_by_rows((torch.cat(chosen), torch.cat(rejected)))
         better, worse = (torch.cat(parts) for parts in zip(*shares, strict=True))
         ahead = (better > worse).float() + 0.5 * (better == worse).float()
         return PreferenceQuality(

@@ -106,6 +106,10 @@ class ProcessGroup:
         dist.all_gather_object(found, own, group=self.patient)
         return found
 
+    def collect_by_rows(self, own: T) -> list[T]:
+        """The value of each share of the rows: of processes that share matrices, which have the same, one."""
+        return self.collect(own)[:: self.tensor_size]
+
     def own(self, items: Sequence[T]) -> Sequence[T]:
         """This process's share of items, of which any may compute any; see `together`."""
         return items[self.rank :: self.size]

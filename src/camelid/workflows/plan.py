@@ -17,6 +17,7 @@ from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import load_recipe, save_recipe
 from camelid.recipes.sweep import SweepRecipe
 from camelid.recipes.training import OptimizerName, Training
+from camelid.recipes.yaml import parse_yaml
 from camelid.report.page import write_report
 from camelid.report.values import Passage, Report, Section, Table
 from camelid.runs.prediction import PREDICTION, Prediction
@@ -35,8 +36,6 @@ logger = logging.getLogger(__name__)
 STEP_LAW_FROM = 5e7
 """Parameters from which StepLaw's rates hold; below, the sweep's rule for Muon."""
 SMALL_RATE, SMALL_WIDTH, SMALL_ROWS = 8e-3, 64, 8
-SWEEP_STAGE = "stage: scale sweep"
-"""The line of a sweep's recipe."""
 REFERENCE_WIDTH = 256
 ALTERNATIVES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Sizes shown beside the best one, as multiples of its parameters."""
@@ -130,7 +129,7 @@ def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
 def _sweep(recipe: PlanRecipe) -> SweepRecipe | None:
     """The sweep that the law comes from, if it does; warns where the planned rows have another length."""
     path = None if recipe.law is None else recipe.law / RECIPE
-    if path is None or not path.is_file() or SWEEP_STAGE not in path.read_text(encoding="utf-8"):
+    if path is None or not path.is_file() or parse_yaml(path).values.get("stage") != "scale sweep":
         return None
     sweep = load_recipe(SweepRecipe, path)
     if sweep.context_length != recipe.context_length:

@@ -46,9 +46,9 @@ def write_shards(
 
     The order is kept and does not depend on `workers`. Several workers are separate processes, so a script
     that uses more than one needs the usual `if __name__ == "__main__"`. `on`: a Ray cluster that tokenises
-    instead. `progress` is called with the bytes
-    of text written so far. The folder appears only when it is complete. Raises `CamelidError` on an empty
-    document or corpus, on invalid text, and if `folder` is not empty.
+    instead. `progress` is called with the bytes of text written so far. The folder appears only when it is
+    complete. Raises `CamelidError` on an empty document or corpus, on invalid text, and if `folder` is not
+    empty.
     """
     if tokenizer.eos_id is None:
         raise CamelidError("the tokenizer has no EOS token to end documents; set an eos_token")
