@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from processes import start
 from safetensors.torch import load_file
 from test_bandit import LETTERS
@@ -61,6 +62,7 @@ def align_all(rank: int, base: Path, folder: Path) -> None:
     if rank == 0:
         (folder / "codes.json").write_text(json.dumps(codes))
         (folder / "said.txt").write_text(said.getvalue())
+    dist.barrier()  # the first process holds the store, which the other may still need
 
 
 @pytest.fixture(scope="module")
