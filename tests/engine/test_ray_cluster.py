@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from camelid.base import cluster as fan_out
 from camelid.base.cluster import Cluster
@@ -139,3 +141,23 @@ def test_a_piece_that_always_kills_ends_the_job(two_nodes, monkeypatch):
 
     with pytest.raises(CamelidError, match="was lost with its worker more than 0 times"):
         [*Cluster(two_nodes.address, start, ()).in_order(range(3))]
+
+
+@pytest.mark.parametrize("adapter", [[], ["--lora.rank", "2"]], ids=["all weights", "an adapter"])
+def test_the_same_policy_from_answers_drawn_there(two_nodes, folder: Path, tmp_path, adapter):
+    rows = tmp_path / "questions.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"Say {c}.", "answer": "1"}) + "\n" for c in COLOURS))
+    reward = tmp_path / "reward.py"
+    reward.write_text("def reward(prompt, completion, answer):\n    return len(completion) / 7\n")
+    trained = []
+    for name, words in (("here", []), ("there", ["--on", two_nodes.address])):
+        asked = ["--task", str(rows), "--rewarded-by", f"{reward}:reward", "--held-out", "0"]
+        group = ["--grpo.questions", "2", "--grpo.group", "3", "--grpo.allow-cut", "--max-new-tokens", "6"]
+        steps = ["--training.steps", "3", "--training.learning-rate", "0.01", *adapter]
+        out = tmp_path / name
+        aligned = ["align", str(folder), "--method", "grpo", "--out", str(out)]
+        assert main([*aligned, *asked, *group, *steps, *words]) == 0
+        [file] = out.glob("*/*model.safetensors")
+        trained.append(load_file(file))
+    assert trained[0].keys() == trained[1].keys()
+    assert all(torch.equal(weight, trained[1][key]) for key, weight in trained[0].items())

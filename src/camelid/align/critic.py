@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from camelid.model.transformer import Transformer
 
 WEIGHT, BIAS = "value_weight", "value_bias"
+HEAD = (WEIGHT, BIAS)
 """The head's parameters; the engine and the saved model do without them."""
 
 

@@ -18,6 +18,7 @@ from camelid.align.pretraining_text import PretrainingText
 from camelid.align.questions import Asked, asked_by, prompts_of
 from camelid.align.rewarding import Rewarding, digest_of_reward, rewarding_by
 from camelid.align.rollouts import Rollouts
+from camelid.align.samplers import ClusterSampler, EngineSampler, Sampler, beginning
 from camelid.align.solutions import method_of
 from camelid.base.atomic import atomic_folder
 from camelid.base.digest import digest_paths
@@ -38,7 +39,7 @@ from camelid.runs.null_run import shared_run
 from camelid.runs.provenance import Parent
 from camelid.runs.run import METRICS, Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
-from camelid.train.adapting import adapted_model, check_lora, round_frozen
+from camelid.train.adapting import check_lora
 from camelid.train.clock import TimeLimit
 from camelid.train.fit import Setup, fit, precision
 from camelid.train.parallel import ProcessGroup
@@ -106,8 +107,9 @@ def _train(
     watch = Watch(run.folder / METRICS, settings.largest_kl, settings.allow_cut)
     engine = Engine(policy.sampler, tokenizer, dtype=dtype, max_batch=recipe.engine.max_batch)
     with group.answering(run.folder), engine:
+        sampler = _sampler(recipe, base, engine, policy)
         rollouts = Rollouts(
-            engine, asked, policy, rewarding, learning, watch, run.folder / ROLLOUTS, recipe.seed
+            sampler, asked, policy, rewarding, learning, watch, run.folder / ROLLOUTS, recipe.seed
         )
         measure = HeldOut(engine, policy, held_out, rewarding, run.folder)
 
@@ -175,16 +177,20 @@ def _check_shares(recipe: AlignRecipe, group: ProcessGroup) -> None:
 def _policy(recipe: AlignRecipe, base: Path, dtype: torch.dtype, group: ProcessGroup) -> Policy:
     """The model to train, with a value head for PPO, and its reference, which an adapter needs no copy of."""
     adapts, reference = recipe.lora.rank is not None, None
-    model = adapted_model(base, recipe.lora, recipe.seed) if adapts else load_model(base)
-    if adapts:
-        round_frozen(model, dtype)
-    else:
+    model = beginning(base, recipe.lora, dtype, recipe.seed)
+    if not adapts:
         reference = load_model(base, dtype).to(group.device).requires_grad_(False)
     model.to(group.device)
     if recipe.method == "ppo":
         add_value_head(model)
     rows = recipe.training.micro_batch_size or ROWS_AT_ONCE
     return Policy(model, reference, dtype, rows, group)
+
+
+def _sampler(recipe: AlignRecipe, base: Path, engine: Engine, policy: Policy) -> Sampler:
+    if recipe.on is None:
+        return EngineSampler(engine, policy)
+    return ClusterSampler(recipe.on, policy, base, recipe.lora, recipe.seed, engine.max_batch)
 
 
 def _save(model: Transformer, folder: Path, base: Path, tokenizer: Tokenizer, run: Run) -> None:

@@ -18,13 +18,13 @@ from camelid.align.learning import Learning
 from camelid.align.policy import Policy
 from camelid.align.questions import Asked
 from camelid.align.rewarding import Rewarding
+from camelid.align.samplers import Sampler
 from camelid.align.summary import summary
 from camelid.base.atomic import atomic_file
 from camelid.base.errors import CamelidError
 from camelid.data.rows.batches import Batch, collate
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import lay_out, shuffled
-from camelid.engine.engine import Engine
 from camelid.lm.interface import Completion
 from camelid.recipes.rollouts import RolloutSettings
 from camelid.train.parallel import ProcessGroup
@@ -50,7 +50,7 @@ class Rollouts:
     is killed between them resumes with it.
     """
 
-    engine: Engine
+    sampler: Sampler
     questions: Sequence[Asked]
     policy: Policy
     reward: Rewarding
@@ -91,8 +91,7 @@ class Rollouts:
         return self.policy.group
 
     def _sampled(self, number: int) -> Batch:
-        self.policy.renew_sampler()
-        self.engine.set_weights()
+        self.sampler.renew()
         asked, answers, rewards = self._rewarded(number)
         scored = self.policy.scored(as_batch(answers))
         self.stats = summary(asked, answers, rewards, scored)
@@ -121,19 +120,16 @@ class Rollouts:
         )
 
     def _answers(self, number: int, places: Iterable[int]) -> tuple[list[Asked], list[Completion]]:
-        """The questions at these places of a rollout, each as often as it is answered, and all answers as one
-        batch of the engine."""
-        asked, requests = [], []
+        """The questions at these places of a rollout, each as often as it is answered, and all answers."""
+        asked, drawn = [], []
         for place in places:
             each = self._question(number * self.settings.questions + place)
             seed = int(np.random.default_rng([self.seed, number, place]).integers(2**31))
-            sampling = replace(each.sampling, temperature=1.0, samples=self.settings.group, seed=seed)
-            for sample in range(self.settings.group):
-                asked.append(each)
-                requests.append(self.engine.request(each.prompt, sampling, sample))
-        for _ in self.engine.updates(requests) if requests else ():
-            pass
-        return asked, [request.completion() for request in requests]
+            asked += [each] * self.settings.group
+            drawn.append(replace(each.sampling, temperature=1.0, samples=self.settings.group, seed=seed))
+        prompts = [each.prompt for each in asked[:: self.settings.group]]
+        found = self.sampler.answers([*zip(prompts, drawn, strict=True)])
+        return asked, [answer for own in found for answer in own]
 
     def _question(self, place: int) -> Asked:
         epoch, at = divmod(place, len(self.questions))

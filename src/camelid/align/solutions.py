@@ -7,7 +7,8 @@ from pathlib import Path
 
 from camelid.base.errors import CamelidError
 from camelid.engine.engine import Engine
-from camelid.engine.open_lm import model_identity, open_lm
+from camelid.engine.fan_out import open_on
+from camelid.engine.open_lm import model_identity
 from camelid.evals.evaluate import Evaluation, evaluate
 from camelid.evals.methods import Method
 from camelid.evals.stage import load_tasks
@@ -65,7 +66,7 @@ def sample_solutions(
 ) -> list[list[Solved]]:
     """The labelled solutions of each task's questions, `recipe.samples` each; see `solve`."""
     programs = [method_of(recipe).program_for(task) for task in tasks]
-    lm = open_lm(model, recipe.engine)
+    lm = open_on(model, recipe.engine, on=recipe.on)
     identity, show = model_identity(model, recipe.engine), sys.stderr.isatty()
     try:
         return [

@@ -58,6 +58,10 @@ class Cluster(Generic[Item, Result]):
         self._task = ray.remote(max_retries=LOST_AT_MOST, retry_exceptions=False, **needs)(_run)
         self._given = ray.put((uuid.uuid4().hex, __version__, start, arguments))
 
+    def share(self, value: Any) -> Any:
+        """Puts a value where every node fetches it at most once; pieces bring what `shared_value` takes."""
+        return self._ray.put(value)
+
     def in_order(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
         """Each item with its result, in order; at most two per worker are in flight.
 
@@ -112,6 +116,13 @@ def _connected(address: str) -> Any:
                 "ray://HOST:10001 of a running one"
             ) from error
     return ray
+
+
+def shared_value(given: Any) -> Any:
+    """In a process of the cluster, the value that `Cluster.share` was given."""
+    import ray
+
+    return ray.get(given)
 
 
 _works: dict[str, Callable[[Any], Any]] = {}

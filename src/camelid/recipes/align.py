@@ -11,7 +11,7 @@ from camelid.recipes.lora import LoRASettings
 from camelid.recipes.parallel import Parallel
 from camelid.recipes.recipe import Recipe
 from camelid.recipes.rollouts import GRPOSettings, PPOSettings
-from camelid.recipes.settings import ModelName, Paths, Settings
+from camelid.recipes.settings import ModelName, Paths, Settings, cluster_field
 from camelid.recipes.training import Training
 
 MethodName = Literal["verifier", "reward", "dpo", "ppo", "grpo", "best-of-n"]
@@ -182,6 +182,7 @@ class AlignRecipe(Recipe):
     engine: EngineSettings = Field(
         default=EngineSettings(), description="how the model runs on this machine while it writes solutions"
     )
+    on: str | None = cluster_field("sample answers")
 
     @property
     def solutions_folder(self) -> Path:
