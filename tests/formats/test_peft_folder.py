@@ -75,7 +75,7 @@ def test_adding_the_stored_updates_to_transformers_weights_gives_our_logits(base
         module = theirs.get_submodule(name)
         assert any(name.endswith(target) for target in config["target_modules"])
         module.weight.data += delta.T if config["fan_in_fan_out"] else delta
-    torch.testing.assert_close(logits(model), logits(theirs), rtol=0, atol=2e-5)
+    torch.testing.assert_close(logits(model), logits(theirs), rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("targets", [("*layers.*_proj",), ("*.q_proj", "*.v_proj", "!*layers.0.*v_proj")])
@@ -89,7 +89,7 @@ def test_peft_loads_ours_and_we_load_pefts(base, tmp_path):
     peft = pytest.importorskip("peft", reason="PEFT is not installed: pip install peft")
     model = adapt(base, tmp_path / "adapter", ("*.q_proj", "*.v_proj", "*.down_proj"))
     theirs = peft.PeftModel.from_pretrained(transformers_model(base), tmp_path / "adapter").eval()
-    torch.testing.assert_close(logits(theirs), logits(model), rtol=0, atol=2e-5)
+    torch.testing.assert_close(logits(theirs), logits(model), rtol=1e-5, atol=2e-5)
     config = peft.LoraConfig(
         r=3,
         lora_alpha=5,
@@ -102,7 +102,7 @@ def test_peft_loads_ours_and_we_load_pefts(base, tmp_path):
     own = peft.get_peft_model(transformers_model(base), config).eval()
     own.save_pretrained(tmp_path / "theirs")
     ours = load_adapter(load_checkpoint(base), tmp_path / "theirs", base)
-    torch.testing.assert_close(logits(ours), logits(own), rtol=0, atol=2e-5)
+    torch.testing.assert_close(logits(ours), logits(own), rtol=1e-5, atol=2e-5)
 
 
 def test_an_adapter_of_another_base_is_refused(base, tmp_path):
