@@ -3,10 +3,17 @@
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
+
+import httpx
 
 from camelid.serve import running
 from camelid.serve.models import Models
+
+PATIENCE = 120
+"""Seconds after which something counts as never coming, on the slowest of machines."""
+get, post = partial(httpx.get, timeout=PATIENCE), partial(httpx.post, timeout=PATIENCE)
 
 CITY = {
     "type": "object",
@@ -35,4 +42,4 @@ class Server(running.Server):
 
     def __exit__(self, *_: object) -> None:
         self.should_exit = True
-        self.thread.join(10)
+        self.thread.join(PATIENCE)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from running_server import Server
+from running_server import PATIENCE, Server, get, post
 
 from camelid.engine.engine import Engine
 from camelid.engine.native.decoder import NativeDecoder
@@ -39,9 +39,7 @@ def drafting(engine: Engine) -> Iterator[str]:
 
 def ask(url: str, prompt: str, settings: dict[str, object]) -> str:
     body = {"messages": [{"role": "user", "content": prompt}]} | settings
-    text: str = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()["choices"][0][
-        "message"
-    ]["content"]
+    text: str = post(f"{url}/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     return text
 
 
@@ -52,7 +50,7 @@ def ask_all(url: str, settings: dict[str, object]) -> list[str]:
 
 def streamed(url: str, prompt: str, settings: dict[str, object]) -> str:
     body = {"messages": [{"role": "user", "content": prompt}], "stream": True} | settings
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as response:
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE) as response:
         data = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: {")]
     return "".join(json.loads(line)["choices"][0]["delta"].get("content", "") for line in data)
 
@@ -69,7 +67,7 @@ def test_answers_do_not_depend_on_the_batch_or_the_cache(
 
 
 def test_a_server_says_whether_it_is_byte_stable(plain: str, engine: Engine) -> None:
-    [card] = httpx.get(f"{plain}/v1/models").json()["data"]
+    [card] = get(f"{plain}/v1/models").json()["data"]
     assert card["byte_stable"] is True
     with Engine(engine.model, engine.tokenizer, native=False) as other:
         assert Served("other", other).card()["byte_stable"] is False

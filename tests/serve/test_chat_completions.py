@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
-from running_server import Server
+from running_server import PATIENCE, Server, get, post
 
 from camelid.engine.engine import Engine
 from camelid.serve.app import make_app
@@ -41,7 +41,7 @@ def test_an_answer_is_the_engines(client: OpenAI, engine: Engine) -> None:
 def test_timings_divide_the_time_at_the_first_token(url: str) -> None:
     body = {"messages": [QUESTION], "max_tokens": 40, "temperature": 0}
     began = time.perf_counter()
-    timings = httpx.post(f"{url}/v1/chat/completions", json=body).json()["timings"]
+    timings = post(f"{url}/v1/chat/completions", json=body).json()["timings"]
     whole = 1000 * (time.perf_counter() - began)
     assert timings["first_token_ms"] > 0
     assert timings["predicted_ms"] > 0.5  # 39 of 40 tokens come after the first
@@ -127,7 +127,7 @@ def test_models_are_listed(client: OpenAI, url: str) -> None:
     [model] = client.models.list().data
     assert (model.id, model.owned_by) == ("tiny", "camelid")
     assert client.models.retrieve("tiny").id == "tiny"
-    assert httpx.get(f"{url}/health").json() == {"status": "ok"}
+    assert get(f"{url}/health").json() == {"status": "ok"}
     with pytest.raises(NotFoundError, match="no model 'other'; the models are tiny"):
         client.chat.completions.create(model="other", messages=[QUESTION])
 
@@ -174,7 +174,7 @@ def test_what_cannot_be_done_is_refused(url: str, change: dict[str, object], wor
     for stream in ({}, {"stream": True}):
         if "stream_options" in change and stream:
             continue
-        response = httpx.post(f"{url}/v1/chat/completions", json=body | stream)
+        response = post(f"{url}/v1/chat/completions", json=body | stream)
         assert response.status_code == 400
         error = response.json()["error"]
         assert words in error["message"]
@@ -198,21 +198,21 @@ def test_what_cannot_be_done_is_refused(url: str, change: dict[str, object], wor
     ],
 )
 def test_bodies_that_are_no_request(url: str, body: bytes, words: str) -> None:
-    response = httpx.post(f"{url}/v1/chat/completions", content=body)
+    response = post(f"{url}/v1/chat/completions", content=body)
     assert response.status_code == 400
     assert words in response.json()["error"]["message"]
 
 
 def test_paths_and_methods_that_do_not_exist(url: str) -> None:
-    assert httpx.get(f"{url}/v1/embeddings").json()["error"]["message"].endswith("there is no such path")
-    assert httpx.get(f"{url}/v1/chat/completions").status_code == 405
-    assert httpx.post(f"{url}/v1/chat/completions", content=b"x" * (9 << 20)).status_code == 413
+    assert get(f"{url}/v1/embeddings").json()["error"]["message"].endswith("there is no such path")
+    assert get(f"{url}/v1/chat/completions").status_code == 405
+    assert post(f"{url}/v1/chat/completions", content=b"x" * (9 << 20)).status_code == 413
 
 
 def test_a_stream_that_is_left_frees_its_memory(url: str, engine: Engine) -> None:
     body = {"messages": [QUESTION], "max_tokens": 100, "stream": True, "temperature": 0}
     before = engine.decoder.pool.available
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE) as response:
         next(response.iter_lines())
     for _ in range(200):
         if not engine.scheduler.running and not engine.scheduler.waiting:
@@ -232,7 +232,7 @@ def test_usage_counts_what_was_cached(url: str) -> None:
     question = {"role": "user", "content": "dogs ran over to it; dogs ran over to it; one two three"}
     body = {"messages": [question], "max_tokens": 2}
     for least in (0, 16):
-        usage = httpx.post(f"{url}/v1/chat/completions", json=body).json()["usage"]
+        usage = post(f"{url}/v1/chat/completions", json=body).json()["usage"]
         cached = usage["prompt_tokens_details"]["cached_tokens"]
         assert least <= cached < usage["prompt_tokens"]
 
@@ -248,7 +248,7 @@ TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type":
 
 
 def test_tools_are_called(engine: Engine, url: str) -> None:
-    refused = httpx.post(f"{url}/v1/chat/completions", json={"messages": [QUESTION], "tools": TOOLS})
+    refused = post(f"{url}/v1/chat/completions", json={"messages": [QUESTION], "tools": TOOLS})
     assert "tools are not supported: the chat template rejects" in refused.text
     call = {"name": {"const": "add"}, "parameters": {"type": "object", "maxProperties": 0}}
     schema = {"type": "object", "properties": call, "required": [*call], "additionalProperties": False}

@@ -1,8 +1,8 @@
 """Completions with `echo` and `logprobs`, as evaluation harnesses ask for them."""
 
-import httpx
 import pytest
 from openai import OpenAI
+from running_server import post
 
 import camelid
 from camelid.engine.engine import Engine
@@ -30,7 +30,7 @@ def test_prompts_as_text_and_as_tokens(client: OpenAI, engine: Engine) -> None:
 
 def test_echo_scores_the_prompt(url: str, engine: Engine) -> None:
     body = {"prompt": TEXT, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
-    [choice] = httpx.post(f"{url}/v1/completions", json=body).json()["choices"]
+    [choice] = post(f"{url}/v1/completions", json=body).json()["choices"]
     [[own]] = engine.generate([TEXT], max_new_tokens=1)
     assert choice["text"] == TEXT + own.text
     report, ids = choice["logprobs"], engine.encode(TEXT)
@@ -55,7 +55,7 @@ def test_a_harness_reads_its_scores(url: str, engine: Engine) -> None:
     lengths = [len(engine.encode(context)) for context, _ in pairs]
     body = {"model": "tiny", "prompt": [[*ids] for ids in whole], "temperature": 0, "max_tokens": 1}
     body |= {"logprobs": 1, "seed": 1234, "echo": True}
-    choices = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()["choices"]
+    choices = post(f"{url}/v1/completions", json=body).json()["choices"]
     assert [choice["index"] for choice in choices] == [0, 1, 2]
     for choice, length, score in zip(choices, lengths, engine.score(*zip(*pairs, strict=True)), strict=True):
         report = choice["logprobs"]
@@ -87,5 +87,5 @@ def test_our_own_client_scores_as_the_engine(url: str, engine: Engine) -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused(url: str, change: dict[str, object], words: str) -> None:
-    response = httpx.post(f"{url}/v1/completions", json={"prompt": TEXT} | change)
+    response = post(f"{url}/v1/completions", json={"prompt": TEXT} | change)
     assert (response.status_code, words in response.json()["error"]["message"]) == (400, True)

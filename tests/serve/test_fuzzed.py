@@ -7,7 +7,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from running_server import Server
+from running_server import PATIENCE, Server, get
 from schemathesis import GenerationMode
 
 from camelid.engine.engine import Engine
@@ -62,16 +62,16 @@ def test_no_request_makes_the_server_fail(fuzzed: str, operation: Any, mode: Gen
         if response.status_code >= 400:
             assert response.json()["error"]["message"]
 
-    with httpx.Client(timeout=60) as client:
+    with httpx.Client(timeout=PATIENCE) as client:
         ask()
     assert statuses
 
 
 def test_the_description_names_every_endpoint(fuzzed: str) -> None:
-    described = httpx.get(f"{fuzzed}/openapi.json").json()
+    described = get(f"{fuzzed}/openapi.json").json()
     assert described == description()
     for path in BODIES:
-        assert httpx.get(fuzzed + path).status_code == 405  # it exists
+        assert get(fuzzed + path).status_code == 405  # it exists
     for path, methods in described["paths"].items():
         if "get" in methods and "{" not in path:
-            assert httpx.get(fuzzed + path).is_success
+            assert get(fuzzed + path).is_success

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running_server import Server
+from running_server import PATIENCE, Server, get, post
 
 from camelid.base.errors import WrongCall
 from camelid.cli import main as cli
@@ -27,12 +27,12 @@ def test_keys_are_asked_for_and_kept_as_digests(engine: Engine, tmp_path: Path) 
     with Server(make_app(Models([Served("tiny", engine)]), rules)) as server:
         ask = f"{server.url}/v1/chat/completions"
         for key in (None, "Bearer wrong", f"Basic {first}", "Bearer", f"Bearer {first}x"):
-            refused = httpx.post(ask, json=BODY, headers={} if key is None else {"Authorization": key})
+            refused = post(ask, json=BODY, headers={} if key is None else {"Authorization": key})
             assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
         for key in (first, second):
-            assert httpx.post(ask, json=BODY, headers={"Authorization": f"Bearer {key}"}).is_success
-        assert httpx.get(f"{server.url}/health").is_success
-        assert httpx.get(f"{server.url}/v1/models").status_code == 401
+            assert post(ask, json=BODY, headers={"Authorization": f"Bearer {key}"}).is_success
+        assert get(f"{server.url}/health").is_success
+        assert get(f"{server.url}/v1/models").status_code == 401
 
 
 def test_files_of_keys_that_are_wrong(tmp_path: Path) -> None:
@@ -66,27 +66,29 @@ def test_beyond_this_machine_a_key_is_needed(capsys: pytest.CaptureFixture[str],
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
 def test_a_name_that_is_not_the_servers_is_refused(url: str, host: str) -> None:
-    response = httpx.post(f"{url}/v1/chat/completions", json=BODY, headers={"Host": host})
+    response = post(f"{url}/v1/chat/completions", json=BODY, headers={"Host": host})
     assert response.status_code in (400, 403)  # 400 is the HTTP server's, for an empty one
 
 
 def test_pages_of_other_sites_may_not_ask(url: str, engine: Engine) -> None:
     other = {"Origin": "https://evil.example"}
-    assert httpx.post(f"{url}/v1/chat/completions", json=BODY, headers=other).status_code == 403
-    assert httpx.options(f"{url}/v1/chat/completions", headers=other).status_code == 403
-    assert httpx.post(f"{url}/v1/chat/completions", json=BODY, headers={"Origin": "null"}).status_code == 403
-    assert httpx.post(f"{url}/v1/chat/completions", json=BODY, headers={"Origin": url}).is_success
+    assert post(f"{url}/v1/chat/completions", json=BODY, headers=other).status_code == 403
+    assert httpx.options(f"{url}/v1/chat/completions", headers=other, timeout=PATIENCE).status_code == 403
+    assert post(f"{url}/v1/chat/completions", json=BODY, headers={"Origin": "null"}).status_code == 403
+    assert post(f"{url}/v1/chat/completions", json=BODY, headers={"Origin": url}).is_success
     allowed = "https://chat.example.org"
     rules = rules_for("127.0.0.1", None, [allowed])
     with Server(make_app(Models([Served("tiny", engine)]), rules)) as server:
-        before = httpx.options(f"{server.url}/v1/chat/completions", headers={"Origin": allowed})
+        before = httpx.options(
+            f"{server.url}/v1/chat/completions", headers={"Origin": allowed}, timeout=PATIENCE
+        )
         assert (before.status_code, before.headers["access-control-allow-origin"]) == (204, allowed)
-        answer = httpx.post(f"{server.url}/v1/chat/completions", json=BODY, headers={"Origin": allowed})
+        answer = post(f"{server.url}/v1/chat/completions", json=BODY, headers={"Origin": allowed})
         assert (answer.is_success, answer.headers["access-control-allow-origin"]) == (True, allowed)
 
 
 def test_responses_carry_the_security_headers(url: str) -> None:
-    headers = httpx.get(f"{url}/v1/models").headers
+    headers = get(f"{url}/v1/models").headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
 
@@ -99,7 +101,7 @@ def test_a_full_server_says_when_to_try_again(engine: Engine) -> None:
 
         def send() -> None:
             gate.wait()
-            response = httpx.post(ask, json=BODY | {"max_tokens": 60}, timeout=60)
+            response = post(ask, json=BODY | {"max_tokens": 60})
             statuses.append(response.status_code)
             waits.add(response.headers.get("retry-after"))
 
@@ -110,28 +112,28 @@ def test_a_full_server_says_when_to_try_again(engine: Engine) -> None:
             thread.join()
         assert set(statuses) == {200, 429}
         assert waits == {None, "1"}
-        assert httpx.post(ask, json=BODY).is_success  # nothing is held afterwards
+        assert post(ask, json=BODY).is_success  # nothing is held afterwards
 
 
 def test_text_to_tokens_and_back(url: str, engine: Engine) -> None:
-    counted = httpx.post(f"{url}/tokenize", json={"content": "the cat sat"}).json()
+    counted = post(f"{url}/tokenize", json={"content": "the cat sat"}).json()
     assert tuple(counted["tokens"]) == engine.encode("the cat sat")
     assert counted["context_length"] == engine.context_length
-    back = httpx.post(f"{url}/detokenize", json={"tokens": counted["tokens"]}).json()
+    back = post(f"{url}/detokenize", json={"tokens": counted["tokens"]}).json()
     assert back["content"].endswith("the cat sat")
-    chat = httpx.post(f"{url}/tokenize", json={"messages": BODY["messages"]}).json()
+    chat = post(f"{url}/tokenize", json={"messages": BODY["messages"]}).json()
     assert chat["count"] > counted["count"]
     for body in ({}, {"content": "a", "messages": []}, {"messages": []}):
-        assert httpx.post(f"{url}/tokenize", json=body).status_code == 400
-    assert httpx.post(f"{url}/detokenize", json={"tokens": [10**6]}).status_code == 400
+        assert post(f"{url}/tokenize", json=body).status_code == 400
+    assert post(f"{url}/detokenize", json={"tokens": [10**6]}).status_code == 400
 
 
 def test_metrics_count_requests_and_tokens(engine: Engine) -> None:
     with Server(make_app(Models([Served("tiny", engine)]))) as server:
-        httpx.post(f"{server.url}/v1/chat/completions", json=BODY | {"temperature": 0})
-        httpx.post(f"{server.url}/v1/chat/completions", json={})
-        httpx.get(f"{server.url}/nowhere")
-        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        post(f"{server.url}/v1/chat/completions", json=BODY | {"temperature": 0})
+        post(f"{server.url}/v1/chat/completions", json={})
+        get(f"{server.url}/nowhere")
+        lines = get(f"{server.url}/metrics").text.splitlines()
     assert 'camelid_requests_total{path="/v1/chat/completions",status="200"} 1.0' in lines
     assert 'camelid_requests_total{path="/v1/chat/completions",status="400"} 1.0' in lines
     assert 'camelid_requests_total{path="other",status="404"} 1.0' in lines

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import anthropic
-import httpx
 import pytest
 from anthropic import Anthropic
-from running_server import CITY, Server
+from running_server import CITY, Server, post
 
 from camelid.engine.engine import Engine
 from camelid.serve.app import make_app
@@ -139,7 +138,7 @@ def test_tokens_are_counted(client: Anthropic, calling: Engine) -> None:
 )
 def test_what_cannot_be_done_is_refused(calling_url: str, change: dict[str, Any], words: str) -> None:
     body = {"model": "caller", "max_tokens": 4, "messages": [QUESTION]} | change
-    response = httpx.post(f"{calling_url}/v1/messages", json=body, timeout=60)
+    response = post(f"{calling_url}/v1/messages", json=body)
     assert response.status_code == 400, response.text
     content = response.json()
     assert (content["type"], content["error"]["type"]) == ("error", "invalid_request_error")

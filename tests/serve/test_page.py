@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, Route, sync_playwright
+from running_server import PATIENCE
 
 HOSTILE = """\
 <script>document.title = "owned"</script> <img src=x onerror="document.title='owned'">
@@ -33,9 +34,11 @@ def browser_page(url: str) -> Iterator[Page]:
     if found is None:
         pytest.skip("no Chromium here: apt install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox"], timeout=PATIENCE * 1000
+        )
         page = browser.new_page(viewport={"width": 1000, "height": 700})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE * 1000)
         page.goto(url)
         page.wait_for_selector("#model option", state="attached")
         yield page

@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-import httpx
 import pytest
 from openai import BadRequestError, OpenAI
-from running_server import CITY
+from running_server import CITY, post
 
 from camelid.engine.engine import Engine
 from camelid.text.conversation import Conversation
@@ -103,7 +102,7 @@ def test_a_schema_is_kept_to(client: OpenAI) -> None:
 )
 def test_what_cannot_be_done_is_refused(calling_url: str, change: dict[str, Any], words: str) -> None:
     body = {"model": "caller", "input": "the cat sat", "max_output_tokens": 4} | change
-    response = httpx.post(f"{calling_url}/v1/responses", json=body, timeout=60)
+    response = post(f"{calling_url}/v1/responses", json=body)
     assert response.status_code == 400, response.text
     assert words in response.json()["error"]["message"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from running_server import PATIENCE
 from running_server import Server as Running
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -109,7 +110,7 @@ class Broken:
         self.running += 1
         await asyncio.sleep(0.02 if self.fault == "batch" else 0)
         most = self.running
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
             response = await client.request(request.method, f"{self.url}{request.url.path}", content=raw)
         self.running -= 1
         content, kind = response.content, response.headers["content-type"]

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 import torch
-from running_server import Server
+from running_server import Server, get, post
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.engine.engine import Engine
@@ -62,13 +61,13 @@ def answers(folders: Path) -> dict[str, list[str]]:
 
 def ask(url: str, name: str, question: str) -> str:
     body = {"model": name, "prompt": question, "max_tokens": 20, "temperature": 0}
-    response = httpx.post(f"{url}/v1/completions", json=body, timeout=60).raise_for_status()
+    response = post(f"{url}/v1/completions", json=body).raise_for_status()
     text: str = response.json()["choices"][0]["text"]
     return text
 
 
 def states(url: str) -> dict[str, str]:
-    cards = httpx.get(f"{url}/v1/models").raise_for_status().json()["data"]
+    cards = get(f"{url}/v1/models").raise_for_status().json()["data"]
     return {card["id"]: card["state"] for card in cards}
 
 
@@ -142,7 +141,7 @@ def test_the_least_recently_used_goes_first(under_load: Callable[..., Models]) -
         assert states(server.url) == {"first": "loaded", "second": "unloaded", "tuned": "loaded"}
         gc.collect()
         assert gone() is None  # with its memory
-        card = httpx.get(f"{server.url}/v1/models/tuned").json()
+        card = get(f"{server.url}/v1/models/tuned").json()
         assert (card["parent"], card["context_length"]) == ("first", 128)
 
 
@@ -189,9 +188,9 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(folders: Path) -> None:
 
     with Server(make_app(Models([Source("first", opening, 10, 128)], memory=15))) as server:
         body = {"prompt": "dogs", "max_tokens": 2}
-        failed = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
+        failed = post(f"{server.url}/v1/completions", json=body)
         assert (failed.status_code, failed.json()["error"]["message"]) == (500, "first: its file is damaged")
-        assert httpx.post(f"{server.url}/v1/completions", json=body, timeout=60).is_success
+        assert post(f"{server.url}/v1/completions", json=body).is_success
 
 
 def test_calls_that_cannot_work(folders: Path) -> None:

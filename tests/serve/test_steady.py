@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running_server import Server
+from running_server import PATIENCE, Server, get, post
 
 from camelid.cli import main as cli
 from camelid.engine.engine import Engine
@@ -36,7 +36,7 @@ def models_of(engine: Engine) -> Models:
 
 def everything(client: socket.socket) -> bytes:
     """What comes until the server closes the connection."""
-    client.settimeout(60)
+    client.settimeout(PATIENCE)
     got = b""
     while piece := client.recv(65536):
         got += piece
@@ -75,7 +75,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Generation]:
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -90,7 +90,7 @@ def test_headers_that_do_not_end(engine: Engine) -> None:
                 response = everything(client)
             assert response.startswith(b"HTTP/1.1 408 ")
             assert error_of(response) == "the request's headers took more than 0.4 seconds"
-        with httpx.Client() as kept:  # between two requests a connection may rest
+        with httpx.Client(timeout=PATIENCE) as kept:  # between two requests a connection may rest
             assert kept.get(f"{server.url}/health").is_success
             assert kept.get(f"{server.url}/health").is_success
 
@@ -111,7 +111,7 @@ def test_a_client_that_reads_nothing(engine: Engine) -> None:
 
         def ask_and_never_read() -> None:
             with socket.create_connection(server.address) as client:
-                client.settimeout(60)
+                client.settimeout(PATIENCE)
                 request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1000
                 try:
                     while True:
@@ -123,9 +123,9 @@ def test_a_client_that_reads_nothing(engine: Engine) -> None:
         thread.start()
         answers = 0
         while not ends:
-            response = httpx.post(f"{server.url}/v1/chat/completions", json=ASK | {"max_tokens": 4})
+            response = post(f"{server.url}/v1/chat/completions", json=ASK | {"max_tokens": 4})
             answers += response.is_success
-        thread.join(60)
+        thread.join(PATIENCE)
         assert answers > 1
         assert not isinstance(ends[0], TimeoutError)
 
@@ -148,7 +148,7 @@ def test_a_client_that_vanishes(
 def test_two_hundred_connections_at_once(engine: Engine) -> None:
     async def ask_all(url: str) -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=200)
-        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+        async with httpx.AsyncClient(limits=limits, timeout=PATIENCE) as client:
             body = ASK | {"max_tokens": 3}
             return await asyncio.gather(
                 *[client.post(f"{url}/v1/chat/completions", json=body) for _ in range(200)]
@@ -182,7 +182,7 @@ def test_more_than_its_capacity(engine: Engine, slow_steps: None, monkeypatch: p
 def test_a_rate_is_kept(engine: Engine) -> None:
     with Server(make_app(models_of(engine), Rules(rate=3))) as server:
         ask = f"{server.url}/v1/completions"
-        responses = [httpx.post(ask, json={"prompt": "a", "max_tokens": 1}, timeout=60) for _ in range(4)]
+        responses = [post(ask, json={"prompt": "a", "max_tokens": 1}) for _ in range(4)]
         assert [each.status_code for each in responses] == [200, 200, 200, 429]
         assert 1 <= int(responses[-1].headers["retry-after"]) <= 20
         assert "more than 3 requests in a minute" in responses[-1].text
@@ -195,12 +195,10 @@ def test_answers_have_a_limit(engine: Engine) -> None:
     models = Models([Served("tiny", engine, most_tokens=5)])
     with Server(make_app(models)) as server:
         ask = f"{server.url}/v1/chat/completions"
-        assert httpx.post(ask, json=ASK, timeout=60).json()["usage"]["completion_tokens"] <= 5
-        refused = httpx.post(ask, json=ASK | {"max_tokens": 6})
+        assert post(ask, json=ASK).json()["usage"]["completion_tokens"] <= 5
+        refused = post(ask, json=ASK | {"max_tokens": 6})
         assert "max_tokens is 6; answers have at most 5 tokens" in refused.text
-        many = httpx.post(
-            f"{server.url}/v1/completions", json={"prompt": ["a"] * 1025, "n": 2, "max_tokens": 1}
-        )
+        many = post(f"{server.url}/v1/completions", json={"prompt": ["a"] * 1025, "n": 2, "max_tokens": 1})
         assert "at most 2048 answers" in many.text
 
 
@@ -211,12 +209,14 @@ def test_the_end_is_in_time(engine: Engine, slow_steps: None) -> None:
         with Server(make_app(models), models, grace_seconds=0.4) as server:
             lines: list[str] = []
             body = ASK | {"max_tokens": 100, "stream": True}
-            with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as stream:
+            with httpx.stream(
+                "POST", f"{server.url}/v1/chat/completions", json=body, timeout=PATIENCE
+            ) as stream:
                 for line in stream.iter_lines():
                     lines.append(line)
                     if len(lines) == 5:
                         began, server.should_exit = time.monotonic(), True
-            server.thread.join(60)
+            server.thread.join(PATIENCE)
             assert 0.3 < time.monotonic() - began < 0.4 + 3
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     assert events[-1]["error"]["message"] == "the server ends, and could not finish this answer"
@@ -233,10 +233,10 @@ def test_the_command_logs_and_ends(engine: Engine, tmp_path: Path) -> None:
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         url = next(line.split()[0] for line in process.stderr if "is the page" in line)
-        response = httpx.post(f"{url}/v1/chat/completions", json=ASK | {"max_tokens": 3}, timeout=60)
-        httpx.get(f"{url}/nowhere")
+        response = post(f"{url}/v1/chat/completions", json=ASK | {"max_tokens": 3})
+        get(f"{url}/nowhere")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, 128 + signal.SIGTERM)
+        assert process.wait(PATIENCE) in (0, 128 + signal.SIGTERM)
     first, second = map(json.loads, log.read_text().splitlines())
     assert (first["path"], first["status"], first["model"]) == ("/v1/chat/completions", 200, "small")
     assert (first["prompt_tokens"] > 3, first["completion_tokens"]) == (True, 3)
