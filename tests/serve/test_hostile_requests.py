@@ -4,9 +4,8 @@ import contextlib
 import json
 import socket
 
-import httpx
 import pytest
-from running_server import Server
+from running_server import PATIENCE, Server, post
 
 from camelid.engine.engine import Engine
 from camelid.serve.app import make_app
@@ -29,7 +28,7 @@ LINE = b"POST /v1/chat/completions HTTP/1.1\r\n"
 def test_a_template_that_fails(engine: Engine, template: str, words: str) -> None:
     tokenizer = Tokenizer(engine.tokenizer.backend, engine.tokenizer.config, chat_template=template)
     with Engine(engine.model, tokenizer) as own, Server(make_app(Models([Served("t", own)]))) as server:
-        response = httpx.post(f"{server.url}/v1/chat/completions", content=BODY, timeout=60)
+        response = post(f"{server.url}/v1/chat/completions", content=BODY)
         assert response.status_code == 400
         assert words in response.json()["error"]["message"]
 
@@ -40,12 +39,12 @@ def test_a_schema_that_never_ends(url: str) -> None:
     schema = {"$ref": "#/$defs/a", "$defs": {"a": itself}}
     form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     body = {"messages": [QUESTION], "max_tokens": 40, "response_format": form}
-    response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+    response = post(f"{url}/v1/chat/completions", json=body)
     if response.is_success:
         assert response.json()["choices"][0]["finish_reason"] == "length"
     else:
         assert response.status_code == 400
-    assert httpx.post(f"{url}/v1/chat/completions", content=BODY, timeout=60).is_success
+    assert post(f"{url}/v1/chat/completions", content=BODY).is_success
 
 
 @pytest.mark.parametrize(
@@ -53,23 +52,25 @@ def test_a_schema_that_never_ends(url: str) -> None:
     [
         b"GARBAGE\r\n",
         LINE + b"Host: 127.0.0.1\r\nHost: evil.example\r\nContent-Length: %d\r\n" % len(BODY),
+        LINE + b"Host: [\r\nContent-Length: %d\r\n" % len(BODY),
+        LINE + b"Host: 127.0.0.1\r\nOrigin: http://[\r\nContent-Length: %d\r\n" % len(BODY),
         LINE + b"Host: 127.0.0.1\r\nContent-Length: 5\r\nContent-Length: %d\r\n" % len(BODY),
         LINE + b"Host: 127.0.0.1\r\nContent-Length: -1\r\n",
         LINE + b"Host: 127.0.0.1\r\nX-Long: " + b"x" * 100_000 + b"\r\n",
         LINE + b"Host: 127.0.0.1\r\nBad Name: x\r\nContent-Length: %d\r\n" % len(BODY),
         LINE + b"Host: 127.0.0.1\r\nTransfer-Encoding: gzip\r\n",
     ],
-    ids=["no-http", "hosts", "lengths", "negative", "long", "name", "encoding"],
+    ids=["no-http", "hosts", "no-host", "no-origin", "lengths", "negative", "long", "name", "encoding"],
 )
 def test_tricks_with_headers(url: str, head: bytes) -> None:
     address = ("127.0.0.1", int(url.rpartition(":")[2]))
-    with socket.create_connection(address, timeout=60) as client:
+    with socket.create_connection(address, timeout=PATIENCE) as client:
         client.sendall(head + b"Connection: close\r\n\r\n" + BODY)
         response = b""
         with contextlib.suppress(ConnectionResetError):  # closed before all of a long head was read
             while piece := client.recv(65536):
                 response += piece
-    assert httpx.post(f"{url}/v1/chat/completions", content=BODY, timeout=60).is_success
+    assert post(f"{url}/v1/chat/completions", content=BODY).is_success
     if not response and len(head) > 65536:
         return
     status, _, content = response.partition(b"\r\n\r\n")

@@ -69,7 +69,7 @@ class Rules:
         origin = headers.get("origin")
         if origin is None or origin in self.origins:
             return origin
-        if urlsplit(origin).netloc == headers.get("host"):
+        if origin.partition("://")[2] == headers.get("host"):
             return None
         raise ApiError(403, f"pages of {origin[:80]} may not ask this server; allow it with --allow-origin")
 
@@ -188,8 +188,11 @@ def _busy(why: str, seconds: int = 1) -> ApiError:
 
 
 def _host(value: str) -> str:
-    """The name in a Host header, without its port."""
-    return urlsplit(f"//{value}").hostname or ""
+    """The name in a Host header, without its port; empty if it is none."""
+    try:
+        return urlsplit(f"//{value}").hostname or ""
+    except ValueError:  # as for "["
+        return ""
 
 
 def _preflight() -> Response:
