@@ -4,8 +4,8 @@ import pytest
 
 from camelid.base import memory as system
 from camelid.base.errors import WrongCall
+from camelid.base.memory import parse_size
 from camelid.cli import main as cli
-from camelid.engine.fits import parse_size
 
 
 @pytest.mark.parametrize(

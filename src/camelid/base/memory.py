@@ -1,7 +1,8 @@
-"""Free memory of a device, and how glibc treats freed memory."""
+"""Sizes of memory: what is free, what a text says; and how glibc treats freed memory."""
 
 import ctypes
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, WrongCall
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,17 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Parameters of glibc's mallopt(3)."""
 MAPPED_ALONE = 2**18
 """Bytes from which a block of memory is mapped by itself, where freed memory is returned at once."""
+UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
 
 
 def free_memory(device: "torch.device | None" = None) -> int:
@@ -33,6 +45,14 @@ def free_memory(device: "torch.device | None" = None) -> int:
 
         return int(torch.cuda.mem_get_info(device)[0])
     return min((_available(), *group_limits()))
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as 8GB (of 10^9) or 8GiB (of 2^30); raises `WrongCall` for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", text.strip().upper())
+    if found is None or found[2] not in UNITS:
+        raise WrongCall(f"{text!r} is not a size; write a number with its unit, such as 8GB or 6.5GiB")
+    return int(float(found[1]) * UNITS[found[2]])
 
 
 def resident_memory() -> int:

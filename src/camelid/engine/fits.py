@@ -1,6 +1,5 @@
 """Whether a model runs in this memory or another, and what would."""
 
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +7,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError
+from camelid.base.memory import parse_size
 from camelid.engine.device import choose_device
 from camelid.engine.memory import Need, Plan, gigabytes, plan, ways_out
 from camelid.formats.hub import resolve
@@ -18,17 +18,6 @@ from camelid.formats.load import stored_dtype
 from camelid.model.presets import PRESETS, preset
 from camelid.model.spec import ModelSpec
 
-UNITS = {
-    "": 1,
-    "K": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "KI": 2**10,
-    "MI": 2**20,
-    "GI": 2**30,
-    "TI": 2**40,
-}
 COLUMNS = ("", "weights", "cache", "working", "all", "fits", "longest context")
 
 
@@ -55,14 +44,6 @@ def print_fit(
     if not answer.fits:
         source = model if isinstance(found, Path) and found.is_dir() else "MODEL"
         raise CamelidError(f"{model} does not fit as asked; {'; '.join(ways_out(answer, source))}")
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as 8GB (of 10^9) or 8GiB (of 2^30); raises `WrongCall` for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", text.strip().upper())
-    if found is None or found[2] not in UNITS:
-        raise WrongCall(f"{text!r} is not a size; write a number with its unit, such as 8GB or 6.5GiB")
-    return int(float(found[1]) * UNITS[found[2]])
 
 
 def _described(name: str) -> tuple[Path | ModelSpec, torch.dtype]:

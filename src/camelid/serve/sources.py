@@ -8,11 +8,10 @@ from typing import NamedTuple
 import torch
 
 from camelid.base.errors import CamelidError, WrongCall
-from camelid.base.memory import free_memory
+from camelid.base.memory import free_memory, parse_size
 from camelid.engine.blocks import BLOCK_TOKENS
 from camelid.engine.device import choose_device
 from camelid.engine.engine import Engine
-from camelid.engine.fits import parse_size
 from camelid.engine.memory import plan
 from camelid.engine.native.decoder import block_bytes
 from camelid.engine.open_lm import is_url, open_lm

@@ -8,9 +8,9 @@ from pathlib import Path
 from camelid.base.atomic import atomic_folder
 from camelid.base.errors import CamelidError
 from camelid.base.json import write_json
+from camelid.base.memory import parse_size
 from camelid.base.progress import in_bytes, in_time
 from camelid.base.version import __version__
-from camelid.engine.fits import parse_size
 from camelid.recipes.data import TextData
 from camelid.recipes.plan import PlanRecipe
 from camelid.recipes.pretrain import PretrainRecipe
