@@ -217,8 +217,8 @@ def main() -> None:
     arguments.port = free_port()
     serve = [sys.executable, "-m", "camelid", "serve", str(paths["4 bits"]), "--port", str(arguments.port)]
     serve += ["--log", os.devnull, "--max-of-one", "256"]
-    if arguments.soak:  # a cache that is full within the first minute, so that what grows later is a leak
-        serve += ["--cache-tokens", "16384"]
+    if arguments.soak:  # cache and queue are full within minutes, so that what grows later is a leak
+        serve += ["--cache-tokens", "16384", "--max-requests", "64"]
     peer_name, peer = peer_of(arguments, paths["q4_0"])
     empty: dict[str, Any] = {}
     ours = empty if arguments.only == "peer" else measured("camelid", serve, arguments)
