@@ -1,12 +1,13 @@
 """The survey's claims about reasoning, measured on models trained here: docs/reasoning.md.
 
-    python bench/reasoning.py train                 # text, vocabulary and the models of four sizes
-    python bench/reasoning.py tune                  # the middle claims' models, tuned with and without steps
+    python bench/reasoning.py train                 # text, vocabulary and models of four sizes
+    python bench/reasoning.py tune                  # the largest ones tuned, with and without steps
     python bench/reasoning.py measure               # all claims, or those named: measure length votes
     python bench/reasoning.py write                 # the tables and plots of docs/reasoning.md
 
-Everything lies in --out (runs/reasoning) and is made once; what exists is kept, and a stopped call goes on.
-Each claim's numbers become a file in docs/reasoning, from which `write` makes the page.
+Everything lies in --out (runs/reasoning), the models and answers of each of --seeds in a folder of their own.
+What exists is kept, and a stopped call goes on. Each claim's numbers become a file in docs/reasoning, from
+which `write` makes the page.
 """
 
 import argparse
@@ -15,11 +16,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from reasoning_chains import shuffled_steps, wrong_steps
-from reasoning_claims import CLAIMS, MAIN, SIZES, TUNED
+from reasoning_claims import MAIN, SIZES, TUNED, chains, fragile, length, parts, sizes, spoiled, tuned
 from reasoning_documents import TRAINED, Solved, document, drawn, write_corpus
 from reasoning_page import DATA, write_page
+from reasoning_verifier import verifier
+from reasoning_votes import votes
 
 from camelid import TextData, TokenizerRecipe, learn_tokenizer
 from camelid.base.json import write_json
@@ -27,9 +31,12 @@ from camelid.data.world.grammar import Dice
 from camelid.tasks.item import Item
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "reasoning"
-CORPUS, VOCABULARY, HELD_OUT = 8_000_000, 4_000_000, 300
+CORPUS, VOCABULARY, HELD_OUT = 12_000_000, 4_000_000, 300
 """Characters of the corpus and of its beginning that the vocabulary is learned from; held-out documents."""
 PAIRS = 8000
+CLAIMS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    each.__name__: each for each in (length, tuned, sizes, votes, parts, fragile, spoiled, verifier, chains)
+}
 SPOILED: dict[str, Callable[[Item, Dice], Item]] = {"shuffled": shuffled_steps, "wrong": wrong_steps}
 
 
@@ -38,7 +45,7 @@ def camelid(*arguments: object) -> None:
 
 
 def train(out: Path, sizes: list[str], seeds: list[int]) -> None:
-    """The corpus, its vocabulary, and a model of each size and seed."""
+    """The corpus and its vocabulary, which all seeds share, and a model of each size and seed."""
     out.mkdir(parents=True, exist_ok=True)
     corpus, held_out, tokenizer = out / "corpus.jsonl", out / "validation.jsonl", out / "tokenizer"
     if not tokenizer.exists():
@@ -53,33 +60,28 @@ def train(out: Path, sizes: list[str], seeds: list[int]) -> None:
             width, layers, heads = SIZES[size]
             shape = ["--model.hidden-size", width, "--model.num-layers", layers, "--model.num-heads", heads]
             data = ["--data.train", corpus, "--data.validation", held_out, "--tokenizer", tokenizer]
-            folder = out / name_of(size, seed)
+            folder = of_seed(out, seed) / size
             if not (folder / "model").exists():
-                camelid(
-                    "pretrain",
-                    RECIPES / "pretrain-questions.yaml",
-                    *data,
-                    *shape,
-                    "--seed",
-                    seed,
-                    "--out",
-                    folder,
-                )
+                drawn_by = ["--seed", seed, "--out", folder]
+                camelid("pretrain", RECIPES / "pretrain-questions.yaml", *data, *shape, *drawn_by)
 
 
-def name_of(size: str, seed: int) -> str:
-    """The folder of a model in the output folder."""
-    return size if seed == 0 else f"{size}-{seed}"
+def of_seed(out: Path, seed: int) -> Path:
+    """The folder of a seed's models and answers."""
+    return out / f"seed-{seed}"
 
 
-def tune(out: Path, kinds: list[str]) -> None:
-    """The large model tuned on sums, with each kind of reply."""
+def tune(out: Path, kinds: list[str], seeds: list[int]) -> None:
+    """The large model of each seed tuned on sums, with each kind of reply."""
     for kind in kinds:
-        folder, pairs = out / f"sums-{kind}", out / f"sums-{kind}.jsonl"
-        if not (folder / "model").exists():
-            pairs.write_text("".join(json.dumps(row) + "\n" for row in tuning_rows(kind)), encoding="utf-8")
-            flags = ["--model", out / MAIN / "model", "--data.train", pairs, "--out", folder]
-            camelid("tune", RECIPES / "tune-skill.yaml", *flags)
+        pairs = out / f"sums-{kind}.jsonl"
+        pairs.write_text("".join(json.dumps(row) + "\n" for row in tuning_rows(kind)), encoding="utf-8")
+        for seed in seeds:
+            models = of_seed(out, seed)
+            folder = models / f"sums-{kind}"
+            if not (folder / "model").exists():
+                flags = ["--model", models / MAIN / "model", "--data.train", pairs, "--seed", seed]
+                camelid("tune", RECIPES / "tune-skill.yaml", *flags, "--out", folder)
 
 
 def tuning_rows(kind: str) -> list[dict[str, str]]:
@@ -95,10 +97,10 @@ def tuning_rows(kind: str) -> list[dict[str, str]]:
     return rows
 
 
-def measure(out: Path, claims: list[str]) -> None:
+def measure(out: Path, claims: list[str], seeds: list[int]) -> None:
     """The numbers of each claim, as a JSON file that the page is made from."""
     for claim in claims:
-        rows = CLAIMS[claim](out)
+        rows = [{"seed": seed, **row} for seed in seeds for row in CLAIMS[claim](of_seed(out, seed))]
         DATA.mkdir(exist_ok=True)
         write_json(DATA / f"{claim}.json", {"rows": rows})
         print(f"{claim}: {len(rows)} rows", flush=True)
@@ -113,16 +115,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/reasoning"))
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--kinds", nargs="+", choices=TUNED, default=list(TUNED))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
     if unknown := set(arguments.claims) - CLAIMS.keys():
         parser.error(f"no claim {', '.join(sorted(unknown))}; the claims are {', '.join(CLAIMS)}")
     if arguments.what == "train":
         train(arguments.out, arguments.sizes, arguments.seeds)
     elif arguments.what == "tune":
-        tune(arguments.out, arguments.kinds)
+        tune(arguments.out, arguments.kinds, arguments.seeds)
     elif arguments.what == "measure":
-        measure(arguments.out, arguments.claims or list(CLAIMS))
+        measure(arguments.out, arguments.claims or list(CLAIMS), arguments.seeds)
     else:
         write_page()
 

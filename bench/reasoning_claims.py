@@ -1,9 +1,9 @@
-"""What bench/reasoning.py measures: a function for each claim, from the folder of models to rows of counts.
+"""What bench/reasoning.py measures: a function for each claim, from the models of a seed to rows of counts.
 
 Answers are kept in `answers` beside the models: a stopped measurement goes on, and a repeated one is quick.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from reasoning_documents import (
     GRADERS,
     HELD_OUT_WORDS,
     LONGER,
+    MOST_NAMES,
     RULES,
     SKILLS,
     TRAINED,
@@ -22,7 +23,6 @@ from reasoning_documents import (
     part_question,
     rule,
 )
-from reasoning_verifier import verifier
 
 from camelid import LM, Sampling, evaluate
 from camelid.data.world.grammar import Dice
@@ -33,7 +33,6 @@ from camelid.evals.variants import variants
 from camelid.formats.hugging_face.checkpoint import read_spec
 from camelid.prompting.asking import QUESTION_ANSWER, Question
 from camelid.prompting.attempt import Program
-from camelid.prompting.ensembles import elect, self_consistency
 from camelid.prompting.least_to_most import LIST, Decomposed, Decomposition, least_to_most
 from camelid.prompting.programs import chain_of_thought, direct, few_shot
 from camelid.tasks.graders import GRADERS as GRADE
@@ -46,9 +45,6 @@ SHOTS, EACH = 3, 100
 """Exemplars, and questions of each length."""
 SHORT, LONG = Sampling(max_new_tokens=24), Sampling(max_new_tokens=160)
 MAIN, SOLVER = "large", "sums-steps"
-SAMPLES, TEMPERATURES = 16, (0.4, 0.7, 1.0)
-MOST_NAMES = 7
-"""Least to most writes every beginning of a list: those of more names would not fit the context."""
 RULE_SHOTS = (0, 1, 2, 4, 8, 16)
 SPANS = ("trained", "longer")
 STRICT = "accuracy_strict"
@@ -73,7 +69,7 @@ def shown(skill: str, count: int = SHOTS) -> tuple[Item, ...]:
 def task(skill: str, span: str, each: int = EACH, split: str = "test") -> Task:
     """Questions of trained lengths, or longer ones; as many of each length."""
     lengths = TRAINED if span == "trained" else LONGER
-    asked = items(skill, split if span == "trained" else "longer", lengths, each * len(lengths))
+    asked = items(skill, split, lengths, each * len(lengths))
     name = f"{skill}-{span}-{split}-{each}"
     return Task(name, "1", tuple(asked), GRADE[GRADERS[skill]], shown(skill, 12))
 
@@ -153,9 +149,8 @@ def sizes(out: Path) -> list[Row]:
 
 
 def models(out: Path) -> list[str]:
-    """The trained models of all sizes and seeds that are there."""
-    found = (folder.parts[-3] for folder in out.glob("*/model/config.json"))
-    return sorted(name for name in found if name.partition("-")[0] in SIZES)
+    """The sizes of which a trained model is there."""
+    return [name for name in SIZES if (out / name / "model").exists()]
 
 
 def rules(out: Path, name: str, each: int = 25) -> list[Row]:
@@ -180,41 +175,6 @@ def rules_task(meaning: str, word: str, each: int) -> tuple[list[Item], Task]:
         found.setdefault(solved.question, Item(solved.question, solved.question, solved.answer))
     first, rest = [*found.values()][: max(RULE_SHOTS)], [*found.values()][max(RULE_SHOTS) :]
     return first, Task(f"rules-{meaning}-{word}", "1", tuple(rest), GRADE["exact"])
-
-
-def votes(out: Path) -> list[Row]:
-    """Self-consistency on sums by the number of samples; validation questions choose the temperature."""
-    tried = {value: voted(out, value, "trained", "validation", 8, 33) for value in TEMPERATURES}
-    chosen = max(tried, key=lambda value: tried[value][8])
-    rows = [
-        {"span": "validation", "samples": 8, "temperature": value, "right": counts[8], "n": 99}
-        for value, counts in tried.items()
-    ]
-    for span in SPANS:
-        asked = task("sums", span, EACH // 2)
-        rows.append(
-            row(ask(out, MAIN, asked, in_steps("sums"), "steps"), span=span, samples=0, temperature=0.0)
-        )
-        for samples, correct in voted(out, chosen, span, "test", SAMPLES, EACH // 2).items():
-            about = {"span": span, "samples": samples, "temperature": chosen}
-            rows.append({**about, "right": correct, "n": len(asked.items)})
-    return rows
-
-
-def voted(out: Path, temperature: float, span: str, split: str, samples: int, each: int) -> dict[int, int]:
-    """Right answers of a majority of the first 1, 2, 4, ... samples."""
-    asked = task("sums", span, each, split)
-    warm = replace(LONG, max_new_tokens=110, temperature=temperature)
-    program = self_consistency(in_steps("sums", sampling=warm), samples)
-    found = ask(out, MAIN, asked, program, f"votes-{samples}-{temperature}")
-    counts = {2**power: 0 for power in range(samples.bit_length())}
-    for item, record in zip(asked.items, found.records, strict=True):
-        texts = [sample.text for sample in record.attempt.samples]
-        answers = [asked.read(item, text)[STRICT] for text in texts]
-        for count in counts:
-            winner = elect(answers[:count], [1.0] * count)
-            counts[count] += winner is not None and asked.grade(item, texts[winner])[STRICT].correct
-    return counts
 
 
 def parts(out: Path) -> list[Row]:
@@ -323,8 +283,3 @@ def chains(out: Path) -> list[Row]:
             about = {"way": way, "span": span}
             rows += [{**about, "verdict": each, "count": verdicts.count(each)} for each in VERDICTS]
     return rows
-
-
-CLAIMS: Mapping[str, Callable[[Path], list[Row]]] = {
-    each.__name__: each for each in (length, tuned, sizes, votes, parts, fragile, spoiled, verifier, chains)
-}

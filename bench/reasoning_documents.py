@@ -25,6 +25,8 @@ from camelid.tasks.item import Item
 
 TRAINED, LONGER = (2, 3, 4), (5, 6, 7, 8)
 """Steps of the questions in the corpus, and of those that are longer than any of them."""
+MOST_NAMES = 7
+"""The longest list that is taught, part by part: all its beginnings must fit the context."""
 HIGHEST = 9
 
 
@@ -50,9 +52,10 @@ def coin_flip(dice: Dice, length: int) -> Problem:
     told, steps = [f"The coin is {start}."], []
     for name in dice.sample(ALL_NAMES, length):
         flips = dice.chance(0.5)
+        verb, before = "flips" if flips else "leaves", side
         side = OTHER_SIDE[side] if flips else side
-        told.append(f"{name} {'flips' if flips else 'leaves'} it.")
-        steps.append(f"{name} {'flips' if flips else 'leaves'}: {side}.")
+        told.append(f"{name} {verb} it.")
+        steps.append(f"{name} {verb} {before}: {side}.")
     question = f"{' '.join(told)} Is it {start}?"
     answer = "yes" if side == start else "no"
     return Problem(question, answer, " ".join(steps), length, ("yes", "no"), key=question)
@@ -79,7 +82,7 @@ FORMATS = {
     "rules": {"direct": 1.0},
 }
 """How the documents of a skill answer: with steps, directly, or list by list as least-to-most does."""
-MIXTURE = {"sums": 0.4, "coin_flip": 0.2, "last_letters": 0.25, "rules": 0.15}
+MIXTURE = {"sums": 0.4, "coin_flip": 0.2, "last_letters": 0.3, "rules": 0.1}
 MARKS = {("Q: ", "\nA:"): 0.8, ("Question: ", "\nAnswer:"): 0.1, ("Problem: ", "\nSolution:"): 0.1}
 SHORTEST, LONGEST = 60, 700
 """Characters of a document: at most about 340 tokens, so that longer questions fit 384."""
@@ -124,6 +127,15 @@ def drawn(skill: str, split: Split, dice: Dice, length: int) -> Problem:
             return problem
 
 
+def drawn_by_parts(dice: Dice, length: int) -> Problem:
+    """A list of so many names of which every beginning may be trained."""
+    while True:
+        problem = last_letters(dice, length)
+        parts = (part_question(problem.names[:end]) for end in range(2, length + 1))
+        if all(belongs(part, "train") for part in parts):
+            return problem
+
+
 def rule(dice: Dice, word: str, name: str) -> Solved:
     """What an invented word makes of two numbers."""
     a, b = dice.between(1, 9), dice.between(1, 9)
@@ -157,12 +169,11 @@ def document(dice: Dice) -> str:
     while True:
         if skill == "rules":
             solved = [rule(dice, word, name)]
+        elif form == "beginnings":
+            solved = beginnings(drawn_by_parts(dice, dice.between(2, MOST_NAMES)))
         else:
             problem = drawn(skill, "train", dice, dice.pick(TRAINED))
-            if form == "beginnings":
-                solved = beginnings(problem)
-            else:
-                solved = [Solved(problem.question, problem.answer, problem.steps if form == "steps" else "")]
+            solved = [Solved(problem.question, problem.answer, problem.steps if form == "steps" else "")]
         more = "\n\n".join(each.text(marks) for each in solved)
         if written and len(written) + len(more) > size:
             return written

@@ -27,19 +27,32 @@ def rows_of(claim: str) -> list[Row]:
     return list(read_table(DATA / f"{claim}.json")["rows"])
 
 
-def cell(row: Row | None) -> str:
-    """Accuracy in per cent with its Wilson interval."""
-    if row is None:
+def accuracy(rows: Sequence[Row]) -> tuple[float, float, float]:
+    """The mean over seeds, and the ends of what their Wilson intervals cover together.
+
+    rows: one of each seed, with `right` of `n` questions; those without questions are left out.
+    """
+    rows = [row for row in rows if row["n"]]
+    intervals = [wilson(row["right"], row["n"]) for row in rows]
+    mean = sum(row["right"] / row["n"] for row in rows) / len(rows)
+    return mean, min(each.low for each in intervals), max(each.high for each in intervals)
+
+
+def cell(rows: Sequence[Row]) -> str:
+    """Accuracy in per cent with its interval."""
+    if not any(row["n"] for row in rows):
         return ""
-    interval = wilson(row["right"], row["n"])
-    return f"{100 * row['right'] / row['n']:.0f} ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
+    mean, low, high = (100 * end for end in accuracy(rows))
+    return f"{mean:.0f} ({low:.0f} to {high:.0f})"
 
 
-def difference(row: Row) -> str:
-    """A paired difference in points, with its interval and p."""
-    p = "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
-    points = [f"{100 * row[key]:+.0f}" for key in ("difference", "low", "high")]
-    return f"{points[0]} ({points[1]} to {points[2]}), p {p}"
+def difference(rows: Sequence[Row]) -> str:
+    """The seeds' mean paired difference in points, what their intervals cover together, their largest p."""
+    worst = max(row["p"] for row in rows)
+    p = "p < 0.001" if worst < 0.001 else f"p {worst:.3f}"
+    low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
+    mean = sum(row["difference"] for row in rows) / len(rows)
+    return f"{100 * mean:+.0f} ({100 * low:+.0f} to {100 * high:+.0f}), {p}"
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
@@ -48,9 +61,9 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def where(rows: Sequence[Row], **wanted: object) -> Row | None:
-    """The first row with these values."""
-    return next((row for row in rows if all(row.get(key) == value for key, value in wanted.items())), None)
+def where(rows: Sequence[Row], **wanted: object) -> list[Row]:
+    """The rows with these values: one of each seed."""
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
 
 
 def values(rows: Sequence[Row], key: str) -> list[Any]:
@@ -69,17 +82,18 @@ def length_table() -> str:
         for skill in values(rows, "skill")
         for way in ("direct", "steps")
     ]
+    pairs = where(rows, way="paired")
     apart = [
-        [NAMES[row["skill"]], f"{row['span']} lengths", difference(row)]
-        for row in rows
-        if row["way"] == "paired"
+        [NAMES[skill], f"{span} lengths", difference(where(pairs, skill=skill, span=span))]
+        for skill in values(pairs, "skill")
+        for span in values(pairs, "span")
     ]
     head = table(["steps", *lengths], body)
     return f"{head}\n\n{table(['', '', 'chain of thought minus direct, points'], apart)}"
 
 
 def sizes_table() -> str:
-    rows = sorted(rows_of("sizes"), key=lambda row: (row["parameters"], row["model"]))
+    rows = sorted(rows_of("sizes"), key=lambda row: row["parameters"])
     body = []
     for name in values(rows, "model"):
         own = [row for row in rows if row["model"] == name]
@@ -96,18 +110,18 @@ def sizes_table() -> str:
     ]
     shots = values(rows, "shots")
     learned = [
-        [f"{row['parameters']:,}", *(cell(where(rows, model=row["model"], shots=n)) for n in shots)]
-        for row in (where(rows, model=name) for name in values(rows, "model"))
-        if row
+        [f"{parameters:,}", *(cell(where(rows, parameters=parameters, shots=n)) for n in shots)]
+        for parameters in values(rows, "parameters")
     ]
     return f"{table(['parameters', *head], body)}\n\n{table(['rules, exemplars', *shots], learned)}"
 
 
 def votes_table() -> str:
-    rows = [row for row in rows_of("votes") if row["span"] != "validation"]
+    rows = rows_of("votes")
     counts = values(rows, "samples")
     body = [
-        [f"{span} lengths", *(cell(where(rows, span=span, samples=n)) for n in counts)]
+        [f"{name}, {span} lengths", *(cell(where(rows, model=name, span=span, samples=n)) for n in counts)]
+        for name in values(rows, "model")
         for span in values(rows, "span")
     ]
     return table(["samples", "greedy", *counts[1:]], body)
@@ -120,7 +134,8 @@ def parts_table() -> str:
         [NAMES[way], *(cell(where(rows, way=way, length=n)) for n in lengths)]
         for way in ("direct", "steps", "parts")
     ]
-    apart = [[f"{row['span']} lengths", difference(row)] for row in rows if row["way"] == "paired"]
+    pairs = where(rows, way="paired")
+    apart = [[f"{span} lengths", difference(where(pairs, span=span))] for span in values(pairs, "span")]
     head = table(["names", *lengths], body)
     return f"{head}\n\n{table(['', 'least to most minus chain of thought, points'], apart)}"
 
@@ -130,20 +145,19 @@ def fragile_table() -> str:
     body = []
     for way in ("direct", "steps"):
         for varied in values(rows, "varied"):
-            own = [row for row in rows if row["way"] == way and row["varied"] == varied]
-            best, worst = max(own, key=lambda row: row["right"]), min(own, key=lambda row: row["right"])
-            spread = 100 * (best["right"] / best["n"] - worst["right"] / worst["n"])
-            body.append(
-                [
-                    NAMES[way],
-                    varied,
-                    len(own),
-                    f"{spread:.0f}",
-                    f"{worst['variant']}: {cell(worst)}",
-                    f"{best['variant']}: {cell(best)}",
-                ]
-            )
+            own = where(rows, way=way, varied=varied)
+            variants = {name: where(own, variant=name) for name in values(own, "variant")}
+            best, worst = (pick(variants, key=lambda name: accuracy(variants[name])) for pick in (max, min))
+            ends = [f"{name}: {cell(variants[name])}" for name in (worst, best)]
+            body.append([NAMES[way], varied, len(variants), _spread(own), *ends])
     return table(["", "varied", "variants", "spread, points", "worst", "best"], body)
+
+
+def _spread(rows: Sequence[Row]) -> str:
+    """From a seed's worst variant to its best: the mean of the seeds, the least and the most."""
+    shares = [[row["right"] / row["n"] for row in where(rows, seed=seed)] for seed in values(rows, "seed")]
+    spreads = [100 * (max(each) - min(each)) for each in shares]
+    return f"{sum(spreads) / len(spreads):.0f} ({min(spreads):.0f} to {max(spreads):.0f})"
 
 
 def spoiled_table() -> str:
@@ -153,13 +167,12 @@ def spoiled_table() -> str:
         cells = []
         for span in values(rows, "span"):
             own = where(rows, kind=kind, span=span)
-            cells += [cell(own), difference(own) if own and "p" in own and kind != "right" else ""]
-        written = [
-            row.get("equations", "") for row in rows if row["kind"] == kind and row["span"] == "trained"
-        ]
-        body.append([kind, *cells, *written])
+            cells += [cell(own), difference(own) if kind not in ("right", "no steps") else ""]
+        short = [row for row in where(rows, kind=kind, span="trained") if "equations" in row]
+        written = cell([{"right": row["equations"], "n": row["n"]} for row in short])
+        body.append([kind, *cells, written])
     head = ["steps of the exemplars", "trained lengths", "beside right", "longer", "beside right"]
-    return table([*head, "of 300 replies with equations first"], body)
+    return table([*head, "replies with equations first, %"], body)
 
 
 def tuned_table() -> str:
@@ -169,7 +182,12 @@ def tuned_table() -> str:
         [kind, *(cell(where(rows, kind=kind, length=n)) for n in lengths)]
         for kind in values([row for row in rows if "length" in row], "kind")
     ]
-    apart = [[row["kind"], f"{row['span']} lengths", difference(row)] for row in rows if "p" in row]
+    pairs = [row for row in rows if "p" in row]
+    apart = [
+        [kind, f"{span} lengths", difference(where(pairs, kind=kind, span=span))]
+        for kind in values(pairs, "kind")
+        for span in values(pairs, "span")
+    ]
     head = table(["replies in training; steps", *lengths], body)
     return f"{head}\n\n{table(['', '', 'points'], apart)}"
 
@@ -186,29 +204,32 @@ def verifier_table() -> str:
     return table(["samples", *counts], body)
 
 
-def _mean(row: Row | None, way: str) -> str:
-    if row is None:
+def _mean(rows: Sequence[Row], way: str) -> str:
+    if not rows:
         return ""
-    points = [f"{100 * row[way][key]:.0f}" for key in ("value", "low", "high")]
-    return f"{points[0]} ({points[1]} to {points[2]})"
+    found = [row[way] for row in rows]
+    mean = sum(each["value"] for each in found) / len(found)
+    low, high = min(each["low"] for each in found), max(each["high"] for each in found)
+    return f"{100 * mean:.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def chains_table() -> str:
     rows = rows_of("chains")
+    verdicts = ("sound", "by chance", "calculator", "symbols", "step missing", "broken", "no answer")
     body = []
     for way, span in dict.fromkeys((row["way"], row["span"]) for row in rows):
-        own = {row["verdict"]: row["count"] for row in rows if (row["way"], row["span"]) == (way, span)}
-        right = own["sound"] + own["by chance"]
-        wrong = sum(own.values()) - right
-        nearly = sum(own[verdict] for verdict in ("calculator", "symbols", "step missing"))
-        counts = [own[verdict] for verdict in ("sound", "by chance", "calculator", "symbols", "step missing")]
-        rest = own["broken"] + own["no answer"]
-        share = cell({"right": nearly, "n": wrong}) if wrong else ""
-        chance = cell({"right": own["by chance"], "n": right}) if right else ""
+        own = where(rows, way=way, span=span)
+        counts = [sum(row["count"] for row in where(own, verdict=verdict)) for verdict in verdicts]
+        chance, nearly = [], []
+        for seed in values(own, "seed"):
+            found = {row["verdict"]: row["count"] for row in where(own, seed=seed)}
+            right = found["sound"] + found["by chance"]
+            chance.append({"right": found["by chance"], "n": right})
+            close = sum(found[verdict] for verdict in ("calculator", "symbols", "step missing"))
+            nearly.append({"right": close, "n": sum(found.values()) - right})
         model = "tuned" if way == "tuned" else "prompted"
-        body.append([f"{model}, {span} lengths", *counts, rest, chance, share])
-    head = ["", "sound", "by chance", "calculator", "symbols", "step missing", "broken"]
-    return table([*head, "by chance, % of right", "nearly right, % of wrong"], body)
+        body.append([f"{model}, {span} lengths", *counts, cell(chance), cell(nearly)])
+    return table(["", *verdicts, "by chance, % of right", "nearly right, % of wrong"], body)
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -266,9 +287,10 @@ def plot_sizes(path: Path) -> None:
 
 
 def plot_votes(path: Path) -> None:
-    """Accuracy by the number of samples."""
-    rows = [row for row in rows_of("votes") if row["samples"] and row["span"] != "validation"]
-    _plot(path, {"sums": rows}, "samples", "span", "samples", logarithmic=True)
+    """Accuracy by the number of samples, a panel for each model."""
+    rows = [row for row in rows_of("votes") if row["samples"]]
+    panels = {f"sums, the {name} model": where(rows, model=name) for name in values(rows, "model")}
+    _plot(path, panels, "samples", "span", "samples", logarithmic=True)
 
 
 PLOTS = {"length": plot_length, "sizes": plot_sizes, "votes": plot_votes}
@@ -277,7 +299,7 @@ PLOTS = {"length": plot_length, "sizes": plot_sizes, "votes": plot_votes}
 def _plot(
     path: Path, panels: Mapping[str, Sequence[Row]], x: str, by: str, label: str, *, logarithmic: bool = False
 ) -> None:
-    """Accuracy with Wilson intervals against a number, a line for each value of `by`."""
+    """Accuracy with its interval against a number, a line for each value of `by`."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -287,16 +309,13 @@ def _plot(
         for panel, (title, rows) in zip(axes, panels.items(), strict=True):
             for name in values(rows, by):
                 own = [row for row in rows if row[by] == name and x in row]
-                if not own:
+                at = values(own, x)
+                if not at:
                     continue
-                shares = [row["right"] / row["n"] for row in own]
-                ends = [wilson(row["right"], row["n"]) for row in own]
-                low = [share - end.low for share, end in zip(shares, ends, strict=True)]
-                high = [end.high - share for share, end in zip(shares, ends, strict=True)]
-                where_x = [row[x] for row in own]
-                panel.errorbar(
-                    where_x, shares, [low, high], marker="o", ms=3, capsize=2, label=NAMES.get(name, name)
-                )
+                found = [accuracy(where(own, **{x: place})) for place in at]
+                shares = [mean for mean, _, _ in found]
+                ends = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+                panel.errorbar(at, shares, ends, marker="o", ms=3, capsize=2, label=NAMES.get(name, name))
             panel.set(title=title, xlabel=label, ylim=(-0.03, 1.03))
             if logarithmic:
                 panel.set_xscale("log")

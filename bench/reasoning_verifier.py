@@ -14,19 +14,21 @@ from camelid.tasks.item import Item
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "reasoning" / "align-sums.yaml"
 GENERATOR = "sums-steps"
-ASKED = {"trained": ("test", TRAINED), "longer": ("longer", LONGER)}
+ASKED = {"trained": TRAINED, "longer": LONGER}
 EACH, SAMPLES = 60, 32
 
 
 def verifier(out: Path) -> list[dict[str, Any]]:
-    """Best of n by the verifier, the vote of its best, and the majority, from the same samples."""
+    """Best of n by the verifier, the vote of its best, and the majority, from the same samples; `out` is the
+    folder of a seed.
+    """
     generator, folder = out / GENERATOR / "model", out / "verifier"
     if not (folder / "model").exists():
         rows = _written(out / "verify-train.jsonl", items("sums", "train", TRAINED, 600))
         _camelid("align", RECIPE, "--model", generator, "--task", rows, "--out", folder)
     found = []
-    for span, (split, lengths) in ASKED.items():
-        asked = items("sums", split, lengths, EACH * len(lengths))
+    for span, lengths in ASKED.items():
+        asked = items("sums", "test", lengths, EACH * len(lengths))
         rows, answers = _written(out / f"verify-{span}.jsonl", asked), out / "answers" / f"verifier-{span}"
         ways = ["--samples", SAMPLES, "--temperature", 1.0, "--max-new-tokens", 100, "--allow-cut"]
         _camelid("eval", generator, "--task", rows, *ways, "--verifier", folder / "model", "--out", answers)

@@ -1,7 +1,7 @@
 """GRPO with a task's grader on sums, beside as long a tuning on worked answers to the same questions.
 
     python bench/reasoning.py train --sizes middle          # the model, 147,776 parameters
-    python bench/reinforce.py --model runs/reasoning/middle/model --out runs/reinforce
+    python bench/reinforce.py --model runs/reasoning/seed-0/middle/model --out runs/reinforce
 
 Both learn from questions of the training split. Test questions and longer ones are asked once, at the end:
 600 and 400, with three exemplars in steps, greedily; differences are paired, with McNemar's p.
@@ -111,7 +111,7 @@ def asked(model: Path, name: str, out: Path) -> dict[str, Evaluation]:
 def main() -> None:
     """Trains both, measures, and writes results.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("runs/reasoning/middle/model"))
+    parser.add_argument("--model", type=Path, default=Path("runs/reasoning/seed-0/middle/model"))
     parser.add_argument("--out", type=Path, default=Path("runs/reinforce"))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rate", type=float, default=3e-4)
