@@ -10,7 +10,7 @@ import torch
 
 from camelid.base.errors import CamelidError
 from camelid.model.attention import attention, causal_mask
-from camelid.model.dropout import Site, derived_seeds, dropout, dropped, kept_values
+from camelid.model.dropout import Site, derived_seeds, dropout, dropped, kept_values, of_part
 from camelid.model.presets import gpt2, palm, t5
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
@@ -77,6 +77,16 @@ def test_rows_sites_layers_and_seeds_draw_different_masks():
     agreement = torch.stack([(one == other).float().mean() for one in masks for other in masks])
     agreement = agreement.view(len(masks), -1).fill_diagonal_(0.5)
     assert (agreement - 0.5).abs().max() < 0.08  # 5 standard deviations of 999 coins
+
+
+@pytest.mark.parametrize(
+    ("site", "shape", "axis"), [(Site.PROBABILITIES, (4, 5, 6), 1), (Site.INNER, (5, 8), 2)]
+)
+def test_the_parts_of_several_processes_are_the_mask_of_one(site, shape, axis):
+    cpu = torch.device("cpu")
+    own = [size // 2 if place == axis else size for place, size in enumerate(shape, 1)]
+    parts = [kept_values(own, of_part(SEEDS, part, 2), 0.5, cpu, site) for part in range(2)]
+    assert torch.equal(torch.cat(parts, axis), kept_values(shape, SEEDS, 0.5, cpu, site))
 
 
 def test_the_gradient_is_dropped_as_the_value_is():

@@ -40,9 +40,9 @@ CASES = {
     ),
     4: (
         ("llama", "muon", {"num_layers": 2}),
-        ("t5", "adafactor", {}),
-        ("palm", "adamw", {"recompute": True}),
-        ("gpt2", "adamw", {}),
+        ("t5", "adafactor", {"dropout": 0.2}),
+        ("palm", "adamw", {"recompute": True, "dropout": 0.2}),
+        ("gpt2", "adamw", {"dropout": 0.2}),
         ("qwen3", "adamw", {"num_kv_heads": 2}),
     ),
 }
@@ -152,7 +152,7 @@ def no_room(*_):
 def check_all(rank, size, folder):
     """In each process: every case; the main one writes what went wrong."""
     data, tensor = MESHES[size]
-    group = join_process_group(Parallel(data=data, tensor=tensor, timeout=120))
+    group = join_process_group(Parallel(data=data, tensor=tensor, timeout=240))
     for case in CASES[size]:
         try:
             compare(group, case)
@@ -186,7 +186,6 @@ def test_a_mesh_gives_what_one_process_gives(found, name):
     [
         ({"architecture": "llama", "num_heads": 3, "hidden_size": 30}, "3 heads"),
         ({"architecture": "llama", "num_kv_heads": 1, "num_heads": 4, "feed_forward_width": 33}, "33 feed-"),
-        ({"architecture": "llama", "dropout": 0.1}, "drops 10%"),
     ],
 )
 def test_matrices_that_the_processes_cannot_share_are_refused(changes, words):

@@ -2,6 +2,7 @@
 
 Every row of a batch has a seed. The masks of a run are thus reproducible and need no saved state, recomputed
 activations get the same masks again, and a row keeps its masks in micro-batches of any size, in any process.
+Processes that share a row's heads or inner values have their parts of its masks (`of_part`).
 """
 
 import math
@@ -18,8 +19,8 @@ from camelid.base.errors import CamelidError
 
 ENCODER = -1
 """The number that derives the encoder's seeds; layers are numbered from 0."""
-Seeds = Int[Tensor, " batch"]
-"""One seed for each row of the batch, in the memory of the CPU."""
+Seeds = Int[Tensor, " batch"] | Int[Tensor, "batch 3"]
+"""One seed for each row of the batch, in the memory of the CPU; or what `of_part` makes of them."""
 
 
 class Site(IntEnum):
@@ -65,10 +66,20 @@ def derived_seeds(seeds: Seeds, number: int) -> Seeds:
     return torch.tensor([_mixed(seed, number) for seed in seeds.tolist()], dtype=torch.int64, device="cpu")
 
 
+def of_part(seeds: Int[Tensor, " batch"], part: int, parts: int) -> Seeds:
+    """Seeds that draw part `part` of `parts` equal ones of the masks over all heads or all inner values."""
+    return torch.stack([seeds, *(torch.full_like(seeds, number) for number in (part, parts))], dim=1)
+
+
 def kept_values(
     shape: Sequence[int], seeds: Seeds, share: float, device: torch.device, *numbers: int
 ) -> Bool[Tensor, "batch *shape"]:
     """The mask for `numbers`, True at the values that are kept; shape: that of each row's part."""
+    if seeds.ndim == 2:
+        part, parts = map(int, seeds[0, 1:].tolist())
+        split = len(shape) if numbers[0] == Site.INNER else 1  # the inner values, or the heads
+        whole = [size * (parts if axis == split else 1) for axis, size in enumerate(shape, 1)]
+        return kept_values(whole, seeds[:, 0], share, device, *numbers).chunk(parts, split)[part]
     own = [_mixed(seed, *numbers) for seed in seeds.tolist()]
     mask = torch.empty((len(own), *shape), dtype=torch.bool, device=device)
     if device.type == "cpu":

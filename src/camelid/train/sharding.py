@@ -9,7 +9,7 @@ one sum restores the states. There is no pipeline, as in PaLM (arXiv:2204.02311,
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,7 +23,9 @@ from torch.distributed.tensor.placement_types import Placement
 from camelid.base.errors import WrongCall
 from camelid.base.progress import in_bytes
 from camelid.formats.hugging_face.checkpoint import blank_model
+from camelid.model.dropout import Seeds, of_part
 from camelid.model.initialize import initialize
+from camelid.model.layers import Context
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
@@ -70,11 +72,6 @@ def tensor_plan(spec: ModelSpec, processes: int) -> dict[str, Split]:
             f"parallel.tensor is {processes}, which does not divide the model's "
             f"{' and '.join(f'{size} {name}' for name, size in odd.items())}; give a common divisor of "
             f"{', '.join(map(str, sizes.values()))} with --parallel.tensor"
-        )
-    if spec.dropout:
-        raise WrongCall(
-            f"parallel.tensor is {processes}, and the model drops {spec.dropout:.0%} of its values, whose "
-            "masks would depend on the mesh; give --parallel.tensor 1, or a model without dropout"
         )
     shared = COPIED if spec.num_kv_heads == 1 else BY_OUTPUT
     plan = {"q": BY_OUTPUT, "k": shared, "v": shared, "o": BY_INPUT, "up": BY_OUTPUT, "down": BY_INPUT}
@@ -144,12 +141,23 @@ def split_modules(model: Transformer, mesh: DeviceMesh, plan: Mapping[str, Split
         for path in select(modules, [pattern]):
             distribute_module(modules[path], mesh, *_hooks(split))
     for path in select(modules, SUB_LAYERS) if plan else []:
-        modules[path].register_forward_pre_hook(partial(_enter_once, mesh))
+        modules[path].register_forward_pre_hook(partial(_enter_once, mesh, mesh.get_local_rank()))
 
 
-def _enter_once(mesh: DeviceMesh, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The states of a sub-layer as one DTensor for all its linears: a single sum of their gradients."""
-    return _as_dtensor(inputs[0], mesh), *inputs[1:]
+def _enter_once(
+    mesh: DeviceMesh, part: int, _module: nn.Module, inputs: tuple[Tensor, Context | Seeds | None]
+) -> tuple[DTensor, Context | Seeds | None]:
+    """The states of a sub-layer as one DTensor for all its linears: a single sum of their gradients.
+
+    Inside, a process drops values of its own heads or inner values only.
+    """
+    states, context = inputs
+    if isinstance(context, Context):
+        if context.seeds is not None:
+            context = replace(context, seeds=of_part(context.seeds, part, mesh.size()))
+    elif context is not None:
+        context = of_part(context, part, mesh.size())
+    return _as_dtensor(states, mesh), context
 
 
 def _as_dtensor(tensor: Tensor, mesh: DeviceMesh, placement: Placement | None = None) -> DTensor:
