@@ -37,7 +37,10 @@ CASES = {
     "grpo of an adapter": {"method": "grpo", "grpo.questions": "2", "lora.rank": "2", **ROLLOUTS},
     "ppo": {"method": "ppo", "ppo.questions": "8", "ppo.group": "2", "ppo.minibatches": "2", **ROLLOUTS}
     | {"ppo.pretraining": "text.txt", "ppo.pretraining-rows": "2"},
+    "best-of-n": {"method": "best-of-n", "samples": "4", "best-of-n.keep": "2", **ROLLOUTS, **ROWS},
 }
+CURVES = {"best-of-n": f"round-1/tune/{METRICS}"}
+"""Where a run's metrics are, unless in its own folder."""
 METRICS_OF_TIME = {"seconds", "tokens_per_second", "mfu", "gradient_square", "gradient_trace", "memory"}
 
 
@@ -49,6 +52,7 @@ def align(base: Path, folder: Path, name: str, out: Path, **more: str) -> int:
             settings[key] = str(folder / settings[key])
     flags = [word for key, value in settings.items() for word in (f"--{key}", value)]
     flags += [f"--{name}.allow-cut" for name in ("grpo", "ppo") if settings["method"] == name]
+    flags += ["--chat"] if settings["method"] == "best-of-n" else []
     return cli.main(["align", str(base), "--out", str(out), *flags])
 
 
@@ -85,15 +89,15 @@ def folder(chatty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_align_as_one(folder: Path, chatty: Path, tmp_path: Path, name: str) -> None:
     assert json.loads((folder / "codes.json").read_text())[name] == 0, (folder / "said.txt").read_text()
     assert align(chatty, folder, name, tmp_path / "one") == 0
-    one, two = (read_metrics(out / METRICS) for out in (tmp_path / "one", folder / "two" / name))
+    curve, outs = CURVES.get(name, METRICS), (tmp_path / "one", folder / "two" / name)
+    one, two = (read_metrics(out / curve) for out in outs)
     assert [record["step"] for record in two] == [record["step"] for record in one]
     for alone, shared in zip(one, two, strict=True):
         for key, value in alone.items():
             if isinstance(value, float) and not key.endswith(tuple(METRICS_OF_TIME)):
                 assert shared[key] == pytest.approx(value, rel=1e-3, abs=1e-5), (alone["step"], key)
     [ours], [theirs] = (
-        [load_file(path) for path in sorted(out.glob("*/*model.safetensors"))]
-        for out in (tmp_path / "one", folder / "two" / name)
+        [load_file(path) for path in sorted(out.glob("*/*model.safetensors"))] for out in outs
     )
     assert ours.keys() == theirs.keys()
     for key, tensor in ours.items():
