@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import torch
 from native_models import NEEDS_COMPILER, PLAIN, close, extend, fresh, ids, random_model
 
+from camelid.base.home import private_folder
 from camelid.engine.choose_decoder import warn_once
 from camelid.engine.decoder import Decoder, TorchDecoder
 from camelid.engine.engine import Engine
@@ -22,7 +24,7 @@ from camelid.model.transformer import Transformer
 from camelid.quant.quantize import quantize_model
 from camelid.text.tokenizer import Tokenizer
 
-pytestmark = NEEDS_COMPILER
+pytestmark = [NEEDS_COMPILER, pytest.mark.slow]
 
 
 @pytest.fixture
@@ -32,6 +34,30 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path
     warn_once.cache_clear()
     yield tmp_path
     build._loaded.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Path:
+    """This machine's decoder, compiled once."""
+    build.library()
+    return private_folder("native") / f"decoder-{build._digest(build._compiler())}.so"
+
+
+@pytest.fixture
+def quick_compiler(
+    compiled: Path,
+    no_library: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A compiler that takes no time: it copies the compiled decoder."""
+    script = tmp_path_factory.mktemp("compiler") / "cc"
+    script.write_text(f"""#!/bin/sh
+        while [ "$1" != -o ]; do shift; done
+        cp {shlex.quote(str(compiled))} "$2"
+    """)
+    script.chmod(0o755)
+    monkeypatch.setenv("CC", shlex.quote(str(script)))
 
 
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler", "'cc", None])
@@ -57,7 +83,9 @@ def test_without_a_compiler_torch_computes_and_it_is_said_once(
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86 processors")
 @pytest.mark.parametrize("lacking", ["amx-int8", "amx-bf16", "avx512vnni", "avx512bf16", "avx512f"])
-def test_processors_that_can_do_less(lacking: str, no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processors_that_can_do_less(
+    lacking: str, no_library: Path, quick_compiler: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = replace(PLAIN, feed_forward=FeedForward(160))
     _, *packed = models = [random_model(spec) for _ in range(3)]
     for model, bits in zip(packed, (4, 8), strict=True):
@@ -68,6 +96,7 @@ def test_processors_that_can_do_less(lacking: str, no_library: Path, monkeypatch
         return extend(decoder, fresh(decoder, 3), [ids(70), ids(9, 1), ids(1, 2)], True)
 
     here = [logits(model, NativeDecoder, torch.bfloat16) for model in models]
+    monkeypatch.delenv("CC")
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, f"-mno-{lacking}"))
     build._loaded.cache_clear()
     for model, same in zip(models, here, strict=True):
@@ -97,6 +126,7 @@ def test_arguments_of_builtins_are_constants() -> None:
     assert not [call for call in calls if re.search(r", [^,]*\?[^,]*$", call)]
 
 
+@pytest.mark.usefixtures("quick_compiler")
 @pytest.mark.parametrize("damage", [b"", b"no library"])
 def test_a_damaged_library_is_compiled_again(no_library: Path, damage: bytes) -> None:
     build.library()
@@ -107,6 +137,7 @@ def test_a_damaged_library_is_compiled_again(no_library: Path, damage: bytes) ->
     assert build.library().camelid_integers() in (0, 1)
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_the_library_is_compiled_once(no_library: Path) -> None:
     build.library()
     [compiled] = no_library.rglob("*.so")
@@ -116,6 +147,7 @@ def test_the_library_is_compiled_once(no_library: Path) -> None:
     assert [path.stat().st_mtime_ns for path in no_library.rglob("*")][-1:] == [written]
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_folders_of_compiled_code_are_private(no_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMELID_HOME", str(no_library / "new" / "home"))
     build.library()
@@ -123,6 +155,7 @@ def test_folders_of_compiled_code_are_private(no_library: Path, monkeypatch: pyt
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.usefixtures("quick_compiler")
 @pytest.mark.parametrize("which", ["home", "library"])
 def test_code_that_others_could_write_is_not_loaded(no_library: Path, which: str) -> None:
     build.library()
@@ -137,6 +170,7 @@ def test_code_that_others_could_write_is_not_loaded(no_library: Path, which: str
     build.library()
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_code_of_another_user_is_not_loaded(no_library: Path) -> None:
     build.library()
     [compiled] = no_library.rglob("*.so")
@@ -149,6 +183,7 @@ def test_code_of_another_user_is_not_loaded(no_library: Path) -> None:
         build.library()
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_folder_of_ours_that_others_could_write_is_closed(no_library: Path) -> None:
     folder = no_library / "native"
     folder.mkdir(mode=0o777)
@@ -157,6 +192,7 @@ def test_a_folder_of_ours_that_others_could_write_is_closed(no_library: Path) ->
     assert folder.stat().st_mode & 0o022 == 0
 
 
+@pytest.mark.usefixtures("quick_compiler")
 @pytest.mark.parametrize("name", ["draft-abc", "tmpabc"])
 def test_drafts_of_killed_processes_are_removed(no_library: Path, name: str) -> None:
     old, fresh_one = no_library / "native" / name, no_library / "native" / f"{name}d"
