@@ -35,7 +35,7 @@ SEGMENTS = (
     (1, 1, None, None),
 )
 """Processes, those that share a matrix, and the update in which the last process gets a signal."""
-PATIENCE = "8"
+PATIENCE = "15"
 """Seconds after which a process that hangs ends the job."""
 
 
@@ -46,7 +46,7 @@ def run(rank, words, kill_at, number, consumed, errors):
     """
     from camelid.train import fit, parallel
 
-    parallel.ANSWER = 4.0
+    parallel.ANSWER = 6.0
     read = fit.batches
 
     def watched(rows, size, start, data_rank, data_size):
@@ -107,7 +107,7 @@ def test_kills_and_other_numbers_of_processes_change_nothing(tmp_path, pretrain_
         words += ["--parallel.timeout", PATIENCE] if number == signal.SIGSTOP else []
         codes = start(run, size, words, kill_at, number, folder, tmp_path)
         assert codes == ([0] if kill_at is None else [*[1] * (size - 1), -signal.SIGKILL]), place
-        assert time.monotonic() - began < 60, place
+        assert time.monotonic() - began < 200, place
         if size > 1:
             said = (tmp_path / "0.txt").read_text()
             assert f"lost process {size - 1} (" in said

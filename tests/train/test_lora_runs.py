@@ -1,10 +1,9 @@
 """Adapters through the command line: trained, killed and resumed, merged, and generated with."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from camelid.engine.engine import Engine
 from camelid.model.adapters import add_lora
 from camelid.model.lora import LoRA
 from camelid.model.reward import put_reward_head
-from camelid.runs.run import read_metrics
+from camelid.runs.run import Run, read_metrics
 from camelid.train.adapting import round_frozen, training_flops_per_token
 from camelid.train.objectives import cross_entropy
 
@@ -57,27 +56,22 @@ def test_micro_batches_and_recomputation_do_not_change_the_curve(adapter, tmp_pa
     assert losses(tmp_path / "run") == pytest.approx(losses(adapter.parent), rel=1e-4)
 
 
-KILLED = """
-import os, signal, sys
-from camelid.cli import main as cli
-from camelid.runs.run import Run
+def kill_at_the_seventh_step(words):
+    log = Run.log
 
-log = Run.log
+    def logging(run, record):
+        if record["step"] == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        log(run, record)
 
-def logging(run, record):
-    if record["step"] == 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-    log(run, record)
-
-Run.log = logging
-cli.main(sys.argv[1:])
-"""
+    Run.log = logging
+    cli.main(words)
 
 
 def test_killed_and_resumed_gives_the_unbroken_curve_and_adapter(adapter, tmp_path, tune_words, command_line):
     words = tune_words(tmp_path / "run", training__steps=12, training__checkpoint_every=3, **LORA)
-    command = [sys.executable, "-c", KILLED, *words]
-    process = subprocess.run(command, env=command_line.environment, capture_output=True, timeout=120)
+    process = command_line.fork(kill_at_the_seventh_step, words)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     assert cli.main(words) == 0
     assert losses(tmp_path / "run") == losses(adapter.parent)

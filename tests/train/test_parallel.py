@@ -1,20 +1,28 @@
 """Two processes give what one gives: the same rows, the same losses, the same weights."""
 
+import contextlib
+import io
 import socket
-import textwrap
+import sys
+import time
+from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
+from processes import start
 from safetensors.torch import load_file
+from torch.distributed import distributed_c10d
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
+from camelid.cli import main as cli
 from camelid.data.rows.batches import batches
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import PackedExamples
 from camelid.runs.null_run import NullRun
 from camelid.runs.run import read_metrics
+from camelid.train import stages, training_rows
 from camelid.train.parallel import ProcessGroup
 
 SETTINGS = {
@@ -60,7 +68,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(
 ):
     monkeypatch.setitem(command_line.environment, "GLOO_SOCKET_IFNAME", "lo")
     command_line.run(pretrain_words(tmp_path / "one", **SETTINGS))
-    said = command_line.run(pretrain_words(tmp_path / "two", **SETTINGS), two_processes())
+    said = command_line.launch(pretrain_words(tmp_path / "two", **SETTINGS), two_processes())
     assert said.count("step 6/6  loss") == 1
 
     one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
@@ -76,58 +84,63 @@ def test_two_processes_give_the_losses_and_weights_of_one(
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-5)
 
 
+def call(rank, words, folder):
+    """The command line; what it says is in the folder."""
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = cli.main(words)
+    (folder / f"{rank}.txt").write_text(said.getvalue())
+    dist.barrier()  # the first process holds the store, which the other may still need
+    sys.exit(code)
+
+
 @pytest.mark.slow
-def test_rows_that_the_processes_cannot_share_are_refused(
-    tmp_path, monkeypatch, command_line, pretrain_words
-):
+def test_rows_that_the_processes_cannot_share_are_refused(tmp_path, pretrain_words):
     rows = 3
-    monkeypatch.setitem(command_line.environment, "GLOO_SOCKET_IFNAME", "lo")
     settings = {"training__micro_batch_size": 1, "training__global_batch_tokens": rows * 64}
-    process = command_line.start(pretrain_words(tmp_path / "run", **settings), two_processes())
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode != 0
+    assert start(call, 2, pretrain_words(tmp_path / "run", **settings), tmp_path) == [2, 2]
+    errors = (tmp_path / "0.txt").read_text()
     assert f"an update has {rows} rows (global_batch_tokens {rows * 64} / context_length 64)" in errors
     assert f"--training.global-batch-tokens {(rows + 1) * 64}" in errors
-    assert "camelid/train" not in errors  # the only traceback is torchrun's own
+    assert "Traceback" not in errors
     assert not (tmp_path / "run").exists()
 
 
-# The command line on a machine where torch gives up after 3 seconds and the main process tokenises for 6.
-HURRIED = textwrap.dedent("""
-    import sys, time
-    from datetime import timedelta
-    import torch.distributed as dist
-    from camelid.cli import main as cli
-    from camelid.train import training_rows
+def prepare_slowly(rank, words, folder):
+    """The command line where torch gives up after a second while the main process tokenises for three.
 
-    join, write = dist.init_process_group, training_rows.write_shards
+    The second counts from joining to training, so that a busy machine may take its time for both.
+    """
+    join, write, fit_rows = stages.join_process_group, training_rows.write_shards, stages.fit_rows
 
-    def hurried(*arguments, **settings):
-        return join(*arguments, **settings | {"timeout": timedelta(seconds=3)})
+    def give_up_after(seconds):
+        distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), dist.group.WORLD)
+
+    def hurried(parallel):
+        group = join(parallel)
+        give_up_after(1)
+        return group
 
     def slow(*arguments, **settings):
-        time.sleep(6)
+        time.sleep(3)
         return write(*arguments, **settings)
 
-    dist.init_process_group, training_rows.write_shards = hurried, slow
-    sys.exit(cli.main(sys.argv[3:]))
-""")
+    def patient(*arguments, **settings):
+        give_up_after(240)
+        return fit_rows(*arguments, **settings)
+
+    stages.join_process_group, training_rows.write_shards, stages.fit_rows = hurried, slow, patient
+    call(rank, words, folder)
 
 
 @pytest.mark.slow
-def test_processes_wait_for_long_preparations_of_the_main_one(
-    tmp_path, monkeypatch, command_line, pretrain_words
-):
-    monkeypatch.setitem(command_line.environment, "GLOO_SOCKET_IFNAME", "lo")
-    script = tmp_path / "hurried.py"
-    script.write_text(HURRIED)
+def test_processes_wait_for_long_preparations_of_the_main_one(tmp_path, pretrain_words):
     words = pretrain_words(tmp_path / "run", training__steps=2)
-    command_line.run(words, (*two_processes(), str(script)))
+    assert start(prepare_slowly, 2, words, tmp_path) == [0, 0], (tmp_path / "0.txt").read_text()
     assert [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [0, 1, 2]
 
 
-def use_every_method(rank, size, store):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+def use_every_method(rank, size):
+    dist.init_process_group("gloo")
     try:
         mesh = init_device_mesh("cpu", (size, 1), mesh_dim_names=("data", "tensor"))
         group = ProcessGroup(rank, size, mesh=mesh)
@@ -167,9 +180,8 @@ def test_a_group_of_one_uses_no_communication():
 
 
 @pytest.mark.slow
-def test_a_group_of_several_sums_and_agrees(tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    torch.multiprocessing.spawn(use_every_method, (3, tmp_path / "store"), nprocs=3)
+def test_a_group_of_several_sums_and_agrees():
+    assert start(use_every_method, 3, 3) == [0, 0, 0]
 
 
 def test_the_run_of_another_process_leaves_no_trace(tmp_path):

@@ -7,17 +7,17 @@ import select
 import shutil
 import signal
 import sys
-import textwrap
 import time
 
 import pytest
 
 from camelid.cli import main as cli
-from camelid.runs.run import list_checkpoints, read_metrics
+from camelid.runs.run import Run, list_checkpoints, read_metrics
+from camelid.train import saving
 
 pytestmark = pytest.mark.slow
 
-STEPS = 120
+STEPS = 60
 SETTINGS = {
     "model__dropout": 0.1,
     "training__steps": STEPS,
@@ -29,19 +29,14 @@ LONG = {"training__steps": 5000}
 """More than are made until a signal comes, on a machine that does other things too."""
 EXACT = ("step", "loss", "learning_rate", "grad_norm", "validation_loss", "validation_bits_per_byte")
 
-# Runs the command line and sends itself a signal at a moment of its own choosing, so that no clock has a say.
-ENDING = textwrap.dedent("""
-    import os, sys
-    from camelid.cli import main as cli
-    from camelid.runs.run import Run
-    from camelid.train import saving
 
-    signal, moment, number, words = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[6:]
+def end_at(words, number, moment, step):
+    """The command line, which sends itself a signal at a moment, so that no clock has a say."""
     log, save_state = Run.log, saving.save_state
 
-    def reach(now, step):
-        if (now, step) == (moment, number):
-            os.kill(os.getpid(), signal)
+    def reach(*now):
+        if now == (moment, step):
+            os.kill(os.getpid(), number)
 
     def logging(run, record):
         reach("before the record", record["step"])
@@ -55,7 +50,13 @@ ENDING = textwrap.dedent("""
 
     Run.log, saving.save_state = logging, save
     sys.exit(cli.main(words))
-""")
+
+
+def ignore_hangups(words):
+    """The command line as nohup starts it as a script's background job."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(cli.main(words))
 
 
 def curve(out):
@@ -86,15 +87,12 @@ def words(pretrain_words):
 
 
 @pytest.fixture(scope="module")
-def end_at(tmp_path_factory, command_line, words):
+def ended(command_line, words):
     """Runs the words of a folder until the given moment, at which a signal is sent; the process's code and
     its errors."""
-    script = tmp_path_factory.mktemp("ending") / "ending.py"
-    script.write_text(ENDING)
 
     def run(out, number, moment, step):
-        launcher = (str(script), str(int(number)), moment, str(step))
-        process = command_line.start(words(out), launcher)
+        process = command_line.fork(end_at, words(out), number, moment, step)
         _, errors = process.communicate(timeout=300)
         return process.returncode, errors
 
@@ -104,16 +102,16 @@ def end_at(tmp_path_factory, command_line, words):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, command_line, words):
     out = tmp_path_factory.mktemp("unbroken") / "run"
-    command_line.run(words(out))
+    command_line.launch(words(out))
     assert [record["step"] for record in read_metrics(out / "metrics.jsonl")] == list(range(STEPS + 1))
     return out
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory, end_at):
+def stopped(tmp_path_factory, ended):
     """A run stopped by one Ctrl-C in its middle."""
     out = tmp_path_factory.mktemp("stopped") / "run"
-    code, errors = end_at(out, signal.SIGINT, "after the record", 22)
+    code, errors = ended(out, signal.SIGINT, "after the record", 22)
     assert code == 130, errors
     assert "the state is saved" in errors
     assert "Traceback" not in errors
@@ -122,7 +120,7 @@ def stopped(tmp_path_factory, end_at):
 
 
 def test_killed_again_and_again_also_while_a_checkpoint_is_written(
-    tmp_path, command_line, words, end_at, unbroken
+    tmp_path, command_line, words, ended, unbroken
 ):
     out = tmp_path / "run"
     moments = [
@@ -132,7 +130,7 @@ def test_killed_again_and_again_also_while_a_checkpoint_is_written(
         ("after the record", 48),
     ]
     for moment, step in moments:
-        code, errors = end_at(out, signal.SIGKILL, moment, step)
+        code, errors = ended(out, signal.SIGKILL, moment, step)
         assert code == -signal.SIGKILL, errors
         drafts = list((out / "checkpoints").glob(".*.partial"))
         assert len(drafts) == 1 or moment != "inside the checkpoint"  # a state may be on its way to disk
@@ -181,13 +179,13 @@ def test_settings_that_change_no_result_may_differ_when_resuming(
     )
     assert ours == theirs
     validated = [record["step"] for record in curve(out) if "validation_loss" in record]
-    assert validated == [0, 10, 20, 40, 80, 120]
+    assert validated == [0, 10, 20, 40, 60]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_stopped_from_outside_the_state_is_saved(tmp_path, number, command_line, words, end_at, unbroken):
+def test_stopped_from_outside_the_state_is_saved(tmp_path, number, command_line, words, ended, unbroken):
     out = tmp_path / "run"
-    code, errors = end_at(out, number, "before the record", 22)
+    code, errors = ended(out, number, "before the record", 22)
     assert (code, steps_logged(out) - 1, list_checkpoints(out)[-1].step) == (130, 22, 22), errors
     command_line.run(words(out))
     assert_equal_runs(out, unbroken)
@@ -198,9 +196,7 @@ def test_under_nohup_it_outlives_the_terminal_and_still_stops_between_two_steps(
 ):
     """Of a script's background jobs SIGINT is ignored, under nohup SIGHUP, and both stay so."""
     out = tmp_path / "run"
-    ignoring = "import os, signal, sys\nfor each in (1, 2): signal.signal(each, signal.SIG_IGN)\n"
-    ignoring += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    process = command_line.start(pretrain_words(out, **SETTINGS | LONG), ("-c", ignoring))
+    process = command_line.fork(ignore_hangups, pretrain_words(out, **SETTINGS | LONG))
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         before = steps_logged(out)
         while process.poll() is None and steps_logged(out) < before + 3:
@@ -213,20 +209,23 @@ def test_under_nohup_it_outlives_the_terminal_and_still_stops_between_two_steps(
     assert 9 <= steps_logged(out) - 1 == step < LONG["training__steps"]
 
 
-def test_where_the_terminal_closes_the_state_is_saved(tmp_path, command_line, pretrain_words):
-    out = tmp_path / "run"
+def close_terminal(words, out):
+    """The command line on a terminal, which closes after ten steps."""
     process, screen = pty.fork()
     if process == 0:
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "camelid", *pretrain_words(out, **SETTINGS | LONG)],
-            dict(command_line.environment),
-        )
+        os._exit(cli.main(words))
     while steps_logged(out) < 10:
         if select.select([screen], [], [], 0.05)[0]:
             os.read(screen, 4096)
     os.close(screen)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+
+
+def test_where_the_terminal_closes_the_state_is_saved(tmp_path, command_line, pretrain_words):
+    out = tmp_path / "run"
+    process = command_line.fork(close_terminal, pretrain_words(out, **SETTINGS | LONG), out)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130, errors
     assert steps_logged(out) - 1 == list_checkpoints(out)[-1].step < LONG["training__steps"]
 
 
