@@ -1,15 +1,29 @@
 """Fixtures that every test can use."""
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import torch
 from hypothesis import settings
 
 # A machine that is busy is slow; what a property test finds must not depend on that.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Files go to the processes of pytest-xdist in the order below, not those with most tests first."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: one at the end would keep one process while the others are idle."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -33,6 +47,19 @@ def on_the_cpu() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.cuda.is_available", lambda: False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_requests() -> None:
+    """Requests without a timeout of their own wait for a minute, not for 5 seconds."""
+    for part in ("connect", "read", "write", "pool"):
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, part, 60.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One thread for each process of pytest-xdist: sums have one order, and threads do not wait for cores."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,9 @@ class Script(ThreadingHTTPServer):
         self.listed = 0
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
+    def handle_error(self, *_: object) -> None:
+        """Clients may give up; a traceback would parse code, which Python 3.11 cannot do in two threads."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"

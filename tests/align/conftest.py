@@ -2,11 +2,10 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.lm.interface import Prompt
@@ -17,14 +16,6 @@ from camelid.text.tokenizer import Tokenizer, train_tokenizer
 
 NUMBERS = {"red": 1, "blue": 2, "green": 3, "black": 4}
 NAMES = ("Tom", "Anna", "Ben", "Lily", "Max", "Eva", "Leo", "Mia")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def question(name: str, colour: str) -> str:

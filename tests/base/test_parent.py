@@ -12,7 +12,7 @@ PARENT = """
 import os, subprocess, sys, time
 child = "import os, sys, time; from camelid.base.parent import end_with_parent"
 child += "; end_with_parent(int(sys.argv[1]))"
-child += "; print(os.getpid(), flush=True); time.sleep(60)"
+child += "; print(os.getpid(), flush=True); time.sleep(1000)"
 subprocess.run([sys.executable, "-c", child, str(os.getpid())])
 """
 
@@ -30,7 +30,7 @@ if __name__ == "__main__":
 """
 
 
-def ended(processes: list[psutil.Process], seconds: float = 15) -> bool:
+def ended(processes: list[psutil.Process], seconds: float = 120) -> bool:
     """Whether all end in time; those that are dead and that nobody has waited for count as ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -31,7 +31,7 @@ def outcome(compiler: str, flags: tuple[str, ...], folder: Path, run: tuple[str,
     include = build.SOURCES[0].parent
     command = [compiler, "-O2", "-std=gnu11", "-fno-math-errno", "-pthread", f"-I{include}", *flags]
     subprocess.run([*command, "-o", program, CHECK, "-lm"], check=True)
-    done = subprocess.run([*run, program], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*run, program], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout.split()
 

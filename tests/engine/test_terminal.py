@@ -190,7 +190,7 @@ class Slow(ScriptedLM):
     def stream(self, prompt, sampling=None, **changes):
         self.prompts.append(prompt)
         yield "begun"
-        time.sleep(0 if len(self.prompts) > 1 else 60)
+        time.sleep(0 if len(self.prompts) > 1 else 1000)
         yield " said: " + " ".join(m.content for m in prompt.messages)
         return self.generate(["x"])[0][0]
 terminal.open_lm = lambda *_: Slow(lambda _: "x")
@@ -208,7 +208,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
 
     unread = ""
 
-    def wait_for(text: str, seconds: float = 60) -> None:
+    def wait_for(text: str, seconds: float = 240) -> None:
         nonlocal unread
         end = time.monotonic() + seconds
         while text not in unread:

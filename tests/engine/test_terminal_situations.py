@@ -28,7 +28,7 @@ def run(redirection: str, *words: str, typed: bytes = b"hi\n") -> tuple[int, str
         input=typed,
         capture_output=True,
         env={**variables, "PYTHONUTF8": "1"},
-        timeout=120,
+        timeout=300,
         check=False,
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()

@@ -271,6 +271,6 @@ lm = camelid.LM({str(shared / "weights" / "tinystories-656k")!r})
 stream = lm.stream("Once upon a time", max_new_tokens=500)
 print(next(stream))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout

@@ -63,9 +63,9 @@ def test_markdown(html: str, markdown: str):
 
 @pytest.mark.parametrize("piece", ["<b>", "<ul><li>", "</i>", "<a ", '<p title="', "&amp;", "<", " ", "`"])
 def test_long_garbage_takes_no_long_time(piece: str):
-    began = time.perf_counter()
+    began = time.process_time()
     to_markdown("<p>" + piece * 20_000)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(build, text, comparing) -> None:
     while not list(folder.parent.glob(".out.*.partial")) and running.poll() is None:
         time.sleep(0.005)
     os.killpg(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=240)
     assert running.returncode == 130, said
     assert said.endswith("camelid: interrupted\n")
     assert {path.name for path in folder.parent.iterdir()} == before
