@@ -93,6 +93,16 @@ def test_training_begins_at_log_2_with_ratios_of_0(model: Transformer) -> None:
     assert torch.cat([chosen, rejected]).abs().max() < 1e-5
 
 
+def test_padding_is_not_computed(model: Transformer) -> None:
+    widths = list[int]()
+    with model.register_forward_pre_hook(lambda _, given: widths.append(given[0].shape[1])):
+        pairs = with_reference(PAIRS, model, torch.float32, 16, ProcessGroup())
+        assert sorted(widths) == [6, 13]
+        rows = PackedPairs(pairs, 16, 0, 0)
+        dpo(DPOSettings())(model, torch.float32, 0.0)(collate([rows[0], rows[1]]))
+    assert widths[-1] == 13
+
+
 def test_the_reference_stays_with_its_tokens(model: Transformer) -> None:
     for pair in with_reference(PAIRS, model, torch.float32, 16, ProcessGroup()):
         for one in pair:

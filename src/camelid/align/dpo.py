@@ -53,6 +53,7 @@ def dpo(settings: DPOSettings) -> Formula[Transformer]:
     def formula(model: Transformer, dtype: torch.dtype, z_loss: float) -> Objective:
         def summed_loss(batch: AnyBatch) -> Tensor:
             assert isinstance(batch, Batch)  # pairs are rows of a decoder
+            batch = batch.trimmed()
 
             def loss(hidden: Tensor, weight: Tensor) -> Tensor:
                 logprobs = chunked_logprobs(hidden, weight, batch.targets, batch.weights > 0)

@@ -80,7 +80,7 @@ def with_reference(
     placed: dict[int, Pair] = {}
     for members in track(own, "reference log-probabilities", show=group.is_main and len(own) > 100):
         pieces = [example for at in members for example in pairs[at]]
-        batch = collate([lay_out(pieces, context, 0)]).to(group.device)
+        batch = collate([lay_out(pieces, sum(map(len, pieces)), 0)]).to(group.device)  # without padding
         assert isinstance(batch, Batch)
         found = target_logprobs(model, batch, dtype)[0].cpu().numpy()
         start = 0
