@@ -1,10 +1,11 @@
 """GRPO and DPO on a 30 M model: ours beside TRL's trainers, with the same answers, lengths and updates.
 
 Every contender is a process of its own, in float32. GRPO samples eight answers of 32 tokens to each of four
-questions, generation included, with a KL term; DPO trains on about 16 pairs an update, and the reference's
-log-probabilities, which both compute once, count. The first update, with compiling and caches, does not. The
-model is new, so that no answer ends early. Memory is the peak resident size of the process. TRL has no PPO
-any more (1.16), so ours stands alone. TRL computes --peer-batch answers or pairs at a time.
+questions, generation included, with a KL term; DPO trains on about 16 pairs an update, whose answers differ
+in length a little less than AlpacaEval's, and the reference's log-probabilities, which both compute once,
+count. The first update, with compiling and caches, does not. The model is new, so that no answer ends early.
+Memory is the peak resident size of the process. TRL has no PPO any more (1.16), so ours stands alone. TRL
+computes --peer-batch answers or pairs at a time.
 
     python bench/align.py --peer-python PYTHON_WITH_TRL --json
 
@@ -14,6 +15,8 @@ standard error, `handing` is the share of a step that the new weights take on th
 
 import argparse
 import json
+import math
+import random
 import sys
 import tempfile
 import time
@@ -25,6 +28,8 @@ from typing import Any
 from contenders import Figures, measured, show, with_trl
 
 QUESTIONS, GROUP, TOKENS, PAIRS, CONTEXT = 4, 8, 32, 16, 512
+SPREAD, LONGEST = 1.0, 150
+"""Of answers in pairs: standard deviation of the logarithm of their words (1.5 in AlpacaEval), most words."""
 clock = time.process_time if "--processor-time" in sys.argv else time.perf_counter
 KINDS = ("grpo", "dpo", "ppo")
 CONTENDERS = [f"{who}-{kind}" for kind in KINDS for who in ("ours", "trl") if (who, kind) != ("trl", "ppo")]
@@ -52,14 +57,14 @@ def prepared(folder: Path) -> None:
     save_checkpoint(folder / "model", Transformer(spec).initialize(0))
     tokenizer.save(folder / "model")
     prompts = [" ".join(text.split()[:16]) for text in texts[:64]]
-    pairs = [
-        {
-            "prompt": prompt,
-            "chosen": " ".join(text.split()[16:64]),
-            "rejected": " ".join(other.split()[16:64]),
-        }
-        for prompt, text, other in zip(prompts, texts, texts[64:], strict=False)
-    ]
+    dice, words = random.Random(0), " ".join(texts[64:]).split()
+
+    def answer() -> str:
+        length = min(LONGEST, round(dice.lognormvariate(math.log(48), SPREAD)))
+        start = dice.randrange(len(words) - length)
+        return " ".join(words[start : start + max(1, length)])
+
+    pairs = [{"prompt": prompt, "chosen": answer(), "rejected": answer()} for prompt in prompts]
     rows = {"prompts": [{"prompt": prompt} for prompt in prompts], "pairs": pairs}
     for name, found in rows.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
