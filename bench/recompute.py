@@ -19,6 +19,7 @@ WAYS = ("none", "selective", "full")
 SHAPES = {  # width, layers, heads, feed-forward width, vocabulary; rows, context
     "8 layers of 256, 1 row of 2,048": (256, 8, 4, 688, 4096, 1, 2048),
     "4 layers of 512, 1 row of 2,048": (512, 4, 8, 1376, 4096, 1, 2048),
+    "6 layers of 384, 2 rows of 1,280": (384, 6, 6, 1536, 8192, 2, 1280),
 }
 CLEAR_PEAK = "5"
 """Written to /proc/self/clear_refs, it resets the peak of the resident memory."""
