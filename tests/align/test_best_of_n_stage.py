@@ -69,11 +69,11 @@ def sampled(monkeypatch: pytest.MonkeyPatch, guessing: Guessing) -> list[Scripte
     """The scripted models that stand for the one that samples, one for each opening."""
     opened: list[ScriptedLM] = []
 
-    def open_lm(*settings: object) -> ScriptedLM:
+    def open_on(*settings: object, **_: object) -> ScriptedLM:
         opened.append(guessing())
         return opened[-1]
 
-    monkeypatch.setattr("camelid.align.solutions.open_lm", open_lm)
+    monkeypatch.setattr("camelid.align.solutions.open_on", open_on)
     return opened
 
 

@@ -43,7 +43,7 @@ def test_a_verifier_learns_to_choose_what_the_majority_gets_wrong(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lm = guessing()
-    monkeypatch.setattr(solutions, "open_lm", lambda *_: lm)
+    monkeypatch.setattr(solutions, "open_on", lambda *_, **__: lm)
     out = tmp_path / "verifier"
     assert cli.main(words(base, questions, out)) == 0, capsys.readouterr().err
     assert len(lm.prompts) == 32 * 8
@@ -91,7 +91,7 @@ def test_what_cannot_be_learned_from_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(solutions, "open_lm", lambda *_: ScriptedLM(lambda _: " The answer is 9."))
+    monkeypatch.setattr(solutions, "open_on", lambda *_, **__: ScriptedLM(lambda _: " The answer is 9."))
     assert cli.main(words(base, questions, tmp_path / "none")) == 1
     assert "none of the 256 sampled solutions are right" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
@@ -99,7 +99,7 @@ def test_what_cannot_be_learned_from_is_refused(
     bare = tmp_path / "bare.jsonl"
     rows = [json.loads(line) | {"rationale": ""} for line in questions.read_text().splitlines()]
     bare.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr(solutions, "open_lm", lambda *_: ScriptedLM(lambda _: " The answer is 1."))
+    monkeypatch.setattr(solutions, "open_on", lambda *_, **__: ScriptedLM(lambda _: " The answer is 1."))
     assert cli.main(words(base, bare, tmp_path / "bare")) == 1
     assert "--verifier.language right" in capsys.readouterr().err
 
