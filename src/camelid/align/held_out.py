@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from camelid.align.policy import Policy
 from camelid.align.questions import Asked
 from camelid.align.rewarding import Rewarding
+from camelid.align.samplers import EngineSampler
 from camelid.align.summary import grades
 from camelid.base.atomic import write_text_atomically
 from camelid.base.json import json_line, whole_lines
-from camelid.engine.engine import Engine
 from camelid.lm.interface import Completion
 
 BEFORE, AFTER = "answers-before.jsonl", "answers-after.jsonl"
@@ -37,17 +36,15 @@ class Quality:
 class HeldOut:
     """Measures a policy by its greedy answers, and writes the first and the newest ones into its run."""
 
-    engine: Engine
-    policy: Policy
+    sampler: EngineSampler
     questions: Sequence[Asked]
     reward: Rewarding
     folder: Path
 
     def __call__(self) -> Quality:
         """The mean reward and the grades, with the present weights."""
-        self.policy.renew_sampler()
-        self.engine.set_weights()
-        group = self.policy.group
+        self.sampler.renew()
+        group = self.sampler.policy.group
         asked = group.own(self.questions)
         own = [one.text for one in self._answers(asked)]
         pairs = group.together([*zip(own, self.reward(asked, own) if asked else [], strict=True)])
@@ -66,7 +63,7 @@ class HeldOut:
         for sampling in dict.fromkeys(each.sampling for each in questions):
             places = [at for at, each in enumerate(questions) if each.sampling == sampling]
             prompts = [questions[at].prompt for at in places]
-            replies = self.engine.generate(prompts, replace(sampling, temperature=0.0))
+            replies = self.sampler.engine.generate(prompts, replace(sampling, temperature=0.0))
             found |= {at: reply for at, [reply] in zip(places, replies, strict=True)}
         return [found[at] for at in range(len(questions))]
 

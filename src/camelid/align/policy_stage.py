@@ -107,11 +107,14 @@ def _train(
     watch = Watch(run.folder / METRICS, settings.largest_kl, settings.allow_cut)
     engine = Engine(policy.sampler, tokenizer, dtype=dtype, max_batch=recipe.engine.max_batch)
     with group.answering(run.folder), engine:
-        sampler = _sampler(recipe, base, engine, policy)
+        here = EngineSampler(engine, policy)
+        sampler: Sampler = here
+        if recipe.on is not None:
+            sampler = ClusterSampler(recipe.on, policy, base, recipe.lora, recipe.seed, engine.max_batch)
         rollouts = Rollouts(
             sampler, asked, policy, rewarding, learning, watch, run.folder / ROLLOUTS, recipe.seed
         )
-        measure = HeldOut(engine, policy, held_out, rewarding, run.folder)
+        measure = HeldOut(here, held_out, rewarding, run.folder)
 
         def metrics() -> Mapping[str, float]:
             stats = {**rollouts.stats, **meter.read()}
@@ -185,12 +188,6 @@ def _policy(recipe: AlignRecipe, base: Path, dtype: torch.dtype, group: ProcessG
         add_value_head(model)
     rows = recipe.training.micro_batch_size or ROWS_AT_ONCE
     return Policy(model, reference, dtype, rows, group)
-
-
-def _sampler(recipe: AlignRecipe, base: Path, engine: Engine, policy: Policy) -> Sampler:
-    if recipe.on is None:
-        return EngineSampler(engine, policy)
-    return ClusterSampler(recipe.on, policy, base, recipe.lora, recipe.seed, engine.max_batch)
 
 
 def _save(model: Transformer, folder: Path, base: Path, tokenizer: Tokenizer, run: Run) -> None:
