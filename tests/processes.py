@@ -25,10 +25,18 @@ def start(function, size, *arguments):
         _ranked, (function, size, port, arguments), size, join=False, start_method="forkserver"
     )
     for process in context.processes:
-        if process.is_alive() and psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+        if status(process.pid) == psutil.STATUS_STOPPED:
             process.kill()  # the others have ended
         process.join(300)
     return [process.exitcode for process in context.processes]
+
+
+def status(pid):
+    """What the process does, as psutil names it: dead where it is gone, also while it was looked at."""
+    try:
+        return psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_DEAD
 
 
 class Forked:

@@ -7,6 +7,9 @@ import time
 
 import psutil
 import pytest
+from processes import status
+
+DEAD = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 PARENT = """
 import os, subprocess, sys, time
@@ -34,7 +37,7 @@ def ended(processes: list[psutil.Process], seconds: float = 120) -> bool:
     """Whether all end in time; those that are dead and that nobody has waited for count as ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        alive = [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        alive = [each for each in processes if each.is_running() and status(each.pid) not in DEAD]
         if not alive:
             return True
         time.sleep(0.1)
