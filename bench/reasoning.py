@@ -11,7 +11,6 @@ which `write` makes the page.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +25,8 @@ from reasoning_verifier import verifier
 from reasoning_votes import votes
 
 from camelid import TextData, TokenizerRecipe, learn_tokenizer
-from camelid.base.json import write_json
+from camelid.base.atomic import write_text_atomically
+from camelid.base.json import json_line, write_json
 from camelid.data.world.grammar import Dice
 from camelid.tasks.item import Item
 
@@ -51,7 +51,7 @@ def train(out: Path, sizes: list[str], seeds: list[int]) -> None:
     if not tokenizer.exists():
         write_corpus(corpus, CORPUS, seed=0)
         texts = (document(Dice("held out", index)) for index in range(HELD_OUT))
-        held_out.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+        write_text_atomically(held_out, "".join(json_line({"text": text}) for text in texts))
         beginning = out / "vocabulary.jsonl"
         write_corpus(beginning, VOCABULARY, seed=0)
         learn_tokenizer(TokenizerRecipe(out=tokenizer, data=TextData(train=[beginning]), vocab_size=640))
@@ -75,7 +75,8 @@ def tune(out: Path, kinds: list[str], seeds: list[int]) -> None:
     """The large model of each seed tuned on sums, with each kind of reply."""
     for kind in kinds:
         pairs = out / f"sums-{kind}.jsonl"
-        pairs.write_text("".join(json.dumps(row) + "\n" for row in tuning_rows(kind)), encoding="utf-8")
+        if not pairs.exists():
+            write_text_atomically(pairs, "".join(json_line(row) for row in tuning_rows(kind)))
         for seed in seeds:
             models = of_seed(out, seed)
             folder = models / f"sums-{kind}"
