@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 from camelid.base.errors import CamelidError
 from camelid.model.layers import Context
@@ -41,7 +40,7 @@ class _CompiledBlock:
             return self.eager(block, x, context)
         try:
             return self.compiled(block, x, context)
-        except TorchDynamoException as error:
+        except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).splitlines()[0]
             if self.required:
                 raise CamelidError(

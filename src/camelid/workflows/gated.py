@@ -16,7 +16,6 @@ from camelid.formats.hugging_face.peft_folder import is_adapter
 from camelid.formats.load import load_tokenizer
 from camelid.recipes.tune import TuneRecipe
 from camelid.tasks.reward_function import SECONDS
-from camelid.train.stages import tune as tune_model
 from camelid.workflows.check import check as check_paths
 from camelid.workflows.parity import cases_for, parity
 from camelid.workflows.reward_check import check_reward
@@ -26,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 def tune(recipe: TuneRecipe) -> None:
     """Tunes a model, then compares it with itself in the engine; see `train.stages.tune`."""
+    from camelid.train.stages import tune as tune_model  # takes seconds, which `check` would wait for
+
     made = tune_model(recipe, answers=student_answers)
     if recipe.lora.rank is None:
         _compare(made)
