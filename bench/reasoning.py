@@ -21,7 +21,7 @@ from reasoning_chains import shuffled_steps, wrong_steps
 from reasoning_claims import MAIN, SIZES, TUNED, chains, fragile, length, parts, sizes, spoiled, tuned
 from reasoning_documents import TRAINED, Solved, document, drawn, write_corpus
 from reasoning_page import DATA, write_page
-from reasoning_verifier import verifier
+from reasoning_verifier import GENERATOR, SMALLER, verifier
 from reasoning_votes import votes
 
 from camelid import TextData, TokenizerRecipe, learn_tokenizer
@@ -37,6 +37,7 @@ PAIRS = 8000
 CLAIMS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     each.__name__: each for each in (length, tuned, sizes, votes, parts, fragile, spoiled, verifier, chains)
 }
+ERRING = (SMALLER, GENERATOR)
 SPOILED: dict[str, Callable[[Item, Dice], Item]] = {"shuffled": shuffled_steps, "wrong": wrong_steps}
 
 
@@ -72,17 +73,19 @@ def of_seed(out: Path, seed: int) -> Path:
 
 
 def tune(out: Path, kinds: list[str], seeds: list[int]) -> None:
-    """The large model of each seed tuned on sums, with each kind of reply."""
+    """The large model of each seed tuned on sums, with each kind of reply; with steps also a smaller one, whose
+    solutions the verifier rates.
+    """
     for kind in kinds:
         pairs = out / f"sums-{kind}.jsonl"
         if not pairs.exists():
             write_text_atomically(pairs, "".join(json_line(row) for row in tuning_rows(kind)))
         for seed in seeds:
             models = of_seed(out, seed)
-            folder = models / f"sums-{kind}"
-            if not (folder / "model").exists():
-                flags = ["--model", models / MAIN / "model", "--data.train", pairs, "--seed", seed]
-                camelid("tune", RECIPES / "tune-skill.yaml", *flags, "--out", folder)
+            for size, name in [(MAIN, f"sums-{kind}"), *([ERRING] if kind == "steps" else [])]:
+                if not (models / name / "model").exists():
+                    flags = ["--model", models / size / "model", "--data.train", pairs, "--seed", seed]
+                    camelid("tune", RECIPES / "tune-skill.yaml", *flags, "--out", models / name)
 
 
 def tuning_rows(kind: str) -> list[dict[str, str]]:

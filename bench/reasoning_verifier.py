@@ -1,4 +1,7 @@
-"""The verifier of bench/reasoning.py: trained on a tuned model's solutions of sums, beside the majority."""
+"""The verifier of bench/reasoning.py: trained on a tuned model's solutions of sums, beside the majority.
+
+The generator is a smaller model, since the largest has next to no wrong solutions to learn from.
+"""
 
 import json
 import subprocess
@@ -13,7 +16,8 @@ from camelid.base.json import read_table
 from camelid.tasks.item import Item
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "reasoning" / "align-sums.yaml"
-GENERATOR = "sums-steps"
+SMALLER = "middle"
+GENERATOR = f"{SMALLER}-sums-steps"
 ASKED = {"trained": TRAINED, "longer": LONGER}
 EACH, SAMPLES = 60, 32
 
