@@ -22,7 +22,7 @@ from reasoning_claims import MAIN, SIZES, TUNED, chains, fragile, length, parts,
 from reasoning_documents import TRAINED, Solved, document, drawn, write_corpus
 from reasoning_page import DATA, write_page
 from reasoning_verifier import GENERATOR, SMALLER, verifier
-from reasoning_votes import votes
+from reasoning_votes import EARLY, EARLY_UPDATES, votes
 
 from camelid import TextData, TokenizerRecipe, learn_tokenizer
 from camelid.base.atomic import write_text_atomically
@@ -46,7 +46,9 @@ def camelid(*arguments: object) -> None:
 
 
 def train(out: Path, sizes: list[str], seeds: list[int]) -> None:
-    """The corpus and its vocabulary, which all seeds share, and a model of each size and seed."""
+    """The corpus and its vocabulary, which all seeds share, and a model of each size and seed; of the middle
+    size also one with fewer updates, which errs more.
+    """
     out.mkdir(parents=True, exist_ok=True)
     corpus, held_out, tokenizer = out / "corpus.jsonl", out / "validation.jsonl", out / "tokenizer"
     if not tokenizer.exists():
@@ -61,10 +63,12 @@ def train(out: Path, sizes: list[str], seeds: list[int]) -> None:
             width, layers, heads = SIZES[size]
             shape = ["--model.hidden-size", width, "--model.num-layers", layers, "--model.num-heads", heads]
             data = ["--data.train", corpus, "--data.validation", held_out, "--tokenizer", tokenizer]
-            folder = of_seed(out, seed) / size
-            if not (folder / "model").exists():
-                drawn_by = ["--seed", seed, "--out", folder]
-                camelid("pretrain", RECIPES / "pretrain-questions.yaml", *data, *shape, *drawn_by)
+            names = {size: [], EARLY: ["--training.steps", EARLY_UPDATES]} if size == "middle" else {size: []}
+            for name, less in names.items():
+                folder = of_seed(out, seed) / name
+                if not (folder / "model").exists():
+                    more = [*less, "--seed", seed, "--out", folder]
+                    camelid("pretrain", RECIPES / "pretrain-questions.yaml", *data, *shape, *more)
 
 
 def of_seed(out: Path, seed: int) -> Path:
@@ -73,7 +77,7 @@ def of_seed(out: Path, seed: int) -> Path:
 
 
 def tune(out: Path, kinds: list[str], seeds: list[int]) -> None:
-    """The large model of each seed tuned on sums, with each kind of reply; with steps also a smaller one, whose
+    """The large model of each seed tuned on sums, with each kind of reply; with steps also a small one, whose
     solutions the verifier rates.
     """
     for kind in kinds:

@@ -1,6 +1,6 @@
 """The verifier of bench/reasoning.py: trained on a tuned model's solutions of sums, beside the majority.
 
-The generator is a smaller model, since the largest has next to no wrong solutions to learn from.
+The generator is small and sampled hot, since otherwise there are next to no wrong solutions to learn from.
 """
 
 import json
@@ -16,10 +16,10 @@ from camelid.base.json import read_table
 from camelid.tasks.item import Item
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "reasoning" / "align-sums.yaml"
-SMALLER = "middle"
+SMALLER = "small"
 GENERATOR = f"{SMALLER}-sums-steps"
 ASKED = {"trained": TRAINED, "longer": LONGER}
-EACH, SAMPLES = 60, 32
+EACH, SAMPLES, TEMPERATURE = 60, 32, 1.6
 
 
 def verifier(out: Path) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def verifier(out: Path) -> list[dict[str, Any]]:
     for span, lengths in ASKED.items():
         asked = items("sums", "test", lengths, EACH * len(lengths))
         rows, answers = _written(out / f"verify-{span}.jsonl", asked), out / "answers" / f"verifier-{span}"
-        ways = ["--samples", SAMPLES, "--temperature", 1.0, "--max-new-tokens", 100, "--allow-cut"]
+        ways = ["--samples", SAMPLES, "--temperature", TEMPERATURE, "--max-new-tokens", 100, "--allow-cut"]
         _camelid("eval", generator, "--task", rows, *ways, "--verifier", folder / "model", "--out", answers)
         measured = read_table(answers / f"verify-{span}.verifier.json")
         found += [{"span": span, "questions": measured["questions"], **row} for row in measured["rows"]]

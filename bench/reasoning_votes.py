@@ -8,7 +8,8 @@ from reasoning_claims import EACH, LONG, MAIN, SPANS, STRICT, Row, ask, in_steps
 
 from camelid.prompting.ensembles import elect, self_consistency
 
-MODELS = ("middle", MAIN)
+EARLY, EARLY_UPDATES = "early", 800
+MODELS = (EARLY, MAIN)
 SAMPLES, TEMPERATURES = 16, (0.4, 0.7, 1.0)
 
 
