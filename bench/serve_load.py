@@ -4,6 +4,7 @@ mixed load of its soak."""
 import asyncio
 import json
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,8 +19,8 @@ PATIENCE = 900.0
 
 @dataclass
 class Answer:
-    """One response: seconds to its first text and to its end, its texts, and whether the stream came to its
-    proper end."""
+    """One response: seconds to its first text and to its end, its texts, whether the stream came to its
+    proper end, and if not, what came."""
 
     status: int = 0
     first: float = 0.0
@@ -44,28 +45,29 @@ async def ask(port: int, path: str, body: Body) -> Answer:
         answer.status = int((await reader.readline()).split()[1])
         while (await reader.readline()).strip():
             pass
-        rest = b""
+        rest, failed = b"", False
         async for line in reader:
             rest += line
-            answer.ended |= line.startswith(b"data: [DONE]") and b'"error"' not in rest
-            for text in texts(line):
+            piece = json.loads(line[6:]) if line.startswith(b"data: {") else {}
+            failed |= "error" in piece
+            answer.ended |= line.startswith(b"data: [DONE]") and not failed
+            for text in texts(piece):
                 answer.first = answer.first or time.perf_counter() - began
                 answer.pieces.append(text)
-        if not answer.pieces:
-            answer.error = rest.decode(errors="replace")[:300]
+        if not answer.pieces or not answer.ended:
+            answer.error = rest.decode(errors="replace")[-300:]
     finally:
         writer.close()
     answer.whole = time.perf_counter() - began
     return answer
 
 
-def texts(line: bytes) -> Iterator[str]:
-    """The text in a line of a stream."""
-    if line.startswith(b"data: {"):
-        for choice in json.loads(line[6:]).get("choices", ()):
-            text = choice.get("text") or choice.get("delta", {}).get("content")
-            if text:
-                yield text
+def texts(piece: Body) -> Iterator[str]:
+    """The text in a piece of a stream."""
+    for choice in piece.get("choices", ()):
+        text = choice.get("text") or choice.get("delta", {}).get("content")
+        if text:
+            yield text
 
 
 def completion(prompt: str, new: int, **more: Any) -> Body:
@@ -111,7 +113,10 @@ async def mixed_load(
         try:
             async with asyncio.timeout(0.3 if leaves else PATIENCE):
                 answer = await ask(port, "/v1/completions", body)
-            found[str(answer.status) if answer.status != 200 or answer.ended else "cut off"] += 1
+            whole = answer.status != 200 or answer.ended
+            found[str(answer.status) if whole else "cut off"] += 1
+            if not whole:
+                print(f"cut off: {answer.error}", file=sys.stderr, flush=True)
         except TimeoutError:
             found["left" if leaves else "late"] += 1
         except (OSError, IndexError) as error:  # no connection, or closed without a status

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import httpx
 import pytest
@@ -167,10 +169,37 @@ def test_two_hundred_connections_at_once(engine: Engine) -> None:
         assert not engine.decoder.pool.used
 
 
-def test_more_than_its_capacity(engine: Engine, slow_steps: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The soak of `bench/serve.py` for three seconds: each request is answered whole or refused by 429."""
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The client of `bench/serve.py`."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
-    load = importlib.import_module("serve_load")
+    return importlib.import_module("serve_load")
+
+
+@pytest.mark.parametrize(
+    ("piece", "ended"),
+    [({"choices": [{"text": "error"}]}, True), ({"error": {"message": "out of memory"}}, False)],
+)
+def test_the_load_tells_a_failed_stream_from_one_that_says_error(
+    load: ModuleType, piece: dict[str, Any], ended: bool
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"data: %s\n\n" % json.dumps(piece).encode())
+        writer.write(b"data: [DONE]\n\n")
+        writer.close()
+
+    async def asked() -> Any:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            return await load.ask(server.sockets[0].getsockname()[1], "/", {})
+
+    answer = asyncio.run(asked())
+    assert answer.ended is ended
+    assert ("out of memory" in answer.error) is not ended
+
+
+def test_more_than_its_capacity(engine: Engine, slow_steps: None, load: ModuleType) -> None:
+    """The soak of `bench/serve.py` for three seconds: each request is answered whole or refused by 429."""
     with Server(make_app(models_of(engine), Rules(most_of_one=8))) as server:
         ends = asyncio.run(load.mixed_load(server.address[1], seconds=3, rate=30, most_words=8))
         wait_for(lambda: not engine.decoder.pool.used)
