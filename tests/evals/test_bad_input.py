@@ -152,8 +152,8 @@ def completion(text: str, reason: str = "stop") -> Answer:
         (Answer({"error": {"message": "maximum context length is 16 tokens, requested 80"}}, 400),
          "HTTP 400: {\"error\": {\"message\": \"maximum context length is 16 tokens, requested 80\"}}"),
         (Answer({"error": "broken"}, 500), "HTTP 500 after 0 repetitions"),
-        (completion(" 2", "length"), "every one of 4 completions was cut at the length limit"),
-        (completion(""), "every one of 4 completions is empty"),
+        (completion(" 2", "length"), "every one of 4 replies was cut at the length limit"),
+        (completion(""), "every one of 4 replies is empty"),
     ],
 )  # fmt: skip
 def test_servers_that_answer_wrongly(

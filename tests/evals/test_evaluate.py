@@ -13,6 +13,7 @@ from camelid.evals.results import plain_table, print_table, write_results
 from camelid.lm.interface import LM, Completion, Prompt, Score
 from camelid.lm.sampling import Sampling
 from camelid.lm.scripted import ScriptedLM
+from camelid.prompting.ensembles import self_consistency
 from camelid.prompting.programs import chain_of_thought, direct, few_shot, likelihood
 from camelid.tasks.graders import exact, numeric
 from camelid.tasks.intervals import wilson
@@ -44,7 +45,7 @@ class CutLM(LM):
     """Says something and never ends."""
 
     def complete(self, prompts, sampling: Sampling) -> list[list[Completion]]:
-        return [[Completion(" and 1", (), (), "length")] for _ in prompts]
+        return [[Completion(" and 1", (), (), "length")] * sampling.samples for _ in prompts]
 
     def score(self, prompts, continuations) -> list[Score]:
         raise NotImplementedError
@@ -121,7 +122,7 @@ def test_lines_of_another_evaluation_are_refused(tmp_path: Path) -> None:
 
 
 def test_empty_completions_stop_the_evaluation(tmp_path: Path) -> None:
-    with pytest.raises(CamelidError, match="every one of 64 completions is empty"):
+    with pytest.raises(CamelidError, match="every one of 64 replies is empty"):
         evaluate(DOUBLES, direct(), ScriptedLM(lambda _: "\n"), tmp_path)
     corrected = direct(sampling=Sampling(max_new_tokens=9))
     assert len(evaluate(DOUBLES, corrected, ScriptedLM(good), tmp_path).records) == COUNT
@@ -133,7 +134,10 @@ def test_completions_all_cut_stop_the_evaluation_unless_allowed() -> None:
     with pytest.raises(CamelidError, match=r"cut at the length limit.*--max-new-tokens"):
         evaluate(DOUBLES, direct(), CutLM(), limit=3)
     [warning] = evaluate(DOUBLES, direct(), CutLM(), limit=3, allow_cut=True).warnings
-    assert "cut at the length limit" in warning
+    assert "every one of 3 replies was cut at the length limit" in warning
+    voted = self_consistency(direct(sampling=Sampling(temperature=1.0)), samples=4)
+    with pytest.raises(CamelidError, match="every one of 12 replies was cut"):
+        evaluate(DOUBLES, voted, CutLM(), limit=3)
 
 
 def test_choices_are_graded_by_likelihood(tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def test_numbers_are_asked_for_in_numerals(lm: ScriptedLM, rows: str, tmp_path: 
         (["--task", "ROWS", "--program", "likelihood"], 2, "no choices to score"),
         (["--task", "ROWS", "--limit", "0"], 2, "limit is 0"),
         (["--task", "world/nothing"], 2, "no such task"),
+        (["--task", "sums"], 2, "nearest: world/sums"),
+        (["--task", "gsm9k"], 2, "nearest: gsm8k"),
         (["--text", "ROWS"], 2, "needs a model folder"),
     ],
 )

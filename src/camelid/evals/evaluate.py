@@ -263,7 +263,8 @@ def _gate(task: Task, records: Collection[Record], allow_cut: bool) -> tuple[str
     """Raises `CamelidError` if every reply is empty or cut; with `allow_cut` returns that as a warning
     instead."""
     asked = [record.attempt for record in records if record.attempt.completions]
-    every = f"{task.name}: every one of {len(asked)} completions"
+    replies = sum(len(attempt.samples) or 1 for attempt in asked)
+    every = f"{task.name}: every one of {replies} replies"
     # First, since a server shows nothing of a reply that is cut while the model is still thinking.
     if asked and not task.cut_by_design and all(attempt.cut for attempt in asked):
         message = f"{every} was cut at the length limit, so the model never finished an answer"

@@ -1,5 +1,6 @@
 """Tasks: questions with answers and a grader, from the generated world or from a file of rows."""
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,10 +121,14 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path 
     if first == "world" and not path.is_file():
         return _world(rest, limit)
     if not path.is_file():
-        raise WrongCall(
-            f"{name_or_path}: no such file, and no such task; the tasks are {', '.join(task_names())}"
-        )
+        raise WrongCall(f"{name_or_path}: no such file, and no such task; {_nearest(str(name_or_path))}")
     return _from_file(path, limit)
+
+
+def _nearest(name: str) -> str:
+    names = task_names()
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"nearest: {', '.join(near)}" if near else f"the tasks are {', '.join(names)}"
 
 
 def task_names() -> list[str]:
