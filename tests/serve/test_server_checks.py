@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import json
 import random
+import socketserver
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -147,3 +149,26 @@ def test_a_check_finds_its_fault(url: str, name: str) -> None:
 def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "http://127.0.0.1:9"]) == 1
     assert "ConnectError" in capsys.readouterr().out
+
+
+class OnceEach(socketserver.StreamRequestHandler):
+    """Keeps a connection, and ends it when it is used again."""
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            if not line.strip():
+                self.wfile.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+                )
+                self.rfile.readline()
+                return
+
+
+def test_a_connection_that_the_server_ends_is_no_fault() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), OnceEach) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            asked = Server(f"http://127.0.0.1:{server.server_address[1]}")
+            assert [asked.ask(None, "models").status for _ in range(3)] == [200, 200, 200]
+        finally:
+            server.shutdown()

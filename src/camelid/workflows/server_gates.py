@@ -66,7 +66,9 @@ class Server:
 
     def __init__(self, url: str) -> None:
         base = url.rstrip("/").removesuffix("/v1")
-        self._client = httpx.Client(base_url=f"{base}/v1", timeout=SECONDS, limits=httpx.Limits())
+        # Each request has a connection of its own: a server may end a kept one just as it is used again.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(base_url=f"{base}/v1", timeout=SECONDS, limits=limits)
 
     @cached_property
     def model(self) -> str:
