@@ -6,7 +6,7 @@
 A message says what was wrong, where (file, line, key, tensor), what is allowed and how to fix it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 
@@ -22,6 +22,17 @@ def shortened(value: object, most: int = 80) -> str:
     """A value for an error message, truncated if long."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def nearest(name: str, names: Collection[str], *, otherwise: str, cutoff: float = 0.6) -> str:
+    """What may have been meant by a name: up to three like it, else all, after the word `otherwise`.
+
+    cutoff: how alike they are at least, from 0 to 1.
+    """
+    import difflib  # only where something is wrong
+
+    near = difflib.get_close_matches(name, names, n=3, cutoff=cutoff)
+    return f"nearest: {', '.join(near)}" if near else f"{otherwise} {', '.join(names)}"
 
 
 def refuse_not_utf8(path: object) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import Any
 
-from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall, nearest
 from camelid.base.logs import leave_terminal, show_log
 from camelid.base.version import __version__
 from camelid.cli.table import VERBS
@@ -96,7 +96,8 @@ def _dispatch(arguments: list[str]) -> None:
             verb = f"{verb} {second}"
         if verb not in VERBS:
             raise WrongCall(
-                f"there is no command {verb!r}; {_nearest(verb)}. `camelid --help` lists all commands"
+                f"there is no command {verb!r}; {nearest(verb, VERBS, otherwise='commands:', cutoff=0.5)}. "
+                "`camelid --help` lists all commands"
             )
         from camelid.cli.flags import call
 
@@ -107,13 +108,6 @@ def _load(target: str) -> Callable[..., Any]:
     module, name = target.split(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function
-
-
-def _nearest(verb: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(verb, VERBS, n=3, cutoff=0.5)
-    return f"nearest: {', '.join(near)}" if near else f"commands: {', '.join(VERBS)}"
 
 
 def _explain(error: Exception) -> str | None:

@@ -1,6 +1,5 @@
 """Recipes as YAML: read with line numbers for error messages, written with descriptions as comments."""
 
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from camelid.base.errors import WrongCall
+from camelid.base.errors import WrongCall, nearest
 from camelid.recipes.settings import flag, is_flat, is_free
 
 Nested = dict[str, Any]
@@ -141,9 +140,7 @@ def explain(error: ValidationError, cls: type[BaseModel], source: Source, given:
         place = f"{option}: " if by_flag else source.locate(key)
         match mistake["type"]:
             case "extra_forbidden":
-                allowed = dotted_keys(cls)
-                near = difflib.get_close_matches(key, allowed, n=3)
-                hint = f"nearest: {', '.join(near)}" if near else f"allowed: {', '.join(allowed)}"
+                hint = nearest(key, dotted_keys(cls), otherwise="allowed:")
                 lines.append(f"{place}{key}: unknown key; {hint}")
             case "missing":
                 lines.append(f"{source.locate(key)}{key} is required; give {option}")

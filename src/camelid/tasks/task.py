@@ -1,13 +1,12 @@
 """Tasks: questions with answers and a grader, from the generated world or from a file of rows."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from camelid.base.digest import digest_file
-from camelid.base.errors import CamelidError, WrongCall
+from camelid.base.errors import CamelidError, WrongCall, nearest
 from camelid.data.world.items import SKILLS, WorldItem
 from camelid.data.world.items import items as world_items
 from camelid.data.world.splits import SPLITS, Split
@@ -121,14 +120,9 @@ def load_task(name_or_path: str | Path, *, limit: int | None = None, data: Path 
     if first == "world" and not path.is_file():
         return _world(rest, limit)
     if not path.is_file():
-        raise WrongCall(f"{name_or_path}: no such file, and no such task; {_nearest(str(name_or_path))}")
+        hint = nearest(str(name_or_path), task_names(), otherwise="the tasks are", cutoff=0.5)
+        raise WrongCall(f"{name_or_path}: no such file, and no such task; {hint}")
     return _from_file(path, limit)
-
-
-def _nearest(name: str) -> str:
-    names = task_names()
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"nearest: {', '.join(near)}" if near else f"the tasks are {', '.join(names)}"
 
 
 def task_names() -> list[str]:
