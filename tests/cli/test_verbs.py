@@ -18,6 +18,7 @@ from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.engine import EngineSettings
 from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.recipes.quantize import QuantizeRecipe
+from camelid.recipes.tune import TuneRecipe
 
 ROOMS_OF_VALUES = {"camelid.recipes", "camelid.cli", "camelid.lm"}
 """What a verb takes its types from; every other import of ours is the function that it calls."""
@@ -156,6 +157,19 @@ def test_words_before_the_flags_fill_the_leading_fields(
         == 0
     )
     assert seen[-1] == seen[-2]
+
+
+def test_a_switch_takes_true_and_false_as_words(monkeypatch) -> None:
+    seen: list[QuantizeRecipe | TuneRecipe] = []
+    monkeypatch.setattr("camelid.workflows.quantize.quantize", seen.append)
+    monkeypatch.setattr("camelid.workflows.gated.tune", seen.append)
+    assert cli.main(["quantize", "--act-order", "false", "m", "--static-groups=true", "small"]) == 0
+    assert seen[-1] == QuantizeRecipe(model="m", out="small", act_order=False, static_groups=True)
+    words = ["--data.train", "a.json", "--data.shuffle", "false", "--training.steps", "1", "--out", "o"]
+    assert cli.main(["tune", "m", "--lora.rank", "4", "--lora.rank_stabilised", "true", *words]) == 0
+    recipe = seen[-1]
+    assert isinstance(recipe, TuneRecipe)
+    assert (recipe.lora.rank_stabilised, recipe.data.shuffle) == (True, False)
 
 
 def test_a_list_that_is_given_again_goes_on(monkeypatch) -> None:

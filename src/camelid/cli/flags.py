@@ -133,7 +133,8 @@ def _leading(cls: type[Recipe], words: Sequence[str]) -> tuple[Path | None, dict
 def _split_arguments(cls: type[Recipe], words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments without a flag, and the flags with their values; repeated list flags are joined.
 
-    `m --bits 3 out` becomes `m out` and `--bits 3`; `--task a --task b` becomes `--task a b`.
+    `m --bits 3 out` becomes `m out` and `--bits 3`; `--task a --task b` becomes `--task a b`; `--chat true`
+    becomes `--chat`, and `--chat false` becomes `--no-chat`.
     """
     counts = _value_counts(cls)
     loose, flags, lists = list[str](), list[str](), dict[str, list[str]]()
@@ -148,6 +149,8 @@ def _split_arguments(cls: type[Recipe], words: Sequence[str]) -> tuple[list[str]
         end = next((at for at, each in enumerate(waiting) if each.startswith("--")), len(waiting))
         end = end if count is None else min(end, count)
         values, waiting = waiting[:end], waiting[end:]
+        if _negated(name) in counts and waiting[:1] in (["true"], ["false"]):
+            word = name if waiting.pop(0) == "true" else _negated(name)
         if is_list:
             lists.setdefault(name, []).extend(values)
         else:
@@ -164,7 +167,7 @@ def _value_counts(cls: type[BaseModel], prefix: str = "") -> dict[str, tuple[int
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             counts |= _value_counts(kind, prefix if is_flat(kind) else f"{path}.")
         elif kind is bool:
-            counts |= {flag(path): (0, False), flag(f"{prefix}no_{name}"): (0, False)}
+            counts |= {flag(path): (0, False), _negated(flag(path)): (0, False)}
         elif get_origin(kind) is not tuple:
             counts[flag(path)] = (1, False)
         elif ... not in get_args(kind):
@@ -172,6 +175,12 @@ def _value_counts(cls: type[BaseModel], prefix: str = "") -> dict[str, tuple[int
         else:
             counts[flag(path)] = (1 if isinstance(extra, dict) and extra.get("repeated") else None, True)
     return counts
+
+
+def _negated(option: str) -> str:
+    """`--data.no-shuffle` for `--data.shuffle`."""
+    group, dot, name = option.removeprefix("--").rpartition(".")
+    return f"--{group}{dot}no-{name}"
 
 
 def _flags(cls: type[BaseModel], written: Mapping[str, Any], leave_out: Sequence[str] = ("stage",)) -> Any:
