@@ -169,6 +169,10 @@ def test_missing_and_mixed_paths_are_named(tmp_path: Path):
         Corpus(tmp_path / "nowhere")
     with pytest.raises(CamelidError, match="folder without files"):
         Corpus(tmp_path)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "replies.jsonl").write_text('{"id": "0"}\n')
+    with pytest.raises(CamelidError, match="`camelid make` did not finish, or kept no row"):
+        Corpus(tmp_path / "made")
     (tmp_path / "a.txt").write_text("text")
     write_rows(tmp_path / "b.jsonl")
     with pytest.raises(CamelidError, match=r"mixed formats: .*a\.txt is text and .*b\.jsonl is JSON lines"):

@@ -23,7 +23,7 @@ from camelid.base.json import json_line, write_json
 from camelid.base.lock import HeldError, lock_of
 from camelid.data.read.conversation_shape import PROVENANCE
 from camelid.data.read.conversations import Conversations
-from camelid.data.read.files import CARD, MADE_ROWS
+from camelid.data.read.files import CARD, MADE_ROWS, REPLIES
 from camelid.data.read.prompts import Question, Questions
 from camelid.engine.fan_out import open_on
 from camelid.engine.open_lm import is_url, model_identity
@@ -54,7 +54,6 @@ from camelid.text.conversation import Conversation
 
 logger = logging.getLogger(__name__)
 
-REPLIES = "replies.jsonl"
 SAMPLES = 12
 """Rows on the report."""
 

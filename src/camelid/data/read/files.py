@@ -27,15 +27,17 @@ _HEAD_BYTES = 1 << 16
 LONGEST_LINE = 1 << 20
 """Longer lines of text are read in parts, to bound memory."""
 _NEAR = 1 << 12
-CARD, MADE_ROWS = "card.json", "rows.jsonl"
-"""In a folder of `camelid make`: the card beside the rows, and the rows, which are its data."""
+CARD, MADE_ROWS, REPLIES = "card.json", "rows.jsonl", "replies.jsonl"
+"""In a folder of `camelid make`: the card beside the rows, the rows, which are its data, and the teacher's
+replies, which are there before them."""
 
 
 def data_files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
     """The files at these paths and in these folders, in order, without hidden ones; of a folder that
     `camelid make` wrote, the rows.
 
-    Raises `CamelidError` on a path that does not exist and on a folder without files.
+    Raises `CamelidError` on a path that does not exist, a folder without files and one that `camelid make`
+    did not finish.
     """
     files: list[Path] = []
     for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
@@ -139,6 +141,11 @@ def _visible_files(folder: Path) -> Iterator[Path]:
     if (folder / CARD).is_file():
         yield folder / MADE_ROWS
         return
+    if (folder / REPLIES).is_file():
+        raise CamelidError(
+            f"{folder} has a teacher's {REPLIES}, but no {CARD}: `camelid make` did not finish, or kept no "
+            "row; the same command goes on"
+        )
     for path in folder.rglob("*"):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
