@@ -289,7 +289,8 @@ def _compared(
     every = torch.cat(apart) if apart else torch.zeros(1)
     mean, largest = float(every.mean()), float(every.max())
     if not (mean <= bounds.mean and largest <= bounds.largest):  # also where one is NaN
-        wrong.append(f"log-probabilities {mean:.2g} nats apart, up to {largest:.2g}")
+        few = ", by rounding or worse (--drift sets the bound)" if precision.endswith("-bit") else ""
+        wrong.append(f"log-probabilities {mean:.2g} nats apart, up to {largest:.2g}{few}")
     return Line(artefact, name, precision, same, len(cases), mean, largest, "; ".join(wrong))
 
 
