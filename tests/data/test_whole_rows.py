@@ -299,6 +299,17 @@ def test_what_is_held_out_depends_on_the_words_only(tmp_path: Path, tokenizer: T
     assert draw_of(one) == draw_of(other)
 
 
+def test_of_few_rows_the_one_with_the_lowest_draw_is_held_out(tmp_path: Path, tokenizer: Tokenizer):
+    rows = [turn(content=f"Number {n}.") for n in range(5)]
+    made = conversation_examples(tokenizer, read(tmp_path, *rows), 64)
+    trained, held_out = hold_out_examples(made, 1e-9)
+    assert held_out.places == [made.places[made.draws.index(min(made.draws))]]
+    assert sorted(trained.places + held_out.places) == sorted(made.places)
+    alone = conversation_examples(tokenizer, read(tmp_path, rows[0], rows[0]), 64)  # equal rows stay together
+    with pytest.raises(CamelidError, match="2 rows are too few to hold out"):
+        hold_out_examples(alone, 1e-9)
+
+
 def test_rows_are_shown_with_their_trained_tokens_marked(tmp_path: Path, tokenizer: Tokenizer):
     source = read(
         tmp_path, {"messages": [ASK, WRONG | {"weight": 0}, AGAIN, RIGHT | {"weight": 0.5}]}, turn()

@@ -62,6 +62,13 @@ def test_sources_without_weights_are_as_frequent_as_their_rows(recipe: Callable[
     assert "".join(texts).count("Sum ") == counts[1]["rows"]
 
 
+def test_of_few_rows_one_of_all_sources_is_held_out(recipe: Callable[..., TuneRecipe]):
+    made = recipe({"path": "alpaca.json", "cap": 10}, {"path": "compared.jsonl"})
+    data = made.data.model_copy(update={"validation_fraction": 1e-9})
+    _, counts = rows_of(made.model_copy(update={"data": data}))
+    assert sum(one["held_out"] for one in counts) == 1
+
+
 def test_a_cap_is_drawn_with_the_seed(recipe: Callable[..., TuneRecipe]):
     def taken(seed: int) -> set[str]:
         texts, _ = rows_of(recipe({"path": "alpaca.json", "cap": 12}, seed=seed))

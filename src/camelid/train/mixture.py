@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from camelid.base.errors import CamelidError
-from camelid.data.rows.examples import ConversationExamples, draws_below
+from camelid.data.rows.examples import ConversationExamples, highest_held_out
 from camelid.data.rows.holdout import uniform
 from camelid.data.rows.packing import MixedRows, PackedExamples, Rows
 from camelid.recipes.data import Source
@@ -54,13 +54,13 @@ class Part:
 def read_parts(sources: Sequence[Source], read: Read, held_out: float) -> list[Part]:
     """Each source, read and divided into training and held-out examples.
 
-    held_out: about this share of each source. Raises `CamelidError` if a source has no rows to train on, or
-    if all sources together are too few to hold out any.
+    held_out: about this share of each source, at least one row of all. Raises `CamelidError` if a source has
+    no rows to train on.
     """
-    parts = []
-    for number, source in enumerate(sources):
-        whole = read(source)
-        chosen = draws_below(whole.draws, held_out)
+    parts, read_sources = list[Part](), [read(source) for source in sources]
+    highest = highest_held_out((draw for whole in read_sources for draw in whole.draws), held_out)
+    for number, (source, whole) in enumerate(zip(sources, read_sources, strict=True)):
+        chosen = [draw <= highest for draw in whole.draws]
         train, validation = whole.part([not one for one in chosen]), whole.part(chosen)
         if not train.examples:
             raise CamelidError(
@@ -68,11 +68,6 @@ def read_parts(sources: Sequence[Source], read: Read, held_out: float) -> list[P
                 "lower --data.validation-fraction"
             )
         parts.append(Part(source, train, validation, len(whole.dropped), len(whole.cut)))
-    if held_out and not any(part.held_out.examples for part in parts):
-        raise CamelidError(
-            f"the sources have too few rows to hold out a fraction of {held_out:g}; give separate files with "
-            "--data.validation, or set --data.validation-fraction to 0"
-        )
     return parts
 
 

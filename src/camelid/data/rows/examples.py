@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -195,21 +196,24 @@ def hold_out_examples(
 ) -> tuple[ConversationExamples, ConversationExamples]:
     """Training and validation examples, about `fraction` of them held out, by the hash of their rows' words.
 
-    Equal rows stay together. Raises `CamelidError` if either part would be empty.
+    Equal rows stay together; at least one row is held out. Raises `CamelidError` if none is left to train on.
     """
     chosen = hold_out_rows(whole.draws, fraction)
     return whole.part([not held_out for held_out in chosen]), whole.part(chosen)
 
 
-def draws_below(draws: Sequence[float], fraction: float) -> list[bool]:
-    """Which rows have a draw below the fraction."""
-    return [draw < fraction for draw in draws]
+def highest_held_out(draws: Iterable[float], fraction: float) -> float:
+    """The highest draw of a row that is held out: up to the fraction, or the lowest draw if none is below."""
+    return max(min(draws, default=0.0), math.nextafter(fraction, 0)) if fraction else -1.0
 
 
 def hold_out_rows(draws: Sequence[float], fraction: float) -> list[bool]:
-    """Which rows are held out: those whose draw is below the fraction; raises `CamelidError` if none or all
-    are."""
-    chosen = draws_below(draws, fraction)
+    """Which rows are held out: those whose draw is below the fraction, at least those with the lowest.
+
+    Raises `CamelidError` if all are.
+    """
+    highest = highest_held_out(draws, fraction)
+    chosen = [draw <= highest for draw in draws]
     if len(set(chosen)) < 2:
         raise CamelidError(
             f"{len(draws)} rows are too few to hold out a fraction of {fraction:g}; give separate files "

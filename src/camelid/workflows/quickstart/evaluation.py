@@ -143,14 +143,18 @@ def _programs(tuned: bool) -> Sequence[Program]:
     return (direct(chat=True, sampling=sampling), chain_of_thought(chat=True, sampling=sampling))
 
 
-def _held_out_talks(job: Job, tuning: TuneRecipe) -> Iterator[Conversation]:
-    """The first few held-out conversations that fit into the context."""
+def _held_out_talks(job: Job, tuning: TuneRecipe) -> Sequence[Conversation]:
+    """The first few held-out conversations that fit into the context, chosen as tuning held them out."""
     if job.asks_the_world:
-        return islice(world.conversations("test", job.seed), TALKS)
+        return list(islice(world.conversations("test", job.seed), TALKS))
     tokenizer, fraction = load_tokenizer(job.tuned), tuning.data.validation_fraction
     source = Conversations(job.chats, tuning.data.skip_bad_rows)
-    held_out = (pair for pair in source if draw_of(pair[0]) < fraction)
-    return islice((talk for talk, where in held_out if _fits(tokenizer, talk, where, tuning)), TALKS)
+
+    def fitting(below: float) -> Iterator[Conversation]:
+        drawn = (pair for pair in source if draw_of(pair[0]) < below)
+        return (talk for talk, where in drawn if _fits(tokenizer, talk, where, tuning))
+
+    return list(islice(fitting(fraction), TALKS)) or [min(fitting(1.0), key=draw_of)]
 
 
 def _fits(tokenizer: Tokenizer, talk: Conversation, where: str, tuning: TuneRecipe) -> bool:
