@@ -1,6 +1,7 @@
 """The tables of docs/instruction.md, from the numbers that bench/instruction.py measured."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from reasoning_page import DOCS, END, table
@@ -145,11 +146,16 @@ TABLES: Mapping[str, Callable[[Row], str]] = {
 
 
 def write_page() -> None:
-    """Writes the tables into the page; those of claims without numbers stay as they are."""
-    page = PAGE.read_text(encoding="utf-8")
-    for claim, make in TABLES.items():
-        path, begin = DATA / f"{claim}.json", f"<!-- measured: {claim} -->"
-        if path.exists() and begin in page:
+    """Writes the tables into the page."""
+    fill_page(PAGE, DATA, TABLES)
+
+
+def fill_page(path: Path, data: Path, tables: Mapping[str, Callable[[Row], str]]) -> None:
+    """Writes tables into a page, each from its file of numbers; those without one stay as they are."""
+    page = path.read_text(encoding="utf-8")
+    for claim, make in tables.items():
+        numbers, begin = data / f"{claim}.json", f"<!-- measured: {claim} -->"
+        if numbers.exists() and begin in page:
             before, _, rest = page.partition(begin)
-            page = f"{before}{begin}\n{make(read_table(path))}\n{END}{rest.partition(END)[2]}"
-    PAGE.write_text(page, encoding="utf-8")
+            page = f"{before}{begin}\n{make(read_table(numbers))}\n{END}{rest.partition(END)[2]}"
+    path.write_text(page, encoding="utf-8")

@@ -143,5 +143,9 @@ def test_a_terminal_without_a_cursor_gets_plain_lines(monkeypatch, caplog):
 
 
 def test_a_terminal_of_ascii_gets_ascii():
-    console = Console(file=io.TextIOWrapper(io.BytesIO(), "ascii"), force_terminal=True, width=60)
+    written = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(written, "ascii"), force_terminal=True, width=60)
     console.print(OneLine(0.5, [(0, "step 1/2")]))
+    console.file.flush()
+    assert b"step 1/2" in written.getvalue()
+    assert b"##" in written.getvalue()
