@@ -129,6 +129,4 @@ def held_out_loss(model: Path, rows: Path) -> float:
     tokenizer = load_tokenizer(model)
     packed, _ = decoder_rows(load_recipe(TuneRecipe, overrides=settings), tokenizer)
     loaded = load_model(model, torch.float32)
-    return validation_loss(
-        loaded, packed, token_lengths(tokenizer), torch.float32, 4, torch.device("cpu")
-    ).nats_per_token
+    return validation_loss(loaded, packed, token_lengths(tokenizer), torch.float32).nats_per_token
