@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 from instruction_rows import Row, test_prompts
 from instruction_runs import NUMBERS, read_lines
@@ -57,18 +58,20 @@ def range_of(numbers: Sequence[float]) -> Row:
 
 
 def verdicts(path: Path, orders: Sequence[Row]) -> list[dict[str, float]]:
-    """For each answer the rules that its order has, and whether it follows them strictly.
+    """`verdict` of each answer."""
+    return [verdict(order, answer["text"]) for order, answer in zip(orders, read_lines(path), strict=True)]
+
+
+def verdict(order: Mapping[str, Any], text: str) -> dict[str, float]:
+    """The rules that an order has, and whether a text follows them strictly.
 
     Of words that must occur, the share that does.
     """
-    found = []
-    for order, answer in zip(orders, read_lines(path), strict=True):
-        row = dict[str, float]()
-        for name, given in zip(order["instruction_id_list"], order["kwargs"], strict=True):
-            parts = [{"keywords": [word]} for word in given["keywords"]] if name == WORDS else [given]
-            row[name] = fmean(follows(answer["text"], name, part) for part in parts)
-        found.append(row)
-    return found
+    row = dict[str, float]()
+    for name, given in zip(order["instruction_id_list"], order["kwargs"], strict=True):
+        parts = [{"keywords": [word]} for word in given["keywords"]] if name == WORDS else [given]
+        row[name] = fmean(follows(text, name, part) for part in parts)
+    return row
 
 
 def shares(out: Path, names: Sequence[str], orders: Sequence[Row], label: Mapping[str, str]) -> Row:
