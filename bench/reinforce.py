@@ -4,7 +4,8 @@
     python bench/reinforce.py --model runs/reasoning/seed-0/middle/model --out runs/reinforce
 
 Both learn from questions of the training split. Test questions and longer ones are asked once, at the end:
-600 and 400, with three exemplars in steps, greedily; differences are paired, with McNemar's p.
+600 and 400, with three exemplars in steps, greedily; differences are paired, with McNemar's p. With --direct
+both learn and are asked without steps; --tuning-steps 0 leaves the tuning out.
 """
 
 import argparse
@@ -16,13 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reasoning_claims import LONG, in_steps, paired, right, shown
+from reasoning_claims import LONG, directly, in_steps, paired, right, shown
 from reasoning_documents import LONGER, TRAINED, items
 
 from camelid import LM, evaluate
 from camelid.align.questions import asked_by
 from camelid.base.json import read_json, write_json
 from camelid.evals.evaluate import Evaluation
+from camelid.prompting.attempt import Program
 from camelid.tasks.graders import GRADERS
 from camelid.tasks.item import Item
 from camelid.tasks.task import Task
@@ -41,8 +43,13 @@ def task(name: str, asked: Sequence[Item]) -> Task:
     return Task(name, "1", tuple(asked), GRADERS["numeric"])
 
 
-def write_files(out: Path) -> None:
-    """Training questions and exemplars as rows, and the questions with worked answers as pairs."""
+def program(direct: bool) -> Program:
+    """How sums are asked, with exemplars."""
+    return directly("sums") if direct else in_steps("sums")
+
+
+def write_files(out: Path, direct: bool) -> None:
+    """Training questions and exemplars as rows, and the questions with their answers as pairs."""
     examples = shown("sums")
     shown_already = {each.question for each in examples}
     found = items("sums", "train", TRAINED, QUESTIONS)
@@ -53,9 +60,10 @@ def write_files(out: Path) -> None:
         )
         (out / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with (out / "worked.jsonl").open("w") as file:
-        for each in asked_by(in_steps("sums"), task("sums", asked)):
+        for each in asked_by(program(direct), task("sums", asked)):
             question = str(each.prompt).removesuffix("\nA:")
-            answer = f"A: {each.item.rationale} The answer is {each.item.answer}."
+            steps = f"{each.item.rationale} The answer is {each.item.answer}."
+            answer = f"A: {each.item.answer if direct else steps}"
             file.write(json.dumps({"input": question, "target": answer}) + "\n")
 
 
@@ -78,10 +86,11 @@ def training(steps: int, rate: float) -> list[object]:
     return [*words, "--training.weight-decay", 0]
 
 
-def learned(out: Path, model: Path, steps: int, rate: float) -> Path:
+def learned(out: Path, model: Path, steps: int, rate: float, direct: bool) -> Path:
     """The model after GRPO."""
+    way = "few_shot" if direct else "chain_of_thought"
     words = ["--task", out / "questions.jsonl", "--exemplars", out / "exemplars.jsonl", "--shots", 3]
-    words += ["--program", "chain_of_thought", "--max-new-tokens", LONG.max_new_tokens, "--held-out", 0.02]
+    words += ["--program", way, "--max-new-tokens", LONG.max_new_tokens, "--held-out", 0.02]
     words += ["--grpo.questions", ROWS // 8, "--grpo.kl", 0.01]
     words += ["--training.validate-every", 25, "--training.checkpoint-every", 25]
     return timed(out, "grpo", "align", model, "--method", "grpo", *words, *training(steps, rate))
@@ -95,15 +104,15 @@ def tuned(out: Path, model: Path, steps: int, rate: float) -> Path:
     return timed(out, "tuned", "tune", model, *words, *training(steps, rate))
 
 
-def asked(model: Path, name: str, out: Path) -> dict[str, Evaluation]:
-    """The test questions and the longer ones, answered in steps."""
+def asked(model: Path, name: str, out: Path, direct: bool) -> dict[str, Evaluation]:
+    """The test questions and the longer ones, answered."""
     questions = {
         "test": task("sums-test", items("sums", "test", TRAINED, TESTED)),
         "longer": task("sums-longer", items("sums", "longer", LONGER, LONG_TESTED)),
     }
     lm = LM(model)
     return {
-        which: evaluate(each, in_steps("sums"), lm, out / "answers" / name, allow_cut=True)
+        which: evaluate(each, program(direct), lm, out / "answers" / name, allow_cut=True)
         for which, each in questions.items()
     }
 
@@ -115,21 +124,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/reinforce"))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--direct", action="store_true")
     parser.add_argument("--tuning-steps", type=int, default=100)
     parser.add_argument("--tuning-rate", type=float, default=1e-3)
     arguments = parser.parse_args()
     out: Path = arguments.out
+    direct: bool = arguments.direct
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "worked.jsonl").exists():
-        write_files(out)
-    before, results = asked(arguments.model, "before", out), dict[str, Any]()
-    learners = {
-        "grpo": lambda: learned(out, arguments.model, arguments.steps, arguments.rate),
-        "tuned": lambda: tuned(out, arguments.model, arguments.tuning_steps, arguments.tuning_rate),
-    }
+        write_files(out, direct)
+    before, results = asked(arguments.model, "before", out, direct), dict[str, Any]()
+    learners = {"grpo": lambda: learned(out, arguments.model, arguments.steps, arguments.rate, direct)}
+    if arguments.tuning_steps:
+        learners["tuned"] = lambda: tuned(out, arguments.model, arguments.tuning_steps, arguments.tuning_rate)
     results["before"] = counted(before, before)
     for name, learner in learners.items():
-        results[name] = counted(asked(learner(), name, out), before)
+        results[name] = counted(asked(learner(), name, out, direct), before)
         results[name]["minutes"] = read_json(out / f"{name}-minutes.json")
         write_json(out / "results.json", results)
     print(json.dumps(results, indent=1))
