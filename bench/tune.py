@@ -162,6 +162,7 @@ def litgpt(model: Path, rows: Path, updates: int, dtype: str) -> tuple[float, li
         read = [row for row in json.loads(Path(rows).read_text(encoding="utf-8")) if row["output"]]
         (Path(folder) / "rows.json").write_text(json.dumps(read), encoding="utf-8")
         places = ("query", "key", "value", "projection", "mlp")
+        sys.argv = ["litgpt", str(base)]  # which it reads again at its end, to note its settings
         lora.setup(
             base,
             Path(folder) / "out",
