@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ CHUNK = 36
 """Questions that are answered together, and written when they are."""
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> Path:
+def write_rows(path: Path, rows: Iterable[Row]) -> Path:
     """The rows as JSONL, unless the file exists."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,17 +12,15 @@ docs/preferences.
 """
 
 import argparse
-import json
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from instruction_rows import Row, story_rows
+from instruction_runs import camelid, write_rows
 from overoptimise_fit import policies_summary, rewards_summary
 from overoptimise_measure import (
     LONGEST,
@@ -56,17 +54,11 @@ REWARDS = ((POLICY, 1200), (POLICY, 300), (POLICY, 75), (SMALLER, 1200))
 CONTEXT, ROWS, RATE = 384, 16, 3e-4
 
 
-def camelid(out: Path, *arguments: object) -> Path:
+def stage(out: Path, *words: object) -> Path:
     """Runs a stage unless its model is there; returns its folder."""
     if not (out / "model").exists():
-        subprocess.run([sys.executable, "-m", "camelid", *map(str, arguments), "--out", str(out)], check=True)
+        camelid(*words, "--out", out)
     return out
-
-
-def write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> Path:
-    if not path.exists():
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def training(rate: float, **more: object) -> list[object]:
@@ -132,7 +124,7 @@ class Bench:
         how = ["--method", "reward", "--comparisons", self.comparisons("ranked", count), "--held-out", 0]
         how += ["--too-long", "drop", "--seed", self.seed, *training(1e-3, epochs=2, **PACKED)]
         start = self.models / base / "model"
-        return camelid(self.seeded / f"proxy-{base}-{count}", "align", start, *how) / "model"
+        return stage(self.seeded / f"proxy-{base}-{count}", "align", start, *how) / "model"
 
     def reinforced(self, method: str) -> Path:
         """A run of PPO or GRPO: 64 stories a rollout, rewarded by the proxy."""
@@ -144,14 +136,14 @@ class Bench:
         epochs = {"grpo": 1, "ppo": 2}[method]
         how += ["--ppo.questions", 64, "--ppo.epochs", epochs] if method == "ppo" else []
         words = [*how, "--seed", self.seed, *_kept(RATE, epochs)]
-        return camelid(self.seeded / method, "align", self.start, *words)
+        return stage(self.seeded / method, "align", self.start, *words)
 
     def preferred(self) -> Path:
         """A run of DPO on comparisons that the proxy ranked."""
         data = self.comparisons("preferred", COUNTS["preferred"], self.proxy())
         words = _kept(RATE, 1, **(PACKED | {"global-batch-tokens": ROWS // 2 * CONTEXT}))
         how = ["--method", "dpo", "--comparisons", data, "--held-out", 0, "--too-long", "drop"]
-        return camelid(self.seeded / "dpo", "align", self.start, *how, "--seed", self.seed, *words)
+        return stage(self.seeded / "dpo", "align", self.start, *how, "--seed", self.seed, *words)
 
     def curve(self, run: Path, epochs: int = 1) -> list[dict[str, Any]]:
         """A run's policies, measured: distance, the proxy's reward, and gold for each order."""
@@ -164,28 +156,29 @@ class Bench:
             found.append({"updates": at, **figures, "gold": gold})
         return found
 
-    def best_of(self, proxy: Path) -> list[dict[str, Any]]:
-        """The best of n by the proxy: its mean over all choices of n of an order's stories."""
-        rewards, gold = self.scores("measured", proxy), self.scores("measured")
-        order = rewards.argsort(1)
-        sizes = [2**power for power in range(SAMPLES["measured"].bit_length())]
-        return [
-            {
-                "updates": n,
-                "kl": best_of_n_kl(n),
-                "reward": float((rewards.gather(1, order) @ chance_of_best(n, rewards.shape[1])).mean()),
-                "gold": (gold.gather(1, order) @ chance_of_best(n, rewards.shape[1])).tolist(),
-            }
-            for n in sizes
-        ]
+    def judged(self, proxy: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rewards of the measured stories, and what gold gives them."""
+        return self.scores("measured", proxy), self.scores("measured")
 
-    def ordered(self, proxy: Path) -> list[list[float]]:
-        """Of each measured order: pairs of a better and a worse story, and those in the right order."""
-        rewards, gold = self.scores("measured", proxy), self.scores("measured")
-        ahead = rewards[:, :, None] - rewards[:, None, :]
-        pairs = (gold[:, :, None] > gold[:, None, :]).float()
-        well = ((ahead > 0).float() + 0.5 * (ahead == 0).float()) * pairs
-        return [[float(n), float(good)] for n, good in zip(pairs.sum((1, 2)), well.sum((1, 2)), strict=True)]
+
+def best_of(rewards: torch.Tensor, gold: torch.Tensor) -> list[dict[str, Any]]:
+    """The best of n by the rewards: its mean over all choices of n of an order's stories."""
+    order, samples = rewards.argsort(1), rewards.shape[1]
+    rewards, gold = rewards.gather(1, order), gold.gather(1, order)
+    found = []
+    for n in (2**power for power in range(samples.bit_length())):
+        chance = chance_of_best(n, samples)
+        gains = {"reward": float((rewards @ chance).mean()), "gold": (gold @ chance).tolist()}
+        found.append({"updates": n, "kl": best_of_n_kl(n), **gains})
+    return found
+
+
+def ordered(rewards: torch.Tensor, gold: torch.Tensor) -> list[list[float]]:
+    """Of each measured order: pairs of a better and a worse story, and those in the right order."""
+    ahead = rewards[:, :, None] - rewards[:, None, :]
+    pairs = (gold[:, :, None] > gold[:, None, :]).float()
+    well = ((ahead > 0).float() + 0.5 * (ahead == 0).float()) * pairs
+    return [[float(n), float(good)] for n, good in zip(pairs.sum((1, 2)), well.sum((1, 2)), strict=True)]
 
 
 def _kept(rate: float, epochs: int, **more: object) -> list[object]:
@@ -205,19 +198,18 @@ def _best_and_worst(texts: Sequence[str], scores: Sequence[float]) -> list[dict[
 
 def rewards(bench: Bench) -> dict[str, Any]:
     """Reward models by size and by data: their order of better and worse stories, and their best of n."""
-    return {
-        f"{base} {count}": lambda base=base, count=count: {
-            "ordered": bench.ordered(bench.proxy(base, count)),
-            "best_of_n": bench.best_of(bench.proxy(base, count)),
-        }
-        for base, count in REWARDS
-    }
+
+    def measured(base: str, count: int) -> dict[str, Any]:
+        judged = bench.judged(bench.proxy(base, count))
+        return {"ordered": ordered(*judged), "best_of_n": best_of(*judged)}
+
+    return {f"{base} {count}": partial(measured, base, count) for base, count in REWARDS}
 
 
 def policies(bench: Bench) -> dict[str, Any]:
     """All methods by the proxy."""
     return {
-        "best_of_n": lambda: bench.best_of(bench.proxy()),
+        "best_of_n": lambda: best_of(*bench.judged(bench.proxy())),
         "dpo": lambda: bench.curve(bench.preferred()),
         "grpo": lambda: bench.curve(bench.reinforced("grpo")),
         "ppo": lambda: bench.curve(bench.reinforced("ppo"), 2),

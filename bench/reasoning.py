@@ -11,12 +11,11 @@ which `write` makes the page.
 """
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from instruction_runs import camelid
 from reasoning_chains import shuffled_steps, wrong_steps
 from reasoning_claims import MAIN, SIZES, TUNED, chains, fragile, length, parts, sizes, spoiled, tuned
 from reasoning_documents import TRAINED, Solved, document, drawn, write_corpus
@@ -39,10 +38,6 @@ CLAIMS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
 }
 ERRING = (SMALLER, GENERATOR)
 SPOILED: dict[str, Callable[[Item, Dice], Item]] = {"shuffled": shuffled_steps, "wrong": wrong_steps}
-
-
-def camelid(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "camelid", *map(str, arguments)], check=True)
 
 
 def train(out: Path, sizes: list[str], seeds: list[int]) -> None:

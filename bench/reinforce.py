@@ -10,13 +10,12 @@ both learn and are asked without steps; --tuning-steps 0 leaves the tuning out.
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from instruction_runs import camelid
 from reasoning_claims import LONG, directly, in_steps, paired, right, shown
 from reasoning_documents import LONGER, TRAINED, items
 
@@ -32,11 +31,6 @@ from camelid.tasks.task import Task
 QUESTIONS, TESTED, LONG_TESTED = 6000, 600, 400
 ROWS, CONTEXT = 128, 384
 """Answers in each update of both, and tokens of a row in tuning, which holds one."""
-
-
-def camelid(*arguments: object) -> None:
-    """Runs a command; what it finished before is not repeated."""
-    subprocess.run([sys.executable, "-m", "camelid", *map(str, arguments)], check=True)
 
 
 def task(name: str, asked: Sequence[Item]) -> Task:
