@@ -1,14 +1,19 @@
 """Fixtures that every test can use."""
 
+import importlib
 import signal
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import pytest
 import torch
 from hypothesis import settings
+
+BENCH = Path(__file__).resolve().parents[1] / "bench"
 
 # A machine that is busy is slow; what a property test finds must not depend on that.
 settings.register_profile("unhurried", deadline=None)
@@ -69,3 +74,13 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared beside the repository: real data and weights are not here")
     return folder
+
+
+@pytest.fixture
+def bench_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a script of bench/ by its name; afterwards none of them is left imported."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    yield importlib.import_module
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "").parent == BENCH:
+            del sys.modules[name]

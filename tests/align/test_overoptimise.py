@@ -1,33 +1,20 @@
 """The pure parts of bench/overoptimise.py: best-of-n, and the forms fitted to curves."""
 
-import importlib
 import itertools
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
 
-
-@pytest.fixture(autouse=True)
-def _bench_is_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    yield
-    for name in [name for name in sys.modules if name.startswith(("overoptimise", "instruction_"))]:
-        del sys.modules[name]
+@pytest.fixture
+def measure(bench_module):
+    return bench_module("overoptimise_measure")
 
 
 @pytest.fixture
-def measure():
-    return importlib.import_module("overoptimise_measure")
-
-
-@pytest.fixture
-def fit():
-    return importlib.import_module("overoptimise_fit")
+def fit(bench_module):
+    return bench_module("overoptimise_fit")
 
 
 def test_the_best_of_n_is_the_mean_over_all_choices_of_n(measure):

@@ -1,13 +1,9 @@
 """`bench/evaluate.py` measures whole evaluations, of both sides the same questions."""
 
-import importlib
 import sys
-from pathlib import Path
 
-import pytest
 from test_harness import ROWS, write
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
 PEER = """
 import json, sys
 print(json.dumps({"versions": []}), flush=True)
@@ -32,16 +28,8 @@ for job in map(json.loads, sys.stdin):
 """
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    yield importlib.import_module
-    for name in ("evaluate", "evaluate_ours", "harness", "decode_models"):
-        sys.modules.pop(name, None)
-
-
-def test_the_fastest_batch_counts_and_answers_are_compared(bench, tmp_path, monkeypatch, capsys):
-    evaluate = bench("evaluate")
+def test_the_fastest_batch_counts_and_answers_are_compared(bench_module, tmp_path, monkeypatch, capsys):
+    evaluate = bench_module("evaluate")
     scripts = {"evaluate_ours.py": OURS, "harness_peer.py": PEER}
     for name, text in scripts.items():
         (tmp_path / name).write_text(text)
@@ -62,8 +50,8 @@ def test_the_fastest_batch_counts_and_answers_are_compared(bench, tmp_path, monk
     assert (row["same prompts"], row["same answers, bfloat16"]) == (1, 1)
 
 
-def test_our_side_answers_every_question(bench, tmp_path, shared):
-    ours = bench("evaluate_ours").Ours(str(shared / "weights" / "tinystories-656k"), "float32", 1)
+def test_our_side_answers_every_question(bench_module, tmp_path, shared):
+    ours = bench_module("evaluate_ours").Ours(str(shared / "weights" / "tinystories-656k"), "float32", 1)
     rows = write(
         tmp_path / "rows.jsonl", [{**ROWS["commonsense_qa"][0], "question": f"{n}?"} for n in range(9)]
     )
@@ -71,7 +59,7 @@ def test_our_side_answers_every_question(bench, tmp_path, shared):
     job = {"task": "commonsense_qa", "data": str(rows), "exemplars": str(shown), "shots": 1, "new": 0}
     assert ours.choice({**job, "limit": 8, "out": str(tmp_path / "out")})["seconds"] > 0
     [lines] = (tmp_path / "out").glob("commonsense_qa.likelihood.1-shot.jsonl")
-    asked = [bench("harness").lines_of(lines)[at]["prompts"][0] for at in range(8)]
+    asked = [bench_module("harness").lines_of(lines)[at]["prompts"][0] for at in range(8)]
     example = "Question: What is hot?\nAnswer: the sun\n\nQuestion: {}?\nAnswer:"
     assert asked == [example.format(number) for number in range(8)]
     found = ours.python({"new": 16})

@@ -1,7 +1,6 @@
 """`bench/harness.py` compares evaluations exactly, and its task files ask what `camelid eval` asks."""
 
 import ast
-import importlib
 import importlib.util
 import json
 import sys
@@ -31,11 +30,8 @@ ROWS = {
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    yield importlib.import_module("harness")
-    for name in ("harness", "decode_models"):
-        sys.modules.pop(name, None)
+def bench(bench_module):
+    return bench_module("harness")
 
 
 def write(path, rows):

@@ -1,9 +1,6 @@
 """The pure parts of bench/reasoning.py: the audit of chains, spoiled steps, and the corpus."""
 
-import importlib
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,26 +8,17 @@ from camelid.data.world.grammar import Dice
 from camelid.data.world.splits import split_of
 from camelid.tasks.item import Item
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
 ITEM = Item("0", "Sam has 8 hats ...", "15", rationale="8 - 2 = 6. 6 + 9 = 15.")
 
 
-@pytest.fixture(autouse=True)
-def _bench_is_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    yield
-    for name in [name for name in sys.modules if name.startswith("reasoning_")]:
-        del sys.modules[name]
+@pytest.fixture
+def chains(bench_module):
+    return bench_module("reasoning_chains")
 
 
 @pytest.fixture
-def chains():
-    return importlib.import_module("reasoning_chains")
-
-
-@pytest.fixture
-def corpus():
-    return importlib.import_module("reasoning_documents")
+def corpus(bench_module):
+    return bench_module("reasoning_documents")
 
 
 @pytest.mark.parametrize(
