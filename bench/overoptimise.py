@@ -31,7 +31,7 @@ from overoptimise_measure import (
     sampled,
     scores_of,
 )
-from overoptimise_page import DATA, write_page
+from overoptimise_page import DATA, write_tables
 
 from camelid import LM
 from camelid.align.questions import Asked
@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     arguments = parser.parse_args()
     if arguments.claims == ["write"]:
-        write_page()
+        write_tables()
         return
     for claim in arguments.claims or CLAIMS:
         parts, summarised = CLAIMS[claim]

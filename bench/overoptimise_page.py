@@ -77,6 +77,6 @@ def rewards(found: Row) -> str:
 TABLES: Mapping[str, Callable[[Row], str]] = {"policies": policies, "rewards": rewards}
 
 
-def write_page() -> None:
-    """Writes the tables into the page."""
-    fill_page(PAGE, DATA, TABLES)
+def write_tables(tables: Mapping[str, Callable[[Any], str]] = TABLES) -> None:
+    """Writes tables into the page."""
+    fill_page(PAGE, DATA, tables)

@@ -64,8 +64,8 @@ def test_the_formula_by_hand() -> None:
 @pytest.mark.parametrize("mean", [False, True])
 def test_the_loss_of_packed_pairs_is_that_of_each_answer_by_itself(model: Transformer, mean: bool) -> None:
     policy, settings = changed(model), DPOSettings(beta=0.3, length_normalised=mean)
-    pairs = with_reference(PAIRS, model, torch.float32, 16, ProcessGroup())
-    rows = PackedPairs(pairs, 16, 0, 0)
+    pairs = with_reference(PAIRS, model, torch.float32, 12, ProcessGroup())
+    rows = PackedPairs(pairs, 12, 0, 0)
     assert rows.per_epoch == 2
     batch = collate([rows[0], rows[1]])
     assert float(batch.weights.sum()) == pytest.approx(3)  # a pair weighs 1
@@ -80,13 +80,15 @@ def test_the_loss_of_packed_pairs_is_that_of_each_answer_by_itself(model: Transf
 
 
 def test_training_begins_at_log_2_with_ratios_of_0(model: Transformer) -> None:
-    pairs = with_reference(PAIRS, model, torch.float32, 16, ProcessGroup())
-    batch = collate([PackedPairs(pairs, 16, 0, 0)[0]])
+    pairs = with_reference(PAIRS, model, torch.float32, 12, ProcessGroup())
+    batch = collate([PackedPairs(pairs, 12, 0, 0)[0]])
     assert isinstance(batch, Batch)
     count = float(batch.weights.sum())
     loss = dpo(DPOSettings())(model, torch.float32, 0.0)(batch).item()
     assert loss / count == pytest.approx(math.log(2), abs=1e-6)
-    logprobs = model(batch.tokens, documents=batch.documents, positions=batch.positions).log_softmax(-1)
+    logprobs = model(
+        batch.tokens, documents=batch.documents, positions=batch.positions, shared=batch.shared
+    ).log_softmax(-1)
     own = logprobs.gather(-1, batch.targets[..., None])[..., 0]
     chosen, rejected = log_ratios(own, batch)
     assert len(chosen) == round(count)
@@ -96,15 +98,15 @@ def test_training_begins_at_log_2_with_ratios_of_0(model: Transformer) -> None:
 def test_padding_is_not_computed(model: Transformer) -> None:
     widths = list[int]()
     with model.register_forward_pre_hook(lambda _, given: widths.append(given[0].shape[1])):
-        pairs = with_reference(PAIRS, model, torch.float32, 16, ProcessGroup())
-        assert sorted(widths) == [6, 13]
-        rows = PackedPairs(pairs, 16, 0, 0)
+        pairs = with_reference(PAIRS, model, torch.float32, 12, ProcessGroup())
+        assert sorted(widths) == [5, 11]  # prompts that two answers share count once
+        rows = PackedPairs(pairs, 12, 0, 0)
         dpo(DPOSettings())(model, torch.float32, 0.0)(collate([rows[0], rows[1]]))
-    assert widths[-1] == 13
+    assert widths[-1] == 11
 
 
 def test_the_reference_stays_with_its_tokens(model: Transformer) -> None:
-    for pair in with_reference(PAIRS, model, torch.float32, 16, ProcessGroup()):
+    for pair in with_reference(PAIRS, model, torch.float32, 12, ProcessGroup()):
         for one in pair:
             assert one.extra[REFERENCE].sum() == pytest.approx(log_probability(model, one), rel=1e-4)
             assert not one.extra[REFERENCE][one.weights == 0].any()

@@ -133,7 +133,6 @@ def test_rows_of_different_lengths_are_scored_as_each_by_itself() -> None:
     model, other = (Transformer(spec).initialize(seed, std=0.7).eval() for seed in (0, 1))
     policy = Policy(model, other, torch.float32, 2, ProcessGroup())
     whole = policy.scored(collate([lay_out([each], 10, 0) for each in examples]))
-    assert whole.by_length().tolist() == [3, 1, 2, 4, 0]
     for row, (each, n) in enumerate(zip(examples, lengths, strict=True)):
         alone = policy.scored(collate([lay_out([each], n, 0)]))
         for name, column in alone.extra.items():

@@ -60,3 +60,26 @@ def test_methods_are_compared_at_distances_that_they_reach(fit):
     assert list(levels["dpo"]) == ["0.25", "0.5"]
     assert levels["best_of_n"]["1.0"]["value"] == pytest.approx(0.1)
     assert levels["dpo"]["0.25"]["value"] == pytest.approx(0.2)  # linear in the root of the nats
+
+
+def test_accuracy_counts_instructions_alike_and_knows_the_longer_answer(bench_module) -> None:
+    preferred = bench_module("preferred")
+
+    class Judge:
+        """Likes answers with a b."""
+
+        def score(self, conversations):
+            return [float("b" in each.messages[-1].content) for each in conversations]
+
+    rows = [
+        {"instruction": "i", "output_1": "b", "output_2": "aaa", "preference": 1},
+        {"instruction": "i", "output_1": "a", "output_2": "bbb", "preference": 1},
+        {"instruction": "i", "output_1": "b", "output_2": "a", "preference": 1},
+        {"instruction": "j", "output_1": "aaa", "output_2": "a", "preference": 1},
+    ]
+    found = preferred.accuracy(Judge(), rows)
+    assert found["judge"]["mean"] == pytest.approx((2 / 3 + 0.5) / 2)
+    assert found["longer"]["mean"] == pytest.approx((0.5 / 3 + 1) / 2)
+    assert found["judge"]["n"] == 2
+    edges = sorted(preferred.PARTS.values())
+    assert [low for low, _ in edges] == [0.0, *(high for _, high in edges)][:-1]

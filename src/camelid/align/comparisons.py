@@ -15,6 +15,7 @@ from camelid.data.read.conversations import Conversations
 from camelid.data.rows.examples import Example, conversation_example
 from camelid.data.rows.holdout import uniform
 from camelid.data.rows.packing import shuffled
+from camelid.data.rows.shared_prompts import shared_lengths
 from camelid.recipes.align import AlignRecipe
 from camelid.text.tokenizer import Tokenizer
 
@@ -53,8 +54,8 @@ class Candidates:
 
     @property
     def length(self) -> int:
-        """Tokens of all answers with their prompts."""
-        return sum(len(example) + 1 for example in self.examples)
+        """Tokens of the prompt and of all answers."""
+        return sum(len(example) + 1 for example in self.examples) - sum(shared_lengths(self.examples))
 
     @property
     def longest(self) -> int:

@@ -10,6 +10,7 @@ from camelid.align.kl import k3
 from camelid.align.meter import Meter
 from camelid.align.surrogate import clipped, importance
 from camelid.data.rows.batches import AnyBatch, Batch
+from camelid.data.rows.shared_prompts import joined
 from camelid.model.transformer import Transformer
 from camelid.recipes.rollouts import GRPOSettings
 from camelid.train.loop import Objective
@@ -42,7 +43,7 @@ def grpo(model: Transformer, dtype: torch.dtype, settings: GRPOSettings, meter: 
 
     def summed_loss(batch: AnyBatch) -> Tensor:
         assert isinstance(batch, Batch)  # rollouts are rows of a decoder
-        batch = batch.trimmed()
+        batch = joined(batch).batch
         extra, answered = batch.extra, batch.weights > 0
 
         def loss(hidden: Tensor, weight: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from camelid.align.columns import ENTROPY, KL, OLD, REFERENCE, VALUE
 from camelid.align.critic import has_value_head, values_of
 from camelid.align.kl import entropy, exact_kl
 from camelid.data.rows.batches import Batch
+from camelid.data.rows.shared_prompts import joined
 from camelid.engine.weights import in_evaluation
 from camelid.model.adapters import without_adapters
 from camelid.model.layers import logits
@@ -63,17 +63,13 @@ class Policy:
 
         Processes of the data dimension share the rows, which must be as many for each.
         """
-        group, share = self.group, self.group.share_of(batch)
-        width, by_length = batch.tokens.shape[1], share.by_length()
-        parts = [
-            self._columns(part.trimmed().to(group.device))
-            for part in share.take(by_length).split(self.rows_at_once)
-        ]
-        back = by_length.argsort()
-        own: dict[str, Tensor] = {}
-        for name in parts[0]:
-            padded = [F.pad(part[name], (0, width - part[name].shape[1])) for part in parts]
-            own[name] = torch.cat(padded).cpu()[back]
+        group = self.group
+        parts = []
+        for part in group.share_of(batch).split(self.rows_at_once):
+            laid_out = joined(part.to(group.device))
+            columns = self._columns(laid_out.batch)
+            parts.append({name: laid_out.apart(each, part.weights) for name, each in columns.items()})
+        own = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         shares = group.collect_by_rows(own)
         columns = {name: torch.cat([each[name] for each in shares]) for name in own}
         return replace(batch, extra={**batch.extra, **columns})

@@ -11,6 +11,7 @@ from camelid.align.critic import values_of
 from camelid.align.meter import Meter
 from camelid.align.surrogate import clipped, importance
 from camelid.data.rows.batches import AnyBatch, Batch
+from camelid.data.rows.shared_prompts import joined
 from camelid.model.transformer import Transformer
 from camelid.recipes.rollouts import PPOSettings
 from camelid.train.loop import Objective
@@ -87,7 +88,7 @@ def ppo(model: Transformer, dtype: torch.dtype, settings: PPOSettings, meter: Me
 
     def summed_loss(batch: AnyBatch) -> Tensor:
         assert isinstance(batch, Batch)  # rollouts are rows of a decoder
-        batch = batch.trimmed()
+        batch = joined(batch).batch
         extra, trained = batch.extra, batch.weights > 0
         answered = trained & (extra[TEXT] == 0)
 

@@ -13,6 +13,7 @@ from camelid.base.progress import track
 from camelid.data.rows.batches import Batch, collate
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import Row, best_fit_decreasing, digest_of, lay_out, shuffled
+from camelid.data.rows.shared_prompts import shared_lengths
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
 from camelid.text.tokenizer import Tokenizer
@@ -55,16 +56,25 @@ class PackedPairs:
 
     def __init__(self, pairs: Sequence[Pair], context: int, seed: int, pad_id: int) -> None:
         self.context, self._pairs, self._pad_id = context, pairs, pad_id
-        self._bins = best_fit_decreasing([len(one) + len(other) for one, other in pairs], context)
+        self._bins = best_fit_decreasing([_length(pair) for pair in pairs], context)
         self.per_epoch = len(self._bins)
         tokens = (example.tokens.tobytes() for pair in pairs for example in pair)
-        self.digest = digest_of("pairs", context, seed, *tokens)
+        self.digest = digest_of("pairs with one prompt", context, seed, *tokens)
         self._order = lru_cache(maxsize=2)(lambda epoch: shuffled(len(self._bins), seed, epoch))
 
     def __getitem__(self, index: int) -> Row:
         epoch, row = divmod(index, self.per_epoch)
         pairs = [self._pairs[at] for at in self._bins[int(self._order(epoch)[row])]]
-        return lay_out([example for pair in pairs for example in pair], self.context, self._pad_id)
+        return _laid_out(pairs, self.context, self._pad_id)
+
+
+def _length(pair: Pair) -> int:
+    return sum(map(len, pair)) - sum(shared_lengths(pair))
+
+
+def _laid_out(pairs: Sequence[Pair], context: int, pad_id: int) -> Row:
+    shared = [length for pair in pairs for length in shared_lengths(pair)]
+    return lay_out([example for pair in pairs for example in pair], context, pad_id, shared)
 
 
 @torch.no_grad()
@@ -79,18 +89,18 @@ def with_reference(
     own = group.own(PackedPairs(pairs, context, 0, 0)._bins)
     placed: dict[int, Pair] = {}
     for members in track(own, "reference log-probabilities", show=group.is_main and len(own) > 100):
-        pieces = [example for at in members for example in pairs[at]]
-        batch = collate([lay_out(pieces, sum(map(len, pieces)), 0)]).to(group.device)  # without padding
+        own_pairs = [pairs[at] for at in members]
+        batch = collate([_laid_out(own_pairs, sum(map(_length, own_pairs)), 0)])  # without padding
         assert isinstance(batch, Batch)
-        found = target_logprobs(model, batch, dtype)[0].cpu().numpy()
+        found = target_logprobs(model, batch.to(group.device), dtype)[0].cpu().numpy()
         start = 0
-        valued = []
-        for piece in pieces:
-            column = found[start : start + len(piece)]
-            valued.append(replace(piece, extra={**piece.extra, REFERENCE: column}))
-            start += len(piece)
-        for at, one, other in zip(members, valued[::2], valued[1::2], strict=True):
-            placed[at] = one, other
+        for at, pair in zip(members, own_pairs, strict=True):
+            valued = []
+            for piece, left_out in zip(pair, shared_lengths(pair), strict=True):
+                own_values = found[start : (start := start + len(piece) - left_out)]
+                column = np.pad(own_values, (left_out, 0))
+                valued.append(replace(piece, extra={**piece.extra, REFERENCE: column}))
+            placed[at] = valued[0], valued[1]
     of_all = {at: pair for part in group.collect(placed) for at, pair in part.items()}
     return [of_all[at] for at in range(len(pairs))]
 

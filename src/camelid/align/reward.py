@@ -15,6 +15,7 @@ from camelid.align.comparisons import Candidates
 from camelid.data.rows.batches import AnyBatch
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import Row, best_fit_decreasing, digest_of, lay_out, shuffled
+from camelid.data.rows.shared_prompts import shared_lengths
 from camelid.model.reward import values
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import RewardSettings
@@ -70,15 +71,17 @@ class PackedCandidates:
         self.per_epoch = len(self._bins)
         self._width = max(sum(len(candidates[at].pairs) for at in members) for members in self._bins)
         content = ((each.pairs, [one.tokens.tobytes() for one in each.examples]) for each in candidates)
-        self.digest = digest_of("candidates", context, seed, *content)
+        self.digest = digest_of("candidates with one prompt", context, seed, *content)
         self._order = lru_cache(maxsize=2)(lambda epoch: shuffled(len(self._bins), seed, epoch))
 
     def __getitem__(self, index: int) -> Row:
         epoch, row = divmod(index, self.per_epoch)
         prompts = [self._candidates[at] for at in self._bins[int(self._order(epoch)[row])]]
         pieces = [rated_at_end(one, len(each.examples)) for each in prompts for one in each.examples]
-        ends = np.cumsum([len(piece) for piece in pieces]) - 1
-        return replace(lay_out(pieces, self.context, self._pad_id), extra=self._pairs(prompts, ends))
+        shared = [length for each in prompts for length in shared_lengths(each.examples)]
+        ends = np.cumsum([len(piece) - before for piece, before in zip(pieces, shared, strict=True)]) - 1
+        laid_out = lay_out(pieces, self.context, self._pad_id, shared)
+        return replace(laid_out, extra=self._pairs(prompts, ends))
 
     def _pairs(
         self, prompts: Sequence[Candidates], ends: NDArray[np.int64]

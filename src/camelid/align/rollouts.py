@@ -82,8 +82,7 @@ class Rollouts:
         epoch, part = divmod(update, self.settings.minibatches)
         order = shuffled(len(rollout.tokens), self.seed, number * self.settings.epochs + epoch)
         chosen = torch.from_numpy(np.array_split(order, self.settings.minibatches)[part].copy())
-        rows = rollout.take(chosen)
-        return rows.take(rows.by_length())  # micro-batches of similar length need little padding
+        return rollout.take(chosen.sort().values)  # answers to one prompt stand together and share it
 
     @property
     def group(self) -> ProcessGroup:

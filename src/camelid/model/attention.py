@@ -26,6 +26,7 @@ def attention(
     documents: Int[Tensor, "batch time"] | None = None,
     cache_mask: Float[Tensor, "#batch 1 time past"] | None = None,
     *,
+    shared: Int[Tensor, "batch time"] | None = None,
     window: int | None = None,
     dropout: float = 0.0,
     seeds: Seeds | None = None,
@@ -33,21 +34,22 @@ def attention(
     """softmax(q k^T / sqrt(dim)) v for each head; heads / kv_heads query heads share a key-value head.
 
     Without `cache_mask`, keys belong to the same tokens, and a query attends to its own document up to
-    itself, at most to the last `window` tokens; with `seeds`, a share `dropout` of the probabilities is
-    dropped. With `cache_mask`, keys come from a cache, see `past_mask`.
+    itself, and before it to the beginning that it shares (`shared_keys`), at most to the last `window`
+    tokens; with `seeds`, a share `dropout` of the probabilities is dropped. With `cache_mask`, keys come from
+    a cache, see `past_mask`.
     """
     q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
     mixed: Tensor
     seeds = seeds if dropout and cache_mask is None else None
     if cache_mask is None and (queries.device.type == "cpu" or seeds is not None):
         keep = torch.is_grad_enabled() and q.requires_grad and q.shape[2] <= LONGEST_KEPT
-        starts = _starts(documents, window, q)
+        starts, beginnings = _starts(documents, window, q), _beginnings(documents, shared, window)
         mixed, _ = blocked_attention(
-            q.contiguous(), k.contiguous(), v.contiguous(), starts, keep, seeds, dropout
+            q.contiguous(), k.contiguous(), v.contiguous(), starts, beginnings, keep, seeds, dropout
         )
     else:
         limited = cache_mask is None and (documents is not None or window is not None)
-        mask = causal_mask(q, documents, window) if limited else cache_mask
+        mask = causal_mask(q, documents, window, shared) if limited else cache_mask
         shape = q.shape
         if mask is not None and q.shape[2] == 1:
             # Query heads that share keys have the same mask: as rows of one product they need no copied keys.
@@ -104,12 +106,18 @@ def causal_mask(
     queries: Float[Tensor, "batch heads time dim"],
     documents: Int[Tensor, "batch time"] | None = None,
     window: int | None = None,
+    shared: Int[Tensor, "batch time"] | None = None,
 ) -> Bool[Tensor, "#batch 1 time time"]:
     """The mask of `attention` without a cache: True where a query attends to a key of the same tokens."""
     keys = torch.arange(queries.shape[2], device=queries.device)
     before = (keys <= keys[:, None])[None]
-    starts = _starts(documents, window, queries)
-    return (before if starts is None else before & (keys >= starts[..., None]))[:, None]
+    if (starts := _starts(documents, window, queries)) is None:
+        return before[:, None]
+    seen = keys >= starts[..., None]
+    if (beginnings := _beginnings(documents, shared, window)) is not None:
+        first, end = beginnings[..., None]
+        seen |= (keys >= first) & (keys < end)
+    return (before & seen)[:, None]
 
 
 def past_mask(
@@ -134,6 +142,28 @@ def _starts(
         return starts
     reach = (torch.arange(queries.shape[2], device=queries.device) - window + 1).clamp_min(0)
     return reach.expand(queries.shape[0], -1) if starts is None else torch.maximum(starts, reach)
+
+
+def _beginnings(
+    documents: Tensor | None, shared: Tensor | None, window: int | None
+) -> Int[Tensor, "2 batch time"] | None:
+    return None if documents is None or shared is None else shared_keys(documents, shared, window)
+
+
+def shared_keys(
+    documents: Int[Tensor, "batch time"], shared: Int[Tensor, "batch time"], window: int | None = None
+) -> Int[Tensor, "2 batch time"]:
+    """The first of the keys that each query sees of the beginning that its document shares, and their end.
+
+    shared: how many tokens a token's document leaves out, because they are the first of the last document
+    that leaves out none.
+    """
+    positions, own = torch.arange(documents.shape[1], device=documents.device), document_starts(documents)
+    roots = torch.where(shared == 0, own, 0).cummax(-1).values
+    first = roots
+    if window is not None:
+        first = roots + (shared + positions - own - window + 1).clamp_min(0)
+    return torch.stack([first, roots + shared])
 
 
 def document_starts(documents: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:

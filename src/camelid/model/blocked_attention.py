@@ -27,6 +27,7 @@ def blocked_attention(
     keys: Tensor,
     values: Tensor,
     starts: Tensor | None,
+    shared: Tensor | None,
     keep: bool,
     seeds: Tensor | None,
     dropout: float,
@@ -34,11 +35,12 @@ def blocked_attention(
     """Causal attention in blocks of queries, and their probabilities in one flat tensor, empty unless `keep`.
 
     queries: [batch, heads, time, dim]; keys, values: [batch, kv_heads, time, dim]; starts: [batch, time], the
-    first key that each query attends to; seeds: [batch], of dropout. Arguments and results are contiguous.
+    first key that each query attends to; shared: [2, batch, time], the first and the end of further keys
+    before those; seeds: [batch], of dropout. Arguments and results are contiguous.
     """
-    mixed, kept = _results(queries, keys, values, starts, keep)
+    mixed, kept = _results(queries, keys, values, starts, shared, keep)
     q, k, v, out = _folded(queries, keys), keys.flatten(0, 1), values.flatten(0, 1), _folded(mixed, keys)
-    for block in _blocks(q, starts, kept):
+    for block in _blocks(q, starts, shared, kept):
         probabilities = block.probabilities(q, k)
         if seeds is not None:
             probabilities = block.dropped(probabilities, block.kept_values(seeds, dropout, q), dropout)
@@ -53,6 +55,7 @@ def blocked_attention_backward(
     keys: Tensor,
     values: Tensor,
     starts: Tensor | None,
+    shared: Tensor | None,
     kept: Tensor,
     seeds: Tensor | None,
     dropout: float,
@@ -61,7 +64,7 @@ def blocked_attention_backward(
     queries_grad, keys_grad, values_grad = (torch.zeros_like(x) for x in (queries, keys, values))
     q, out_grad, q_grad = (_folded(x, keys) for x in (queries, gradient.contiguous(), queries_grad))
     k, v, k_grad, v_grad = (x.flatten(0, 1) for x in (keys, values, keys_grad, values_grad))
-    for block in _blocks(q, starts, kept):
+    for block in _blocks(q, starts, shared, kept):
         probabilities = block.out if kept.numel() else block.probabilities(q, k)
         grad = block.queries_of(out_grad)
         mask = None if seeds is None else block.kept_values(seeds, dropout, q)
@@ -83,6 +86,8 @@ class _Block(NamedTuple):
     keys: slice
     starts: Int[Tensor, "batch queries"] | None
     """The first key that each query attends to; None if all attend to the first of `keys`."""
+    shared: Int[Tensor, "2 batch queries"] | None
+    """The first and the end of further keys."""
     out: Float[Tensor, "folded rows keys"]
     """The output tensor of the block's probabilities."""
     scale: float
@@ -123,9 +128,11 @@ class _Block(NamedTuple):
         heads = 1
         if self.starts is not None:
             heads = q.shape[0] // len(self.starts)
-            bias = bias.masked_fill(
-                torch.arange(first, stop, device=q.device) < self.starts[..., None], -math.inf
-            )
+            keys = torch.arange(first, stop, device=q.device)
+            hidden = keys < self.starts[..., None]
+            if self.shared is not None:
+                hidden &= (keys < self.shared[0, ..., None]) | (keys >= self.shared[1, ..., None])
+            bias = bias.masked_fill(hidden, -math.inf)
         if heads * q.shape[1] == 1:
             return bias
         return bias[:, None, None].expand(-1, heads, q.shape[1], -1, -1).flatten(0, 1).flatten(1, 2)
@@ -139,13 +146,16 @@ def _causal_bias(
     return torch.full((1, queries, keys), -math.inf, dtype=dtype, device=device).triu_(keys - queries + 1)
 
 
-def _blocks(q: Tensor, starts: Tensor | None, kept: Tensor) -> Iterator[_Block]:
+def _blocks(q: Tensor, starts: Tensor | None, shared: Tensor | None, kept: Tensor) -> Iterator[_Block]:
     """All blocks of queries; their probabilities are views of `kept` if it is not empty, else new tensors."""
     folded, group, time, dim = q.shape
     begins = range(0, time, QUERY_BLOCK)
     firsts, lasts = ([0] * len(begins),) * 2
     if starts is not None and starts.is_cuda:
         lasts = [time] * len(begins)  # skipping keys would make the CPU wait for the GPU
+    elif starts is not None and shared is not None:
+        lasts = [time] * len(begins)
+        firsts = [int(torch.minimum(starts, shared[0])[:, at : at + QUERY_BLOCK].min()) for at in begins]
     elif starts is not None:
         # Starts never decrease along a row, so a block's first query reaches farthest back.
         ends = torch.tensor([min(begin + QUERY_BLOCK, time) - 1 for begin in begins])
@@ -159,7 +169,8 @@ def _blocks(q: Tensor, starts: Tensor | None, kept: Tensor) -> Iterator[_Block]:
         out = kept[used : used + math.prod(shape)] if kept.numel() else q.new_empty(math.prod(shape))
         used += out.numel()
         own = None if starts is None or last <= first else starts[:, start:stop]
-        yield _Block(slice(start, stop), slice(first, stop), own, out.view(shape), dim**-0.5)
+        further = None if shared is None else shared[..., start:stop]
+        yield _Block(slice(start, stop), slice(first, stop), own, further, out.view(shape), dim**-0.5)
 
 
 def _folded(x: Tensor, keys: Tensor) -> Float[Tensor, "folded group time dim"]:
@@ -173,6 +184,7 @@ def _results(
     keys: Tensor,
     values: Tensor,
     starts: Tensor | None,
+    shared: Tensor | None,
     keep: bool,
     seeds: Tensor | None = None,
     dropout: float = 0.0,
@@ -192,6 +204,7 @@ def _gradients(
     keys: Tensor,
     values: Tensor,
     starts: Tensor | None,
+    shared: Tensor | None,
     kept: Tensor,
     seeds: Tensor | None,
     dropout: float,
@@ -200,12 +213,12 @@ def _gradients(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    queries, keys, values, starts, _, seeds, ctx.dropout = inputs
-    ctx.save_for_backward(queries, keys, values, starts, output[1], seeds)
+    queries, keys, values, starts, shared, _, seeds, ctx.dropout = inputs
+    ctx.save_for_backward(queries, keys, values, starts, shared, output[1], seeds)
 
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return *blocked_attention_backward(gradient, *ctx.saved_tensors, ctx.dropout), None, None, None, None
+    return *blocked_attention_backward(gradient, *ctx.saved_tensors, ctx.dropout), *(None,) * 5
 
 
 blocked_attention.register_autograd(_backward, setup_context=_save)

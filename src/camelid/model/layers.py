@@ -176,6 +176,9 @@ class Context:
     mask: Bool[Tensor, "batch time"] | None = None
     """In an encoder: True at tokens, False at padding."""
     documents: Int[Tensor, "batch time"] | None = None
+    shared: Int[Tensor, "batch time"] | None = None
+    """How many of its first tokens a token's document leaves out; see `camelid.model.attention.shared_keys`.
+    """
     cache: LayerCache | None = None
     cache_mask: Float[Tensor, "batch 1 time past"] | None = None
     """Additive attention mask over the cache; None if queries attend only to the new keys."""
@@ -231,6 +234,7 @@ class Attention(nn.Module):
                 values,
                 context.documents,
                 context.cache_mask,
+                shared=context.shared,
                 window=self.window,
                 dropout=self.dropout,
                 seeds=context.seeds,

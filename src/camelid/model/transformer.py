@@ -64,6 +64,7 @@ class Stack(nn.Module):
         *,
         mask: Bool[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
+        shared: Int[Tensor, "batch time"] | None = None,
         cache: KeyValueCache | None = None,
         source: Source | None = None,
         seeds: Seeds | None = None,
@@ -72,16 +73,18 @@ class Stack(nn.Module):
         share = max(self.spec.dropout, self.adapter_dropout)
         seeds = required_seeds(seeds, share) if self.training else None
         past = None if cache is None or cache.fresh else cache.capacity
+        if shared is not None and self.relative_bias is not None:
+            raise TypeError("a shared beginning has no fixed distance, which relative position biases need")
         bias, masks = self._bias(positions, past), self._cache_masks(positions, past, x.dtype)
         if bias is not None and past is not None:
             bias = bias + masks[None]
         cosine, sine = self._rotation(positions)
-        shared = Context(0, positions, cosine, sine, bias, mask, documents, source=source)
+        common = Context(0, positions, cosine, sine, bias, mask, documents, shared, source=source)
         layers = [None] * len(self.layers) if cache is None else cache.layers(positions)
         x = dropped(x, self.spec.dropout, seeds, Site.EMBEDDINGS)
         for index, (block, own) in enumerate(zip(self.layers, layers, strict=True)):
             context = replace(
-                shared,
+                common,
                 layer=index,
                 cache=own,
                 cache_mask=masks.get(self.spec.window_of(index)),
@@ -169,6 +172,7 @@ class Transformer(Stack):
         mask: Bool[Tensor, "batch time"] | None = None,
         positions: Int[Tensor, "batch time"] | None = None,
         documents: Int[Tensor, "batch time"] | None = None,
+        shared: Int[Tensor, "batch time"] | None = None,
         cache: KeyValueCache | None = None,
         source: Source | None = None,
         dtype: torch.dtype | None = None,
@@ -177,9 +181,12 @@ class Transformer(Stack):
     ) -> Tensor | Source:
         """Logits [batch, time, vocab] of the next token at every position, or what `output` selects.
 
-        documents: id of each token's document; attention does not cross from one id to another. positions: by
-        default 0, 1, ... or those after the cache. dtype: of the activations, by default that of the weights.
-        dropout_seeds: one for each row, needed in training with dropout.
+        documents: id of each token's document; attention does not cross from one id to another, except to a
+        beginning that is left out: `shared` says how many tokens of it a document leaves out because they are
+        the first of the last document that leaves out none. `positions` count them, and relative position
+        biases cannot share. positions: by default 0, 1, ... or those after the cache. dtype: of the
+        activations, by default that of the weights. dropout_seeds: one for each row, needed in training with
+        dropout.
 
         With an encoder, `tokens` is the source, `mask` is False at its padding, and `target` is the decoder's
         input; or `tokens` is the decoder's input, and `source` the encoder's earlier output. output: a
@@ -193,7 +200,7 @@ class Transformer(Stack):
             if target is None:
                 raise TypeError("a model with an encoder needs a target: the decoder's token ids")
             tokens = target
-        hidden = self._decode(tokens, positions, documents, cache, source, dtype, dropout_seeds)
+        hidden = self._decode(tokens, positions, documents, shared, cache, source, dtype, dropout_seeds)
         if output == "hidden":
             return hidden
         if callable(output):
@@ -256,6 +263,7 @@ class Transformer(Stack):
         tokens: Tensor,
         positions: Tensor | None,
         documents: Tensor | None,
+        shared: Tensor | None,
         cache: KeyValueCache | None,
         source: Source | None,
         dtype: torch.dtype | None,
@@ -270,7 +278,9 @@ class Transformer(Stack):
             known = positions if cache is None else positions.clamp(max=self.spec.context_length - 1)
             x = x + self.embed_positions(known + self.spec.positions.offset)
         x = x if dtype is None else x.to(dtype)
-        hidden = super().forward(x, positions, documents=documents, cache=cache, source=source, seeds=seeds)
+        hidden = super().forward(
+            x, positions, documents=documents, shared=shared, cache=cache, source=source, seeds=seeds
+        )
         return hidden if self.spec.output_scale == 1 else hidden * self.spec.output_scale
 
 

@@ -30,6 +30,7 @@ def read_out(
             batch.tokens,
             positions=batch.positions,
             documents=batch.documents,
+            shared=batch.shared,
             dtype=dtype,
             output=readout,
             dropout_seeds=seeds,

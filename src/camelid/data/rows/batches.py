@@ -40,9 +40,9 @@ class _Columns:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         columns = {
-            column.name: change(getattr(self, column.name))
+            column.name: change(value)
             for column in fields(self)  # type: ignore[arg-type]
-            if column.name != "extra"
+            if column.name != "extra" and (value := getattr(self, column.name)) is not None
         }
         extra = {name: change(column) for name, column in self.extra.items()}
         return replace(self, **columns, extra=extra)  # type: ignore[type-var]
@@ -54,7 +54,7 @@ class Batch(_Columns):
 
     `documents` numbers the pieces within each row, `positions` restarts in each piece, and `weights` is the
     loss weight of each target (0 on padding and untrained tokens). `extra` holds further columns for an
-    objective, by name.
+    objective, by name. `shared`: how many tokens a piece leaves out, see `Row`.
     """
 
     tokens: Int[Tensor, "batch time"]
@@ -63,16 +63,12 @@ class Batch(_Columns):
     documents: Int[Tensor, "batch time"]
     positions: Int[Tensor, "batch time"]
     extra: Extra = field(default_factory=dict)
+    shared: Int[Tensor, "batch time"] | None = None
 
     @property
     def read_tokens(self) -> int:
         """Tokens that the model reads, padding included."""
         return self.tokens.numel()
-
-    def by_length(self) -> Int[Tensor, " batch"]:
-        """The rows' numbers in order of their last trained tokens."""
-        places = torch.arange(1, self.tokens.shape[1] + 1, device=self.tokens.device)
-        return ((self.weights > 0) * places).amax(1).argsort(stable=True)
 
     def trimmed(self) -> Self:
         """Without what follows the last trained token of every row, on which no earlier one depends."""
@@ -136,6 +132,7 @@ def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
     pairs = [row for row in rows if isinstance(row, Pair)]
     if not pairs:
         plain = [row for row in rows if isinstance(row, Row)]
+        shared = [row.shared for row in plain if row.shared is not None]
         return Batch(
             tokens=_stacked([row.tokens for row in plain]),
             targets=_stacked([row.targets for row in plain]),
@@ -143,6 +140,7 @@ def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
             documents=_stacked([row.documents for row in plain]),
             positions=_stacked([row.positions for row in plain]),
             extra={name: _stacked([row.extra[name] for row in plain]) for name in sorted(names)},
+            shared=_stacked(shared) if len(shared) == len(plain) else None,
         )
     return PairBatch(
         source=_padded([pair.source for pair in pairs]),

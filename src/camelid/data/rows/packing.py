@@ -24,6 +24,9 @@ from camelid.data.rows.shards import TokenShards
 class Row:
     """One row of a batch: five arrays [time]; `weights` is 0 on padding, which is a separate document.
 
+    shared: [time], how many tokens a piece leaves out, because they are the first of the last piece that
+    leaves out none; None: no piece does.
+
     extra: further arrays [time] or scalars for an objective, by name.
     """
 
@@ -33,6 +36,7 @@ class Row:
     documents: NDArray[np.int64]
     positions: NDArray[np.int64]
     extra: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    shared: NDArray[np.int64] | None = None
 
 
 class Rows(Protocol):
@@ -201,27 +205,33 @@ def shuffled(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.argsort(word ^ (word >> np.uint64(31)), kind="stable")
 
 
-def lay_out(pieces: Sequence[Example], context: int, pad_id: int) -> Row:
-    """The pieces one after the other in a row, and padding after them."""
+def lay_out(pieces: Sequence[Example], context: int, pad_id: int, shared: Sequence[int] | None = None) -> Row:
+    """The pieces one after the other in a row, and padding after them.
+
+    shared: how many of its first tokens each piece leaves out, by default none; see `Row`.
+    """
     row = Row(
         tokens=np.full(context, pad_id, dtype=np.int64),
         targets=np.full(context, pad_id, dtype=np.int64),
         weights=np.zeros(context, dtype=np.float32),
         documents=np.full(context, len(pieces), dtype=np.int64),
         positions=np.zeros(context, dtype=np.int64),
+        shared=np.zeros(context, dtype=np.int64) if shared is not None else None,
         extra={name: np.zeros(context, dtype=np.float32) for name in pieces[0].extra},
     )
     start = 0
-    for number, piece in enumerate(pieces):
-        place = slice(start, start + len(piece))
-        row.tokens[place] = piece.tokens
-        row.targets[place] = piece.targets
-        row.weights[place] = piece.weights
+    for number, (piece, before) in enumerate(zip(pieces, shared or [0] * len(pieces), strict=True)):
+        place = slice(start, start + len(piece) - before)
+        row.tokens[place] = piece.tokens[before:]
+        row.targets[place] = piece.targets[before:]
+        row.weights[place] = piece.weights[before:]
         row.documents[place] = number
-        row.positions[place] = np.arange(len(piece))
+        row.positions[place] = np.arange(before, len(piece))
+        if row.shared is not None:
+            row.shared[place] = before
         for name, column in row.extra.items():
-            column[place] = piece.extra[name]
-        start += len(piece)
+            column[place] = piece.extra[name][before:]
+        start = place.stop
     row.positions[start:] = np.arange(context - start)
     return row
 
