@@ -77,7 +77,8 @@ def kept_values(
     """The mask for `numbers`, True at the values that are kept; shape: that of each row's part."""
     if seeds.ndim == 2:
         part, parts = map(int, seeds[0, 1:].tolist())
-        split = len(shape) if numbers[0] == Site.INNER else 1  # the inner values, or the heads
+        of_values = numbers[0] == Site.INNER or numbers[0] >= Site.ADAPTERS
+        split = len(shape) if of_values else 1  # the inner values, or the heads
         whole = [size * (parts if axis == split else 1) for axis, size in enumerate(shape, 1)]
         return kept_values(whole, seeds[:, 0], share, device, *numbers).chunk(parts, split)[part]
     own = [_mixed(seed, *numbers) for seed in seeds.tolist()]

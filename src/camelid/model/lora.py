@@ -65,7 +65,7 @@ class LoRALinear(nn.Module):
         """W x + b + s B A x, in x's dtype; seeds: of dropout, in training."""
         if not self.enabled:
             return self.base(x)  # type: ignore[no-any-return]
-        inputs = dropped(x, self.settings.dropout, seeds, self.site) if self.training else x
+        inputs = self.drop(x, seeds) if self.training and self.settings.dropout else x
         low = F.linear(inputs, self.lora_a.to(x.dtype)).flatten(0, -2)
         result: Tensor = self.base(x)
         if type(result) is not Tensor:  # split by tensor parallelism, which adds nothing in place
@@ -75,6 +75,10 @@ class LoRALinear(nn.Module):
         # Added inside the product: passes over [time, outer] cost as much as the thin products.
         result.view(-1, self.out_features).addmm_(low, self.lora_b.to(x.dtype).T, alpha=self.settings.scale)
         return result
+
+    def drop(self, x: Float[Tensor, "*batch inner"], seeds: Seeds | None) -> Float[Tensor, "*batch inner"]:
+        """The inputs of A with dropped values; tensor parallelism replaces it where a process has a part."""
+        return dropped(x, self.settings.dropout, seeds, self.site)
 
     @torch.no_grad()
     def delta(self) -> Float[Tensor, "outer inner"]:

@@ -28,12 +28,10 @@ def check_lora(lora: LoRASettings, base: Path, tensor_size: int = 1) -> list[str
     `WrongCall` if several processes share each matrix (`tensor_size`).
     """
     quantised = "quantization_config" in read_config(base)
-    if tensor_size > 1 and (quantised or lora.base == "nf4" or lora.dropout):
-        what = "whose masks would depend on the mesh" if lora.dropout else "whose matrices stay whole"
+    if tensor_size > 1 and (quantised or lora.base == "nf4"):
         raise WrongCall(
-            f"parallel.tensor is {tensor_size}, and the adapter has "
-            f"{'dropout' if lora.dropout else 'a base of few bits'}, {what}; give --parallel.tensor 1: "
-            "its processes share the rows"
+            f"parallel.tensor is {tensor_size}, and the adapter has a base of few bits, whose matrices stay "
+            "whole; give --parallel.tensor 1: its processes share the rows"
         )
     if quantised and lora.rank is None:
         raise CamelidError(

@@ -23,9 +23,10 @@ from torch.distributed.tensor.placement_types import Placement
 from camelid.base.errors import WrongCall
 from camelid.base.progress import in_bytes
 from camelid.formats.hugging_face.checkpoint import blank_model
-from camelid.model.dropout import Seeds, of_part
+from camelid.model.dropout import Seeds, dropped, of_part
 from camelid.model.initialize import initialize
 from camelid.model.layers import Context
+from camelid.model.lora import LoRALinear
 from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
@@ -160,6 +161,14 @@ def _enter_once(
     return _as_dtensor(states, mesh), context
 
 
+def _drop_of_part(module: LoRALinear, x: DTensor, seeds: Seeds | None) -> Tensor:
+    """The dropout of an adapter: that of a process's part of the inputs, or of all where they are copied."""
+    if seeds is not None and not x.placements[0].is_shard():
+        seeds = seeds[:, 0]
+    own = dropped(x.to_local(), module.settings.dropout, seeds, module.site)
+    return DTensor.from_local(own, x.device_mesh, x.placements, run_check=False)
+
+
 def _as_dtensor(tensor: Tensor, mesh: DeviceMesh, placement: Placement | None = None) -> DTensor:
     if isinstance(tensor, DTensor):
         return tensor
@@ -183,11 +192,11 @@ def _hooks(split: Split) -> tuple[Any, Any, Any]:
             placement = _placement(name, parameter, split.weight)
             part = distribute_tensor(parameter.detach(), mesh, [placement], src_data_rank=None)
             module.register_parameter(name, nn.Parameter(part, parameter.requires_grad))
+        if isinstance(module, LoRALinear):
+            module.drop = partial(_drop_of_part, module)  # type: ignore[method-assign]
 
     def enter(_module: nn.Module, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
-        return tuple(
-            _as_dtensor(each, mesh, split.inputs) if isinstance(each, Tensor) else each for each in inputs
-        )
+        return _as_dtensor(inputs[0], mesh, split.inputs), *inputs[1:]  # an adapter is given seeds, too
 
     def leave(_module: nn.Module, output: Any, mesh: DeviceMesh) -> Tensor:
         gradient = None if split.gradient is None else [split.gradient]
