@@ -3,7 +3,8 @@
 Every contender is a process of its own, in float32. GRPO samples eight answers of 32 tokens to each of four
 questions, generation included, with a KL term; DPO trains on about 16 pairs an update, whose answers differ
 in length a little less than AlpacaEval's, and the reference's log-probabilities, which both compute once,
-count. The first update, with compiling and caches, does not. The model is new, so that no answer ends early.
+count. The first update, with compiling and caches, does not. The model is new, so that no answer ends early,
+or that of --model, whose answers may.
 Memory is the peak resident size of the process. TRL has no PPO any more (1.16), so ours stands alone. TRL
 computes --peer-batch answers or pairs at a time.
 
@@ -39,8 +40,8 @@ def letters(completion):
 """
 
 
-def prepared(folder: Path) -> None:
-    """A model of 29.5 M parameters with a tokenizer, prompts, pairs and a reward function."""
+def prepared(folder: Path, model: Path | None) -> None:
+    """The model, or a new one of 29.5 M parameters with a tokenizer; prompts, pairs and a reward function."""
     from camelid.data import world
     from camelid.formats.hugging_face.checkpoint import save_checkpoint
     from camelid.model.spec import ModelSpec
@@ -49,13 +50,17 @@ def prepared(folder: Path) -> None:
 
     stories = world.stories("train", 0)
     texts = [next(stories) for _ in range(300)]
-    tokenizer = train_tokenizer(texts, 2048)
-    spec = ModelSpec.llama(
-        vocab_size=tokenizer.vocab_size, hidden_size=512, num_layers=9, num_heads=8, context_length=512
-    )
-    (folder / "model").mkdir(parents=True)
-    save_checkpoint(folder / "model", Transformer(spec).initialize(0))
-    tokenizer.save(folder / "model")
+    folder.mkdir(parents=True)
+    if model is not None:
+        (folder / "model").symlink_to(model.resolve())
+    else:
+        tokenizer = train_tokenizer(texts, 2048)
+        spec = ModelSpec.llama(
+            vocab_size=tokenizer.vocab_size, hidden_size=512, num_layers=9, num_heads=8, context_length=512
+        )
+        (folder / "model").mkdir()
+        save_checkpoint(folder / "model", Transformer(spec).initialize(0))
+        tokenizer.save(folder / "model")
     prompts = [" ".join(text.split()[:16]) for text in texts[:64]]
     dice, words = random.Random(0), " ".join(texts[64:]).split()
 
@@ -230,12 +235,12 @@ def serve(name: str, folder: Path, updates: int, batch: int) -> None:
     print(json.dumps(figures | {"megabytes": megabytes}), flush=True)
 
 
-def comparisons(found: dict[str, dict[str, float]]) -> Iterator[dict[str, object]]:
+def comparisons(found: dict[str, dict[str, float]], model: str) -> Iterator[dict[str, object]]:
     """Speed and memory of each kind beside TRL's, and of rollouts beside the engine by itself."""
     for name in ("grpo", "ppo"):
         if rollouts := found.get(f"ours-{name}"):
             yield {
-                "name": f"rollouts {name} 29.5 M",
+                "name": f"rollouts {name} {model}",
                 "ours": round(rollouts["rollout"]),
                 "peer": round(rollouts["engine"]),
                 "peer_name": "the engine by itself",
@@ -250,7 +255,7 @@ def comparisons(found: dict[str, dict[str, float]]) -> Iterator[dict[str, object
         for what, key, of in ((kind, "speed", unit), (f"memory {kind}", "megabytes", "MB")):
             ratio = mine[key] / peer[key] if key == "speed" else peer[key] / mine[key]
             yield {
-                "name": f"{what} 29.5 M",
+                "name": f"{what} {model}",
                 "ours": round(mine[key], 2),
                 "peer": round(peer[key], 2),
                 "peer_name": "TRL",
@@ -266,6 +271,7 @@ def main() -> None:
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has trl")
     parser.add_argument("--only", choices=CONTENDERS, nargs="+", default=CONTENDERS)
     parser.add_argument("--folder", type=Path, help="folder of model and data, made where it is missing")
+    parser.add_argument("--model", type=Path, help="folder of the model, by default a new one of 29.5 M")
     parser.add_argument("--updates", type=int, default=4, help="updates, the first of which does not count")
     parser.add_argument("--peer-batch", type=int, default=0, help="answers or pairs at a time; 0: all")
     parser.add_argument(
@@ -283,12 +289,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = arguments.folder or Path(temporary) / "bench"
         if not folder.exists():
-            prepared(folder)
+            prepared(folder, arguments.model)
         words = ["--folder", str(folder), "--updates", str(updates)]
         words += ["--peer-batch", str(arguments.peer_batch)]
         words += ["--processor-time"] if arguments.processor_time else []
         found = measured(__file__, names, arguments.peer_python, words)
-    show(comparisons(found), arguments.json)
+    model = arguments.model.name if arguments.model else "29.5 M"
+    show(comparisons(found, model), arguments.json)
 
 
 if __name__ == "__main__":
