@@ -22,7 +22,6 @@ check:  ## lint, format, words and types
 	$(PYTHON) -m ruff format --check src tests bench docs examples .ci
 	$(PYTHON) .ci/words.py
 	$(PYTHON) -m mypy
-	$(PYTHON) -m mypy --config-file tests/mypy.ini
 
 format:  ## write files in the format that check asks for
 	$(PYTHON) -m ruff check --fix src tests bench docs examples .ci

@@ -36,7 +36,7 @@ def resolve(path_or_name: str | Path) -> Path:
         ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=PATTERNS))
-    except (OSError, ValueError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+    except (OSError, ValueError, errors.HTTPError) as error:
         raise CamelidError(f"there is no folder {name}, and {_explain(error)}") from error
 
 
