@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from instruction_rows import Row, story_rows
-from instruction_runs import camelid, write_rows
+from instruction_runs import camelid, read_lines, write_rows
 from overoptimise_fit import policies_summary, rewards_summary
 from overoptimise_measure import (
     LONGEST,
@@ -28,6 +28,7 @@ from overoptimise_measure import (
     at_step,
     best_of_n_kl,
     chance_of_best,
+    marked,
     sampled,
     scores_of,
 )
@@ -48,6 +49,8 @@ ASKED = 4
 """Stories of a trained policy to each measured order."""
 UPDATES, POINTS = 48, (3, 6, 12, 24, 48)
 """Rollouts of PPO and GRPO, of 64 stories, and updates of DPO; after how many policies are measured."""
+MARKED = (48, 240)
+"""Updates of conditional training."""
 POLICY, SMALLER = "stories-full-0", "student-rows-0"
 REWARDS = ((POLICY, 1200), (POLICY, 300), (POLICY, 75), (SMALLER, 1200))
 """What a reward model begins as, and the orders whose stories it compared."""
@@ -67,6 +70,7 @@ def training(rate: float, **more: object) -> list[object]:
 
 
 PACKED = {"context-length": CONTEXT, "global-batch-tokens": ROWS * CONTEXT}
+DPO_PACKED = PACKED | {"global-batch-tokens": ROWS // 2 * CONTEXT}
 
 
 class Bench:
@@ -141,9 +145,30 @@ class Bench:
     def preferred(self) -> Path:
         """A run of DPO on comparisons that the proxy ranked."""
         data = self.comparisons("preferred", COUNTS["preferred"], self.proxy())
-        words = _kept(RATE, 1, **(PACKED | {"global-batch-tokens": ROWS // 2 * CONTEXT}))
+        words = _kept(RATE, 1, **DPO_PACKED)
         how = ["--method", "dpo", "--comparisons", data, "--held-out", 0, "--too-long", "drop"]
         return stage(self.seeded / "dpo", "align", self.start, *how, "--seed", self.seed, *words)
+
+    def conditional(self) -> list[dict[str, Any]]:
+        """Tuning on the stories of DPO behind markers, for as many updates, measured behind the good one."""
+        data = write_rows(
+            self.seeded / "marked.jsonl",
+            (
+                {"prompt": row["prompt"][0]["content"], "chosen": good["content"], "rejected": bad["content"]}
+                for row in read_lines(self.comparisons("preferred", COUNTS["preferred"], self.proxy()))
+                for good, bad in [row["answers"]]
+            ),
+        )
+        asked = [each for each in self.asked("measured") for _ in range(ASKED)]
+        found = []
+        for at in MARKED:
+            words = ["--data.train", data, "--data.validation-fraction", 0, "--markers.style", "koala"]
+            words += training(RATE, steps=at, schedule="constant", **DPO_PACKED)
+            run = stage(self.seeded / f"marked-{at}", "tune", self.start, *words, "--seed", self.seed)
+            scores, figures = marked(run / "model", self.start, asked, self.proxy())
+            gold = torch.tensor(scores).view(-1, ASKED).mean(1).tolist()
+            found.append({"updates": at, **figures, "gold": gold})
+        return found
 
     def curve(self, run: Path, epochs: int = 1) -> list[dict[str, Any]]:
         """A run's policies, measured: distance, the proxy's reward, and gold for each order."""
@@ -210,6 +235,7 @@ def policies(bench: Bench) -> dict[str, Any]:
     """All methods by the proxy."""
     return {
         "best_of_n": lambda: best_of(*bench.judged(bench.proxy())),
+        "conditional": bench.conditional,
         "dpo": lambda: bench.curve(bench.preferred()),
         "grpo": lambda: bench.curve(bench.reinforced("grpo")),
         "ppo": lambda: bench.curve(bench.reinforced("ppo"), 2),

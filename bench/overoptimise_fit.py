@@ -19,20 +19,22 @@ Found = Mapping[str, Any]
 LEVELS = (0.25, 0.5, 1.0, 2.0)
 """Distances in nats at which methods are compared."""
 DRAWS = 1000
-BEST_OF_N = "best_of_n"
+BEST_OF_N, CONDITIONAL = "best_of_n", "conditional"
 
 
 def policies_summary(seeds: Sequence[Found]) -> Found:
     """The curves, the methods at equal KL, and the constants of each."""
     curves = {name: [each[name] for each in seeds] for name in seeds[0]}
     base = curves[BEST_OF_N]
+    by_distance = {name: each for name, each in curves.items() if name != CONDITIONAL}
     return {
         "seeds": len(seeds),
         "orders": len(base[0][0]["gold"]),
         "base": _estimate(lambda chosen: _mean([each[0]["gold"] for each in base], chosen), _count(base)),
         "curves": {name: [_plain(curve) for curve in each] for name, each in curves.items()},
-        "levels": {name: _levels(each, base) for name, each in curves.items()},
-        "forms": {name: _form(name, each, base) for name, each in curves.items()},
+        "levels": {name: _levels(each, base) for name, each in by_distance.items()},
+        "forms": {name: _form(name, each, base) for name, each in by_distance.items()},
+        "gains": {name: _gain(each, base) for name, each in curves.items()},
     }
 
 
@@ -47,14 +49,10 @@ def rewards_summary(seeds: Sequence[Found]) -> Found:
             pairs, well = ordered[chosen].sum(0)
             return float(well / pairs)
 
-        def gain(chosen: Floats, curves: Sequence[Curve] = curves) -> float:
-            last, first = ([each[at]["gold"] for each in curves] for at in (-1, 0))
-            return _mean(last, chosen) - _mean(first, chosen)
-
         rows[name] = {
             "pairs": int(ordered[:, 0].sum()),
             "accuracy": _estimate(accuracy, len(ordered)),
-            "gain": _estimate(gain, len(ordered)),
+            "gain": _gain(curves, curves),
             "form": _form(BEST_OF_N, curves, curves),
         }
     return {"seeds": len(seeds), "rows": rows}
@@ -79,6 +77,16 @@ def _estimate(value: Callable[[Floats], float], orders: int) -> dict[str, float]
     draws = [value(dice.integers(orders, size=orders)) for _ in range(DRAWS)]
     low, high = np.percentile(draws, (2.5, 97.5))
     return {"value": value(np.arange(orders)), "low": float(low), "high": float(high)}
+
+
+def _gain(curves: Sequence[Curve], base: Sequence[Curve]) -> dict[str, float]:
+    """What the last point of each curve gains over the tuned model."""
+
+    def gain(chosen: Floats) -> float:
+        last, first = [each[-1]["gold"] for each in curves], [each[0]["gold"] for each in base]
+        return _mean(last, chosen) - _mean(first, chosen)
+
+    return _estimate(gain, _count(base))
 
 
 def _levels(curves: Sequence[Curve], base: Sequence[Curve]) -> dict[str, dict[str, float]]:

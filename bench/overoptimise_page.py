@@ -9,7 +9,7 @@ from reasoning_page import DOCS, table
 DATA, PAGE = DOCS / "preferences", DOCS / "preferences_measured.md"
 Row = Mapping[str, Any]
 PARAMETERS = {"stories-full-0": "656,000", "student-rows-0": "238,000"}
-NAMES = {"best_of_n": "best of n", "dpo": "DPO", "grpo": "GRPO", "ppo": "PPO"}
+NAMES = {"best_of_n": "best of n", "conditional": "markers", "dpo": "DPO", "grpo": "GRPO", "ppo": "PPO"}
 
 
 def points(row: Row) -> str:

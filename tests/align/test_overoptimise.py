@@ -62,6 +62,13 @@ def test_methods_are_compared_at_distances_that_they_reach(fit):
     assert levels["dpo"]["0.25"]["value"] == pytest.approx(0.2)  # linear in the root of the nats
 
 
+def test_markers_are_compared_at_their_end_alone(fit):
+    base, marked = curve({0.0: 0.0, 1.0: 0.1}), curve({5.0: 0.3, 6.0: 0.05})
+    found = fit.policies_summary([{"best_of_n": base, "conditional": marked}])
+    assert "conditional" not in found["levels"]
+    assert found["gains"]["conditional"]["value"] == pytest.approx(0.05)
+
+
 def test_accuracy_counts_instructions_alike_and_knows_the_longer_answer(bench_module) -> None:
     preferred = bench_module("preferred")
 

@@ -102,9 +102,9 @@ def test_the_mask_of_other_devices_says_the_same(window: int | None) -> None:
             root = query
         for key in range(query + 1):
             prompt = root <= key and documents[key] == documents[root] and document != documents[root]
-            seen = documents[key] == document or (prompt and key - root < int(batch.shared[0, query]))
+            visible = documents[key] == document or (prompt and key - root < int(batch.shared[0, query]))
             near = window is None or positions[query] - positions[key] < window
-            by_hand[query, key] = seen and near
+            by_hand[query, key] = visible and near
     assert torch.equal(mask[0, 0], by_hand)
 
 

@@ -113,11 +113,11 @@ def causal_mask(
     before = (keys <= keys[:, None])[None]
     if (starts := _starts(documents, window, queries)) is None:
         return before[:, None]
-    seen = keys >= starts[..., None]
+    visible = keys >= starts[..., None]
     if (beginnings := _beginnings(documents, shared, window)) is not None:
         first, end = beginnings[..., None]
-        seen |= (keys >= first) & (keys < end)
-    return (before & seen)[:, None]
+        visible |= (keys >= first) & (keys < end)
+    return (before & visible)[:, None]
 
 
 def past_mask(
