@@ -1,6 +1,6 @@
 """DPO on real comparisons, scored by a reward model of other comparisons: docs/preferences_measured.md.
 
-    python bench/preferred.py            # SmolLM2 and AlpacaEval's judgements, about 25 minutes on two cores
+    python bench/preferred.py            # SmolLM2 and AlpacaEval's judgements, about 30 minutes of one core
     python bench/preferred.py write      # the table of docs/preferences_measured.md
 
 AlpacaEval's judgements by GPT-4 are split by instruction into three parts: of the first a reward model is
@@ -32,8 +32,8 @@ from camelid.text.conversation import Conversation, Message
 
 PARTS = {"measured": (0.0, 0.2), "reward": (0.2, 0.6), "dpo": (0.6, 1.0)}
 """By the hash of the instruction."""
-PAIRS = {"measured": 200, "reward": 320, "dpo": 240}
-INSTRUCTIONS, LONGEST_ANSWER = 80, 192
+PAIRS = {"measured": 200, "reward": 200, "dpo": 160}
+INSTRUCTIONS, LONGEST_ANSWER = 80, 160
 LONGEST = 1100
 """Most characters of both answers and twice the instruction, so that a pair fits 512 tokens."""
 RATES = {"reward": 5e-4, "dpo": 1e-4}

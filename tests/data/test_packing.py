@@ -204,7 +204,7 @@ def test_batches_do_not_depend_on_the_number_of_processes(shards: TokenShards):
     together = [batches(rows, 6, rank=rank, world=3) for rank in range(3)]
     for _ in range(3 * rows.per_epoch // 6):
         whole, parts = next(alone), [next(part) for part in together]
-        for name in vars(whole).keys() - {"extra"}:
+        for name in vars(whole).keys() - {"extra", "shared"}:
             assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
 
 
@@ -220,7 +220,8 @@ def test_a_resumed_run_sees_the_unbroken_order(shards: TokenShards):
 
 def test_a_batch_has_the_promised_types(shards: TokenShards):
     batch = next(batches(PackedDocuments(shards, 16), 4))
-    assert {name: value.dtype for name, value in vars(batch).items() if name != "extra"} == {
+    assert batch.shared is None
+    assert {name: each.dtype for name, each in vars(batch).items() if name not in ("extra", "shared")} == {
         "tokens": torch.int64,
         "targets": torch.int64,
         "weights": torch.float32,

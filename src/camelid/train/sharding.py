@@ -195,8 +195,12 @@ def _hooks(split: Split) -> tuple[Any, Any, Any]:
         if isinstance(module, LoRALinear):
             module.drop = partial(_drop_of_part, module)  # type: ignore[method-assign]
 
-    def enter(_module: nn.Module, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
-        return _as_dtensor(inputs[0], mesh, split.inputs), *inputs[1:]  # an adapter is given seeds, too
+    def enter(module: nn.Module, inputs: tuple[Any, ...], mesh: DeviceMesh) -> tuple[Any, ...]:
+        values = inputs[:1] if isinstance(module, LoRALinear) else inputs  # an adapter is given seeds, too
+        placed = (
+            _as_dtensor(each, mesh, split.inputs) if isinstance(each, Tensor) else each for each in values
+        )
+        return *placed, *inputs[len(values) :]
 
     def leave(_module: nn.Module, output: Any, mesh: DeviceMesh) -> Tensor:
         gradient = None if split.gradient is None else [split.gradient]
