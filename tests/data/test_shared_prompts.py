@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from camelid.base.errors import WrongCall
 from camelid.data.rows.batches import Batch, collate
 from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import lay_out
@@ -136,6 +137,13 @@ def test_what_answers_have_in_common_ends_before_what_is_trained() -> None:
     alike = [answered([1, 2, 3], [4, 5]), answered([1, 2, 3], [4, 6]), answered([1, 9, 3], [4])]
     assert shared_lengths(alike) == [0, 2, 1]
     assert shared_lengths([answered([1], [4, 5]), answered([1], [4, 6])]) == [0, 0]
+
+
+def test_rows_that_leave_tokens_out_are_not_mixed_with_others() -> None:
+    pieces = answers()[:2]
+    rows = [lay_out(pieces, 24, 0, shared_lengths(pieces)), lay_out(pieces, 24, 0)]
+    with pytest.raises(WrongCall, match="1 of 2 rows of one batch"):
+        collate(rows)
 
 
 def test_relative_biases_refuse_a_shared_beginning() -> None:

@@ -121,7 +121,7 @@ def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
     """Rows stacked into one batch; pairs are padded to their longest source and longest target.
 
     Extra columns are stacked or padded like the others. Raises `WrongCall` if the rows have different column
-    names.
+    names, or only some say what their pieces leave out.
     """
     names = set(rows[0].extra)
     if odd := [row for row in rows if set(row.extra) != names]:
@@ -133,6 +133,11 @@ def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
     if not pairs:
         plain = [row for row in rows if isinstance(row, Row)]
         shared = [row.shared for row in plain if row.shared is not None]
+        if shared and len(shared) != len(plain):
+            raise WrongCall(
+                f"{len(shared)} of {len(plain)} rows of one batch say what their pieces leave out; all must, "
+                "with 0 for nothing"
+            )
         return Batch(
             tokens=_stacked([row.tokens for row in plain]),
             targets=_stacked([row.targets for row in plain]),
@@ -140,7 +145,7 @@ def collate(rows: Sequence[Row | Pair]) -> AnyBatch:
             documents=_stacked([row.documents for row in plain]),
             positions=_stacked([row.positions for row in plain]),
             extra={name: _stacked([row.extra[name] for row in plain]) for name in sorted(names)},
-            shared=_stacked(shared) if len(shared) == len(plain) else None,
+            shared=_stacked(shared) if shared else None,
         )
     return PairBatch(
         source=_padded([pair.source for pair in pairs]),
