@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from camelid.cli import main as cli
-from camelid.data.rows.batches import Batch, collate
+from camelid.data.rows.batches import collate
 from camelid.data.rows.examples import Example
-from camelid.data.rows.packing import PackedExamples
+from camelid.data.rows.packing import PackedExamples, Row
 from camelid.model.transformer import Transformer
 from camelid.recipes.distill import DistillSettings
 from camelid.train.distillation import IDS, LOGPROBS, TaughtRows, distilled, divergence
@@ -183,8 +184,8 @@ def test_a_student_learns_from_its_own_answers(
 
 
 def test_prompts_end_where_the_last_answer_begins() -> None:
-    tokens = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8, 9, 0]])
-    weights = torch.tensor([[0, 1, 1, 0, 0, 1, 0, 1, 1, 0.0]])
-    documents = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, 1, 2]])
-    batch = Batch(tokens, tokens, weights, documents, documents)
-    assert [*prompts_of(batch)] == [(1, 2, 3, 4, 5, 6), (7, 8)]
+    tokens = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 0])
+    weights = np.array([0, 1, 1, 0, 0, 1, 0, 1, 1, 0.0], dtype=np.float32)
+    documents = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
+    row = Row(tokens, tokens, weights, documents, documents)
+    assert [*prompts_of([row])] == [(1, 2, 3, 4, 5, 6), (7, 8)]

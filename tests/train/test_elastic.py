@@ -72,7 +72,8 @@ def tune_all(rank, tuned, errors):
         codes = [cli.main(words) for words in tuned]
     (errors / f"{rank}.txt").write_text(said.getvalue())
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        codes.append(cli.main([*tuned[-1], "--lora.base", "nf4"]) - 2)
+        refused = [*tuned[-1], "--out", str(errors / "nf4"), "--lora.base", "nf4"]
+        codes.append(cli.main(refused) - 1)
     (errors / "refused.txt").write_text(said.getvalue()) if rank == 0 else None
     dist.barrier()  # the first process holds the store, which the other may still need
     sys.exit(any(codes))
@@ -125,11 +126,23 @@ def test_kills_and_other_numbers_of_processes_change_nothing(tmp_path, pretrain_
 def test_an_adapter_of_two_processes_is_that_of_one(tmp_path, tune_words):
     settings = {"lora__rank": 2, "training__learning_rate": 0.01, "training__eps": 1e-4, "training__steps": 4}
     settings |= {"lora__dropout": 0.2}
-    words = tune_words(tmp_path / "one", **settings)
-    assert cli.main(words) == 0
-    outs = {size: tmp_path / f"tensor-{size}" for size in ("1", "2")}
-    tuned = [[*tune_words(out, **settings), "--parallel.tensor", size] for size, out in outs.items()]
+    teacher = tune_words(tmp_path / "teacher", training__learning_rate=0.02, training__steps=10)
+    assert cli.main(teacher) == 0
+    own = {"distill__teacher": tmp_path / "teacher" / "model", "distill__on_policy": 0.7}
+    own |= {"distill__max_new_tokens": 12}
+    kinds = {"given": settings, "sampled": settings | own}
+    tuned = []
+    for kind, words in kinds.items():
+        assert cli.main(tune_words(tmp_path / f"{kind}-1", **words)) == 0
+        tuned += [
+            [*tune_words(tmp_path / f"{kind}-2-{size}", **words), "--parallel.tensor", str(size)]
+            for size in (1, 2)
+        ]
     assert start(tune_all, 2, tuned, tmp_path) == [0, 0], (tmp_path / "0.txt").read_text()
-    for out in outs.values():
-        assert_same_run(out, tmp_path / "one", "adapter/adapter_model.safetensors")
-    assert "a base of few bits, whose matrices stay whole" in (tmp_path / "refused.txt").read_text()
+    for kind in kinds:
+        for size in (1, 2):
+            several, one = tmp_path / f"{kind}-2-{size}", tmp_path / f"{kind}-1"
+            assert_same_run(several, one, "adapter/adapter_model.safetensors")
+    refused = (tmp_path / "refused.txt").read_text()
+    assert "layers.0.self_attn.o_proj: 2 parts" in refused
+    assert "would cut NF4's blocks of 64" in refused

@@ -8,11 +8,16 @@ import torch
 import torch.distributed as dist
 from processes import start
 from test_entry_point import Rows
+from torch import nn
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.rows.batches import batches
+from camelid.model.adapters import LINEARS_OF_LAYERS, add_lora
+from camelid.model.lora import LoRA
 from camelid.model.transformer import Transformer
+from camelid.quant.nf4 import to_nf4
+from camelid.quant.quantize import quantize_model
 from camelid.recipes.model_shape import ModelShape
 from camelid.recipes.parallel import Parallel
 from camelid.recipes.training import Training
@@ -24,8 +29,9 @@ from camelid.train.objectives import cross_entropy
 from camelid.train.optim import OPTIMIZERS
 from camelid.train.parallel import ProcessGroup, join_process_group
 from camelid.train.saving import Saver
-from camelid.train.sharding import gather, new_model, tensor_plan, whole
+from camelid.train.sharding import gather, new_model, shard, whole
 from camelid.train.state import load_state
+from camelid.train.tensor_parallel import tensor_plan
 from camelid.train.validation import validation_loss
 
 VOCAB, ROWS, SAVING = 300, 8, "saving"
@@ -44,6 +50,8 @@ CASES = {
         ("palm", "adamw", {"recompute": True, "dropout": 0.2}),
         ("gpt2", "adamw", {"dropout": 0.2}),
         ("qwen3", "adamw", {"num_kv_heads": 2}),
+        ("mistral", "adamw", {"hidden_size": 128, "feed_forward_width": 128, "num_heads": 2, "base": "nf4"}),
+        ("palm", "adafactor", {"hidden_size": 64, "base": "packed"}),
     ),
 }
 NAMES = [
@@ -58,14 +66,28 @@ def model_of(architecture, **changes):
     return Transformer(ModelShape(architecture=architecture, **(sizes | changes)).spec(VOCAB)).initialize(0)
 
 
+def adapted(model, base):
+    """The model with adapters on some linears; all have few bits, packed ones in groups that are cut."""
+    model = to_nf4(model, LINEARS_OF_LAYERS) if base == "nf4" else quantize_model(model, 4, 64)
+    add_lora(model, LoRA(rank=2, alpha=4.0, dropout=0.2), ["*.[qko]_proj", "*.down_proj"])
+    for name, parameter in model.named_parameters():
+        if name.endswith("lora_b"):
+            nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    return model
+
+
 def trained(group, architecture, optimizer_name, changes):
     """What two updates and a validation give: numbers, first gradients, and the whole weights at the end."""
     changes = dict(changes)
     recompute = changes.pop("recompute", False)
     gathered = changes.pop("gathered", None)
     dtype = gathered or torch.float32
+    base = changes.pop("base", None)
     spec = model_of(architecture, **changes).spec
-    model = new_model(spec, 0, group.mesh, group.device, gathered)
+    if base is None:
+        model = new_model(spec, 0, group.mesh, group.device, gathered)
+    else:
+        model = shard(adapted(model_of(architecture, **changes), base), group.mesh)
     prepare(model, Training(steps=1, recompute_activations=recompute, compile=False))
     rows = Rows("encoder-decoder" if architecture == "t5" else "untied")
     # A large eps: where the gradient is 0 in theory, the first update would be the sign of rounding errors.
@@ -75,7 +97,8 @@ def trained(group, architecture, optimizer_name, changes):
 
     def keep_gradients(*_):
         if not gradients:
-            gradients.update({name: whole(each.grad) for name, each in model.named_parameters()})
+            trained = ((name, each) for name, each in model.named_parameters() if each.requires_grad)
+            gradients.update({name: whole(each.grad) for name, each in trained})
 
     optimizer.register_step_pre_hook(keep_gradients)
     steps = training_steps(

@@ -22,8 +22,8 @@ from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.adapting import adapted_model, check_lora
 from camelid.train.fit import fit_rows, precision, rows_of_update
 from camelid.train.parallel import ProcessGroup
-from camelid.train.sharding import tensor_plan
 from camelid.train.stages import ADAPTER, MODEL, check_chat, check_context
+from camelid.train.tensor_parallel import tensor_plan
 
 
 def train_dpo(recipe: AlignRecipe, group: ProcessGroup) -> Path:
@@ -32,7 +32,7 @@ def train_dpo(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     rows_of_update(recipe.training, group.data_size)
     spec, tokenizer = read_spec(base), load_tokenizer(base)
     tensor_plan(spec, group.tensor_size)
-    check_lora(recipe.lora, base, group.tensor_size)
+    check_lora(recipe.lora, base)
     check_chat(base, tokenizer, spec.encoder_layers > 0)
     check_context(recipe.training.context_length, base, spec)
     check_tokenizer_fits(spec, tokenizer)

@@ -20,7 +20,7 @@ from camelid.model.transformer import Transformer
 from camelid.train import losses
 from camelid.train.objectives import read_out
 from camelid.train.parallel import ProcessGroup
-from camelid.train.sharding import shard, whole
+from camelid.train.sharding import renew, shard
 
 Outputs = tuple[Tensor, Tensor]
 """Hidden states and the output matrix."""
@@ -48,13 +48,10 @@ class Policy:
         shard(self.model, self.group.mesh, self.group.gathered)
         self.frozen = in_evaluation(self.model)
 
-    @torch.no_grad()
     def renew_sampler(self) -> None:
         """Gives the sampler the present weights; all processes must call it."""
         if self.sampler is not self.model:
-            for own, trained in zip(self.sampler.parameters(), self.model.parameters(), strict=True):
-                if trained.requires_grad:
-                    own.copy_(whole(trained.detach()))
+            renew(self.sampler, self.model)
 
     @torch.no_grad()
     def scored(self, batch: Batch) -> Batch:

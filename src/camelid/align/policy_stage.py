@@ -43,8 +43,9 @@ from camelid.train.adapting import check_lora
 from camelid.train.clock import TimeLimit
 from camelid.train.fit import Setup, fit, precision
 from camelid.train.parallel import ProcessGroup
-from camelid.train.sharding import gather, tensor_plan
+from camelid.train.sharding import gather
 from camelid.train.stages import ADAPTER, MODEL
+from camelid.train.tensor_parallel import tensor_plan
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | No
     if read_spec(base).encoder_layers:
         raise CamelidError(f"{base} is an encoder-decoder; policies are trained from decoders")
     tensor_plan(read_spec(base), group.tensor_size)
-    check_lora(recipe.lora, base, group.tensor_size)
+    check_lora(recipe.lora, base)
     _check_shares(recipe, group)
     questions, digests = _questions(recipe)
     rewarding = rewarding_by(recipe.rewarded_by)

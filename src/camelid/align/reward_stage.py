@@ -29,8 +29,8 @@ from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.adapting import adapted_model, check_lora
 from camelid.train.fit import Setup, fit_rows, rows_of_update
 from camelid.train.parallel import ProcessGroup
-from camelid.train.sharding import tensor_plan
 from camelid.train.stages import MODEL, check_chat
+from camelid.train.tensor_parallel import tensor_plan
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     check_chat(base, tokenizer, spec.encoder_layers > 0)
     check_rewardable(spec, base)
     check_tokenizer_fits(spec, tokenizer)
-    check_lora(recipe.lora, base, group.tensor_size)
+    check_lora(recipe.lora, base)
     if recipe.lora.base == "nf4":
         raise WrongCall("a reward model's adapter is merged, which a 4-bit base prevents; remove --lora.base")
     digests = digest_paths(recipe.comparisons)

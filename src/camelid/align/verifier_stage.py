@@ -24,8 +24,8 @@ from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.fit import fit_rows, rows_of_update
 from camelid.train.parallel import ProcessGroup
-from camelid.train.sharding import tensor_plan
 from camelid.train.stages import MODEL, check_context
+from camelid.train.tensor_parallel import tensor_plan
 
 logger = logging.getLogger(__name__)
 

@@ -8,17 +8,31 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
-class Frozen(Protocol):
-    """A weight that can be dequantised."""
+class FrozenLinear(Protocol):
+    """A linear over a quantised weight."""
 
     def dequantize(self, dtype: torch.dtype) -> Float[Tensor, "outer inner"]:
         """The weight in `dtype`."""
 
+    def part(self, index: int, count: int, dim: int) -> nn.Module:
+        """Part `index` of `count` equal ones, by output (dim 0) or by input (1), with the same weights.
 
-def frozen_product(x: Float[Tensor, "*batch inner"], weight: Frozen) -> Float[Tensor, "*batch outer"]:
+        The parts' products are to be joined or summed. Of those by input the first has the bias. Raises
+        `CamelidError` where codes that share a byte or a scale would be cut and cannot be.
+        """
+
+
+def part_of_bias(bias: Tensor | None, index: int, count: int, dim: int) -> Tensor | None:
+    """The bias of a part; see `FrozenLinear.part`."""
+    if bias is None or dim == 1:
+        return bias if index == 0 else None
+    return bias.chunk(count)[index]
+
+
+def frozen_product(x: Float[Tensor, "*batch inner"], weight: FrozenLinear) -> Float[Tensor, "*batch outer"]:
     """x W^T, differentiable in x."""
     product: Tensor = _FrozenProduct.apply(x, weight)  # type: ignore[no-untyped-call]
     return product
@@ -26,7 +40,7 @@ def frozen_product(x: Float[Tensor, "*batch inner"], weight: Frozen) -> Float[Te
 
 class _FrozenProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Frozen) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: FrozenLinear) -> Tensor:
         ctx.weight = weight
         return F.linear(x, weight.dequantize(x.dtype))
 

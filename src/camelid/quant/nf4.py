@@ -4,6 +4,7 @@ A weight is a code times the largest magnitude of its block of 64. These are qua
 quantisation): minus their mean, to 8 bits in blocks of 256. In all 4 + 8 / 64 + 32 / (64 * 256) = 4.127 bits.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,12 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int8, UInt8
 from torch import Tensor, nn
 
+from camelid.base.errors import CamelidError
 from camelid.base.mapped_pages import let_go
 from camelid.model.linears import LinearKind, plain_linears
 from camelid.model.surgery import replace, select
 from camelid.model.transformer import Transformer
 from camelid.quant.choices import ALL_LINEARS
-from camelid.quant.frozen import frozen_product
+from camelid.quant.frozen import frozen_product, part_of_bias
 
 BLOCK, BLOCK_OF_SCALES = 64, 256
 OUTERMOST = 0.9677083
@@ -52,6 +54,7 @@ class NF4Linear(nn.Module):
     def __init__(self, weight: Float[Tensor, "outer inner"], bias: Tensor | None = None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
+        self.blocks_of_scale = BLOCK_OF_SCALES
         codes, largest = quantized(weight)
         mean = largest.mean()
         blocks = F.pad(largest - mean, (0, -len(largest) % BLOCK_OF_SCALES)).view(-1, BLOCK_OF_SCALES)
@@ -68,11 +71,39 @@ class NF4Linear(nn.Module):
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "outer inner"]:
         """The weight that the codes stand for."""
-        padded = F.pad(self.steps, (0, -len(self.steps) % BLOCK_OF_SCALES)).view(-1, BLOCK_OF_SCALES)
+        padded = F.pad(self.steps, (0, -len(self.steps) % self.blocks_of_scale)).view(
+            -1, self.blocks_of_scale
+        )
         largest = (padded * self.scales[:, None]).flatten()[: len(self.steps)] + self.mean
         values = F.embedding(self.codes.int(), PAIRS.to(self.codes.device)).view(-1, BLOCK)
         count = self.out_features * self.in_features
         return values.mul_(largest[:, None]).flatten()[:count].view(self.out_features, -1).to(dtype)
+
+    def _scale_of_blocks(self) -> Float[Tensor, " blocks"]:
+        return self.scales.repeat_interleave(self.blocks_of_scale)[: len(self.steps)]
+
+    def part(self, index: int, count: int, dim: int) -> "NF4Linear":
+        """Part `index` of `count` equal ones; see `FrozenLinear.part`. Each of its blocks has its own scale,
+        so that it has 4.625 bits a weight."""
+        stretches = 1 if dim == 0 else self.out_features
+        if self.out_features * self.in_features % (stretches * count * BLOCK):
+            raise CamelidError(
+                f"{count} parts of a weight of {self.out_features} x {self.in_features}, "
+                f"{'by output' if dim == 0 else 'by input'}, would cut NF4's blocks of {BLOCK} weights; give "
+                "another number of parts, or a base of 4 bits from camelid quantize"
+            )
+
+        def cut(values: Tensor) -> Tensor:
+            return values.view(stretches, count, -1)[:, index].flatten()
+
+        part = copy.deepcopy(self)
+        part.codes, part.steps = cut(self.codes), cut(self.steps)
+        part.scales = cut(self._scale_of_blocks())
+        part.blocks_of_scale = 1
+        part.bias = part_of_bias(self.bias, index, count, dim)
+        part.out_features //= count if dim == 0 else 1
+        part.in_features //= count if dim == 1 else 1
+        return part
 
     def forward(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
         """x W^T + b."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from camelid.model.linears import LinearKind, kind_of, linears
 from camelid.quant.choices import Bits
-from camelid.quant.frozen import frozen_product
+from camelid.quant.frozen import frozen_product, part_of_bias
 from camelid.quant.kernels import Kernel, PackedForm, kernel_for
 from camelid.quant.packing import packed_int32, unpacked_integers
 from camelid.quant.round_to_nearest import QuantizedWeight
@@ -67,6 +67,10 @@ class PackedLinear(nn.Module):
     def dequantize(self, dtype: torch.dtype) -> Float[Tensor, "outer inner"]:
         """The weight in `dtype`."""
         return self.quantized().dequantize(dtype)
+
+    def part(self, index: int, count: int, dim: int) -> "PackedLinear":
+        """Part `index` of `count` equal ones; see `FrozenLinear.part`."""
+        return pack(self.quantized().part(index, count, dim), part_of_bias(self.bias, index, count, dim))
 
     def reference(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch outer"]:
         """The slow reference, in x's dtype: dequantise, then multiply."""

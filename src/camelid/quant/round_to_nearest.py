@@ -1,5 +1,6 @@
 """Round-to-nearest quantisation: groups of weights along the input share a scale and a zero point."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,14 @@ class QuantizedWeight:
         codes = self.codes.reshape(*self.scales.shape, self.group_size).float()
         weight = self.scales.float()[..., None] * (codes - self.zeros[..., None])
         return weight.reshape(self.codes.shape).to(dtype)
+
+    def part(self, index: int, count: int, dim: int) -> "QuantizedWeight":
+        """Part `index` of `count` equal ones along `dim`, exactly; groups that are cut become smaller."""
+        size = math.gcd(self.group_size, self.codes.shape[1] // count) if dim == 1 else self.group_size
+        finer = self.group_size // size
+        tensors = self.codes, self.scales.repeat_interleave(finer, 1), self.zeros.repeat_interleave(finer, 1)
+        codes, scales, zeros = (each.chunk(count, dim)[index] for each in tensors)
+        return QuantizedWeight(codes, scales, zeros, self.bits)
 
 
 def round_to_nearest(

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from camelid.base.errors import CamelidError, WrongCall, naming
+from camelid.base.errors import CamelidError, naming
 from camelid.base.memory import return_large_blocks
 from camelid.formats.hugging_face.checkpoint import blank_model, read_config, read_spec
 from camelid.formats.load import load_model, stored_dtype
@@ -21,18 +21,12 @@ from camelid.recipes.lora import LoRASettings
 logger = logging.getLogger(__name__)
 
 
-def check_lora(lora: LoRASettings, base: Path, tensor_size: int = 1) -> list[str]:
+def check_lora(lora: LoRASettings, base: Path) -> list[str]:
     """The paths of the linears that these settings adapt, none without a rank.
 
-    Raises `CamelidError` if a pattern matches nothing, or if the base is quantised and not adapted, and
-    `WrongCall` if several processes share each matrix (`tensor_size`).
+    Raises `CamelidError` if a pattern matches nothing, or if the base is quantised and not adapted.
     """
     quantised = "quantization_config" in read_config(base)
-    if tensor_size > 1 and (quantised or lora.base == "nf4"):
-        raise WrongCall(
-            f"parallel.tensor is {tensor_size}, and the adapter has a base of few bits, whose matrices stay "
-            "whole; give --parallel.tensor 1: its processes share the rows"
-        )
     if quantised and lora.rank is None:
         raise CamelidError(
             f"{base} is quantised, so only an adapter on it can be trained; give --lora.rank 8, for example"

@@ -118,6 +118,10 @@ class TaughtRows:
         row = self._rows[index]
         return self._with(row, *self._kept(row, row.weights > 0))
 
+    def untaught(self, index: int) -> Row:
+        """A row without the teacher's distributions."""
+        return self._rows[index]
+
     def teach(self, row: Row) -> Row:
         """Any row with the teacher's distributions, computed now and not kept."""
         return self._with(row, *self._computed(row, row.weights > 0))

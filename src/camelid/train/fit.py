@@ -1,7 +1,7 @@
 """Training with logging, validation, checkpoints, resuming and stopping."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -122,15 +122,22 @@ def fit(
             run.log(record)
             track(record)
             stopping, failed = setup.group.any_rank(bool(stop), saver.failed)
-            if failed:
-                saver.finish()  # raises
-            if stopping or last or updates % training.checkpoint_every == 0:
-                saver.save(updates)
-            if stopping or last:
-                saver.finish()
-            if stopping and not last:
-                raise KeyboardInterrupt(f"stopped after step {updates}; the state is saved")
+            due = failed or last or updates % training.checkpoint_every == 0
+            _keep_state(saver, updates, due=due, last=last, stopping=stopping)
     return model.eval()
+
+
+def _keep_state(saver: Saver, updates: int, *, due: bool, last: bool, stopping: bool) -> None:
+    """Saves the state after an update where it is due, or training is to stop: `KeyboardInterrupt`.
+
+    Raises `CamelidError` if it, or the one before, could not be written.
+    """
+    if due or stopping:
+        saver.save(updates)
+    if last or stopping:
+        saver.finish()
+    if stopping and not last:
+        raise KeyboardInterrupt(f"stopped after step {updates}; the state is saved")
 
 
 def fit_rows(
@@ -144,13 +151,13 @@ def fit_rows(
     *,
     formula: Formula[M] = cross_entropy,
     measure: Measure[M] | None = None,
-    change: Callable[[int, AnyBatch], AnyBatch] | None = None,
+    batch_of: Callable[[int, Sequence[int]], AnyBatch] | None = None,
 ) -> M:
     """Trains `model` on `rows` by the objective that `formula` makes; see `fit`.
 
     Of several processes only the main one has the whole model afterwards. measure: validates it, such as
-    `measured_loss`. seed: of dropout. change: what to train on instead of the
-    batch of a step, such as samples of the model itself.
+    `measured_loss`. seed: of dropout. batch_of: makes this process's batch of an
+    update, from its number and the places of its rows, such as samples of the model itself.
     """
     if not has_quantised_base(model):  # whose matrices come and go would leave gaps between them
         keep_freed_memory(group.device)
@@ -166,8 +173,9 @@ def fit_rows(
     prepare(shard(model.to(group.device), group.mesh, group.gathered), training)
 
     def batches_from(step: int) -> Iterator[AnyBatch]:
-        read = batches(rows, batch_rows, step, group.data_rank, group.data_size)
-        return read if change is None else map(change, count(step), read)
+        if batch_of is None:
+            return batches(rows, batch_rows, step, group.data_rank, group.data_size)
+        return (batch_of(each, range(each * batch_rows, (each + 1) * batch_rows)) for each in count(step))
 
     check = None if measure is None else partial(measure, model, setup)
     objective = formula(model, setup.dtype, training.z_loss)

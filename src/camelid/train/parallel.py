@@ -122,10 +122,14 @@ class ProcessGroup:
 
     def share_of(self, batch: B) -> B:
         """This process's rows of a batch that all processes have; raises `WrongCall` if they are uneven."""
-        rows, processes = len(batch.tokens), self.data_size
-        if rows % processes:
-            raise WrongCall(f"{processes} processes cannot share {rows} rows equally")
-        return batch.split(rows // processes)[self.data_rank]
+        return batch.split(len(self.slice_of(range(len(batch.tokens)))))[self.data_rank]
+
+    def slice_of(self, rows: Sequence[T]) -> Sequence[T]:
+        """The same of rows that are not a batch yet."""
+        if len(rows) % self.data_size:
+            raise WrongCall(f"{self.data_size} processes cannot share {len(rows)} rows equally")
+        share = len(rows) // self.data_size
+        return rows[self.data_rank * share : (self.data_rank + 1) * share]
 
     def any_rank(self, *flags: bool) -> list[bool]:
         """Whether each flag is true in any process; all processes get the same answers."""

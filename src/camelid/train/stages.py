@@ -50,9 +50,10 @@ from camelid.train.clock import TimeLimit
 from camelid.train.distillation import TaughtRows, distilled, taught_rows, teacher_of
 from camelid.train.fit import Formula, fit_rows, measured_loss, rows_of_update
 from camelid.train.objectives import cross_entropy
-from camelid.train.on_policy import Answer, OnPolicy
+from camelid.train.on_policy import OnPolicy, StudentAnswers
 from camelid.train.parallel import ProcessGroup, join_process_group
-from camelid.train.sharding import new_model, tensor_plan
+from camelid.train.sharding import new_model
+from camelid.train.tensor_parallel import tensor_plan
 from camelid.train.training_rows import (
     decoder_rows,
     logged_documents,
@@ -63,8 +64,6 @@ from camelid.train.training_rows import (
 
 logger = logging.getLogger(__name__)
 
-StudentAnswers = Callable[[Transformer, Tokenizer], Answer]
-"""Gives the function that answers with a model's weights as they are then; an engine does."""
 MODEL = "model"
 """The subfolder of a run with the trained model."""
 ADAPTER = "adapter"
@@ -116,13 +115,8 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAns
     tokenizer = with_template(load_tokenizer(base), recipe.chat_template)
     spec = read_spec(base)
     tensor_plan(spec, group.tensor_size)
-    if recipe.distill.on_policy and group.size > 1:
-        raise WrongCall(
-            f"distill.on_policy lets the student answer, and {group.size} processes share its weights; start "
-            "it without torchrun, or leave out --distill.on-policy"
-        )
     encodes = spec.encoder_layers > 0
-    check_lora(recipe.lora, base, group.tensor_size)
+    check_lora(recipe.lora, base)
     _check_task(recipe, base, tokenizer, encodes)
     check_context(recipe.training.context_length, base, spec)
     template = tokenizer.chat_template
@@ -219,12 +213,11 @@ def _train(
     if not finished:
         measure = measured_loss(validation, token_lengths(tokenizer))
         formula: Formula[Transformer] = cross_entropy
-        change = None
+        batch_of = None
         if isinstance(recipe, TuneRecipe) and isinstance(rows, TaughtRows):
             formula = partial(distilled, recipe.distill)
             if answers is not None and recipe.distill.on_policy:
-                make, pad = partial(answers, model, tokenizer), tokenizer.pad_id or 0
-                change = OnPolicy(make, rows.teach, recipe.distill, rows.context, pad, recipe.seed)
+                batch_of = OnPolicy(model, tokenizer, answers, rows, recipe.distill, group, recipe.seed)
         trained = fit_rows(
             run,
             model,
@@ -235,7 +228,7 @@ def _train(
             limit,
             formula=formula,
             measure=measure,
-            change=change,
+            batch_of=batch_of,
         )
         if group.is_main:
             with atomic_folder(folder) as draft:

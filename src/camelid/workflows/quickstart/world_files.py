@@ -9,6 +9,7 @@ from typing import Any
 from camelid.base.atomic import atomic_folder
 from camelid.base.json import json_line
 from camelid.data import world
+from camelid.runs.licences import PUBLIC_CARD
 from camelid.workflows.quickstart.budget import TUNING_SHARE
 from camelid.workflows.quickstart.job import Job
 from camelid.workflows.quickstart.recipes import pretrain_sizes
@@ -22,6 +23,13 @@ TOKENS_PER_CHAT = 200
 """Tokens of a conversation of the world, approximately; measured in docs/world.md."""
 TASKS = ("coin_flip", "last_letters", "comparison", "kinds", "weekdays", "months", "facts", "sums")
 """The skills that the report shows; `sums` is the hard one."""
+CARD_TEXT = """\
+---
+license: cc0-1.0
+---
+Text and conversations of Camelid's generated world (docs/world.md): a program wrote all of them, and nobody
+owns them.
+"""
 
 
 def write_world_for(job: Job) -> None:
@@ -56,7 +64,9 @@ def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int,
 
 
 def write_text(folder: Path, text_bytes: int, seed: int, games_bytes: int = 0) -> None:
-    """Writes text.jsonl of about `text_bytes`, including the games, and text-validation.jsonl without any."""
+    """Writes text.jsonl of about `text_bytes`, including the games, and text-validation.jsonl without any; and
+    a card with their licence."""
+    (folder / PUBLIC_CARD).write_text(CARD_TEXT, encoding="utf-8")
     _write_rows(folder / "text.jsonl", _until(text_bytes, world.curriculum(games_bytes, seed)))
     held_out = _until(VALIDATION_BYTES, world.documents("validation", seed))
     _write_rows(folder / "text-validation.jsonl", held_out)
