@@ -11,7 +11,7 @@ from camelid.align.grpo import group_advantages
 from camelid.align.questions import asked_by
 from camelid.align.surrogate import clipped
 from camelid.base.errors import WrongCall
-from camelid.prompting.programs import chain_of_thought
+from camelid.prompting.programs import chain_of_thought, direct
 from camelid.recipes.rollouts import GRPOSettings
 from camelid.tasks.task import load_task
 
@@ -49,3 +49,10 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_program_that_asks_twice_is_refused(task: Path) -> None:
     with pytest.raises(WrongCall, match="asks 2 times"):
         asked_by(chain_of_thought(), load_task(task))
+
+
+def test_a_question_is_shown_as_it_is_written_and_held_out_by_what_it_asks(tmp_path: Path) -> None:
+    path = tmp_path / "task.jsonl"
+    path.write_text(json.dumps({"question": "Has  Ann a dog?", "answer": "yes", "grader": "exact"}) + "\n")
+    [asked] = asked_by(direct(), load_task(path))
+    assert (asked.text, asked.question) == ("Has  Ann a dog?", "has ann a dog?")

@@ -52,7 +52,7 @@ class HeldOut:
         found = []
         for each, text, reward in zip(self.questions, texts, rewards, strict=True):
             grade = each.grade(text)
-            found.append(Answered(each.question, text, reward, None if grade is None else grade.value))
+            found.append(Answered(each.text, text, reward, None if grade is None else grade.value))
         names = (AFTER, *([] if (self.folder / BEFORE).exists() else [BEFORE]))
         for name in names if group.is_main else ():
             write_text_atomically(self.folder / name, "".join(json_line(asdict(one)) for one in found))

@@ -34,8 +34,9 @@ class _Asked(LM):
 class Asked:
     """A question as the policy is asked it.
 
-    columns: what a reward function is given beside prompt and answer, such as the right `answer`. task: that
-    of the question, whose grader says whether an answer is right; a prompt alone has none.
+    question: the same text for all that ask the same, by which questions are held out. columns: what a reward
+    function is given beside prompt and answer, such as the right `answer`. task: that of the question, whose
+    grader says whether an answer is right; a prompt alone has none.
     """
 
     id: str
@@ -45,6 +46,11 @@ class Asked:
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
     task: Task | None = None
     item: Item | None = None
+
+    @property
+    def text(self) -> str:
+        """The question as it is shown to people."""
+        return self.question if self.item is None else self.item.question
 
     def grade(self, text: str) -> Grade | None:
         """The grade of an answer, by the reading that evaluations are compared by, if there is a task."""
