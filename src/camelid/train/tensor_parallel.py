@@ -161,7 +161,8 @@ def _own_part(module: nn.Module, mesh: DeviceMesh, weight: Placement) -> nn.Modu
     """This process's part of a linear of few bits, which takes and gives DTensors; others are left alone."""
     if kind_of(module) not in ("packed", "nf4"):
         return module
-    of_inputs, of_output = Replicate(), Replicate()  # gradients of the inputs, and the output
+    of_inputs: Placement = Replicate()  # of their gradient
+    of_output: Placement = Replicate()
     if isinstance(weight, Shard):
         dim = weight.dim
         module = cast(FrozenLinear, module).part(mesh.get_local_rank(), mesh.size(), dim)
