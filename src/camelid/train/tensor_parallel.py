@@ -158,7 +158,7 @@ def _split(model: Transformer, path: str, mesh: DeviceMesh, split: Split) -> Non
 
 
 def _own_part(module: nn.Module, mesh: DeviceMesh, weight: Placement) -> nn.Module:
-    """This process's part of a linear of few bits, which takes and gives DTensors; others are left alone."""
+    """This process's part of a linear of few bits, which takes and gives DTensors; others stay themselves."""
     if kind_of(module) not in ("packed", "nf4"):
         return module
     of_inputs: Placement = Replicate()  # of their gradient

@@ -64,8 +64,8 @@ def write_world(folder: Path, *, text_bytes: int, conversations: int, seed: int,
 
 
 def write_text(folder: Path, text_bytes: int, seed: int, games_bytes: int = 0) -> None:
-    """Writes text.jsonl of about `text_bytes`, including the games, and text-validation.jsonl without any; and
-    a card with their licence."""
+    """Writes text.jsonl of about `text_bytes`, including the games, text-validation.jsonl without any, and a
+    card with their licence."""
     (folder / PUBLIC_CARD).write_text(CARD_TEXT, encoding="utf-8")
     _write_rows(folder / "text.jsonl", _until(text_bytes, world.curriculum(games_bytes, seed)))
     held_out = _until(VALIDATION_BYTES, world.documents("validation", seed))
