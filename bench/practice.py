@@ -18,7 +18,7 @@ from reasoning_claims import paired, right
 
 from camelid import LM, evaluate
 from camelid.align.questions import asked_by
-from camelid.base.json import read_json, read_table, write_json
+from camelid.base.json import read_table, write_json
 from camelid.evals.evaluate import Evaluation
 from camelid.lm.sampling import Sampling
 from camelid.prompting.attempt import Program
@@ -26,6 +26,8 @@ from camelid.prompting.programs import chain_of_thought
 from camelid.recipes.data import MixedData
 from camelid.recipes.training import Training
 from camelid.recipes.tune import TuneRecipe
+from camelid.report.training import training_seconds
+from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.task import load_task
 from camelid.text.conversation import Conversation, Message
 from camelid.train.clock import TimeLimit
@@ -75,7 +77,6 @@ def tuned_as_long(folder: Path, seconds: float) -> Path:
         data = MixedData(train=(rows,), validation_fraction=0.02, licence="cc0-1.0")
         recipe = TuneRecipe(out=out, model=str(folder / "tune" / "model"), data=data, training=training)
         tune(recipe, TimeLimit(seconds, lambda: time.monotonic() - began))
-        write_json(folder / "worked-seconds.json", time.monotonic() - began)
     return out / "model"
 
 
@@ -98,9 +99,10 @@ def main() -> None:
     folder: Path = parser.parse_args().folder
     seconds = read_table(folder / "quickstart.json")["seconds"]["reinforce"]
     models = {"reinforced": folder / "reinforce" / "model", "tuned": tuned_as_long(folder, seconds)}
+    records = read_metrics(folder / "worked" / METRICS)
     before = asked(folder / "tune" / "model", folder / "practice-before")
     found: dict[str, Any] = {
-        "minutes": {"reinforced": seconds / 60, "tuned": read_json(folder / "worked-seconds.json") / 60},
+        "minutes": {"reinforced": seconds / 60, "tuned": training_seconds(records) / 60},
         "before": {name: sum(right(each)) for name, each in before.items()},
     }
     for name, model in models.items():

@@ -13,7 +13,9 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.rows.batches import batches
-from camelid.model.adapters import LINEARS_OF_LAYERS, add_lora
+from camelid.formats.hugging_face.families.__init__ import family_for
+from camelid.formats.updates import stored_updates
+from camelid.model.adapters import LINEARS_OF_LAYERS, add_lora, without_adapters
 from camelid.model.lora import LoRA
 from camelid.model.transformer import Transformer
 from camelid.quant.nf4 import to_nf4
@@ -51,7 +53,8 @@ CASES = {
         ("gpt2", "adamw", {"dropout": 0.2}),
         ("qwen3", "adamw", {"num_kv_heads": 2}),
         ("mistral", "adamw", {"hidden_size": 128, "feed_forward_width": 128, "num_heads": 2, "base": "nf4"}),
-        ("palm", "adafactor", {"hidden_size": 64, "base": "packed"}),
+        ("gpt2", "adafactor", {"hidden_size": 128, "num_heads": 2, "base": "nf4", "dropout": 0.2}),
+        ("palm", "adafactor", {"hidden_size": 64, "base": "packed", "recompute": True}),
     ),
 }
 NAMES = [
@@ -68,7 +71,10 @@ def model_of(architecture, **changes):
 
 def adapted(model, base):
     """The model with adapters on some linears; all have few bits, packed ones in groups that are cut."""
-    model = to_nf4(model, LINEARS_OF_LAYERS) if base == "nf4" else quantize_model(model, 4, 64)
+    if base == "nf4":
+        model = to_nf4(model.bfloat16(), LINEARS_OF_LAYERS).float()
+    else:
+        model = quantize_model(model, 4, 64)
     add_lora(model, LoRA(rank=2, alpha=4.0, dropout=0.2), ["*.[qko]_proj", "*.down_proj"])
     for name, parameter in model.named_parameters():
         if name.endswith("lora_b"):
@@ -115,8 +121,13 @@ def trained(group, architecture, optimizer_name, changes):
     held_out = [validation_loss(model, rows, token_bytes, torch.float32, 2, group).nats_per_token]
     numbers = [[step.loss, step.grad_norm, step.trained_tokens] for step in steps]
     held_out.append(validation_loss(model, rows, token_bytes, torch.float32, 4, group).nats_per_token)
+    with without_adapters(model):
+        held_out.append(validation_loss(model, rows, token_bytes, torch.float32, 4, group).nats_per_token)
     gather(model, keep=group.is_main)
     state = {name: each.detach() for name, each in model.named_parameters()}
+    if base is not None and group.is_main:
+        stored = stored_updates(model, family_for(model.spec).place)
+        state |= {f"{name}.{part}": getattr(each, part) for name, each in stored.items() for part in "ab"}
     return torch.tensor(numbers), torch.tensor(held_out), gradients, state
 
 

@@ -32,7 +32,7 @@ def train_dpo(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     rows_of_update(recipe.training, group.data_size)
     spec, tokenizer = read_spec(base), load_tokenizer(base)
     tensor_plan(spec, group.tensor_size)
-    check_lora(recipe.lora, base)
+    check_lora(recipe.lora, base, group.tensor_size)
     check_chat(base, tokenizer, spec.encoder_layers > 0)
     check_context(recipe.training.context_length, base, spec)
     check_tokenizer_fits(spec, tokenizer)

@@ -71,7 +71,7 @@ def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | No
     if read_spec(base).encoder_layers:
         raise CamelidError(f"{base} is an encoder-decoder; policies are trained from decoders")
     tensor_plan(read_spec(base), group.tensor_size)
-    check_lora(recipe.lora, base)
+    check_lora(recipe.lora, base, group.tensor_size)
     _check_shares(recipe, group)
     questions, digests = _questions(recipe)
     rewarding = rewarding_by(recipe.rewarded_by)

@@ -47,7 +47,7 @@ def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     check_chat(base, tokenizer, spec.encoder_layers > 0)
     check_rewardable(spec, base)
     check_tokenizer_fits(spec, tokenizer)
-    check_lora(recipe.lora, base)
+    check_lora(recipe.lora, base, group.tensor_size)
     if recipe.lora.base == "nf4":
         raise WrongCall("a reward model's adapter is merged, which a 4-bit base prevents; remove --lora.base")
     digests = digest_paths(recipe.comparisons)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from camelid.formats.hugging_face.checkpoint import blank_model
 from camelid.formats.names import Place
 from camelid.model.adapters import adaptable, adapted
 from camelid.model.lora import LoRALinear
@@ -45,7 +46,8 @@ def _update(model: Transformer, path: str, place_of: PlaceOf) -> Update:
     """The update of one of our linears, of rank 0 if it has none; the rows of B in the order of the file."""
     module = model.get_submodule(path)
     if not isinstance(module, LoRALinear):
-        outer, inner = int(module.out_features), int(module.in_features)  # type: ignore[arg-type]
+        whole = blank_model(model.spec).get_submodule(path)  # processes may share this one's weight
+        outer, inner = int(whole.out_features), int(whole.in_features)  # type: ignore[arg-type]
         return Update(torch.zeros(0, inner), torch.zeros(outer, 0), 1.0)
     a, b = (each.detach().float().cpu() for each in (module.lora_a, module.lora_b))
     rows = place_of(model.spec, f"{path}.weight")._replace(parts=1, transposed=False)

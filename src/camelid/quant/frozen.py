@@ -21,7 +21,7 @@ class FrozenLinear(Protocol):
         """Part `index` of `count` equal ones, by output (dim 0) or by input (1), with the same weights.
 
         The parts' products are to be joined or summed. Of those by input the first has the bias. Raises
-        `CamelidError` where codes that share a byte or a scale would be cut and cannot be.
+        `CamelidError` where it would cut codes that share a byte or a scale, and these cannot be cut.
         """
 
 
@@ -29,7 +29,7 @@ def part_of_bias(bias: Tensor | None, index: int, count: int, dim: int) -> Tenso
     """The bias of a part; see `FrozenLinear.part`."""
     if bias is None or dim == 1:
         return bias if index == 0 else None
-    return bias.chunk(count)[index]
+    return bias.chunk(count)[index].clone()
 
 
 def frozen_product(x: Float[Tensor, "*batch inner"], weight: FrozenLinear) -> Float[Tensor, "*batch outer"]:

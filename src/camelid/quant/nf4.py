@@ -65,7 +65,7 @@ class NF4Linear(nn.Module):
             "steps": steps,
             "scales": scales,
             "mean": mean,
-            "bias": bias,
+            "bias": None if bias is None else bias.detach(),
         }.items():
             self.register_buffer(name, tensor, persistent=False)
 
@@ -90,11 +90,11 @@ class NF4Linear(nn.Module):
             raise CamelidError(
                 f"{count} parts of a weight of {self.out_features} x {self.in_features}, "
                 f"{'by output' if dim == 0 else 'by input'}, would cut NF4's blocks of {BLOCK} weights; give "
-                "another number of parts, or a base of 4 bits from camelid quantize"
+                "another --parallel.tensor, or a base of 4 bits from camelid quantize"
             )
 
         def cut(values: Tensor) -> Tensor:
-            return values.view(stretches, count, -1)[:, index].flatten()
+            return values.view(stretches, count, -1)[:, index].flatten().clone()  # lets go of the whole
 
         part = copy.deepcopy(self)
         part.codes, part.steps = cut(self.codes), cut(self.steps)

@@ -37,7 +37,7 @@ class QuantizedWeight:
         finer = self.group_size // size
         tensors = self.codes, self.scales.repeat_interleave(finer, 1), self.zeros.repeat_interleave(finer, 1)
         codes, scales, zeros = (each.chunk(count, dim)[index] for each in tensors)
-        return QuantizedWeight(codes, scales, zeros, self.bits)
+        return QuantizedWeight(codes, scales.clone(memory_format=torch.contiguous_format), zeros, self.bits)
 
 
 def round_to_nearest(

@@ -6,25 +6,27 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from camelid.base.errors import CamelidError, naming
+from camelid.base.errors import CamelidError, WrongCall, naming
 from camelid.base.memory import return_large_blocks
 from camelid.formats.hugging_face.checkpoint import blank_model, read_config, read_spec
 from camelid.formats.load import load_model, stored_dtype
 from camelid.model.adapters import LINEARS_OF_LAYERS, adaptable, adapted, add_lora
 from camelid.model.linears import kind_of, linears
 from camelid.model.lora import LoRA, LoRALinear
+from camelid.model.spec import ModelSpec
 from camelid.model.surgery import select
 from camelid.model.transformer import Transformer
-from camelid.quant.nf4 import to_nf4
+from camelid.quant.nf4 import BLOCK, to_nf4
 from camelid.recipes.lora import LoRASettings
 
 logger = logging.getLogger(__name__)
 
 
-def check_lora(lora: LoRASettings, base: Path) -> list[str]:
+def check_lora(lora: LoRASettings, base: Path, tensor_size: int = 1) -> list[str]:
     """The paths of the linears that these settings adapt, none without a rank.
 
-    Raises `CamelidError` if a pattern matches nothing, or if the base is quantised and not adapted.
+    Raises `CamelidError` if a pattern matches nothing, or if the base is quantised and not adapted, and
+    `WrongCall` if processes that share each matrix (`tensor_size`) would cut NF4's blocks.
     """
     quantised = "quantization_config" in read_config(base)
     if quantised and lora.rank is None:
@@ -33,8 +35,22 @@ def check_lora(lora: LoRASettings, base: Path) -> list[str]:
         )
     if quantised and lora.base == "nf4":
         raise CamelidError(f"{base} is quantised already; remove --lora.base")
+    if lora.base == "nf4" and tensor_size > 1:
+        _check_blocks(read_spec(base), tensor_size)
     with naming("--lora.targets"):
         return [] if lora.rank is None else select(adaptable(blank_model(read_spec(base))), lora.targets)
+
+
+def _check_blocks(spec: ModelSpec, processes: int) -> None:
+    """Raises `WrongCall` if `processes` that share each matrix would cut NF4's blocks."""
+    sizes = {"values of all heads": spec.num_heads * spec.head_dim}
+    sizes["feed-forward width"] = spec.feed_forward.width
+    if odd := {name: size for name, size in sizes.items() if size % (processes * BLOCK)}:
+        raise WrongCall(
+            f"parallel.tensor is {processes}, which would cut NF4's blocks of {BLOCK} weights: the model's "
+            f"{' and '.join(f'{size} {name}' for name, size in odd.items())} must be a multiple of "
+            f"{processes * BLOCK}; give another --parallel.tensor, or a base of camelid quantize"
+        )
 
 
 def adapted_model(base: Path, lora: LoRASettings, seed: int) -> Transformer:

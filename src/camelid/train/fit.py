@@ -60,6 +60,8 @@ class Setup:
     micro_batch_size: int
 
 
+BatchOf = Callable[[int, Sequence[int]], AnyBatch]
+"""This process's share of an update's batch, from the update's number and the places of all its rows."""
 Measure = Callable[[M, Setup], Validation]
 """Measures a model in training on held-out rows."""
 
@@ -122,6 +124,7 @@ def fit(
             run.log(record)
             track(record)
             stopping, failed = setup.group.any_rank(bool(stop), saver.failed)
+            # Saving waits for what failed before, and raises that.
             due = failed or last or updates % training.checkpoint_every == 0
             _keep_state(saver, updates, due=due, last=last, stopping=stopping)
     return model.eval()
@@ -151,13 +154,13 @@ def fit_rows(
     *,
     formula: Formula[M] = cross_entropy,
     measure: Measure[M] | None = None,
-    batch_of: Callable[[int, Sequence[int]], AnyBatch] | None = None,
+    samples_of: Callable[[M], BatchOf] | None = None,
 ) -> M:
     """Trains `model` on `rows` by the objective that `formula` makes; see `fit`.
 
     Of several processes only the main one has the whole model afterwards. measure: validates it, such as
-    `measured_loss`. seed: of dropout. batch_of: makes this process's batch of an
-    update, from its number and the places of its rows, such as samples of the model itself.
+    `measured_loss`. seed: of dropout. samples_of: is given the whole model before
+    processes share it, and makes the batches from it instead of from `rows`.
     """
     if not has_quantised_base(model):  # whose matrices come and go would leave gaps between them
         keep_freed_memory(group.device)
@@ -169,8 +172,9 @@ def fit_rows(
             "parallel.gather is bfloat16, and activations are float32: weights would be rounded that are not "
             "now; give --training.dtype bfloat16, or leave it out"
         )
-    round_frozen(model, setup.dtype)
-    prepare(shard(model.to(group.device), group.mesh, group.gathered), training)
+    round_frozen(model.to(group.device), setup.dtype)
+    batch_of = None if samples_of is None else samples_of(model)
+    prepare(shard(model, group.mesh, group.gathered), training)
 
     def batches_from(step: int) -> Iterator[AnyBatch]:
         if batch_of is None:

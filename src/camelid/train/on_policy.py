@@ -50,7 +50,7 @@ class OnPolicy:
     ) -> None:
         self._model, self._tokenizer, self._make = model, tokenizer, make
         self._rows, self._settings, self._group, self._seed = rows, settings, group, seed
-        self._sampler = model if group.size == 1 else copy.deepcopy(model).to(group.device)
+        self._sampler = model if group.size == 1 else copy.deepcopy(model)
         self._answer: Answer | None = None
 
     def __call__(self, step: int, places: Sequence[int]) -> AnyBatch:
@@ -61,9 +61,16 @@ class OnPolicy:
             found = prompts_of(self._rows.untaught(place) for place in places)
             prompts = [prompt for prompt in found if len(prompt) < self._rows.context]
         if not prompts:
-            return collate([self._rows[place] for place in self._group.slice_of(places)])
+            return collate([self._given(place) for place in self._group.slice_of(places)])
         rows = self._answered(prompts, self._answers(prompts, chance.getrandbits(32)))
         return collate([self._rows.teach(row) for row in self._group.slice_of(rows)])
+
+    def _given(self, place: int) -> Row:
+        """A row as it stands; the teacher has read it before, unless only the student's answers are trained
+        on."""
+        if self._settings.on_policy < 1:
+            return self._rows[place]
+        return self._rows.teach(self._rows.untaught(place))
 
     def _answers(self, prompts: Sequence[Ids], seed: int) -> list[Ids]:
         if self._sampler is not self._model:

@@ -116,7 +116,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAns
     spec = read_spec(base)
     tensor_plan(spec, group.tensor_size)
     encodes = spec.encoder_layers > 0
-    check_lora(recipe.lora, base)
+    check_lora(recipe.lora, base, group.tensor_size)
     _check_task(recipe, base, tokenizer, encodes)
     check_context(recipe.training.context_length, base, spec)
     template = tokenizer.chat_template
@@ -213,11 +213,19 @@ def _train(
     if not finished:
         measure = measured_loss(validation, token_lengths(tokenizer))
         formula: Formula[Transformer] = cross_entropy
-        batch_of = None
+        samples_of = None
         if isinstance(recipe, TuneRecipe) and isinstance(rows, TaughtRows):
             formula = partial(distilled, recipe.distill)
             if answers is not None and recipe.distill.on_policy:
-                batch_of = OnPolicy(model, tokenizer, answers, rows, recipe.distill, group, recipe.seed)
+                samples_of = partial(
+                    OnPolicy,
+                    tokenizer=tokenizer,
+                    make=answers,
+                    rows=rows,
+                    settings=recipe.distill,
+                    group=group,
+                    seed=recipe.seed,
+                )
         trained = fit_rows(
             run,
             model,
@@ -228,7 +236,7 @@ def _train(
             limit,
             formula=formula,
             measure=measure,
-            batch_of=batch_of,
+            samples_of=samples_of,
         )
         if group.is_main:
             with atomic_folder(folder) as draft:

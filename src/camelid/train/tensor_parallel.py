@@ -78,12 +78,13 @@ def tensor_plan(spec: ModelSpec, processes: int) -> dict[str, Split]:
 
 def split_modules(model: Transformer, mesh: DeviceMesh, plan: Mapping[str, Split]) -> None:
     """Splits the modules that the plan's patterns select over a mesh of one dimension, in place."""
-    modules = dict(model.named_modules())
+    paths = [path for path, _ in model.named_modules()]
     for pattern, split in plan.items():
-        for path in surgery.select(modules, [pattern]):
+        for path in surgery.select(paths, [pattern]):
             _split(model, path, mesh, split)
-    for path in surgery.select(modules, SUB_LAYERS) if plan else []:
-        modules[path].register_forward_pre_hook(partial(_enter_once, mesh, mesh.get_local_rank()))
+    for path in surgery.select(paths, SUB_LAYERS) if plan else []:
+        enter = partial(_enter_once, mesh, mesh.get_local_rank())
+        model.get_submodule(path).register_forward_pre_hook(enter)
 
 
 def _enter_once(
