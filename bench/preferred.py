@@ -84,7 +84,7 @@ def asked_of(text: str, answer: str) -> Conversation:
 def accuracy(judge: RewardModel, rows: list[Row]) -> Row:
     """How often the judge prefers the better answer, beside the rule that the longer one wins."""
     scores = judge.score([asked_of(row["instruction"], row[f"output_{n}"]) for row in rows for n in (1, 2)])
-    better = [row["preference"] - 1 for row in rows]
+    better = [int(row["preference"]) - 1 for row in rows]
     lengths = [[len(row["output_1"]), len(row["output_2"])] for row in rows]
 
     def right(values: list[list[float]]) -> list[float]:

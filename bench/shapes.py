@@ -10,12 +10,12 @@ shape is not trained again.
 import argparse
 from pathlib import Path
 
-from camelid.recipes.data import TextData
 from camelid.recipes.model_shape import ModelShape
 from camelid.recipes.pretrain import PretrainRecipe
+from camelid.recipes.recipe import load_recipe
 from camelid.recipes.training import Training
 from camelid.report.training import training_seconds
-from camelid.runs.run import METRICS, read_metrics
+from camelid.runs.run import METRICS, RECIPE, read_metrics
 from camelid.scaling.rates import transferred_rate
 from camelid.scaling.reading import run_point
 from camelid.train.stages import MODEL, pretrain
@@ -50,10 +50,10 @@ def main() -> None:
 
 def recipe(sweep: Path, out: Path, layers: int, width: int, steps: int, seed: int) -> PretrainRecipe:
     """The run of a shape."""
-    text = sweep / "data"
+    rung = load_recipe(PretrainRecipe, next((sweep / "rungs").glob(f"*/{RECIPE}")))
     return PretrainRecipe(
         out=out / f"{layers}x{width}-{seed}",
-        data=TextData(train=(text / "text.jsonl",), validation=(text / "text-validation.jsonl",)),
+        data=rung.data,
         tokenizer=sweep / "tokenizer",
         model=ModelShape(
             hidden_size=width,

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.rows.batches import batches
-from camelid.formats.hugging_face.families.__init__ import family_for
+from camelid.formats.hugging_face.families import family_for
 from camelid.formats.updates import stored_updates
 from camelid.model.adapters import LINEARS_OF_LAYERS, add_lora, without_adapters
 from camelid.model.lora import LoRA

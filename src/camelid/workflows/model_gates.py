@@ -93,4 +93,5 @@ def see_lora(recipe: TuneRecipe) -> str:
     """How many linears a recipe's adapter changes; raises `CamelidError` if a pattern matches none."""
     from camelid.train.adapting import check_lora
 
-    return f"an adapter on {len(check_lora(recipe.lora, resolve(recipe.model))):,} linears"
+    linears = check_lora(recipe.lora, resolve(recipe.model), recipe.parallel.tensor)
+    return f"an adapter on {len(linears):,} linears"
