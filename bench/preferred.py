@@ -32,7 +32,7 @@ from camelid.text.conversation import Conversation, Message
 
 PARTS = {"measured": (0.0, 0.2), "reward": (0.2, 0.6), "dpo": (0.6, 1.0)}
 """By the hash of the instruction."""
-PAIRS = {"measured": 200, "reward": 200, "dpo": 160}
+PAIRS = {"measured": 200, "reward": 200, "dpo": 480}
 INSTRUCTIONS, LONGEST_ANSWER = 80, 160
 LONGEST = 1100
 """Most characters of both answers and twice the instruction, so that a pair fits 512 tokens."""
@@ -136,22 +136,28 @@ def measured(out: Path, seed: int) -> Row:
     }
 
 
+def between(row: Row) -> str:
+    """A mean with its interval."""
+    return ranged({**row, "value": row["mean"]}, 2)
+
+
 def page(found: dict[str, Any]) -> str:
     """A row for each seed."""
     rows = [
         [
             seed,
-            ranged(row["accuracy"]["judge"], 2),
-            ranged(row["accuracy"]["longer"], 2),
-            ranged(row["ahead"], 2),
-            ranged(row["gain"], 2),
-            f"{ranged(row['ahead_if_not_longer'], 2)}, {row['ahead_if_not_longer']['n']}",
+            between(row["accuracy"]["judge"]),
+            between(row["accuracy"]["longer"]),
+            between(row["ahead"]),
+            between(row["gain"]),
+            f"{between(row['ahead_if_not_longer'])}, {row['ahead_if_not_longer']['n']}",
+            row["same"],
             *(f"{row['tokens'][name]['mean']:.0f}" for name in ("before", "after")),
         ]
         for seed, row in found.items()
     ]
     head = ["seed", "judge's accuracy", "rule: longer wins", "DPO's answer ahead", "gain, spreads"]
-    return table([*head, "ahead where not longer, of", "tokens before", "tokens after"], rows)
+    return table([*head, "ahead where not longer, of", "same answers", "tokens before", "tokens after"], rows)
 
 
 def main() -> None:

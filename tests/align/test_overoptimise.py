@@ -79,10 +79,10 @@ def test_accuracy_counts_instructions_alike_and_knows_the_longer_answer(bench_mo
             return [float("b" in each.messages[-1].content) for each in conversations]
 
     rows = [
-        {"instruction": "i", "output_1": "b", "output_2": "aaa", "preference": 1},
-        {"instruction": "i", "output_1": "a", "output_2": "bbb", "preference": 1},
-        {"instruction": "i", "output_1": "b", "output_2": "a", "preference": 1},
-        {"instruction": "j", "output_1": "aaa", "output_2": "a", "preference": 1},
+        {"instruction": "i", "output_1": "b", "output_2": "aaa", "preference": 1.0},
+        {"instruction": "i", "output_1": "a", "output_2": "bbb", "preference": 1.0},
+        {"instruction": "i", "output_1": "b", "output_2": "a", "preference": 1.0},
+        {"instruction": "j", "output_1": "aaa", "output_2": "a", "preference": 1.0},
     ]
     found = preferred.accuracy(Judge(), rows)
     assert found["judge"]["mean"] == pytest.approx((2 / 3 + 0.5) / 2)
