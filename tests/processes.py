@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -67,6 +68,13 @@ class Forked:
         texts = [path.read_text() for path in self._paths]
         shutil.rmtree(self._folder)
         return texts
+
+
+def command(words):
+    """The command line, as `python -m camelid` runs it; here, where a forked process finds it by name."""
+    from camelid.cli import main as cli
+
+    sys.exit(cli.main(words))
 
 
 def _warm():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import Forked
+from processes import Forked, command
 
 from camelid.cli import main as cli
 from camelid.data.rows.batches import Batch
@@ -120,18 +120,13 @@ class CommandLine:
 
     def run(self, words: list[str]) -> str:
         """The same of a process forked from a warm one, which is faster."""
-        process = self.fork(call, words)
+        process = self.fork(command, words)
         out, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         return out + errors
 
     def fork(self, function: Callable[..., None], *arguments: object) -> Forked:
         return Forked(function, *arguments, environment=self.environment)
-
-
-def call(words: list[str]) -> None:
-    """The command line, as `python -m camelid` runs it."""
-    sys.exit(cli.main(words))
 
 
 @pytest.fixture(scope="session")
