@@ -23,7 +23,7 @@ def test_the_report_says_hit_or_miss(tmp_path, pretrain_words, capsys):
     said = f"the validation loss is {losses[0]['validation_loss']:.4f}, predicted 0.1500"
     assert f"hit: {said}" in pages[0]
     assert f"miss: {said}" in pages[1]
-    capsys.readouterr()
+    assert "hit.json is for 10,000 parameters and not " in capsys.readouterr().err
     (tmp_path / "other.json").write_text("{}")
     assert cli.main(pretrain_words(tmp_path / "none", prediction=tmp_path / "other.json")) == 2
     assert "'loss' is missing" in capsys.readouterr().err

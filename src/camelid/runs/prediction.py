@@ -8,6 +8,8 @@ from camelid.base.errors import WrongCall
 from camelid.base.json import read_table, write_json
 
 PREDICTION = "prediction.json"
+CLOSE = 0.02
+"""The difference in size within which a run is the one that was predicted."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,17 @@ class Prediction:
     def hit(self, loss: float) -> bool:
         """Whether a measured loss lies in the interval."""
         return self.low <= loss <= self.high
+
+    def differs(self, parameters: float, tokens: float) -> str | None:
+        """How a run differs in size from the one that this is for, by more than `CLOSE`; None if it does
+        not."""
+        pairs = {"parameters": (self.parameters, parameters), "tokens": (self.tokens, tokens)}
+        odd = [
+            f"{planned:,.0f} {name} and not {ours:,.0f}"
+            for name, (planned, ours) in pairs.items()
+            if not abs(ours / planned - 1) <= CLOSE
+        ]
+        return " and ".join(odd) or None
 
     def verdict(self, loss: float) -> str:
         """The comparison with a measured loss, in a sentence."""

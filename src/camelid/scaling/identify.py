@@ -41,10 +41,16 @@ def check_identifiable(points: Points, variables: tuple[Variable, ...], constant
 
 
 def check_falls(constants: dict[str, float]) -> None:
-    """Raises `CamelidError` if an exponent is not positive."""
+    """Raises `CamelidError` if an exponent is not positive, or a term of size or tokens is not there."""
     for name in ("alpha", "beta", "gamma"):
         if name in constants and not constants[name] > 1e-3:
             raise CamelidError(
                 f"the fitted {name} is {constants[name]:.3g}: over these runs the loss does not fall as the "
                 "law says; check them for diverged runs and for rows of different data sets"
+            )
+    for name, what in (("A", "size"), ("B", "tokens")):
+        if name in constants and not constants[name] > 1e-300:
+            raise CamelidError(
+                f"the fitted {name} is 0: over these runs the loss does not fall with {what}; check them for "
+                "diverged runs and for rows of different data sets"
             )

@@ -114,7 +114,7 @@ def fit(
     ):
         if done == 0:
             run.log({"step": 0, "dtype": dtype_name(setup.dtype), **_validated(log, -1, validate)})
-        for step in _watched(steps):
+        for step in steps if samples else _watched(steps):  # the loss of samples is in units of rewards
             updates = step.number + 1
             log.total_steps = clocked.decide(updates)
             last = updates >= log.total_steps
@@ -185,7 +185,7 @@ def fit_rows(
     objective = formula(model, setup.dtype, training.z_loss)
     with group.answering(run.folder):
         trained = fit(run, model, batches_from, objective, training, setup, check, seed, limit)
-    return gather(trained, keep=group.is_main)
+        return gather(trained, keep=group.is_main)
 
 
 def measured_loss(

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
+from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store, _set_pg_timeout
 from torch.nn.utils import get_total_norm
 
 from camelid.base.errors import CamelidError, WrongCall
@@ -233,6 +233,8 @@ def join_process_group(parallel: Parallel | None = None) -> ProcessGroup:
     patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     saving = dist.new_group(backend="gloo", timeout=SAVING * timedelta(seconds=parallel.timeout))
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=(DATA, TENSOR))
+    for name in (DATA, TENSOR):  # torch gives them its own limit of time
+        _set_pg_timeout(timedelta(seconds=parallel.timeout), mesh.get_group(name))
     gathered = torch.bfloat16 if parallel.gather == "bfloat16" else None
     return ProcessGroup(dist.get_rank(), size, device, mesh, gathered, patient, saving, store)
 

@@ -105,8 +105,9 @@ class Saver:
                 self._group.broadcast(None)
         try:
             self._reasons = [*dict.fromkeys(filter(None, self._group.collect(reason)))]
-        except RuntimeError as error:  # another process has ended: the next update names it
-            logger.debug(f"the state after step {state.step} was not saved everywhere: {error}")
+        except RuntimeError as error:
+            # Another process has ended, which the next update names first; or it did not answer in time.
+            self._reasons = [f"not every process answered: {error}"]
 
 
 def copied(state: TrainingState) -> TrainingState:

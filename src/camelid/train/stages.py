@@ -96,6 +96,11 @@ def pretrain(recipe: PretrainRecipe, limit: TimeLimit | None = None) -> Path:
         if prediction is not None and group.is_main:
             prediction.write(run.folder / PREDICTION)
         rows, validation = text_rows(recipe, tokenizer, group)
+        if prediction is not None and group.is_main:
+            training = recipe.training.for_rows(rows.per_epoch)
+            tokens = training.total_steps * training.global_batch_tokens
+            if (odd := prediction.differs(spec.parameter_count(), tokens)) is not None:
+                logger.warning(f"{recipe.prediction} is for {odd}: hit or miss will not speak for its law")
         if group.is_main and (reason := why_own(spec)):
             logger.info(f"{reason}: only camelid can read its folder")
         model = new_model(spec, recipe.seed, group.mesh, group.device, group.gathered)

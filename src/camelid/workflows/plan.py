@@ -104,6 +104,7 @@ def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
         spec = plan.candidate.shape.spec(1)
         rate, batch = map(float, step_law(float(spec.parameter_count()), plan.tokens))
         optimizer, rows = "adamw", max(1, round(batch / context))
+    rows = recipe.devices * max(1, round(rows / recipe.devices))  # each takes as many
     steps = max(1, round(plan.tokens / (rows * context)))
     return PretrainRecipe(
         out=recipe.out / "run",
@@ -119,6 +120,9 @@ def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
             schedule="cosine",
             min_learning_rate_ratio=0.05,
             warmup_fraction=warmup,
+            # What `Candidate.device_bytes` counts with, where memory is the limit.
+            recompute_activations=recipe.memory is not None,
+            micro_batch_size=None if recipe.memory is None else 1,
             validate_every=max(1, steps // 10),
             checkpoint_every=max(1, min(steps, 500)),
         ),
@@ -127,16 +131,19 @@ def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
 
 
 def _sweep(recipe: PlanRecipe) -> SweepRecipe | None:
-    """The sweep that the law comes from, if it does; warns where the planned rows have another length."""
+    """The sweep that the law comes from, if it does; warns where the planned run has another context or
+    vocabulary."""
     path = None if recipe.law is None else recipe.law / RECIPE
     if path is None or not path.is_file() or parse_yaml(path).values.get("stage") != "scale sweep":
         return None
     sweep = load_recipe(SweepRecipe, path)
-    if sweep.context_length != recipe.context_length:
-        logger.warning(
-            f"the law's sweep has rows of {sweep.context_length} tokens, and the plan of "
-            f"{recipe.context_length}: its losses are others; give --context-length {sweep.context_length}"
-        )
+    for name in ("context_length", "vocab_size"):
+        if (measured := getattr(sweep, name)) != (planned := getattr(recipe, name)):
+            flag = f"--{name.replace('_', '-')}"
+            logger.warning(
+                f"the law's sweep has {flag} {measured}, and the plan {planned}: its losses are others; give "
+                f"{flag} {measured}"
+            )
     return sweep
 
 

@@ -85,7 +85,10 @@ def train_rungs(recipes: Sequence[PretrainRecipe], parallel: int, folder: Path) 
         words = [sys.executable, "-m", "camelid", "pretrain", str(written)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with log.open("ab") as file:
-            process = subprocess.Popen(words, stdout=file, stderr=file, env=environment)
+            # Of its own session: Ctrl-C reaches it once, from here, so that it can save its state.
+            process = subprocess.Popen(
+                words, stdout=file, stderr=file, env=environment, start_new_session=True
+            )
             processes.append(process)
             if process.wait():
                 raise CamelidError(f"rung {recipe.out.name} failed; see {log}")
