@@ -48,6 +48,15 @@ def test_each_alarm_shows_by_itself_and_explains(changes: dict[str, float], name
     assert said in found[name]
 
 
+def test_right_answers_that_rose_and_fall_again_while_the_reward_rises() -> None:
+    best = [{**QUIET, "right": 0.4, "parsed": 0.8, "right_if_parsed": 0.5, "reward": 0.5}] * 25
+    now = [{**QUIET, "right": 0.25, "reward": 0.9}] * 5
+    found = shown([QUIET] * 6 + best + now)
+    assert "over-optimised" in found
+    assert "from 0.500 to 0.900 while right answers fell from 40.0% to 25.0%" in found["over-optimised"]
+    assert shown([QUIET] * 6 + best + [{**each, "reward": 0.4} for each in now]) == {}  # it fell, too
+
+
 def test_a_quiet_run_shows_nothing() -> None:
     assert shown(history()) == {}
     assert shown(history(right=0.4, right_if_parsed=0.8, reward=0.4)) == {}  # better answers

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary
+from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary, without_cut
 from camelid.align.solutions import Solution
 from camelid.cli import main as cli
 from camelid.formats.load import load_model
@@ -27,6 +27,11 @@ def test_the_best_different_answers_are_kept() -> None:
     assert [each.text for each in best_answers(one, 3, -math.inf)] == [" b", "c", "a"]
     assert [each.text for each in best_answers(one, 9, 1.0)] == [" b", "c"]
     assert best_answers(one, 1, 3.0) == []
+
+
+def test_answers_that_were_cut_are_left_out() -> None:
+    answers = (Solution("Q", "long", right=True, cut=True), Solution("Q", "short", right=True))
+    assert without_cut(Rated(answers, (2.0, 1.0))) == Rated(answers[1:], (1.0,))
 
 
 def test_means_and_the_bound_by_hand() -> None:

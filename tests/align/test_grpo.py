@@ -1,16 +1,24 @@
 """GRPO: advantages and the clipped loss by hand, and the programs that it takes."""
 
 import json
+import math
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from camelid.align.grpo import group_advantages
+from camelid.align.columns import ADVANTAGE, OLD, REFERENCE, SAMPLED
+from camelid.align.grpo import group_advantages, grpo
+from camelid.align.meter import Meter
 from camelid.align.questions import asked_by
 from camelid.align.surrogate import clipped
 from camelid.base.errors import WrongCall
+from camelid.data.rows.batches import Batch, collate
+from camelid.data.rows.examples import Example
+from camelid.data.rows.packing import lay_out
+from camelid.model.transformer import Transformer
 from camelid.prompting.programs import chain_of_thought, direct
 from camelid.recipes.rollouts import GRPOSettings
 from camelid.tasks.task import load_task
@@ -44,6 +52,38 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"question": f"{n}: which number?", "answer": "5", "grader": "exact"} for n in range(12)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def test_the_objective_is_the_sum_of_its_parts_at_each_token(model: Transformer) -> None:
+    generator = np.random.default_rng(0)
+    rows = []
+    for prompt, answer in (((3, 4), (5, 6, 7)), ((9,), (1, 2))):
+        whole = np.array([*prompt, *answer])
+        weights = np.zeros(len(whole) - 1, np.float32)
+        weights[len(prompt) - 1 :] = 1
+        names = (SAMPLED, OLD, ADVANTAGE, REFERENCE)
+        extra = {name: generator.normal(size=len(weights)).astype(np.float32) * weights for name in names}
+        for name in (SAMPLED, OLD, REFERENCE):
+            extra[name] -= 4 * weights
+        rows.append(lay_out([Example(whole[:-1], whole[1:], weights, extra)], 5, 0))
+    batch, settings = collate(rows), GRPOSettings(importance_cap=1.5, kl=0.3, clip_high=0.4)
+    assert isinstance(batch, Batch)
+    found = grpo(model, torch.float32, settings, Meter())(batch)
+    logprobs = model(batch.tokens).detach().log_softmax(-1)
+    by_hand = 0.0
+    for row, place in (batch.weights > 0).nonzero().tolist():
+        at = {name: float(column[row, place]) for name, column in batch.extra.items()}
+        now = float(logprobs[row, place, batch.targets[row, place]])
+        ratio, behind = math.exp(now - at[OLD]), at[REFERENCE] - now
+        surrogate = min(ratio * at[ADVANTAGE], min(max(ratio, 0.8), 1.4) * at[ADVANTAGE])
+        by_hand -= surrogate * min(math.exp(at[OLD] - at[SAMPLED]), 1.5)
+        by_hand += 0.3 * (math.exp(behind) - behind - 1)
+    assert found.item() == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_equal_rewards_teach_nothing_whatever_their_mean_rounds_to() -> None:
+    rewards = torch.tensor([[0.83] * 5, [13.7] * 5])
+    assert torch.equal(group_advantages(rewards, GRPOSettings(group=5)), torch.zeros(2, 5))
 
 
 def test_a_program_that_asks_twice_is_refused(task: Path) -> None:

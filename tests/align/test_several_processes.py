@@ -51,7 +51,7 @@ def align(base: Path, folder: Path, name: str, out: Path, **more: str) -> int:
         if key in settings:
             settings[key] = str(folder / settings[key])
     flags = [word for key, value in settings.items() for word in (f"--{key}", value)]
-    flags += [f"--{name}.allow-cut" for name in ("grpo", "ppo") if settings["method"] == name]
+    flags += [f"--{name}.allow-cut" for name in ("grpo", "ppo", "best-of-n") if settings["method"] == name]
     flags += ["--chat"] if settings["method"] == "best-of-n" else []
     return cli.main(["align", str(base), "--out", str(out), *flags])
 

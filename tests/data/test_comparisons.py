@@ -138,6 +138,10 @@ def test_ties_say_nothing(tmp_path: Path):
     ("row", "problem"),
     [
         (HH | {"rejected": "\n\nHuman: Bye\n\nAssistant: No."}, "different prompts"),
+        (
+            {name: f"{HH['chosen']}\n\nHuman: {name}?\n\nAssistant: Yes." for name in ("chosen", "rejected")},
+            "ask different things after a common beginning",
+        ),
         ({"prompt": "a", "chosen": "b", "rejected": None}, r"rejected\[0\] is None"),
         (HH | {"rejected": HH["chosen"] + "\n\nHuman: More"}, "`chosen` has no answer of its own"),
         ({"prompt": "a", "chosen": "b", "rejected": " "}, r"messages\[1\]: the assistant's answer is empty"),

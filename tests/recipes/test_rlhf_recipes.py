@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from camelid.align.questions import prompts_of
+from camelid.base.errors import CamelidError
 from camelid.cli.main import main
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
+from camelid.lm.sampling import Sampling
 from camelid.model.presets import published
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
@@ -86,3 +89,9 @@ def test_the_small_stages_read_data_that_there_is(name: str, shared: Path) -> No
     for stage in ("reward", "ppo"):
         recipe = load_recipe(AlignRecipe, FOLDER / "small" / f"{name}-{stage}.yaml")
         assert all((shared / path).is_file() for path in (*recipe.comparisons, *recipe.prompts))
+        if recipe.prompts:
+            paths = [shared / path for path in recipe.prompts]
+            asked = prompts_of(paths, Sampling(), recipe.skip_bad_rows, recipe.limit)
+            assert len(asked) == recipe.limit
+            with pytest.raises(CamelidError, match=r"gz:\d+"):  # each file has rows without a question
+                prompts_of(paths, Sampling())

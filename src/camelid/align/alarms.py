@@ -6,6 +6,7 @@ All are functions of the metrics of updates, so the report finds the same ones i
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ MOST_CUT = 5
 """The same of rollouts in which every answer ends at the length limit."""
 AT_ONCE = 5
 """Updates that an alarm compares with as many first ones."""
+AT_BEST = 20
+"""The same of the best ones: more, since the best of many is partly luck."""
 SMALLEST_KL = 1e-3
 """What rounding leaves of a divergence of 0, in nats."""
 
@@ -34,6 +37,8 @@ class Alarm:
     needs: tuple[str, ...]
     shows: Callable[[Stats, Stats], bool]
     meaning: str
+    since_best: bool = False
+    """Compares with the updates in which most answers were right, instead of the first ones."""
 
 
 ALARMS = (
@@ -88,6 +93,7 @@ ALARMS = (
         "the reward rose from {first[reward]:.3f} to {now[reward]:.3f} while right answers fell from "
         "{first[right]:.1%} to {now[right]:.1%}: the policy learns what the reward gets wrong; stop "
         "earlier, raise kl, or mend the reward",
+        since_best=True,
     ),
     Alarm(
         "format",
@@ -122,12 +128,22 @@ def shown(history: Sequence[Stats]) -> dict[str, str]:
     """The alarms that show after these updates, with what they mean."""
     if len(history) <= AT_ONCE:
         return {}
-    first, now = means(history[:AT_ONCE]), means(history[-AT_ONCE:])
-    return {
-        alarm.name: alarm.meaning.format(first=first, now=now)
-        for alarm in ALARMS
-        if all(name in first and name in now for name in alarm.needs) and alarm.shows(first, now)
-    }
+    now, first = means(history[-AT_ONCE:]), means(history[:AT_ONCE])
+    best = means(_best(history[:-AT_ONCE])) if "right" in now and "right" in first else first
+    found = {}
+    for alarm in ALARMS:
+        then = best if alarm.since_best else first
+        if all(name in then and name in now for name in alarm.needs) and alarm.shows(then, now):
+            found[alarm.name] = alarm.meaning.format(first=then, now=now)
+    return found
+
+
+def _best(history: Sequence[Stats]) -> Sequence[Stats]:
+    """Those updates in a row, at most `AT_BEST`, in which most answers were right."""
+    sums = [0.0, *accumulate(stats["right"] for stats in history)]
+    count = min(AT_BEST, len(history))
+    start = max(range(len(history) - count + 1), key=lambda at: sums[at + count] - sums[at])
+    return history[start : start + count]
 
 
 def means(history: Sequence[Stats]) -> dict[str, float]:
@@ -154,9 +170,10 @@ class Watch:
     rollouts: list[Stats] = field(default_factory=list)
     logged: set[str] = field(default_factory=set)
 
-    def resume(self) -> None:
+    def resume(self, updates_of_rollout: int) -> None:
         """Takes the metrics so far."""
         self.history = updates(read_metrics(self.metrics))
+        self.rollouts = self.history[::updates_of_rollout]
         self.logged = {*shown(self.history)}
 
     def see(self, stats: Stats) -> None:

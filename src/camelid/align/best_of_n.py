@@ -29,6 +29,12 @@ def best_answers(question: Rated, keep: int, least: float) -> list[Solution]:
     return [*found.values()]
 
 
+def without_cut(question: Rated) -> Rated:
+    """Only the answers that end by themselves: tuning on others would teach to end where they were cut."""
+    kept = [at for at, one in enumerate(question.answers) if not one.cut]
+    return Rated(tuple(question.answers[at] for at in kept), tuple(question.rewards[at] for at in kept))
+
+
 def kl_bound(n: int) -> float:
     """ln n - (n - 1) / n, in nats: how far the best of n is at most from the model that answers.
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary
+from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary, without_cut
 from camelid.align.rewarding import digest_of_reward
 from camelid.align.solutions import Solution, sample_solutions
 from camelid.base.atomic import atomic_folder, write_text_atomically
@@ -106,6 +106,18 @@ def _rated(
 
 
 def _best(recipe: AlignRecipe, rated: Sequence[Rated]) -> list[Solution]:
+    if not recipe.best_of_n.allow_cut:
+        rated = [without_cut(each) for each in rated]
+    if not any(each.answers for each in rated):
+        raise CamelidError(
+            f"all answers to {len(rated)} questions are empty or were cut at the length limit; raise "
+            "--max-new-tokens, tune the model on answers that end, or give --best-of-n.allow-cut"
+        )
+    if recipe.rewarded_by is not None and all(len({*each.rewards}) < 2 for each in rated):
+        raise CamelidError(
+            f"{recipe.rewarded_by} gives all answers to a question the same reward, for each of {len(rated)} "
+            "questions, so none is better than another; see camelid check --reward, or take more --samples"
+        )
     least = RIGHT if recipe.rewarded_by is None else -math.inf
     best = [one for each in rated for one in best_answers(each, recipe.best_of_n.keep, least)]
     if not best:

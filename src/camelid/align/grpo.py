@@ -30,7 +30,8 @@ def group_advantages(
     the division, which favours questions that are nearly always or nearly never solved (Dr. GRPO,
     arXiv:2503.20783).
     """
-    centred = rewards - rewards.mean(1, keepdim=True)
+    equal = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)  # their mean may be rounded
+    centred = (rewards - rewards.mean(1, keepdim=True)).masked_fill(equal, 0.0)
     if settings.baseline == "leave_one_out":
         centred = centred * (rewards.shape[1] / (rewards.shape[1] - 1))
     if not settings.divide_by_spread:

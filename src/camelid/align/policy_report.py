@@ -14,6 +14,9 @@ SAMPLES = 10
 CURVES = {
     "KL divergence from the reference": ("nats per answer", ("kl", "kl_k1", "kl_k2", "kl_k3")),
     "Right answers": ("share of samples", ("right", "parsed", "right_if_parsed")),
+    "Spread of the reward": ("within a question", ("reward_spread",)),
+    "Sampler against trainer": ("nats, the largest of a rollout", ("sampler_difference",)),
+    "How far updates moved the policy from the sampler": ("nats per token", ("update_kl",)),
     "Entropy": ("nats per token", ("entropy",)),
     "Answer length": ("tokens", ("answer_tokens",)),
     "Shares": ("share", ("cut", "groups_without_variance", "clip_fraction", "value_clip_fraction")),

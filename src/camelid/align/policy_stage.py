@@ -147,7 +147,7 @@ def _questions(recipe: AlignRecipe) -> tuple[list[Asked], dict[str, str]]:
     questions = [each for task in tasks for each in asked_by(method.program_for(task), task)]
     if recipe.prompts:
         sampling = Sampling(max_new_tokens=recipe.max_new_tokens or MOST_TOKENS)
-        questions += prompts_of(recipe.prompts, sampling)[: recipe.limit]
+        questions += prompts_of(recipe.prompts, sampling, recipe.skip_bad_rows, recipe.limit)
     paths = [*recipe.data, *recipe.prompts, *recipe.ppo.pretraining]
     digests = {**digest_paths(paths), **{task.name: task.version for task in tasks}}
     if recipe.rewarded_by is not None:

@@ -1,7 +1,9 @@
 """The questions that a policy answers while it learns, and how its answers are graded."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +16,8 @@ from camelid.tasks.graders import LENIENT
 from camelid.tasks.item import Grade, Item
 from camelid.tasks.reward_function import Sample
 from camelid.tasks.task import Task
+
+logger = logging.getLogger(__name__)
 
 
 class _Asked(LM):
@@ -81,6 +85,15 @@ def asked_by(program: Program, task: Task) -> list[Asked]:
     return found
 
 
-def prompts_of(paths: Sequence[Path], sampling: Sampling) -> list[Asked]:
-    """The prompts in files, as conversations whose last answer is left out."""
-    return [Asked(each.id, each.text, each.conversation, sampling, each.columns) for each in Questions(paths)]
+def prompts_of(
+    paths: Sequence[Path], sampling: Sampling, skip_bad_rows: bool = False, limit: int | None = None
+) -> list[Asked]:
+    """The first `limit` prompts in files, as conversations whose last answer is left out."""
+    questions = Questions(paths, skip_bad_rows)
+    found = [
+        Asked(each.id, each.text, each.conversation, sampling, each.columns)
+        for each in islice(questions, limit)
+    ]
+    if skipped := questions.skipped:
+        logger.warning(f"{len(skipped)} bad rows of the prompts are skipped; the first: {skipped[0]}")
+    return found

@@ -27,14 +27,13 @@ from camelid.data.rows.examples import Example
 from camelid.data.rows.packing import lay_out, shuffled
 from camelid.lm.interface import Completion
 from camelid.recipes.rollouts import RolloutSettings
+from camelid.runs.run import list_checkpoints
 from camelid.train.parallel import ProcessGroup
 
 Stats = dict[str, float]
 STATS, EXTRA = "stats", "extra."
 """In the file of a rollout: the key of its stats, and what the names of extra columns begin with."""
 COLUMNS = ("tokens", "targets", "weights", "documents", "positions")
-KEPT = 2
-"""Rollouts that are kept beside the present one, for runs that go on from an earlier checkpoint."""
 BOUNDS = {torch.float32: 1e-4}
 """The largest difference in nats between sampler and trainer by precision, and `LOOSE` in others."""
 LOOSE = 1.0
@@ -68,7 +67,7 @@ class Rollouts:
     def batches_from(self, step: int) -> Iterator[Batch]:
         """The batches from a step on; a rollout is sampled when its first batch is asked for."""
         if step:
-            self.watch.resume()
+            self.watch.resume(self.settings.updates)
             self.learning.resume(self.watch.history)
         while True:
             number, done = divmod(step, self.settings.updates)
@@ -148,8 +147,10 @@ class Rollouts:
         self.folder.mkdir(exist_ok=True)
         with atomic_file(self._path(number), replace=True) as draft:
             save_file({**columns, **extra}, draft, {STATS: json.dumps(self.stats)})
+        checkpoints = list_checkpoints(self.folder.parent)
+        needed = checkpoints[0].step // self.settings.updates if checkpoints else 0
         for old in self.folder.glob("*.safetensors"):
-            if int(old.stem) < number - KEPT:
+            if int(old.stem) < needed:
                 old.unlink()
 
     def _kept(self, number: int) -> Batch:

@@ -21,11 +21,13 @@ from camelid.tasks.task import Task
 
 @dataclass(frozen=True)
 class Solution:
-    """A solution of a question: the prompt, what followed it, and whether its final answer is right."""
+    """A solution of a question: the prompt, what followed it, whether its final answer is right, and whether
+    it was cut at the length limit."""
 
     prompt: Prompt
     text: str
     right: bool
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def labelled(task: Task, program: Program, sampled: Evaluation) -> Iterator[Solv
     for record in sampled.records:
         item = items[record.id]
         found = [
-            Solution(*sample.solution, right=task.grade(item, sample.text)[metric].correct)
+            Solution(*sample.solution, right=task.grade(item, sample.text)[metric].correct, cut=sample.cut)
             for sample in record.attempt.samples
         ]
         kept = tuple(each for each in found if each.text.strip())

@@ -1,10 +1,11 @@
 """What rates answers, by name: a user's Python function, a reward model, or a grader."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from camelid.base.errors import CamelidError
+from camelid.base.errors import CamelidError, shortened
 from camelid.tasks.graders import GRADERS, LENIENT
 from camelid.tasks.item import Item
 from camelid.tasks.reward_function import SECONDS, RewardFunction, Sample, is_reward_function
@@ -39,7 +40,11 @@ class ModelReward:
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
         """The rewards of the samples' conversations."""
-        return self.model.score([each.conversation for each in samples])
+        scores = self.model.score([each.conversation for each in samples])
+        for sample, score in zip(samples, scores, strict=True):
+            if not math.isfinite(score):
+                raise CamelidError(f"{self.name} gives the reward {score} to {shortened(sample.completion)}")
+        return scores
 
 
 class GraderReward:

@@ -76,6 +76,9 @@ class BestOfNSettings(Settings):
     from_base: bool = Field(
         default=False, description="tune the first model in every round, instead of the last round's"
     )
+    allow_cut: bool = Field(
+        default=False, description="tune on answers that end at the limit, too, as where length is fixed"
+    )
 
 
 class AlignRecipe(Recipe):
@@ -112,7 +115,8 @@ class AlignRecipe(Recipe):
     pairs_per_prompt: int | None = Field(
         default=None,
         gt=0,
-        description="dpo, reward: at most so many pairs of a row's answers, drawn by seed; by default all",
+        description="dpo, reward: at most so many pairs of a row's answers, drawn by the prompt's words; "
+        "by default all",
     )
     prompts: Paths = Field(
         default=(),
@@ -128,7 +132,8 @@ class AlignRecipe(Recipe):
         description="dpo, reward, best-of-n: rows that exceed the context: fail, or drop them",
     )
     skip_bad_rows: bool = Field(
-        default=False, description="dpo, reward: skip malformed rows, counting them, instead of stopping"
+        default=False,
+        description="skip malformed rows of comparisons and prompts, counting them, instead of stopping",
     )
     limit: int | None = Field(
         default=None,

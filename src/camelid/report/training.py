@@ -30,13 +30,14 @@ def training_report(folder: Path) -> Report:
     if not records:
         raise CamelidError(f"{folder / METRICS} has no steps yet; try again after the first")
     recipe = identity["recipe"]
+    unit = UNITS.get(recipe["stage"], "nats per token")
     versions = ", ".join(f"{name} {identity[name]}" for name in ("camelid", "torch", "python"))
     return Report(
         title=f"{recipe['stage'].capitalize()}: {folder.resolve().name}",
-        summary=_summary(records),
+        summary=_summary(records, unit),
         facts=_facts(folder, records),
         sections=(
-            Section("Curves", figures=training_plots(records, UNITS.get(recipe["stage"], "nats per token"))),
+            Section("Curves", figures=training_plots(records, unit)),
             *prediction_section(folder, records),
             *when_to_stop(records),
             *_sources(folder / SOURCES),
@@ -110,11 +111,12 @@ def _curve(records: Records, key: str, name: str, spread: bool = False) -> Curve
     return Curve(name, [row["step"] for row in rows], [row[key] for row in rows], spread)
 
 
-def _summary(records: Records) -> str:
+def _summary(records: Records, unit: str) -> str:
     tokens = sum(record.get("tokens", 0) for record in records)
     first, last = (next(r for r in order if "loss" in r) for order in (records, reversed(records)))
     text = f"{last['step']:,} steps over {tokens:,} tokens, in {in_time(training_seconds(records))}; "
-    return text + f"the training loss went from {first['loss']:.3f} to {last['loss']:.3f} nats per token."
+    unit = "" if unit in UNITS.values() else f" {unit}"
+    return text + f"the training loss went from {first['loss']:.3f} to {last['loss']:.3f}{unit}."
 
 
 def _measures(records: Records) -> dict[str, str]:

@@ -95,6 +95,8 @@ def compared(better: Messages, worse: Messages) -> list[Verdict]:
     for name, messages in (("chosen", better), ("rejected", worse)):
         if not any(message["role"] == "assistant" for message in messages[context:]):
             raise CamelidError(f"`{name}` has no answer of its own after the common prompt")
+        if messages[context]["role"] != "assistant":
+            raise CamelidError("`chosen` and `rejected` ask different things after a common beginning")
     return [Verdict(better, "good", context), Verdict(worse, "bad", context)]
 
 
