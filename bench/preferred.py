@@ -32,7 +32,7 @@ from camelid.text.conversation import Conversation, Message
 
 PARTS = {"measured": (0.0, 0.2), "reward": (0.2, 0.6), "dpo": (0.6, 1.0)}
 """By the hash of the instruction."""
-PAIRS = {"measured": 200, "reward": 200, "dpo": 480}
+PAIRS = {"measured": 200, "reward": 200, "dpo": 160}
 INSTRUCTIONS, LONGEST_ANSWER = 80, 160
 LONGEST = 1100
 """Most characters of both answers and twice the instruction, so that a pair fits 512 tokens."""
