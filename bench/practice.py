@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reasoning_claims import paired, right
+from reasoning_claims import right
+from reinforce import counted
 
 from camelid import LM, evaluate
 from camelid.align.questions import asked_by
@@ -106,11 +107,7 @@ def main() -> None:
         "before": {name: sum(right(each)) for name, each in before.items()},
     }
     for name, model in models.items():
-        after = asked(model, folder / f"practice-{name}")
-        found[name] = {
-            kind: {"right": sum(right(each)), "of": len(right(each)), "change": paired(before[kind], each)}
-            for kind, each in after.items()
-        }
+        found[name] = counted(asked(model, folder / f"practice-{name}"), before)
     write_json(folder / "practice.json", found)
     print(json.dumps(found, indent=1))
 

@@ -5,9 +5,9 @@ import math
 import statistics
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from test_ppo import rollout
 
 from camelid.align.columns import ADVANTAGE, OLD, REFERENCE, SAMPLED
 from camelid.align.grpo import group_advantages, grpo
@@ -15,9 +15,6 @@ from camelid.align.meter import Meter
 from camelid.align.questions import asked_by
 from camelid.align.surrogate import clipped
 from camelid.base.errors import WrongCall
-from camelid.data.rows.batches import Batch, collate
-from camelid.data.rows.examples import Example
-from camelid.data.rows.packing import lay_out
 from camelid.model.transformer import Transformer
 from camelid.prompting.programs import chain_of_thought, direct
 from camelid.recipes.rollouts import GRPOSettings
@@ -55,19 +52,8 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_objective_is_the_sum_of_its_parts_at_each_token(model: Transformer) -> None:
-    generator = np.random.default_rng(0)
-    rows = []
-    for prompt, answer in (((3, 4), (5, 6, 7)), ((9,), (1, 2))):
-        whole = np.array([*prompt, *answer])
-        weights = np.zeros(len(whole) - 1, np.float32)
-        weights[len(prompt) - 1 :] = 1
-        names = (SAMPLED, OLD, ADVANTAGE, REFERENCE)
-        extra = {name: generator.normal(size=len(weights)).astype(np.float32) * weights for name in names}
-        for name in (SAMPLED, OLD, REFERENCE):
-            extra[name] -= 4 * weights
-        rows.append(lay_out([Example(whole[:-1], whole[1:], weights, extra)], 5, 0))
-    batch, settings = collate(rows), GRPOSettings(importance_cap=1.5, kl=0.3, clip_high=0.4)
-    assert isinstance(batch, Batch)
+    batch = rollout((SAMPLED, OLD, ADVANTAGE, REFERENCE), {SAMPLED: 4.0, OLD: 4.0, REFERENCE: 4.0})
+    settings = GRPOSettings(importance_cap=1.5, kl=0.3, clip_high=0.4)
     found = grpo(model, torch.float32, settings, Meter())(batch)
     logprobs = model(batch.tokens).detach().log_softmax(-1)
     by_hand = 0.0

@@ -1,6 +1,7 @@
 """PPO: formulas by hand, the objective against plain forward passes, and pretraining text beside answers."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from camelid.data.rows.packing import lay_out
 from camelid.model.transformer import Transformer
 from camelid.recipes.rollouts import PPOSettings
 
+COLUMNS, LOW = (SAMPLED, OLD, ADVANTAGE, RETURN, VALUE), {OLD: 5.0}
 ANSWERED = torch.tensor([[False, True, True, True], [True, True, False, False]])
 
 
@@ -103,17 +105,17 @@ def valued(model: Transformer) -> Transformer:
     return copy.eval()
 
 
-def rollout() -> Batch:
-    """Two answers with columns of their own."""
+def rollout(names: Sequence[str] = COLUMNS, low: Mapping[str, float] = LOW) -> Batch:
+    """Two answers with random columns of these names, some of them so much lower."""
     generator = np.random.default_rng(0)
     rows = []
     for prompt, answer in (((3, 4), (5, 6, 7)), ((9,), (1, 2))):
         whole = np.array([*prompt, *answer])
         weights = np.zeros(len(whole) - 1, np.float32)
         weights[len(prompt) - 1 :] = 1
-        names = (SAMPLED, OLD, ADVANTAGE, RETURN, VALUE)
         extra = {name: generator.normal(size=len(weights)).astype(np.float32) * weights for name in names}
-        extra[OLD] -= 5 * weights
+        for name, by in low.items():
+            extra[name] -= by * weights
         rows.append(lay_out([Example(whole[:-1], whole[1:], weights, {**extra, TEXT: 0 * weights})], 5, 0))
     batch = collate(rows)
     assert isinstance(batch, Batch)
