@@ -98,6 +98,7 @@ def test_columns_are_named_in_order_or_by_key():
         ([(n, d, 10 / value) for n, d, value in runs()], [], "the loss does not fall"),
         (runs(), ["--drop-highest", 12], "leave none to fit"),
         (runs(), ["--resamples", -1], "--resamples is -1"),
+        (runs(), ["--resamples", 5], "--resamples is 5; an interval needs 20, and 0 gives none"),
         (runs(), ["--columns", "size=parameters"], "'size' is none of parameters, tokens, flops, loss"),
         (runs(), ["--columns", "parameters,,,loss"], "no column for tokens or flops"),
         (runs(), ["--columns", "x,tokens,,loss"], "no column 'x'; it has parameters, tokens, loss"),

@@ -89,6 +89,17 @@ def test_an_envelope_of_training_curves_finds_the_exponent():
     assert all(each.parameters * each.tokens * 6 == pytest.approx(each.flops, rel=1e-3) for each in found)
 
 
+def test_an_envelope_is_resampled_by_whole_curves():
+    n, d = np.repeat([1e7, 1.001e7, 3e7, 9e7, 2.7e8, 8.1e8], 5), np.tile(np.geomspace(1e8, 1e10, 5), 6)
+    points = Points.of(n, d, loss(n, d))
+    drawn = Envelope().draw(points, np.random.default_rng(0))
+    left = sorted(set(drawn.parameters))
+    assert len(drawn.levels("parameters")) == 4  # of 5: the first two are one size
+    assert [int((drawn.parameters == size).sum()) for size in left] == [5] * len(left)
+    other = Envelope().draw(points, np.random.default_rng(1))
+    assert sorted(set(other.parameters)) != left
+
+
 def test_the_page_of_a_frontier_draws_the_best_sizes():
     page = render(fit_report(fit_points("isoflop", isoflops(0.4, 2.5), resamples=0), {}))
     assert "Best size" in page

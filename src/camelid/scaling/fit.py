@@ -14,7 +14,7 @@ from camelid.base.errors import WrongCall
 from camelid.base.json import write_json
 from camelid.report.page import write_report
 from camelid.scaling.fit_page import fit_report
-from camelid.scaling.fitting import LEVEL, Fit, fit_points
+from camelid.scaling.fitting import LEAST_RESAMPLES, LEVEL, Fit, fit_points
 from camelid.scaling.forms import FORMS
 from camelid.scaling.reading import read_runs
 from camelid.scaling.saved import FIT
@@ -41,6 +41,8 @@ def scale_fit(
     for name, number in (("drop-highest", drop_highest), ("hold-out", hold_out), ("resamples", resamples)):
         if number < 0:
             raise WrongCall(f"--{name} is {number}; it must be at least 0")
+    if 0 < resamples < LEAST_RESAMPLES:
+        raise WrongCall(f"--resamples is {resamples}; an interval needs {LEAST_RESAMPLES}, and 0 gives none")
     points, notes = read_runs(runs, columns)
     for note in notes:
         logger.info(note)

@@ -16,6 +16,7 @@ LEVEL = 0.9
 FAR = 10.0
 """Robust standard deviations from the law beyond which a run is pointed out."""
 LEAST_RESAMPLES = 20
+"""From which 5th and 95th percentiles are read."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,9 @@ def predict_losses(fit: Fit, points: Points, seed: int = 0) -> list[Estimate]:
     if value is None:
         raise WrongCall(f"--form {fit.form} gives the best sizes, not losses, so nothing can be held out")
     if not fit.resamples:
-        raise WrongCall("an interval of a prediction needs resamples; give --resamples at least 20")
+        raise WrongCall(
+            f"an interval of a prediction needs resamples; give --resamples {LEAST_RESAMPLES} or more"
+        )
     free = max(1, len(fit.errors) - len(fit.constants))
     among = fit.errors * np.sqrt(len(fit.errors) / free)
     worse = len(fit.beyond) > 0 and (fit.beyond**2).mean() > (among**2).mean()

@@ -140,6 +140,13 @@ class IsoFlop(Frontier):
 class Envelope(Frontier):
     """At each of many budgets the size whose training curve is lowest; runs are points along the curves."""
 
+    def draw(self, points: Points, generator: np.random.Generator) -> Points:
+        """`SHARE` of the sizes with their whole curves, whose points are not independent."""
+        sizes = points.levels("parameters")
+        of_size = np.abs(np.log(points.parameters)[:, None] - np.log(sizes)).argmin(1)
+        count = max(1, round(SHARE * len(sizes)))
+        return points.take(np.isin(of_size, generator.choice(len(sizes), count, replace=False)))
+
     def best(self, points: Points) -> Iterator[Best]:
         """The lowest curve at `BUDGETS` budgets, where at least two sizes have one."""
         curves = [_sorted_by_flops(runs) for runs in points.by("parameters") if len(runs.levels("flops")) > 1]
