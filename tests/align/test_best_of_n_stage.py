@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary, without_cut
+from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary, worth_tuning_on
 from camelid.align.solutions import Solution
 from camelid.cli import main as cli
 from camelid.formats.load import load_model
@@ -29,15 +29,18 @@ def test_the_best_different_answers_are_kept() -> None:
     assert best_answers(one, 1, 3.0) == []
 
 
-def test_answers_that_were_cut_are_left_out() -> None:
-    answers = (Solution("Q", "long", right=True, cut=True), Solution("Q", "short", right=True))
-    assert without_cut(Rated(answers, (2.0, 1.0))) == Rated(answers[1:], (1.0,))
+def test_empty_answers_and_those_that_were_cut_are_not_tuned_on() -> None:
+    texts = (("long", True), ("  ", False), ("short", False))
+    answers = tuple(Solution("Q", text, right=True, cut=cut) for text, cut in texts)
+    question = Rated(answers, (2.0, 3.0, 1.0))
+    assert worth_tuning_on(question) == Rated(answers[2:], (1.0,))
+    assert worth_tuning_on(question, allow_cut=True) == Rated((answers[0], answers[2]), (2.0, 1.0))
 
 
 def test_means_and_the_bound_by_hand() -> None:
-    assert summary([rated(("a", 1.0), ("b", 0.0)), rated(("c", 0.0)), rated()]) == {
+    assert summary([rated(("a", 1.0), ("", 0.0)), rated(("c", 0.0)), rated(("", 0.25))]) == {
         "reward": 0.25,
-        "best_reward": 0.5,
+        "best_reward": pytest.approx(1.25 / 3),
     }
     assert summary([]) == {}
     assert kl_bound(1) == 0

@@ -29,9 +29,10 @@ def best_answers(question: Rated, keep: int, least: float) -> list[Solution]:
     return [*found.values()]
 
 
-def without_cut(question: Rated) -> Rated:
-    """Only the answers that end by themselves: tuning on others would teach to end where they were cut."""
-    kept = [at for at, one in enumerate(question.answers) if not one.cut]
+def worth_tuning_on(question: Rated, *, allow_cut: bool = False) -> Rated:
+    """Without empty answers, and without those that did not end by themselves: tuning on these would teach to
+    end where they were cut."""
+    kept = [at for at, one in enumerate(question.answers) if one.text.strip() and (allow_cut or not one.cut)]
     return Rated(tuple(question.answers[at] for at in kept), tuple(question.rewards[at] for at in kept))
 
 
@@ -44,11 +45,10 @@ def kl_bound(n: int) -> float:
 
 
 def summary(questions: Sequence[Rated]) -> dict[str, float]:
-    """Means over the questions with answers: of all rewards, and of the best ones."""
-    rated = [each.rewards for each in questions if each.rewards]
-    if not rated:
+    """Means over the questions: of all rewards, those of empty answers included, and of the best ones."""
+    if not questions:
         return {}
     return {
-        "reward": sum(sum(each) / len(each) for each in rated) / len(rated),
-        "best_reward": sum(map(max, rated)) / len(rated),
+        "reward": sum(sum(each.rewards) / len(each.rewards) for each in questions) / len(questions),
+        "best_reward": sum(max(each.rewards) for each in questions) / len(questions),
     }

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary, without_cut
+from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary, worth_tuning_on
 from camelid.align.rewarding import digest_of_reward
 from camelid.align.solutions import Solution, sample_solutions
 from camelid.base.atomic import atomic_folder, write_text_atomically
@@ -106,8 +106,7 @@ def _rated(
 
 
 def _best(recipe: AlignRecipe, rated: Sequence[Rated]) -> list[Solution]:
-    if not recipe.best_of_n.allow_cut:
-        rated = [without_cut(each) for each in rated]
+    rated = [worth_tuning_on(each, allow_cut=recipe.best_of_n.allow_cut) for each in rated]
     if not any(each.answers for each in rated):
         raise CamelidError(
             f"all answers to {len(rated)} questions are empty or were cut at the length limit; raise "

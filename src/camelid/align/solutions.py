@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from camelid.base.errors import CamelidError
@@ -45,11 +45,12 @@ def solve(recipe: AlignRecipe) -> list[Solved]:
     """Samples `recipe.samples` solutions of every question, and labels each as its task grades it.
 
     The solutions are the lines of an evaluation in `recipe.solutions_folder`: a question that has a line
-    there is not asked again. Raises `CamelidError` if no solution is right or none is wrong.
+    there is not asked again. Empty replies are left out: there is nothing to rate. Raises `CamelidError` if
+    no solution is right or none is wrong.
     """
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
     solved = [
-        each
+        replace(each, solutions=tuple(one for one in each.solutions if one.text.strip()))
         for of_task in sample_solutions(recipe, recipe.model, tasks, recipe.solutions_folder)
         for each in of_task
     ]
@@ -101,20 +102,16 @@ def method_of(recipe: AlignRecipe) -> Method:
 
 
 def labelled(task: Task, program: Program, sampled: Evaluation) -> Iterator[Solved]:
-    """The sampled solutions with their labels, by the reading that evaluations are compared by.
-
-    Empty replies are left out: there is nothing to rate.
-    """
+    """The sampled solutions with their labels, by the reading that evaluations are compared by."""
     items, metric = {item.id: item for item in task.items}, sampled.main_metric
     for record in sampled.records:
         item = items[record.id]
-        found = [
+        found = tuple(
             Solution(*sample.solution, right=task.grade(item, sample.text)[metric].correct, cut=sample.cut)
             for sample in record.attempt.samples
-        ]
-        kept = tuple(each for each in found if each.text.strip())
+        )
         prompt = record.attempt.samples[0].solution[0]
-        yield Solved(record.id, prompt, kept, _reference(item, program))
+        yield Solved(record.id, prompt, found, _reference(item, program))
 
 
 def _reference(item: Item, program: Program) -> str:
