@@ -14,7 +14,7 @@ SAMPLES = 10
 CURVES = {
     "KL divergence from the reference": ("nats per answer", ("kl", "kl_k1", "kl_k2", "kl_k3")),
     "Right answers": ("share of samples", ("right", "parsed", "right_if_parsed")),
-    "Spread of the reward": ("within a question", ("reward_spread",)),
+    "Spread of the reward": ("over all answers of a rollout", ("reward_spread",)),
     "Sampler against trainer": ("nats, the largest of a rollout", ("sampler_difference",)),
     "How far updates moved the policy from the sampler": ("nats per token", ("update_kl",)),
     "Entropy": ("nats per token", ("entropy",)),
@@ -84,7 +84,7 @@ def _gains(records: Sequence[Stats]) -> Iterator[Section]:
         f"Right answers changed by {100 * gain(first, now):+.1f} points: {100 * part:+.1f} because more or "
         f"fewer answers can be read, {100 * (gain(first, now) - part):+.1f} because those that can be read "
         f"are right more or less often. Means of the first and the last {AT_ONCE} updates' samples.",
-        tables=(Table("", ("share of samples", "first", "last", "change"), rows),),
+        tables=(Table("", ("mean over samples", "first", "last", "change"), rows),),
     )
 
 

@@ -65,7 +65,7 @@ def training_plots(records: Records, unit: str = "nats per token") -> tuple[Line
     plots = (
         LinePlot("Loss", "step", unit, tuple(curve for curve in loss if curve.x)),
         *(_plot(records, name.capitalize(), key, name) for key, name in _measures(records).items()),
-        _plot(records, "Reward", "reward", "mean reward"),
+        _plot(records, "Reward of the samples", "reward", "mean reward"),
         _plot(records, "Speed", "tokens_per_second", "tokens per second", from_zero=True),
         _plot(records, "Learning rate", "learning_rate", "learning rate"),
         _plot(records, "Gradient norm", "grad_norm", "norm before clipping", from_zero=True),
@@ -122,7 +122,11 @@ def _summary(records: Records, unit: str) -> str:
 def _measures(records: Records) -> dict[str, str]:
     """The measures of validation beside the loss, by their keys, as words."""
     keys = dict.fromkeys(key for record in records for key in record if key.startswith(VALIDATED))
-    return {key: key.removeprefix(VALIDATED).replace("_", " ") for key in keys if key != f"{VALIDATED}loss"}
+    return {
+        key: f"held-out {key.removeprefix(VALIDATED).replace('_', ' ')}"
+        for key in keys
+        if key != f"{VALIDATED}loss"
+    }
 
 
 def _facts(folder: Path, records: Records) -> dict[str, str]:
