@@ -28,6 +28,10 @@ SMALLEST_KL = 1e-3
 """What rounding leaves of a divergence of 0, in nats."""
 
 
+class LearningStopped(CamelidError):  # noqa: N818 -- it reads as what happened
+    """A policy that learns nothing, or has gone astray, at a gate."""
+
+
 @dataclass(frozen=True)
 class Alarm:
     """A sign by name: the metrics it needs; whether it shows, from means of the first and of the newest
@@ -185,16 +189,16 @@ class Watch:
                 logger.warning(f"{name}: {meaning}")
 
     def check(self, stats: Stats) -> None:
-        """Adds the metrics of a rollout, before it is trained on; raises `CamelidError` at a gate."""
+        """Adds the metrics of a rollout, before it is trained on; raises `LearningStopped` at a gate."""
         self.rollouts.append(stats)
         if self._throughout("groups_without_variance", MOST_WITHOUT_VARIANCE):
-            raise CamelidError(
+            raise LearningStopped(
                 f"in {MOST_WITHOUT_VARIANCE} rollouts all answers to each question had the same reward (mean "
                 f"{stats['reward']:.3f}), so there is nothing to learn; take questions that the model solves "
                 "sometimes, or a larger group"
             )
         if not self.allow_cut and self._throughout("cut", MOST_CUT):
-            raise CamelidError(
+            raise LearningStopped(
                 f"in {MOST_CUT} rollouts every answer ended at the length limit, so the policy never learns "
                 "to end; raise --max-new-tokens, tune the model on answers that end, or set allow-cut"
             )
@@ -204,7 +208,7 @@ class Watch:
                 "negative: policy and reference do not compute in the same way; please report this"
             )
         if not stats["kl"] <= self.largest_kl:
-            raise CamelidError(
+            raise LearningStopped(
                 f"answers are {stats['kl']:.3g} nats from the reference, and largest-kl is "
                 f"{self.largest_kl:g}: the policy has left its language; lower the learning rate, raise kl, "
                 "or raise the bound"

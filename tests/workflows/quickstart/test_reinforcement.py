@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from camelid.align.alarms import LearningStopped
 from camelid.cli import main as cli
 from camelid.runs.run import read_metrics
-from camelid.workflows.quickstart import evaluation, recipes, sizing, world_files
+from camelid.workflows.quickstart import evaluation, recipes, sizing, steps, world_files
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.job import Job
 from camelid.workflows.quickstart.journal import Journal
@@ -37,6 +38,25 @@ def test_the_recipe_asks_training_questions_in_the_time_there_is(tmp_path: Path)
     assert job.finished == tmp_path / "out" / "reinforce" / "model"
     assert recipe.seed == 3
     assert recipes.reinforce_recipe(job) == recipe
+
+
+def test_a_gate_ends_practice_and_not_the_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise LearningStopped("every answer was cut")
+
+    monkeypatch.setattr("camelid.align.policy_stage.train_policy", stopped)
+    monkeypatch.setattr(recipes, "reinforce_recipe", lambda _: None)
+    arguments = {"minutes": 20.0, "seed": 3, "reinforce": True}
+    journal, budget = Journal(tmp_path / "out", arguments), Budget(1200.0, reinforces=True)
+    job = Job(tmp_path / "out", (), (), None, 3, journal, budget, reinforces=True)
+    assert job.practised
+    assert job.finished == job.reinforced
+    steps._practise(job)
+    assert not job.practised
+    assert job.finished == job.tuned
+    again = Job(tmp_path / "out", (), (), None, 3, Journal(tmp_path / "out", arguments), budget, True)
+    assert not again.practised  # a resumed call does not run into the same gate
+    assert again.journal.decisions["practice stopped"] == "every answer was cut"
 
 
 def test_reinforcement_needs_the_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from camelid.train.validation import ValidationLoss
 from camelid.workflows.quickstart import budget, evaluation, shortfall, working_clock
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.evaluation import ModelResult, questions_in_time
+from camelid.workflows.quickstart.job import PRACTICE_STOPPED
 from camelid.workflows.quickstart.working_clock import WorkingClock
 
 
@@ -32,6 +33,8 @@ def job_of(tmp_path, made, planned):
         text=(),
         chats=(),
         seed=3,
+        law=None,
+        reinforces=False,
         pretrained=tmp_path / "pretrain" / "model",
         journal=SimpleNamespace(decisions=decisions),
         budget=SimpleNamespace(seconds=720.0),
@@ -52,6 +55,23 @@ def test_nothing_is_said_where_all_went_as_planned(tmp_path):
     job = job_of(tmp_path, {"pretrain": 641, "tune": 600}, {"pretrain": 800, "tune": 600})
     results = SimpleNamespace(models=(model("before tuning", 3.0, []), model("16-bit", 2.0, [])))
     assert shortfall.notes(job, results) == []
+
+
+def test_the_command_keeps_the_law_and_the_practice(tmp_path):
+    job = job_of(tmp_path, {}, {})
+    job.law, job.reinforces = tmp_path / "sweep", True
+    assert shortfall.again(job, 24, tmp_path / "more") == (
+        f"camelid quickstart --minutes 24 --out {tmp_path}/more --seed 3 --law {tmp_path}/sweep --reinforce"
+    )
+
+
+def test_practice_that_a_gate_stopped_is_said_with_its_reason(tmp_path):
+    job = job_of(tmp_path, {"tune": 600}, {"tune": 600})
+    job.journal.decisions[PRACTICE_STOPPED] = "every answer ended at the length limit"
+    results = SimpleNamespace(models=(model("before tuning", 3.0, []), model("16-bit", 2.0, [])))
+    assert shortfall.notes(job, results) == [
+        "Practice stopped, so the finished model is the tuned one: every answer ended at the length limit."
+    ]
 
 
 def test_tuning_that_harmed_is_said_first(tmp_path):

@@ -75,7 +75,7 @@ def evaluate_models(job: Job, tuning: TuneRecipe) -> Results:
     takes a hundred times as long for bfloat16 on a CPU without instructions for it.
     """
     folders = {"before tuning": job.pretrained, "16-bit": job.tuned}
-    folders |= {REINFORCED: job.reinforced} if job.reinforces else {}
+    folders |= {REINFORCED: job.reinforced} if job.practised else {}
     folders |= {"4-bit": job.small}
     models = tuple(_measure(job, tuning, name, folder) for name, folder in folders.items())
     small = Engine.load(job.small, dtype=torch.bfloat16)

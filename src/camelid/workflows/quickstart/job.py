@@ -6,8 +6,11 @@ from pathlib import Path
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.journal import Journal
 
-PARTS = ("data", "tokenizer", "pretrain", "tune", "model-4bit")
+PARTS = ("data", "tokenizer", "pretrain", "tune", "reinforce", "model-4bit")
 """The folders that the steps make, in order."""
+
+PRACTICE_STOPPED = "practice stopped"
+"""The journal's entry with the reason why reinforcement ended at a gate."""
 
 LONGEST_REPLY = 160
 """Tokens of a reply to a question at most."""
@@ -69,9 +72,14 @@ class Job:
         return self.out / "reinforce" / "model"
 
     @property
+    def practised(self) -> bool:
+        """Whether the finished model is the reinforced one: it was asked for, and no gate stopped it."""
+        return self.reinforces and PRACTICE_STOPPED not in self.journal.decisions
+
+    @property
     def finished(self) -> Path:
         """The model at the end of training, before it is quantised."""
-        return self.reinforced if self.reinforces else self.tuned
+        return self.reinforced if self.practised else self.tuned
 
     @property
     def small(self) -> Path:

@@ -8,7 +8,7 @@ from camelid.evals.evaluate import Evaluation, compare_evaluations
 from camelid.evals.results import Result
 from camelid.formats.hugging_face.checkpoint import read_spec, weight_files
 from camelid.report.page import write_report
-from camelid.report.training import prediction_section, training_plots
+from camelid.report.training import UNITS, prediction_section, training_plots
 from camelid.report.values import BarPlot, Dialogue, Estimate, Passage, Report, Section, Table
 from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.graders import STRICT
@@ -59,7 +59,7 @@ def _summary(job: Job, parameters: int) -> str:
 def _sections(job: Job, results: Results) -> Iterator[Section]:
     if any(model.evaluations for model in results.models):
         yield _accuracies(job, results)
-    if job.reinforces:
+    if job.practised:
         yield from reinforcement(job, results)
     losses = tuple(
         (
@@ -95,7 +95,8 @@ def _sections(job: Job, results: Results) -> Iterator[Section]:
         yield from prediction_section(path.parent, read_metrics(path))
     for stage in ("pretrain", "tune", "reinforce"):
         if (path := job.out / stage / METRICS).exists():
-            yield Section(f"Training: {stage}", figures=training_plots(read_metrics(path)))
+            unit = UNITS["align"] if stage == "reinforce" else "nats per token"
+            yield Section(f"Training: {stage}", figures=training_plots(read_metrics(path), unit))
     rows = tuple((name, in_time(seconds)) for name, seconds in job.journal.seconds.items())
     yield Section("Time", tables=(Table("", ("step", "time"), rows),))
 
@@ -133,7 +134,7 @@ def _accuracies(job: Job, results: Results) -> Section:
                     "only 16-bit right",
                     "p (McNemar)",
                 ),
-                tuple(_costs(by_model[REINFORCED if job.reinforces else "16-bit"], by_model["4-bit"])),
+                tuple(_costs(by_model[REINFORCED if job.practised else "16-bit"], by_model["4-bit"])),
             ),
         ),
     )

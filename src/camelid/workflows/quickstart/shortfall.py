@@ -8,7 +8,7 @@ from camelid.evals.evaluate import Evaluation
 from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.graders import STRICT
 from camelid.workflows.quickstart.evaluation import ModelResult, Results
-from camelid.workflows.quickstart.job import Job
+from camelid.workflows.quickstart.job import PRACTICE_STOPPED, Job
 
 ENOUGH = 0.8
 """Share of the planned updates below which a stage fell short."""
@@ -25,6 +25,8 @@ def notes(job: Job, results: Results) -> list[str]:
             "or tune again: "
             f"camelid tune {job.out / 'tune' / 'recipe.yaml'} --out {job.out}-tune"
         )
+    if reason := job.journal.decisions.get(PRACTICE_STOPPED):
+        found.append(f"Practice stopped, so the finished model is the tuned one: {reason}.")
     return found + [_sentence(job, stage, made, planned) for stage, made, planned in shortfalls(job)]
 
 
@@ -58,6 +60,10 @@ def again(job: Job, minutes: float, out: Path) -> str:
             words.append(" ".join([flag, *map(str, paths)]))
     if job.seed:
         words.append(f"--seed {job.seed}")
+    if job.law is not None:
+        words.append(f"--law {job.law}")
+    if job.reinforces:
+        words.append("--reinforce")
     return " ".join(words)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from camelid.base.errors import WrongCall
 from camelid.base.progress import in_time
 from camelid.workflows.quickstart.budget import Budget
-from camelid.workflows.quickstart.job import Job
+from camelid.workflows.quickstart.job import PRACTICE_STOPPED, Job
 from camelid.workflows.quickstart.journal import Journal
 from camelid.workflows.quickstart.working_clock import WorkingClock
 
@@ -96,12 +96,10 @@ def _check_inputs(
 
 def _run(job: Job) -> None:
     """Runs every step, then prints what to do next."""
-    from camelid.align.policy_stage import train_policy
     from camelid.recipes.quantize import QuantizeRecipe
     from camelid.report.page import REPORT
     from camelid.train import stages
     from camelid.train.clock import TimeLimit
-    from camelid.train.parallel import ProcessGroup
     from camelid.workflows.quantize import quantize
     from camelid.workflows.quickstart import recipes
     from camelid.workflows.quickstart.evaluation import evaluate_models
@@ -124,12 +122,8 @@ def _run(job: Job) -> None:
         )
     tuning_limit = TimeLimit(job.budget.training_ends, lambda: job.budget.used)
     steps.append(("tune", job.tuned, lambda: stages.tune(recipes.tune_recipe(job), tuning_limit)))
-    if job.reinforces:
-        limit = TimeLimit(job.budget.closing_begins, lambda: job.budget.used)
-        practise = recipes.reinforce_recipe
-        steps.append(
-            ("reinforce", job.reinforced, lambda: train_policy(practise(job), ProcessGroup(), limit))
-        )
+    if job.practised:
+        steps.append(("reinforce", job.reinforced, lambda: _practise(job)))
     steps.append(
         ("quantize", job.small, lambda: quantize(QuantizeRecipe(model=str(job.finished), out=job.small)))
     )
@@ -154,3 +148,19 @@ def _run(job: Job) -> None:
     print(f"In float32:   camelid chat {job.finished}")
     for note in job.journal.decisions.get("notes", ()):
         print(note)
+
+
+def _practise(job: Job) -> None:
+    """Reinforcement; where a gate stops it, the tuned model goes on and the report says why."""
+    from camelid.align.alarms import LearningStopped
+    from camelid.align.policy_stage import train_policy
+    from camelid.train.clock import TimeLimit
+    from camelid.train.parallel import ProcessGroup
+    from camelid.workflows.quickstart import recipes
+
+    limit = TimeLimit(job.budget.closing_begins, lambda: job.budget.used)
+    try:
+        train_policy(recipes.reinforce_recipe(job), ProcessGroup(), limit)
+    except LearningStopped as stopped:
+        logger.warning(f"practice stopped: {stopped}; going on with {job.tuned}")
+        job.journal.decide(PRACTICE_STOPPED, lambda reason=str(stopped): reason)
