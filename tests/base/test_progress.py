@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from camelid.base import progress
-from camelid.base.progress import Display, OneLine, StepLog, track
+from camelid.base.progress import Display, OneLine, Pace, StepLog, track
 
 
 @dataclass
@@ -101,6 +101,18 @@ def test_speed_and_time_left_are_smoothed_and_forget_the_first_step(clock, caplo
     step = int(caplog.messages[-1].split("/")[0].removeprefix("step "))
     minutes, seconds = caplog.messages[-1].split("eta ")[1].removesuffix("s").split("m")
     assert int(minutes) * 60 + int(seconds) == pytest.approx((1000 - step) * 0.55, rel=0.06)
+
+
+def test_the_time_left_holds_what_happens_every_few_steps():
+    """PPO: one update in four waits for a rollout."""
+    pace = Pace()
+    for seconds in [20.0, 20.0, 20.0, 140.0] * 10:
+        pace.add(100, seconds)
+    left = []
+    for seconds in [20.0, 20.0, 20.0, 140.0]:
+        pace.add(100, seconds)
+        left.append(pace.seconds_for(100))
+    assert all(0.75 * 5000 < each < 1.35 * 5000 for each in left), left
 
 
 def test_the_record_has_the_values_of_its_own_step(clock):

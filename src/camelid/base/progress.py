@@ -24,8 +24,9 @@ T = TypeVar("T")
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines without a terminal."""
-SMOOTHING_SECONDS = 10.0
-"""The speed shown is a mean in which work of this age weighs 1/e of the newest."""
+SMOOTHING_SECONDS, SMOOTHING_STEPS = 10.0, 8
+"""The speed shown is a mean in which work of this age weighs 1/e of the newest; where so many steps take
+longer, work that many steps ago: one step in a few may hold a rollout or a validation."""
 BAR_WIDTHS = (8, 30)
 """A bar is shown if at least the first number of columns is left for it, and takes at most the second."""
 
@@ -69,7 +70,8 @@ class Pace:
         second."""
         now = time.monotonic()
         elapsed = max(now - self._last, seconds)
-        keep = math.exp(-elapsed / SMOOTHING_SECONDS) if self._count > 1 else 0.0
+        age = min(elapsed / SMOOTHING_SECONDS, 1 / SMOOTHING_STEPS)
+        keep = math.exp(-age) if self._count > 1 else 0.0
         self._last = now
         self._count += 1
         self._steps = keep * self._steps + 1
