@@ -12,6 +12,7 @@ from camelid.align.solutions import Solution
 from camelid.cli import main as cli
 from camelid.formats.load import load_model
 from camelid.lm.scripted import ScriptedLM
+from camelid.report.page import show_cell
 
 Guessing = Callable[[], ScriptedLM]
 
@@ -111,7 +112,16 @@ def test_rounds_tune_on_right_answers_and_go_on_where_they_were(
     asked = [len(lm.prompts) for lm in sampled]
     assert asked[0] == asked[1] == 32 * 6  # every question in each round
     assert 0 < asked[2] < asked[0]  # the held-out ones at the end
+    page = (out / "report.html").read_text()
+    assert f"from {first['held_out_reward']:.3f} to {after['held_out_reward']:.3f}." in page
+    for cell in ("after round 2", f"{second['kept']:,}", show_cell(second["best_reward"])):
+        assert cell in page
+    (out / "report.html").write_text("")
+    assert cli.main(["report", str(out)]) == 0
+    assert (out / "report.html").read_text() == page
     (out / "rounds.json").unlink()
+    assert cli.main(["report", str(out)]) == 1
+    assert "has no round yet" in capsys.readouterr().err
     assert cli.main(words(chatty, questions, out, **more)) == 0
     assert [len(lm.prompts) for lm in sampled[3:]] == [0, 0, 0]
     assert json.loads((out / "rounds.json").read_text()) == [first, second, after]

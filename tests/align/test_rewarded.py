@@ -91,7 +91,12 @@ def test_a_reward_model_rewards_a_task_whose_grader_watches(
     records = read_metrics(out / METRICS)
     assert records[-1]["reward"] > records[1]["reward"]
     assert records[-1]["right"] == 0  # the gold grade beside the reward
-    assert "against the distance from the reference" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    for words_of_the_page in ("against the distance from the reference", "Samples", "Alarms"):
+        assert words_of_the_page in page
+    (out / "report.html").unlink()
+    assert cli.main(["report", str(out)]) == 0
+    assert (out / "report.html").read_text() == page
     after = read_answers(out / "answers-after.jsonl")
     asked = [Conversation.of((f"Q: {one.question}\nA:", one.answer)) for one in after]
     assert RewardModel.load(rater).score(asked) == pytest.approx([one.reward for one in after], abs=1e-4)

@@ -7,6 +7,7 @@ import pytest
 
 from camelid.cli import main as cli
 from camelid.recipes.recipe import load_recipe
+from camelid.recipes.sweep import SweepRecipe
 from camelid.recipes.tune import TuneRecipe
 from camelid.report.figures import POINTS, draw
 from camelid.report.page import render, show_cell, write_report
@@ -183,3 +184,11 @@ def test_a_run_is_reported_from_its_folder(tmp_path, capsys):
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
     assert cli.main(["report", str(tmp_path / "nothing")]) == 2
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_a_sweep_names_what_writes_its_page(tmp_path, capsys):
+    recipe = load_recipe(SweepRecipe, None, {"out": str(tmp_path), "minutes": 1})
+    with Run.create(tmp_path, recipe) as run:
+        run.log({"step": 0, "rungs": 5})
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert f"camelid scale sweep {tmp_path / 'recipe.yaml'}" in capsys.readouterr().err

@@ -4,6 +4,7 @@ round-1/solutions/   the sampled answers, a line for each question; what stands 
 round-1/rows.jsonl   the best ones, which were tuned on
 round-1/tune/        the run of the tuning; its model samples in the next round
 rounds.json          rewards and kept answers of each round
+report.html          the same to read
 model/               the model of the last round
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary, worth_tuning_on
+from camelid.align.best_of_n_report import ROUNDS, best_of_n_report
 from camelid.align.rewarding import digest_of_reward
 from camelid.align.solutions import Solution, sample_solutions
 from camelid.base.atomic import atomic_folder, write_text_atomically
@@ -31,6 +33,7 @@ from camelid.lm.interface import Prompt
 from camelid.recipes.align import AlignRecipe
 from camelid.recipes.data import MixedData
 from camelid.recipes.tune import TuneRecipe
+from camelid.report.page import write_report
 from camelid.runs.null_run import shared_run
 from camelid.runs.provenance import Parent
 from camelid.tasks.item import Item
@@ -42,7 +45,6 @@ from camelid.train.stages import MODEL, tune
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = "rounds.json"
 RIGHT = 1.0
 """The least reward of an answer that is kept if a task's grader gives it."""
 
@@ -83,6 +85,8 @@ def train_best_of_n(recipe: AlignRecipe, group: ProcessGroup) -> Path:
         if group.is_main and not (recipe.out / MODEL).exists():
             with atomic_folder(recipe.out / MODEL) as draft:
                 shutil.copytree(model, draft, dirs_exist_ok=True)
+        if group.is_main:
+            write_report(best_of_n_report(recipe.out), recipe.out)
     return recipe.out / MODEL
 
 

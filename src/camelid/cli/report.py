@@ -12,6 +12,6 @@ def report(run: Annotated[Path, Positional]) -> None:
     Args:
         run: the folder of a run, or of evaluations
     """
-    from camelid.report.rebuild import rebuild
+    from camelid.workflows.rebuild import rebuild
 
     rebuild(run)

@@ -1,5 +1,6 @@
 """The report of a training run, from its run folder."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,29 @@ def training_report(folder: Path) -> Report:
     """Curves, sizes, times and recipe of a run; raises `WrongCall` if the folder is not a run."""
     if not (folder / IDENTITY).is_file():
         raise WrongCall(f"{folder} is not a run folder: {IDENTITY} is missing")
-    identity = read_table(folder / IDENTITY)
     records = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else []
     if not records:
         raise CamelidError(f"{folder / METRICS} has no steps yet; try again after the first")
-    recipe = identity["recipe"]
-    unit = UNITS.get(recipe["stage"], "nats per token")
+    unit = UNITS.get(read_table(folder / IDENTITY)["recipe"]["stage"], "nats per token")
+    sections = (
+        Section("Curves", figures=training_plots(records, unit)),
+        *prediction_section(folder, records),
+        *when_to_stop(records),
+        *_sources(folder / SOURCES),
+    )
+    return run_report(folder, _summary(records, unit), _facts(folder, records), sections)
+
+
+def run_report(folder: Path, summary: str, facts: Mapping[str, str], sections: Sequence[Section]) -> Report:
+    """The page of any run: its results, above the licences, the recipe and the provenance of its folder."""
+    identity = read_table(folder / IDENTITY)
     versions = ", ".join(f"{name} {identity[name]}" for name in ("camelid", "torch", "python"))
     return Report(
-        title=f"{recipe['stage'].capitalize()}: {folder.resolve().name}",
-        summary=_summary(records, unit),
-        facts=_facts(folder, records),
+        title=f"{identity['recipe']['stage'].capitalize()}: {folder.resolve().name}",
+        summary=summary,
+        facts=facts,
         sections=(
-            Section("Curves", figures=training_plots(records, unit)),
-            *prediction_section(folder, records),
-            *when_to_stop(records),
-            *_sources(folder / SOURCES),
+            *sections,
             *_licences(identity),
             Section(
                 "Recipe",
