@@ -69,6 +69,18 @@ def test_a_function_rewards_prompts(
     assert "give --rewarded-by FILE.py:NAME" in capsys.readouterr().err
 
 
+def rater_in(folder: Path, base: Path, tokenizer: Tokenizer) -> Path:
+    """A reward model with random weights."""
+    model = put_reward_head(load_model(base))
+    with torch.no_grad():
+        for parameter in model.lm_head.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    folder.mkdir()
+    save_reward_model(folder, model, special_ids={}, provenance={})
+    tokenizer.save(folder)
+    return folder
+
+
 def test_a_reward_model_rewards_a_task_whose_grader_watches(
     chatty: Path,
     tmp_path: Path,
@@ -76,16 +88,10 @@ def test_a_reward_model_rewards_a_task_whose_grader_watches(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    task, rater, out = tmp_path / "task.jsonl", tmp_path / "rater", tmp_path / "run"
+    task, out = tmp_path / "task.jsonl", tmp_path / "run"
     rows = [{"question": f"{n}: which?", "answer": "5", "grader": "exact"} for n in range(12)]
     task.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    model = put_reward_head(load_model(chatty))
-    with torch.no_grad():
-        for parameter in model.lm_head.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    rater.mkdir()
-    save_reward_model(rater, model, special_ids={}, provenance={})
-    tokenizer.save(rater)
+    rater = rater_in(tmp_path / "rater", chatty, tokenizer)
     changes = {"rewarded_by": str(rater), "training__steps": "16", "training__learning_rate": "0.005"}
     assert cli.main(words(chatty, "ppo", out, task=str(task), **changes)) == 0, capsys.readouterr().err
     records = read_metrics(out / METRICS)
@@ -103,3 +109,31 @@ def test_a_reward_model_rewards_a_task_whose_grader_watches(
     monkeypatch.setattr("camelid.engine.reward_model.free_memory", lambda *_: 1000)
     with pytest.raises(CamelidError, match="does not fit into memory: its weights take"):
         RewardModel.load(rater)
+
+
+def test_prompts_without_room_for_an_answer_stop_the_run_or_are_dropped(
+    chatty: Path,
+    base: Path,
+    tmp_path: Path,
+    tokenizer: Tokenizer,
+    prompts: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The policy holds 128 tokens, the reward model 64."""
+    (tmp_path / "rewards.py").write_text(REWARDS)
+    function, rater = f"{tmp_path / 'rewards.py'}:letters", str(rater_in(tmp_path / "rater", base, tokenizer))
+    for question, reward, whose in (("w" * 120, function, "model"), ("w" * 60, rater, "reward model")):
+        long = tmp_path / "long.jsonl"
+        long.write_text(prompts.read_text() + json.dumps({"id": "7", "prompt": question}) + "\n")
+        out = tmp_path / "run"
+        asked = {"prompts": str(long), "rewarded_by": reward, "training__steps": "1"}
+        assert cli.main(words(chatty, "grpo", out, **asked)) == 1
+        said = capsys.readouterr().err
+        assert f"{long}:13: " in said
+        assert f"tokens and an answer of up to 4 exceed the {whose}'s context of" in said
+        assert not out.exists()
+    assert cli.main(words(chatty, "grpo", out, too_long="drop", **asked)) == 0
+    assert "1 of 13 prompts dropped" in capsys.readouterr().err
+    every = {**asked, "max_new_tokens": "100", "too_long": "drop"}
+    assert cli.main(words(chatty, "grpo", tmp_path / "none", **every)) == 1
+    assert "all 13 prompts are too long" in capsys.readouterr().err

@@ -15,8 +15,9 @@ from camelid.align.meter import Meter
 from camelid.align.policy import Policy
 from camelid.align.policy_report import policy_report
 from camelid.align.pretraining_text import PretrainingText
+from camelid.align.prompt_lengths import fitting
 from camelid.align.questions import Asked, asked_by, prompts_of
-from camelid.align.rewarding import Rewarding, digest_of_reward, rewarding_by
+from camelid.align.rewarding import digest_of_reward, graded, rewarded_by
 from camelid.align.rollouts import Rollouts
 from camelid.align.samplers import ClusterSampler, EngineSampler, Sampler, beginning
 from camelid.align.solutions import method_of
@@ -26,6 +27,7 @@ from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.corpus import Corpus
 from camelid.data.rows.holdout import uniform
 from camelid.engine.engine import Engine
+from camelid.evals.rewards import Reward, open_reward
 from camelid.evals.stage import load_tasks
 from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
@@ -74,11 +76,11 @@ def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | No
     check_lora(recipe.lora, base, group.tensor_size)
     _check_shares(recipe, group)
     questions, digests = _questions(recipe)
-    rewarding = rewarding_by(recipe.rewarded_by)
+    reward = None if recipe.rewarded_by is None else open_reward(recipe.rewarded_by)
     folder = recipe.out / (MODEL if recipe.lora.rank is None else ADAPTER)
     with shared_run(recipe, group.is_main, parents=[Parent.of(base)], data=digests) as run:
         if not folder.exists():
-            _train(recipe, run, base, questions, rewarding, group, folder, limit)
+            _train(recipe, run, base, questions, reward, group, folder, limit)
         if group.is_main:
             write_report(policy_report(run.folder), run.folder)
     return folder
@@ -89,12 +91,14 @@ def _train(
     run: Run,
     base: Path,
     questions: Sequence[Asked],
-    rewarding: Rewarding,
+    reward: Reward | None,
     group: ProcessGroup,
     folder: Path,
     limit: TimeLimit | None,
 ) -> None:
     tokenizer = load_tokenizer(base)
+    questions = fitting(questions, recipe, base, tokenizer, reward)
+    rewarding = graded if reward is None else rewarded_by(reward)
     dtype = precision(run, recipe.training, group)
     learning = _learning(recipe, tokenizer)
     policy = _policy(recipe, base, dtype, group)

@@ -40,7 +40,8 @@ class Asked:
 
     question: the same text for all that ask the same, by which questions are held out. columns: what a reward
     function is given beside prompt and answer, such as the right `answer`. task: that of the question, whose
-    grader says whether an answer is right; a prompt alone has none.
+    grader says whether an answer is right; a prompt alone has none. where: the file and line of a prompt, or
+    the question of a task, for messages.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Asked:
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
     task: Task | None = None
     item: Item | None = None
+    where: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
@@ -81,7 +83,8 @@ def asked_by(program: Program, task: Task) -> list[Asked]:
             )
         [(prompt, sampling)] = lm.asked
         columns = {"id": item.id, "question": item.question, "answer": item.answer, "choices": item.choices}
-        found.append(Asked(item.id, item.asked, prompt, sampling, columns, task, item))
+        where = f"{task.name}, question {item.id}"
+        found.append(Asked(item.id, item.asked, prompt, sampling, columns, task, item, where))
     return found
 
 
@@ -91,7 +94,7 @@ def prompts_of(
     """The first `limit` prompts in files, as conversations whose last answer is left out."""
     questions = Questions(paths, skip_bad_rows)
     found = [
-        Asked(each.id, each.text, each.conversation, sampling, each.columns)
+        Asked(each.id, each.text, each.conversation, sampling, each.columns, where=each.where)
         for each in islice(questions, limit)
     ]
     if skipped := questions.skipped:

@@ -7,18 +7,13 @@ from pathlib import Path
 from camelid.align.questions import Asked
 from camelid.base.digest import digest_file, digest_path
 from camelid.base.errors import CamelidError, WrongCall, shortened
-from camelid.evals.rewards import Reward, open_reward
+from camelid.evals.rewards import Reward
 from camelid.formats.hub import resolve
 from camelid.tasks.graders import GRADERS
 from camelid.tasks.reward_function import is_reward_function
 
 Rewarding = Callable[[Sequence[Asked], Sequence[str]], list[float]]
 """The reward of each answer to its question."""
-
-
-def rewarding_by(name: str | None) -> Rewarding:
-    """The reward with this name (see `open_reward`), by default what the questions' tasks say."""
-    return graded if name is None else rewarded_by(open_reward(name))
 
 
 def graded(asked: Sequence[Asked], texts: Sequence[str]) -> list[float]:

@@ -4,6 +4,7 @@ reward = camelid.RewardModel.load("runs/reward/model")
 [score] = reward.score([camelid.Conversation.of(("What is 2 + 2?", "4."))])
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,14 +61,19 @@ class RewardModel:
         """The reward of each conversation's last answer; raises `PromptTooLong` where the context is too
         small."""
         texts = [self.encode(each) for each in conversations]
-        spec = self.model.spec
         for index, text in enumerate(texts):
-            if len(text) > spec.context_length and not isinstance(spec.positions, RelativeBuckets):
+            if len(text) > self.context:
                 raise PromptTooLong(
                     f"conversation {index} has {len(text)} tokens, and the context of the reward model "
-                    f"{self.name} holds {spec.context_length}; shorten it, or take another reward model"
+                    f"{self.name} holds {self.context}; shorten it, or take another reward model"
                 )
         return last_values(self.model, texts, self.rows)
+
+    @property
+    def context(self) -> float:
+        """Most tokens that are read; without end where positions are relative."""
+        spec = self.model.spec
+        return math.inf if isinstance(spec.positions, RelativeBuckets) else spec.context_length
 
     def encode(self, conversation: Conversation) -> list[int]:
         """The tokens that are read, as transformers' `apply_chat_template` gives them."""

@@ -129,7 +129,8 @@ class AlignRecipe(Recipe):
     )
     too_long: Literal["error", "drop"] = Field(
         default="error",
-        description="dpo, reward, best-of-n: rows that exceed the context: fail, or drop them",
+        description="rows that exceed the context, and prompts of ppo and grpo that leave no room for "
+        "max_new_tokens: fail, or drop them",
     )
     skip_bad_rows: bool = Field(
         default=False,

@@ -20,7 +20,7 @@ FIELDS = ("prompt", "question", "instruction")
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation that ends with the user's turn; id: the row's own, or its `file:line`.
+    """A conversation that ends with the user's turn; id: the row's own, or its `file:line`, which is `where`.
 
     columns: the row that it is from, such as the right `answer`.
     """
@@ -28,6 +28,7 @@ class Question:
     id: str
     conversation: Conversation
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    where: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
@@ -66,7 +67,7 @@ class Questions:
                 try:
                     if name in ids:
                         raise CamelidError(f"the id {name!r} is also that of {ids[name]}")
-                    question = Question(name, _conversation(row), row)
+                    question = Question(name, _conversation(row), row, where)
                 except CamelidError as error:
                     bad.add(where, str(error))
                     continue

@@ -146,6 +146,7 @@ def reinforce_recipe(job: Job) -> AlignRecipe:
         program="chain_of_thought",
         chat=True,
         max_new_tokens=LONGEST_REPLY,
+        too_long="drop",
         grpo=GRPOSettings(questions=REINFORCE_QUESTIONS, kl=REINFORCE_KL),
         held_out=PRACTICE_HELD_OUT,
         training=training,
