@@ -27,7 +27,7 @@ from transformers import (
     Qwen2ForSequenceClassification,
 )
 
-from camelid.align.comparisons import Candidates, Compared, pairs_of, some_pairs
+from camelid.align.comparisons import Candidates, Compared, pairs_of, read_comparisons, some_pairs
 from camelid.align.reward import PackedCandidates, ranking_loss, ranking_losses, whole_text
 from camelid.align.reward_quality import quality_of
 from camelid.base.errors import CamelidError
@@ -40,7 +40,7 @@ from camelid.formats.reward import load_reward_model, save_reward_model
 from camelid.model.reward import last_values, put_reward_head
 from camelid.model.transformer import Transformer
 from camelid.prompting.attempt import Attempt
-from camelid.recipes.align import RewardSettings
+from camelid.recipes.align import AlignRecipe, RewardSettings
 from camelid.runs.run import read_metrics
 from camelid.tasks.item import Item
 from camelid.text.conversation import Conversation
@@ -262,6 +262,20 @@ def test_a_reward_model_chooses_among_attempts(
     found = open_verifier(str(tmp_path), "reward").scorer(Item("q", "Q", "1"), attempts)
     talks = [Conversation.of(("Q", text)) for text in texts[:2]]
     assert found == [*RewardModel.load(tmp_path).score(talks), -math.inf]
+
+
+def test_a_limit_bounds_the_rows_of_comparisons(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    settings = {
+        "method": "reward",
+        "model": "m",
+        "comparisons": [str(rows(tmp_path / "data") / "ranked.jsonl")],
+        "training": {"epochs": 1.0, "context_length": 256},
+        "held_out": 0.0,
+        "out": str(tmp_path / "out"),
+    }
+    for limit, prompts in ((None, 12), (5, 5), (99, 12)):
+        recipe = AlignRecipe.model_validate({**settings, "limit": limit})
+        assert len(read_comparisons(recipe, tokenizer, apart=False).train) == prompts
 
 
 def test_what_cannot_be_compared_is_refused(

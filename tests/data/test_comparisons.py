@@ -15,6 +15,7 @@ from camelid.data.read.trees import ranked_replies
 
 MARKERS = {"good": "GPT:", "bad": "An Unhelpful Answer:"}
 HUMAN = {"role": "user", "content": "Sum 1 2"}
+SYSTEM = {"role": "system", "content": "Be brief."}
 HH = {
     "chosen": "\n\nHuman: Hi?\n\nAssistant: Hello.\n\nHuman: Sum 1 2\n\nAssistant: 3",
     "rejected": "\n\nHuman: Hi?\n\nAssistant: Hello.\n\nHuman: Sum 1 2\n\nAssistant: No.",
@@ -86,6 +87,38 @@ def asked_and_answered(conversations: Conversations) -> list[tuple[str | None, s
             "chosen and rejected",
         ),
         (
+            {
+                "prompt": "Sum 1 2",
+                "prompt_id": "f0e37e9f",
+                "chosen": [HUMAN, {"role": "assistant", "content": "3"}],
+                "rejected": [HUMAN, {"role": "assistant", "content": "No."}],
+                "messages": [HUMAN, {"role": "assistant", "content": "3"}],
+                "score_chosen": 8.0,
+                "score_rejected": 2.5,
+            },
+            "chosen and rejected",
+        ),
+        (
+            {
+                "prompt": "Sum 1 2",
+                "chosen": [SYSTEM, HUMAN, {"role": "assistant", "content": "3"}],
+                "rejected": [SYSTEM, HUMAN, {"role": "assistant", "content": "No."}],
+            },
+            "chosen and rejected",
+        ),
+        ({"system": "", "question": "Sum 1 2", "chosen": "3", "rejected": "No."}, "chosen and rejected"),
+        (
+            {
+                "qid": 4,
+                "question": "Sum 1 2",
+                "date": "2010/1/1",
+                "metadata": ["https://example.com"],
+                "response_j": "3",
+                "response_k": "No.",
+            },
+            "question with a better and a worse response",
+        ),
+        (
             {"instruction": "Sum 1 2", "output_1": "No.", "output_2": "3", "preference": 2},
             "AlpacaEval annotations",
         ),
@@ -96,6 +129,14 @@ def test_every_shape_of_comparison(tmp_path: Path, row: dict[str, Any], shape: s
     assert asked_and_answered(marked) == SINGLE
     assert marked.summary.endswith(f"2 conversations of shape {shape}")
     assert asked_and_answered(read(tmp_path, [row])) == [("Sum 1 2", "3", "")]
+
+
+def test_a_question_comes_behind_its_system_message(tmp_path: Path) -> None:
+    row = {"system": "Be brief.", "question": "Sum 1 2", "chosen": "3", "rejected": "No."}
+    [([ranked], _)] = read(tmp_path, [row]).rankings()
+    for one, answer in zip(ranked.conversations, ("3", "No."), strict=True):
+        assert [message.content for message in one.messages] == ["Be brief.", "Sum 1 2", answer]
+        assert not one.extra
 
 
 def test_only_what_differs_is_trained(tmp_path: Path):
@@ -126,9 +167,12 @@ def test_labels(tmp_path: Path):
 
 
 def test_ties_say_nothing(tmp_path: Path):
-    tie = {"instruction": "Sum 1 2", "output_1": "No.", "output_2": "3", "preference": 1.5}
+    ties_of_alpaca_eval = [
+        {"instruction": "Sum 1 2", "output_1": "No.", "output_2": "3", "preference": preference}
+        for preference in (1.5, 0, 0.0, None)
+    ]
     same = {"prompt": "Sum 1 2", "chosen": "3", "rejected": "3"}
-    for row in (tie, same):
+    for row in (*ties_of_alpaca_eval, same):
         ties = read(tmp_path, [row], markers=MARKERS)
         assert list(ties) == []
         assert ties.undecided == 1
@@ -148,6 +192,13 @@ def test_ties_say_nothing(tmp_path: Path):
         (
             {"instruction": "a", "output_1": "b", "output_2": "c", "preference": "first"},
             "`preference` is 'first'",
+        ),
+        *(
+            (
+                {"instruction": "a", "output_1": "b", "output_2": "c", "preference": number},
+                f"`preference` is {number}; it must be a number from 1 to 2, or null",
+            )
+            for number in (3, -1, 0.5, True)
         ),
     ],
 )

@@ -31,6 +31,7 @@ NAMES = {
 SHAPES = {"dolly": "gpt-neox", "galpaca": "galactica"}
 """By recipe, the shape of its base; of all others it is LLaMA's."""
 ROWS = [{"instruction": f"Who is number {n}?", "input": "", "output": f"It is {n}."} for n in range(8)]
+RESPONSES = [{"question": "Hi?", "response_j": f"Hello {n}!", "response_k": "Go away."} for n in range(8)]
 PAIRS = [{"prompt": "Hi?", "chosen": f"Hello {n}!", "rejected": "Go away."} for n in range(8)]
 
 
@@ -100,7 +101,7 @@ def test_a_published_recipe_trains(path, bases, tmp_path):
     for number, name in enumerate(map(str, recipe.data.trained)):
         files[name] = tmp_path / f"{number}.jsonl"
         compares = any(word in name for word in ("hh-rlhf", "comparisons", "feedback"))
-        rows = PAIRS if compares else ROWS
+        rows = PAIRS if compares else RESPONSES if "stackexchange" in name else ROWS
         files[name].write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_two_steps(recipe, files, bases(SHAPES.get(path.stem, "llama")), tmp_path)
 

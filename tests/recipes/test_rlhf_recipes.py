@@ -23,6 +23,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 NAMES = ("rlhf", "stackllama")
 SCALES = ("published", "small")
 PAIRS = [{"prompt": f"Who is {n}?", "chosen": f"It is {n}.", "rejected": "Go away!"} for n in range(40)]
+PUBLISHED_ROWS = {"stackllama": ("question", "response_j", "response_k")}
+"""The names of the fields of the data that a published recipe is for."""
 BRIEF = {"dtype": "float32", "compile": False, "warmup_steps": None, "warmup_fraction": 0.0, "epochs": None}
 
 
@@ -46,7 +48,9 @@ def test_the_stages_follow_each_other(name: str, scale: str, tmp_path: Path) -> 
     sft = (FOLDER / scale / f"{name}-sft.yaml").read_text()
     assert [f"recipes/{scale}/{name}-{stage}.yaml" in sft for stage in ("sft", "reward", "ppo")] == [True] * 3
     data, text, base = tmp_path / "pairs.jsonl", tmp_path / "text.txt", tmp_path / "base"
-    data.write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    names = PUBLISHED_ROWS.get(name, (*PAIRS[0],)) if scale == "published" else (*PAIRS[0],)
+    rows_of_data = [dict(zip(names, row.values(), strict=True)) for row in PAIRS]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows_of_data))
     text.write_text("It is a story about a man. " * 80)
     tokenizer = train_tokenizer(["Who is 12? It is 345. Go away! It is a story about a man 6789."] * 9, 300)
     spec = published("llama", 16, 1, 2, vocab_size=300, context_length=2048, head_dim=8)

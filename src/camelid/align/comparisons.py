@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +75,7 @@ class Comparisons:
 def read_comparisons(
     recipe: AlignRecipe, tokenizer: Tokenizer, *, apart: bool, longest: float = math.inf
 ) -> Comparisons:
-    """The compared answers of each row, held out by their prompts.
+    """The compared answers of each row, of the first `limit` ones, held out by their prompts.
 
     apart: every pair by itself. longest: most tokens of an answer with its prompt, the model's context.
 
@@ -85,7 +85,7 @@ def read_comparisons(
     """
     source, context = Conversations(recipe.comparisons, recipe.skip_bad_rows), recipe.training.context_length
     train, held_out, dropped, alone, rated = list[Candidates](), list[Candidates](), 0, 0, True
-    for rankings, where in source.rankings():
+    for rankings, where in islice(source.rankings(), recipe.limit):
         for ranked in rankings:
             asked = str([message.content for message in ranked.conversations[0].messages[:-1]])
             try:

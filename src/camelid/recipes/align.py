@@ -139,7 +139,8 @@ class AlignRecipe(Recipe):
     limit: int | None = Field(
         default=None,
         gt=0,
-        description="only the first N questions of each task; the world has as many as asked",
+        description="only the first N questions of each task (the world has as many as asked), N prompts, or "
+        "N rows of comparisons",
     )
     program: Literal["direct", "few_shot", "chain_of_thought"] | None = Field(
         default=None, description="prompting method; by default direct"

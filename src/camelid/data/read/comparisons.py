@@ -47,10 +47,22 @@ Verdicts = Callable[[Row], list[Verdict]]
 
 
 def chosen_and_rejected(row: Row) -> list[Verdict]:
-    """Two answers to a prompt, or two conversations whose common beginning is the prompt."""
+    """Two answers to a prompt, or two conversations whose common beginning is the prompt.
+
+    UltraFeedback's rows have the prompt both apart and in the conversations: it is taken once.
+    """
     prompt = _prompt(row)
-    sides = [prompt + _messages(row[name], name, bool(prompt)) for name in ("chosen", "rejected")]
+    sides = [_messages(row[name], name, bool(prompt)) for name in ("chosen", "rejected")]
+    if not all(_begins_with(side, prompt) for side in sides):
+        sides = [prompt + side for side in sides]
     return compared(*sides)
+
+
+def better_and_worse(row: Row) -> list[Verdict]:
+    """The two responses to a question in StackLLaMA's data, of which `response_j` is the better one."""
+    question = _messages(row["question"], "question", False)
+    better, worse = (_messages(row[name], name, True) for name in ("response_j", "response_k"))
+    return compared(question + better, question + worse)
 
 
 def pair_of(row: Row, verdicts: list[Verdict]) -> list[Ranking]:
@@ -114,14 +126,18 @@ def labelled(conversation: Callable[[Row], Messages]) -> Verdicts:
 
 
 def two_outputs(row: Row) -> list[Verdict]:
-    """AlpacaEval's annotations: `preference` is 1 for the first output, 2 for the second, between: a tie."""
+    """AlpacaEval's annotations: `preference` is from 1 for the first output to 2 for the second.
+
+    1.5, null and alpaca_eval's older 0 are ties.
+    """
     preference = row["preference"]
-    if preference is not None and not isinstance(preference, int | float):
+    number = isinstance(preference, int | float) and not isinstance(preference, bool)
+    if preference is None or (number and preference in (0, 1.5)):
+        return []
+    if not number or not 1 <= preference <= 2:
         raise CamelidError(
             f"`preference` is {shortened(preference)}; it must be a number from 1 to 2, or null"
         )
-    if preference is None or preference == 1.5:
-        return []
     names = ("output_1", "output_2") if preference < 1.5 else ("output_2", "output_1")
     prompt = [{"role": "user", "content": row["instruction"]}]
     better, worse = (prompt + _messages(row[name], name, True) for name in names)
@@ -134,9 +150,19 @@ def _prompt(row: Row) -> Messages:
     if prompt is None and isinstance(row.get("instruction"), str):
         given = row.get("input") or ""
         prompt = row["instruction"] + (f"\n\n{given}" if given else "")
-    for name in ("conversations", "messages"):
+    for name in ("question", "conversations", "messages"):
         prompt = row.get(name) if prompt is None else prompt
     return [] if prompt is None else _messages(prompt, "prompt", False)
+
+
+def _begins_with(messages: Messages, prompt: Messages) -> bool:
+    """Whether a conversation begins with the prompt, perhaps behind a system message that only it has."""
+    if messages[:1] and messages[0]["role"] == "system" and prompt and prompt[0]["role"] != "system":
+        messages = messages[1:]
+    beginning = messages[: len(prompt)]
+    return [(one["role"], one.get("content")) for one in beginning] == [
+        (one["role"], one.get("content")) for one in prompt
+    ]
 
 
 def _messages(value: Any, name: str, answers: bool) -> Messages:

@@ -8,6 +8,7 @@ from camelid.data.read.comparisons import (
     Ranking,
     Rankings,
     Verdicts,
+    better_and_worse,
     chosen_and_rejected,
     labelled,
     two_outputs,
@@ -136,8 +137,15 @@ COMPARISON_SHAPES = (
         "chosen and rejected",
         ("chosen", "rejected"),
         None,
-        ("prompt", "instruction", "input", "output", "messages", "conversations", *RATINGS),
+        ("prompt", "question", "instruction", "input", "output", "messages", "conversations", *RATINGS),
         verdicts=chosen_and_rejected,
+    ),
+    ConversationShape(
+        "question with a better and a worse response",
+        ("question", "response_j", "response_k"),
+        None,
+        ("qid", "date", "metadata"),
+        verdicts=better_and_worse,
     ),
     ConversationShape(
         "AlpacaEval annotations", ("instruction", "output_1", "output_2", "preference"), None, (), two_outputs
