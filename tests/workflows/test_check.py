@@ -9,6 +9,7 @@ from camelid.cli import main as cli
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
+from camelid.recipes.align import AlignRecipe
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import load_recipe, save_recipe
 from camelid.recipes.tune import TuneRecipe
@@ -298,3 +299,63 @@ def test_recipes_of_what_models_are_asked_and_made_of(tmp_path, model, capsys):
     assert (found["quantize"][0], "out exists and is not empty" in found["quantize"][1]) == (1, True)
     assert "calibration: " in found["quantize"][1]
     assert (found["compare"][0], "gone" in found["compare"][1]) == (1, True)
+
+
+ALIGNING = {"training.steps": 5, "training.context_length": 64, "training.global_batch_tokens": 512}
+
+
+def test_the_pairs_and_the_model_of_an_align_recipe_are_read(tmp_path, capsys, model):
+    pairs = rows(
+        tmp_path / "pairs.jsonl",
+        *({"prompt": f"Who {n}?", "chosen": "Me.", "rejected": "You."} for n in range(9)),
+    )
+    settings = {"method": "dpo", "model": str(model), "comparisons": [str(pairs)], "held_out": 0.0}
+    path, out = tmp_path / "dpo.yaml", tmp_path / "out"
+    recipe = load_recipe(AlignRecipe, None, settings | ALIGNING | {"out": str(out)})
+    save_recipe(recipe, path)
+    code, shown = outcome(capsys, path)
+    assert code == 0, shown
+    for words in ("9 pairs to train on, 0 held out", "finite logits", "out is free"):
+        assert words in shown
+    with Run.create(out, recipe) as run:
+        run.log({"step": 1, "loss": 1.0})
+    code, shown = outcome(capsys, path)
+    assert (code, "out holds a run that can be resumed" in shown) == (0, True)
+    pairs.unlink()
+    model.rename(tmp_path / "elsewhere")
+    code, shown = outcome(capsys, path)
+    assert code == 1
+    for gate in ("weights", "comparisons"):
+        assert f"failed  {gate}" in shown
+
+
+def test_the_prompts_and_the_reward_of_an_align_recipe_are_read(tmp_path, capsys, model):
+    prompts = rows(tmp_path / "prompts.jsonl", *({"prompt": f"Who are you, {n}?"} for n in range(4)))
+    function = tmp_path / "rewards.py"
+    function.write_text("def good(completion):\n    return 1.0\n")
+    settings = {"method": "grpo", "model": str(model), "prompts": [str(prompts)], "max_new_tokens": 4}
+    rewarded = {"rewarded_by": f"{function}:good", "out": str(tmp_path / "out"), "training.steps": 5}
+    path = tmp_path / "grpo.yaml"
+    save_recipe(load_recipe(AlignRecipe, None, settings | rewarded), path)
+    code, shown = outcome(capsys, path)
+    assert code == 0, shown
+    assert "4 questions that leave room for an answer, of 4" in shown
+    assert "good is a function" in shown
+    rows(prompts, {"prompt": "Who?"}, {"prompt": "Who are you? " * 20})
+    function.unlink()
+    code, shown = outcome(capsys, path)
+    assert (code, "failed  rewarded_by" in shown, "failed  questions" in shown) == (1, True, True)
+    function.write_text("def good(completion):\n    return 1.0\n")
+    assert f"{prompts}:2: " in outcome(capsys, path)[1]
+
+
+def test_a_folder_of_make_with_replies_can_go_on(tmp_path, capsys):
+    out, path = tmp_path / "made", tmp_path / "make.yaml"
+    out.mkdir()
+    (out / "replies.jsonl").write_text("")
+    path.write_text(f"stage: make answers\nteacher: m\nprompts: q.jsonl\nout: {out}\n")
+    code, shown = outcome(capsys, path)
+    assert (code, "holds replies, which are not asked for again" in shown) == (0, True)
+    (out / "replies.jsonl").rename(out / "mine.jsonl")
+    code, shown = outcome(capsys, path)
+    assert (code, "exists and is not empty" in shown) == (1, True)

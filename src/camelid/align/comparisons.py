@@ -16,6 +16,7 @@ from camelid.data.rows.examples import Example, conversation_example
 from camelid.data.rows.holdout import uniform
 from camelid.data.rows.packing import shuffled
 from camelid.data.rows.shared_prompts import shared_lengths
+from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.recipes.align import AlignRecipe
 from camelid.text.tokenizer import Tokenizer
 
@@ -113,6 +114,11 @@ def read_comparisons(
     if not train:
         raise CamelidError("there are no pairs to train on; a row needs a better and a worse answer")
     return Comparisons(train, held_out, rated)
+
+
+def most_tokens(spec: ModelSpec) -> float:
+    """The most tokens of an answer with its prompt: the model's context, if it has one."""
+    return math.inf if isinstance(spec.positions, RelativeBuckets) else spec.context_length
 
 
 def count_pairs(candidates: Iterable[Candidates]) -> int:

@@ -75,7 +75,8 @@ def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | No
     tensor_plan(read_spec(base), group.tensor_size)
     check_lora(recipe.lora, base, group.tensor_size)
     _check_shares(recipe, group)
-    questions, digests = _questions(recipe)
+    questions = questions_of(recipe)
+    digests = _digests(recipe, questions)
     reward = None if recipe.rewarded_by is None else open_reward(recipe.rewarded_by)
     folder = recipe.out / (MODEL if recipe.lora.rank is None else ADAPTER)
     with shared_run(recipe, group.is_main, parents=[Parent.of(base)], data=digests) as run:
@@ -144,19 +145,25 @@ def _train(
         _save(trained, folder, base, tokenizer, run)
 
 
-def _questions(recipe: AlignRecipe) -> tuple[list[Asked], dict[str, str]]:
-    """The questions of the tasks and the prompts of the files, and the digests of all data."""
+def questions_of(recipe: AlignRecipe) -> list[Asked]:
+    """The questions of a recipe's tasks and the prompts of its files."""
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
     method = replace(method_of(recipe), samples=1, temperature=None)
     questions = [each for task in tasks for each in asked_by(method.program_for(task), task)]
     if recipe.prompts:
         sampling = Sampling(max_new_tokens=recipe.max_new_tokens or MOST_TOKENS)
         questions += prompts_of(recipe.prompts, sampling, recipe.skip_bad_rows, recipe.limit)
+    return questions
+
+
+def _digests(recipe: AlignRecipe, questions: Sequence[Asked]) -> dict[str, str]:
+    """Digests of the files and of the reward, and the versions of the questions' tasks."""
+    versions = {each.task.name: each.task.version for each in questions if each.task is not None}
     paths = [*recipe.data, *recipe.prompts, *recipe.ppo.pretraining]
-    digests = {**digest_paths(paths), **{task.name: task.version for task in tasks}}
+    digests = {**digest_paths(paths), **versions}
     if recipe.rewarded_by is not None:
         digests[recipe.rewarded_by] = digest_of_reward(recipe.rewarded_by)
-    return questions, digests
+    return digests
 
 
 def _learning(recipe: AlignRecipe, tokenizer: Tokenizer) -> Learning:

@@ -1,10 +1,9 @@
 """`camelid align --method reward`: from comparisons to a reward model."""
 
 import logging
-import math
 from pathlib import Path
 
-from camelid.align.comparisons import Comparisons, read_comparisons
+from camelid.align.comparisons import Comparisons, most_tokens, read_comparisons
 from camelid.align.reward import PackedCandidates, ranking_loss
 from camelid.align.reward_quality import RewardQuality, reward_quality
 from camelid.base.atomic import atomic_folder
@@ -17,7 +16,6 @@ from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
 from camelid.formats.reward import check_rewardable, save_reward_model
 from camelid.model.adapters import merge_adapters
 from camelid.model.reward import put_reward_head
-from camelid.model.spec import RelativeBuckets
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
 from camelid.report.page import write_report
@@ -53,8 +51,7 @@ def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     digests = digest_paths(recipe.comparisons)
     with shared_run(recipe, group.is_main, parents=[Parent.of(base)], data=digests) as run:
         if not (recipe.out / MODEL).exists():
-            longest = math.inf if isinstance(spec.positions, RelativeBuckets) else spec.context_length
-            found = read_comparisons(recipe, tokenizer, apart=False, longest=longest)
+            found = read_comparisons(recipe, tokenizer, apart=False, longest=most_tokens(spec))
             if recipe.reward.margin and not found.rated:
                 raise CamelidError(
                     "--reward.margin needs rows that rate how much better an answer is: margin, score_chosen "

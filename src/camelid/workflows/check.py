@@ -10,7 +10,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from camelid.base.atomic import refuse_used
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.conversations import Conversations
 from camelid.data.read.corpus import Corpus, describe_files
@@ -21,6 +20,7 @@ from camelid.engine.open_lm import is_url
 from camelid.evals.training_text import TrainingText, kind_of, look_for_items, training_data
 from camelid.formats.hub import resolve
 from camelid.formats.load import with_template
+from camelid.recipes.align import AlignRecipe
 from camelid.recipes.compare import CompareRecipe
 from camelid.recipes.evaluate import EvaluateRecipe
 from camelid.recipes.pretrain import PretrainRecipe
@@ -30,11 +30,13 @@ from camelid.recipes.table import RECIPES
 from camelid.recipes.tokenizer import TokenizerRecipe
 from camelid.recipes.tune import TuneRecipe
 from camelid.recipes.yaml import parse_yaml
-from camelid.runs.run import IDENTITY, METRICS, find_damage, list_checkpoints, read_metrics, refuse_foreign
+from camelid.runs.run import IDENTITY, METRICS, find_damage, list_checkpoints, read_metrics
 from camelid.tasks.item_rows import read_items
 from camelid.text.tokenizer import load_tokenizer
 from camelid.text.vocabulary_files import has_vocabulary
+from camelid.workflows.align_gates import align_gates
 from camelid.workflows.model_gates import MODEL_FILES, Gate, model_gates, see_lora, see_tokenizer
+from camelid.workflows.output_gate import see_out
 from camelid.workflows.quickstart.job import PARTS
 from camelid.workflows.quickstart.journal import JOURNAL
 from camelid.workflows.server_gates import server_gates
@@ -126,19 +128,21 @@ def _recipe_gates(path: Path, items: Sequence[Path], shown: ShownRows) -> Iterat
         recipe = _read_recipe(path)
     except CamelidError:
         return  # the gate above reports it, and what the recipe refers to is unknown
-    if isinstance(recipe, PretrainRecipe | TuneRecipe):
-        yield Gate("out", lambda: _see_out(recipe.out))
-    elif not isinstance(recipe, EvaluateRecipe):  # an evaluation may resume in its folder
-        yield Gate("out", lambda: _see_fresh(recipe.out))
+    if not isinstance(recipe, EvaluateRecipe):  # an evaluation may resume in its folder
+        yield Gate("out", partial(see_out, recipe))
     if isinstance(recipe, PretrainRecipe):
         yield Gate("tokenizer", lambda: see_tokenizer(load_tokenizer(recipe.tokenizer)))
     for model in _models_of(recipe):
         yield from model_gates(model)
-    if isinstance(recipe, TuneRecipe) and recipe.lora.rank is not None:
+    if isinstance(recipe, TuneRecipe | AlignRecipe) and recipe.lora.rank is not None:
         yield Gate("lora", partial(see_lora, recipe))
     for name in ("calibration", "text"):
         if paths := getattr(recipe, name, ()):
             yield Gate(name, partial(_see_text, paths, False))
+    if isinstance(recipe, AlignRecipe):
+        yield from align_gates(recipe)
+        if recipe.ppo.pretraining:
+            yield Gate("ppo.pretraining", partial(_see_text, recipe.ppo.pretraining, False))
     if isinstance(recipe, PretrainRecipe | TokenizerRecipe | TuneRecipe):
         for split in ("train", "validation"):
             if paths := getattr(recipe.data, split):
@@ -167,23 +171,13 @@ def _see_recipe(recipe: Recipe) -> str:
     return recipe.stage
 
 
-def _see_out(out: Path) -> str:
-    refuse_foreign(out)
-    return f"{out} {'holds a run that can be resumed' if (out / IDENTITY).exists() else 'is free'}"
-
-
 def _models_of(recipe: Recipe) -> tuple[str, ...]:
     """The local models that a recipe starts from."""
     if isinstance(recipe, CompareRecipe):
         return recipe.models
-    if isinstance(recipe, TuneRecipe | QuantizeRecipe | EvaluateRecipe) and not is_url(recipe.model):
-        return (recipe.model,)
+    if isinstance(recipe, TuneRecipe | AlignRecipe | QuantizeRecipe | EvaluateRecipe):
+        return () if is_url(recipe.model) else (recipe.model,)
     return ()
-
-
-def _see_fresh(out: Path) -> str:
-    refuse_used(out)
-    return f"{out} is free"
 
 
 def _see_recipe_data(

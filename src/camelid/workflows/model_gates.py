@@ -10,6 +10,7 @@ from rich.text import Text
 from camelid.base.errors import CamelidError
 from camelid.data.rows.examples import conversation_example
 from camelid.formats.hub import resolve
+from camelid.recipes.align import AlignRecipe
 from camelid.recipes.tune import TuneRecipe
 from camelid.text.conversation import Conversation
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
@@ -89,7 +90,7 @@ def _see_chat_template(name: str) -> str:
     return "renders, trains and ends the assistant's turns"
 
 
-def see_lora(recipe: TuneRecipe) -> str:
+def see_lora(recipe: TuneRecipe | AlignRecipe) -> str:
     """How many linears a recipe's adapter changes; raises `CamelidError` if a pattern matches none."""
     from camelid.train.adapting import check_lora
 
