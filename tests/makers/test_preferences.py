@@ -50,6 +50,8 @@ def test_answers_are_ranked_by_a_grader_and_read_as_comparisons(
     assert card["judge"] == zero["judge"]
     assert card["counts"]["dropped"] == {"fewer than two different answers": 1}
     assert card["counts"]["faults"] == {"empty": 1}
+    assert "--method dpo" in (page := (out / "report.html").read_text())
+    assert "--training.learning-rate 1e-6" in page
     found = [ranked for rankings, _ in Conversations(out).rankings() for ranked in rankings]
     assert [each.scores for each in found] == [(1, 1, 0), (1, 0), (1, 0)]
     assert not found[0].conversations[0].extra

@@ -47,7 +47,8 @@ def making_report(
 def _next(maker: str, folder: str) -> str:
     """The command that learns from the rows."""
     if maker == "preferences":
-        return f"camelid align MODEL --method dpo --comparisons {folder} --training.epochs 1 --out runs/dpo"
+        how = "--training.epochs 1 --training.learning-rate 1e-6"
+        return f"camelid align MODEL --method dpo --comparisons {folder} {how} --out runs/dpo"
     return f"camelid tune MODEL --data.train {folder} --training.epochs 3 --out runs/tuned"
 
 
