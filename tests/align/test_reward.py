@@ -41,6 +41,7 @@ from camelid.model.reward import last_values, put_reward_head
 from camelid.model.transformer import Transformer
 from camelid.prompting.attempt import Attempt
 from camelid.recipes.align import AlignRecipe, RewardSettings
+from camelid.report.page import show_cell
 from camelid.runs.run import read_metrics
 from camelid.tasks.item import Item
 from camelid.text.conversation import Conversation
@@ -143,6 +144,18 @@ def test_quality_by_hand() -> None:
     bins = [(sure[:1], [0.5]), (sure[1:3], [0, 1]), (sure[3:4], [1]), (sure[4:], [1, 0])]
     error = sum(abs(sum(known) - sum(right)) for known, right in bins) / 6
     assert measures["calibration_error"] == pytest.approx(error)
+    # in order of length: the pairs 2.0-0.5 and 0.5-0.0, 0.5-0.5 and 1-0, 0.0-0.5, 0.5-2.0
+    parts = quality.by_length()
+    assert [row["pairs"] for row in parts] == [2, 2, 1, 1]
+    sigmoid = {gap: 1 / (1 + math.exp(-gap)) for gap in (0.0, 0.5, 1.0, 1.5)}
+    assert [row["calibration_error"] for row in parts] == pytest.approx(
+        [
+            (1 - sigmoid[1.5] + 1 - sigmoid[0.5]) / 2,
+            (sigmoid[0.0] - 0.5 + 1 - sigmoid[1.0]) / 2,
+            sigmoid[0.5],
+            sigmoid[1.5],
+        ]
+    )
 
 
 FAMILIES: dict[str, tuple[type[PreTrainedModel], object]] = {
@@ -238,6 +251,14 @@ def test_a_reward_model_learns_and_transformers_gives_the_same_scores(
     assert sum(row["pairs"] for row in table["by_length"]) == sum(
         row["pairs"] for row in table["calibration"]
     )
+    page = (out / "report.html").read_text()
+    assert "Accuracy by difference of lengths" in page
+    for row in table["by_length"]:
+        assert show_cell(row["calibration_error"]) in page
+    assert show_cell(table["calibration"][0]["confidence"]) in page
+    (out / "report.html").unlink()
+    assert cli.main(["report", str(out)]) == 0
+    assert (out / "report.html").read_text() == page
     reward = RewardModel.load(out / "model")
     talks = [
         Conversation.of(("3: which number?", text)) for text in ("It is 1.", "The answer is 5678.", "", "It")

@@ -1,7 +1,7 @@
 """How well a reward model orders held-out answers: accuracy by length, and calibration."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from camelid.recipes.align import RewardSettings
 from camelid.train.fit import Setup
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+COLUMNS = ("better", "worse", "longer_by", "margins")
 PARTS = 4
 """Parts of equal size that pairs are divided into by the difference of their lengths."""
 CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -58,11 +60,12 @@ class RewardQuality:
 
         The confidence in the answer with the higher reward is s(|r1 - r2|) (Guo et al., arXiv:1706.04599).
         """
-        rows = self.calibration()
-        return sum(row["pairs"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(self.better)
+        return expected_error(self.calibration())
 
-    def calibration(self) -> list[dict[str, float]]:
-        """Accuracy beside the mean confidence, by confidence."""
+    def calibration(self, chosen: Places | None = None) -> list[dict[str, float]]:
+        """Accuracy beside the mean confidence, by confidence; chosen: of these pairs only."""
+        if chosen is not None:
+            return replace(self, **{name: getattr(self, name)[chosen] for name in COLUMNS}).calibration()
         confidence = 1 / (1 + np.exp(-np.abs(self.better - self.worse)))
         bins = np.clip(np.digitize(confidence, CONFIDENCES) - 1, 0, len(CONFIDENCES) - 2)
         return [
@@ -76,7 +79,8 @@ class RewardQuality:
         ]
 
     def by_length(self) -> list[dict[str, float]]:
-        """Accuracy in parts of equal size, from the better answer shortest to the better answer longest."""
+        """Accuracy and calibration error in parts of equal size, from the better answer shortest to the
+        better answer longest."""
         order = np.argsort(self.longer_by, kind="stable")
         return [
             {
@@ -85,10 +89,17 @@ class RewardQuality:
                 "longer_by_to": float(self.longer_by[part[-1]]),
                 "accuracy": float(self._right[part].mean()),
                 "longer_wins": float(ahead(self.longer_by[part]).mean()),
+                "calibration_error": expected_error(self.calibration(part)),
             }
             for part in np.array_split(order, PARTS)
             if len(part)
         ]
+
+
+def expected_error(calibration: Sequence[Mapping[str, float]]) -> float:
+    """The mean distance of confidence and accuracy over the bins, weighted by pairs."""
+    pairs = sum(row["pairs"] for row in calibration)
+    return sum(row["pairs"] * abs(row["confidence"] - row["accuracy"]) for row in calibration) / pairs
 
 
 def ahead(differences: Floats) -> Floats:

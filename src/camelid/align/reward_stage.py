@@ -6,6 +6,7 @@ from pathlib import Path
 from camelid.align.comparisons import Comparisons, most_tokens, read_comparisons
 from camelid.align.reward import PackedCandidates, ranking_loss
 from camelid.align.reward_quality import RewardQuality, reward_quality
+from camelid.align.reward_report import QUALITY, reward_report
 from camelid.base.atomic import atomic_folder
 from camelid.base.digest import digest_paths
 from camelid.base.errors import CamelidError, WrongCall
@@ -19,7 +20,6 @@ from camelid.model.reward import put_reward_head
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
 from camelid.report.page import write_report
-from camelid.report.training import training_report
 from camelid.runs.null_run import shared_run
 from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
@@ -31,9 +31,6 @@ from camelid.train.stages import MODEL, check_chat
 from camelid.train.tensor_parallel import tensor_plan
 
 logger = logging.getLogger(__name__)
-
-QUALITY = "quality.json"
-"""Accuracy by length and calibration on the held-out prompts, beside the run's metrics."""
 
 
 def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
@@ -59,7 +56,7 @@ def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
                 )
             _train(recipe, run, base, tokenizer, found, group)
         if group.is_main:
-            write_report(training_report(run.folder), run.folder)
+            write_report(reward_report(run.folder), run.folder)
     return recipe.out / MODEL
 
 
@@ -122,7 +119,8 @@ def _show(run: Run, quality: RewardQuality) -> None:
     for row in by_length:
         logger.info(
             f"  {row['longer_by_from']:6.0f} to {row['longer_by_to']:6.0f}: accuracy {row['accuracy']:.3f} "
-            f"(longer wins: {row['longer_wins']:.3f}), {row['pairs']:,} pairs"
+            f"(longer wins: {row['longer_wins']:.3f}), calibration error {row['calibration_error']:.3f}, "
+            f"{row['pairs']:,} pairs"
         )
     logger.info("calibration: how often the answer with the higher reward is the better one:")
     for row in calibration:

@@ -1,6 +1,5 @@
 """The gate on a recipe's `out`: free, or what the same command goes on with."""
 
-
 from camelid.base.atomic import refuse_used
 from camelid.data.read.files import REPLIES
 from camelid.recipes.align import AlignRecipe

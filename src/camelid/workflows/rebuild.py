@@ -5,6 +5,7 @@ from pathlib import Path
 
 from camelid.align.best_of_n_report import best_of_n_report
 from camelid.align.policy_report import policy_report
+from camelid.align.reward_report import reward_report
 from camelid.base.errors import WrongCall
 from camelid.base.json import read_table
 from camelid.report.answers import write_answers
@@ -14,6 +15,7 @@ from camelid.report.values import Report
 from camelid.runs.run import IDENTITY
 
 ALIGNED: Mapping[str, Callable[[Path], Report]] = {
+    "reward": reward_report,
     "ppo": policy_report,
     "grpo": policy_report,
     "best-of-n": best_of_n_report,
