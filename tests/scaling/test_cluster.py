@@ -13,17 +13,19 @@ from camelid.formats.hugging_face.checkpoint import blank_model
 from camelid.model.presets import preset
 from camelid.model.spec import FeedForward, ModelSpec
 from camelid.scaling.cluster import (
+    TRAINING_BYTES,
     Mesh,
     activation_bytes,
     data_traffic,
     gathered_bytes,
     model_flops_utilisation,
+    peak_activation_bytes,
     pipeline_bubble,
+    process_bytes,
     split_parameters,
     state_bytes,
     tensor_traffic,
 )
-from camelid.scaling.plan import TRAINING_BYTES
 from camelid.train.sharding import local, shard
 
 SPEC = ModelSpec.llama(vocab_size=10, hidden_size=4, num_layers=3, num_heads=2, context_length=8)
@@ -61,6 +63,17 @@ def test_sizes_by_hand():
     assert activation_bytes(SPEC, 100, "none", 4) == 3 * 100 * (2 * 12 * 4 + 4 * (inner + 2 * WIDTH))
     embeddings = 10 * 4 * (1 if SPEC.tie_embeddings else 2)
     assert gathered_bytes(SPEC, Mesh(4, 2)) == 4 * (SPLIT / 3 + embeddings)
+
+
+def test_the_memory_of_a_process_by_hand():
+    """From the third micro-batch on a process holds the whole gradient; alone it gathers nothing."""
+    activations = peak_activation_bytes(SPEC, 8, "none")
+    assert process_bytes(SPEC, Mesh(1), 5, 8, "none") == 16 * SPEC.parameter_count() + activations
+    two = state_bytes(SPEC, Mesh(4, 2)) + gathered_bytes(SPEC, Mesh(4, 2)) + activations
+    assert process_bytes(SPEC, Mesh(4, 2), 2, 8, "none") == two
+    whole = SPLIT / 2 + SPEC.parameter_count() - SPLIT
+    assert process_bytes(SPEC, Mesh(4, 2), 3, 8, "none") == two + 4 * whole
+    assert process_bytes(SPEC, Mesh(4), 3, 8, "full") < process_bytes(SPEC, Mesh(4), 3, 8, "none")
 
 
 def test_traffic_by_hand():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from camelid.base.errors import CamelidError
+from camelid.base.progress import in_bytes
 from camelid.cli.main import main
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import load_recipe
@@ -22,6 +23,19 @@ SHAPES = list(candidates(32_000, 2048))
 def loss(n: float, d: float) -> float:
     law = REFITTED
     return law["E"] + law["A"] / n ** law["alpha"] + law["B"] / d ** law["beta"]
+
+
+def memory(shape: Candidate, devices: int) -> float:
+    """Bytes of each device that computes many rows of 2,048 tokens one by one, and blocks again."""
+    width, layers, n = shape.shape.hidden_size, shape.shape.num_layers, shape.parameters
+    inner = shape.spec.feed_forward.width
+    block = 4 * width**2 + 3 * width * inner
+    kept = 2 * 2048 * width * layers
+    logits = 2 * min(2048 * 32_000, 2**24)
+    loss_peak = kept + 2 * 2 * 2048 * width + logits + 4 * 32_000 * width
+    one_block = 20 * width + 2 * (4 * width + 4 * inner) + 2 * (3 * inner + 3 * width)
+    whole = 4 * (2 * block + 32_000 * width) + 4 * n if devices > 1 else 0
+    return 16 * n / devices + whole + max(loss_peak, kept - 2 * 2048 * width + 2048 * one_block)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +53,7 @@ def loss(n: float, d: float) -> float:
 def test_the_plan_is_the_best_of_all_shapes_and_tokens(limits):
     best = math.inf, 0
     for shape in SHAPES:
-        activations = 2048 * shape.shape.hidden_size * (2 * shape.shape.num_layers + 34)
-        if 16 * shape.parameters / limits.devices + activations > limits.device_bytes:
+        if memory(shape, limits.devices) > limits.device_bytes:
             continue
         tokens = np.geomspace(1e8, 1e14, 6000)
         cost = shape.flops_per_token * (tokens + limits.inference_tokens / 3)
@@ -50,11 +63,11 @@ def test_the_plan_is_the_best_of_all_shapes_and_tokens(limits):
             once = np.minimum(tokens, limits.unique_tokens)
             losses = loss(shape.parameters, once * (1 + 15.39 * (1 - np.exp(-(epochs - 1) / 15.39))))
             best = min(best, (losses.min(), shape.parameters))
-    plan = plan_run(loss, limits, SHAPES)
+    plan = plan_run(loss, limits, SHAPES, rows=lambda *_: 64)
     assert plan.loss <= best[0]
     assert plan.loss == pytest.approx(best[0], rel=3e-4)
     assert plan.candidate.parameters == pytest.approx(best[1], rel=0.12)  # at most one step of the shapes
-    assert plan.candidate.device_bytes(limits.devices) <= limits.device_bytes
+    assert memory(plan.candidate, limits.devices) <= limits.device_bytes
     inference = plan.candidate.flops_per_token / 3 * limits.inference_tokens
     assert plan.training_flops + inference == pytest.approx(limits.flops)
 
@@ -116,6 +129,27 @@ def test_gpu_hours_give_a_recipe_that_loads_and_costs_what_was_asked(tmp_path, c
     assert recipe.model.spec(32_000).parameter_count() == written["parameters"]
     assert not (out / "prediction.json").exists()  # a published law holds for its own data
     assert "Other sizes for the same budget" in (out / "report.html").read_text()
+
+
+def test_memory_is_that_of_the_recipe(tmp_path, capsys):
+    """With a limit, one row at a time and blocks again; else as many as fill a GPU and nothing again."""
+    words = ["--flops", 1e21, "--devices", 2]
+    for name, more in (("limited", ["--memory", "40GB"]), ("free", [])):
+        assert plan(capsys, *words, *more, "--out", tmp_path / name)[0] == 0
+    limited, free = (json.loads((tmp_path / name / "plan.json").read_text()) for name in ("limited", "free"))
+    [shape] = [each for each in SHAPES if each.parameters == limited["parameters"]]
+    assert limited["facts"]["memory per device"] == in_bytes(memory(shape, 2))
+    assert memory(shape, 2) <= 40e9
+    larger = next(each for each in SHAPES if each.parameters > shape.parameters)
+    assert memory(larger, 2) > 40e9
+    [shape] = [each for each in SHAPES if each.parameters == free["parameters"]]
+    training = load_recipe(PretrainRecipe, tmp_path / "free" / "recipe.yaml").training
+    assert training.recompute_activations is False
+    rows = training.global_batch_tokens // 2048
+    at_once = max(count for count in range(1, 9) if rows // 2 % count == 0)
+    needed = shape.device_bytes(2, rows, at_once, "none")
+    assert free["facts"]["memory per device"] == in_bytes(needed)
+    assert needed > shape.device_bytes(2, rows, at_once) > memory(shape, 2)
 
 
 def test_a_law_of_ones_own_gives_a_prediction_with_an_interval(tmp_path, capsys):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from camelid.model.spec import ModelSpec
-from camelid.scaling.plan import TRAINING_BYTES
 
+TRAINING_BYTES = 16
+"""Bytes per parameter in float32 with AdamW: weight, gradient and two moments, without activations."""
 GATHERED_BYTES, ACTIVATION_BYTES = 4, 2
 CHUNK_VALUES = 16 * 2**20
 """Logits that exist at a time, as in `train.losses`."""
@@ -104,6 +105,22 @@ def gathered_bytes(spec: ModelSpec, mesh: Mesh) -> float:
     block = split_parameters(spec) / blocks / mesh.tensor
     embeddings = spec.vocab_size * spec.hidden_size * (1 if spec.tie_embeddings else 2)
     return GATHERED_BYTES * (2 * block + embeddings)
+
+
+def process_bytes(
+    spec: ModelSpec, mesh: Mesh, micro_batches: int, tokens: int, recomputed: Recomputed
+) -> float:
+    """The memory of a process at its most, in an update of `micro_batches` passes over `tokens` tokens each.
+
+    State and the peak of activations; where weights are sharded also what is gathered, and from the third
+    micro-batch on the whole gradient, which is summed after the first and the last one only.
+    """
+    needed = state_bytes(spec, mesh) + peak_activation_bytes(spec, tokens, recomputed)
+    if mesh.data > 1:
+        needed += gathered_bytes(spec, mesh)
+        if micro_batches > 2:
+            needed += GATHERED_BYTES / TRAINING_BYTES * state_bytes(spec, Mesh(1, mesh.tensor))
+    return needed
 
 
 def data_traffic(

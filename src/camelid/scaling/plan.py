@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from camelid.base.errors import CamelidError
+from camelid.model.spec import ModelSpec
 from camelid.recipes.model_shape import ModelShape
+from camelid.scaling.cluster import Mesh, Recomputed, process_bytes
 
 TOKENS_PER_PARAMETER = 20.0
 """Chinchilla's ratio (Hoffmann et al. 2022, arXiv:2203.15556, Table 3; Besiroglu et al. 2024,
@@ -31,14 +33,11 @@ LADDER = (
 
 REPEATS = 15.39
 """Epochs over which the worth of repeated tokens decays (Muennighoff et al. 2023, arXiv:2305.16264, R_D*)."""
-TRAINING_BYTES = 16
-"""Bytes per parameter in float32 with AdamW: weight, gradient and two moments, without activations."""
-ACTIVATION_BYTES, KEPT_BYTES = 34, 2
-"""Bytes per token and width of one layer's activations (Korthikanti et al. 2022, arXiv:2205.05198, eq. 2,
-without attention scores), and of the input that recomputation keeps of every layer."""
 
 Loss = Callable[[float, float], float]
 """A law: the loss of N parameters after D tokens."""
+Rows = Callable[["Candidate", float], int]
+"""The rows of an update of a shape that is trained on that many tokens."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Candidate:
     """A shape that could be trained, with its parameters and training FLOPs per token."""
 
     shape: ModelShape
+    spec: ModelSpec
     parameters: int
     flops_per_token: float
 
@@ -71,16 +71,16 @@ class Candidate:
             tie_embeddings=True,
         )
         spec = shape.spec(vocab_size)
-        return cls(shape, spec.parameter_count(), spec.training_flops_per_token(context_length))
+        return cls(shape, spec, spec.parameter_count(), spec.training_flops_per_token(context_length))
 
-    def device_bytes(self, devices: int) -> float:
-        """Memory of each device: weights, gradients and moments divided, and one row's activations.
-
-        Activations are those of one row with recomputation: the input of every layer, and one layer in full.
-        """
-        tokens, width = self.shape.context_length, self.shape.hidden_size
-        activations = tokens * width * (KEPT_BYTES * self.shape.num_layers + ACTIVATION_BYTES)
-        return TRAINING_BYTES * self.parameters / devices + activations
+    def device_bytes(
+        self, devices: int, rows: int, at_once: int = 1, recomputed: Recomputed = "full"
+    ) -> float:
+        """Memory of each device in an update of `rows` rows, of which it computes `at_once` at a time; see
+        `process_bytes`."""
+        micro_batches = math.ceil(rows / (devices * at_once))
+        tokens = at_once * self.shape.context_length
+        return process_bytes(self.spec, Mesh(devices), micro_batches, tokens, recomputed)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Limits:
     """What a run may cost: FLOPs for training and later inference together, and what it must fit.
 
     inference_tokens: expected after training. unique_tokens: of text, repeated beyond. device_bytes: memory
-    of each of `devices`.
+    of each of `devices`, which compute one row at a time and blocks again.
     """
 
     flops: float
@@ -136,14 +136,28 @@ def plan_training(
     return SizePlan(chosen.shape, chosen.parameters, int(_tokens(chosen, limits)), seconds)
 
 
-def plan_run(loss: Loss, limits: Limits, candidates: Iterable[Candidate]) -> RunPlan:
+def plan_run(
+    loss: Loss, limits: Limits, candidates: Iterable[Candidate], rows: Rows = lambda shape, tokens: 1
+) -> RunPlan:
     """The candidate with the lowest predicted loss within the limits, trained for as long as they pay for.
+
+    rows: of an update, which memory depends on.
 
     A token of inference costs a third of one in training, so D = C / F(N) - I / 3: the more inference is
     expected, the smaller and longer trained is the best model (LLaMA, arXiv:2302.13971, section 1; Sardana et
     al. 2024, arXiv:2401.00448). Raises `CamelidError` if none fits.
     """
-    fitting = [each for each in candidates if each.device_bytes(limits.devices) <= limits.device_bytes]
+    payable = [(each, tokens) for each in candidates if (tokens := _tokens(each, limits)) >= 1]
+    if not payable:
+        raise CamelidError(
+            f"{limits.flops:.3g} FLOPs do not pay for {limits.inference_tokens:.3g} tokens of inference with "
+            "any model; raise the budget or lower --inference-tokens"
+        )
+    fitting = [
+        (each, tokens)
+        for each, tokens in payable
+        if each.device_bytes(limits.devices, rows(each, tokens)) <= limits.device_bytes
+    ]
     if not fitting:
         raise CamelidError(
             f"no model fits into {limits.device_bytes / 1e9:.3g} GB on each of {limits.devices} devices; "
@@ -151,15 +165,9 @@ def plan_run(loss: Loss, limits: Limits, candidates: Iterable[Candidate]) -> Run
         )
     plans = [
         RunPlan(each, tokens, worth, loss(each.parameters, worth))
-        for each in fitting
-        if (tokens := _tokens(each, limits)) >= 1
+        for each, tokens in fitting
         for worth in [effective_tokens(tokens, limits.unique_tokens)]
     ]
-    if not plans:
-        raise CamelidError(
-            f"{limits.flops:.3g} FLOPs do not pay for {limits.inference_tokens:.3g} tokens of inference with "
-            "any model; raise the budget or lower --inference-tokens"
-        )
     return min(plans, key=lambda each: each.loss)
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from camelid.base.errors import WrongCall
 from camelid.model.presets import PRESETS, preset
 from camelid.model.spec import ModelSpec
-from camelid.scaling.plan import TRAINING_BYTES
+from camelid.scaling.cluster import TRAINING_BYTES
 
 COLUMNS = (
     "model",

@@ -3,7 +3,10 @@
 import logging
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from camelid.base.atomic import atomic_folder
 from camelid.base.errors import CamelidError
@@ -27,7 +30,7 @@ from camelid.scaling.rates import step_law, transferred_rate
 from camelid.scaling.saved import REFITTED, load_fit, loss_by, predict_run
 from camelid.scaling.stopping import earliest_stop
 from camelid.text.tokenizer import load_tokenizer
-from camelid.train.machine import KNOWN_PEAKS
+from camelid.train.machine import KNOWN_PEAKS, rows_at_once
 from camelid.train.speed import training_speed
 from camelid.workflows.sweep.rungs import WARMUP
 
@@ -70,20 +73,22 @@ def scale_plan(recipe: PlanRecipe) -> Path:
     constants = REFITTED if fit is None else fit.constants
     loss = loss_by(constants)
     shapes = list(candidates(vocabulary, recipe.context_length))
-    plan = plan_run(loss, limits, shapes)
+    sweep = _sweep(recipe)
+    plan = plan_run(loss, limits, shapes, partial(_rows, recipe, sweep))
     around = [_at(plan, multiple, loss, limits, shapes) for multiple in ALTERNATIVES]
-    run = training_recipe(recipe, plan)
+    run = training_recipe(recipe, plan, sweep)
+    memory = partial(_memory, recipe, sweep)
     prediction = None
     if recipe.law is not None:
         size, flops = float(plan.candidate.parameters), plan.training_flops
         prediction = predict_run(recipe.law, size, plan.tokens, flops, worth=plan.effective_tokens)
-    facts = _facts(recipe, plan, machine, run, prediction)
+    facts = _facts(recipe, plan, machine, run, prediction) | {"memory per device": in_bytes(memory(plan))}
     with atomic_folder(recipe.out) as draft:
         save_recipe(run, draft / "recipe.yaml")
         if prediction is not None:
             prediction.write(draft / PREDICTION)
         write_json(draft / "plan.json", _as_json(plan, limits, constants, facts), measured=True)
-        shown = [each for each in around if each is not None]
+        shown = [(each, memory(each)) for each in around if each is not None]
         write_report(_report(recipe, plan, facts, shown), draft / "report.html")
     for name, value in facts.items():
         print(f"{name:<22}{value}")
@@ -91,20 +96,18 @@ def scale_plan(recipe: PlanRecipe) -> Path:
     return recipe.out
 
 
-def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
+def training_recipe(recipe: PlanRecipe, plan: RunPlan, sweep: SweepRecipe | None) -> PretrainRecipe:
     """The recipe of the planned run: that of the law's sweep, which a law holds for; without one, StepLaw's
     AdamW for large models and Muon for small ones."""
     context, width = recipe.context_length, plan.candidate.shape.hidden_size
     optimizer: OptimizerName = "muon"
-    rate, rows, warmup = transferred_rate(SMALL_RATE, SMALL_WIDTH, width), SMALL_ROWS, 0.02
-    if (sweep := _sweep(recipe)) is not None:
-        optimizer, warmup, rows = sweep.optimizer, WARMUP, max(1, sweep.batch_tokens // context)
+    rate, warmup = transferred_rate(SMALL_RATE, SMALL_WIDTH, width), 0.02
+    if sweep is not None:
+        optimizer, warmup = sweep.optimizer, WARMUP
         rate = transferred_rate(sweep.learning_rate, sweep.base_width, width)
     elif plan.candidate.parameters >= STEP_LAW_FROM:
-        spec = plan.candidate.shape.spec(1)
-        rate, batch = map(float, step_law(float(spec.parameter_count()), plan.tokens))
-        optimizer, rows = "adamw", max(1, round(batch / context))
-    rows = recipe.devices * max(1, round(rows / recipe.devices))  # each takes as many
+        optimizer, (rate, _) = "adamw", _by_step_law(plan.candidate, plan.tokens)
+    rows = _rows(recipe, sweep, plan.candidate, plan.tokens)
     steps = max(1, round(plan.tokens / (rows * context)))
     return PretrainRecipe(
         out=recipe.out / "run",
@@ -120,7 +123,7 @@ def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
             schedule="cosine",
             min_learning_rate_ratio=0.05,
             warmup_fraction=warmup,
-            # What `Candidate.device_bytes` counts with, where memory is the limit.
+            # What `Limits.device_bytes` is for.
             recompute_activations=recipe.memory is not None,
             micro_batch_size=None if recipe.memory is None else 1,
             validate_every=max(1, steps // 10),
@@ -128,6 +131,33 @@ def training_recipe(recipe: PlanRecipe, plan: RunPlan) -> PretrainRecipe:
         ),
         prediction=None if recipe.law is None else recipe.out / PREDICTION,
     )
+
+
+def _rows(recipe: PlanRecipe, sweep: SweepRecipe | None, shape: Candidate, tokens: float) -> int:
+    """Rows of an update of a shape that is trained on that many tokens; each device takes as many."""
+    rows = float(SMALL_ROWS)
+    if sweep is not None:
+        rows = sweep.batch_tokens // recipe.context_length
+    elif shape.parameters >= STEP_LAW_FROM:
+        rows = max(1, round(_by_step_law(shape, tokens)[1] / recipe.context_length))
+    return recipe.devices * max(1, round(rows / recipe.devices))
+
+
+def _by_step_law(shape: Candidate, tokens: float) -> tuple[float, float]:
+    """The learning rate, and the tokens of an update."""
+    rate, batch = step_law(float(shape.shape.spec(1).parameter_count()), tokens)
+    return float(rate), float(batch)
+
+
+def _memory(recipe: PlanRecipe, sweep: SweepRecipe | None, plan: RunPlan) -> float:
+    """The bytes of each device that the plan's recipe takes, with activations of 2 bytes."""
+    rows = _rows(recipe, sweep, plan.candidate, plan.tokens)
+    if recipe.memory is not None:
+        return plan.candidate.device_bytes(recipe.devices, rows)
+    device = torch.device("cpu" if recipe.minutes is not None else "cuda")
+    own, width = rows // recipe.devices, plan.candidate.shape.hidden_size
+    at_once = rows_at_once(own, recipe.context_length, width, torch.bfloat16, device)
+    return plan.candidate.device_bytes(recipe.devices, rows, at_once, "none")
 
 
 def _sweep(recipe: PlanRecipe) -> SweepRecipe | None:
@@ -196,7 +226,6 @@ def _facts(
         "batch": f"{training.global_batch_tokens:,} tokens, {training.steps:,} steps",
         "learning rate": f"{training.learning_rate:g} ({training.optimizer}), warm-up, then cosine to 5 %",
         "time": f"{in_time(seconds)} on {machine.name}",
-        "memory per device": in_bytes(plan.candidate.device_bytes(recipe.devices)),
     }
     if recipe.inference_tokens:
         inference = recipe.inference_tokens * plan.candidate.flops_per_token / 3
@@ -230,16 +259,18 @@ def _as_json(
     }
 
 
-def _report(recipe: PlanRecipe, plan: RunPlan, facts: dict[str, str], around: list[RunPlan]) -> Report:
+def _report(
+    recipe: PlanRecipe, plan: RunPlan, facts: dict[str, str], around: list[tuple[RunPlan, float]]
+) -> Report:
     rows = tuple(
         (
             f"{each.candidate.parameters:,}",
             f"{each.tokens:,.0f}",
             f"{each.tokens / each.candidate.parameters:.1f}",
             round(each.loss, 4),
-            in_bytes(each.candidate.device_bytes(recipe.devices)),
+            in_bytes(memory),
         )
-        for each in around
+        for each, memory in around
     )
     columns = ("parameters", "tokens", "tokens per parameter", "loss", "memory per device")
     return Report(
