@@ -14,13 +14,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from camelid.align.samplers import ClusterSampler
+from camelid.align.samplers import _start as start_sampler
 from camelid.base import cluster as fan_out
 from camelid.base.cluster import Cluster
 from camelid.base.errors import CamelidError
 from camelid.cli.main import main
 from camelid.data.rows.shards import TokenShards, write_shards
+from camelid.engine.fan_out import _start as start_engine
+from camelid.engine.fan_out import open_on
 from camelid.formats.hugging_face.checkpoint import save_checkpoint
 from camelid.model.transformer import Transformer
+from camelid.recipes.engine import EngineSettings
+from camelid.recipes.lora import LoRASettings
 from camelid.text.tokenizer import Tokenizer
 
 COLOURS = ("red", "blue", "green", "black")
@@ -44,6 +50,64 @@ def test_a_cluster_that_does_not_answer(address, tmp_path, capsys, monkeypatch):
     words = ["eval", "model", "--task", "world/coin_flip", "--on", address, "--out", str(tmp_path / "out")]
     assert main(words) == 1
     assert f"--on {address}: no Ray cluster answers" in capsys.readouterr().err
+
+
+def test_local_never_joins_a_running_cluster(monkeypatch):
+    """Ray would join one that RAY_ADDRESS names, or that was started here, for any address but this."""
+    asked: list[Any] = []
+    fake = SimpleNamespace(is_initialized=lambda: False, init=lambda address, **_: asked.append(address))
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    fan_out._connected("local")
+    assert asked == ["local"]
+
+
+def test_work_that_no_node_is_left_for_ends_the_job(monkeypatch):
+    gpus = [{"CPU": 8.0, "GPU": 2.0}]
+
+    def node(alive: bool, resources: dict[str, float]) -> dict[str, Any]:
+        return {"Alive": alive, "Resources": resources}
+
+    def wait(futures, timeout):  # the node with GPUs is lost with the first look
+        gpus.clear()
+        return [], futures
+
+    fake = SimpleNamespace(
+        nodes=lambda: [node(True, {"CPU": 4.0}), *(node(True, each) for each in gpus), node(False, {})],
+        remote=lambda **_: lambda run: SimpleNamespace(remote=lambda *_: "future"),
+        put=lambda value: value,
+        wait=wait,
+        cancel=lambda future: None,
+        exceptions=SimpleNamespace(RayTaskError=RuntimeError, RayError=OSError),
+    )
+    monkeypatch.setattr(fan_out, "_connected", lambda address: fake)
+    monkeypatch.setattr(fan_out, "NOWHERE_FOR", 0.0)
+    with pytest.raises(CamelidError, match=r"with 1 core and 1 GPU, .* had that \(nodes: 4 cores\)"):
+        [*Cluster("head:1", str, (), whole_nodes=True).in_order(range(3))]
+
+
+def test_folders_are_sent_by_their_absolute_paths(tmp_path, monkeypatch):
+    """Processes of a cluster run in the folder where `ray start` ran."""
+    sent: list[Any] = []
+    monkeypatch.setattr("camelid.engine.fan_out.Cluster", lambda on, start, given, **_: sent.append(given))
+    monkeypatch.setattr("camelid.align.samplers.Cluster", lambda on, start, given, **_: sent.append(given))
+    for name in ("base", "adapter"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    open_on("base", EngineSettings(adapter="adapter", draft="org/draft"), on="local")
+    open_on("org/name", EngineSettings(draft="prompt"), on="local")
+    policy: Any = SimpleNamespace(dtype=torch.float32)
+    ClusterSampler("local", policy, Path("base"), LoRASettings(), 0, 1)
+    here = EngineSettings(adapter=str(tmp_path / "adapter"), draft="org/draft")
+    assert sent[:2] == [(str(tmp_path / "base"), here), ("org/name", EngineSettings(draft="prompt"))]
+    assert sent[2][0][0] == tmp_path / "base"
+
+
+def test_a_node_without_the_files_is_named(tmp_path):
+    fan_out.refuse_unseen(tmp_path, "org/name", None)
+    with pytest.raises(CamelidError, match="all nodes must see the same files under the same paths"):
+        start_engine(str(tmp_path / "none"), EngineSettings())
+    with pytest.raises(CamelidError, match=str(tmp_path / "none")):
+        start_sampler((tmp_path / "none", LoRASettings(), torch.float32, 0), 1)
 
 
 @pytest.fixture(scope="module")

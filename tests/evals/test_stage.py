@@ -102,6 +102,7 @@ def test_numbers_are_asked_for_in_numerals(lm: ScriptedLM, rows: str, tmp_path: 
         (["--task", "sums"], 2, "nearest: world/sums"),
         (["--task", "gsm9k"], 2, "nearest: gsm8k"),
         (["--text", "ROWS"], 2, "needs a model folder"),
+        (["--task", "ROWS", "--text", "ROWS"], 2, "needs a model folder"),
     ],
 )
 def test_wrong_calls(
@@ -116,7 +117,7 @@ def test_wrong_calls(
     words = [rows if flag == "ROWS" else flag for flag in flags]
     assert main(["eval", "m", "--out", str(tmp_path / "out"), *words]) == code
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "out" / "results.json").exists()
+    assert not (tmp_path / "out").exists()  # nothing was asked
 
 
 def test_a_name_on_the_hub_is_identified_by_its_commit(

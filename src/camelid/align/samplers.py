@@ -13,7 +13,7 @@ from torch import Tensor
 
 from camelid.align.critic import HEAD
 from camelid.align.policy import Policy
-from camelid.base.cluster import Cluster, shared_value
+from camelid.base.cluster import Cluster, for_all_nodes, refuse_unseen, shared_value
 from camelid.engine.device import choose_device
 from camelid.engine.engine import Engine
 from camelid.formats.load import load_model
@@ -73,7 +73,7 @@ class ClusterSampler:
     _cluster: Cluster[Piece, list[list[Completion]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        begun = (self.base, self.lora, self.policy.dtype, self.seed)
+        begun = (Path(for_all_nodes(self.base)), self.lora, self.policy.dtype, self.seed)
         self._cluster = Cluster(self.on, _start, (begun, self.max_batch), whole_nodes=True)
 
     def renew(self) -> None:
@@ -127,6 +127,7 @@ def _start(
     begun: tuple[Path, LoRASettings, torch.dtype, int], max_batch: int
 ) -> Callable[[Piece], list[list[Completion]]]:
     base, _, dtype, _ = begun
+    refuse_unseen(base)
     model = beginning(*begun).to(choose_device(None))
     engine, held = Engine(model, load_tokenizer(base), dtype=dtype, max_batch=max_batch), 0
 

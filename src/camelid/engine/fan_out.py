@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar, cast
 
-from camelid.base.cluster import Cluster
+from camelid.base.cluster import Cluster, for_all_nodes, refuse_unseen
 from camelid.base.errors import WrongCall
 from camelid.engine.open_lm import is_url, open_lm
 from camelid.lm.interface import LM, Completion, Outcome, Outcomes, Prompt, Score, as_pairs
@@ -63,10 +63,18 @@ def open_on(
         raise WrongCall(
             f"--on {on}: for models that Camelid runs; {model} is a server, which fans out itself"
         )
-    return FannedOut(model, settings, on)
+    folders = {name: for_all_nodes(folder) for name, folder in _folders(settings).items()}
+    return FannedOut(for_all_nodes(model), settings.model_copy(update=folders), on)
+
+
+def _folders(settings: EngineSettings) -> dict[str, str]:
+    """The settings that name folders."""
+    draft = None if settings.draft == "prompt" else settings.draft
+    return {name: value for name, value in (("adapter", settings.adapter), ("draft", draft)) if value}
 
 
 def _start(model: str, settings: EngineSettings) -> Callable[[Piece], list[Any]]:
+    refuse_unseen(model, *_folders(settings).values())
     lm = open_lm(model, settings)
 
     def work(piece: Piece) -> list[Any]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from camelid.base.digest import digest_path
 from camelid.base.errors import WrongCall
@@ -20,6 +21,9 @@ from camelid.evals.verifier import open_verifier
 from camelid.lm.interface import LM
 from camelid.recipes.evaluate import Convention, EvaluateRecipe
 from camelid.tasks.task import Task, load_task, takes_data, tasks_with_data
+
+if TYPE_CHECKING:
+    from camelid.engine.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ def evaluate_recipe(
     method = method_of(recipe)
     programs = [method.program_for(each) for each in tasks]
     lm = open_on(recipe.model, recipe.engine, recipe.server, recipe.on)
+    engine = _reads_texts(lm) if recipe.text else None
     identity = lm.identity or model_identity(recipe.model, recipe.engine)
     evaluations = [
         evaluate(
@@ -47,7 +52,10 @@ def evaluate_recipe(
     ]
     results = [result for evaluation in evaluations for result in evaluation.results]
     results += [
-        result for path in recipe.text for result in _text_results(lm, path, identity, recipe.perplexity)
+        result
+        for path in recipe.text
+        if engine is not None
+        for result in _text_results(engine, path, identity, recipe.perplexity)
     ]
     write_results(recipe.out / "results.json", results)
     print_table(results)
@@ -82,14 +90,23 @@ def load_tasks(names: Sequence[str], data: Sequence[Path], limit: int | None) ->
     ]
 
 
-def _text_results(lm: LM, path: Path, identity: str, convention: Convention) -> list[Result]:
-    """Perplexity and bits per byte on a text, as rows of the table; `n` is the number of tokens."""
+def _reads_texts(lm: LM) -> "Engine":
+    """The model that can measure texts; raises `WrongCall` for others, before anything is asked."""
     from camelid.engine.engine import Engine
-    from camelid.engine.perplexity import perplexity
 
     if not isinstance(lm, Engine):
-        raise WrongCall("--text needs a model folder: servers do not return the probability of a whole text")
-    measured = perplexity(lm, (document for document, _ in Corpus(path)), convention)
+        raise WrongCall(
+            "--text needs a model folder, and no --on: servers and clusters do not return the probability of "
+            "a whole text"
+        )
+    return lm
+
+
+def _text_results(engine: "Engine", path: Path, identity: str, convention: Convention) -> list[Result]:
+    """Perplexity and bits per byte on a text, as rows of the table; `n` is the number of tokens."""
+    from camelid.engine.perplexity import perplexity
+
+    measured = perplexity(engine, (document for document, _ in Corpus(path)), convention)
     digest = digest_path(path)
     row = Result(
         task=path.name,
@@ -102,6 +119,6 @@ def _text_results(lm: LM, path: Path, identity: str, convention: Convention) -> 
         n=measured.tokens,
         model=identity,
         evaluation=hashlib.sha256(f"{path.name} {digest} {identity} {convention}".encode()).hexdigest()[:16],
-        settings={"windows": described(convention, lm.context_length)},
+        settings={"windows": described(convention, engine.context_length)},
     )
     return [row, replace(row, metric="bits_per_byte", value=measured.bits_per_byte)]
