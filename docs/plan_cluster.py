@@ -32,12 +32,17 @@ SPEC = replace(
 
 
 def rows() -> list[str]:
-    """The table, one line per mesh: memory in GB, what a process sends per update in GB, and times."""
+    """The table, one line per mesh: memory in GB, what a process sends per update in GB, and times.
+
+    Years are those of all updates: computing alone, and with sending that overlaps perfectly, where the longer of
+    both counts.
+    """
     flops = SPEC.training_flops_per_token(CONTEXT)
+    updates = BUDGET / flops / BATCH
     lines = [
         "| GPUs | data x tensor | state GB | gathered GB | kept states GB | fits 80 GB | data GB sent | "
-        "tensor GB sent | compute s | sending s | years |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "tensor GB sent | compute s | sending s | years computing | years with sending |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for mesh in MESHES:
         state, gathered = state_bytes(SPEC, mesh), gathered_bytes(SPEC, mesh)
@@ -55,7 +60,7 @@ def rows() -> list[str]:
             "yes" if state + gathered + kept < MEMORY else "no",
             *(f"{part / 1e9:,.0f}" for part in (by_data, by_tensor)),
             *(f"{seconds:,.1f}" for seconds in (compute, sending)),
-            f"{BUDGET / (mesh.size * PEAK * USED) / YEAR:,.2f}",
+            *(f"{updates * each / YEAR:,.3g}" for each in (compute, max(compute, sending))),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines

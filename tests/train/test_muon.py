@@ -6,6 +6,7 @@ import torch
 from camelid.model.architectures import TRAITS
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
+from camelid.train import optim
 from camelid.train.optim import Muon, adamw, orthogonalised
 from camelid.train.state import load_state, save_state, training_state
 
@@ -47,6 +48,21 @@ def test_updates_equal_those_of_torch(tiny):
         # torch iterates in bfloat16, which leaves two to three digits.
         tolerance = 0.03 if name in matrices else 1e-6
         assert (ours[name] - expected[name]).norm() <= tolerance * expected[name].norm(), name
+
+
+def test_parts_of_the_matrices_of_a_shape_give_the_same(tiny, monkeypatch):
+    """Large sharded models gather a few matrices at a time; 1 value: each by itself."""
+    together, apart = tiny(), tiny()
+    update(together, [Muon(together.named_parameters(), **SETTINGS)], range(3))
+    taken = []
+    monkeypatch.setattr(
+        optim, "orthogonalised", lambda given: taken.append(len(given)) or orthogonalised(given)
+    )
+    monkeypatch.setattr(optim, "BATCH_VALUES", 1)
+    update(apart, [Muon(apart.named_parameters(), **SETTINGS)], range(3))
+    assert set(taken) == {1}
+    for ours, theirs in zip(apart.parameters(), together.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 16, 40), (2, 40, 16)])

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, chosen for a steep slope at 0 (Jordan et al. 2024)."""
 ITERATIONS = 5
+BATCH_VALUES = 2**26
+"""Values of the matrices that Muon takes together: sharded ones are whole then, in 256 MB of float32."""
 ADAFACTOR_EPS = 1e-15
 """Its square is the least mean of squares in torch; the default, 1e-7, would damp small gradients."""
 
@@ -121,9 +123,9 @@ class Muon(torch.optim.Optimizer):
 
     Both use the same learning rate: the orthogonalised update of an A x B matrix is scaled by
     0.2 sqrt(max(A, B)), which matches the root mean square of an AdamW update (Liu et al. 2025,
-    arXiv:2502.16982, equation 4). Equal to torch.optim.Muon with `adjust_lr_fn="match_rms_adamw"`, but all
-    matrices of one shape are orthogonalised in one batch: separate calls take a sixth of a narrow model's
-    time. `betas` and `eps` are AdamW's.
+    arXiv:2502.16982, equation 4). Equal to torch.optim.Muon with `adjust_lr_fn="match_rms_adamw"`, but
+    matrices of one shape are orthogonalised in batches: separate calls take a sixth of a narrow model's time.
+    `betas` and `eps` are AdamW's.
     """
 
     def __init__(
@@ -157,13 +159,19 @@ class Muon(torch.optim.Optimizer):
             if parameter.grad is not None:
                 of_shape[parameter.shape].append(parameter)
         for (rows, columns), parameters in of_shape.items():
-            updates = orthogonalised(torch.stack([whole(self._nesterov(each)) for each in parameters]))
-            rate = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-            held = [local(each) for each in parameters]
-            parts = [local(laid_out_as(*pair)) for pair in zip(updates.unbind(), parameters, strict=True)]
-            torch._foreach_mul_(held, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(held, parts, alpha=-rate)
+            most = max(1, BATCH_VALUES // (rows * columns))
+            for start in range(0, len(parameters), most):
+                self._orthogonal_update(group, parameters[start : start + most])
         self._rest.step()
+
+    def _orthogonal_update(self, group: dict[str, Any], parameters: Sequence[Tensor]) -> None:
+        """Updates matrices of one shape."""
+        updates = orthogonalised(torch.stack([whole(self._nesterov(each)) for each in parameters]))
+        rate = group["lr"] * 0.2 * max(parameters[0].shape) ** 0.5
+        held = [local(each) for each in parameters]
+        parts = [local(laid_out_as(*pair)) for pair in zip(updates.unbind(), parameters, strict=True)]
+        torch._foreach_mul_(held, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(held, parts, alpha=-rate)
 
     def _nesterov(self, parameter: Tensor) -> Tensor:
         gradient, state = parameter.grad, self.state[parameter]
