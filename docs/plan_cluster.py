@@ -34,8 +34,8 @@ SPEC = replace(
 def rows() -> list[str]:
     """The table, one line per mesh: memory in GB, what a process sends per update in GB, and times.
 
-    Years are those of all updates: computing alone, and with sending that overlaps perfectly, where the longer of
-    both counts.
+    Years are those of all updates: computing alone, and with sending that overlaps it perfectly, where the
+    longer of both counts.
     """
     flops = SPEC.training_flops_per_token(CONTEXT)
     updates = BUDGET / flops / BATCH
