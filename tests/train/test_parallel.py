@@ -105,6 +105,24 @@ def test_rows_that_the_processes_cannot_share_are_refused(tmp_path, pretrain_wor
     assert not (tmp_path / "run").exists()
 
 
+def call_and_end(rank, words, folder):
+    """The command line; the first process, which holds the store, does not wait for the other."""
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = cli.main(words)
+    (folder / f"{rank}.txt").write_text(said.getvalue())
+    sys.exit(code)
+
+
+@pytest.mark.slow
+def test_what_only_the_main_process_finds_ends_the_others_without_a_traceback(tmp_path, pretrain_words):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert start(call_and_end, 2, pretrain_words(tmp_path / "run"), tmp_path) == [2, 1]
+    assert "is neither empty nor a run (it contains notes.txt)" in (tmp_path / "0.txt").read_text()
+    said = (tmp_path / "1.txt").read_text()
+    assert "lost process 0 of 2 processes; no state is saved yet. What ended by itself has said why" in said
+
+
 def prepare_slowly(rank, words, folder):
     """The command line where torch gives up after a second while the main process tokenises for three.
 

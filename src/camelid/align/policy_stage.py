@@ -112,7 +112,7 @@ def _train(
     settings, meter = learning.settings, Meter(group)
     watch = Watch(run.folder / METRICS, settings.largest_kl, settings.allow_cut)
     engine = Engine(policy.sampler, tokenizer, dtype=dtype, max_batch=recipe.engine.max_batch)
-    with group.answering(run.folder), engine:
+    with engine:
         here = EngineSampler(engine, policy)
         sampler: Sampler = here
         if recipe.on is not None:

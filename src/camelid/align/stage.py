@@ -23,4 +23,6 @@ METHODS: Mapping[MethodName, Callable[[AlignRecipe, ProcessGroup], Path]] = {
 
 def align(recipe: AlignRecipe) -> Path:
     """Aligns a model as the recipe says; returns the folder of the result in `recipe.out`."""
-    return METHODS[recipe.method](recipe, join_process_group(recipe.parallel))
+    group = join_process_group(recipe.parallel)
+    with group.answering(recipe.out):
+        return METHODS[recipe.method](recipe, group)

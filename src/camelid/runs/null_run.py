@@ -27,7 +27,9 @@ class NullRun(Run):
     def log(self, record: Mapping[str, Any]) -> None:
         """The main process logs."""
 
-    def save_checkpoint(self, step: int, write: Callable[[Path], None], *, keep: int = 2) -> None:
+    def save_checkpoint(
+        self, step: int, write: Callable[[Path], Mapping[str, str] | None], *, keep: int = 2
+    ) -> None:
         """The main process saves."""
 
     def resume(self) -> Checkpoint | None:

@@ -157,18 +157,23 @@ class Run:
         self._metrics.write(json_line(record))
         self._metrics.flush()
 
-    def save_checkpoint(self, step: int, write: Callable[[Path], None], *, keep: int = 2) -> None:
+    def save_checkpoint(
+        self, step: int, write: Callable[[Path], Mapping[str, str] | None], *, keep: int = 2
+    ) -> None:
         """Saves the state after `step` with `write(folder)`, then removes all but the `keep` newest
         checkpoints.
 
-        Log the metrics of `step` first: resuming drops all metrics after the checkpoint's step.
+        write: may return the sha256 of files by their names, which are not computed again. Log the metrics of
+        `step` first: resuming drops all metrics after the checkpoint's step.
         """
         if self._metrics is not None:
             os.fsync(self._metrics.fileno())
         target = _checkpoint_folder(self.folder, step)
         with atomic_folder(target, replace=True) as draft:
-            write(draft)
-            digests = {str(path.relative_to(draft)): digest_file(path) for path in _files(draft)}
+            digests = dict(write(draft) or {})
+            for path in _files(draft):
+                if (name := str(path.relative_to(draft))) not in digests:
+                    digests[name] = digest_file(path)
             write_json(draft / DIGESTS, digests)
         for old in list_checkpoints(self.folder)[:-keep]:
             _remove(old.folder)

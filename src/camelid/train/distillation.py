@@ -32,11 +32,11 @@ from camelid.formats.load import load_model
 from camelid.model.transformer import Transformer
 from camelid.recipes.distill import DistillSettings, Divergence
 from camelid.recipes.tune import TuneRecipe
+from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
-from camelid.train.fit import rows_of_update
+from camelid.train.fit import precision, rows_of_update
 from camelid.train.loop import Objective
 from camelid.train.losses import CHUNK_VALUES, chunked_cross_entropy
-from camelid.train.machine import fastest_dtype
 from camelid.train.objectives import read_out
 from camelid.train.parallel import ProcessGroup
 
@@ -69,11 +69,11 @@ def teacher_of(recipe: TuneRecipe, base: Path, tokenizer: Tokenizer, encodes: bo
     return teacher
 
 
-def taught_rows(recipe: TuneRecipe, rows: Rows, group: ProcessGroup) -> "TaughtRows":
+def taught_rows(recipe: TuneRecipe, run: Run, rows: Rows, group: ProcessGroup) -> "TaughtRows":
     """The rows with the teacher's distributions, computed now as far as one epoch goes."""
     assert recipe.distill.teacher is not None  # the caller has asked
     training, teacher = recipe.training.for_rows(rows.per_epoch), resolve(recipe.distill.teacher)
-    dtype = fastest_dtype(group.device) if training.dtype == "auto" else getattr(torch, training.dtype)
+    dtype = precision(run, training, group)
     needed = min(rows.per_epoch, training.total_steps * rows_of_update(training, group.data_size))
     began = time.perf_counter()
     taught = TaughtRows(

@@ -183,9 +183,8 @@ def fit_rows(
 
     check = None if measure is None else partial(measure, model, setup)
     objective = formula(model, setup.dtype, training.z_loss)
-    with group.answering(run.folder):
-        trained = fit(run, model, batches_from, objective, training, setup, check, seed, limit)
-        return gather(trained, keep=group.is_main)
+    trained = fit(run, model, batches_from, objective, training, setup, check, seed, limit)
+    return gather(trained, keep=group.is_main)
 
 
 def measured_loss(

@@ -34,11 +34,13 @@ PATIENCE = timedelta(days=30)
 would give up after 10 or 30 minutes. A process that ends is noticed at once, by its connections.
 """
 SAVING = 3
-"""How many times longer processes wait for each other while they write a state than within an update: the
-main one computes the digests of all files meanwhile.
+"""How many times longer processes wait for each other while they write a state than within an update: each
+writes its part and computes its digest, on disks that others use, too.
 """
 ANSWER = 10.0
 """Seconds in which every process that still runs says so, once one of them has failed."""
+OF_GLOO = ("gloo", "Application timeout caused pair closure")
+"""What is in gloo's errors: its own path, or where an operation before has timed out, these words."""
 DATA, TENSOR = "data", "tensor"
 
 
@@ -175,14 +177,16 @@ class ProcessGroup:
         try:
             yield
         except RuntimeError as error:
-            of_torch = isinstance(error, dist.DistError) or "gloo" in str(error)
+            of_torch = isinstance(error.__cause__ or error, dist.DistError)
+            of_torch = of_torch or any(words in str(error) for words in OF_GLOO)
             if self.store is None or not of_torch or not (silent := self._silent(self.store)):
                 raise
             saved = max((checkpoint.step for checkpoint in list_checkpoints(run)), default=0)
             state = f"the state after step {saved} is saved" if saved else "no state is saved yet"
             raise CamelidError(
-                f"lost {' and '.join(silent)} of {self.size} processes; {state}. The same command resumes "
-                f"the run, on any number of processes (torch: {str(error).splitlines()[0]})"
+                f"lost {' and '.join(silent)} of {self.size} processes; {state}. What ended by itself has "
+                "said why; else the same command resumes the run, on any number of processes (torch: "
+                f"{str(error).splitlines()[0]})"
             ) from error
 
     def _silent(self, store: Store) -> list[str]:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -12,6 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from camelid.base.digest import digest_file
 from camelid.base.errors import CamelidError
 from camelid.base.memory import free_memory
 from camelid.model.transformer import Transformer
@@ -24,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 ROOM = 0.5
 """The share of the free memory that a copy of the state may take."""
+PART = "shard-{:05}-*.safetensors"
+"""The files that torch writes in one of several processes, which it counts from 1."""
 
 
 class Saver:
@@ -31,7 +36,8 @@ class Saver:
 
     All processes must call the methods in the same order. One state is written at a time. Where there is no
     room for the copy, training waits instead. If a state cannot be written, `failed` says so soon, and
-    `finish` raises `CamelidError` in all processes; the checkpoint before it stays valid.
+    `finish` raises `CamelidError` in all processes; the checkpoint before it stays valid. Where a process is
+    lost meanwhile, it raises a `RuntimeError` as torch does, see `ProcessGroup.answering`.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Saver:
         self._group = replace(group, patient=group.saving)  # another thread needs a group of its own
         self._thread: Thread | None = None
         self._reasons: list[str] = []
+        self._unanswered: RuntimeError | None = None
         self._step = 0
 
     def __enter__(self) -> Self:
@@ -73,12 +80,15 @@ class Saver:
         self._thread.start()
 
     def finish(self) -> None:
-        """Waits until the last state is written; raises `CamelidError` if it could not be."""
+        """Waits until the last state is written; raises an error if it could not be, see the class."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         if self._reasons:
             reasons, self._reasons = self._reasons, []
+            if self._unanswered is not None:
+                lost = f"saving the state after step {self._step}: {reasons[0]}"
+                raise RuntimeError(lost) from self._unanswered
             raise CamelidError(
                 f"{self._run.folder / CHECKPOINTS}: the state after step {self._step} could not be saved "
                 f"({'; '.join(reasons)}). The checkpoint before it is kept; mend this, and the same command "
@@ -89,25 +99,47 @@ class Saver:
         """Writes the state; every process learns what went wrong in any."""
         reason, shared = "", False
 
-        def write(folder: Path) -> None:
+        def write(folder: Path) -> Mapping[str, str]:
             nonlocal shared
             shared = True
-            save_state(self._group.broadcast(folder), state, self._group)
+            return self._write_together(self._group.broadcast(folder), state)
 
         try:
             if self._group.is_main:
                 self._run.save_checkpoint(state.step, write, keep=self._keep)
             elif (folder := self._group.broadcast(None)) is not None:
-                save_state(folder, state, self._group)
+                self._write_together(folder, state)
         except Exception as error:
             reason = str(error) or type(error).__name__
-            if self._group.is_main and not shared:
-                self._group.broadcast(None)
         try:
+            if reason and self._group.is_main and not shared:
+                self._group.broadcast(None)
             self._reasons = [*dict.fromkeys(filter(None, self._group.collect(reason)))]
         except RuntimeError as error:
-            # Another process has ended, which the next update names first; or it did not answer in time.
-            self._reasons = [f"not every process answered: {error}"]
+            # Another process has ended, which the next update may name first; or it did not answer in time.
+            self._reasons, self._unanswered = [f"not every process answered: {error}"], error
+
+    def _write_together(self, folder: Path, state: TrainingState) -> Mapping[str, str]:
+        """Writes this process's part into the main one's folder; the digests of all parts, by their names.
+
+        Raises `CamelidError` in every process if any does not see the folder: torch would make another one of
+        the same name there, and the checkpoint would lack that part.
+        """
+        group = self._group
+        hosts = {host for host in group.collect("" if folder.is_dir() else socket.gethostname()) if host}
+        if hosts:
+            raise CamelidError(
+                f"{folder.parent} is not the same folder on {', '.join(sorted(hosts))}: all nodes must see "
+                "the same --out; give one on a file system that they share"
+            )
+        own: dict[str, str] = {}
+        try:
+            save_state(folder, state, group)
+            with suppress(OSError):  # the main process computes what is missing, or says why it cannot
+                own = {path.name: digest_file(path) for path in folder.glob(PART.format(group.rank + 1))}
+        finally:  # the others wait for it, also where this failed
+            parts = group.collect(own)
+        return {name: digest for part in parts for name, digest in part.items()}
 
 
 def copied(state: TrainingState) -> TrainingState:

@@ -92,7 +92,8 @@ def pretrain(recipe: PretrainRecipe, limit: TimeLimit | None = None) -> Path:
     spec = recipe.model.spec(tokenizer.vocab_size)
     tensor_plan(spec, group.tensor_size)
     prediction = None if recipe.prediction is None else Prediction.read(recipe.prediction)
-    with open_run(recipe, [Parent.of(recipe.tokenizer)], recipe.data, group) as run:
+    parents = [Parent.of(recipe.tokenizer)]
+    with group.answering(recipe.out), open_run(recipe, parents, recipe.data, group) as run:
         if prediction is not None and group.is_main:
             prediction.write(run.folder / PREDICTION)
         rows, validation = text_rows(recipe, tokenizer, group)
@@ -129,7 +130,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAns
     parents = [Parent.of(base, recipe.licence)]
     if recipe.distill.teacher is not None:
         parents.append(Parent.of(teacher_of(recipe, base, tokenizer, encodes)))
-    with open_run(recipe, parents, recipe.data, group, today) as run:
+    with group.answering(recipe.out), open_run(recipe, parents, recipe.data, group, today) as run:
         if template is not None and today is not None:
             # The day on which the run began, also where another process or a resumed run gets here later.
             began = group.broadcast(run.identity["date"] if group.is_main else None)
@@ -142,7 +143,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAns
             record = partial(_record_sources, run, group)
             rows, validation = decoder_rows(recipe, tokenizer, logger.info, record)
             if recipe.distill.teacher is not None:
-                rows = taught_rows(recipe, rows, group)
+                rows = taught_rows(recipe, run, rows, group)
         if group.is_main:
             refuse_other_rows(run, rows, validation)
         check_tokenizer_fits(spec, tokenizer)
