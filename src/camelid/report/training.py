@@ -20,6 +20,8 @@ NOISE_MEMORY, NOISE_STEPS = 0.99, 20
 """Decay per step of the means of which the noise scale is the ratio, and the steps before it is shown."""
 UNITS = {"align": "mean loss"}
 """The unit of the loss in stages whose loss is not that of a language model."""
+DATA = {"align": "comparisons", "tune": "examples"}
+"""What a stage learns from, if not text."""
 
 
 def training_report(folder: Path) -> Report:
@@ -29,11 +31,12 @@ def training_report(folder: Path) -> Report:
     records = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else []
     if not records:
         raise CamelidError(f"{folder / METRICS} has no steps yet; try again after the first")
-    unit = UNITS.get(read_table(folder / IDENTITY)["recipe"]["stage"], "nats per token")
+    stage = read_table(folder / IDENTITY)["recipe"]["stage"]
+    unit = UNITS.get(stage, "nats per token")
     sections = (
         Section("Curves", figures=training_plots(records, unit)),
         *prediction_section(folder, records),
-        *when_to_stop(records),
+        *when_to_stop(records, DATA.get(stage, "text")),
         *_sources(folder / SOURCES),
     )
     return run_report(folder, _summary(records, unit), _facts(folder, records), sections)
