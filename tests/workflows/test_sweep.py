@@ -3,14 +3,21 @@
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from camelid.cli.main import main
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import load_recipe, save_recipe
+from camelid.recipes.sweep import SweepRecipe
 from camelid.runs.prediction import Prediction
+from camelid.scaling.fit import save_fit
+from camelid.scaling.fitting import fit_points
+from camelid.scaling.points import Points
 from camelid.scaling.reading import run_folders
+from camelid.workflows import plan
 from camelid.workflows.sweep import rungs, stage
 from camelid.workflows.sweep.coordinates import Coordinates
 
@@ -92,10 +99,49 @@ def test_a_stopped_sweep_goes_on_without_repeating_a_rung(tmp_path, training, ca
     assert len(run_folders(out)) == len(planned)  # for `camelid scale fit OUT`
     words = ["--vocab-size", "300", "--context-length", "32", "--flops", "1e11", "--out", str(tmp_path / "p")]
     assert main(["scale", "plan", "--law", str(out), *words]) == 0
+    assert "its losses are others" not in capsys.readouterr().err
     recipe = load_recipe(PretrainRecipe, tmp_path / "p" / "recipe.yaml")
     run, width = recipe.training, recipe.model.hidden_size
     assert (run.optimizer, run.global_batch_tokens, run.warmup_fraction) == ("muon", 256, rungs.WARMUP)
     assert run.learning_rate == pytest.approx(8e-3 * 64 / width, rel=0.01)  # as the law's own rungs
+
+
+def finished_sweep(out: Path, vocabulary: int, **settings) -> Path:
+    """The folder of a sweep as `scale plan` reads it: its recipe, a rung's model and its fit."""
+    recipe = SweepRecipe(out=out, context_length=32, batch_tokens=256, **settings)
+    model = out / "rungs" / "w16" / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps({"vocab_size": vocabulary}))
+    save_recipe(recipe, out / "recipe.yaml")
+    n, d = map(np.ravel, np.meshgrid(np.geomspace(1e4, 1e6, 4), np.geomspace(1e5, 1e7, 4)))
+    save_fit(fit_points("chinchilla", Points.of(n, d, loss(n, d)), resamples=30), {}, out / "fit")
+    return out
+
+
+@pytest.mark.parametrize(
+    ("settings", "planned", "warned"),
+    [
+        ({"vocab_size": 300}, ["--vocab-size", "300"], False),
+        ({"vocab_size": 300}, [], True),  # 32,000 by default
+        ({"vocab_size": 300}, ["--tokenizer", "TOKENIZER"], False),  # whose 290 entries the models have
+        ({"tokenizer": "elsewhere"}, ["--vocab-size", "290"], False),
+        ({"tokenizer": "elsewhere"}, ["--vocab-size", "512"], True),  # the recipe's unused default
+    ],
+)
+def test_a_plan_compares_the_vocabularies_that_are_used(
+    tmp_path, monkeypatch, capsys, settings, planned, warned
+):
+    out = finished_sweep(tmp_path / "sweep", 290, **settings)
+    monkeypatch.setattr(plan, "load_tokenizer", lambda path: SimpleNamespace(vocab_size=290))
+    words = ["--context-length", "32", "--flops", "1e11", *planned]
+    for place, law in enumerate((out, out / "fit")):
+        planned_in = tmp_path / f"plan-{place}"
+        assert main(["scale", "plan", "--law", str(law), *words, "--out", str(planned_in)]) == 0
+        errors = capsys.readouterr().err
+        assert ("a vocabulary of 290 entries" in errors) == warned
+        assert "--context-length" not in errors
+        run = load_recipe(PretrainRecipe, planned_in / "recipe.yaml").training
+        assert (run.global_batch_tokens, run.warmup_fraction) == (256, rungs.WARMUP)  # the sweep's
 
 
 def test_another_sweep_in_the_same_folder_and_bad_settings_are_refused(tmp_path, training, capsys):

@@ -67,6 +67,6 @@ def _why_it_rose(
         )
     return (
         f"The training loss still fell, from {then:.4f} to {now:.4f}, so repeats of the same {data} no "
-        "longer help (or, within a first epoch, the held-out rows are of another kind). Stop there, or give more "
-        f"{data} or a smaller model."
+        "longer help (or, within a first epoch, the held-out rows are of another kind). Stop there, or give "
+        f"more {data} or a smaller model."
     )

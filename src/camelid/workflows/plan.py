@@ -17,14 +17,12 @@ from camelid.base.version import __version__
 from camelid.recipes.data import TextData
 from camelid.recipes.plan import PlanRecipe
 from camelid.recipes.pretrain import PretrainRecipe
-from camelid.recipes.recipe import load_recipe, save_recipe
+from camelid.recipes.recipe import save_recipe
 from camelid.recipes.sweep import SweepRecipe
 from camelid.recipes.training import OptimizerName, Training
-from camelid.recipes.yaml import parse_yaml
 from camelid.report.page import write_report
 from camelid.report.values import Passage, Report, Section, Table
 from camelid.runs.prediction import PREDICTION, Prediction
-from camelid.runs.run import RECIPE
 from camelid.scaling.plan import Candidate, Limits, Loss, RunPlan, candidates, plan_run
 from camelid.scaling.rates import step_law, transferred_rate
 from camelid.scaling.saved import REFITTED, load_fit, loss_by, predict_run
@@ -32,6 +30,7 @@ from camelid.scaling.stopping import earliest_stop
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.machine import KNOWN_PEAKS, rows_at_once
 from camelid.train.speed import training_speed
+from camelid.workflows.sweep.law import sweep_of, warn_of_other_losses
 from camelid.workflows.sweep.rungs import WARMUP
 
 logger = logging.getLogger(__name__)
@@ -73,7 +72,10 @@ def scale_plan(recipe: PlanRecipe) -> Path:
     constants = REFITTED if fit is None else fit.constants
     loss = loss_by(constants)
     shapes = list(candidates(vocabulary, recipe.context_length))
-    sweep = _sweep(recipe)
+    law = None if recipe.law is None else sweep_of(recipe.law)
+    if law is not None:
+        warn_of_other_losses(law, vocabulary, recipe.context_length)
+    sweep = None if law is None else law.recipe
     plan = plan_run(loss, limits, shapes, partial(_rows, recipe, sweep))
     around = [_at(plan, multiple, loss, limits, shapes) for multiple in ALTERNATIVES]
     run = training_recipe(recipe, plan, sweep)
@@ -96,7 +98,7 @@ def scale_plan(recipe: PlanRecipe) -> Path:
     return recipe.out
 
 
-def training_recipe(recipe: PlanRecipe, plan: RunPlan, sweep: SweepRecipe | None) -> PretrainRecipe:
+def training_recipe(recipe: PlanRecipe, plan: RunPlan, sweep: SweepRecipe | None = None) -> PretrainRecipe:
     """The recipe of the planned run: that of the law's sweep, which a law holds for; without one, StepLaw's
     AdamW for large models and Muon for small ones."""
     context, width = recipe.context_length, plan.candidate.shape.hidden_size
@@ -158,23 +160,6 @@ def _memory(recipe: PlanRecipe, sweep: SweepRecipe | None, plan: RunPlan) -> flo
     own, width = rows // recipe.devices, plan.candidate.shape.hidden_size
     at_once = rows_at_once(own, recipe.context_length, width, torch.bfloat16, device)
     return plan.candidate.device_bytes(recipe.devices, rows, at_once, "none")
-
-
-def _sweep(recipe: PlanRecipe) -> SweepRecipe | None:
-    """The sweep that the law comes from, if it does; warns where the planned run has another context or
-    vocabulary."""
-    path = None if recipe.law is None else recipe.law / RECIPE
-    if path is None or not path.is_file() or parse_yaml(path).values.get("stage") != "scale sweep":
-        return None
-    sweep = load_recipe(SweepRecipe, path)
-    for name in ("context_length", "vocab_size"):
-        if (measured := getattr(sweep, name)) != (planned := getattr(recipe, name)):
-            flag = f"--{name.replace('_', '-')}"
-            logger.warning(
-                f"the law's sweep has {flag} {measured}, and the plan {planned}: its losses are others; give "
-                f"{flag} {measured}"
-            )
-    return sweep
 
 
 def _machine(recipe: PlanRecipe, vocabulary: int) -> tuple[Machine, float]:
