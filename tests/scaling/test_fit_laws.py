@@ -154,6 +154,16 @@ def test_a_law_that_bends_has_wider_intervals_beyond_its_runs(tmp_path: Path):
     [found], [naive] = (predict_losses(each, larger) for each in (fit, replace(fit, beyond=np.zeros(0))))
     assert found.value == naive.value
     assert found.low <= found.value <= found.high
-    assert found.high - found.value > 2 * (naive.high - naive.value)  # upwards, where the losses bend to
+    assert found.high - found.value > 2 * (naive.high - naive.value)
     save_fit(fit, {}, tmp_path / "fit")
     assert predict_losses(load_fit(tmp_path / "fit"), larger) == [found]
+
+
+def test_one_error_beyond_the_runs_widens_both_sides():
+    """With 7 runs the quarter with the most FLOPs is one run, whose sign says nothing about the next."""
+    points = made("chinchilla").take([0, 2, 6, 9, 14, 17, 28])
+    fit = fit_points("chinchilla", points, resamples=25)
+    for error in (0.05, -0.05):
+        [found] = predict_losses(replace(fit, beyond=np.array([error])), Points.of([1e11], [1e13], [1.0]))
+        assert found.low < found.value * 0.96
+        assert found.high > found.value * 1.04

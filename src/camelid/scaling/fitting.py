@@ -156,8 +156,9 @@ def predict_losses(fit: Fit, points: Points, seed: int = 0) -> list[Estimate]:
 
     Each resample of the constants predicts, times one error. Errors are drawn from those of the runs fitted,
     enlarged by the degrees of freedom that the constants took, or, if these are larger, from those of the
-    largest runs as the others predict them: a law is an approximation, which is worse beyond the runs than
-    among them. Raises `WrongCall` for a form that predicts no loss.
+    largest runs as the others predict them, with either sign: a law is an approximation, which is worse
+    beyond the runs than among them, and one or two runs do not tell to which side. Raises `WrongCall` for a
+    form that predicts no loss.
     """
     form = FORMS[fit.form]
     value = form.loss(fit.constants, points)
@@ -170,13 +171,16 @@ def predict_losses(fit: Fit, points: Points, seed: int = 0) -> list[Estimate]:
     free = max(1, len(fit.errors) - len(fit.constants))
     among = fit.errors * np.sqrt(len(fit.errors) / free)
     worse = len(fit.beyond) > 0 and (fit.beyond**2).mean() > (among**2).mean()
-    draws = np.random.default_rng(seed).choice(fit.beyond if worse else among, (len(fit.resamples), 20))
+    generator, shape = np.random.default_rng(seed), (len(fit.resamples), 20)
+    draws = generator.choice(np.abs(fit.beyond) if worse else among, shape)
+    if worse:
+        draws *= generator.choice([-1.0, 1.0], shape)
     noise = np.exp(-draws)
     losses = [form.loss(each, points) for each in fit.resamples]
     spread = np.stack([loss for loss in losses if loss is not None])[:, None, :] * noise[:, :, None]
     ends = (_between(spread[:, :, k].ravel()) for k in range(len(points)))
     return [
-        Estimate(middle, min(low, middle), max(high, middle))  # errors beyond the runs may all have one sign
+        Estimate(middle, min(low, middle), max(high, middle))  # resampled laws may all lie to one side
         for middle, (low, high) in zip(value.tolist(), ends, strict=True)
     ]
 
