@@ -221,7 +221,7 @@ def _bootstrap(
         drawn = form.draw(points, generator)
         try:
             form.check(drawn)
-            yield form.fit(drawn, constants)[0]
+            yield form.widen(form.fit(drawn, constants)[0], constants)
         except CamelidError:
             continue
 

@@ -39,6 +39,9 @@ class Form(Protocol):
     def draw(self, points: Points, generator: np.random.Generator) -> Points:
         """A resample of the runs, for the bootstrap."""
 
+    def widen(self, constants: Constants, middle: Constants) -> dict[str, float]:
+        """A resample's constants, which vary around those of all runs as other runs' would."""
+
     def warnings(self, points: Points) -> Iterator[str]:
         """What a reader of the fit has to know about these runs."""
 
@@ -74,6 +77,10 @@ class LawForm:
     def draw(self, points: Points, generator: np.random.Generator) -> Points:
         """As many runs, with replacement."""
         return points.take(generator.integers(0, len(points), len(points)))
+
+    def widen(self, constants: Constants, middle: Constants) -> dict[str, float]:
+        """The constants: runs drawn with replacement vary as other runs would."""
+        return dict(constants)
 
     def warnings(self, points: Points) -> Iterator[str]:
         """Nothing: runs off the law are found by their errors."""

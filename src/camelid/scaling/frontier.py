@@ -28,6 +28,10 @@ FINE, BUDGETS = 2000, 1500
 """Sizes at which a spline is read, and budgets at which the envelope is (the paper's 1500)."""
 SHARE = 0.8
 """Share of the runs in a resample, without replacement, as in the paper."""
+STRETCH = (SHARE / (1 - SHARE)) ** 0.5
+"""How much less such a resample varies than other runs would: a share f, without replacement, has (1 - f) / f
+of their variance (the delete-d jackknife, Shao and Wu 1989, Annals of Statistics 17(3)). So it is for many
+runs; with few sizes, resamples vary more than that, and intervals rather too wide (docs/scaling.md)."""
 
 
 class Best(NamedTuple):
@@ -60,6 +64,16 @@ class Frontier(ABC):
         """`SHARE` of the runs, without replacement."""
         count = max(1, round(SHARE * len(points)))
         return points.take(np.sort(generator.choice(len(points), count, replace=False)))
+
+    def widen(self, constants: Mapping[str, float], middle: Mapping[str, float]) -> dict[str, float]:
+        """A resample's constants at `STRETCH` times their distance from those of all runs: in a and b, and
+        in the logarithms of g and h."""
+        widened = {name: middle[name] + STRETCH * (constants[name] - middle[name]) for name in "ab"}
+        for name in "gh":
+            with np.errstate(over="ignore", under="ignore"):
+                ratio = np.power(np.float64(constants[name]) / middle[name], STRETCH)
+                widened[name] = float(middle[name] * ratio)
+        return {name: widened[name] for name in constants}
 
 
 @dataclass(frozen=True)
