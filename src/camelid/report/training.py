@@ -12,6 +12,7 @@ from camelid.report.values import Curve, LinePlot, Passage, Report, Section, Tab
 from camelid.runs.licences import Licence, concerns
 from camelid.runs.prediction import PREDICTION, Prediction
 from camelid.runs.run import IDENTITY, METRICS, RECIPE, SOURCES, read_metrics
+from camelid.runs.size import parameters_of
 
 Records = list[dict[str, Any]]
 VALIDATED = "validation_"
@@ -160,16 +161,28 @@ def _facts(folder: Path, records: Records) -> dict[str, str]:
 
 
 def prediction_section(folder: Path, records: Records) -> tuple[Section, ...]:
-    """The prediction that was written before the run, beside its last validation loss."""
+    """The prediction that was written before the run, beside its last validation loss.
+
+    Hit or miss is said of a finished run of the predicted parameters and tokens only.
+    """
     losses = [record[f"{VALIDATED}loss"] for record in records if f"{VALIDATED}loss" in record]
     if not losses or not (folder / PREDICTION).is_file():
         return ()
     prediction = Prediction.read(folder / PREDICTION)
     text = (
         f"Before the run, {prediction.form} ({prediction.source[:12]}) predicted the loss after "
-        f"{prediction.tokens:,.0f} tokens: {prediction.verdict(losses[-1])}."
+        f"{prediction.tokens:,.0f} tokens: "
     )
-    return (Section("Prediction", text),)
+    tokens = sum(record.get("tokens", 0) for record in records)
+    if (parameters := parameters_of(folder)) is None:
+        verdict = f"{prediction.loss:.4f}. The run is not finished; so far its loss is {losses[-1]:.4f}"
+    elif (odd := prediction.differs(parameters, tokens)) is not None:
+        verdict = (
+            f"{prediction.loss:.4f}. Not comparable: it is for {odd}; the validation loss is {losses[-1]:.4f}"
+        )
+    else:
+        verdict = prediction.verdict(losses[-1])
+    return (Section("Prediction", f"{text}{verdict}."),)
 
 
 def _sources(path: Path) -> tuple[Section, ...]:
