@@ -12,7 +12,7 @@ from camelid.report.page import render
 from camelid.scaling.fit_page import fit_report
 from camelid.scaling.fitting import fit_points
 from camelid.scaling.forms import FORMS, frontier
-from camelid.scaling.frontier import Envelope, IsoFlop
+from camelid.scaling.frontier import SAME_BUDGET, Envelope, IsoFlop
 from camelid.scaling.points import Points
 
 LAW = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
@@ -87,6 +87,27 @@ def test_an_envelope_of_training_curves_finds_the_exponent():
     assert high > TRUE["a"] - 0.03
     found = list(Envelope().best(Points.of(n, d, loss(n, d))))
     assert all(each.parameters * each.tokens * 6 == pytest.approx(each.flops, rel=1e-3) for each in found)
+
+
+def test_budgets_do_not_chain():
+    """Runs 4 % apart over a quarter of the scale: each budget within 5 % of its first, none swallows all."""
+    flops = 8e19 * 1.04 ** np.arange(8)
+    points = Points.of(np.full(8, 1e9), flops / 6e9, np.full(8, 2.0))
+    assert [len(runs) for runs in points.by("flops", SAME_BUDGET)] == [2, 2, 2, 2]
+    assert list(points.level_of("flops")) == list(range(8))
+
+
+def test_several_runs_of_a_size_make_one_curve_that_falls():
+    """Halfway through a long schedule the loss is above the end of a short one with as many FLOPs."""
+    n, d = np.repeat(np.geomspace(1e7, 3e9, 8), 30), np.tile(np.geomspace(1e8, 1e12, 30), 8)
+    single = Points.of(n, d, loss(n, d))
+    longer = Points.of(n, d * 1.2, loss(n, d * 1.2) * 1.1)  # of runs that are not at their end
+    both = Points.of(
+        *(np.concatenate([getattr(p, k) for p in (single, longer)]) for k in ("parameters", "tokens", "loss"))
+    )
+    curve, zigzag = FORMS["envelope"].fit(single)[0], FORMS["envelope"].fit(both)[0]
+    assert zigzag["a"] == pytest.approx(curve["a"], abs=0.01)
+    assert max(best.loss for best in Envelope().best(both)) <= max(b.loss for b in Envelope().best(single))
 
 
 def test_an_envelope_is_resampled_by_whole_curves():

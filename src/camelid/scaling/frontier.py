@@ -92,7 +92,7 @@ class IsoFlop(Frontier):
             if len(runs.levels("parameters")) >= LEAST_SIZES and (found := self._best_of(runs)):
                 yield found
 
-    def check(self, points: Points) -> None:
+    def check(self, points: Points, *, resampled: bool = False) -> None:
         """Raises `CamelidError` if fewer than `LEAST_BUDGETS` budgets enclose their best size."""
         found = list(self.best(points))
         if len(found) < LEAST_BUDGETS:
@@ -156,14 +156,19 @@ class Envelope(Frontier):
 
     def draw(self, points: Points, generator: np.random.Generator) -> Points:
         """`SHARE` of the sizes with their whole curves, whose points are not independent."""
-        sizes = points.levels("parameters")
-        of_size = np.abs(np.log(points.parameters)[:, None] - np.log(sizes)).argmin(1)
-        count = max(1, round(SHARE * len(sizes)))
-        return points.take(np.isin(of_size, generator.choice(len(sizes), count, replace=False)))
+        sizes = len(points.levels("parameters"))
+        count = max(1, round(SHARE * sizes))
+        drawn = generator.choice(sizes, count, replace=False)
+        return points.take(np.isin(points.level_of("parameters"), drawn))
 
     def best(self, points: Points) -> Iterator[Best]:
-        """The lowest curve at `BUDGETS` budgets, where at least two sizes have one."""
-        curves = [_sorted_by_flops(runs) for runs in points.by("parameters") if len(runs.levels("flops")) > 1]
+        """The lowest curve at `BUDGETS` budgets, where at least two sizes have one.
+
+        Of a size count the points with a lower loss than all with fewer FLOPs: several runs of one size, with
+        schedules for different numbers of tokens, make one curve that only falls.
+        """
+        falling = [_falling(runs) for runs in points.by("parameters")]
+        curves = [runs for runs in falling if len(runs.levels("flops")) > 1]
         if len(curves) < 2:
             return
         low = np.sort([np.log(runs.flops[0]) for runs in curves])[1]
@@ -177,7 +182,7 @@ class Envelope(Frontier):
             tokens = float(np.exp(np.interp(budget, np.log(runs.flops), np.log(runs.tokens))))
             yield Best(float(np.exp(budget)), float(runs.parameters.mean()), tokens, min(losses))
 
-    def check(self, points: Points) -> None:
+    def check(self, points: Points, *, resampled: bool = False) -> None:
         """Raises `CamelidError` if fewer than three sizes are the best at some budget."""
         sizes = len({best.parameters for best in self.best(points)})
         if sizes < LEAST_BUDGETS:
@@ -218,5 +223,8 @@ def _means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return values, np.bincount(index, y) / np.bincount(index)
 
 
-def _sorted_by_flops(runs: Points) -> Points:
-    return runs.take(np.argsort(runs.flops, kind="stable"))
+def _falling(runs: Points) -> Points:
+    """By FLOPs, the points with a lower loss than all before."""
+    runs = runs.take(np.lexsort((runs.loss, runs.flops)))
+    lowest = np.minimum.accumulate(np.concatenate([[np.inf], runs.loss[:-1]]))
+    return runs.take(runs.loss < lowest)

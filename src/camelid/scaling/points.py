@@ -60,6 +60,11 @@ class Points:
         """The different values of a variable, ascending; those closer than `SAME` count once."""
         return np.array([np.exp(group.mean()) for group in _groups(np.log(self.column(variable)))])
 
+    def level_of(self, variable: Variable) -> NDArray[np.intp]:
+        """The place among `levels` of each point's value."""
+        distance = np.log(self.column(variable))[:, None] - np.log(self.levels(variable))
+        return np.abs(distance).argmin(1)
+
     def by(self, variable: Variable, same: float = SAME) -> list[Self]:
         """The points with the same value of a variable, in ascending order of it; same: see `SAME`."""
         logs = np.log(self.column(variable))
@@ -67,5 +72,11 @@ class Points:
 
 
 def _groups(logs: Floats, same: float = SAME) -> list[Floats]:
+    """Ascending groups, each within `same` of its first: neighbours alone would chain a range into one."""
     ordered = np.sort(logs)
-    return np.split(ordered, np.flatnonzero(np.diff(ordered) > same) + 1)
+    groups, start = [], 0
+    while start < len(ordered):
+        end = int(np.searchsorted(ordered, ordered[start] + same, side="right"))
+        groups.append(ordered[start:end])
+        start = end
+    return groups
