@@ -86,7 +86,13 @@ def test_columns_are_named_in_order_or_by_key():
         ([*runs(), (1e8, 1e9, "nan")], [], "bad.csv:14: loss is 'nan'; it must be a positive finite number"),
         ([*runs(), (1e8, 1e9, "")], [], "bad.csv:14: loss is ''"),
         ([*runs(), (-1, 1e9, 2)], [], "bad.csv:14: parameters is '-1'"),
+        (runs()[:3] * 2, ["--form", "saturating-d"], "6 runs of 3 different numbers of tokens cannot"),
         (runs()[:5], [], "5 runs cannot determine 5 constants; give at least 6"),
+        (
+            runs(sizes=(1e7, 1e8, 1e9), tokens=(1e9, 1e10, 1e11))[::2] * 2,
+            [],
+            "10 runs of 5 different sizes and numbers of tokens cannot determine 5 constants",
+        ),
         (runs(sizes=(1e7, 1e8)), [], "have 2 different sizes (1e+07 and 1e+08); the law needs at least 3"),
         (runs(tokens=(1e9, 1.001e9)), [], "have 1 different numbers of tokens"),
         (
@@ -119,6 +125,16 @@ def test_missing_files_and_folders_without_runs_are_refused(tmp_path, capsys):
     code, _, errors = fit(capsys, tmp_path / "empty")
     assert code == 2
     assert "has no run" in errors
+
+
+def test_the_resamples_that_determine_nothing_are_counted(tmp_path, capsys):
+    """Of 7 runs with three of one number of tokens, many resamples have fewer than three."""
+    rows = [*runs(sizes=(1e7, 1e8, 1e9), tokens=(1e9,)), *runs(sizes=(1e7, 1e8, 1e9, 1e10), tokens=(1e11,))]
+    rows += runs(sizes=(1e8,), tokens=(1e10,))
+    code, text, errors = fit(capsys, table(tmp_path / "few.csv", rows), "--resamples", 40, "--json")
+    assert code == 0
+    [warning] = [each for each in json.loads(text)["warnings"] if "of 40 resamples" in each]
+    assert warning in " ".join(errors.split())
 
 
 def test_a_run_far_from_the_law_is_pointed_out(tmp_path, capsys):

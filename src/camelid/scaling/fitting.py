@@ -135,6 +135,11 @@ def fit_points(
     predicted = chosen.loss(constants, used)
     errors = np.zeros(0) if predicted is None else np.log(predicted / used.loss)
     warnings = (*chosen.warnings(used), *_warnings(errors, used))
+    if len(again) < resamples:
+        warnings += (
+            f"{resamples - len(again)} of {resamples} resamples of the runs do not determine the law; the "
+            f"intervals rest on the other {len(again)}",
+        )
     beyond = _beyond(chosen, used, constants) if len(errors) else errors
     fit = Fit(form, constants, objective, used, dropped, again, errors, beyond, (), warnings)
     undetermined = [
@@ -220,7 +225,7 @@ def _bootstrap(
     for _ in range(resamples):
         drawn = form.draw(points, generator)
         try:
-            form.check(drawn)
+            form.check(drawn, resampled=True)
             yield form.widen(form.fit(drawn, constants)[0], constants)
         except CamelidError:
             continue

@@ -8,7 +8,7 @@ import numpy as np
 
 from camelid.scaling.frontier import Envelope, IsoFlop
 from camelid.scaling.huber import Solution, fit_huber
-from camelid.scaling.identify import check_falls, check_identifiable
+from camelid.scaling.identify import check_different, check_falls, check_identifiable
 from camelid.scaling.laws import CHINCHILLA, LAWS, Law, predict
 from camelid.scaling.points import Floats, Points
 from camelid.scaling.projection import fit_projection
@@ -27,8 +27,8 @@ class Form(Protocol):
     def objective(self) -> str:
         """What is minimised, in words."""
 
-    def check(self, points: Points) -> None:
-        """Raises `CamelidError` if the runs cannot determine the constants."""
+    def check(self, points: Points, *, resampled: bool = False) -> None:
+        """Raises `CamelidError` if the runs cannot determine the constants; resampled: runs may repeat."""
 
     def fit(self, points: Points, near: Constants | None = None) -> tuple[dict[str, float], float]:
         """The constants and the objective; near: those of nearly the same runs, as the only start."""
@@ -59,9 +59,12 @@ class LawForm:
         """The formula in one line."""
         return self.law.formula
 
-    def check(self, points: Points) -> None:
+    def check(self, points: Points, *, resampled: bool = False) -> None:
         """Raises `CamelidError` if the runs cannot determine the constants."""
-        check_identifiable(points, self.law.variables, self.law.starts().shape[1])
+        constants = self.law.starts().shape[1]
+        check_identifiable(points, self.law.variables, constants)
+        if not resampled:
+            check_different(points, self.law.variables, constants)
 
     def fit(self, points: Points, near: Constants | None = None) -> tuple[dict[str, float], float]:
         """The constants and the objective; raises `CamelidError` if the loss does not fall."""

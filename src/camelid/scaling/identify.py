@@ -12,6 +12,21 @@ LEAST_SPREAD = 0.1
 WORDS: dict[Variable, str] = {"parameters": "sizes", "tokens": "numbers of tokens", "flops": "budgets"}
 
 
+def check_different(points: Points, variables: tuple[Variable, ...], constants: int) -> None:
+    """Raises `CamelidError` unless there are more different runs than constants: other seeds add none.
+
+    A resample of the runs has fewer different ones, and its fit starts from that of all runs, so it is not
+    held to this: that would refuse nearly every resample of a ladder of seven.
+    """
+    different = len(np.unique([points.level_of(variable) for variable in variables], axis=1).T)
+    if different <= constants < len(points):
+        what = " and ".join(WORDS[variable] for variable in variables)
+        raise CamelidError(
+            f"{len(points)} runs of {different} different {what} cannot determine {constants} constants; "
+            f"give at least {constants + 1} different ones, or fit a law with fewer constants (--form)"
+        )
+
+
 def check_identifiable(points: Points, variables: tuple[Variable, ...], constants: int) -> None:
     """Raises `CamelidError` unless there are more runs than constants, `LEVELS` values of each variable, and
     with two variables runs off any one line."""
