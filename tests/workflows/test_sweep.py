@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from camelid.cli.main import main
+from camelid.recipes.data import TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import load_recipe, save_recipe
 from camelid.recipes.sweep import SweepRecipe
+from camelid.recipes.training import Training
 from camelid.runs.prediction import Prediction
+from camelid.scaling.alike import differences
 from camelid.scaling.fit import save_fit
 from camelid.scaling.fitting import fit_points
 from camelid.scaling.points import Points
@@ -142,6 +145,41 @@ def test_a_plan_compares_the_vocabularies_that_are_used(
         assert "--context-length" not in errors
         run = load_recipe(PretrainRecipe, planned_in / "recipe.yaml").training
         assert (run.global_batch_tokens, run.warmup_fraction) == (256, rungs.WARMUP)  # the sweep's
+
+
+def test_runs_of_different_data_are_named(tmp_path):
+    """Two runs of one text under two names are alike; others differ in what `run.json` has of them."""
+    changes = [
+        {},
+        {"path": "b.txt"},
+        {"text": "2"},
+        {"tokenizer": "2"},
+        {"context": 64},
+    ]
+    folders = []
+    for place, change in enumerate(changes):
+        path = change.get("path", "a.txt")
+        recipe = PretrainRecipe(
+            out=tmp_path / str(place),
+            data=TextData(train=(Path(path),), validation=(Path("held.txt"),)),
+            tokenizer=Path("t"),
+            training=Training(steps=1, context_length=change.get("context", 32)),
+        )
+        recipe.out.mkdir()
+        identity = {
+            "recipe": recipe.model_dump(mode="json"),
+            "data": {path: change.get("text", "1"), "held.txt": "3"},
+            "parents": [{"name": "t", "digest": change.get("tokenizer", "1")}],
+        }
+        (recipe.out / "run.json").write_text(json.dumps(identity))
+        folders.append(recipe.out)
+    assert list(differences(folders[:2])) == []
+    found = list(differences(folders))
+    for warning, name, folder in zip(
+        found, ("training texts", "tokenizers", "context lengths"), folders[2:], strict=True
+    ):
+        assert f"different {name}, such as {folders[0]} and {folder}" in warning
+    assert list(differences([])) == []
 
 
 def test_another_sweep_in_the_same_folder_and_bad_settings_are_refused(tmp_path, training, capsys):

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -43,12 +44,13 @@ def scale_fit(
             raise WrongCall(f"--{name} is {number}; it must be at least 0")
     if 0 < resamples < LEAST_RESAMPLES:
         raise WrongCall(f"--resamples is {resamples}; an interval needs {LEAST_RESAMPLES}, and 0 gives none")
-    points, notes = read_runs(runs, columns)
+    points, notes, differences = read_runs(runs, columns)
     for note in notes:
         logger.info(note)
     fit = fit_points(
         form, points, drop_highest=drop_highest, hold_out=hold_out, resamples=resamples, seed=seed
     )
+    fit = replace(fit, warnings=(*differences, *fit.warnings))
     for warning in fit.warnings:
         logger.warning(warning)
     if out is not None:
