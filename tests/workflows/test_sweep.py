@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from camelid.cli.main import main
+from camelid.data.rows.shards import TokenShards, write_shards
 from camelid.recipes.data import TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import load_recipe, save_recipe
@@ -20,6 +21,7 @@ from camelid.scaling.fit import save_fit
 from camelid.scaling.fitting import fit_points
 from camelid.scaling.points import Points
 from camelid.scaling.reading import run_folders
+from camelid.text.tokenizer import load_tokenizer
 from camelid.workflows import plan
 from camelid.workflows.sweep import rungs, stage
 from camelid.workflows.sweep.coordinates import Coordinates
@@ -55,6 +57,10 @@ class FakeTraining:
         (recipe.out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         if recipe.prediction is not None:
             (recipe.out / "prediction.json").write_text(recipe.prediction.read_text())
+        tokenizer = load_tokenizer(recipe.tokenizer)
+        write_shards(
+            [("x" * 999, "a")] * 20, tokenizer, recipe.out / "tokens" / "train", validation_fraction=0
+        )
         (recipe.out / "model").mkdir()
         (recipe.out / "model" / "config.json").write_text(json.dumps({"vocab_size": 300}))
 
@@ -83,6 +89,10 @@ def test_a_stopped_sweep_goes_on_without_repeating_a_rung(tmp_path, training, ca
     fit = json.loads((out / "fit" / "fit.json").read_text())
     assert fit["constants"]["alpha"] == pytest.approx(0.4, rel=0.02)
     assert fit["points"] == len(planned) - 1
+    longest = max(rung["tokens"] for rung in json.loads((out / "ladder.json").read_text())["rungs"])
+    shards = TokenShards(out / "rungs" / planned[0] / "tokens" / "train")
+    epochs = longest / (shards.token_count + 2 * 20)  # each document has its beginning and end
+    assert f"{longest:,} tokens are {epochs:.1f} epochs" in fit["warnings"][0]
     prediction = Prediction.read(out / f"{planned[-1]}-prediction.json")
     assert prediction.loss == pytest.approx(loss(prediction.parameters, prediction.tokens), rel=2e-3)
     assert prediction.hit(prediction.loss)

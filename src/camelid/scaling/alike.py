@@ -1,11 +1,15 @@
-"""Whether runs can share a law: their losses compare only on one text, with one tokenizer and objective."""
+"""Whether runs can share a law: their losses compare on one text, read once, by one tokenizer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from camelid.base.json import read_table
+from camelid.data.rows.shards import TokenShards
 from camelid.recipes.pretrain import PretrainRecipe
-from camelid.runs.run import IDENTITY
+from camelid.runs.run import IDENTITY, TOKENS
+
+ONCE = 1.02
+"""Epochs from which a text is read more than once: rows end after whole batches."""
 
 
 def differences(folders: Sequence[Path]) -> Iterator[str]:
@@ -19,6 +23,23 @@ def differences(folders: Sequence[Path]) -> Iterator[str]:
                     "for both"
                 )
                 break
+
+
+def repeats(runs: Iterable[tuple[Path, float]]) -> Iterator[str]:
+    """In words, the run that reads its text most often, if that is more than once.
+
+    runs: the folder of a run on the same text, which may be the run's own, and the tokens that it reads.
+    """
+    epochs = {}
+    for folder, tokens in runs:
+        if (folder / TOKENS / "train").is_dir():
+            text = TokenShards(folder / TOKENS / "train")
+            epochs[tokens / (text.token_count + len(text) * (1 + text.lead))] = tokens
+    if epochs and (most := max(epochs)) > ONCE:
+        yield (
+            f"{epochs[most]:,.0f} tokens are {most:.1f} epochs of their text: a law counts repeated tokens "
+            "as new ones, which are worth more; give more text, or fewer tokens"
+        )
 
 
 def _traits(folder: Path) -> Mapping[str, object]:

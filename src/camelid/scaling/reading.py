@@ -11,7 +11,7 @@ from camelid.data.read.files import format_of
 from camelid.data.read.rows import BadRows, Row, rows_of
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.runs.run import IDENTITY, METRICS, read_metrics
-from camelid.scaling.alike import differences
+from camelid.scaling.alike import differences, repeats
 from camelid.scaling.points import FLOPS_PER_PARAMETER_AND_TOKEN, Points
 
 COLUMNS = ("parameters", "tokens", "flops", "loss")
@@ -51,14 +51,14 @@ def read_runs(paths: Sequence[Path], columns: str | None = None) -> Read:
     """
     runs: list[RunPoint] = []
     notes: list[str] = []
-    folders: list[Path] = []
+    folders: dict[Path, float] = {}
     for path in paths:
         if not path.exists():
             raise WrongCall(f"{path}: no such file or folder; give a table of runs, or run folders")
         if path.is_dir():
             found = run_folders(path)
             runs += found
-            folders += [Path(run.name) for run in found]
+            folders |= {Path(run.name): run.tokens for run in found}
         else:
             rows, note = _table(path, columns)
             runs += rows
@@ -66,7 +66,11 @@ def read_runs(paths: Sequence[Path], columns: str | None = None) -> Read:
     if not runs:
         raise WrongCall("no runs given: pass a table (CSV, JSON lines) or run folders of `camelid pretrain`")
     n, d, c, loss, names = zip(*runs, strict=True)
-    return Read(Points.of(n, d, loss, flops=c, names=names), tuple(notes), tuple(differences(folders)))
+    return Read(
+        Points.of(n, d, loss, flops=c, names=names),
+        tuple(notes),
+        (*differences(list(folders)), *repeats(folders.items())),
+    )
 
 
 def run_folders(folder: Path) -> list[RunPoint]:

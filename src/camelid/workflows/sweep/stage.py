@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from camelid.report.page import write_report
 from camelid.runs.prediction import PREDICTION, Prediction
 from camelid.runs.provenance import Parent
 from camelid.runs.run import Run
+from camelid.scaling.alike import repeats
 from camelid.scaling.fit import save_fit
 from camelid.scaling.fitting import Fit, fit_points
 from camelid.scaling.ladder import (
@@ -45,8 +47,9 @@ CONSTANT_SECONDS = 60.0
 """For data, tokenizer, measuring and fitting, however long the rungs are."""
 TRAINING_SHARE = 0.85
 """Of the rest, for the rungs: two at a time are slower than measured one at a time."""
-BYTES_PER_TOKEN = 3.0
-"""Of the world's text with a vocabulary of 512, rounded up so that no token is repeated."""
+SMALL_VOCABULARY, BYTES_PER_TOKEN = 512, (3.0, 4.5)
+"""Of the world's text, up to this vocabulary and above it, rounded up so that no token is repeated: with a
+tokenizer learned on it, 512 entries give 2.2 and 2,048 give 3.5; more than about 3,100 are not found."""
 SPEED_SECONDS = 0.7
 
 
@@ -70,7 +73,9 @@ def scale_sweep(recipe: SweepRecipe) -> Path:
         fitted = [rung_recipe(recipe, rung, text, tokenizer) for rung in rungs if not rung.held_out]
         train_rungs(fitted, recipe.parallel, recipe.out / RUNGS)
         points = [run_point(each.out) for each in fitted]
-        fit = _fit(recipe, points)
+        # All rungs read one text, the held-out one too.
+        repeated = repeats((fitted[0].out, rung.tokens) for rung in rungs)
+        fit = _fit(recipe, points, tuple(repeated))
         [held] = [rung for rung in rungs if rung.held_out]
         prediction = _predict(recipe, held)
         last = rung_recipe(recipe, held, text, tokenizer, prediction)
@@ -88,9 +93,7 @@ def _ladder(recipe: SweepRecipe, run: Run) -> list[Rung]:
     """The rungs: decided once, from the time and the speed of each width on this machine."""
     path = recipe.out / PLAN
     if not path.exists():
-        vocabulary = (
-            recipe.vocab_size if recipe.tokenizer is None else load_tokenizer(recipe.tokenizer).vocab_size
-        )
+        vocabulary = _vocabulary(recipe)
         sizes = {
             "vocab_size": vocabulary,
             "context": recipe.context_length,
@@ -112,6 +115,10 @@ def _ladder(recipe: SweepRecipe, run: Run) -> list[Rung]:
     rungs = [Rung.of(table) for table in read_table(path)["rungs"]]
     logger.info(", ".join(f"{rung.name}: {rung.tokens:,} tokens" for rung in rungs))
     return rungs
+
+
+def _vocabulary(recipe: SweepRecipe) -> int:
+    return recipe.vocab_size if recipe.tokenizer is None else load_tokenizer(recipe.tokenizer).vocab_size
 
 
 def _speed(recipe: SweepRecipe, width: int, vocabulary: int) -> float:
@@ -152,16 +159,18 @@ def _text(recipe: SweepRecipe, rungs: list[Rung]) -> TextData:
     folder = recipe.out / "data"
     if not folder.exists():
         with atomic_folder(folder) as draft:
-            write_text(draft, int(BYTES_PER_TOKEN * max(rung.tokens for rung in rungs)), recipe.seed)
+            each = BYTES_PER_TOKEN[_vocabulary(recipe) > SMALL_VOCABULARY]
+            write_text(draft, int(each * max(rung.tokens for rung in rungs)), recipe.seed)
     return TextData(train=(folder / "text.jsonl",), validation=(folder / "text-validation.jsonl",))
 
 
-def _fit(recipe: SweepRecipe, rows: list[Any]) -> Fit:
+def _fit(recipe: SweepRecipe, rows: list[Any], repeated: tuple[str, ...]) -> Fit:
     if (recipe.out / FITTED).exists():
         return load_fit(recipe.out / FITTED)
     n, d, c, loss, names = zip(*rows, strict=True)
     points = Points.of(n, d, loss, flops=c, names=[Path(name).name for name in names])
     fit = fit_points("chinchilla", points, seed=recipe.seed)
+    fit = replace(fit, warnings=(*repeated, *fit.warnings))
     for warning in fit.warnings:
         logger.warning(warning)
     save_fit(fit, digests_of(recipe.out, points.names), recipe.out / FITTED)
