@@ -63,7 +63,8 @@ class Points:
     def level_of(self, variable: Variable) -> NDArray[np.intp]:
         """The place among `levels` of each point's value."""
         distance = np.log(self.column(variable))[:, None] - np.log(self.levels(variable))
-        return np.abs(distance).argmin(1)
+        places: NDArray[np.intp] = np.abs(distance).argmin(1)
+        return places
 
     def by(self, variable: Variable, same: float = SAME) -> list[Self]:
         """The points with the same value of a variable, in ascending order of it; same: see `SAME`."""

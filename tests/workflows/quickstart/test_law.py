@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from camelid.cli.main import main
+from camelid.recipes.recipe import save_recipe
+from camelid.recipes.sweep import SweepRecipe
 from camelid.runs.prediction import Prediction
 from camelid.scaling.plan import LADDER, Candidate
 from camelid.workflows.quickstart import sizing
@@ -27,6 +29,21 @@ def law(tmp_path: Path) -> Path:
     table.write_text("\n".join(["parameters,tokens,loss", *rows]))
     assert main(["scale", "fit", str(table), "--resamples", "30", "--out", str(out)]) == 0
     return out
+
+
+def test_a_sweep_of_another_vocabulary_or_context_is_warned_of(
+    law: Path, tmp_path: Path, monkeypatch, caplog
+):
+    monkeypatch.setattr(sizing, "training_speed", lambda *_, **__: 20_000.0)
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    law.rename(sweep / "fit")
+    for sizes, warnings in (({}, 2), ({"vocab_size": 2048, "context_length": 512}, 0)):
+        save_recipe(SweepRecipe(out=sweep, **sizes), sweep / "recipe.yaml")
+        caplog.clear()
+        out = tmp_path / f"out-{warnings}"
+        pretrain_recipe(Job(out, (), (), None, 0, Journal(out, {}), Budget(600.0), law=sweep))
+        assert len([each for each in caplog.messages if "its losses are others" in each]) == warnings
 
 
 def test_the_law_chooses_the_size_and_predicts(law: Path, tmp_path: Path, monkeypatch):

@@ -31,6 +31,7 @@ from camelid.workflows.quickstart.sizing import (
     size_reinforcement,
     size_tuning,
 )
+from camelid.workflows.sweep.law import sweep_of, warn_of_other_losses
 
 PRETRAIN_RATE, PRETRAIN_WIDTH = 6e-3, 128
 """Muon's peak learning rate at a width; it falls as 1 / sqrt(width)."""
@@ -84,6 +85,8 @@ def _prediction(job: Job, sizes: Mapping[str, Any], shape: ModelShape) -> Path |
     path = job.out / PREDICTION
     if job.law is not None and not path.exists():
         spec, tokens = shape.spec(sizes["vocab_size"]), sizes["steps"] * BATCH_ROWS * CONTEXT
+        if (sweep := sweep_of(job.law)) is not None:
+            warn_of_other_losses(sweep, sizes["vocab_size"], CONTEXT)
         flops = tokens * spec.training_flops_per_token(CONTEXT)
         predict_run(job.law, spec.parameter_count(), tokens, flops, seed=job.seed).write(path)
     return None if job.law is None else path
