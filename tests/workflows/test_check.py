@@ -271,7 +271,11 @@ def test_a_run_and_its_damaged_checkpoint(tmp_path, capsys):
     settings = {"out": str(out), "model": "m", "data.train": "x", "training.steps": 5}
     with Run.create(out, load_recipe(TuneRecipe, None, settings)) as run:
         run.log({"step": 1, "loss": 1.0})
-        run.save_checkpoint(1, lambda folder: (folder / "weights.bin").write_bytes(b"x"))
+
+        def write(folder):
+            (folder / "weights.bin").write_bytes(b"x")
+
+        run.save_checkpoint(1, write)
     assert outcome(capsys, out)[0] == 0
     (out / "checkpoints" / "step-00000001" / "weights.bin").write_bytes(b"y")
     code, shown = outcome(capsys, out)
