@@ -19,7 +19,7 @@ from camelid.runs.null_run import NullRun
 from camelid.runs.run import DIGESTS, Run, latest_checkpoint, list_checkpoints
 from camelid.train import parallel, saving
 from camelid.train.optim import adamw
-from camelid.train.parallel import join_process_group
+from camelid.train.parallel import NotAnswered, ProcessGroup, join_process_group
 from camelid.train.saving import Saver
 from camelid.train.sharding import shard
 from camelid.train.state import load_state
@@ -103,8 +103,16 @@ def test_a_process_that_is_lost_while_saving_is_named(tmp_path, number):
     said = (tmp_path / "said-0.txt").read_text()
     assert "lost process 1 (" in said
     assert "of 2 processes; the state after step 1 is saved" in said
-    assert "saving the state after step 2" in said
+    assert "the state after step 2 could not be saved" in said
     assert_the_first_state_resumes(tmp_path)
+
+
+def test_a_save_that_took_too_long_is_said_where_all_processes_still_run(tmp_path):
+    group = ProcessGroup(0, 2, store=torch.distributed.HashStore())
+    group.store.set("runs/1", "")  # what the other process says of itself
+    message = r"too slow; all processes still run: raise parallel\.timeout"
+    with pytest.raises(CamelidError, match=message), group.answering(tmp_path):
+        raise NotAnswered("too slow")
 
 
 def test_a_folder_that_a_node_does_not_see_is_no_checkpoint(tmp_path):

@@ -44,6 +44,10 @@ OF_GLOO = ("gloo", "Application timeout caused pair closure")
 DATA, TENSOR = "data", "tensor"
 
 
+class NotAnswered(RuntimeError):  # noqa: N818 -- it reads as what happened
+    """A process that others waited for too long: it has ended, hangs, or is slow."""
+
+
 @dataclass(frozen=True)
 class ProcessGroup:
     """This process's rank among torchrun's processes (RANK, WORLD_SIZE), its device, and the collectives.
@@ -177,9 +181,13 @@ class ProcessGroup:
         try:
             yield
         except RuntimeError as error:
-            of_torch = isinstance(error.__cause__ or error, dist.DistError)
+            of_torch = isinstance(error, dist.DistError | NotAnswered)
             of_torch = of_torch or any(words in str(error) for words in OF_GLOO)
-            if self.store is None or not of_torch or not (silent := self._silent(self.store)):
+            if self.store is None or not of_torch:
+                raise
+            if not (silent := self._silent(self.store)):
+                if isinstance(error, NotAnswered):
+                    raise CamelidError(f"{error}; all processes still run: raise parallel.timeout") from error
                 raise
             saved = max((checkpoint.step for checkpoint in list_checkpoints(run)), default=0)
             state = f"the state after step {saved} is saved" if saved else "no state is saved yet"
@@ -193,7 +201,7 @@ class ProcessGroup:
         """The processes that do not say that they run within `ANSWER` seconds."""
         try:
             store.set(f"runs/{self.rank}", "")
-            if self.device.type == "cpu":
+            if self.device.type == "cpu" and dist.is_initialized():
                 dist.destroy_process_group()  # those that wait for this process notice, too
             waiting, end = list(range(self.size)), time.monotonic() + ANSWER
             while waiting and time.monotonic() < end:

@@ -19,7 +19,7 @@ from camelid.base.errors import CamelidError
 from camelid.base.memory import free_memory
 from camelid.model.transformer import Transformer
 from camelid.runs.run import CHECKPOINTS, Run
-from camelid.train.parallel import ProcessGroup
+from camelid.train.parallel import NotAnswered, ProcessGroup
 from camelid.train.sharding import local
 from camelid.train.state import TrainingState, save_state, training_state
 
@@ -36,8 +36,8 @@ class Saver:
 
     All processes must call the methods in the same order. One state is written at a time. Where there is no
     room for the copy, training waits instead. If a state cannot be written, `failed` says so soon, and
-    `finish` raises `CamelidError` in all processes; the checkpoint before it stays valid. Where a process is
-    lost meanwhile, it raises a `RuntimeError` as torch does, see `ProcessGroup.answering`.
+    `finish` raises `CamelidError` in all processes; the checkpoint before it stays valid. Where not every
+    process answers, it raises `NotAnswered`, of which `ProcessGroup.answering` says which are lost.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class Saver:
             self._thread = None
         if self._reasons:
             reasons, self._reasons = self._reasons, []
-            if self._unanswered is not None:
-                lost = f"saving the state after step {self._step}: {reasons[0]}"
-                raise RuntimeError(lost) from self._unanswered
-            raise CamelidError(
+            lost = (
                 f"{self._run.folder / CHECKPOINTS}: the state after step {self._step} could not be saved "
                 f"({'; '.join(reasons)}). The checkpoint before it is kept; mend this, and the same command "
                 "resumes the run from there"
             )
+            if self._unanswered is not None:
+                raise NotAnswered(lost) from self._unanswered
+            raise CamelidError(lost)
 
     def _write(self, state: TrainingState) -> None:
         """Writes the state; every process learns what went wrong in any."""
