@@ -91,8 +91,8 @@ def test_a_stopped_sweep_goes_on_without_repeating_a_rung(tmp_path, training, ca
     assert fit["points"] == len(planned) - 1
     longest = max(rung["tokens"] for rung in json.loads((out / "ladder.json").read_text())["rungs"])
     shards = TokenShards(out / "rungs" / planned[0] / "tokens" / "train")
-    epochs = longest / (shards.token_count + 2 * 20)  # each document has its beginning and end
-    assert f"{longest:,} tokens are {epochs:.1f} epochs" in fit["warnings"][0]
+    epochs = longest / (shards.token_count + shards.lead * len(shards))
+    assert f"{longest:,} tokens are {epochs:.2f} epochs" in fit["warnings"][0]
     prediction = Prediction.read(out / f"{planned[-1]}-prediction.json")
     assert prediction.loss == pytest.approx(loss(prediction.parameters, prediction.tokens), rel=2e-3)
     assert prediction.hit(prediction.loss)

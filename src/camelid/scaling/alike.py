@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from camelid.base.json import read_table
-from camelid.data.rows.shards import TokenShards
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.runs.run import IDENTITY, TOKENS
 
@@ -30,21 +29,32 @@ def repeats(runs: Iterable[tuple[Path, float]]) -> Iterator[str]:
 
     runs: the folder of a run on the same text, which may be the run's own, and the tokens that it reads.
     """
-    epochs = {}
-    for folder, tokens in runs:
-        if (folder / TOKENS / "train").is_dir():
-            text = TokenShards(folder / TOKENS / "train")
-            epochs[tokens / (text.token_count + len(text) * (1 + text.lead))] = tokens
+    epochs = {tokens / once: tokens for folder, tokens in runs if (once := _one_pass(folder)) is not None}
     if epochs and (most := max(epochs)) > ONCE:
         yield (
-            f"{epochs[most]:,.0f} tokens are {most:.1f} epochs of their text: a law counts repeated tokens "
+            f"{epochs[most]:,.0f} tokens are {most:.2f} epochs of their text: a law counts repeated tokens "
             "as new ones, which are worth more; give more text, or fewer tokens"
         )
 
 
+def _one_pass(folder: Path) -> int | None:
+    """The tokens that a run reads in one pass over its text; None of encoder-decoders, whose rows hold other
+    tokens, and where the tokens are gone."""
+    meta = folder / TOKENS / "train" / "meta.json"
+    if _recipe(folder).model.has_encoder or not meta.is_file():
+        return None
+    table = read_table(meta)
+    text = table["splits"]["train"]
+    return int(text["tokens"] + text["documents"] * (table["bos_id"] is not None))
+
+
+def _recipe(folder: Path) -> PretrainRecipe:
+    return PretrainRecipe.model_validate(read_table(folder / IDENTITY)["recipe"])
+
+
 def _traits(folder: Path) -> Mapping[str, object]:
     identity = read_table(folder / IDENTITY)
-    recipe = PretrainRecipe.model_validate(identity["recipe"])
+    recipe = _recipe(folder)
     digests = identity.get("data", {})
 
     def contents(paths: Sequence[Path]) -> list[str]:

@@ -226,7 +226,7 @@ def _bootstrap(
         drawn = form.draw(points, generator)
         try:
             form.check(drawn, resampled=True)
-            yield form.widen(form.fit(drawn, constants)[0], constants)
+            yield form.widen(form.fit(drawn, constants)[0], constants, points)
         except CamelidError:
             continue
 

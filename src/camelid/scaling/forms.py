@@ -39,8 +39,8 @@ class Form(Protocol):
     def draw(self, points: Points, generator: np.random.Generator) -> Points:
         """A resample of the runs, for the bootstrap."""
 
-    def widen(self, constants: Constants, middle: Constants) -> dict[str, float]:
-        """A resample's constants, which vary around those of all runs as other runs' would."""
+    def widen(self, constants: Constants, middle: Constants, points: Points) -> dict[str, float]:
+        """A resample's constants, which vary around those of all `points` as other runs' would."""
 
     def warnings(self, points: Points) -> Iterator[str]:
         """What a reader of the fit has to know about these runs."""
@@ -81,7 +81,7 @@ class LawForm:
         """As many runs, with replacement."""
         return points.take(generator.integers(0, len(points), len(points)))
 
-    def widen(self, constants: Constants, middle: Constants) -> dict[str, float]:
+    def widen(self, constants: Constants, middle: Constants, points: Points) -> dict[str, float]:
         """The constants: runs drawn with replacement vary as other runs would."""
         return dict(constants)
 

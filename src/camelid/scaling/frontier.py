@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator
 
 from camelid.base.errors import CamelidError
@@ -28,10 +29,6 @@ FINE, BUDGETS = 2000, 1500
 """Sizes at which a spline is read, and budgets at which the envelope is (the paper's 1500)."""
 SHARE = 0.8
 """Share of the runs in a resample, without replacement, as in the paper."""
-STRETCH = (SHARE / (1 - SHARE)) ** 0.5
-"""How much less such a resample varies than other runs would: a share f, without replacement, has (1 - f) / f
-of their variance (the delete-d jackknife, Shao and Wu 1989, Annals of Statistics 17(3)). So it is for many
-runs; with few sizes, resamples vary more than that, and intervals rather too wide (docs/scaling.md)."""
 
 
 class Best(NamedTuple):
@@ -62,16 +59,31 @@ class Frontier(ABC):
 
     def draw(self, points: Points, generator: np.random.Generator) -> Points:
         """`SHARE` of the runs, without replacement."""
-        count = max(1, round(SHARE * len(points)))
-        return points.take(np.sort(generator.choice(len(points), count, replace=False)))
+        units = self.units(points)
+        drawn = generator.choice(units.max() + 1, _drawn(units), replace=False)
+        return points.take(np.isin(units, drawn))
 
-    def widen(self, constants: Mapping[str, float], middle: Mapping[str, float]) -> dict[str, float]:
-        """A resample's constants at `STRETCH` times their distance from those of all runs: in a and b, and
-        in the logarithms of g and h."""
-        widened = {name: middle[name] + STRETCH * (constants[name] - middle[name]) for name in "ab"}
+    def units(self, points: Points) -> NDArray[np.intp]:
+        """Which of the units that are drawn each point belongs to: by default one of its own."""
+        return np.arange(len(points))
+
+    def widen(
+        self, constants: Mapping[str, float], middle: Mapping[str, float], points: Points
+    ) -> dict[str, float]:
+        """A resample's constants at sqrt(f / (1 - f)) times their distance from those of all runs: in a and
+        b, and in the logarithms of g and h.
+
+        A share f, drawn without replacement, has (1 - f) / f of the variance that other runs would have (the
+        delete-d jackknife, Shao and Wu 1989, Annals of Statistics 17(3)). So it is for many runs; with few
+        sizes, resamples vary more than that, and intervals are rather too wide (docs/scaling.md).
+        """
+        units = self.units(points)
+        drawn = _drawn(units)
+        stretch = (drawn / (units.max() + 1 - drawn)) ** 0.5
+        widened = {name: middle[name] + stretch * (constants[name] - middle[name]) for name in "ab"}
         for name in "gh":
             with np.errstate(over="ignore", under="ignore"):
-                ratio = np.power(np.float64(constants[name]) / middle[name], STRETCH)
+                ratio = np.power(np.float64(constants[name]) / middle[name], stretch)
                 widened[name] = float(middle[name] * ratio)
         return {name: widened[name] for name in constants}
 
@@ -154,12 +166,9 @@ class IsoFlop(Frontier):
 class Envelope(Frontier):
     """At each of many budgets the size whose training curve is lowest; runs are points along the curves."""
 
-    def draw(self, points: Points, generator: np.random.Generator) -> Points:
-        """`SHARE` of the sizes with their whole curves, whose points are not independent."""
-        sizes = len(points.levels("parameters"))
-        count = max(1, round(SHARE * sizes))
-        drawn = generator.choice(sizes, count, replace=False)
-        return points.take(np.isin(points.level_of("parameters"), drawn))
+    def units(self, points: Points) -> NDArray[np.intp]:
+        """Whole curves of a size, whose points are not independent."""
+        return points.level_of("parameters")
 
     def best(self, points: Points) -> Iterator[Best]:
         """The lowest curve at `BUDGETS` budgets, where at least two sizes have one.
@@ -196,6 +205,12 @@ class Envelope(Frontier):
         sizes = len({best.parameters for best in self.best(points)})
         if sizes < 6:
             yield f"the envelope rests on {sizes} sizes, so the exponents are coarse"
+
+
+def _drawn(units: NDArray[np.intp]) -> int:
+    """How many of the units a resample has: `SHARE`, and at least one less than all."""
+    count = int(units.max()) + 1
+    return max(1, min(count - 1, round(SHARE * count)))
 
 
 def power_laws(found: list[Best]) -> tuple[dict[str, float], float]:

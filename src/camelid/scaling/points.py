@@ -15,6 +15,8 @@ PF_DAY = 8.64e19
 """FLOPs of a petaFLOP/s-day (Kaplan et al. 2020, section 1.3)."""
 SAME = 0.01
 """Sizes whose logarithms differ by less count as one: published sizes are read off figures."""
+LONGEST = 3
+"""Times that distance that a group may span."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,8 @@ class Points:
 
     def level_of(self, variable: Variable) -> NDArray[np.intp]:
         """The place among `levels` of each point's value."""
-        distance = np.log(self.column(variable))[:, None] - np.log(self.levels(variable))
-        places: NDArray[np.intp] = np.abs(distance).argmin(1)
-        return places
+        logs = np.log(self.column(variable))
+        return np.searchsorted([group[0] for group in _groups(logs)], logs, side="right") - 1
 
     def by(self, variable: Variable, same: float = SAME) -> list[Self]:
         """The points with the same value of a variable, in ascending order of it; same: see `SAME`."""
@@ -73,11 +74,13 @@ class Points:
 
 
 def _groups(logs: Floats, same: float = SAME) -> list[Floats]:
-    """Ascending groups, each within `same` of its first: neighbours alone would chain a range into one."""
+    """Ascending groups of values with gaps of at most `same`; chains that are longer than `LONGEST` times
+    that are divided, each part within `same` of its first, since a dense range would be one group."""
     ordered = np.sort(logs)
-    groups, start = [], 0
-    while start < len(ordered):
-        end = int(np.searchsorted(ordered, ordered[start] + same, side="right"))
-        groups.append(ordered[start:end])
-        start = end
+    groups = []
+    for chain in np.split(ordered, np.flatnonzero(np.diff(ordered) > same) + 1):
+        reach = same if len(chain) and chain[-1] - chain[0] > LONGEST * same else np.inf
+        while len(chain):
+            part, chain = np.split(chain, [np.searchsorted(chain, chain[0] + reach, side="right")])
+            groups.append(part)
     return groups

@@ -77,7 +77,7 @@ def scale_sweep(recipe: SweepRecipe) -> Path:
         repeated = repeats((fitted[0].out, rung.tokens) for rung in rungs)
         fit = _fit(recipe, points, tuple(repeated))
         [held] = [rung for rung in rungs if rung.held_out]
-        prediction = _predict(recipe, held)
+        prediction = _predict(recipe, held, load_tokenizer(tokenizer).vocab_size)
         last = rung_recipe(recipe, held, text, tokenizer, prediction)
         train_rungs([last], 1, recipe.out / RUNGS)
         page = write_report(
@@ -182,10 +182,15 @@ def digests_of(out: Path, names: tuple[str, ...]) -> Mapping[str, str]:
     return {name: digest_file(out / RUNGS / name / "metrics.jsonl") for name in names}
 
 
-def _predict(recipe: SweepRecipe, rung: Rung) -> Path:
-    """The prediction of the held-out rung, written once, before it is trained."""
+def _predict(recipe: SweepRecipe, rung: Rung, vocabulary: int) -> Path:
+    """The prediction of the held-out rung, written once, before it is trained.
+
+    vocabulary: that of the tokenizer, which may have fewer entries than the ladder was planned with.
+    """
     path = recipe.out / f"{rung.name}-{PREDICTION}"
     if not path.exists():
-        size = float(rung.parameters)
-        predict_run(recipe.out / FITTED, size, rung.tokens, rung.flops, seed=recipe.seed).write(path)
+        spec = rung.shape.spec(vocabulary)
+        flops = rung.tokens * spec.training_flops_per_token(recipe.context_length)
+        law, size = recipe.out / FITTED, float(spec.parameter_count())
+        predict_run(law, size, rung.tokens, flops, seed=recipe.seed).write(path)
     return path
