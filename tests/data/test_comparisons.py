@@ -131,6 +131,21 @@ def test_every_shape_of_comparison(tmp_path: Path, row: dict[str, Any], shape: s
     assert asked_and_answered(read(tmp_path, [row])) == [("Sum 1 2", "3", "")]
 
 
+def test_a_question_beside_whole_conversations_is_not_their_prompt(tmp_path: Path) -> None:
+    """Such as the title of a thread."""
+    turns = "\n\nHuman: Sum 1 2\n\nAssistant: "
+    row = {"question": "Sums", "chosen": f"{turns}3", "rejected": f"{turns}No."}
+    assert asked_and_answered(read(tmp_path, [row])) == [("Sum 1 2", "3", "")]
+    apart = {"from": "gpt"}
+    row = {
+        "question": "Sums",
+        "conversations": [{"from": "human", "value": "Sum 1 2"}],
+        "chosen": {**apart, "value": "3"},
+        "rejected": {**apart, "value": "No."},
+    }
+    assert asked_and_answered(read(tmp_path, [row])) == [("Sum 1 2", "3", "")]
+
+
 def test_a_question_comes_behind_its_system_message(tmp_path: Path) -> None:
     row = {"system": "Be brief.", "question": "Sum 1 2", "chosen": "3", "rejected": "No."}
     [([ranked], _)] = read(tmp_path, [row]).rankings()

@@ -64,6 +64,8 @@ def test_every_question_is_asked_in_order_and_tune_takes_the_folder(
             ["a", "b", "a"],
         ),
         ({"messages": [{"role": "user", "content": "a"}], "system": "s"}, ["s", "a"]),
+        ({"question": "Who?", "response_j": "I.", "response_k": "I."}, ["Who?"]),  # a tie
+        ({"instruction": "Who?", "output_1": "I.", "output_2": "You.", "preference": None}, ["Who?"]),
     ],
 )
 def test_questions_of_every_shape(rows: Rows, row: dict[str, Any], asked: list[str]) -> None:

@@ -314,6 +314,7 @@ def test_the_pairs_and_the_model_of_an_align_recipe_are_read(tmp_path, capsys, m
         *({"prompt": f"Who {n}?", "chosen": "Me.", "rejected": "You."} for n in range(9)),
     )
     settings = {"method": "dpo", "model": str(model), "comparisons": [str(pairs)], "held_out": 0.0}
+    settings["rewarded_by"] = "gone"  # of another method, so that nothing reads it
     path, out = tmp_path / "dpo.yaml", tmp_path / "out"
     recipe = load_recipe(AlignRecipe, None, settings | ALIGNING | {"out": str(out)})
     save_recipe(recipe, path)

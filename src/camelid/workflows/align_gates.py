@@ -12,13 +12,14 @@ from camelid.workflows.model_gates import Gate
 
 
 def align_gates(recipe: AlignRecipe) -> Iterator[Gate]:
-    """The gates on everything that a recipe reads, beside its model; each reads it as training does."""
+    """The gates on what a recipe's method reads, beside its model; each reads it as training does."""
+    if recipe.method in ("dpo", "reward"):
+        yield Gate("comparisons", partial(_see_comparisons, recipe))
+        return
     reward = cache(partial(_opened, recipe.rewarded_by))  # a reward model is loaded once
     if recipe.rewarded_by is not None:
         yield Gate("rewarded_by", lambda: _see_reward(recipe.rewarded_by, reward()))
-    if recipe.comparisons:
-        yield Gate("comparisons", partial(_see_comparisons, recipe))
-    elif recipe.method in ("ppo", "grpo"):
+    if recipe.method in ("ppo", "grpo"):
         yield Gate("questions", lambda: _see_questions(recipe, reward()))
     else:
         yield Gate("questions", partial(_see_tasks, recipe))

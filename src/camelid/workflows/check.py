@@ -133,7 +133,8 @@ def _recipe_gates(path: Path, items: Sequence[Path], shown: ShownRows) -> Iterat
     if isinstance(recipe, PretrainRecipe):
         yield Gate("tokenizer", lambda: see_tokenizer(load_tokenizer(recipe.tokenizer)))
     for model in _models_of(recipe):
-        yield from model_gates(model)
+        # Alignment renders its own rows below; of several turns a template may forget the earlier ones.
+        yield from model_gates(model, template=not isinstance(recipe, AlignRecipe))
     if isinstance(recipe, TuneRecipe | AlignRecipe) and recipe.lora.rank is not None:
         yield Gate("lora", partial(see_lora, recipe))
     for name in ("calibration", "text"):

@@ -27,14 +27,18 @@ class Gate(NamedTuple):
     look: Callable[[], str | Text]
 
 
-def model_gates(name: str) -> Iterator[Gate]:
-    """The gates on a model, given as a folder or hub name, or on the folder of an adapter."""
+def model_gates(name: str, *, template: bool = True) -> Iterator[Gate]:
+    """The gates on a model, given as a folder or hub name, or on the folder of an adapter.
+
+    template: whether its chat template must train a conversation of several turns.
+    """
     if not (Path(name) / MODEL_FILES[0]).is_file() and (Path(name) / MODEL_FILES[1]).is_file():
         yield Gate("adapter", lambda: _see_adapter(Path(name)))
         return
     yield Gate("weights", lambda: _see_weights(name))
     yield Gate("tokenizer", lambda: _see_model_tokenizer(name))
-    yield Gate("chat template", lambda: _see_chat_template(name))
+    if template:
+        yield Gate("chat template", lambda: _see_chat_template(name))
 
 
 def _see_adapter(folder: Path) -> str:

@@ -49,9 +49,14 @@ Verdicts = Callable[[Row], list[Verdict]]
 def chosen_and_rejected(row: Row) -> list[Verdict]:
     """Two answers to a prompt, or two conversations whose common beginning is the prompt.
 
-    UltraFeedback's rows have the prompt both apart and in the conversations: it is taken once.
+    UltraFeedback's rows have the prompt both apart and in the conversations: it is taken once. `question` is
+    the prompt of plain answers, in which no user speaks.
     """
     prompt = _prompt(row)
+    if not prompt and row.get("question") is not None:
+        answers = [one for name in ("chosen", "rejected") for one in _messages(row[name], name, True)]
+        if all(one["role"] != "user" for one in answers):
+            prompt = _messages(row["question"], "question", False)
     sides = [_messages(row[name], name, bool(prompt)) for name in ("chosen", "rejected")]
     if not all(_begins_with(side, prompt) for side in sides):
         sides = [prompt + side for side in sides]
@@ -150,7 +155,7 @@ def _prompt(row: Row) -> Messages:
     if prompt is None and isinstance(row.get("instruction"), str):
         given = row.get("input") or ""
         prompt = row["instruction"] + (f"\n\n{given}" if given else "")
-    for name in ("question", "conversations", "messages"):
+    for name in ("conversations", "messages"):
         prompt = row.get(name) if prompt is None else prompt
     return [] if prompt is None else _messages(prompt, "prompt", False)
 

@@ -99,9 +99,12 @@ def _conversation(row: Row) -> Conversation:
 
 
 def _messages(row: Row) -> list[dict[str, Any]]:
-    if (shape := known_shape(row)) is not None:
-        return shape.thread(row)
-    name = next((name for name in FIELDS if row.get(name) is not None), None)
+    shape = known_shape(row)
+    if shape is not None and (thread := shape.thread(row)):
+        return thread
+    name = next((name for name in FIELDS if row.get(name) is not None), None)  # a tie has a question, too
+    if name is None and shape is not None:
+        return []
     if name is None:
         shapes = [shape.fields for shape in CONVERSATION_SHAPES] + [(name,) for name in FIELDS]
         raise CamelidError(
