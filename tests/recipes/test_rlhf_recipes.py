@@ -97,5 +97,8 @@ def test_the_small_stages_read_data_that_there_is(name: str, shared: Path) -> No
             paths = [shared / path for path in recipe.prompts]
             asked = prompts_of(paths, Sampling(), recipe.skip_bad_rows, recipe.limit)
             assert len(asked) == recipe.limit
-            with pytest.raises(CamelidError, match=r"gz:\d+"):  # each file has rows without a question
-                prompts_of(paths, Sampling())
+            if name == "rlhf":  # HH has rows without a question; rasbt's ties have one
+                with pytest.raises(CamelidError, match=r"gz:\d+"):
+                    prompts_of(paths, Sampling())
+            else:
+                assert len(prompts_of(paths, Sampling())) == 1100
