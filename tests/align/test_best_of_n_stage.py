@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from camelid.align.best_of_n import Rated, best_answers, kl_bound, summary, wort
 from camelid.align.solutions import Solution
 from camelid.cli import main as cli
 from camelid.formats.load import load_model
+from camelid.lm.interface import Prompt
 from camelid.lm.scripted import ScriptedLM
 from camelid.report.page import show_cell
 
@@ -142,6 +144,40 @@ def test_a_function_rewards_instead_of_the_grader(
     file.write_text("def high(completion): return None\n")
     assert cli.main(words(chatty, questions, tmp_path / "other", **{"rewarded-by": f"{file}:high"})) == 1
     assert "high returned None" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("texts", "reward", "message"),
+    [
+        ("abcdef", "equal", ":equal gives all answers to a question the same reward"),
+        ("aaaaaa", "long", ":long gives all answers to a question the same reward"),
+        ("a     ", "long", "all answers but at most one to each of "),
+        ("      ", "long", "all answers to each of "),
+    ],
+)
+def test_why_no_answer_is_better_than_another_is_said(
+    chatty: Path,
+    questions: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    texts: str,
+    reward: str,
+    message: str,
+) -> None:
+    """The reward is blamed only where there are answers to choose from."""
+    asked = Counter[str]()
+
+    def answer(prompt: Prompt) -> str:
+        asked[str(prompt)] += 1
+        return texts[asked[str(prompt)] - 1]
+
+    monkeypatch.setattr("camelid.align.solutions.open_on", lambda *_, **__: ScriptedLM(answer))
+    file = tmp_path / "rewards.py"
+    file.write_text("def equal(completion): return 1\ndef long(completion): return len(completion)\n")
+    job = words(chatty, questions, tmp_path / "run", **{"rewarded-by": f"{file}:{reward}"})
+    assert cli.main(job) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_what_best_of_n_cannot_do_is_refused(

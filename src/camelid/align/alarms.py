@@ -200,7 +200,7 @@ class Watch:
         if not self.allow_cut and self._throughout("cut", MOST_CUT):
             raise LearningStopped(
                 f"in {MOST_CUT} rollouts every answer ended at the length limit, so the policy never learns "
-                "to end; raise --max-new-tokens, tune the model on answers that end, or set allow-cut"
+                "to end; raise --max-new-tokens, tune the model on answers that end, or set allow_cut"
             )
         if stats["kl"] < -SMALLEST_KL:
             raise CamelidError(

@@ -111,17 +111,21 @@ def _rated(
 
 def _best(recipe: AlignRecipe, rated: Sequence[Rated]) -> list[Solution]:
     rated = [worth_tuning_on(each, allow_cut=recipe.best_of_n.allow_cut) for each in rated]
-    if not any(each.answers for each in rated):
+    most = max((len(each.answers) for each in rated), default=0)
+    by_grader = recipe.rewarded_by is None
+    if most == 0 or (most == 1 and not by_grader):
+        few = "all answers" if most == 0 else "all answers but at most one"
         raise CamelidError(
-            f"all answers to {len(rated)} questions are empty or were cut at the length limit; raise "
+            f"{few} to each of {len(rated)} questions are empty or were cut at the length limit; raise "
             "--max-new-tokens, tune the model on answers that end, or give --best-of-n.allow-cut"
         )
-    if recipe.rewarded_by is not None and all(len({*each.rewards}) < 2 for each in rated):
+    if not by_grader and all(len({*each.rewards}) < 2 for each in rated):
+        several = sum(len(each.rewards) > 1 for each in rated)
         raise CamelidError(
-            f"{recipe.rewarded_by} gives all answers to a question the same reward, for each of {len(rated)} "
+            f"{recipe.rewarded_by} gives all answers to a question the same reward, for each of {several} "
             "questions, so none is better than another; see camelid check --reward, or take more --samples"
         )
-    least = RIGHT if recipe.rewarded_by is None else -math.inf
+    least = RIGHT if by_grader else -math.inf
     best = [one for each in rated for one in best_answers(each, recipe.best_of_n.keep, least)]
     if not best:
         raise CamelidError(
