@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from camelid.cli import main as cli
+from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.recipe import load_recipe
 from camelid.recipes.sweep import SweepRecipe
 from camelid.recipes.tune import TuneRecipe
@@ -192,3 +193,31 @@ def test_a_sweep_names_what_writes_its_page(tmp_path, capsys):
         run.log({"step": 0, "rungs": 5})
     assert cli.main(["report", str(tmp_path)]) == 2
     assert f"camelid scale sweep {tmp_path / 'recipe.yaml'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("updates", "terms", "shown"),
+    [
+        (30, (1.0, 64.0), "64 tokens; a batch trains 100"),
+        (30, (1.0, -64.0), "too noisy to tell"),
+        (19, (1.0, 64.0), "not shown before 20 updates"),
+        (30, None, "not measured: needs two micro-batches an update, see training.micro_batch_size"),
+    ],
+)
+def test_a_pretraining_shows_its_noise_scale_or_why_it_has_none(tmp_path, updates, terms, shown):
+    recipe = load_recipe(
+        PretrainRecipe,
+        None,
+        {
+            "data": {"train": ["a.txt"]},
+            "tokenizer": "t",
+            "out": str(tmp_path),
+            "training": {"steps": 30, "learning_rate": 0.01},
+        },
+    )
+    with Run.create(tmp_path, recipe) as run:
+        run.log({"step": 0, "validation_loss": 2.0})
+        for step in range(1, updates + 1):
+            record = {"step": step, "loss": 1.0, "trained_tokens": 100}
+            run.log({**record, **dict(zip(("gradient_square", "gradient_trace"), terms or (), strict=False))})
+    assert training_report(tmp_path).facts["gradient noise scale"] == shown

@@ -104,6 +104,19 @@ def noise_scale(records: Records) -> tuple[list[int], list[float]]:
     return steps, scales
 
 
+def _noise(folder: Path, records: Records) -> str:
+    """The noise scale beside the batch, or why a pretraining has none."""
+    if (scales := noise_scale(records)[1]) and (tokens := records[-1].get("trained_tokens")):
+        return f"{scales[-1]:,.0f} tokens; a batch trains {tokens:,}"
+    if read_table(folder / IDENTITY)["recipe"]["stage"] != "pretrain":
+        return ""
+    updates = sum("loss" in record for record in records)
+    measured = sum("gradient_square" in record for record in records)
+    if not measured and updates:
+        return "not measured: needs two micro-batches an update, see training.micro_batch_size"
+    return f"not shown before {NOISE_STEPS} updates" if measured < NOISE_STEPS else "too noisy to tell"
+
+
 def training_seconds(records: Records) -> float:
     """Seconds spent in updates."""
     return float(sum(record.get("seconds", 0.0) for record in records))
@@ -146,8 +159,8 @@ def _facts(folder: Path, records: Records) -> dict[str, str]:
     for key, name in {f"{VALIDATED}loss": "validation loss", **_measures(records)}.items():
         if values := [record[key] for record in records if key in record]:
             facts[name] = f"{values[-1]:.3f}"
-    if (scales := noise_scale(records)[1]) and (tokens := records[-1].get("trained_tokens")):
-        facts["gradient noise scale"] = f"{scales[-1]:,.0f} tokens; a batch trains {tokens:,}"
+    if noise := _noise(folder, records):
+        facts["gradient noise scale"] = noise
     seconds = training_seconds(records)
     if seconds:
         facts["tokens per second"] = f"{sum(record.get('tokens', 0) for record in records) / seconds:,.0f}"
