@@ -1,4 +1,4 @@
-"""Prints the tables of docs/distributed.md: a budget of 10^25 FLOPs on 1 to 4,096 GPUs.
+"""Prints the tables of docs/distributed.md: a budget of 10^25 FLOPs on 1 to 4,096 GPUs, and published runs.
 
     python docs/plan_cluster.py
 
@@ -8,12 +8,15 @@ Assumed of a GPU: 80 GB, 989 TFLOP/s in bfloat16 of which 40 % are used, 450 GB/
 
 from dataclasses import replace
 
+from camelid.model.presets import preset
 from camelid.model.spec import FeedForward, ModelSpec
 from camelid.scaling.cluster import (
     Mesh,
     activation_bytes,
     data_traffic,
     gathered_bytes,
+    model_flops_utilisation,
+    pipeline_bubble,
     state_bytes,
     tensor_traffic,
 )
@@ -29,6 +32,15 @@ SPEC = replace(
     feed_forward=FeedForward(43_712),
 )
 """About what Chinchilla's first approach takes: 280 B parameters for 9.9e24 (arXiv:2203.15556, table 3)."""
+MT_NLG = replace(
+    ModelSpec.llama(
+        vocab_size=50_257, hidden_size=20_480, num_layers=105, num_heads=128, context_length=CONTEXT
+    ),
+    feed_forward=FeedForward(4 * 20_480, "gelu"),
+)
+"""arXiv:2201.11990, section 3.2."""
+BUBBLE = pipeline_bubble(35, 1920 // 8)
+"""Of MT-NLG's pipeline of 35 stages: 8 times data parallel, 1,920 rows a batch, one row at a time."""
 
 
 def rows() -> list[str]:
@@ -66,7 +78,57 @@ def rows() -> list[str]:
     return lines
 
 
+def utilisations() -> list[str]:
+    """PaLM's table 3 (arXiv:2204.02311), from the speeds in its section 4.1, with attention."""
+    gpt3 = 6 * preset("gpt3-175b").matmul_parameters()
+    runs = (
+        ("PaLM 540B", "238,300 tokens/s", 238.3e3, "TPU v4", 6144, 275, 46.2, _flops(preset("palm-540b"))),
+        ("MT-NLG 530B", "65,430 tokens/s", 65.43e3, "A100", 2240, 312, 30.2, _flops(MT_NLG)),
+        # the larger of the two batches of arXiv:2112.11446, table 1
+        (
+            "Gopher 280B",
+            "0.0152 batches/s of 3,072 x 2,048 tokens",
+            0.0152 * 3072 * 2048,
+            "TPU v3",
+            4096,
+            123,
+            32.5,
+            6 * 280e9 + _attention(80, 16_384),  # its relative positions have weights that no spec here has
+        ),
+        (
+            "GPT-3 175B",
+            "24.6 TFLOP/s for each GPU, without attention",
+            24.6e12 / gpt3,
+            "V100",
+            1,
+            125,
+            21.3,
+            gpt3 + _attention(96, 12_288),  # all layers full; with its local ones it is 20.0 %
+        ),
+    )
+    lines = [
+        "| model | speed | chips | peak TFLOP/s | MFU, published | MFU, recomputed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, speed, tokens_per_second, chip, chips, peak, published, flops in runs:
+        found = model_flops_utilisation(tokens_per_second, chips, peak * 1e12, flops)
+        of = chip if chips == 1 else f"{chips:,} {chip}"
+        lines.append(f"| {name} | {speed} | {of} | {peak} | {published} % | {100 * found:.1f} % |")
+    return lines
+
+
+def _flops(spec: ModelSpec) -> float:
+    return spec.training_flops_per_token(CONTEXT)
+
+
+def _attention(layers: int, width: int) -> float:
+    """Of a token, as PaLM counts it: 12 L H Q T, in full layers."""
+    return 12.0 * layers * width * CONTEXT
+
+
 if __name__ == "__main__":
     tokens = BUDGET / SPEC.training_flops_per_token(CONTEXT)
     print(f"{SPEC.parameter_count() / 1e9:.0f} B parameters, {tokens / 1e12:.2f} T tokens")
     print("\n".join(rows()))
+    print(f"MT-NLG's pipeline idles for {BUBBLE:.1%} of the time")
+    print("\n".join(utilisations()))

@@ -148,6 +148,8 @@ def test_a_long_curve_stays_small():
         (0.123456, "0.1235"),
         (Estimate(97.25, 93.0, 99.5), "97.2 [93.0, 99.5]"),
         (Estimate(0.5, 0.25, 0.75), "0.500 [0.250, 0.750]"),
+        (Estimate(2.5052, 2.447, 2.574), "2.51 [2.45, 2.57]"),
+        (Estimate(3.0, 3.0, 3.0), "3.0 [3.0, 3.0]"),
     ],
 )
 def test_cells(cell, text):
@@ -183,6 +185,10 @@ def test_a_run_is_reported_from_its_folder(tmp_path, capsys):
     (tmp_path / "report.html").unlink()
     assert cli.main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"step": 0, "validation_loss": 2.0}\n')
+    assert cli.main(["report", str(tmp_path)]) == 1
+    assert "has no steps yet" in capsys.readouterr().err
     assert cli.main(["report", str(tmp_path / "nothing")]) == 2
     assert "is not a run folder" in capsys.readouterr().err
 
@@ -201,7 +207,11 @@ def test_a_sweep_names_what_writes_its_page(tmp_path, capsys):
         (30, (1.0, 64.0), "64 tokens; a batch trains 100"),
         (30, (1.0, -64.0), "too noisy to tell"),
         (19, (1.0, 64.0), "not shown before 20 updates"),
-        (30, None, "not measured: needs two micro-batches an update, see training.micro_batch_size"),
+        (
+            30,
+            None,
+            "not measured: a process needs two micro-batches an update, see training.micro_batch_size",
+        ),
     ],
 )
 def test_a_pretraining_shows_its_noise_scale_or_why_it_has_none(tmp_path, updates, terms, shown):

@@ -121,6 +121,7 @@ def test_gpu_hours_give_a_recipe_that_loads_and_costs_what_was_asked(tmp_path, c
     assert "money" in text
     assert "2,000.00 at 2 an hour" in text
     assert "125h" in text  # 1,000 hours on 8 GPUs
+    assert text.endswith(f"torchrun --nproc-per-node 8 -m camelid pretrain {out / 'recipe.yaml'}\n")
     recipe = load_recipe(PretrainRecipe, out / "recipe.yaml")
     assert recipe.training.optimizer == "adamw"
     assert recipe.training.total_steps * recipe.training.global_batch_tokens == pytest.approx(
@@ -181,18 +182,30 @@ def test_wrong_budgets_are_refused(tmp_path, capsys):
     assert code == 2
     assert "no budget given; give exactly one" in errors
     assert plan(capsys, *out, "--flops", 1e20, "--minutes", 3)[0] == 2
+    for several in (("--devices", 2), ("--price", 1)):
+        assert "those of one process on this machine" in plan(capsys, *out, "--minutes", 3, *several)[2]
     assert plan(capsys, *out, "--flops", -1)[0] == 2
     assert plan(capsys, *out, "--flops", 1e20, "--memory", "much")[0] == 2
     assert not (tmp_path / "plan").exists()
 
 
 def test_minutes_are_measured_on_this_machine(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("camelid.workflows.plan.training_speed", lambda *_, **__: 1000.0)
+    measured = []
+
+    def speed(spec, *_, optimizer, **__):
+        measured.append((spec, optimizer))
+        return 1000.0 / len(measured)
+
+    monkeypatch.setattr("camelid.workflows.plan.training_speed", speed)
     words = ["--minutes", 60, "--vocab-size", 512, "--context-length", 128]
     code, text, _ = plan(capsys, *words, "--out", tmp_path / "plan")
     assert code == 0
     written = json.loads((tmp_path / "plan" / "plan.json").read_text())
-    reference = Candidate.of((256, 4, 8), 512, 128)
-    assert written["training_flops"] == pytest.approx(3600 * 1000 * reference.flops_per_token)
+    assert [optimizer for _, optimizer in measured] == [
+        "adamw",
+        "muon",
+    ]
+    flops = measured[1][0].training_flops_per_token(128)
+    assert written["training_flops"] == pytest.approx(3600 * 500 * flops)
     assert "1h00m on this machine" in text
     assert load_recipe(PretrainRecipe, tmp_path / "plan" / "recipe.yaml").training.optimizer == "muon"

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from camelid.base.errors import WrongCall
 from camelid.cli.main import main
 from camelid.data.rows.shards import TokenShards, write_shards
 from camelid.recipes.data import TextData
@@ -206,10 +207,10 @@ def test_another_sweep_in_the_same_folder_and_bad_settings_are_refused(tmp_path,
     assert not (tmp_path / "other" / "rungs").exists()
 
 
-def test_a_damaged_prediction_is_refused_by_pretrain(tmp_path, capsys):
+def test_a_damaged_prediction_is_refused(tmp_path):
     path = tmp_path / "prediction.json"
     path.write_text(json.dumps({"loss": 2.0}))
-    with pytest.raises(Exception, match="'low' is missing"):
+    with pytest.raises(WrongCall, match="'low' is missing"):
         Prediction.read(path)
     good = Prediction(2.0, 1.9, 2.1, 0.9, 1e6, 1e7, 6e13, "chinchilla", "abc")
     good.write(Path(path))

@@ -54,4 +54,9 @@ class PlanRecipe(Recipe):
                 f"{' and '.join(given) or 'no budget'} given; give exactly one of --flops, --gpu-hours and "
                 "--minutes"
             )
+        if self.minutes is not None and (self.devices > 1 or self.price is not None):
+            raise ValueError(
+                "--minutes are those of one process on this machine; give --gpu-hours or --flops for several "
+                "devices or a price"
+            )
         return self

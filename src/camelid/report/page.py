@@ -1,5 +1,6 @@
 """A report as one self-contained HTML file, with styles and figures inside."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,8 @@ def show_cell(cell: Cell) -> str:
             return "–"
         case Estimate(value, low, high):
             digits = 1 if abs(high) > 1 else 3
+            if high > low:  # two digits of the interval's width
+                digits = max(digits, min(4, 1 - math.floor(math.log10(high - low))))
             return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
         case str():
             return cell

@@ -30,7 +30,7 @@ def training_report(folder: Path) -> Report:
     if not (folder / IDENTITY).is_file():
         raise WrongCall(f"{folder} is not a run folder: {IDENTITY} is missing")
     records = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else []
-    if not records:
+    if not any("loss" in record for record in records):
         raise CamelidError(f"{folder / METRICS} has no steps yet; try again after the first")
     stage = read_table(folder / IDENTITY)["recipe"]["stage"]
     unit = UNITS.get(stage, "nats per token")
@@ -110,10 +110,9 @@ def _noise(folder: Path, records: Records) -> str:
         return f"{scales[-1]:,.0f} tokens; a batch trains {tokens:,}"
     if read_table(folder / IDENTITY)["recipe"]["stage"] != "pretrain":
         return ""
-    updates = sum("loss" in record for record in records)
     measured = sum("gradient_square" in record for record in records)
-    if not measured and updates:
-        return "not measured: needs two micro-batches an update, see training.micro_batch_size"
+    if not measured:
+        return "not measured: a process needs two micro-batches an update, see training.micro_batch_size"
     return f"not shown before {NOISE_STEPS} updates" if measured < NOISE_STEPS else "too noisy to tell"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from camelid.base.atomic import atomic_folder
+from camelid.base.atomic import atomic_folder, refuse_used
 from camelid.base.digest import digest_path
 from camelid.base.errors import WrongCall
 from camelid.base.json import write_json
@@ -44,6 +44,8 @@ def scale_fit(
             raise WrongCall(f"--{name} is {number}; it must be at least 0")
     if 0 < resamples < LEAST_RESAMPLES:
         raise WrongCall(f"--resamples is {resamples}; an interval needs {LEAST_RESAMPLES}, and 0 gives none")
+    if out is not None:
+        refuse_used(out)
     points, notes, differences = read_runs(runs, columns)
     for note in notes:
         logger.info(note)
@@ -53,9 +55,9 @@ def scale_fit(
     fit = replace(fit, warnings=(*differences, *fit.warnings))
     for warning in fit.warnings:
         logger.warning(warning)
+    print(json.dumps(fit.as_json())) if as_json else _print(fit)
     if out is not None:
         save_fit(fit, {str(path): digest_path(path) for path in runs}, out)
-    print(json.dumps(fit.as_json())) if as_json else _print(fit)
     return fit
 
 

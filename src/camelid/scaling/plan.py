@@ -14,7 +14,7 @@ TOKENS_PER_PARAMETER = 20.0
 arXiv:2404.10102, refit).
 """
 
-LADDER = (
+SHAPES = (
     (64, 2, 2),
     (96, 3, 3),
     (128, 4, 4),
@@ -130,7 +130,7 @@ def plan_training(
     it is used anyway.
     """
     limits = Limits(seconds * flops_per_second)
-    rungs = [Candidate.of(rung, vocab_size, context_length) for rung in LADDER]
+    rungs = [Candidate.of(rung, vocab_size, context_length) for rung in SHAPES]
     enough = [each for each in rungs if _tokens(each, limits) >= tokens_per_parameter * each.parameters]
     chosen = max([rungs[0], *enough], key=lambda each: each.parameters)
     return SizePlan(chosen.shape, chosen.parameters, int(_tokens(chosen, limits)), seconds)

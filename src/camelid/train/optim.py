@@ -81,7 +81,8 @@ class Adafactor(torch.optim.Adafactor):
             full = nn.Parameter(whole(parameter.detach()))
             assert parameter.grad is not None  # the caller has looked
             full.grad = whole(parameter.grad)
-            self.state[full] = self.state.pop(parameter, {})
+            kept = self.state.pop(parameter, {})
+            self.state[full] = {kind: whole(value) for kind, value in kept.items()}  # sharded after loading
         self.param_groups = [{**group, "params": [full]}]
         super().step()  # type: ignore[no-untyped-call]
         if full is not parameter:

@@ -27,18 +27,16 @@ def training_speed(
     *,
     compiled: bool,
     optimizer: OptimizerName = "adamw",
+    dtype: torch.dtype | None = None,
     seconds: float = 3.0,
 ) -> float:
     """Tokens per second in full updates of a new model on random tokens: the median after two warm-ups.
 
     At least three updates are timed, and as many as fit into `seconds`. Where single updates take so long
-    that this needs more than twice the time, one warm-up and fewer updates do.
+    that this needs more than twice the time, one warm-up and fewer updates do. dtype: by default the fastest.
     """
-    return (
-        rows
-        * context
-        / typical(timed_updates(spec, context, rows, compiled=compiled, optimizer=optimizer), seconds)
-    )
+    updates = timed_updates(spec, context, rows, compiled=compiled, optimizer=optimizer, dtype=dtype)
+    return rows * context / typical(updates, seconds)
 
 
 def typical(updates: Iterable[float], seconds: float) -> float:
@@ -56,15 +54,21 @@ def typical(updates: Iterable[float], seconds: float) -> float:
 
 
 def timed_updates(
-    spec: ModelSpec, context: int, rows: int, *, compiled: bool, optimizer: OptimizerName = "adamw"
+    spec: ModelSpec,
+    context: int,
+    rows: int,
+    *,
+    compiled: bool,
+    optimizer: OptimizerName = "adamw",
+    dtype: torch.dtype | None = None,
 ) -> Iterator[float]:
     """The seconds of each full update of a new model on random tokens; an infinite iterator.
 
-    Device, precision and micro-batch size are the defaults of `train.fit`. For an encoder-decoder, sources
-    have `context` tokens and targets the length that span corruption gives them.
+    Device, micro-batch size and, unless given, precision are the defaults of `train.fit`. For an
+    encoder-decoder, sources have `context` tokens and targets the length that span corruption gives them.
     """
     device = join_process_group().device
-    dtype = fastest_dtype(device)
+    dtype = dtype or fastest_dtype(device)
     keep_freed_memory(device)
     model = Transformer(spec).initialize(0).to(device)
     if compiled:

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,14 +32,14 @@ from camelid.text.tokenizer import load_tokenizer
 from camelid.train.machine import KNOWN_PEAKS, rows_at_once
 from camelid.train.speed import training_speed
 from camelid.workflows.sweep.law import sweep_of, warn_of_other_losses
-from camelid.workflows.sweep.rungs import WARMUP
+from camelid.workflows.sweep.rungs import FLOOR, SCHEDULE, WARMUP
 
 logger = logging.getLogger(__name__)
 
 STEP_LAW_FROM = 5e7
 """Parameters from which StepLaw's rates hold; below, the sweep's rule for Muon."""
 SMALL_RATE, SMALL_WIDTH, SMALL_ROWS = 8e-3, 64, 8
-REFERENCE_WIDTH = 256
+REFERENCE_WIDTH, NODE = 256, 8
 ALTERNATIVES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Sizes shown beside the best one, as multiples of its parameters."""
 
@@ -76,7 +77,13 @@ def scale_plan(recipe: PlanRecipe) -> Path:
     if law is not None:
         warn_of_other_losses(law, vocabulary, recipe.context_length)
     sweep = None if law is None else law.recipe
-    plan = plan_run(loss, limits, shapes, partial(_rows, recipe, sweep))
+    rows = partial(_rows, recipe, sweep)
+    plan = plan_run(loss, limits, shapes, rows)
+    if recipe.minutes is not None:  # at the speed of the shape found: narrow ones reach fewer FLOP/s
+        training = training_recipe(recipe, plan, sweep).training
+        machine, flops = _here(recipe, plan.candidate, vocabulary, training)
+        limits = replace(limits, flops=flops)
+        plan = plan_run(loss, limits, shapes, rows)
     around = [_at(plan, multiple, loss, limits, shapes) for multiple in ALTERNATIVES]
     run = training_recipe(recipe, plan, sweep)
     memory = partial(_memory, recipe, sweep)
@@ -94,7 +101,7 @@ def scale_plan(recipe: PlanRecipe) -> Path:
         write_report(_report(recipe, plan, facts, shown), draft / "report.html")
     for name, value in facts.items():
         print(f"{name:<22}{value}")
-    print(f"\ncamelid pretrain {recipe.out / 'recipe.yaml'}")
+    print(f"\n{_command(recipe)}")
     return recipe.out
 
 
@@ -122,8 +129,8 @@ def training_recipe(recipe: PlanRecipe, plan: RunPlan, sweep: SweepRecipe | None
             context_length=context,
             optimizer=optimizer,
             learning_rate=float(f"{rate:.3g}"),
-            schedule="cosine",
-            min_learning_rate_ratio=0.05,
+            schedule=SCHEDULE,
+            min_learning_rate_ratio=FLOOR,
             warmup_fraction=warmup,
             # What `Limits.device_bytes` is for.
             recompute_activations=recipe.memory is not None,
@@ -162,8 +169,18 @@ def _memory(recipe: PlanRecipe, sweep: SweepRecipe | None, plan: RunPlan) -> flo
     return plan.candidate.device_bytes(recipe.devices, rows, at_once, "none")
 
 
+def _command(recipe: PlanRecipe) -> str:
+    """What starts the planned run, on its devices; nodes are taken to have up to eight."""
+    nodes, several = -(-recipe.devices // NODE), ""
+    if recipe.devices > 1:
+        several = f"torchrun --nproc-per-node {-(-recipe.devices // nodes)} -m "
+    if nodes > 1:
+        several = several.replace("torchrun", f"torchrun --nnodes {nodes}")
+    return f"{several}camelid pretrain {shlex.quote(str(recipe.out / 'recipe.yaml'))}"
+
+
 def _machine(recipe: PlanRecipe, vocabulary: int) -> tuple[Machine, float]:
-    """What computes, and the budget in FLOPs; this machine's speed is measured on a small model."""
+    """What computes, and the budget in FLOPs; this machine's speed is at first that of a small model."""
     if recipe.minutes is None:
         speed = KNOWN_PEAKS[recipe.gpu] * recipe.mfu
         flops = recipe.flops or (recipe.gpu_hours or 0.0) * 3600 * speed
@@ -171,8 +188,22 @@ def _machine(recipe: PlanRecipe, vocabulary: int) -> tuple[Machine, float]:
     heads = REFERENCE_WIDTH // 32
     reference = Candidate.of((REFERENCE_WIDTH, 4, heads), vocabulary, recipe.context_length)
     logger.info("measuring the speed of this machine")
-    tokens = training_speed(reference.shape.spec(vocabulary), recipe.context_length, 2, compiled=False)
-    speed = tokens * reference.flops_per_token
+    return _here(recipe, reference, vocabulary)
+
+
+def _here(
+    recipe: PlanRecipe, shape: Candidate, vocabulary: int, training: Training | None = None
+) -> tuple[Machine, float]:
+    """This machine by the speed of a shape, and the FLOPs of the recipe's minutes.
+
+    training: the optimiser and the rows of an update; by default AdamW and two.
+    """
+    assert recipe.minutes is not None  # the caller has looked
+    optimizer: OptimizerName = "adamw" if training is None else training.optimizer
+    rows = 2 if training is None else training.global_batch_tokens // training.context_length
+    spec = shape.shape.spec(vocabulary)
+    tokens = training_speed(spec, recipe.context_length, rows, compiled=False, optimizer=optimizer)
+    speed = tokens * shape.flops_per_token
     return Machine(speed, 1, "this machine"), 60 * recipe.minutes * speed
 
 
@@ -209,7 +240,8 @@ def _facts(
         "predicted loss": loss,
         "training FLOPs": f"{plan.training_flops:.3g}",
         "batch": f"{training.global_batch_tokens:,} tokens, {training.steps:,} steps",
-        "learning rate": f"{training.learning_rate:g} ({training.optimizer}), warm-up, then cosine to 5 %",
+        "learning rate": f"{training.learning_rate:g} ({training.optimizer}), warm-up, then {SCHEDULE} to "
+        f"{100 * FLOOR:g} %",
         "time": f"{in_time(seconds)} on {machine.name}",
     }
     if recipe.inference_tokens:
@@ -262,7 +294,7 @@ def _report(
         title="camelid scale plan",
         summary=f"A model of {plan.candidate.parameters:,} parameters for this budget.",
         facts={name: facts[name] for name in ("parameters", "tokens", "predicted loss", "time")},
-        commands=(f"camelid pretrain {recipe.out / 'recipe.yaml'}",),
+        commands=(_command(recipe),),
         sections=(
             Section(
                 "The plan", passages=(Passage("", "\n".join(f"{k}: {v}" for k, v in facts.items()), True),)

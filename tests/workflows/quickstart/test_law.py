@@ -9,7 +9,7 @@ from camelid.cli.main import main
 from camelid.recipes.recipe import save_recipe
 from camelid.recipes.sweep import SweepRecipe
 from camelid.runs.prediction import Prediction
-from camelid.scaling.plan import LADDER, Candidate
+from camelid.scaling.plan import SHAPES, Candidate
 from camelid.workflows.quickstart import sizing
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.job import Job
@@ -53,7 +53,7 @@ def test_the_law_chooses_the_size_and_predicts(law: Path, tmp_path: Path, monkey
     recipe = pretrain_recipe(job)
     flops = 20_000.0 * sizing.REFERENCE.spec(2048).training_flops_per_token(512)
     seconds = job.budget.for_training * (1 - sizing.TUNING_SHARE)
-    shapes = [Candidate.of(rung, 2048, 512) for rung in LADDER]
+    shapes = [Candidate.of(rung, 2048, 512) for rung in SHAPES]
     best = min(shapes, key=lambda each: loss(each.parameters, seconds * flops / each.flops_per_token))
     assert recipe.model == best.shape
     assert recipe.prediction == out / "prediction.json"

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from camelid.model.transformer import Transformer
 from camelid.recipes.model_shape import ModelShape
-from camelid.scaling.plan import LADDER, SizePlan, plan_training
+from camelid.scaling.plan import SHAPES, SizePlan, plan_training
 from camelid.workflows.quickstart import budget, sizing
 from camelid.workflows.quickstart.budget import Budget
 from camelid.workflows.quickstart.journal import Journal
@@ -193,7 +193,7 @@ def test_a_larger_budget_never_buys_a_smaller_model(exponent, more, vocab_size):
     assert small.shape.hidden_size == 64 or small.tokens >= 20 * small.parameters
 
 
-@pytest.mark.parametrize("rung", LADDER)
+@pytest.mark.parametrize("rung", SHAPES)
 def test_the_operations_paid_for_are_those_that_torch_counts(rung):
     """One row forward and backward, counted by torch product by product, on a device that computes
     nothing."""

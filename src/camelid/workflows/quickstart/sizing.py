@@ -10,7 +10,7 @@ from camelid.formats.hub import resolve
 from camelid.formats.hugging_face.checkpoint import read_spec
 from camelid.recipes.model_shape import ModelShape
 from camelid.runs.run import METRICS, read_metrics
-from camelid.scaling.plan import LADDER, Candidate, Limits, SizePlan, plan_run, plan_training
+from camelid.scaling.plan import SHAPES, Candidate, Limits, SizePlan, plan_run, plan_training
 from camelid.scaling.saved import load_fit, loss_by
 from camelid.train.speed import training_speed
 from camelid.workflows.quickstart.budget import TUNING_SHARE
@@ -81,7 +81,7 @@ def _best_size(job: Job, seconds: float, flops_per_second: float, vocab_size: in
             context_length=CONTEXT,
             tokens_per_parameter=TOKENS_PER_PARAMETER,
         )
-    rungs = [Candidate.of(rung, vocab_size, CONTEXT) for rung in LADDER]
+    rungs = [Candidate.of(rung, vocab_size, CONTEXT) for rung in SHAPES]
     run = plan_run(loss_by(load_fit(job.law).constants), Limits(seconds * flops_per_second), rungs)
     return SizePlan(run.candidate.shape, run.candidate.parameters, int(run.tokens), seconds)
 

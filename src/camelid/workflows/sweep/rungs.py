@@ -2,13 +2,13 @@
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 WARMUP = 0.05
 """Share of the updates in which the rate rises."""
+SCHEDULE: Final = "cosine"
+FLOOR = 0.05
+"""How the rate falls then, and to which share of its peak."""
 RUNGS = "rungs"
 """The subfolder of a sweep with the runs."""
 
@@ -46,8 +49,8 @@ def rung_recipe(
             context_length=recipe.context_length,
             optimizer=recipe.optimizer,
             learning_rate=transferred_rate(recipe.learning_rate, recipe.base_width, rung.shape.hidden_size),
-            schedule="cosine",
-            min_learning_rate_ratio=0.05,
+            schedule=SCHEDULE,
+            min_learning_rate_ratio=FLOOR,
             warmup_fraction=WARMUP,
             dtype=recipe.dtype,
             compile=False,
@@ -90,8 +93,10 @@ def train_rungs(recipes: Sequence[PretrainRecipe], parallel: int, folder: Path) 
                 words, stdout=file, stderr=file, env=environment, start_new_session=True
             )
             processes.append(process)
-            if process.wait():
-                raise CamelidError(f"rung {recipe.out.name} failed; see {log}")
+            if code := process.wait():
+                last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+                name = recipe.out.name
+                raise CamelidError(f"rung {name} failed with exit code {code}; the end of {log}: {last}")
         logger.info(f"finished {recipe.out.name}")
 
     with ThreadPoolExecutor(parallel) as pool:
@@ -103,7 +108,7 @@ def train_rungs(recipes: Sequence[PretrainRecipe], parallel: int, folder: Path) 
             pool.shutdown(wait=False, cancel_futures=True)
             for process in processes:
                 if process.poll() is None:
-                    process.send_signal(signal.SIGINT)
+                    process.terminate()  # SIGINT may be ignored, in a script's background jobs
             raise
 
 

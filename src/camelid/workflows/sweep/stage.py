@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from camelid.base.atomic import atomic_folder
 from camelid.base.digest import digest_file, digest_paths
 from camelid.base.json import read_table, write_json
@@ -129,6 +131,7 @@ def _speed(recipe: SweepRecipe, width: int, vocabulary: int) -> float:
         recipe.batch_tokens // recipe.context_length,
         compiled=False,
         optimizer=recipe.optimizer,
+        dtype=getattr(torch, recipe.dtype),
         seconds=SPEED_SECONDS,
     )
 
