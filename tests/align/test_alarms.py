@@ -59,6 +59,8 @@ def test_right_answers_that_rose_and_fall_again_while_the_reward_rises() -> None
 
 def test_a_quiet_run_shows_nothing() -> None:
     assert shown(history()) == {}
+    ungraded = {name: value for name, value in QUIET.items() if "right" not in name and name != "parsed"}
+    assert shown([QUIET] * 5 + [ungraded] * 3 + [QUIET] * 5) == {}  # prompts without a grader among questions
     assert shown(history(right=0.4, right_if_parsed=0.8, reward=0.4)) == {}  # better answers
     assert shown([{**QUIET, "cut": 1.0}] * 3) == {}  # too early to say
 

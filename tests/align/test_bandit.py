@@ -81,12 +81,15 @@ def test_the_policy_finds_the_answers_that_are_rewarded(
 
 def test_an_adapter_learns_beside_its_own_base(align: Align, chatty: Path, tmp_path: Path) -> None:
     out, adapter = tmp_path / "run", {"lora__rank": "8", "training__learning_rate": "0.05"}
+    adapter |= {"training__recompute_activations": "true"}
     assert cli.main(align("grpo", out, **adapter)) == 0
     records = read_metrics(out / METRICS)
     assert records[1]["kl"] == pytest.approx(0, abs=1e-5)
     assert records[-1]["kl"] > 0.1
     assert [records[at]["validation_right"] for at in (0, -1)] == [0, 1]
-    assert load_model(chatty, adapter=out / "adapter") is not None
+    ids = torch.tensor([[1, 2, 3]])
+    adapted = load_model(chatty, adapter=out / "adapter")
+    assert not torch.allclose(adapted(ids), load_model(chatty)(ids), atol=1e-2)
 
 
 @pytest.mark.parametrize(("method", "killed_at"), [("grpo", 3), ("ppo", 6)])
@@ -145,3 +148,9 @@ def test_what_cannot_be_learned_from_stops_the_run(
     assert "leave out --lora.dropout" in capsys.readouterr().err
     assert cli.main(align("ppo", tmp_path / "none", held_out="0.999")) == 2
     assert "all 12 questions are held out" in capsys.readouterr().err
+    for setting, message in (
+        ({"calculator": "equations"}, "leave out --calculator"),
+        ({"training__compile": "true"}, "leave out --training.compile"),
+    ):
+        assert cli.main(align("grpo", tmp_path / "refused", **setting)) == 2
+        assert message in capsys.readouterr().err

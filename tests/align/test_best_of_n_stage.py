@@ -137,10 +137,23 @@ def test_a_function_rewards_instead_of_the_grader(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file, out = tmp_path / "rewards.py", tmp_path / "run"
-    file.write_text("def high(completion, answer): return int(completion.split()[2][0]) - int(answer)\n")
+    file.write_text(
+        "def high(completion, id, question, answer):\n"
+        "    assert id and question.endswith('?')\n"
+        "    return int(completion.split()[2][0]) - int(answer)\n"
+    )
     assert cli.main(words(chatty, questions, out, **{"rewarded-by": f"{file}:high"})) == 0
     [first, _] = json.loads((out / "rounds.json").read_text())
     assert first["best_reward"] == pytest.approx(4, abs=0.7)  # the wrong answers are 4 too large
+    solved = tmp_path / "solved.jsonl"
+    rows = [{"question": f"What is {n}?", "answer": str(n), "rationale": f"It is {n}."} for n in (7, 9)]
+    solved.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = {"program": "chain_of_thought", "shots": "1", "exemplars": str(solved)}
+    shown |= {"rewarded-by": f"{file}:high"}
+    assert cli.main(words(chatty, questions, tmp_path / "shown", **shown)) == 0, capsys.readouterr().err
+    for line in (tmp_path / "shown" / "round-1" / "rows.jsonl").read_text().splitlines():
+        said = [turn for turn in json.loads(line)["messages"] if turn["role"] == "assistant"]
+        assert [turn.get("weight") for turn in said] == [0, None]  # exemplars are not trained
     file.write_text("def high(completion): return None\n")
     assert cli.main(words(chatty, questions, tmp_path / "other", **{"rewarded-by": f"{file}:high"})) == 1
     assert "high returned None" in capsys.readouterr().err
@@ -151,8 +164,8 @@ def test_a_function_rewards_instead_of_the_grader(
     [
         ("abcdef", "equal", ":equal gives all answers to a question the same reward"),
         ("aaaaaa", "long", ":long gives all answers to a question the same reward"),
-        ("a     ", "long", "all answers but at most one to each of "),
-        ("      ", "long", "all answers to each of "),
+        ("a     ", "long", "questions at most one answer to each is neither empty nor cut"),
+        ("      ", "long", "questions no answer is neither empty nor cut"),
     ],
 )
 def test_why_no_answer_is_better_than_another_is_said(
@@ -188,6 +201,7 @@ def test_what_best_of_n_cannot_do_is_refused(
         ((*usual, "--lora.rank", "4"), "leave out --lora.rank"),
         ([word for word in usual if word != "--chat"], "give --chat"),
         ((*usual, "--prompts", str(questions)), "best-of-n takes no --prompts"),
+        ((*usual, "--held-out", "0.999"), "all questions are held out"),
         ([word for word in usual if word not in ("--task", str(questions))], "give --task"),
     ):
         assert cli.main([*extra]) == 2

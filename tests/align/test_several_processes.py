@@ -107,5 +107,5 @@ def test_two_processes_align_as_one(folder: Path, chatty: Path, tmp_path: Path, 
 @pytest.mark.slow
 def test_rollouts_that_processes_cannot_share_are_refused(folder: Path) -> None:
     assert json.loads((folder / "codes.json").read_text())["uneven"] == 2
-    assert "an update has 3 rows" in (folder / "said.txt").read_text()
+    assert "a rollout has 3 answers" in (folder / "said.txt").read_text()
     assert "give --grpo.questions 2" in (folder / "said.txt").read_text()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from camelid.align.verifier import RATED, VALUE, language_example, rated_example, verifier_loss
+from camelid.align.verifier import LABEL, RATED, language_example, rated_example, verifier_loss
 from camelid.align.verifier_quality import final_values, verifier_quality
 from camelid.align.verifier_rows import RatedText
 from camelid.data.rows.batches import collate
@@ -34,10 +34,10 @@ def test_a_rated_solution_is_masked_token_by_token() -> None:
     example = rated_example((5, 6, 7), (8, 9), 1.0)
     assert example.tokens.tolist() == [5, 6, 7, 8, 9]
     assert example.weights.tolist() == example.extra[RATED].tolist() == [0, 0, 0, 1, 1]
-    assert example.extra[VALUE].tolist() == [0, 0, 0, 1, 1]
+    assert example.extra[LABEL].tolist() == [0, 0, 0, 1, 1]
     wrong = rated_example((5, 6, 7), (8, 9), 0.0, every_token=False)
     assert wrong.weights.tolist() == [0, 0, 0, 0, 1]
-    assert wrong.extra[VALUE].tolist() == [0, 0, 0, 0, 0]
+    assert wrong.extra[LABEL].tolist() == [0, 0, 0, 0, 0]
 
 
 def test_a_worked_solution_is_masked_token_by_token() -> None:

@@ -12,7 +12,8 @@ from transformers import LlamaForCausalLM
 
 import camelid
 from camelid.base.errors import CamelidError
-from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_spec, save_checkpoint, weight_files
+from camelid.formats.hugging_face.checkpoint import load_checkpoint, read_spec, save_checkpoint
+from camelid.formats.hugging_face.stored_files import weight_files
 from camelid.formats.load import check_tokenizer_fits, load_model
 from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer

@@ -64,6 +64,7 @@ def test_every_question_is_asked_in_order_and_tune_takes_the_folder(
             ["a", "b", "a"],
         ),
         ({"messages": [{"role": "user", "content": "a"}], "system": "s"}, ["s", "a"]),
+        ({"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"}, ["a", "b", "c"]),
         ({"question": "Who?", "response_j": "I.", "response_k": "I."}, ["Who?"]),  # a tie
         ({"instruction": "Who?", "output_1": "I.", "output_2": "You.", "preference": None}, ["Who?"]),
     ],
@@ -71,6 +72,16 @@ def test_every_question_is_asked_in_order_and_tune_takes_the_folder(
 def test_questions_of_every_shape(rows: Rows, row: dict[str, Any], asked: list[str]) -> None:
     [question] = Questions(rows("asked.jsonl", [row]))
     assert [message.content for message in question.conversation.messages] == asked
+
+
+def test_trees_of_one_message_a_row_are_asked(rows: Rows) -> None:
+    messages = [("root", None, "prompter"), ("reply", "root", "assistant"), ("more", "reply", "prompter")]
+    values = [
+        {"message_id": name, "parent_id": parent, "message_tree_id": "root", "text": name, "role": role}
+        for name, parent, role in messages
+    ]
+    [question] = Questions(rows("asked.jsonl", values))
+    assert [message.content for message in question.conversation.messages] == ["root"]
 
 
 @pytest.mark.parametrize(

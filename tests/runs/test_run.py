@@ -279,8 +279,10 @@ def test_a_run_that_cannot_start_removes_what_it_made_and_nothing_else(tmp_path,
     fail_in(folder, lambda: (folder / "tokens").mkdir())
     assert sorted(tmp_path.iterdir()) == before
     assert not folder.exists() or not list(folder.iterdir())
-    fail_in(folder, lambda: (folder / "notes.txt").write_text("mine"))
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    fail_in(folder, lambda: (folder / "round-1").mkdir())
+    assert {"round-1", "run.json"} <= {path.name for path in folder.iterdir()}
+    with begin(folder):  # work that is kept can be gone on from
+        assert (folder / "round-1").is_dir()
     assert folder.is_symlink() == out.startswith("link")
 
 

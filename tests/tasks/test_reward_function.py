@@ -1,9 +1,13 @@
 """Reward functions of users in their own process: what they are given, and every way in which they fail."""
 
+import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 
+import psutil
 import pytest
+from processes import status
 
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.tasks.reward_function import RewardFunction, Sample
@@ -26,6 +30,13 @@ def broken(completion): return 1 / (len(completion) - 5)
 def hangs(completion):
     import re
     return 1.0 if len(completion) < 9 else bool(re.fullmatch("(a+)+b", "a" * 40))
+def forks(completion):
+    import multiprocessing, pathlib, time
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    child.start()
+    pathlib.Path(completion).write_text(str(child.pid))
+    time.sleep(600)
+def day(completion, began): return float(began[:4])
 def exits(completion): import os; os._exit(3)
 def lacks(completion, colour): return 1.0
 def other(text): return 1.0
@@ -97,6 +108,23 @@ def test_a_function_that_hangs_is_ended_and_the_next_call_starts_another(
         function.score([Sample("", "much too long")])
     function.seconds = 60.0
     assert function.score([Sample("", "brief")]) == [1.0]
+
+
+def test_a_function_that_hangs_is_ended_with_the_processes_that_it_started(
+    load: Callable[..., RewardFunction], tmp_path: Path
+) -> None:
+    function = load("forks", 3.0)
+    with pytest.raises(CamelidError, match="gave no answer in 3 seconds"):
+        function.score([Sample("", str(tmp_path / "child"))])
+    child, end = int((tmp_path / "child").read_text()), time.monotonic() + 30
+    while status(child) not in (psutil.STATUS_DEAD, psutil.STATUS_ZOMBIE):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_columns_of_any_kind_reach_a_function(load: Callable[..., RewardFunction]) -> None:
+    """A row of Parquet may hold dates."""
+    assert load("day").score([Sample("", "x", {"began": date(2023, 5, 1), "raw": b"x"})]) == [2023]
 
 
 def test_files_without_the_function_are_refused(load: Callable[..., RewardFunction], tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def rewards(tmp_path: Path) -> Path:
 def test_about_thirty_degenerate_answers_of_which_none_is_the_real_one() -> None:
     samples = real_samples()
     assert len(samples) == 8
-    found = degenerate_answers(samples[0], samples[1])
+    found = degenerate_answers(samples[0], samples[1].completion)
     assert 30 <= len(found) <= 40
     texts = [one.text for one in found.values()]
     assert len(set(texts)) == len(texts)
@@ -47,6 +47,21 @@ def test_a_sound_reward_passes_and_the_table_shows_it(
     assert lines[0].endswith("sound: 8 real answers")
     assert len(lines) > 30
     assert all(line.startswith("  ok ") for line in lines[1:])
+
+
+def test_a_right_answer_to_another_prompt_is_no_degenerate_one(tmp_path: Path) -> None:
+    """Of yes and no, the next sample often has the same."""
+    path = tmp_path / "rows.jsonl"
+    for answers in (["yes"] * 6 + ["no"] * 2, ["yes"] * 8):
+        rows = [{"question": f"{n}?", "answer": answer} for n, answer in enumerate(answers)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        real, reward = real_samples([str(path)]), open_reward("exact")
+        found = {row.name: row for row in table(reward, real, reward.score(real))}
+        assert found["nothing"].reward == 0
+        if "no" in answers:
+            assert found["the answer to another prompt"].share == 0
+        else:
+            assert "the answer to another prompt" not in found
 
 
 def test_a_reward_that_pays_for_degenerate_answers_fails(
@@ -91,7 +106,8 @@ def test_real_answers_come_from_conversations_comparisons_and_items(tmp_path: Pa
     assert found[0].columns == {"answer": "yes"}
     rows = [{"question": f"{n}?", "answer": str(n)} for n in range(3)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert real_samples([str(path)])[1] == Sample("1?", "The answer is 1.", {"answer": "1"})
+    columns = {"id": "1", "question": "1?", "answer": "1", "choices": None}
+    assert real_samples([str(path)])[1] == Sample("1?", "The answer is 1.", columns)
     path.write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(CamelidError, match="at least 2 are needed"):
         real_samples([str(path)])

@@ -143,7 +143,8 @@ def shown(history: Sequence[Stats]) -> dict[str, str]:
 
 
 def _best(history: Sequence[Stats]) -> Sequence[Stats]:
-    """Those updates in a row, at most `AT_BEST`, in which most answers were right."""
+    """Those graded updates in a row, at most `AT_BEST`, in which most answers were right."""
+    history = [stats for stats in history if "right" in stats]
     sums = [0.0, *accumulate(stats["right"] for stats in history)]
     count = min(AT_BEST, len(history))
     start = max(range(len(history) - count + 1), key=lambda at: sums[at + count] - sums[at])
@@ -151,7 +152,7 @@ def _best(history: Sequence[Stats]) -> Sequence[Stats]:
 
 
 def means(history: Sequence[Stats]) -> dict[str, float]:
-    """The mean of each number that all of these rollouts have."""
+    """The mean of each number that all of these updates have."""
     names = set.intersection(*(set(stats) for stats in history))
     return {
         name: sum(stats[name] for stats in history) / len(history)

@@ -3,6 +3,7 @@
 round-1/solutions/   the sampled answers, a line for each question; what stands there is not asked again
 round-1/rows.jsonl   the best ones, which were tuned on
 round-1/tune/        the run of the tuning; its model samples in the next round
+after/               the last model's answers to held-out questions
 rounds.json          rewards and kept answers of each round
 report.html          the same to read
 model/               the model of the last round
@@ -59,10 +60,12 @@ def train_best_of_n(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     if not recipe.chat:
         raise WrongCall("best-of-n tunes on conversations: give --chat")
     tasks = load_tasks(recipe.task, recipe.data, recipe.limit)
-    reward = None if recipe.rewarded_by is None else open_reward(recipe.rewarded_by)
+    reward = None if recipe.rewarded_by is None else open_reward(recipe.rewarded_by, device=str(group.device))
     data = {**digest_paths(recipe.data), **{task.name: task.version for task in tasks}}
     if recipe.rewarded_by is not None:
         data[recipe.rewarded_by] = digest_of_reward(recipe.rewarded_by)
+    if not any(not _is_held_out(recipe, item) for task in tasks for item in task.items):
+        raise WrongCall("all questions are held out: lower --held-out, or give more")
     model, rounds = recipe.model, list[dict[str, Any]]()
     parents = [Parent.of(resolve(recipe.model))]
     with shared_run(recipe, group.is_main, parents=parents, data=data):
@@ -103,7 +106,9 @@ def _rated(
             if reward is None:
                 rewards = [float(one.right) for one in each.solutions]
             else:
-                rewards = reward.score([_sample(item, one.prompt, one.text) for one in each.solutions])
+                rewards = reward.score(
+                    [Sample(one.prompt, one.text.strip(), item.columns) for one in each.solutions]
+                )
             part = held_out if _is_held_out(recipe, item) else trained
             part.append(Rated(each.solutions, tuple(rewards)))
     return trained, held_out
@@ -114,9 +119,9 @@ def _best(recipe: AlignRecipe, rated: Sequence[Rated]) -> list[Solution]:
     most = max((len(each.answers) for each in rated), default=0)
     by_grader = recipe.rewarded_by is None
     if most == 0 or (most == 1 and not by_grader):
-        few = "all answers" if most == 0 else "all answers but at most one"
+        few = "no answer" if most == 0 else "at most one answer to each"
         raise CamelidError(
-            f"{few} to each of {len(rated)} questions are empty or were cut at the length limit; raise "
+            f"of {len(rated)} questions {few} is neither empty nor cut at the length limit; raise "
             "--max-new-tokens, tune the model on answers that end, or give --best-of-n.allow-cut"
         )
     if not by_grader and all(len({*each.rewards}) < 2 for each in rated):
@@ -177,11 +182,10 @@ def _in_words(measures: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in measures.items())
 
 
-def _sample(item: Item, prompt: Prompt, text: str) -> Sample:
-    choices = {"choices": list(item.choices)} if item.choices else {}
-    return Sample(prompt, text.strip(), {"answer": item.answer, **choices})
-
-
 def _row(prompt: Prompt, text: str) -> dict[str, Any]:
     assert isinstance(prompt, Conversation)  # --chat asks in conversations
-    return {"messages": [*prompt.as_dicts(), {"role": "assistant", "content": text.strip()}]}
+    shown = [
+        {**each, "weight": 0} if each["role"] == "assistant" else each  # exemplars are not trained
+        for each in prompt.as_dicts()
+    ]
+    return {"messages": [*shown, {"role": "assistant", "content": text.strip()}]}

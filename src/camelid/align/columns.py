@@ -1,4 +1,4 @@
-"""The columns of a batch of sampled answers: what is known of each token before the first update."""
+"""The columns of a batch of answers, sampled or compared: what is known of each token."""
 
 SAMPLED = "sampled"
 """The log-probability that the token was drawn with."""

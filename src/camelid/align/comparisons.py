@@ -16,7 +16,6 @@ from camelid.data.rows.examples import Example, conversation_example
 from camelid.data.rows.holdout import uniform
 from camelid.data.rows.packing import shuffled
 from camelid.data.rows.shared_prompts import shared_lengths
-from camelid.model.spec import ModelSpec, RelativeBuckets
 from camelid.recipes.align import AlignRecipe
 from camelid.text.tokenizer import Tokenizer
 
@@ -112,13 +111,13 @@ def read_comparisons(
         f"{dropped:,} too long; {alone:,} prompts without a better answer"
     )
     if not train:
-        raise CamelidError("there are no pairs to train on; a row needs a better and a worse answer")
+        why = "a row needs a better and a worse answer"
+        if dropped:
+            why = f"{dropped:,} are too long; raise --training.context-length"
+        if held_out:
+            why = f"all {count_pairs(held_out):,} are held out; lower --held-out, or give more"
+        raise CamelidError(f"there are no pairs to train on: {why}")
     return Comparisons(train, held_out, rated)
-
-
-def most_tokens(spec: ModelSpec) -> float:
-    """The most tokens of an answer with its prompt: the model's context, if it has one."""
-    return math.inf if isinstance(spec.positions, RelativeBuckets) else spec.context_length
 
 
 def count_pairs(candidates: Iterable[Candidates]) -> int:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from camelid.align.columns import REFERENCE
 from camelid.data.rows.batches import AnyBatch, Batch
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import DPOSettings
@@ -12,9 +13,6 @@ from camelid.train.fit import Formula
 from camelid.train.loop import Objective
 from camelid.train.losses import chunked_logprobs
 from camelid.train.objectives import read_out
-
-REFERENCE = "reference"
-"""The column of a batch with the log-probability of each target under the model that training began with."""
 
 
 def dpo_losses(

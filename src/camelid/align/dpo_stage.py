@@ -5,13 +5,12 @@ from pathlib import Path
 from camelid.align.dpo import dpo
 from camelid.align.preference_quality import preference_quality
 from camelid.align.preference_rows import PackedPairs, read_pairs, with_reference
-from camelid.base.atomic import atomic_folder
+from camelid.align.saving import save_trained
 from camelid.base.digest import digest_paths
 from camelid.formats.hub import resolve
-from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
-from camelid.formats.hugging_face.peft_folder import save_adapter
+from camelid.formats.hugging_face.checkpoint import read_spec
 from camelid.formats.hugging_face.tensor_files import dtype_name
-from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
+from camelid.formats.load import check_tokenizer_fits, load_model
 from camelid.recipes.align import AlignRecipe
 from camelid.report.page import write_report
 from camelid.report.training import training_report
@@ -62,11 +61,5 @@ def _train(
     trained = fit_rows(
         run, model, rows, training, group, recipe.seed, formula=dpo(recipe.dpo), measure=measure
     )
-    if not group.is_main:
-        return
-    with atomic_folder(folder) as draft:
-        if recipe.lora.rank is None:
-            save_checkpoint(draft, trained, special_ids=special_ids(tokenizer), provenance=run.identity)
-            tokenizer.save(draft)
-        else:
-            save_adapter(draft, trained, base, run.identity)
+    if group.is_main:
+        save_trained(trained, folder, base, tokenizer, run)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from camelid.align.questions import Asked
-from camelid.align.rewarding import Rewarding
+from camelid.align.rewarding import Rewarding, rewards_of
 from camelid.align.samplers import EngineSampler
 from camelid.align.summary import grades
 from camelid.base.atomic import write_text_atomically
@@ -39,6 +39,7 @@ class HeldOut:
     sampler: EngineSampler
     questions: Sequence[Asked]
     reward: Rewarding
+    cut_reward: float | None
     folder: Path
 
     def __call__(self) -> Quality:
@@ -46,8 +47,9 @@ class HeldOut:
         self.sampler.renew()
         group = self.sampler.policy.group
         asked = group.own(self.questions)
-        own = [one.text for one in self._answers(asked)]
-        pairs = group.together([*zip(own, self.reward(asked, own) if asked else [], strict=True)])
+        own = self._answers(asked)
+        earned = rewards_of(self.reward, asked, own, self.cut_reward) if asked else []
+        pairs = group.together([*zip((one.text for one in own), earned, strict=True)])
         texts, rewards = [text for text, _ in pairs], [reward for _, reward in pairs]
         found = []
         for each, text, reward in zip(self.questions, texts, rewards, strict=True):

@@ -17,7 +17,7 @@ from camelid.engine.weights import in_evaluation
 from camelid.model.adapters import without_adapters
 from camelid.model.layers import logits
 from camelid.model.transformer import Transformer
-from camelid.train import losses
+from camelid.train.losses import row_chunks
 from camelid.train.objectives import read_out
 from camelid.train.parallel import ProcessGroup
 from camelid.train.sharding import renew, shard
@@ -90,8 +90,7 @@ class Policy:
         names = (OLD, REFERENCE, KL, ENTROPY)
         columns = {name: torch.zeros_like(batch.weights).flatten() for name in names}
         answered = batch.weights.flatten().nonzero()[:, 0]
-        rows = max(1, losses.CHUNK_VALUES // self.model.spec.vocab_size)
-        for chosen in torch.split(answered, rows):
+        for chosen in row_chunks(answered, self.model.spec.vocab_size):
             ours, theirs = (
                 logits(hidden.flatten(0, 1)[chosen], matrix).float() for hidden, matrix in (own, other)
             )

@@ -73,7 +73,8 @@ def _alarms(records: Sequence[Stats]) -> Iterator[Section]:
 
 
 def _gains(records: Sequence[Stats]) -> Iterator[Section]:
-    if len(records) < 2 or "right" not in records[0]:
+    records = [record for record in records if "right" in record]
+    if len(records) < 2:
         return
     first, now = means(records[:AT_ONCE]), means(records[-AT_ONCE:])
     names = {"reward": "reward", "right": "right", "parsed": "can be read", "right_if_parsed": "right if so"}

@@ -1,6 +1,7 @@
 """`camelid align --method ppo|grpo`: a policy that learns from the rewards of its own answers."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from camelid.align.questions import Asked, asked_by, prompts_of
 from camelid.align.rewarding import digest_of_reward, graded, rewarded_by
 from camelid.align.rollouts import Rollouts
 from camelid.align.samplers import ClusterSampler, EngineSampler, Sampler, beginning
+from camelid.align.saving import save_trained
 from camelid.align.solutions import method_of
-from camelid.base.atomic import atomic_folder
 from camelid.base.digest import digest_paths
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.read.corpus import Corpus
@@ -30,11 +31,9 @@ from camelid.engine.engine import Engine
 from camelid.evals.rewards import Reward, open_reward
 from camelid.evals.stage import load_tasks
 from camelid.formats.hub import resolve
-from camelid.formats.hugging_face.checkpoint import read_spec, save_checkpoint
-from camelid.formats.hugging_face.peft_folder import save_adapter
-from camelid.formats.load import check_tokenizer_fits, load_model, special_ids
+from camelid.formats.hugging_face.checkpoint import read_spec
+from camelid.formats.load import check_tokenizer_fits, load_model
 from camelid.lm.sampling import Sampling
-from camelid.model.transformer import Transformer
 from camelid.recipes.align import AlignRecipe
 from camelid.report.page import write_report
 from camelid.runs.null_run import shared_run
@@ -43,7 +42,7 @@ from camelid.runs.run import METRICS, Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.adapting import check_lora
 from camelid.train.clock import TimeLimit
-from camelid.train.fit import Setup, fit, precision
+from camelid.train.fit import Setup, fit, precision, prepare
 from camelid.train.parallel import ProcessGroup
 from camelid.train.sharding import gather
 from camelid.train.stages import ADAPTER, MODEL
@@ -69,19 +68,25 @@ def train_policy(recipe: AlignRecipe, group: ProcessGroup, limit: TimeLimit | No
         raise WrongCall("rollouts have no epochs: give --training.steps, the number of updates")
     if recipe.lora.dropout:
         raise WrongCall("dropout is off while a policy learns from rewards: leave out --lora.dropout")
+    if recipe.calculator is not None:
+        raise WrongCall("a policy is rewarded for what it writes itself: leave out --calculator")
+    if recipe.training.compile is True:
+        raise WrongCall("the updates of a policy are not compiled: leave out --training.compile")
     base = resolve(recipe.model)
-    if read_spec(base).encoder_layers:
+    spec, tokenizer = read_spec(base), load_tokenizer(base)
+    if spec.encoder_layers:
         raise CamelidError(f"{base} is an encoder-decoder; policies are trained from decoders")
-    tensor_plan(read_spec(base), group.tensor_size)
+    tensor_plan(spec, group.tensor_size)
+    check_tokenizer_fits(spec, tokenizer)
     check_lora(recipe.lora, base, group.tensor_size)
     _check_shares(recipe, group)
     questions = questions_of(recipe)
     digests = _digests(recipe, questions)
-    reward = None if recipe.rewarded_by is None else open_reward(recipe.rewarded_by)
+    reward = None if recipe.rewarded_by is None else open_reward(recipe.rewarded_by, device=str(group.device))
     folder = recipe.out / (MODEL if recipe.lora.rank is None else ADAPTER)
     with shared_run(recipe, group.is_main, parents=[Parent.of(base)], data=digests) as run:
         if not folder.exists():
-            _train(recipe, run, base, questions, reward, group, folder, limit)
+            _train(recipe, run, base, tokenizer, questions, reward, group, folder, limit)
         if group.is_main:
             write_report(policy_report(run.folder), run.folder)
     return folder
@@ -91,19 +96,18 @@ def _train(
     recipe: AlignRecipe,
     run: Run,
     base: Path,
+    tokenizer: Tokenizer,
     questions: Sequence[Asked],
     reward: Reward | None,
     group: ProcessGroup,
     folder: Path,
     limit: TimeLimit | None,
 ) -> None:
-    tokenizer = load_tokenizer(base)
     questions = fitting(questions, recipe, base, tokenizer, reward)
     rewarding = graded if reward is None else rewarded_by(reward)
     dtype = precision(run, recipe.training, group)
     learning = _learning(recipe, tokenizer)
     policy = _policy(recipe, base, dtype, group)
-    check_tokenizer_fits(policy.model.spec, tokenizer)
     asked = [each for each in questions if uniform(each.question) >= recipe.held_out]
     held_out = [each for each in questions if uniform(each.question) < recipe.held_out][:MEASURED]
     if not asked:
@@ -120,7 +124,7 @@ def _train(
         rollouts = Rollouts(
             sampler, asked, policy, rewarding, learning, watch, run.folder / ROLLOUTS, recipe.seed
         )
-        measure = HeldOut(here, held_out, rewarding, run.folder)
+        measure = HeldOut(here, held_out, rewarding, settings.cut_reward, run.folder)
 
         def metrics() -> Mapping[str, float]:
             stats = {**rollouts.stats, **meter.read()}
@@ -142,7 +146,9 @@ def _train(
         )
     trained = gather(policy.model, keep=group.is_main)
     if group.is_main:
-        _save(trained, folder, base, tokenizer, run)
+        if has_value_head(trained):
+            remove_value_head(trained)
+        save_trained(trained, folder, base, tokenizer, run)
 
 
 def questions_of(recipe: AlignRecipe) -> list[Asked]:
@@ -159,7 +165,7 @@ def questions_of(recipe: AlignRecipe) -> list[Asked]:
 def _digests(recipe: AlignRecipe, questions: Sequence[Asked]) -> dict[str, str]:
     """Digests of the files and of the reward, and the versions of the questions' tasks."""
     versions = {each.task.name: each.task.version for each in questions if each.task is not None}
-    paths = [*recipe.data, *recipe.prompts, *recipe.ppo.pretraining]
+    paths = [*recipe.data, *recipe.prompts, *recipe.ppo.pretraining, *filter(None, [recipe.exemplars])]
     digests = {**digest_paths(paths), **versions}
     if recipe.rewarded_by is not None:
         digests[recipe.rewarded_by] = digest_of_reward(recipe.rewarded_by)
@@ -176,16 +182,18 @@ def _learning(recipe: AlignRecipe, tokenizer: Tokenizer) -> Learning:
 
 
 def _check_shares(recipe: AlignRecipe, group: ProcessGroup) -> None:
-    """Raises `WrongCall` if the processes cannot share the rows of an update equally."""
+    """Raises `WrongCall` if the processes cannot share a rollout's answers and an update's rows equally."""
     settings = recipe.grpo if recipe.method == "grpo" else recipe.ppo
-    rows = settings.questions * settings.group // settings.minibatches
-    if recipe.method == "ppo" and recipe.ppo.pretraining:
-        rows += recipe.ppo.pretraining_rows
-    if rows % group.data_size:
+    text = recipe.ppo.pretraining_rows if recipe.method == "ppo" and recipe.ppo.pretraining else 0
+    answers, size = settings.questions * settings.group, group.data_size
+    rows = answers // settings.minibatches + text
+    if answers % size or rows % size:
+        remedy = f"--{recipe.method}.questions {settings.questions * size}"
+        remedy += f" and --ppo.pretraining-rows {-(-text // size) * size}" if text else ""
         raise WrongCall(
-            f"an update has {rows} rows (questions x group / minibatches, and pretraining text), which "
-            f"{group.data_size} processes cannot share equally; give --{recipe.method}.questions "
-            f"{settings.questions * group.data_size}, or start a number of processes that divides {rows}"
+            f"a rollout has {answers} answers (questions x group), and an update {rows} rows (answers / "
+            f"minibatches, and pretraining text), of which each of {size} processes must have as many; give "
+            f"{remedy}, or start {math.gcd(answers, rows)} processes or a divisor of that"
         )
 
 
@@ -198,16 +206,6 @@ def _policy(recipe: AlignRecipe, base: Path, dtype: torch.dtype, group: ProcessG
     model.to(group.device)
     if recipe.method == "ppo":
         add_value_head(model)
+    prepare(model, recipe.training.model_copy(update={"compile": False}))
     rows = recipe.training.micro_batch_size or ROWS_AT_ONCE
     return Policy(model, reference, dtype, rows, group)
-
-
-def _save(model: Transformer, folder: Path, base: Path, tokenizer: Tokenizer, run: Run) -> None:
-    if has_value_head(model):
-        remove_value_head(model)
-    with atomic_folder(folder) as draft:
-        if folder.name == MODEL:
-            save_checkpoint(draft, model, special_ids=special_ids(tokenizer), provenance=run.identity)
-            tokenizer.save(draft)
-        else:
-            save_adapter(draft, model, base, run.identity)

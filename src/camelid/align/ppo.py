@@ -83,7 +83,7 @@ def explained_variance(values: Tensor, returns: Tensor) -> float:
 def ppo(model: Transformer, dtype: torch.dtype, settings: PPOSettings, meter: Meter) -> Objective:
     """The loss summed over tokens: policy + c value loss, and on pretraining text that of a language model.
 
-    A token's weight in the batch is that of its loss; see `Rollouts` for how text and answers are weighed.
+    A token's weight in the batch is that of its loss; `PretrainingText` weighs text against answers.
     """
 
     def summed_loss(batch: AnyBatch) -> Tensor:

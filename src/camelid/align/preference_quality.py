@@ -7,11 +7,12 @@ import torch
 
 from camelid.align.dpo import dpo_losses, log_ratios
 from camelid.align.preference_rows import PackedPairs, Pair, target_logprobs
+from camelid.align.reward_quality import ahead
 from camelid.data.rows.batches import Batch
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import DPOSettings
 from camelid.train.fit import Measure, Setup
-from camelid.train.validation import share_of_epoch
+from camelid.train.validation import evaluating, share_of_epoch
 
 
 @dataclass(frozen=True)
@@ -31,24 +32,21 @@ def preference_quality(
 
     @torch.no_grad()
     def measure(model: Transformer, setup: Setup) -> PreferenceQuality:
-        was_training = model.training
-        model.eval()
         chosen, rejected = [], []
-        for batch in share_of_epoch(rows, setup.micro_batch_size, setup.group):
-            placed = batch.to(setup.group.device)
-            assert isinstance(placed, Batch)
-            logprobs = target_logprobs(model, placed, setup.dtype)
-            better, worse = log_ratios(logprobs, placed, mean=settings.length_normalised)
-            chosen.append(better.cpu())
-            rejected.append(worse.cpu())
-        model.train(was_training)
+        with evaluating(model):
+            for batch in share_of_epoch(rows, setup.micro_batch_size, setup.group):
+                placed = batch.to(setup.group.device)
+                assert isinstance(placed, Batch)
+                logprobs = target_logprobs(model, placed, setup.dtype)
+                better, worse = log_ratios(logprobs, placed, mean=settings.length_normalised)
+                chosen.append(better.cpu())
+                rejected.append(worse.cpu())
         shares = setup.group.collect_by_rows((torch.cat(chosen), torch.cat(rejected)))
         better, worse = (torch.cat(parts) for parts in zip(*shares, strict=True))
-        ahead = (better > worse).float() + 0.5 * (better == worse).float()
         return PreferenceQuality(
             {
                 "loss": dpo_losses(better, worse, settings).mean().item(),
-                "better_first": ahead.mean().item(),
+                "better_first": float(ahead((better - worse).double().numpy()).mean()),
                 "reward_of_better": settings.beta * better.mean().item(),
                 "reward_of_worse": settings.beta * worse.mean().item(),
             }

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from camelid.align.columns import REFERENCE
 from camelid.align.comparisons import Candidates, read_comparisons
-from camelid.align.dpo import REFERENCE
 from camelid.base.progress import track
 from camelid.data.rows.batches import Batch, collate
 from camelid.data.rows.examples import Example

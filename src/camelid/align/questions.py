@@ -82,9 +82,8 @@ def asked_by(program: Program, task: Task) -> list[Asked]:
                 "reply; give --chat, or --shots K with chain_of_thought"
             )
         [(prompt, sampling)] = lm.asked
-        columns = {"id": item.id, "question": item.question, "answer": item.answer, "choices": item.choices}
         where = f"{task.name}, question {item.id}"
-        found.append(Asked(item.id, item.asked, prompt, sampling, columns, task, item, where))
+        found.append(Asked(item.id, item.asked, prompt, sampling, item.columns, task, item, where))
     return found
 
 

@@ -13,6 +13,7 @@ from camelid.model.reward import last_values
 from camelid.model.transformer import Transformer
 from camelid.recipes.align import RewardSettings
 from camelid.train.fit import Setup
+from camelid.train.validation import evaluating
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -40,7 +41,7 @@ class RewardQuality:
         better, worse, margins = map(torch.from_numpy, (self.better, self.worse, self.margins))
         found = {
             "loss": float(ranking_losses(better, worse, margins, self.settings).mean()),
-            "accuracy": float(ahead(self.better - self.worse).mean()),
+            "accuracy": float(self._right.mean()),
             "longer_wins": float(ahead(self.longer_by).mean()),
             "calibration_error": self.calibration_error,
             "reward": float(np.concatenate([self.better, self.worse]).mean()),
@@ -111,11 +112,9 @@ def reward_quality(
     held_out: Sequence[Candidates], settings: RewardSettings, model: Transformer, setup: Setup
 ) -> RewardQuality:
     """Measures a model in training on prompts that it is not trained on."""
-    was_training = model.training
-    model.eval()
     texts = [whole_text(example).tolist() for each in held_out for example in each.examples]
-    rewards = last_values(model, texts, setup.micro_batch_size, setup.dtype)
-    model.train(was_training)
+    with evaluating(model):
+        rewards = last_values(model, texts, setup.micro_batch_size, setup.dtype)
     return quality_of(held_out, rewards, settings)
 
 

@@ -28,14 +28,14 @@ def reward_report(folder: Path) -> Report:
 
 
 def _by_length(rows: Rows) -> Table:
-    """`calibration_error` is missing from a quality.json of an earlier version."""
+    """Accuracy by how much longer the better answer is."""
     columns = ("characters more", "accuracy", "of the longer one", "calibration error", "pairs")
     cells = tuple(
         (
             f"{row['longer_by_from']:,.0f} to {row['longer_by_to']:,.0f}",
             row["accuracy"],
             row["longer_wins"],
-            row.get("calibration_error"),
+            row.get("calibration_error"),  # not in the quality.json of earlier versions
             int(row["pairs"]),
         )
         for row in rows

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from camelid.align.comparisons import Comparisons, most_tokens, read_comparisons
+from camelid.align.comparisons import Comparisons, read_comparisons
 from camelid.align.reward import PackedCandidates, ranking_loss
 from camelid.align.reward_quality import RewardQuality, reward_quality
 from camelid.align.reward_report import QUALITY, reward_report
@@ -48,7 +48,7 @@ def train_reward(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     digests = digest_paths(recipe.comparisons)
     with shared_run(recipe, group.is_main, parents=[Parent.of(base)], data=digests) as run:
         if not (recipe.out / MODEL).exists():
-            found = read_comparisons(recipe, tokenizer, apart=False, longest=most_tokens(spec))
+            found = read_comparisons(recipe, tokenizer, apart=False, longest=spec.most_tokens)
             if recipe.reward.margin and not found.rated:
                 raise CamelidError(
                     "--reward.margin needs rows that rate how much better an answer is: margin, score_chosen "

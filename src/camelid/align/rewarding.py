@@ -1,14 +1,14 @@
 """What a policy's answers are rewarded by: the grader of their task, or any reward by name."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from camelid.align.questions import Asked
 from camelid.base.digest import digest_file, digest_path
-from camelid.base.errors import CamelidError, WrongCall, shortened
+from camelid.base.errors import WrongCall
 from camelid.evals.rewards import Reward
 from camelid.formats.hub import resolve
+from camelid.lm.interface import Completion
 from camelid.tasks.graders import GRADERS
 from camelid.tasks.reward_function import is_reward_function
 
@@ -25,20 +25,21 @@ def graded(asked: Sequence[Asked], texts: Sequence[str]) -> list[float]:
 
 
 def rewarded_by(reward: Reward) -> Rewarding:
-    """The numbers that a reward gives; raises `CamelidError` for one that is not finite."""
+    """The numbers that a reward gives."""
+    return lambda asked, texts: reward.score(
+        [each.sample(text) for each, text in zip(asked, texts, strict=True)]
+    )
 
-    def numbers(asked: Sequence[Asked], texts: Sequence[str]) -> list[float]:
-        pairs = list(zip(asked, texts, strict=True))
-        found = reward.score([each.sample(text) for each, text in pairs])
-        for (each, text), number in zip(pairs, found, strict=True):
-            if not math.isfinite(number):
-                raise CamelidError(
-                    f"{reward.name} rewards an answer to {each.id} with {number}, which must be a finite "
-                    f"number; the answer: {shortened(text, 200)}"
-                )
-        return found
 
-    return numbers
+def rewards_of(
+    reward: Rewarding, asked: Sequence[Asked], answers: Sequence[Completion], cut_reward: float | None
+) -> list[float]:
+    """The rewards of answers; `cut_reward`, if given, is that of each that ends at the length limit."""
+    rewards = reward(asked, [one.text for one in answers])
+    if cut_reward is None:
+        return rewards
+    pairs = zip(answers, rewards, strict=True)
+    return [cut_reward if one.finish_reason == "length" else reward for one, reward in pairs]
 
 
 def digest_of_reward(name: str) -> str:

@@ -17,7 +17,7 @@ from camelid.align.columns import SAMPLED
 from camelid.align.learning import Learning
 from camelid.align.policy import Policy
 from camelid.align.questions import Asked
-from camelid.align.rewarding import Rewarding
+from camelid.align.rewarding import Rewarding, rewards_of
 from camelid.align.samplers import Sampler
 from camelid.align.summary import summary
 from camelid.base.atomic import atomic_file
@@ -106,7 +106,8 @@ class Rollouts:
         [questions, group]."""
         group, places = self.settings.group, range(self.settings.questions)
         asked, answers = self._answers(number, self.group.own(places))
-        own = [*zip(answers, self._rewards(asked, answers) if asked else [], strict=True)]
+        earned = rewards_of(self.reward, asked, answers, self.settings.cut_reward) if asked else []
+        own = [*zip(answers, earned, strict=True)]
         # The answers to one question are computed by one process.
         found = self.group.together([own[at : at + group] for at in range(0, len(own), group)])
         questions = [self._question(number * len(places) + place) for place in places]
@@ -132,13 +133,6 @@ class Rollouts:
     def _question(self, place: int) -> Asked:
         epoch, at = divmod(place, len(self.questions))
         return self.questions[int(_order(len(self.questions), self.seed, epoch)[at])]
-
-    def _rewards(self, asked: Sequence[Asked], answers: Sequence[Completion]) -> list[float]:
-        rewards = self.reward(asked, [one.text for one in answers])
-        if (penalty := self.settings.cut_reward) is None:
-            return rewards
-        pairs = zip(answers, rewards, strict=True)
-        return [penalty if one.finish_reason == "length" else reward for one, reward in pairs]
 
     def _keep(self, number: int, rollout: Batch) -> None:
         """Writes a rollout down, and removes those that no checkpoint needs any more."""

@@ -24,12 +24,12 @@ from camelid.recipes.lora import LoRASettings
 from camelid.text.tokenizer import load_tokenizer
 from camelid.train.adapting import adapted_model, round_frozen
 
-Questions = Sequence[tuple[Prompt, Sampling]]
+Requests = Sequence[tuple[Prompt, Sampling]]
 """Prompts, each with the number, length and seed of its samples."""
-Piece = tuple[int, Any, Questions]
-"""The number of the weights, what a node gets them by, and questions."""
+Piece = tuple[int, Any, Requests]
+"""The number of the weights, what a node gets them by, and what to draw."""
 PIECE = 4
-"""Questions of a piece at most: each has a whole group of samples."""
+"""Requests of a piece at most: each has a whole group of samples."""
 
 
 class Sampler(Protocol):
@@ -37,7 +37,7 @@ class Sampler(Protocol):
 
     def renew(self) -> None: ...
 
-    def answers(self, questions: Questions) -> list[list[Completion]]: ...
+    def answers(self, requests: Requests) -> list[list[Completion]]: ...
 
 
 @dataclass
@@ -51,9 +51,9 @@ class EngineSampler:
         self.policy.renew_sampler()
         self.engine.set_weights()
 
-    def answers(self, questions: Questions) -> list[list[Completion]]:
-        """The samples of each question, all in one batch of the engine."""
-        return sampled(self.engine, questions)
+    def answers(self, requests: Requests) -> list[list[Completion]]:
+        """The samples of each request, all in one batch of the engine."""
+        return sampled(self.engine, requests)
 
 
 @dataclass
@@ -81,10 +81,10 @@ class ClusterSampler:
         self.policy.renew_sampler()
         self._weights = self._weights[0] + 1, self._cluster.share(trained_weights(self.policy.sampler))
 
-    def answers(self, questions: Questions) -> list[list[Completion]]:
-        """The samples of each question, in order; pieces of a lost node are drawn again elsewhere."""
-        size = max(1, min(PIECE, -(-len(questions) // self._cluster.workers)))
-        pieces = ((*self._weights, questions[at : at + size]) for at in range(0, len(questions), size))
+    def answers(self, requests: Requests) -> list[list[Completion]]:
+        """The samples of each request, in order; pieces of a lost node are drawn again elsewhere."""
+        size = max(1, min(PIECE, -(-len(requests) // self._cluster.workers)))
+        pieces = ((*self._weights, requests[at : at + size]) for at in range(0, len(requests), size))
         return [each for _, found in self._cluster.in_order(pieces) for each in found]
 
 
@@ -112,15 +112,15 @@ def take_weights(model: Transformer, weights: Mapping[str, Tensor]) -> None:
         own[name].copy_(weight)
 
 
-def sampled(engine: Engine, questions: Questions) -> list[list[Completion]]:
-    """The samples of each question, all in one batch."""
-    requests = [
+def sampled(engine: Engine, requests: Requests) -> list[list[Completion]]:
+    """The samples of each request, all in one batch."""
+    drawn = [
         [engine.request(prompt, sampling, sample) for sample in range(sampling.samples)]
-        for prompt, sampling in questions
+        for prompt, sampling in requests
     ]
-    for _ in engine.updates([each for own in requests for each in own]) if requests else ():
+    for _ in engine.updates([each for own in drawn for each in own]) if drawn else ():
         pass
-    return [[each.completion() for each in own] for own in requests]
+    return [[each.completion() for each in own] for own in drawn]
 
 
 def _start(
@@ -133,11 +133,11 @@ def _start(
 
     def work(piece: Piece) -> list[list[Completion]]:
         nonlocal held
-        number, weights, questions = piece
+        number, weights, requests = piece
         if number != held:
             take_weights(model, shared_value(weights))
             engine.set_weights()
             held = number
-        return sampled(engine, questions)
+        return sampled(engine, requests)
 
     return work

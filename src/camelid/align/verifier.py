@@ -17,7 +17,7 @@ from camelid.train.loop import Objective
 from camelid.train.losses import chunked_cross_entropy
 from camelid.train.objectives import read_out
 
-VALUE, RATED = "value", "rated"
+LABEL, RATED = "label", "rated"
 """Columns of a batch: the label of each token, and 1 where the loss is that of the value."""
 
 
@@ -35,7 +35,7 @@ def verifier_loss(model: ValueModel, dtype: torch.dtype | None = None, z_loss: f
             language = chunked_cross_entropy(
                 hidden, weight, batch.targets, batch.weights * (1 - rated), z_loss
             )
-            errors = (model.values(hidden, weight) - batch.extra[VALUE]).square()
+            errors = (model.values(hidden, weight) - batch.extra[LABEL]).square()
             return language + (batch.weights * rated * errors).sum()
 
         return read_out(model, batch, loss, dtype)
@@ -48,7 +48,7 @@ def rated_example(prompt: Ids, solution: Ids, value: float, *, every_token: bool
     tokens = np.array([*prompt, *solution], dtype=np.int32)
     rated = np.zeros(len(tokens), dtype=np.float32)
     rated[len(prompt) if every_token else -1 :] = 1
-    extra = {RATED: rated, VALUE: rated * np.float32(value)}
+    extra = {RATED: rated, LABEL: rated * np.float32(value)}
     return Example(tokens, np.zeros_like(tokens), rated, extra)
 
 
@@ -56,4 +56,4 @@ def language_example(prompt: Ids, solution: Ids) -> Example:
     """A text whose solution is trained as in a language model."""
     plain = prompted_example(prompt, solution, 0.0)
     nothing = np.zeros(len(plain), dtype=np.float32)
-    return Example(plain.tokens, plain.targets, plain.weights, {RATED: nothing, VALUE: nothing})
+    return Example(plain.tokens, plain.targets, plain.weights, {RATED: nothing, LABEL: nothing})

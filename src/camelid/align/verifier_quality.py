@@ -11,6 +11,7 @@ from camelid.engine.encoding import Ids
 from camelid.model.reward import last_values
 from camelid.model.values import ValueModel
 from camelid.train.fit import Setup
+from camelid.train.validation import evaluating
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,9 @@ def verifier_quality(
     held_out: Sequence[Sequence[RatedText]], model: ValueModel, setup: Setup
 ) -> VerifierQuality:
     """Measures a model in training on questions that it is not trained on."""
-    was_training = model.training
-    model.eval()
     flat = [one for question in held_out for one in question]
-    values = final_values(model, [(*one.prompt, *one.solution) for one in flat], setup)
-    model.train(was_training)
+    with evaluating(model):
+        values = final_values(model, [(*one.prompt, *one.solution) for one in flat], setup)
     right = np.array([one.right for one in flat])
     ends = np.cumsum([len(question) for question in held_out])
     pairs = [_in_order(*each) for each in zip(np.split(values, ends), np.split(right, ends), strict=True)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from camelid.align.solutions import Solved
-from camelid.align.verifier import VALUE, language_example, rated_example
+from camelid.align.verifier import LABEL, language_example, rated_example
 from camelid.base.errors import CamelidError, WrongCall
 from camelid.data.rows.examples import Example
 from camelid.data.rows.holdout import uniform
@@ -89,7 +89,7 @@ def _mixed(
 
 def _digest(examples: Sequence[Example]) -> str:
     return digest_of(
-        *((each.tokens.tobytes(), each.weights.tobytes(), each.extra[VALUE].tobytes()) for each in examples)
+        *((each.tokens.tobytes(), each.weights.tobytes(), each.extra[LABEL].tobytes()) for each in examples)
     )
 
 

@@ -4,7 +4,6 @@ reward = camelid.RewardModel.load("runs/reward/model")
 [score] = reward.score([camelid.Conversation.of(("What is 2 + 2?", "4."))])
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from camelid.formats.load import check_tokenizer_fits, load_tokenizer
 from camelid.formats.reward import is_reward_model, load_reward_model, read_reward_spec, reward_values
 from camelid.lm.interface import PromptTooLong
 from camelid.model.reward import last_values
-from camelid.model.spec import RelativeBuckets
 from camelid.model.transformer import Transformer
 from camelid.text.chat_template import encode_conversation
 from camelid.text.conversation import Conversation
@@ -71,9 +69,8 @@ class RewardModel:
 
     @property
     def context(self) -> float:
-        """Most tokens that are read; without end where positions are relative."""
-        spec = self.model.spec
-        return math.inf if isinstance(spec.positions, RelativeBuckets) else spec.context_length
+        """The most tokens of a conversation."""
+        return self.model.spec.most_tokens
 
     def encode(self, conversation: Conversation) -> list[int]:
         """The tokens that are read, as transformers' `apply_chat_template` gives them."""

@@ -206,7 +206,7 @@ def compare_evaluations(before: Evaluation, after: Evaluation, metric: str, *, s
 
 def lines_path(out: Path, task: Task, program: Program) -> Path:
     """The file that holds the lines of an evaluation."""
-    return out / f"{task.name.replace('/', '.')}.{program.name}.{program.shots}-shot.jsonl"
+    return out / f"{task.file_name}.{program.name}.{program.shots}-shot.jsonl"
 
 
 def log_warnings(evaluations: Sequence[Evaluation]) -> None:

@@ -268,6 +268,11 @@ class ModelSpec:
         layers = self.num_layers * (layer + cross) + self.encoder_layers * layer
         return layers + self.vocab_size * self.hidden_size
 
+    @property
+    def most_tokens(self) -> float:
+        """The most tokens that are read at a time; without end where positions are relative."""
+        return math.inf if isinstance(self.positions, RelativeBuckets) else self.context_length
+
     def training_flops_per_token(self, context: int | None = None) -> float:
         """6 N + 12 L H Q T with N the matmul weights (PaLM, arXiv:2204.02311, App. B), T at most a layer's
         window.

@@ -130,9 +130,12 @@ class Run:
             self.close()
 
     def _remove_what_was_made(self) -> None:
-        for path in self.folder.iterdir():
-            if path.name in MADE or is_leftover(path):
-                remove_leftover(path)
+        """Leaves the folder as it was found, unless work stands in it that the same call can go on from."""
+        held = [*self.folder.iterdir()]
+        if not all(path.name in MADE or is_leftover(path) for path in held):
+            return
+        for path in held:
+            remove_leftover(path)
         if self._made_folder:
             self.folder.resolve().rmdir()  # fails if something else was put there meanwhile
 

@@ -61,6 +61,12 @@ class Item:
         """Every right answer; the one that is shown comes first."""
         return (self.answer, *self.aliases)
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What a reward function may name of the question."""
+        choices = list(self.choices) if self.choices else None
+        return {"id": self.id, "question": self.question, "answer": self.answer, "choices": choices}
+
 
 @dataclass(frozen=True)
 class Grade:

@@ -10,10 +10,12 @@ with the sample that caused it, and never become a reward of 0.
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -86,17 +88,22 @@ class RewardFunction:
         return [self._reward(index, sample) for index, sample in enumerate(samples)]
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process, and those that it has started."""
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                with suppress(OSError):
+                    pipe.close()
             self._process = None
 
     def _reward(self, index: int, sample: Sample) -> float:
         if self._process is None:
             self._begin()
         try:
-            answer = self._ask(json.dumps(sample.as_json), self.seconds)
+            answer = self._ask(json.dumps(sample.as_json, default=str), self.seconds)
         except CamelidError as error:
             shown = f"completion {shortened(sample.completion, 200)} of prompt {shortened(sample.asked, 200)}"
             raise CamelidError(f"the reward function {self.name} {error}; sample {index}, {shown}") from None
@@ -110,6 +117,7 @@ class RewardFunction:
             stdout=subprocess.PIPE,
             encoding="utf-8",
             errors="surrogatepass",
+            start_new_session=True,  # a group of its own, with the processes that the function starts
         )
         self._answers = queue.Queue()
         threading.Thread(target=_forward, args=(self._process, self._answers), daemon=True).start()

@@ -74,6 +74,11 @@ class Task:
                 raise CamelidError(f"task {self.name}: the id {item.id!r} occurs twice; ids must be unique")
             seen.add(item.id)
 
+    @property
+    def file_name(self) -> str:
+        """What names of files say the task is."""
+        return self.name.replace("/", ".")
+
     def read(self, item: Item, reply: str) -> Mapping[str, str | None]:
         """The answer that each metric's reading extracts from a reply, for programs that vote."""
         if isinstance(self.grader, TwoWays):

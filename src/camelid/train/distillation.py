@@ -36,7 +36,7 @@ from camelid.runs.run import Run
 from camelid.text.tokenizer import Tokenizer, load_tokenizer
 from camelid.train.fit import precision, rows_of_update
 from camelid.train.loop import Objective
-from camelid.train.losses import CHUNK_VALUES, chunked_cross_entropy
+from camelid.train.losses import chunked_cross_entropy, row_chunks
 from camelid.train.objectives import read_out
 from camelid.train.parallel import ProcessGroup
 
@@ -154,7 +154,7 @@ class TaughtRows:
 
         def top(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
             parts = []
-            for states in torch.split(hidden[0][places], max(1, CHUNK_VALUES // len(weight))):
+            for states in row_chunks(hidden[0][places], len(weight)):
                 logits = F.linear(states, weight.to(states.dtype)).float() / self._settings.temperature
                 parts.append(logits.log_softmax(-1).topk(count))
             return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
@@ -198,7 +198,7 @@ def _taught(hidden: Tensor, weight: Tensor, batch: AnyBatch, settings: DistillSe
     flat = hidden.flatten(0, 1)
     ids, logprobs = batch.extra[IDS].flatten(0, 1), batch.extra[LOGPROBS].flatten(0, 1)
     weights, total = batch.weights.flatten().float(), flat.new_zeros((), dtype=torch.float32)
-    for chosen in torch.split(weights.nonzero().flatten(), max(1, CHUNK_VALUES // len(weight))):
+    for chosen in row_chunks(weights.nonzero().flatten(), len(weight)):
         columns = (flat[chosen], weight, ids[chosen], logprobs[chosen], weights[chosen])
         total = total + checkpoint(part, *columns, use_reentrant=False)
     return total

@@ -49,10 +49,15 @@ def chunked_logprobs(
     matrix, states, chosen = weight.to(hidden.dtype), hidden.flatten(0, 1), wanted.flatten().nonzero()[:, 0]
     parts = [
         checkpoint(_logprobs, states[piece], matrix, targets.flatten()[piece], use_reentrant=False)
-        for piece in torch.split(chosen, max(1, CHUNK_VALUES // len(matrix)))
+        for piece in row_chunks(chosen, len(matrix))
     ]
     found = torch.zeros(states.shape[0], device=hidden.device)
     return found.index_put((chosen,), torch.cat(parts)).view_as(targets)
+
+
+def row_chunks(rows: Tensor, vocab_size: int) -> tuple[Tensor, ...]:
+    """The rows in chunks whose logits have at most `CHUNK_VALUES` values."""
+    return torch.split(rows, max(1, CHUNK_VALUES // vocab_size))
 
 
 def _logprobs(states: Tensor, matrix: Tensor, targets: Tensor) -> Tensor:
@@ -70,7 +75,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         weight_grad: Tensor | None = None
         total = torch.zeros((), device=hidden.device)
         trained = weights.nonzero().flatten()
-        for chosen in torch.split(trained, max(1, CHUNK_VALUES // len(matrix))):
+        for chosen in row_chunks(trained, len(matrix)):
             states = hidden[chosen]
             logits = F.linear(states, matrix)
             total += _loss_and_gradient(logits, targets[chosen], weights[chosen], z_loss)

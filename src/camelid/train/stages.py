@@ -28,7 +28,7 @@ from camelid.formats.load import (
     special_ids,
     with_template,
 )
-from camelid.model.spec import ModelSpec, RelativeBuckets
+from camelid.model.spec import ModelSpec
 from camelid.model.transformer import Transformer
 from camelid.recipes.data import MixedData, TextData
 from camelid.recipes.pretrain import PretrainRecipe
@@ -121,6 +121,7 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAns
     tokenizer = with_template(load_tokenizer(base), recipe.chat_template)
     spec = read_spec(base)
     tensor_plan(spec, group.tensor_size)
+    check_tokenizer_fits(spec, tokenizer)
     encodes = spec.encoder_layers > 0
     check_lora(recipe.lora, base, group.tensor_size)
     _check_task(recipe, base, tokenizer, encodes)
@@ -146,7 +147,6 @@ def tune(recipe: TuneRecipe, limit: TimeLimit | None = None, answers: StudentAns
                 rows = taught_rows(recipe, run, rows, group)
         if group.is_main:
             refuse_other_rows(run, rows, validation)
-        check_tokenizer_fits(spec, tokenizer)
         if recipe.lora.rank is None:
             model = load_model(base)
             return _train(recipe, run, model, tokenizer, rows, validation, group, limit, None, answers)
@@ -195,7 +195,7 @@ def _check_task(recipe: TuneRecipe, base: Path, tokenizer: Tokenizer, encodes: b
 
 def check_context(wanted: int, base: Path, spec: ModelSpec) -> None:
     """Raises `WrongCall` if rows of `wanted` tokens exceed the model's context."""
-    if wanted > spec.context_length and not isinstance(spec.positions, RelativeBuckets):
+    if wanted > spec.most_tokens:
         raise WrongCall(
             f"training.context_length is {wanted}, but the context of {base} holds {spec.context_length} "
             f"tokens; give --training.context-length {spec.context_length} or less"

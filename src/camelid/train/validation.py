@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from camelid.base.cores import share_cores
 from camelid.base.errors import CamelidError
@@ -31,6 +33,17 @@ class ValidationLoss:
         return {"loss": self.nats_per_token, "bits_per_byte": self.bits_per_byte}
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; its mode is restored afterwards, also after an error."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 @torch.no_grad()
 def validation_loss(
     model: Transformer,
@@ -45,17 +58,15 @@ def validation_loss(
     Processes that share the rows of an update share these too, and all get the same result.
     """
     group = group or ProcessGroup()
-    was_training = model.training
-    model.eval()
     objective = cross_entropy(model, dtype)
     sizes = torch.from_numpy(token_bytes)
     sums = torch.zeros(3, dtype=torch.float64)
-    for batch in share_cores(share_of_epoch(rows, micro_batch_size, group)):
-        loss = objective(batch.to(group.device))
-        size = (sizes[batch.targets] * batch.weights).sum()
-        sums += torch.tensor([float(loss), float(batch.weights.sum()), float(size)], dtype=torch.float64)
+    with evaluating(model):
+        for batch in share_cores(share_of_epoch(rows, micro_batch_size, group)):
+            loss = objective(batch.to(group.device))
+            size = (sizes[batch.targets] * batch.weights).sum()
+            sums += torch.tensor([float(loss), float(batch.weights.sum()), float(size)], dtype=torch.float64)
     nats, tokens, size_of_text = group.sum(sums).tolist()
-    model.train(was_training)
     if tokens == 0:
         raise CamelidError("the validation rows have no trained token; check them with `camelid check`")
     return ValidationLoss(nats / tokens, nats / math.log(2) / max(size_of_text, 1.0))

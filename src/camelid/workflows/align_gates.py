@@ -35,11 +35,11 @@ def _see_reward(name: str | None, reward: Reward | None) -> str:
 
 
 def _see_comparisons(recipe: AlignRecipe) -> str:
-    from camelid.align.comparisons import count_pairs, most_tokens, read_comparisons
+    from camelid.align.comparisons import count_pairs, read_comparisons
     from camelid.formats.hugging_face.checkpoint import read_spec
 
     base, apart = resolve(recipe.model), recipe.method == "dpo"
-    longest = most_tokens(read_spec(base))
+    longest = read_spec(base).most_tokens
     found = read_comparisons(recipe, load_tokenizer(base), apart=apart, longest=longest)
     return f"{count_pairs(found.train):,} pairs to train on, {count_pairs(found.held_out):,} held out"
 

@@ -17,13 +17,15 @@ class Degenerate:
     may_tie: bool = False
 
 
-def degenerate_answers(sample: Sample, other: Sample, seed: int = 0) -> Mapping[str, Degenerate]:
-    """About thirty degenerate answers by name, to the prompt of a real sample; other: one to another
-    prompt."""
+def degenerate_answers(sample: Sample, other: str | None, seed: int = 0) -> Mapping[str, Degenerate]:
+    """About thirty degenerate answers by name, to the prompt of a real sample.
+
+    other: a different answer to another prompt, if there is one.
+    """
     prompt, real = str(sample.conversation.messages[-2].content), sample.completion
     words = real.split()
     mixed = random.Random(seed).sample(words, len(words))
-    return {name: Degenerate(text) for name, text in _without(prompt, other.completion).items()} | {
+    return {name: Degenerate(text) for name, text in _without(prompt, other).items()} | {
         name: Degenerate(text, may_tie=True)
         for name, text in {
             "the answer five times": "\n".join([real] * 5),
@@ -36,7 +38,7 @@ def degenerate_answers(sample: Sample, other: Sample, seed: int = 0) -> Mapping[
     }
 
 
-def _without(prompt: str, other: str) -> dict[str, str]:
+def _without(prompt: str, other: str | None) -> dict[str, str]:
     """Texts that do not hold the real answer, or hold every answer."""
     numbers = ", ".join(map(str, range(100)))
     return {
@@ -47,7 +49,7 @@ def _without(prompt: str, other: str) -> dict[str, str]:
         "the prompt": prompt,
         "the prompt five times": "\n".join([prompt] * 5),
         "the prompt as an answer": f"The answer is {prompt}",
-        "the answer to another prompt": other,
+        **({} if other is None else {"the answer to another prompt": other}),
         "one word without end": "the " * 200,
         "one letter without end": "a" * 300,
         "filler without end": FILLER * 12,

@@ -22,8 +22,8 @@ from camelid.report.page import show_cell, write_report
 from camelid.report.values import Curve, Estimate, LinePlot, Report, Section, Table
 from camelid.tasks.intervals import compare_grades
 from camelid.tasks.task import Task
-from camelid.workflows.best_of_n import write_best_of_n
 from camelid.workflows.sensitivity import measure_sensitivity
+from camelid.workflows.verifier_curves import write_verifier_curves
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def evaluate_or_climb(recipe: EvaluateRecipe) -> None:
     elif recipe.ladder:
         _climb(recipe)
     elif recipe.verifier:
-        evaluate_recipe(recipe, partial(write_best_of_n, recipe.out, voters=recipe.voters))
+        evaluate_recipe(recipe, partial(write_verifier_curves, recipe.out, voters=recipe.voters))
     else:
         evaluate_recipe(recipe)
     if page := write_answers(recipe.out):
@@ -70,7 +70,7 @@ def _climb(recipe: EvaluateRecipe) -> None:
                 )
             )
             if method.samples > 1 and method.verifier:
-                write_best_of_n(recipe.out, task, climbed[-1], recipe.voters)
+                write_verifier_curves(recipe.out, task, climbed[-1], recipe.voters)
         _write(recipe, task, climbed)
 
 
@@ -144,7 +144,7 @@ def _write(recipe: EvaluateRecipe, task: Task, climbed: Sequence[Evaluation]) ->
     write_results(recipe.out / "results.json", results)
     print_table([result for each in climbed for result in each.results if result.metric == each.main_metric])
     log_warnings(climbed)
-    name = task.name.replace("/", ".")
+    name = task.file_name
     page = write_report(ladder_report(recipe, task, climbed), recipe.out / f"{name}.ladder.html")
     rows = [
         {"program": each.program} | dict(zip(COLUMNS, map(show_cell, _row(each, climbed[0])), strict=True))

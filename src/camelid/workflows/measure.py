@@ -25,7 +25,7 @@ from camelid.engine.generation import Generation
 from camelid.engine.perplexity import perplexity
 from camelid.evals.evaluate import evaluate
 from camelid.evals.methods import Method
-from camelid.formats.hugging_face.checkpoint import weight_files
+from camelid.formats.hugging_face.checkpoint import weight_bytes
 from camelid.formats.hugging_face.tensor_files import dtype_name
 from camelid.lm.sampling import Sampling
 from camelid.recipes.evaluate import Convention
@@ -85,7 +85,7 @@ def measure(folder: Path, yardstick: Yardstick) -> dict[str, Any]:
     found = perplexity(engine, documents, yardstick.convention)
     new_tokens, seconds = _timed(engine, documents[0][:1000])
     result: dict[str, Any] = {
-        "megabytes": sum(path.stat().st_size for path in weight_files(folder)) / 1e6,
+        "megabytes": weight_bytes(folder) / 1e6,
         "perplexity": found.perplexity,
         "bits_per_byte": found.bits_per_byte,
         "tokens_per_second": new_tokens / seconds,

@@ -20,7 +20,7 @@ from camelid.formats.hugging_face.checkpoint import (
     read_config,
     read_spec,
     read_tensors,
-    weight_files,
+    weight_bytes,
 )
 from camelid.formats.load import load_model, load_tokenizer, special_ids, stored_dtype
 from camelid.formats.packed.storage import PARTS, check_quantizable, save_quantized, stored_sizes
@@ -171,7 +171,7 @@ def _print_sizes(before: Path, after: Path, model: Transformer, dtype: str) -> N
     weights = sum(module.in_features * module.out_features for module in packed)
     stored = read_tensors(after)
     small = sum(tensor.nbytes for name, tensor in stored.items() if name.endswith(PARTS))
-    old, new = (sum(path.stat().st_size for path in weight_files(folder)) for folder in (before, after))
+    old, new = weight_bytes(before), weight_bytes(after)
     print(f"{before}: {old / 1e6:.1f} MB")
     print(f"{after}: {new / 1e6:.1f} MB, {old / new:.2f} times smaller")
     print(

@@ -13,6 +13,7 @@ from camelid.data.world.items import items as world_items
 from camelid.evals.rewards import Reward, open_reward
 from camelid.evals.training_text import kind_of
 from camelid.lm.interface import PromptTooLong
+from camelid.tasks.item import Item
 from camelid.tasks.item_rows import read_items
 from camelid.tasks.reward_function import Sample
 from camelid.workflows.degenerate import Degenerate, degenerate_answers
@@ -72,7 +73,9 @@ def table(reward: Reward, real: Sequence[Sample], earned: Sequence[float]) -> li
     """A row for each kind of degenerate answer; earned: the rewards of the real ones."""
     kinds: dict[str, list[Degenerate]] = {}
     for at, sample in enumerate(real):
-        for name, one in degenerate_answers(sample, real[at - 1], seed=at).items():
+        others = (one.completion for one in (*reversed(real[:at]), *reversed(real[at:])))
+        other = next((one for one in others if one.strip() != sample.completion.strip()), None)
+        for name, one in degenerate_answers(sample, other, seed=at).items():
             kinds.setdefault(name, []).append(one)
     return [_row(reward, name, ones, real, earned) for name, ones in kinds.items()]
 
@@ -101,7 +104,7 @@ def real_samples(paths: Sequence[str] = ()) -> list[Sample]:
     """Some real answers: of each file those that stand evenly in it, or to questions of the world."""
     if not paths:
         return [
-            Sample(item.question, item.reply, _columns(item.answer, item.choices))
+            Sample(item.question, item.reply, Item(item.id, item.question, item.answer, item.choices).columns)
             for skill in SKILLS
             for item in world_items(skill, "train", REAL // len(SKILLS), steps=True)
         ]
@@ -123,7 +126,7 @@ def real_samples(paths: Sequence[str] = ()) -> list[Sample]:
             Sample(
                 item.question,
                 f"{item.rationale} The answer is {item.answer}.".strip(),
-                _columns(item.answer, item.choices),
+                item.columns,
             )
             for items, _ in map(read_items, files)
             for item in items
@@ -133,7 +136,3 @@ def real_samples(paths: Sequence[str] = ()) -> list[Sample]:
             f"there are {len(found)} real answers in {', '.join(paths)}; at least 2 are needed"
         )
     return found[:: max(1, len(found) // REAL)][:REAL]
-
-
-def _columns(answer: str, choices: Sequence[str] | None) -> dict[str, object]:
-    return {"answer": answer} | ({"choices": list(choices)} if choices else {})

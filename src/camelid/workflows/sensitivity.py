@@ -108,7 +108,7 @@ def measure_sensitivity(recipe: EvaluateRecipe) -> None:
                     task, program, lm, recipe.out, model=identity, allow_cut=True, show=sys.stderr.isatty()
                 )
             tried.append(Tried(variant, known[key]))
-        entropies = _entropies(recipe.out / f"{_file(task)}.orders.json", task, lm, tried, identity)
+        entropies = _entropies(recipe.out / f"{task.file_name}.orders.json", task, lm, tried, identity)
         _write(recipe, task, tried, entropies, [*known.values()])
 
 
@@ -172,11 +172,11 @@ def _write(
     print_table(main)
     log_warnings(evaluations)
     report = sensitivity_report(recipe, task, tried, entropies)
-    page = write_report(report, recipe.out / f"{_file(task)}.sensitivity.html")
+    page = write_report(report, recipe.out / f"{task.file_name}.sensitivity.html")
     spreads = {
         name: {each.variant.name: each.accuracy() for each in _of(tried, name)} for name in _dimensions(tried)
     }
-    write_json(recipe.out / f"{_file(task)}.sensitivity.json", {"task": task.name, "accuracy": spreads})
+    write_json(recipe.out / f"{task.file_name}.sensitivity.json", {"task": task.name, "accuracy": spreads})
     logger.info(f"the page: {page}")
 
 
@@ -271,7 +271,3 @@ def _dimensions(tried: Sequence[Tried]) -> list[str]:
 
 def _of(tried: Sequence[Tried], dimension: str) -> list[Tried]:
     return [each for each in tried if each.variant.dimension == dimension]
-
-
-def _file(task: Task) -> str:
-    return task.name.replace("/", ".")

@@ -181,7 +181,9 @@ def from_own(tmp_path_factory, own):
 def test_after_ctrl_c_the_same_command_goes_on(from_own):
     out, stopped = from_own
     assert Path("pretrain/model/config.json") not in stopped
-    assert all(stopped[path] == contents(out)[path] for path in stopped if path.parts[0] == "tokenizer")
+    tokenizer = {path: kept for path, kept in stopped.items() if path.parts[0] == "tokenizer"}
+    assert tokenizer
+    assert tokenizer.items() <= contents(out).items()
     kept = contents(out)[Path("pretrain/metrics.jsonl")]
     assert kept.startswith(stopped[Path("pretrain/metrics.jsonl")])
     steps = [row["step"] for row in read_metrics(out / "pretrain" / "metrics.jsonl")]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from camelid.data.read.corpus import describe_files, lone_surrogate
 from camelid.data.read.files import Format, data_files, format_of, lines_of
 from camelid.data.read.renaming import named, renaming
 from camelid.data.read.rows import BadRows, Row, rows_of
+from camelid.data.read.transcripts import is_transcript, transcript_messages
 from camelid.text.conversation import Conversation, leaves
 
 FIELDS = ("prompt", "question", "instruction")
@@ -60,8 +62,7 @@ class Questions:
         bad = self._bad = BadRows(self._bad.skip)
         ids: dict[str, str] = {}
         for path, format in self.files.items():
-            rows = _lines(path) if format == "text" else rows_of(path, format, bad)
-            for row, where in rows:
+            for row, where in _lines(path) if format == "text" else _gathered(rows_of(path, format, bad)):
                 name = row.get("id", where)
                 name = name if isinstance(name, str) else where
                 try:
@@ -79,6 +80,14 @@ class Questions:
 
 def _lines(path: Path) -> Iterator[tuple[Row, str]]:
     return (({"prompt": line.strip()}, f"{path}:{number}") for number, line in lines_of(path) if line.strip())
+
+
+def _gathered(rows: Iterator[tuple[Row, str]]) -> Iterator[tuple[Row, str]]:
+    """The rows, or the trees where each row is a message of one."""
+    if (first := next(rows, None)) is None:
+        return iter(())
+    shape, rows = known_shape(first[0]), chain([first], rows)
+    return rows if shape is None or shape.gather is None else shape.gather(rows)
 
 
 def _conversation(row: Row) -> Conversation:
@@ -116,6 +125,8 @@ def _messages(row: Row) -> list[dict[str, Any]]:
         return value
     if not isinstance(value, str):
         raise CamelidError(f"`{name}` is {type(value).__name__}; it must be a string, or a list of messages")
+    if is_transcript(value):
+        return transcript_messages(value)
     context = _context(row) if name == "instruction" else ""
     return [{"role": "user", "content": f"{value}\n\n{context}" if context else value}]
 

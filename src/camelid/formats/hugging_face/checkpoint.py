@@ -17,7 +17,7 @@ from camelid.formats.hugging_face.families import Family, family_for, family_of
 from camelid.formats.hugging_face.stored_files import QUANTIZERS
 from camelid.formats.hugging_face.stored_files import read_config as read_config
 from camelid.formats.hugging_face.stored_files import read_tensors as read_tensors
-from camelid.formats.hugging_face.stored_files import weight_files as weight_files
+from camelid.formats.hugging_face.stored_files import weight_bytes as weight_bytes
 from camelid.formats.hugging_face.tensor_files import (
     DEFAULT_SHARD_BYTES,
     dtype_name,

@@ -74,6 +74,11 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def weight_bytes(folder: Path) -> int:
+    """The bytes of a folder's safetensors files."""
+    return sum(path.stat().st_size for path in weight_files(folder))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder: the single one, those in the index, or all parts of one name.
 

@@ -5,6 +5,7 @@ resumes after Ctrl-C.
 
     OUT/data        the generated world as files, unless text and chats are given
     OUT/tokenizer   OUT/pretrain   OUT/tune   OUT/model-4bit
+    OUT/reinforce   with --reinforce: the tuned model after practice
     OUT/results     one JSON file for each model; the lines of every question
     OUT/report.html
 """

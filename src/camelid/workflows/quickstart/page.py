@@ -6,13 +6,20 @@ from pathlib import Path
 from camelid.base.progress import in_bytes, in_time
 from camelid.evals.evaluate import Evaluation, compare_evaluations
 from camelid.evals.results import Result
-from camelid.formats.hugging_face.checkpoint import read_spec, weight_files
+from camelid.formats.hugging_face.checkpoint import read_spec, weight_bytes
 from camelid.report.page import write_report
 from camelid.report.training import UNITS, prediction_section, training_plots
 from camelid.report.values import BarPlot, Dialogue, Estimate, Passage, Report, Section, Table
 from camelid.runs.run import METRICS, read_metrics
 from camelid.tasks.graders import STRICT
-from camelid.workflows.quickstart.evaluation import MOST_TURNS, REINFORCED, REQUEST, Results, questions
+from camelid.workflows.quickstart.evaluation import (
+    MOST_TURNS,
+    REINFORCED,
+    REQUEST,
+    SAMPLED,
+    Results,
+    questions,
+)
 from camelid.workflows.quickstart.job import Job
 from camelid.workflows.quickstart.reinforcement import estimate, reinforcement
 from camelid.workflows.quickstart.shortfall import notes
@@ -34,8 +41,8 @@ def quickstart_report(job: Job, results: Results) -> Report:
         summary="\n".join([_summary(job, spec.parameter_count()), *remarks]),
         facts={
             "parameters": f"{spec.parameter_count() / 1e6:.2f} M",
-            "float32 folder": in_bytes(_weights(job.finished)),
-            "4-bit folder": in_bytes(_weights(job.small)),
+            "float32 folder": in_bytes(weight_bytes(job.finished)),
+            "4-bit folder": in_bytes(weight_bytes(job.small)),
             "time": in_time(sum(job.journal.seconds.values())),
         },
         commands=(
@@ -66,7 +73,7 @@ def _sections(job: Job, results: Results) -> Iterator[Section]:
             model.name,
             model.chat_loss.nats_per_token,
             model.chat_loss.bits_per_byte,
-            in_bytes(_weights(model.folder)),
+            in_bytes(weight_bytes(model.folder)),
         )
         for model in results.models
     )
@@ -88,7 +95,8 @@ def _sections(job: Job, results: Results) -> Iterator[Section]:
     if results.stories:
         yield Section(
             "Stories",
-            f"“{REQUEST}”, sampled at temperature 0.7 from the 4-bit model with seed {job.seed}.",
+            f"“{REQUEST}”, sampled at temperature {SAMPLED.temperature:g} from the 4-bit model with seed "
+            f"{job.seed}.",
             passages=tuple(Passage(f"Story {n}", text) for n, text in enumerate(results.stories, 1)),
         )
     if (path := job.out / "pretrain" / METRICS).exists():
@@ -208,7 +216,3 @@ def _costs(
             change.lost,
             round(change.p_value, 3),
         )
-
-
-def _weights(folder: Path) -> int:
-    return sum(path.stat().st_size for path in weight_files(folder))

@@ -103,13 +103,13 @@ def counts_up_to(most: int) -> list[int]:
     return [*(1 << power for power in range((most - 1).bit_length())), most]
 
 
-def write_best_of_n(out: Path, task: Task, evaluation: Evaluation, voters: int) -> Path:
+def write_verifier_curves(out: Path, task: Task, evaluation: Evaluation, voters: int) -> Path:
     """Writes <task>.verifier.html and .json into an evaluation's folder; returns the page."""
     questions = sampled(task, evaluation)
     counts = counts_up_to(len(questions[0].right))
     voters = voters if voters > 1 else min(VOTERS, counts[-1])
     found = curves(questions, counts, voters)
-    name = task.name.replace("/", ".")
+    name = task.file_name
     write_json(out / f"{name}.verifier.json", _table(counts, found))
     page = write_report(_report(task, evaluation, counts, found), out / f"{name}.verifier.html")
     logger.info(f"accuracy against the number of samples: {page}")

@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 
 from camelid.prompting.ensembles import elect, ranked
-from camelid.workflows.best_of_n import (
+from camelid.workflows.verifier_curves import (
     Sampled,
     chance_of_any,
     chance_of_best,
