@@ -53,7 +53,10 @@ def test_a_right_answer_to_another_prompt_is_no_degenerate_one(tmp_path: Path) -
     """Of yes and no, the next sample often has the same."""
     path = tmp_path / "rows.jsonl"
     for answers in (["yes"] * 6 + ["no"] * 2, ["yes"] * 8):
-        rows = [{"question": f"{n}?", "answer": answer} for n, answer in enumerate(answers)]
+        rows = [
+            {"question": f"{n}?", "answer": answer, "rationale": f"Step {n}."}
+            for n, answer in enumerate(answers)
+        ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         real, reward = real_samples([str(path)]), open_reward("exact")
         found = {row.name: row for row in table(reward, real, reward.score(real))}

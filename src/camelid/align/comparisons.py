@@ -85,6 +85,7 @@ def read_comparisons(
     """
     source, context = Conversations(recipe.comparisons, recipe.skip_bad_rows), recipe.training.context_length
     train, held_out, dropped, alone, rated = list[Candidates](), list[Candidates](), 0, 0, True
+    first = ""
     for rankings, where in islice(source.rankings(), recipe.limit):
         for ranked in rankings:
             asked = str([message.content for message in ranked.conversations[0].messages[:-1]])
@@ -99,10 +100,11 @@ def read_comparisons(
             parts = whole.apart() if apart else [whole]
             fitting = [each for each in parts if each.length <= context and each.longest <= longest]
             short = len(whole.pairs) - sum(len(each.pairs) for each in fitting)
-            if short and recipe.too_long == "error":
-                raise CamelidError(
-                    f"{where}: {_too_long(whole, context, longest)}; raise it, or give --too-long drop"
-                )
+            if short:
+                problem = f"{where}: {_too_long(whole, context, longest)}"
+                if recipe.too_long == "error":
+                    raise CamelidError(f"{problem}; raise it, or give --too-long drop")
+                first = first or problem
             dropped += short
             part = held_out if uniform(asked) < recipe.held_out else train
             part += [each for each in fitting if each.pairs]
@@ -111,12 +113,10 @@ def read_comparisons(
         f"{dropped:,} too long; {alone:,} prompts without a better answer"
     )
     if not train:
-        why = "a row needs a better and a worse answer"
-        if dropped:
-            why = f"{dropped:,} are too long; raise --training.context-length"
-        if held_out:
-            why = f"all {count_pairs(held_out):,} are held out; lower --held-out, or give more"
-        raise CamelidError(f"there are no pairs to train on: {why}")
+        why = ["a row needs a better and a worse answer"] if not (held_out or dropped) else []
+        why += [f"{count_pairs(held_out):,} are held out; lower --held-out, or give more"] if held_out else []
+        why += [f"{dropped:,} are too long, the first: {first}"] if dropped else []
+        raise CamelidError(f"there are no pairs to train on: {'; '.join(why)}")
     return Comparisons(train, held_out, rated)
 
 

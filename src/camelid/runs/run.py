@@ -47,8 +47,10 @@ LOCK, IDENTITY, RECIPE, METRICS, CHECKPOINTS = (
     "checkpoints",
 )
 TOKENS, SOURCES = "tokens", "sources.json"
+ROWS = "rows.json"
+"""The file of a run folder with the digests of its rows."""
 MADE = (
-    *(LOCK, IDENTITY, RECIPE, CHECKPOINTS, TOKENS, SOURCES, PREDICTION),
+    *(LOCK, IDENTITY, RECIPE, CHECKPOINTS, TOKENS, SOURCES, ROWS, PREDICTION),
     *("tensorboard", "wandb", "wandb-id.txt"),
 )
 """What can stand in the folder of a run before its first metrics."""
@@ -68,7 +70,7 @@ class Run:
     """A run folder, opened for writing by one process; a context manager, see `Run.create`.
 
     If a `CamelidError` ends a new run before its first metrics, what it made is removed, so that the same
-    command works once the data is fixed.
+    command works once the data is fixed; unless other work stands there, which that command goes on from.
     """
 
     def __init__(self, folder: Path, lock: TextIO, fresh: bool, made_folder: bool = False) -> None:

@@ -7,6 +7,7 @@ What it returns must be a finite number: None, NaN, an exception, a crash or no 
 with the sample that caused it, and never become a reward of 0.
 """
 
+import atexit
 import json
 import os
 import queue
@@ -82,6 +83,7 @@ class RewardFunction:
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._begin()
+        atexit.register(self.close)
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
         """The reward of each sample; raises `CamelidError` that names the first without a finite number."""
@@ -90,13 +92,12 @@ class RewardFunction:
     def close(self) -> None:
         """Ends the process, and those that it has started."""
         if self._process is not None:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # macOS refuses where only a dead one is left
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                assert pipe is not None
-                with suppress(OSError):
-                    pipe.close()
+            assert self._process.stdin is not None
+            with suppress(OSError):
+                self._process.stdin.close()
             self._process = None
 
     def _reward(self, index: int, sample: Sample) -> float:
@@ -162,6 +163,7 @@ def is_reward_function(name: str) -> bool:
 def _forward(process: "subprocess.Popen[str]", answers: "queue.Queue[str | None]") -> None:
     """Passes the lines of a process on, and None at their end."""
     assert process.stdout is not None
-    for line in process.stdout:
-        answers.put(line)
+    with process.stdout:
+        for line in process.stdout:
+            answers.put(line)
     answers.put(None)

@@ -21,15 +21,13 @@ from camelid.data.rows.text_examples import PairExamples, hold_out_pairs, text_e
 from camelid.recipes.data import Source, TextData
 from camelid.recipes.pretrain import PretrainRecipe
 from camelid.recipes.tune import TuneRecipe
-from camelid.runs.run import TOKENS, Run
+from camelid.runs.run import ROWS, TOKENS, Run
 from camelid.text.tokenizer import Tokenizer
 from camelid.train.mixture import drawn, joined, mixed_rows, read_parts, source_counts
 from camelid.train.parallel import ProcessGroup
 
 logger = logging.getLogger(__name__)
 
-ROWS = "rows.json"
-"""The file of a run folder with the digests of its rows."""
 MOST_LISTED = 20
 """Number of bad rows that are listed; the rest are counted."""
 Tell = Callable[[str], None]

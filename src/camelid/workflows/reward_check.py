@@ -72,12 +72,22 @@ def check_reward(name: str, paths: Sequence[str] = (), seconds: float = 60.0) ->
 def table(reward: Reward, real: Sequence[Sample], earned: Sequence[float]) -> list[Row]:
     """A row for each kind of degenerate answer; earned: the rewards of the real ones."""
     kinds: dict[str, list[Degenerate]] = {}
-    for at, sample in enumerate(real):
-        others = (one.completion for one in (*reversed(real[:at]), *reversed(real[at:])))
-        other = next((one for one in others if one.strip() != sample.completion.strip()), None)
-        for name, one in degenerate_answers(sample, other, seed=at).items():
+    others = [_other(real, at) for at in range(len(real))]
+    for at, (sample, other) in enumerate(zip(real, others, strict=True)):
+        for name, one in degenerate_answers(sample, None if None in others else other, seed=at).items():
             kinds.setdefault(name, []).append(one)
     return [_row(reward, name, ones, real, earned) for name, ones in kinds.items()]
+
+
+def _other(real: Sequence[Sample], at: int) -> str | None:
+    """The nearest completion before it of another text and, where both are known, another answer."""
+
+    def differs(one: Sample) -> bool:
+        answers = [each.columns.get("answer") for each in (one, real[at])]
+        same = one.completion.strip() == real[at].completion.strip()
+        return not same and (None in answers or answers[0] != answers[1])
+
+    return next((one.completion for one in (*real[:at][::-1], *real[at:][::-1]) if differs(one)), None)
 
 
 def _row(

@@ -79,7 +79,9 @@ class Questions:
 
 
 def _lines(path: Path) -> Iterator[tuple[Row, str]]:
-    return (({"prompt": line.strip()}, f"{path}:{number}") for number, line in lines_of(path) if line.strip())
+    return (
+        ({"question": line.strip()}, f"{path}:{number}") for number, line in lines_of(path) if line.strip()
+    )
 
 
 def _gathered(rows: Iterator[tuple[Row, str]]) -> Iterator[tuple[Row, str]]:
@@ -125,7 +127,7 @@ def _messages(row: Row) -> list[dict[str, Any]]:
         return value
     if not isinstance(value, str):
         raise CamelidError(f"`{name}` is {type(value).__name__}; it must be a string, or a list of messages")
-    if is_transcript(value):
+    if name == "prompt" and is_transcript(value):
         return transcript_messages(value)
     context = _context(row) if name == "instruction" else ""
     return [{"role": "user", "content": f"{value}\n\n{context}" if context else value}]
