@@ -145,3 +145,11 @@ def test_a_run_far_from_the_law_is_pointed_out(tmp_path, capsys):
     _, _, errors = fit(capsys, table(tmp_path / "far.csv", rows), "--resamples", 0)
     assert "1 run lies more than 10 robust standard deviations" in errors
     assert "far.csv:6" in errors
+
+
+def test_a_text_file_is_refused(tmp_path, capsys):
+    path = tmp_path / "run.log"
+    path.write_text("step 1  loss 2.0\n")
+    code, _, errors = fit(capsys, path)
+    assert code == 1
+    assert "run.log: it is read as text, by its name" in errors

@@ -37,7 +37,14 @@ class BadRows:
 
 
 def rows_of(path: Path, format: Format, bad: BadRows) -> Iterator[tuple[Row, str]]:
-    """Rows with their `file:line`, in order; malformed ones go to `bad`."""
+    """Rows with their `file:line`, in order; malformed ones go to `bad`.
+
+    Raises `CamelidError` for a text file, which has none.
+    """
+    if format == "text":
+        raise CamelidError(
+            f"{path}: it is read as text, by its name; rows are JSON, JSON lines, CSV, TSV or Parquet"
+        )
     reader = {
         "JSON": _json_rows,
         "JSON lines": _json_line_rows,
