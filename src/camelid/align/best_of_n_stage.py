@@ -64,7 +64,7 @@ def train_best_of_n(recipe: AlignRecipe, group: ProcessGroup) -> Path:
     data = {**digest_paths(recipe.data), **{task.name: task.version for task in tasks}}
     if recipe.rewarded_by is not None:
         data[recipe.rewarded_by] = digest_of_reward(recipe.rewarded_by)
-    if not any(not _is_held_out(recipe, item) for task in tasks for item in task.items):
+    if all(_is_held_out(recipe, item) for task in tasks for item in task.items):
         raise WrongCall("all questions are held out: lower --held-out, or give more")
     model, rounds = recipe.model, list[dict[str, Any]]()
     parents = [Parent.of(resolve(recipe.model))]

@@ -171,12 +171,12 @@ def _memory(recipe: PlanRecipe, sweep: SweepRecipe | None, plan: RunPlan) -> flo
 
 def _command(recipe: PlanRecipe) -> str:
     """What starts the planned run, on its devices; nodes are taken to have up to eight."""
-    nodes, several = -(-recipe.devices // NODE), ""
+    words = ["camelid"]
     if recipe.devices > 1:
-        several = f"torchrun --nproc-per-node {-(-recipe.devices // nodes)} -m "
-    if nodes > 1:
-        several = several.replace("torchrun", f"torchrun --nnodes {nodes}")
-    return f"{several}camelid pretrain {shlex.quote(str(recipe.out / 'recipe.yaml'))}"
+        nodes = -(-recipe.devices // NODE)
+        several = [f"--nnodes {nodes}"] if nodes > 1 else []
+        words = ["torchrun", *several, f"--nproc-per-node {-(-recipe.devices // nodes)}", "-m camelid"]
+    return " ".join([*words, "pretrain", shlex.quote(str(recipe.out / "recipe.yaml"))])
 
 
 def _machine(recipe: PlanRecipe, vocabulary: int) -> tuple[Machine, float]:
