@@ -122,14 +122,14 @@ def test_kills_and_other_numbers_of_processes_change_nothing(tmp_path, pretrain_
     assert_same_run(out, tmp_path / "unbroken", "model/model.safetensors")
 
 
-def test_an_adapter_of_two_processes_is_that_of_one(tmp_path, tune_words):
-    settings = {"lora__rank": 2, "training__learning_rate": 0.01, "training__eps": 1e-4, "training__steps": 4}
-    settings |= {"lora__dropout": 0.2}
+def test_what_two_processes_tune_is_what_one_does(tmp_path, tune_words):
+    whole = {"training__learning_rate": 0.01, "training__eps": 1e-4, "training__steps": 4}
+    settings = whole | {"lora__rank": 2, "lora__dropout": 0.2}
     teacher = tune_words(tmp_path / "teacher", training__learning_rate=0.02, training__steps=10)
     assert cli.main(teacher) == 0
     own = {"distill__teacher": tmp_path / "teacher" / "model", "distill__on_policy": 0.7}
     own |= {"distill__max_new_tokens": 12}
-    kinds = {"given": settings, "sampled": settings | own}
+    kinds = {"whole": whole, "given": settings, "sampled": settings | own}
     tuned = []
     for kind, words in kinds.items():
         assert cli.main(tune_words(tmp_path / f"{kind}-1", **words)) == 0
@@ -141,7 +141,8 @@ def test_an_adapter_of_two_processes_is_that_of_one(tmp_path, tune_words):
     for kind in kinds:
         for size in (1, 2):
             several, one = tmp_path / f"{kind}-2-{size}", tmp_path / f"{kind}-1"
-            assert_same_run(several, one, "adapter/adapter_model.safetensors")
+            made = "model/model" if kind == "whole" else "adapter/adapter_model"
+            assert_same_run(several, one, f"{made}.safetensors")
     assert (
         "would cut NF4's blocks of 64 weights: the model's 16 values of all heads"
         in (tmp_path / "refused.txt").read_text()

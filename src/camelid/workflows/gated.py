@@ -83,9 +83,9 @@ def check(
 
 def _compare(model: str | Path, exports: Sequence[Path] = (), adapter: Path | None = None) -> None:
     """`parity`, where there is something to compare; says why where not."""
-    folder = resolve(model)
     if int(os.environ.get("RANK", "0")):
-        return  # another process of torchrun does it
+        return  # another process of torchrun does it, once it has written the model
+    folder = resolve(model)
     spec = read_spec(folder)
     if spec.encoder_layers or not cases_for(load_tokenizer(folder, adapter), spec.context_length):
         why = "it is an encoder-decoder" if spec.encoder_layers else "no prompt fits into its context"
