@@ -46,10 +46,23 @@ def test_a_server_is_not_fanned_out(tmp_path, capsys):
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "head"])
 def test_a_cluster_that_does_not_answer(address, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    errors = SimpleNamespace(RayError=LookupError)
+    fake = SimpleNamespace(is_initialized=lambda: False, exceptions=errors)
+    monkeypatch.setitem(sys.modules, "ray", fake)
     words = ["eval", "model", "--task", "world/coin_flip", "--on", address, "--out", str(tmp_path / "out")]
     assert main(words) == 1
     assert f"--on {address}: no Ray cluster answers" in capsys.readouterr().err
+
+
+def test_a_cluster_that_asks_for_a_token(monkeypatch):
+    def refuse(address, **_):
+        raise LookupError("no authentication token")
+
+    errors = SimpleNamespace(RayError=LookupError)
+    fake = SimpleNamespace(is_initialized=lambda: False, init=refuse, exceptions=errors)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    with pytest.raises(CamelidError, match=r"no authentication token.*RAY_AUTH_MODE=token"):
+        fan_out._connected("local")
 
 
 def test_local_never_joins_a_running_cluster(monkeypatch):

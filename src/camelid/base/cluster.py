@@ -141,10 +141,10 @@ def _connected(address: str) -> Any:
                 logging_level=logging.ERROR,
                 **({"include_dashboard": False} if address == LOCAL else {}),
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise CamelidError(
                 f"--on {address}: no Ray cluster answers ({reason_of(error)}); give {LOCAL}, or "
-                "ray://HOST:10001 of a running one"
+                "ray://HOST:10001 of a running one; set RAY_AUTH_MODE=token for one that asks for a token"
             ) from error
     return ray
 
